@@ -1,0 +1,185 @@
+"""PyTorch checkpoints, and files that are not weights at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trtnet.errors import WeightsError
+from trtnet.weights import load
+from trtnet.weights.checkpoint import write
+
+STATE = {"conv.weight": torch.arange(24.0).reshape(2, 3, 4), "count": torch.tensor(3)}
+
+
+class Attack:
+    """A pickle that makes a file when it is loaded without protection."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch '{self.marker}'",)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"lr": 0.1}},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+    ],
+    ids=["plain", "state_dict", "model", "parallel"],
+)
+@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.bin", "w.ckpt"])
+def test_checkpoints_load(tmp_path: Path, wrap: Any, zipped: bool, name: str) -> None:
+    torch.save(wrap(STATE), tmp_path / name, _use_new_zipfile_serialization=zipped)
+    weights = load(tmp_path / name)
+    assert list(weights) == list(STATE)
+    for key, tensor in STATE.items():
+        np.testing.assert_array_equal(weights[key], tensor.numpy())
+        assert not weights[key].flags.writeable
+
+
+def test_module_prefix_stays_if_only_some_keys_have_it(tmp_path: Path) -> None:
+    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "w.pth")
+    assert set(load(tmp_path / "w.pth")) == {"module.a", "b"}
+
+
+def test_bf16_becomes_float32(tmp_path: Path) -> None:
+    torch.save({"a": torch.tensor([1.5, 3e38], dtype=torch.bfloat16)}, tmp_path / "w.pth")
+    array = load(tmp_path / "w.pth")["a"]
+    expected = torch.tensor([1.5, 3e38], dtype=torch.bfloat16).float().numpy()
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, zipped: bool) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "w.pth"
+    torch.save(
+        {"a": torch.ones(1), "b": Attack(marker)}, path, _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(WeightsError, match="could execute code") as caught:
+        load(path)
+    assert not marker.exists()
+    assert "system" in str(caught.value)
+    assert "torch.save(model.state_dict(), 'weights.pth')" in str(caught.value)
+    torch.load(path, weights_only=False)  # the sample is a real attack
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("kind", ["module", "torchscript", "pickle", "numpy"])
+def test_what_is_more_than_tensors_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "w.pth"
+    if kind == "module":
+        torch.save(torch.nn.Linear(2, 2), path)
+    elif kind == "torchscript":
+        _save_torchscript(path)
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps({"a": Attack(tmp_path / "marker")}, protocol=4))
+    else:
+        torch.save({"a": np.ones(3)}, path)
+    with pytest.raises(WeightsError, match="could execute code"):
+        load(path)
+
+
+def _save_torchscript(path: Path) -> None:
+    """The parts of a TorchScript archive by which PyTorch recognises one."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w/constants.pkl", pickle.dumps((), protocol=2))
+        archive.writestr("w/data.pkl", pickle.dumps({}, protocol=2))
+        archive.writestr("w/version", "3")
+
+
+@pytest.mark.parametrize("make", ["torch", "pickle"])
+def test_a_pickle_named_safetensors_is_recognised(tmp_path: Path, make: str) -> None:
+    path, marker = tmp_path / "w.safetensors", tmp_path / "marker"
+    if make == "torch":
+        torch.save(STATE, path)
+    else:
+        path.write_bytes(pickle.dumps(Attack(marker), protocol=4))
+    with pytest.raises(WeightsError, match="is not a safetensors file") as caught:
+        load(path)
+    assert "PyTorch checkpoint" in str(caught.value)
+    assert "rename it to w.pth" in str(caught.value)
+    assert not marker.exists()
+
+
+def test_a_safetensors_file_is_recognised_under_any_name(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(STATE, tmp_path / "w.pth")
+    np.testing.assert_array_equal(load(tmp_path / "w.pth")["count"], 3)
+
+
+@pytest.mark.parametrize("keep", [5, 60, 500, -1])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_damaged_checkpoint(tmp_path: Path, keep: int, zipped: bool) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(STATE, path, _use_new_zipfile_serialization=zipped)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match="cannot be read as a PyTorch checkpoint|could execute"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ({"a": torch.ones(1), "lr": 0.1}, "lr: .*something other than weights"),
+        ({}, "an empty dict"),
+        ({1: torch.ones(1)}, "a dict with the keys 1"),
+        ([torch.ones(1)], "got: list"),
+        ({"a": torch.eye(2).to_sparse()}, "a: .*numpy cannot represent"),
+        ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, "a: .*numpy cannot represent"),
+    ],
+)
+def test_a_checkpoint_without_plain_weights(tmp_path: Path, saved: Any, message: str) -> None:
+    torch.save(saved, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=message) as caught:
+        load(tmp_path / "w.pth")
+    assert "fix: " in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
+@pytest.mark.parametrize("content", [b"", b"hello, these are no weights\n" * 9, b"\x89PNG\r\n"])
+def test_files_that_are_not_weights(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        load(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "fix: " in str(caught.value)
+
+
+def test_missing_files_and_directories(tmp_path: Path) -> None:
+    (tmp_path / "resnet50.safetensors").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="does not exist") as caught:
+        load(tmp_path / "resnet-50.safetensors")
+    assert "did you mean resnet50.safetensors?" in str(caught.value)
+    with pytest.raises(WeightsError, match="is a directory") as caught:
+        load(tmp_path)
+    assert "resnet50.safetensors" in str(caught.value)
+    with pytest.raises(WeightsError, match="there is no directory"):
+        load(tmp_path / "nowhere" / "a.pth")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(WeightsError, match="not a regular file"):
+        load(tmp_path / "pipe.pth")
+
+
+def test_a_written_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
+    write(tmp_path / "w.pth", {name: value.numpy() for name, value in STATE.items()})
+    loaded = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert list(loaded) == list(STATE)
+    for name, tensor in STATE.items():
+        torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
+    with pytest.raises(WeightsError, match="cannot be written"):
+        write(tmp_path / "nowhere" / "w.pth", {})

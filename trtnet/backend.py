@@ -1,0 +1,146 @@
+"""The only file that imports TensorRT: which backends exist, what they can do, what they log."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from trtnet.errors import BackendError
+
+PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+MINIMUM = {"tensorrt": (10, 13), "rtx": (1, 5)}
+
+# Logged by TensorRT-RTX at nearly every call on a machine without a driver; never a cause.
+_NOISE = ("cudaError 35", "CUDA driver version is insufficient")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One usable TensorRT package.
+
+    Attributes:
+        name: ``"tensorrt"`` or ``"rtx"``.
+        trt: the imported package, for its enums and classes.
+        logger: the one logger TensorRT knows; it keeps the first one a process registers.
+    """
+
+    name: str
+    trt: ModuleType
+    logger: Any
+
+    @property
+    def version(self) -> str:
+        return str(self.trt.__version__)
+
+    def builder(self) -> Any:
+        """A fresh ``trt.Builder``; raises :class:`BackendError` where TensorRT gives none."""
+        self.clear_errors()
+        try:
+            builder = self.trt.Builder(self.logger)
+        except Exception as error:  # pybind raises TypeError when the factory returns null
+            raise BackendError(
+                f"{self.name} {self.version} cannot create a builder on this machine",
+                got=self.take_errors() or error,
+                fix="full TensorRT needs an NVIDIA GPU to define networks; "
+                'without one install the RTX backend: pip install "trtnet[rtx]"',
+            ) from error
+        return builder
+
+    def create_network(self, builder: Any) -> Any:
+        """An empty, strongly typed ``INetworkDefinition``."""
+        flag = self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        return builder.create_network(1 << int(flag))
+
+    def has(self, class_name: str, member: str) -> bool:
+        """Whether this version's binding has ``class_name.member``."""
+        return hasattr(getattr(self.trt, class_name, None), member)
+
+    def clear_errors(self) -> None:
+        self.logger.errors.clear()
+
+    def take_errors(self) -> str:
+        """What TensorRT logged as errors since the last call, one per line."""
+        text = "\n".join(self.logger.errors)
+        self.logger.errors.clear()
+        return text
+
+    @contextlib.contextmanager
+    def warnings(self) -> Iterator[list[str]]:
+        """Collects the warnings TensorRT logs inside the block."""
+        found: list[str] = []
+        self.logger.warning_sinks.append(found)
+        try:
+            yield found
+        finally:
+            self.logger.warning_sinks.remove(found)
+
+
+def load(name: str = "auto") -> Backend:
+    """The backend called `name`: ``"tensorrt"``, ``"rtx"``, or ``"auto"``, which takes full
+    TensorRT where it can define networks (it needs a GPU) and TensorRT-RTX otherwise.
+
+    Raises:
+        BackendError: nothing usable is installed; the message says which extra to install.
+    """
+    if name != "auto":
+        if name not in PACKAGES:
+            raise BackendError(
+                f"unknown backend {name!r}", expected="auto, " + ", ".join(PACKAGES), got=name
+            )
+        return _load(name)
+    reasons = []
+    for candidate in PACKAGES:
+        try:
+            backend = _load(candidate)
+            backend.builder()
+            return backend
+        except BackendError as error:
+            reasons.append(f"{candidate}: {error.problem}")
+    raise BackendError(
+        "no TensorRT backend is usable on this machine",
+        got="; ".join(reasons),
+        fix='pip install "trtnet[rtx]" (builds engines with or without a GPU) '
+        'or pip install "trtnet[tensorrt]"',
+    )
+
+
+@functools.lru_cache(maxsize=None)
+def _load(name: str) -> Backend:
+    package = PACKAGES[name]
+    fix = f'pip install "trtnet[{name}]"'
+    try:
+        trt = importlib.import_module(package)
+    except ImportError as error:
+        raise BackendError(f"{package} is not installed ({error})", fix=fix) from error
+    version = tuple(int(part) for part in str(trt.__version__).split(".")[:2])
+    if version < MINIMUM[name]:
+        wanted = ".".join(map(str, MINIMUM[name]))
+        raise BackendError(
+            f"{package} {trt.__version__} is too old", expected=f">= {wanted}", fix=fix + " -U"
+        )
+    return Backend(name, trt, _make_logger(trt))
+
+
+def _make_logger(trt: ModuleType) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[name-defined]  # the module is only known at run time
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: deque[str] = deque(maxlen=32)
+            self.warning_sinks: list[list[str]] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if any(noise in message for noise in _NOISE):
+                return
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif severity == trt.ILogger.Severity.WARNING:
+                for sink in self.warning_sinks:
+                    sink.append(message)
+
+    return Logger()

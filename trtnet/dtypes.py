@@ -1,0 +1,101 @@
+"""Element types, under PyTorch's names, and what they are called elsewhere."""
+
+from __future__ import annotations
+
+from enum import Enum
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from trtnet.errors import UnsupportedError
+
+
+class DType(Enum):
+    """An element type. The value is PyTorch's and numpy's name for it."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    INT64 = "int64"
+    INT32 = "int32"
+    INT8 = "int8"
+    UINT8 = "uint8"
+    BOOL = "bool"
+
+    @property
+    def is_floating_point(self) -> bool:
+        return self in (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
+
+    def of(self, trt: ModuleType) -> Any:
+        """The same type as a ``trt.DataType`` member."""
+        return getattr(trt.DataType, _TENSORRT[self])
+
+    def __repr__(self) -> str:
+        return f"trtnet.{self.value}"
+
+    __str__ = __repr__
+
+
+float32, float16, bfloat16 = DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16
+int64, int32, int8, uint8, bool_ = DType.INT64, DType.INT32, DType.INT8, DType.UINT8, DType.BOOL
+
+_TENSORRT = {
+    DType.FLOAT32: "FLOAT",
+    DType.FLOAT16: "HALF",
+    DType.BFLOAT16: "BF16",
+    DType.INT64: "INT64",
+    DType.INT32: "INT32",
+    DType.INT8: "INT8",
+    DType.UINT8: "UINT8",
+    DType.BOOL: "BOOL",
+}
+_FROM_TENSORRT = {name: dtype for dtype, name in _TENSORRT.items()}
+_SHORT = {"fp32": float32, "tf32": float32, "fp16": float16, "bf16": bfloat16}
+_KIND = {"b": 0, "u": 1, "i": 1, "f": 2}  # promotion order: bool < integer < floating point
+
+
+def dtype_of(value: object) -> DType:
+    """Reads a :class:`DType` from a ``DType``, a numpy, torch or TensorRT dtype, or a name such
+    as ``"fp16"``, ``"float16"`` or ``"torch.float16"``."""
+    if isinstance(value, DType):
+        return value
+    name = getattr(value, "name", None) if not isinstance(value, np.dtype) else value.name
+    if isinstance(name, str) and name in _FROM_TENSORRT:
+        return _FROM_TENSORRT[name]
+    text = name if isinstance(name, str) else str(getattr(value, "__name__", value))
+    text = text.rpartition(".")[2].rstrip("_")
+    if text in _SHORT:
+        return _SHORT[text]
+    try:
+        return DType(text)
+    except ValueError:
+        raise UnsupportedError(
+            f"dtype {value!r} is not supported", expected=", ".join(d.value for d in DType)
+        ) from None
+
+
+def promote(a: DType, b: DType) -> DType:
+    """The type of ``a + b``, as ``torch.promote_types`` has it."""
+    if a is b:
+        return a
+    kinds = [_KIND["f" if d.is_floating_point else np.dtype(d.value).kind] for d in (a, b)]
+    if kinds[0] != kinds[1]:
+        return a if kinds[0] > kinds[1] else b
+    if a.is_floating_point:
+        return float32  # two different floating types: half and bfloat16 meet in float32 too
+    return DType(np.promote_types(a.value, b.value).name)
+
+
+def to_storage(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """`array` as contiguous memory of `dtype`, without a copy where it already is.
+
+    bfloat16 has no numpy type: it is stored as ``uint16`` bit patterns, rounded half to even.
+    A 0-d array stays 0-d.
+    """
+    if dtype is bfloat16:
+        bits = np.asarray(array, np.float32, order="C").view(np.uint32)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
+    with np.errstate(over="ignore"):  # what overflows is reported by name by the caller
+        return np.asarray(array, np.dtype(dtype.value), order="C")

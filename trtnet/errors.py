@@ -1,0 +1,68 @@
+"""The errors trtnet raises: what is wrong, where, what was expected, and how to fix it."""
+
+from __future__ import annotations
+
+
+class TrtnetError(Exception):
+    """Base of every error trtnet raises on purpose.
+
+    Args:
+        problem: one sentence that says what is wrong.
+        module: path of the module (or name of the tensor) it happened in, such as
+            ``layer1.0.conv1``.
+        expected: what would have been accepted.
+        got: what came instead.
+        fix: what the user can do about it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        module: str | None = None,
+        expected: object = None,
+        got: object = None,
+        fix: str | None = None,
+    ) -> None:
+        self.problem, self.module, self.fix = problem, module, fix
+        self.expected, self.got = expected, got
+        lines = [f"{module}: {problem}" if module else problem]
+        details = (("expected", expected), ("got", got), ("fix", fix))
+        lines += [f"  {label}: {value}" for label, value in details if value is not None]
+        super().__init__("\n".join(lines))
+
+
+class BackendError(TrtnetError):
+    """No usable TensorRT backend, or one that lacks what was asked for."""
+
+
+class ShapeError(TrtnetError):
+    """Shapes, ranks or dtypes that do not fit together."""
+
+
+class UnsupportedError(TrtnetError):
+    """An argument or operation that TensorRT cannot honour."""
+
+
+class WeightsError(TrtnetError):
+    """Weights that are missing, damaged, mis-shaped, not finite, or unsafe to load."""
+
+
+class NetworkError(TrtnetError):
+    """TensorRT refused a layer, or a network was put together wrongly."""
+
+
+class BuildError(TrtnetError):
+    """An engine could not be built or written."""
+
+
+class PlanError(TrtnetError):
+    """An engine file or its sidecar cannot be used."""
+
+
+class VerificationError(TrtnetError):
+    """A network could not be compared with its reference, or differs from it."""
+
+
+class UsageError(TrtnetError):
+    """A command line, or a name, that cannot be understood."""

@@ -1,0 +1,96 @@
+"""What is read from each layer type: its class, its attributes, its weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class LayerKind(NamedTuple):
+    """How one ``trt.LayerType`` is read.
+
+    Attributes:
+        class_name: the binding's class for it.
+        attributes: properties to read; ``name=property`` renames one in the graph.
+        weights: properties that hold weights.
+    """
+
+    class_name: str
+    attributes: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+
+
+_WINDOW = ("stride_nd", "pre_padding", "post_padding", "padding_mode")
+_CONVOLUTION = ("num_output_maps", "kernel_size_nd", "dilation_nd", "num_groups", *_WINDOW)
+
+KINDS: dict[str, LayerKind] = {
+    "ACTIVATION": LayerKind("IActivationLayer", ("op=type", "alpha", "beta")),
+    "CAST": LayerKind("ICastLayer", ("to_type",)),
+    "CONCATENATION": LayerKind("IConcatenationLayer", ("axis",)),
+    "CONSTANT": LayerKind("IConstantLayer", ("shape",), ("weights",)),
+    "CONVOLUTION": LayerKind("IConvolutionLayer", _CONVOLUTION, ("kernel", "bias")),
+    "CUMULATIVE": LayerKind("ICumulativeLayer", ("op", "exclusive", "reverse")),
+    "DECONVOLUTION": LayerKind("IDeconvolutionLayer", _CONVOLUTION, ("kernel", "bias")),
+    "DEQUANTIZE": LayerKind("IDequantizeLayer", ("axis", "to_type")),
+    "EINSUM": LayerKind("IEinsumLayer", ("equation",)),
+    "ELEMENTWISE": LayerKind("IElementWiseLayer", ("op",)),
+    "FILL": LayerKind("IFillLayer", ("op=operation", "shape", "alpha", "beta", "to_type")),
+    "GATHER": LayerKind("IGatherLayer", ("axis", "mode", "num_elementwise_dims")),
+    "GRID_SAMPLE": LayerKind(
+        "IGridSampleLayer", ("interpolation_mode", "align_corners", "sample_mode")
+    ),
+    "IDENTITY": LayerKind("IIdentityLayer"),
+    "MATRIX_MULTIPLY": LayerKind("IMatrixMultiplyLayer", ("op0", "op1")),
+    "NORMALIZATION": LayerKind("INormalizationLayer", ("axes", "epsilon", "num_groups", "is_v2")),
+    "ONE_HOT": LayerKind("IOneHotLayer", ("axis",)),
+    "PADDING": LayerKind("IPaddingLayer", ("pre_padding_nd", "post_padding_nd")),
+    "PARAMETRIC_RELU": LayerKind("IParametricReLULayer"),
+    "POOLING": LayerKind(
+        "IPoolingLayer",
+        ("op=type", "window_size_nd", *_WINDOW, "blend_factor", "average_count_excludes_padding"),
+    ),
+    "QUANTIZE": LayerKind("IQuantizeLayer", ("axis", "to_type")),
+    "REDUCE": LayerKind("IReduceLayer", ("op", "axes", "keep_dims")),
+    "RESIZE": LayerKind(
+        "IResizeLayer",
+        (
+            "mode=resize_mode",
+            "shape",
+            "scales",
+            "coordinate_transformation",
+            "selector_for_single_pixel",
+            "nearest_rounding",
+            "cubic_coeff",
+            "exclude_outside",
+        ),
+    ),
+    "SCALE": LayerKind("IScaleLayer", ("mode", "channel_axis"), ("shift", "scale", "power")),
+    "SCATTER": LayerKind("IScatterLayer", ("axis", "mode")),
+    "SELECT": LayerKind("ISelectLayer"),
+    "SHAPE": LayerKind("IShapeLayer"),
+    "SHUFFLE": LayerKind(
+        "IShuffleLayer",
+        ("first_transpose", "reshape_dims", "second_transpose", "zero_is_placeholder"),
+    ),
+    "SLICE": LayerKind("ISliceLayer", ("start", "shape", "stride", "axes", "mode")),
+    "SOFTMAX": LayerKind("ISoftMaxLayer", ("axes",)),
+    "SQUEEZE": LayerKind("ISqueezeLayer"),
+    "TOPK": LayerKind("ITopKLayer", ("op", "k", "axes", "indices_type")),
+    "UNARY": LayerKind("IUnaryLayer", ("op",)),
+    "UNSQUEEZE": LayerKind("IUnsqueezeLayer"),
+}
+
+# trt.DataType names → the names numpy and PyTorch users know.
+DTYPES: dict[str, str] = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "FP8": "float8_e4m3",
+    "INT64": "int64",
+    "INT32": "int32",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+    "INT4": "int4",
+    "FP4": "float4_e2m1",
+    "E8M0": "float8_e8m0",
+}

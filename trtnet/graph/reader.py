@@ -1,0 +1,178 @@
+"""Reads any strongly typed ``INetworkDefinition`` into a :class:`Graph`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from trtnet.errors import NetworkError, UnsupportedError
+from trtnet.graph.layers import DTYPES, KINDS, LayerKind
+from trtnet.graph.types import Graph, Layer, TensorInfo
+from trtnet.graph.weights import as_array
+
+WeightsMap = Mapping[tuple[str, str], np.ndarray]
+
+
+def read(network: Any, weights: WeightsMap | None = None) -> Graph:
+    """What `network` holds, as plain data.
+
+    Args:
+        network: a ``trt.INetworkDefinition`` of any backend, made by hand, by trtnet or by
+            ``OnnxParser``.
+        weights: flat arrays by (layer name, attribute), used in place of what the layer gives.
+
+    Returns:
+        A graph whose weights are views of the network's own memory wherever the binding has a
+        numpy type for them; it keeps `network` alive.
+
+    Raises:
+        UnsupportedError: a layer type this version cannot read; the message names the layer.
+        NetworkError: a tensor whose shape TensorRT refuses, a name used twice, or a cycle.
+    """
+    trt = _module_of(network)
+    tensors: dict[str, TensorInfo] = {}
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    for tensor in inputs:
+        names = tuple(_dimension_name(tensor, axis) for axis in range(len(tensor.shape)))
+        _add(tensors, _tensor_info(tensor, "network input", names))
+    layers = []
+    for i in range(network.num_layers):
+        layer = network.get_layer(i)
+        for k in range(layer.num_outputs):
+            _add(tensors, _tensor_info(layer.get_output(k), layer.name))
+        layers.append(_read_layer(trt, layer, weights or {}))
+    return Graph(
+        name=network.name,
+        inputs=tuple(tensor.name for tensor in inputs),
+        outputs=tuple(network.get_output(i).name for i in range(network.num_outputs)),
+        layers=tuple(sort(layers, (tensor.name for tensor in inputs))),
+        tensors=tensors,
+        source=network,
+    )
+
+
+def sort(layers: Iterable[Layer], available: Iterable[str]) -> list[Layer]:
+    """`layers`, each after those it depends on, otherwise in the order given.
+
+    Raises:
+        NetworkError: a layer that waits for its own output, or for a tensor nobody makes.
+    """
+    ready, waiting, ordered = set(available), list(layers), []
+    while waiting:
+        blocked = []
+        for layer in waiting:
+            if all(name is None or name in ready for name in layer.inputs):
+                ready.update(layer.outputs)
+                ordered.append(layer)
+            else:
+                blocked.append(layer)
+        if len(blocked) == len(waiting):
+            layer = blocked[0]
+            missing = [name for name in layer.inputs if name is not None and name not in ready]
+            raise NetworkError(
+                "an input is never produced, or only by a layer that needs this one",
+                module=layer.name,
+                got=", ".join(missing),
+            )
+        waiting = blocked
+    return ordered
+
+
+def _module_of(network: Any) -> ModuleType:
+    """The binding `network` comes from; it is loaded, or there would be no network."""
+    return sys.modules[type(network).__module__]
+
+
+def _read_layer(trt: ModuleType, layer: Any, given: WeightsMap) -> Layer:
+    # Some classes have a `type` of their own, and `layer` may already be of such a class.
+    type_name = trt.ILayer.type.fget(layer).name
+    kind = KINDS.get(type_name)
+    if kind is None:
+        raise UnsupportedError(
+            f"layers of type {type_name} cannot be read back",
+            module=layer.name,
+            expected=f"one of {', '.join(sorted(KINDS))}",
+            got=type_name,
+        )
+    # get_layer() gives the base class; only the layer's own class has its attributes.
+    layer.__class__ = getattr(trt, kind.class_name)
+    inputs = [layer.get_input(i) for i in range(layer.num_inputs)]
+    attributes = {
+        name: _plain(trt, getattr(layer, source or name, None))
+        for name, _, source in (entry.partition("=") for entry in kind.attributes)
+    }
+    return Layer(
+        name=layer.name,
+        type=type_name,
+        inputs=tuple(tensor.name if tensor is not None else None for tensor in inputs),
+        outputs=tuple(layer.get_output(i).name for i in range(layer.num_outputs)),
+        attributes=attributes,
+        weights=_read_weights(layer, kind, attributes, given),
+    )
+
+
+def _read_weights(
+    layer: Any, kind: LayerKind, attributes: Mapping[str, Any], given: WeightsMap
+) -> dict[str, np.ndarray]:
+    found = {}
+    for name in kind.weights:
+        array = given.get((layer.name, name))
+        if array is None:
+            array = as_array(getattr(layer, name), layer.name)
+        if array.size or kind.class_name == "IConstantLayer":
+            found[name] = array.reshape(_weight_shape(kind.class_name, name, attributes))
+    return found
+
+
+def _weight_shape(class_name: str, name: str, attributes: Mapping[str, Any]) -> tuple[int, ...]:
+    if class_name == "IConstantLayer":
+        return attributes["shape"]
+    if name == "kernel" and class_name == "IConvolutionLayer":
+        return (attributes["num_output_maps"], -1, *attributes["kernel_size_nd"])
+    if name == "kernel":
+        per_group = attributes["num_output_maps"] // attributes["num_groups"]
+        return (-1, per_group, *attributes["kernel_size_nd"])
+    return (-1,)
+
+
+def _plain(trt: ModuleType, value: Any) -> Any:
+    """`value` without any type of the binding: an enum as its name, a sequence as a tuple."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, trt.DataType):
+        return DTYPES.get(value.name, value.name.lower())
+    if hasattr(value, "__members__"):
+        return str(value.name)
+    return tuple(value)
+
+
+def _tensor_info(tensor: Any, owner: str, names: tuple[str | None, ...] = ()) -> TensorInfo:
+    try:
+        shape = tuple(tensor.shape)
+    except (RuntimeError, ValueError) as error:
+        raise NetworkError(
+            f"TensorRT gives no shape for tensor {tensor.name!r}: its inputs do not fit",
+            module=owner,
+            got=error,
+            fix="read the shape right after adding the layer; TensorRT logs the reason then",
+        ) from error
+    dtype = tensor.dtype.name
+    return TensorInfo(tensor.name, DTYPES.get(dtype, dtype.lower()), shape, names)
+
+
+def _dimension_name(tensor: Any, axis: int) -> str | None:
+    return tensor.get_dimension_name(axis) or None
+
+
+def _add(tensors: dict[str, TensorInfo], info: TensorInfo) -> None:
+    if info.name in tensors:
+        raise NetworkError(
+            "two tensors have the same name",
+            module=info.name,
+            fix="give each tensor of a network a name of its own",
+        )
+    tensors[info.name] = info

@@ -1,0 +1,178 @@
+"""Activation modules; the arithmetic is in ``trtnet/ops/activation.py``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trtnet import ops
+from trtnet.module import Module, Parameter
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
+
+
+class _InPlace(Module):
+    """An activation without parameters; `inplace` is accepted for PyTorch's sake."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+
+
+class ReLU(_InPlace):
+    """``torch.nn.ReLU``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.relu(input)
+
+
+class ReLU6(_InPlace):
+    """``torch.nn.ReLU6``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.relu6(input)
+
+
+class SELU(_InPlace):
+    """``torch.nn.SELU``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.selu(input)
+
+
+class SiLU(_InPlace):
+    """``torch.nn.SiLU``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.silu(input)
+
+
+class Mish(_InPlace):
+    """``torch.nn.Mish``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.mish(input)
+
+
+class Hardswish(_InPlace):
+    """``torch.nn.Hardswish``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.hardswish(input)
+
+
+class Hardsigmoid(_InPlace):
+    """``torch.nn.Hardsigmoid``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.hardsigmoid(input)
+
+
+class Sigmoid(Module):
+    """``torch.nn.Sigmoid``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.sigmoid(input)
+
+
+class Tanh(Module):
+    """``torch.nn.Tanh``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.tanh(input)
+
+
+class Softsign(Module):
+    """``torch.nn.Softsign``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.softsign(input)
+
+
+class Hardtanh(Module):
+    """``torch.nn.Hardtanh``."""
+
+    def __init__(
+        self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    ) -> None:
+        super().__init__()
+        self.min_val, self.max_val = min_val, max_val
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.hardtanh(input, self.min_val, self.max_val)
+
+
+class LeakyReLU(Module):
+    """``torch.nn.LeakyReLU``."""
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__()
+        self.negative_slope = negative_slope
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.leaky_relu(input, self.negative_slope)
+
+
+class ELU(Module):
+    """``torch.nn.ELU``."""
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.elu(input, self.alpha)
+
+
+class GELU(Module):
+    """``torch.nn.GELU``; `approximate` is ``"none"`` or ``"tanh"``."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        self.approximate = approximate
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.gelu(input, self.approximate)
+
+
+class Softplus(Module):
+    """``torch.nn.Softplus``."""
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        self.beta, self.threshold = beta, threshold
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.softplus(input, self.beta, self.threshold)
+
+
+class PReLU(Module):
+    """``torch.nn.PReLU``: one slope, or one per channel."""
+
+    def __init__(self, num_parameters: int = 1) -> None:
+        super().__init__()
+        self.weight = Parameter((num_parameters,))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.prelu(input, self.weight)
+
+
+class Softmax(Module):
+    """``torch.nn.Softmax``; `dim` must be given."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.softmax(input, self.dim)
+
+
+class LogSoftmax(Module):
+    """``torch.nn.LogSoftmax``; `dim` must be given."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.log_softmax(input, self.dim)

@@ -1,0 +1,90 @@
+"""Linear layers: a MatrixMultiply and a bias, through one path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtnet.errors import ShapeError
+from trtnet.module import Module, Parameter
+from trtnet.nn.arguments import array_of, optional_array
+from trtnet.ops.elementwise import add
+from trtnet.ops.indexing import take
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
+
+
+def linear(input: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    """``input @ weight.T + bias`` over the last axis; weight (out, in).
+
+    Raises:
+        ShapeError: the last axis of `input` is not ``in``.
+    """
+    network = input.network
+    matrix = array_of(weight, "weight", network.path)
+    last = input.shape[-1]
+    if isinstance(last, int) and last != matrix.shape[1]:
+        raise ShapeError("linear: the last axis has the wrong size", module=network.path or None,
+                         expected=f"{matrix.shape[1]} features", got=f"{last}: {input!r}")  # fmt: skip
+    x = network.compute(input)
+
+    def emit(matrix: np.ndarray, bias: np.ndarray | None) -> Tensor:
+        ops = network.trt.MatrixOperation
+        rank = max(x.ndim, 2)
+        weight = network.emit(
+            "weight", "add_constant", [1] * (rank - 2) + list(matrix.shape),
+            network.weights(matrix, name="weight"),
+        )  # fmt: skip
+        out = network.emit(
+            "matmul", "add_matrix_multiply", x, ops.VECTOR if x.ndim == 1 else ops.NONE,
+            weight, ops.TRANSPOSE, dims=[*x.shape[:-1], len(matrix)],
+        )  # fmt: skip
+        return out if bias is None else add(out, bias)
+
+    bias_array = optional_array(bias, "bias", network.path)
+    if x.ndim != 2:  # only there is axis 1, which a BatchNorm scales, the features' axis
+        return emit(matrix, bias_array)
+    return network.defer(matrix, bias_array, 2, len(matrix), _scale_rows, emit)
+
+
+def _scale_rows(matrix: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return matrix * scale[:, None]
+
+
+class Linear(Module):
+    """``torch.nn.Linear``; any number of leading axes."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter((out_features, in_features))
+        self.register_parameter("bias", Parameter((out_features,)) if bias else None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}"
+
+
+def embedding(input: Tensor, weight: Any) -> Tensor:
+    """Rows of `weight` (num_embeddings, embedding_dim) at the int32 or int64 positions `input`."""
+    network = input.network
+    table = network.constant(array_of(weight, "weight", network.path), network.compute_dtype)
+    return take(table, input, 0)
+
+
+class Embedding(Module):
+    """``torch.nn.Embedding``. `padding_idx` only matters in training and is accepted."""
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
+    ) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.weight = Parameter((num_embeddings, embedding_dim))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return embedding(input, self.weight)

@@ -1,0 +1,139 @@
+"""Modules that move elements about or do nothing: Flatten, Identity, Dropout, paddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtnet import ops
+from trtnet.module import Module
+from trtnet.nn.arguments import ntuple
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
+
+
+class Identity(Module):
+    """``torch.nn.Identity``; emits nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+class Dropout(Module):
+    """``torch.nn.Dropout`` at inference; emits nothing."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Dropout1d(Dropout):
+    """``torch.nn.Dropout1d`` at inference; emits nothing."""
+
+
+class Dropout2d(Dropout):
+    """``torch.nn.Dropout2d`` at inference; emits nothing."""
+
+
+class Dropout3d(Dropout):
+    """``torch.nn.Dropout3d`` at inference; emits nothing."""
+
+
+class Flatten(Module):
+    """``torch.nn.Flatten``."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.flatten(input, self.start_dim, self.end_dim)
+
+
+class Unflatten(Module):
+    """``torch.nn.Unflatten``."""
+
+    def __init__(self, dim: int, unflattened_size: Any) -> None:
+        super().__init__()
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.unflatten(input, self.dim, self.unflattened_size)
+
+
+class _PadNd(Module):
+    mode: str
+    rank: int
+
+    def __init__(self, padding: Any) -> None:
+        super().__init__()
+        self.padding = ntuple(padding, 2 * self.rank, "padding")
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.pad(input, self.padding, self.mode)
+
+    def extra_repr(self) -> str:
+        return f"{self.padding}"
+
+
+class ZeroPad1d(_PadNd):
+    """``torch.nn.ZeroPad1d``: (left, right)."""
+
+    mode, rank = "constant", 1
+
+
+class ZeroPad2d(_PadNd):
+    """``torch.nn.ZeroPad2d``: (left, right, top, bottom)."""
+
+    mode, rank = "constant", 2
+
+
+class ZeroPad3d(_PadNd):
+    """``torch.nn.ZeroPad3d``: (left, right, top, bottom, front, back)."""
+
+    mode, rank = "constant", 3
+
+
+class ReflectionPad1d(_PadNd):
+    """``torch.nn.ReflectionPad1d``."""
+
+    mode, rank = "reflect", 1
+
+
+class ReflectionPad2d(_PadNd):
+    """``torch.nn.ReflectionPad2d``."""
+
+    mode, rank = "reflect", 2
+
+
+class ReflectionPad3d(_PadNd):
+    """``torch.nn.ReflectionPad3d``."""
+
+    mode, rank = "reflect", 3
+
+
+class ReplicationPad1d(_PadNd):
+    """``torch.nn.ReplicationPad1d``."""
+
+    mode, rank = "replicate", 1
+
+
+class ReplicationPad2d(_PadNd):
+    """``torch.nn.ReplicationPad2d``."""
+
+    mode, rank = "replicate", 2
+
+
+class ReplicationPad3d(_PadNd):
+    """``torch.nn.ReplicationPad3d``."""
+
+    mode, rank = "replicate", 3

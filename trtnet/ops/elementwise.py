@@ -1,0 +1,235 @@
+"""Operations on each element, with PyTorch's broadcasting and type promotion."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from trtnet.dtypes import DType, float32
+from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.ops.operands import broadcast_dims, broadcast_ranks, same_type
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
+
+
+def _elementwise(op: str, kind: str, a: Tensor, b: Tensor) -> Tensor:
+    a, b = broadcast_ranks([a, b])
+    network = a.network
+    for left, right in zip(a.shape, b.shape, strict=True):
+        if isinstance(left, int) and isinstance(right, int) and left != right and 1 not in (left, right):
+            raise ShapeError(f"{op}: shapes do not broadcast", module=network.path or None,
+                             expected="equal sizes, or 1", got=f"{a.shape} and {b.shape}")  # fmt: skip
+    operation = getattr(network.trt.ElementWiseOperation, kind)
+    return network.emit(op, "add_elementwise", a, b, operation, dims=broadcast_dims([a.shape, b.shape]))
+
+
+def _unary(op: str, kind: str, x: Tensor) -> Tensor:
+    operation = getattr(x.network.trt.UnaryOperation, kind)
+    return x.network.emit(op, "add_unary", x, operation, dims=x.shape)
+
+
+def _floating(op: str, kind: str, x: Tensor) -> Tensor:
+    return _unary(op, kind, x if x.dtype.is_floating_point else x.to(float32))
+
+
+def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """``input + alpha * other``."""
+    if alpha != 1:
+        other = mul(other, alpha)
+    return _elementwise("add", "SUM", *same_type(input, other))
+
+
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """``input - alpha * other``."""
+    if alpha != 1:
+        other = mul(other, alpha)
+    return _elementwise("sub", "SUB", *same_type(input, other))
+
+
+def mul(input: Any, other: Any) -> Tensor:
+    return _elementwise("mul", "PROD", *same_type(input, other))
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """True division (integers give float32); ``rounding_mode`` may be ``"floor"``.
+
+    Raises:
+        UnsupportedError: ``rounding_mode="trunc"``.
+    """
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode is not None:
+        raise UnsupportedError(f"div: rounding_mode={rounding_mode!r}", expected="None or 'floor'")
+    a, b = same_type(input, other)
+    if not a.dtype.is_floating_point:
+        a, b = a.to(float32), b.to(float32)
+    return _elementwise("div", "DIV", a, b)
+
+
+def floor_divide(input: Any, other: Any) -> Tensor:
+    return _elementwise("floor_divide", "FLOOR_DIV", *same_type(input, other))
+
+
+def remainder(input: Any, other: Any) -> Tensor:
+    """``input - floor(input / other) * other``; has the sign of `other`."""
+    a, b = same_type(input, other)
+    return sub(a, mul(floor_divide(a, b), b))
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    if isinstance(exponent, (int, float)) and exponent in (1, 2):
+        return input if exponent == 1 else mul(input, input)  # type: ignore[no-any-return]
+    a, b = same_type(input, exponent)
+    if not a.dtype.is_floating_point:
+        return round(_elementwise("pow", "POW", a.to(float32), b.to(float32))).to(a.dtype)
+    return _elementwise("pow", "POW", a, b)
+
+
+def minimum(input: Any, other: Any) -> Tensor:
+    return _elementwise("minimum", "MIN", *same_type(input, other))
+
+
+def maximum(input: Any, other: Any) -> Tensor:
+    return _elementwise("maximum", "MAX", *same_type(input, other))
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Limits values to ``[min, max]``; either may be a number, a tensor, or left out."""
+    numbers = [bound for bound in (min, max) if isinstance(bound, (int, float))]
+    if len(numbers) == 2 and input.dtype.is_floating_point and all(map(math.isfinite, numbers)):
+        clip = input.network.trt.ActivationType.CLIP
+        low = min if min < max else max  # PyTorch lets max win where they cross
+        return input.network.emit("clamp", "add_activation", input, clip, dims=input.shape,
+                                  alpha=low, beta=max)  # fmt: skip
+    if min is not None:
+        input = maximum(input, min)
+    return input if max is None else minimum(input, max)
+
+
+def abs(input: Tensor) -> Tensor:
+    return _unary("abs", "ABS", input)
+
+
+def neg(input: Tensor) -> Tensor:
+    return _unary("neg", "NEG", input)
+
+
+def sign(input: Tensor) -> Tensor:
+    return _unary("sign", "SIGN", input)
+
+
+def exp(input: Tensor) -> Tensor:
+    return _floating("exp", "EXP", input)
+
+
+def log(input: Tensor) -> Tensor:
+    return _floating("log", "LOG", input)
+
+
+def sqrt(input: Tensor) -> Tensor:
+    return _floating("sqrt", "SQRT", input)
+
+
+def reciprocal(input: Tensor) -> Tensor:
+    return _floating("reciprocal", "RECIP", input)
+
+
+def rsqrt(input: Tensor) -> Tensor:
+    """``1 / sqrt(input)``."""
+    return reciprocal(sqrt(input))
+
+
+def square(input: Tensor) -> Tensor:
+    return mul(input, input)
+
+
+def erf(input: Tensor) -> Tensor:
+    return _floating("erf", "ERF", input)
+
+
+def sin(input: Tensor) -> Tensor:
+    return _floating("sin", "SIN", input)
+
+
+def cos(input: Tensor) -> Tensor:
+    return _floating("cos", "COS", input)
+
+
+def floor(input: Tensor) -> Tensor:
+    return _unary("floor", "FLOOR", input)
+
+
+def ceil(input: Tensor) -> Tensor:
+    return _unary("ceil", "CEIL", input)
+
+
+def round(input: Tensor) -> Tensor:
+    """Rounds halves to even, as PyTorch and TensorRT do."""
+    return _unary("round", "ROUND", input)
+
+
+def eq(input: Any, other: Any) -> Tensor:
+    a, b = same_type(input, other)
+    if a.dtype is DType.BOOL:
+        return logical_not(logical_xor(a, b))
+    return _elementwise("eq", "EQUAL", a, b)
+
+
+def ne(input: Any, other: Any) -> Tensor:
+    return logical_not(eq(input, other))
+
+
+def lt(input: Any, other: Any) -> Tensor:
+    return _elementwise("lt", "LESS", *same_type(input, other))
+
+
+def gt(input: Any, other: Any) -> Tensor:
+    return _elementwise("gt", "GREATER", *same_type(input, other))
+
+
+def le(input: Any, other: Any) -> Tensor:
+    a, b = same_type(input, other)  # not "not greater": NaN is neither
+    return logical_or(lt(a, b), eq(a, b))
+
+
+def ge(input: Any, other: Any) -> Tensor:
+    a, b = same_type(input, other)
+    return logical_or(gt(a, b), eq(a, b))
+
+
+def logical_and(input: Any, other: Any) -> Tensor:
+    return _elementwise("logical_and", "AND", *_booleans("logical_and", input, other))
+
+
+def logical_or(input: Any, other: Any) -> Tensor:
+    return _elementwise("logical_or", "OR", *_booleans("logical_or", input, other))
+
+
+def logical_xor(input: Any, other: Any) -> Tensor:
+    return _elementwise("logical_xor", "XOR", *_booleans("logical_xor", input, other))
+
+
+def logical_not(input: Tensor) -> Tensor:
+    return _unary("logical_not", "NOT", *_booleans("logical_not", input))
+
+
+def _booleans(op: str, *values: Any) -> list[Tensor]:
+    tensors = same_type(*values)
+    if any(tensor.dtype is not DType.BOOL for tensor in tensors):
+        raise UnsupportedError(f"{op}: needs boolean tensors", module=tensors[0].network.path or None,
+                               got=", ".join(str(tensor.dtype) for tensor in tensors),
+                               fix="compare first, such as x > 0")  # fmt: skip
+    return tensors
+
+
+def where(condition: Tensor, input: Any, other: Any) -> Tensor:
+    """`input` where `condition` (bool) holds, `other` elsewhere."""
+    tensors = [value for value in (input, other) if hasattr(type(value), "itensor")]
+    if not tensors:  # two numbers: PyTorch's default types
+        like = condition.to(float32) if isinstance(input, float) else condition.long()
+        input = condition.network.constant(input, like.dtype)
+    a, b = same_type(input, other)
+    condition, a, b = broadcast_ranks([condition, a, b])
+    return a.network.emit("where", "add_select", condition, a, b,
+                          dims=broadcast_dims([condition.shape, a.shape, b.shape]))  # fmt: skip

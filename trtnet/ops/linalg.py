@@ -1,0 +1,83 @@
+"""Products: matmul and einsum."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.ops.operands import broadcast_dims, insert_axes, same_type
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
+
+
+def matmul(input: Any, other: Any) -> Tensor:
+    """Matrix product as ``torch.matmul``: vectors are 1-D, leading axes broadcast.
+
+    Raises:
+        ShapeError: the inner sizes differ.
+    """
+    a, b = same_type(input, other, align=False)
+    network = a.network
+    if not a.ndim or not b.ndim:
+        raise ShapeError("matmul: needs at least one axis", module=network.path or None,
+                         got=f"{a.shape} and {b.shape}")  # fmt: skip
+    inner = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
+    if all(isinstance(size, int) for size in inner) and inner[0] != inner[1]:
+        raise ShapeError("matmul: inner sizes differ", module=network.path or None,
+                         expected=f"{inner[0]}", got=f"{inner[1]} ({a.shape} @ {b.shape})")  # fmt: skip
+    kinds, tails = [], []
+    for x, own in ((a, -2), (b, -1)):
+        kinds.append(network.trt.MatrixOperation.VECTOR if x.ndim == 1
+                     else network.trt.MatrixOperation.NONE)  # fmt: skip
+        tails.append([] if x.ndim == 1 else [x.shape[own]])
+    batch = max(0, a.ndim - 2, b.ndim - 2)
+    a, b = (_with_batch(x, batch) for x in (a, b))
+    lead = broadcast_dims([a.shape[:batch], b.shape[:batch]])
+    return network.emit("matmul", "add_matrix_multiply", a, kinds[0], b, kinds[1],
+                        dims=[*lead, *tails[0], *tails[1]])  # fmt: skip
+
+
+def _with_batch(x: Tensor, batch: int) -> Tensor:
+    """`x` with `batch` leading axes in front of its matrix or vector."""
+    missing = batch - (0 if x.ndim == 1 else x.ndim - 2)
+    return insert_axes(x, range(missing)) if missing else x
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """``torch.einsum`` for one or two operands without ``...`` and without diagonals, which
+    TensorRT has not.
+
+    Raises:
+        UnsupportedError: an equation TensorRT cannot express.
+    """
+    tensors = same_type(*_flat(operands), align=False)
+    network = tensors[0].network
+    text = equation.replace(" ", "")
+    terms, arrow, result = text.partition("->")
+    inputs = terms.split(",")
+    reason = None
+    if "..." in text:
+        reason = "'...' is not supported; name every axis"
+    elif any(len(set(term)) != len(term) for term in inputs):
+        reason = "an index repeated within one operand (a diagonal) is not supported"
+    elif not re.fullmatch(r"[a-zA-Z]*(,[a-zA-Z]*)*(->[a-zA-Z]*)?", text):
+        reason = "only letters, ',' and '->' are allowed"
+    elif len(inputs) != len(tensors):
+        reason = f"{len(inputs)} terms for {len(tensors)} operands"
+    if reason:
+        raise UnsupportedError(f"einsum {equation!r}: {reason}", module=network.path or None)
+    if not arrow:  # the implicit form: indices that appear once, sorted
+        letters = terms.replace(",", "")
+        result = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    sizes = {c: s for term, x in zip(inputs, tensors, strict=True)
+             for c, s in zip(term, x.shape, strict=True)}  # fmt: skip
+    return network.emit("einsum", "add_einsum", tensors, f"{terms}->{result}",
+                        dims=[sizes[c] for c in result])  # fmt: skip
+
+
+def _flat(operands: Sequence[Any]) -> Sequence[Any]:
+    single = len(operands) == 1 and isinstance(operands[0], (list, tuple))
+    return operands[0] if single else operands  # type: ignore[no-any-return]

@@ -1,0 +1,142 @@
+"""Sums, means, extremes and their positions along axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtnet.dtypes import DType, int64
+from trtnet.errors import UnsupportedError
+from trtnet.ops.elementwise import exp, log, sub
+from trtnet.ops.operands import mask, normalize_axes, normalize_axis, remove_axes
+from trtnet.ops.shape import flatten
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
+
+TOPK_LIMIT = 3840  # TensorRT's largest k
+
+
+def _reduce(op: str, kind: str, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    axes = normalize_axes(dim, x.ndim, x.network, op)
+    if not axes:  # a 0-d tensor reduces to itself
+        return x
+    dims = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
+    if not keepdim:
+        dims = [size for axis, size in enumerate(x.shape) if axis not in axes]
+    operation = getattr(x.network.trt.ReduceOperation, kind)
+    return x.network.emit(op, "add_reduce", x, operation, mask(axes), keepdim, dims=dims)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Integers and booleans summed up become int64, as in PyTorch."""
+    return x if x.dtype.is_floating_point else x.to(int64)
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return _reduce("sum", "SUM", _wide(input), dim, keepdim)
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Mean over `dim`.
+
+    Raises:
+        UnsupportedError: integer input, as in PyTorch.
+    """
+    if not input.dtype.is_floating_point:
+        raise UnsupportedError("mean: needs a floating-point tensor", got=input.dtype,
+                               module=input.network.path or None, fix="x.float().mean()")  # fmt: skip
+    return _reduce("mean", "AVG", input, dim, keepdim)
+
+
+def prod(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return _reduce("prod", "PROD", _wide(input), dim, keepdim)
+
+
+def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return _reduce("amax", "MAX", input, dim, keepdim)
+
+
+def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return _reduce("amin", "MIN", input, dim, keepdim)
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """Without `dim` the largest value; with it ``(values, indices)``. With a tensor in place of
+    `dim`, the elementwise maximum, as in PyTorch."""
+    return _extreme("MAX", input, dim, keepdim)
+
+
+def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """As :func:`max`, for the smallest value."""
+    return _extreme("MIN", input, dim, keepdim)
+
+
+def _extreme(kind: str, x: Tensor, dim: Any, keepdim: bool) -> Any:
+    if dim is None:
+        return amax(x) if kind == "MAX" else amin(x)
+    if hasattr(type(dim), "itensor"):
+        from trtnet.ops.elementwise import maximum, minimum
+
+        return (maximum if kind == "MAX" else minimum)(x, dim)
+    axis = normalize_axis(dim, x.ndim, x.network, kind.lower())
+    found = _topk(x, 1, axis, kind)
+    return found if keepdim else tuple(remove_axes(tensor, [axis]) for tensor in found)
+
+
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Position of the largest value as int64; of equal ones the first."""
+    return _arg("MAX", input, dim, keepdim)
+
+
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Position of the smallest value as int64; of equal ones the first."""
+    return _arg("MIN", input, dim, keepdim)
+
+
+def _arg(kind: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    if dim is None:
+        x, dim = flatten(x), 0
+    axis = normalize_axis(dim, x.ndim, x.network, "arg" + kind.lower())
+    indices = _topk(x, 1, axis, kind)[1]
+    return indices if keepdim else remove_axes(indices, [axis])
+
+
+def topk(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The `k` largest (or smallest) values along `dim` and their positions (int64), sorted.
+
+    Raises:
+        UnsupportedError: ``k`` above 3840, TensorRT's limit.
+    """
+    if k > TOPK_LIMIT:
+        raise UnsupportedError("topk: k is too large for TensorRT", expected=f"<= {TOPK_LIMIT}",
+                               got=k, module=input.network.path or None)  # fmt: skip
+    axis = normalize_axis(dim, input.ndim, input.network, "topk")
+    return _topk(input, k, axis, "MAX" if largest else "MIN")
+
+
+def _topk(x: Tensor, k: int, axis: int, kind: str) -> tuple[Tensor, Tensor]:
+    network = x.network
+    if x.dtype in (DType.BOOL, DType.INT8, DType.UINT8):
+        x = x.to(int64)
+    if x.ndim == 1:  # TensorRT wants at least two axes
+        rows = x.network.emit("unsqueeze", "add_unsqueeze", x, network.constant([0]))
+        values, indices = _topk(rows, k, 1, kind)
+        return remove_axes(values, [0]), remove_axes(indices, [0])
+    dims = [k if i == axis else size for i, size in enumerate(x.shape)]
+    operation = getattr(network.trt.TopKOperation, kind)
+    values, indices = network.emit_all("topk", "add_topk", x, operation, k, 1 << axis,
+                                       dims=[dims, dims])  # fmt: skip
+    return values, indices.to(int64)
+
+
+def softmax(input: Tensor, dim: int) -> Tensor:
+    axis = normalize_axis(dim, input.ndim, input.network, "softmax")
+    return input.network.emit("softmax", "add_softmax", input, dims=input.shape, axes=1 << axis)
+
+
+def log_softmax(input: Tensor, dim: int) -> Tensor:
+    """``log(softmax(input))`` without losing small probabilities."""
+    shifted = sub(input, amax(input, dim, keepdim=True))
+    return sub(shifted, log(sum(exp(shifted), dim, keepdim=True)))

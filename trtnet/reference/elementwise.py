@@ -1,0 +1,181 @@
+"""Layers that compute each element on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trtnet.reference.site import Call, Site
+
+
+def activation(site: Site) -> Call:
+    alpha, beta = site["alpha"], site["beta"]
+    choices: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
+        "RELU": (torch.relu, ()),
+        "SIGMOID": (torch.sigmoid, ()),
+        "TANH": (torch.tanh, ()),
+        "LEAKY_RELU": (F.leaky_relu, (alpha,)),
+        "ELU": (F.elu, (alpha,)),
+        "SELU": (selu, (alpha, beta)),
+        "SOFTSIGN": (F.softsign, ()),
+        "SOFTPLUS": (softplus, (alpha, beta)),
+        "CLIP": (clip, (alpha, beta)),
+        "HARD_SIGMOID": (hard_sigmoid, (alpha, beta)),
+        "SCALED_TANH": (scaled_tanh, (alpha, beta)),
+        "THRESHOLDED_RELU": (F.threshold, (alpha, 0)),
+        "GELU_ERF": (F.gelu, ()),
+        "GELU_TANH": (gelu_tanh, ()),
+    }
+    function, args = choices[site["op"]]
+    return Call(function, (site.x, *args))
+
+
+def selu(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return beta * F.elu(x, alpha)
+
+
+def softplus(x: Tensor, alpha: float, beta: float) -> Tensor:
+    # F.softplus switches to the identity above a threshold; TensorRT's definition does not.
+    return alpha * torch.logaddexp(beta * x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return x.clamp(max=beta).clamp(min=alpha)  # in this order: alpha wins if alpha > beta
+
+
+def hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return (alpha * x + beta).clamp(0, 1)
+
+
+def scaled_tanh(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return alpha * torch.tanh(beta * x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+_UNARY: dict[str, Callable[..., Any]] = {
+    "EXP": torch.exp,
+    "LOG": torch.log,
+    "SQRT": torch.sqrt,
+    "RECIP": torch.reciprocal,
+    "ABS": torch.abs,
+    "NEG": torch.neg,
+    "SIN": torch.sin,
+    "COS": torch.cos,
+    "TAN": torch.tan,
+    "SINH": torch.sinh,
+    "COSH": torch.cosh,
+    "ASIN": torch.asin,
+    "ACOS": torch.acos,
+    "ATAN": torch.atan,
+    "ASINH": torch.asinh,
+    "ACOSH": torch.acosh,
+    "ATANH": torch.atanh,
+    "CEIL": torch.ceil,
+    "FLOOR": torch.floor,
+    "ERF": torch.erf,
+    "NOT": torch.logical_not,
+    "SIGN": torch.sign,
+    "ROUND": torch.round,
+    "ISINF": torch.isinf,
+    "ISNAN": torch.isnan,
+}
+
+
+def unary(site: Site) -> Call:
+    return Call(_UNARY[site["op"]], (site.x,))
+
+
+_BINARY: dict[str, Callable[..., Any]] = {
+    "SUM": torch.add,
+    "PROD": torch.mul,
+    "MAX": torch.maximum,
+    "MIN": torch.minimum,
+    "SUB": torch.sub,
+    "DIV": torch.div,
+    "POW": torch.pow,
+    "AND": torch.logical_and,
+    "OR": torch.logical_or,
+    "XOR": torch.logical_xor,
+    "EQUAL": torch.eq,
+    "GREATER": torch.gt,
+    "LESS": torch.lt,
+}
+
+
+def elementwise(site: Site) -> Call:
+    op, integral = site["op"], "int" in site.info().dtype
+    if op == "FLOOR_DIV":
+        function = integer_floor_divide if integral else floor_divide
+    elif op == "DIV" and integral:
+        function = truncated_divide
+    else:
+        function = _BINARY[op]
+    return Call(function, site.inputs)
+
+
+def floor_divide(a: Tensor, b: Tensor) -> Tensor:
+    return torch.floor(a / b)  # of the rounded quotient; torch.div corrects it with a remainder
+
+
+def integer_floor_divide(a: Tensor, b: Tensor) -> Tensor:
+    return torch.div(a, b, rounding_mode="floor")
+
+
+def truncated_divide(a: Tensor, b: Tensor) -> Tensor:
+    return torch.div(a, b, rounding_mode="trunc")
+
+
+def parametric_relu(site: Site) -> Call:
+    return Call(leaky, site.inputs)
+
+
+def leaky(x: Tensor, slopes: Tensor) -> Tensor:
+    return torch.where(x >= 0, x, x * slopes)
+
+
+def select(site: Site) -> Call:
+    return Call(torch.where, site.inputs)
+
+
+def scale(site: Site) -> Call:
+    axis, shape = site["channel_axis"], site.info().shape
+    if site["mode"] == "UNIFORM":
+        view: tuple[int, ...] = ()
+    elif site["mode"] == "CHANNEL":
+        view = (-1,) + (1,) * (site.rank - axis - 1)
+    else:
+        view = shape[axis:]
+    return Call(scale_shift_power, (site.x,), {**site.weights, "view": view})
+
+
+def scale_shift_power(
+    x: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    power: Tensor | None = None,
+    *,
+    view: tuple[int, ...],
+) -> Tensor:
+    """``(x * scale + shift) ** power``, each left out where the layer has none."""
+    if scale is not None:
+        x = x * scale.reshape(view)
+    if shift is not None:
+        x = x + shift.reshape(view)
+    return x if power is None else torch.pow(x, power.reshape(view))
+
+
+OPERATIONS = {
+    "ACTIVATION": activation,
+    "ELEMENTWISE": elementwise,
+    "PARAMETRIC_RELU": parametric_relu,
+    "SCALE": scale,
+    "SELECT": select,
+    "UNARY": unary,
+}

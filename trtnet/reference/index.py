@@ -1,0 +1,102 @@
+"""Layers that pick elements by index."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trtnet.reference.site import Call, Site, integers, mask_axes
+
+
+def gather(site: Site) -> Call:
+    x, index = site.inputs
+    mode, axis, batch = site["mode"], site["axis"], site["num_elementwise_dims"]
+    if mode == "ELEMENT":
+        return Call(gather_elements, (x, index, axis))
+    if mode == "ND":
+        return Call(gather_nd, (x, index, batch))
+    return Call(take, (x, index, axis, batch))
+
+
+def from_end(index: Tensor, n: int) -> Tensor:
+    """`index` as int64, with negative positions counted from the end of an axis of `n`."""
+    index = index.long()
+    return torch.where(index < 0, index + n, index)
+
+
+def take(x: Tensor, index: Tensor, axis: int, batch: int) -> Tensor:
+    """``x[:, ..., index, ...]`` along `axis`; with `batch` 1, row by row of both."""
+    index = from_end(index, x.shape[axis])
+    if batch == 0:
+        shape = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+        return x.index_select(axis, index.reshape(-1)).reshape(shape)
+    shape = (*x.shape[:axis], *index.shape[1:], *x.shape[axis + 1 :])
+    view = [index.shape[0]] + [1] * (x.dim() - 1)
+    view[axis] = -1
+    sizes = [-1 if dim == axis else n for dim, n in enumerate(x.shape)]
+    wide = index.reshape(view).expand(sizes)
+    return x.gather(axis, wide).reshape(shape)
+
+
+def gather_elements(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    return x.gather(axis, from_end(index, x.shape[axis]))
+
+
+def gather_nd(x: Tensor, index: Tensor, batch: int) -> Tensor:
+    """Each vector along the last axis of `index` is one position behind the `batch` axes."""
+    rows = []
+    for dim in range(batch):
+        view = [1] * (index.dim() - 1)
+        view[dim] = -1
+        rows.append(torch.arange(x.shape[dim], device=x.device).reshape(view))
+    position = (*rows, *index.long().unbind(-1))
+    return x[position]
+
+
+def scatter(site: Site) -> Call:
+    if site["mode"] == "ELEMENT":
+        return Call(scatter_elements, (*site.inputs, site["axis"]))
+    return Call(scatter_nd, site.inputs)
+
+
+def scatter_elements(x: Tensor, index: Tensor, updates: Tensor, axis: int) -> Tensor:
+    return x.scatter(axis, from_end(index, x.shape[axis]), updates)
+
+
+def scatter_nd(x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+    return x.index_put(index.long().unbind(-1), updates)
+
+
+def one_hot(site: Site) -> Call:
+    return Call(encode, (*site.inputs, site["axis"]))
+
+
+def encode(index: Tensor, values: Tensor, depth: Tensor, axis: int) -> Tensor:
+    """``values[1]`` where the new axis's position is the index, ``values[0]`` elsewhere."""
+    (count,) = integers(depth)
+    dim = axis % (index.dim() + 1)
+    positions = torch.arange(count, device=index.device).reshape((-1,) + (1,) * (index.dim() - dim))
+    return torch.where(index.unsqueeze(dim) == positions, values[1], values[0])
+
+
+def top_k(site: Site) -> Call:
+    (axis,) = mask_axes(site["axes"])
+    k = site.input(1) if site.input(1) is not None else site["k"]
+    options = {"largest": site["op"] == "MAX", "index_dtype": site.output_dtype(1)}
+    return Call(select_k, (site.x, k, axis), options)
+
+
+def select_k(
+    x: Tensor, k: Tensor | int, axis: int, *, largest: bool, index_dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The `k` extreme values in order and where they stand; of equal ones the first."""
+    count = int(k)
+    if count == 1:
+        values, index = (torch.max if largest else torch.min)(x, axis, keepdim=True)
+    else:
+        values, index = torch.sort(x, dim=axis, descending=largest, stable=True)
+        values, index = values.narrow(axis, 0, count), index.narrow(axis, 0, count)
+    return values, index.to(index_dtype)
+
+
+OPERATIONS = {"GATHER": gather, "ONE_HOT": one_hot, "SCATTER": scatter, "TOPK": top_k}

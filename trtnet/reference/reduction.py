@@ -1,0 +1,106 @@
+"""Layers that reduce along axes, or normalise by what they reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trtnet.reference.site import Call, Site, integers, mask_axes
+
+
+def reduce(site: Site) -> Call:
+    functions: dict[str, Callable[..., Any]] = {
+        "SUM": torch.sum,
+        "AVG": mean,
+        "MAX": torch.amax,
+        "MIN": torch.amin,
+        "PROD": product,
+    }
+    if site["op"] not in functions:
+        raise site.unsupported("this reduction cannot be executed", site["op"])
+    function = functions[site["op"]]
+    dtype = site.output_dtype()
+    options = {"dtype": dtype} if function is torch.sum and not dtype.is_floating_point else {}
+    return Call(function, (site.x, mask_axes(site["axes"]), site["keep_dims"]), options)
+
+
+def mean(x: Tensor, axes: tuple[int, ...], keep_dims: bool) -> Tensor:
+    if x.is_floating_point():
+        return torch.mean(x, axes, keep_dims)
+    count = x.shape.numel() // max(torch.sum(x, axes).numel(), 1)
+    total = torch.sum(x, axes, keep_dims, dtype=x.dtype)
+    return torch.div(total, count, rounding_mode="trunc")
+
+
+def product(x: Tensor, axes: tuple[int, ...], keep_dims: bool) -> Tensor:
+    for axis in reversed(axes):
+        x = torch.prod(x, axis, keep_dims, dtype=x.dtype)
+    return x
+
+
+def softmax(site: Site) -> Call:
+    (axis,) = mask_axes(site["axes"])
+    return Call(torch.softmax, (site.x, axis))
+
+
+def cumulative(site: Site) -> Call:
+    options = {"exclusive": site["exclusive"], "reverse": site["reverse"]}
+    return Call(cumulative_sum, site.inputs, options)
+
+
+def cumulative_sum(x: Tensor, axis: Tensor, *, exclusive: bool, reverse: bool) -> Tensor:
+    (dim,) = integers(axis)
+    x = x.flip(dim) if reverse else x
+    total = torch.cumsum(x, dim, dtype=x.dtype)
+    if exclusive:
+        first = torch.zeros_like(total.narrow(dim, 0, 1))
+        total = torch.cat([first, total.narrow(dim, 0, total.shape[dim] - 1)], dim)
+    return total.flip(dim) if reverse else total
+
+
+def normalization(site: Site) -> Call:
+    args = (*site.inputs, mask_axes(site["axes"]), site["epsilon"])
+    groups = site["num_groups"]
+    if groups == 1:
+        return Call(normalize, args)
+    per_channel = bool(site.layer.attributes.get("is_v2"))
+    return Call(group_normalize, args, {"groups": groups, "per_channel": per_channel})
+
+
+def normalize(
+    x: Tensor, scale: Tensor, bias: Tensor, axes: tuple[int, ...], epsilon: float
+) -> Tensor:
+    variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + epsilon) * scale + bias
+
+
+def group_normalize(
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    axes: tuple[int, ...],
+    epsilon: float,
+    *,
+    groups: int,
+    per_channel: bool,
+) -> Tensor:
+    """Normalisation over each group of channels (axis 1) and over `axes`, all those behind it.
+
+    Version 1 of the layer scales per group, version 2 per channel.
+    """
+    grouped = x.unflatten(1, (groups, -1))
+    shape = (1, groups, -1 if per_channel else 1) + (1,) * (x.dim() - 2)
+    dims = (2, *(axis + 1 for axis in axes))
+    scale, bias = scale.reshape(shape), bias.reshape(shape)
+    return normalize(grouped, scale, bias, dims, epsilon).flatten(1, 2)
+
+
+OPERATIONS = {
+    "CUMULATIVE": cumulative,
+    "NORMALIZATION": normalization,
+    "REDUCE": reduce,
+    "SOFTMAX": softmax,
+}

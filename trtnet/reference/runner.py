@@ -1,0 +1,129 @@
+"""Runs a network on numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from trtnet.errors import NetworkError, ShapeError
+from trtnet.graph.reader import read
+from trtnet.graph.types import Graph, TensorInfo
+from trtnet.reference.compiler import compile
+from trtnet.reference.site import execution_dtype, is_shape_value, share
+
+
+def run(
+    network: Any,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    float64: bool = False,
+    device: str = "cpu",
+    outputs: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """The outputs of `network` for `inputs`.
+
+    Args:
+        network: an ``INetworkDefinition`` or a :class:`trtnet.graph.Graph`.
+        inputs: one array for each network input, by name.
+        float64: compute in double precision instead of the network's own types.
+        device: ``"cpu"`` or ``"cuda"``.
+        outputs: names of the tensors to return, any of the network; its outputs if None.
+
+    Returns:
+        Arrays by tensor name; bfloat16 and float8 values as float32.
+
+    Raises:
+        ShapeError: an input that is missing, unknown, or of another rank, shape or kind.
+        NetworkError: a layer that fails on these inputs.
+    """
+    graph = network if isinstance(network, Graph) else read(network)
+    names = graph.outputs if outputs is None else tuple(outputs)
+    module = compile(graph, float64=float64, device=device, outputs=names)
+    values = execute(module, prepare(graph, inputs, float64=float64, device=device))
+    return {name: to_numpy(values[name]) for name in names}
+
+
+def execute(module: fx.GraphModule, arguments: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Runs a compiled module; like calling it, but errors name the layer.
+
+    Raises:
+        NetworkError: a layer that fails; the message names it.
+    """
+    with torch.inference_mode():
+        return _Interpreter(module).run(*arguments)
+
+
+def prepare(
+    graph: Graph, inputs: Mapping[str, np.ndarray], *, float64: bool = False, device: str = "cpu"
+) -> list[Tensor]:
+    """`inputs` as the arguments of the compiled module, checked against the network's inputs."""
+    missing = [name for name in graph.inputs if name not in inputs]
+    unknown = [name for name in inputs if name not in graph.inputs]
+    if missing or unknown:
+        raise ShapeError(
+            "the inputs are not those of the network",
+            expected=", ".join(graph.inputs),
+            got=", ".join(inputs) or "none",
+        )
+    arguments = []
+    for name in graph.inputs:
+        info, array = graph.tensors[name], np.asarray(inputs[name])
+        _check_input(info, array)
+        dtype = execution_dtype(info.dtype, float64, name)
+        place = "cpu" if is_shape_value(info) else device
+        arguments.append(share(np.asarray(array, order="C")).to(place, dtype))
+    return arguments
+
+
+def to_numpy(value: Tensor) -> np.ndarray:
+    """`value` as an array; types numpy lacks as float32."""
+    if value.dtype in (torch.bfloat16, torch.float8_e4m3fn):
+        value = value.float()
+    return value.cpu().numpy()
+
+
+def _check_input(info: TensorInfo, array: np.ndarray) -> None:
+    fits = len(info.shape) == array.ndim and all(
+        want in (-1, n) for want, n in zip(info.shape, array.shape, strict=False)
+    )
+    if not fits:
+        raise ShapeError(
+            "an input has the wrong shape", module=info.name, expected=info.shape, got=array.shape
+        )
+    kind = "b" if info.dtype == "bool" else "iu" if "int" in info.dtype else "f"
+    if array.dtype.kind not in kind:
+        raise ShapeError(
+            "an input has the wrong type",
+            module=info.name,
+            expected=info.dtype,
+            got=array.dtype,
+            fix=f"convert it: array.astype({info.dtype!r})",
+        )
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs node by node; values are freed after their last use."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.extra_traceback = False  # the layer's name says more than generated code
+
+    def run_node(self, n: fx.Node) -> Any:
+        try:
+            return super().run_node(n)
+        except ShapeError as error:
+            raise ShapeError(
+                error.problem,
+                module=n.meta.get("layer"),
+                expected=error.expected,
+                got=error.got,
+                fix=error.fix,
+            ) from error
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise NetworkError(
+                "the layer fails on these inputs", module=n.meta.get("layer"), got=error
+            ) from error

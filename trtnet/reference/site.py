@@ -1,0 +1,124 @@
+"""What an operation sees of the layer it stands for, and what it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from trtnet.errors import UnsupportedError
+from trtnet.graph.types import Layer, TensorInfo
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float8_e4m3": torch.float8_e4m3fn,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "int8": torch.int8,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, the value of a layer: of a function, or of the method so named."""
+
+    function: Callable[..., Any] | str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One layer during compilation.
+
+    Attributes:
+        layer: the layer itself.
+        inputs: the values of its inputs (graph nodes), ``None`` where nothing is connected.
+        weights: the values of the weights it holds.
+        tensors: every tensor of the graph by name.
+        float64: whether floating values are computed in double precision.
+    """
+
+    layer: Layer
+    inputs: tuple[Any, ...]
+    weights: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo]
+    float64: bool = False
+
+    def __getitem__(self, name: str) -> Any:
+        return self.layer.attributes[name]
+
+    @property
+    def x(self) -> Any:
+        """The first input."""
+        return self.inputs[0]
+
+    def input(self, index: int) -> Any:
+        """Input `index`, or ``None`` if the layer has no such input."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def weight(self, name: str, index: int) -> Any:
+        """The layer's own weights called `name`, or input `index` that replaces them."""
+        return self.weights[name] if name in self.weights else self.input(index)
+
+    def info(self, index: int = 0) -> TensorInfo:
+        """Name, dtype and shape of input `index`."""
+        name = self.layer.inputs[index]
+        assert name is not None, f"{self.layer.name}: input {index} is not connected"
+        return self.tensors[name]
+
+    def output(self, index: int = 0) -> TensorInfo:
+        """Name, dtype and shape of output `index`."""
+        return self.tensors[self.layer.outputs[index]]
+
+    @property
+    def rank(self) -> int:
+        """Rank of the first input."""
+        return len(self.info().shape)
+
+    def output_dtype(self, index: int = 0) -> torch.dtype:
+        """The type output `index` has while the graph is executed."""
+        return execution_dtype(self.output(index).dtype, self.float64, self.layer.name)
+
+    def unsupported(self, problem: str, got: object) -> UnsupportedError:
+        return UnsupportedError(problem, module=self.layer.name, got=got)
+
+
+def execution_dtype(name: str, float64: bool, owner: str) -> torch.dtype:
+    """The torch type of a `name` tensor; every float but float8 is double if `float64`."""
+    if name not in DTYPES:
+        raise UnsupportedError(
+            f"values of type {name} cannot be executed", module=owner, expected=", ".join(DTYPES)
+        )
+    if float64 and name in ("float32", "float16", "bfloat16"):
+        return torch.float64
+    return DTYPES[name]
+
+
+def is_shape_value(info: TensorInfo) -> bool:
+    """Whether a network input could be a size, axis or count; such values stay on the CPU."""
+    return len(info.shape) <= 1 and info.dtype in ("int32", "int64")
+
+
+def share(array: np.ndarray) -> torch.Tensor:
+    """`array` as a tensor over the same memory; a copy if it must not be written to."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def mask_axes(mask: int) -> tuple[int, ...]:
+    """The axes whose bits are set in `mask`, TensorRT's way to name a set of axes."""
+    return tuple(axis for axis in range(mask.bit_length()) if mask >> axis & 1)
+
+
+def integers(values: Any) -> tuple[int, ...]:
+    """The ints in a shape tensor (or already in a tuple)."""
+    if isinstance(values, torch.Tensor):
+        values = values.reshape(-1).tolist()
+    return tuple(int(value) for value in values)

@@ -1,0 +1,72 @@
+"""Which operand types TensorRT takes together, and which layers round."""
+
+from __future__ import annotations
+
+from trtnet.errors import NetworkError
+from trtnet.graph.types import Graph, Layer
+
+# Inputs that must have one type, by position; None: all of them.
+_SAME: dict[str, tuple[int, ...] | None] = {
+    "CONCATENATION": None,
+    "CONVOLUTION": None,
+    "DECONVOLUTION": None,
+    "EINSUM": None,
+    "ELEMENTWISE": None,
+    "GRID_SAMPLE": None,
+    "MATRIX_MULTIPLY": None,
+    "NORMALIZATION": None,
+    "PARAMETRIC_RELU": None,
+    "SCATTER": (0, 2),
+    "SELECT": (1, 2),
+}
+
+# These only move values or convert them once: they work in the values' own type. All others
+# compute half-precision values in float32 and round the result once.
+EXACT = frozenset(
+    {
+        *("CAST", "CONCATENATION", "CONSTANT", "FILL", "GATHER", "IDENTITY", "ONE_HOT", "PADDING"),
+        *("SCATTER", "SELECT", "SHAPE", "SHUFFLE", "SLICE", "SQUEEZE", "TOPK", "UNSQUEEZE"),
+    }
+)
+
+# Inputs that are sizes, axes or counts: PyTorch needs their values on the CPU.
+HOST_INPUTS: dict[str, tuple[int, ...]] = {
+    "CUMULATIVE": (1,),
+    "FILL": (0, 1, 2),
+    "ONE_HOT": (2,),
+    "RESIZE": (1,),
+    "SHUFFLE": (1,),
+    "SLICE": (1, 2, 3, 5),
+    "SQUEEZE": (1,),
+    "TOPK": (1,),
+    "UNSQUEEZE": (1,),
+}
+
+_NUMPY_BITS = {"uint16": "bfloat16"}
+
+
+def check(graph: Graph, layer: Layer) -> None:
+    """Refuses what strong typing refuses.
+
+    Raises:
+        NetworkError: operands of different types; the message names the layer and the types.
+    """
+    found: dict[str, str] = {}
+    positions = _SAME.get(layer.type, ())
+    for i, name in enumerate(layer.inputs):
+        if name is not None and (positions is None or i in positions):
+            found[f"input {i} ({name})"] = graph.tensors[name].dtype
+    if layer.type == "SCALE" and layer.inputs[0] is not None:
+        found["input 0"] = graph.tensors[layer.inputs[0]].dtype
+    if found and layer.type != "CONSTANT":
+        for name, array in layer.weights.items():
+            dtype = array.dtype.name
+            found[name] = _NUMPY_BITS.get(dtype, dtype)
+    if len(set(found.values())) > 1:
+        raise NetworkError(
+            "operands of different types; TensorRT converts nothing by itself",
+            module=layer.name,
+            expected="one type",
+            got=", ".join(f"{what}: {dtype}" for what, dtype in found.items()),
+            fix="insert a cast",
+        )

@@ -1,0 +1,21 @@
+"""Weights on disk and from torchvision: load, save, extract. Importing this needs only numpy."""
+
+from __future__ import annotations
+
+from trtnet.weights.container import Weights, check_finite, data_sha256, parameter_count
+from trtnet.weights.loading import load
+from trtnet.weights.random_init import random_state
+from trtnet.weights.safetensors_writer import save
+from trtnet.weights.torchvision_source import extract, resolve
+
+__all__ = [
+    "Weights",
+    "check_finite",
+    "data_sha256",
+    "extract",
+    "load",
+    "parameter_count",
+    "random_state",
+    "resolve",
+    "save",
+]

@@ -1,0 +1,176 @@
+"""``python -m trtnet.weights``: extract, inspect and convert weights files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtnet.errors import TrtnetError, UsageError
+
+if TYPE_CHECKING:
+    from trtnet.weights import Weights
+
+_EPILOG = "Exit status: 0 done, 1 failed, 2 bad usage."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; errors go to stderr as text.
+
+    Returns:
+        0 when it is done, 1 when it failed, 2 for bad usage.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except TrtnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trtnet.weights", description=__doc__, epilog=_EPILOG
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    extract = commands.add_parser(
+        "extract", help="write a torchvision model's weights to a file", epilog=_EPILOG
+    )
+    extract.add_argument("model", help="a torchvision model, such as resnet50")
+    extract.add_argument(
+        "--weights",
+        default="random",
+        help="random (the default), DEFAULT, a torchvision enum name such as IMAGENET1K_V2, "
+        "or the path of a weights file",
+    )
+    extract.add_argument("--seed", type=int, default=0, help="for --weights random")
+    extract.add_argument("--num-classes", type=_positive, help="size of the classifier")
+    extract.add_argument("-o", "--output", type=Path, help="default: MODEL.safetensors")
+    extract.set_defaults(run=_extract)
+
+    inspect = commands.add_parser("inspect", help="show what a weights file holds", epilog=_EPILOG)
+    inspect.add_argument("file", type=Path)
+    inspect.set_defaults(run=_inspect)
+
+    convert = commands.add_parser(
+        "convert", help="convert between safetensors and PyTorch checkpoints", epilog=_EPILOG
+    )
+    convert.add_argument("source", type=Path)
+    convert.add_argument("target", type=Path, help="its extension says which format")
+    convert.set_defaults(run=_convert)
+
+    for command in (extract, inspect, convert):
+        command.add_argument("--json", action="store_true", help="print a JSON report")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    from trtnet.weights import extract
+
+    started = time.perf_counter()
+    path = arguments.output or Path(f"{arguments.model}.safetensors")
+    if path.suffix != ".safetensors":
+        raise UsageError("extract writes safetensors files", expected="*.safetensors", got=path)
+    chosen = {} if arguments.num_classes is None else {"num_classes": arguments.num_classes}
+    written = extract(arguments.model, path, arguments.weights, arguments.seed, **chosen)
+    _print_report(written, arguments.json, seconds=round(time.perf_counter() - started, 3))
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from trtnet.weights import load, save
+    from trtnet.weights.checkpoint import write
+    from trtnet.weights.loading import CHECKPOINT_SUFFIXES, SUFFIXES
+
+    source, target = arguments.source, arguments.target
+    if target.suffix not in SUFFIXES:
+        raise UsageError("unknown file format", expected=", ".join(SUFFIXES), got=target)
+    weights = load(source)
+    if target.suffix in CHECKPOINT_SUFFIXES:
+        write(target, weights)
+    else:
+        save(target, weights, weights.metadata)
+    _print_report(load(target), arguments.json)
+    if weights.metadata and target.suffix in CHECKPOINT_SUFFIXES:
+        print("note: a PyTorch checkpoint has no metadata; it was left out", file=sys.stderr)
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from trtnet.weights import data_sha256, load
+
+    weights = load(arguments.file)
+    recorded = weights.metadata.get("sha256")
+    intact = recorded is None or recorded == data_sha256(weights)
+    if arguments.json:
+        keys = {
+            name: {"shape": list(array.shape), "dtype": str(array.dtype)}
+            for name, array in weights.items()
+        }
+        _print_report(weights, True, keys=keys, intact=intact)
+    else:
+        _print_tensors(weights)
+        _print_report(weights, False)
+    if not intact:
+        print(
+            f"error: {weights.path}: the tensors differ from the recorded sha256\n"
+            "  fix: copy or extract the file again",
+            file=sys.stderr,
+        )
+    return 0 if intact else 1
+
+
+def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
+    """The file in a few lines, or as one JSON object with the keys of `more` added."""
+    from trtnet.weights import parameter_count
+
+    assert weights.path is not None  # every command reports on a file
+    report: dict[str, Any] = {
+        "file": str(weights.path),
+        "bytes": weights.path.stat().st_size,
+        "tensors": len(weights),
+        "parameters": parameter_count(weights),
+        "sha256": weights.sha256,
+        **more,
+    }
+    if as_json:
+        print(json.dumps({**report, "metadata": weights.metadata}, indent=1))
+        return
+    for key, value in report.items():
+        print(f"{key:16}{value:,}" if isinstance(value, int) else f"{key:16}{_printable(value)}")
+    for key, text in weights.metadata.items():
+        print(f"  {_printable(key)}: {_printable(text if len(text) <= 90 else text[:87] + '...')}")
+
+
+def _print_tensors(weights: Weights) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("key", "shape", "dtype", box=box.SIMPLE_HEAD)
+    for name, array in weights.items():
+        table.add_row(Text(_printable(name)), "x".join(map(str, array.shape)), str(array.dtype))
+    Console().print(table)
+
+
+def _printable(value: object) -> str:
+    """Names come from the file: control characters must not reach the terminal."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

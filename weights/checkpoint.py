@@ -1,0 +1,137 @@
+"""PyTorch checkpoints (.pt, .pth, .bin): read without running code, written atomically."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtnet.errors import WeightsError
+from trtnet.files import atomic_write
+from trtnet.weights.torch_import import require
+
+_WRAPPERS = ("state_dict", "model")
+_PARALLEL = "module."
+_REASON = re.compile("unsupported|can only|trying to", re.IGNORECASE)
+_CONVERT = (
+    "in the program that made it: torch.save(model.state_dict(), 'weights.pth'), "
+    "then give that file"
+)
+
+
+def kind_of(content: mmap.mmap) -> str | None:
+    """``"zip archive"`` or ``"pickle"`` by the first bytes; None for anything else."""
+    if content[:4] == b"PK\x03\x04":
+        return "zip archive"
+    if content[:1] == b"\x80" and content[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return "pickle"
+    return None
+
+
+def read(path: Path, kind: str) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint; BF16 becomes float32, as numpy lacks it.
+
+    Args:
+        path: the checkpoint.
+        kind: what :func:`kind_of` said; a zip archive is mapped into memory instead of read.
+
+    Raises:
+        WeightsError: loading would run code, or there is no state_dict in the file.
+    """
+    torch = require("torch", f"reading the PyTorch checkpoint {path}")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip archive")
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise _refused(path, error) from error
+    state = _strip_parallel(_unwrap(loaded, path))
+    return {name: _array(name, value, path, torch) for name, value in state.items()}
+
+
+def write(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> None:
+    """Writes a state_dict of torch tensors, which ``torch.load(weights_only=True)`` reads.
+
+    Raises:
+        WeightsError: the file cannot be written; an old one is intact.
+    """
+    torch = require("torch", f"writing the PyTorch checkpoint {path}")
+    try:
+        with atomic_write(path) as file:
+            torch.save({name: torch.tensor(array) for name, array in state.items()}, file)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path} cannot be written", got=error, fix="choose another place for the file"
+        ) from error
+
+
+def _refused(path: Path, error: Exception) -> WeightsError:
+    """PyTorch's own advice is to turn the protection off; ours is to convert the file."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    if isinstance(error, pickle.UnpicklingError) or "TorchScript" in lines[0]:
+        reason = next((line for line in lines if _REASON.search(line)), lines[0])
+        return WeightsError(
+            f"{path} is refused: it holds more than tensors, and loading it could execute code",
+            expected="a checkpoint that torch.load(weights_only=True) accepts",
+            got=reason[:200],
+            fix=_CONVERT,
+        )
+    return WeightsError(
+        f"{path} cannot be read as a PyTorch checkpoint",
+        got=f"{type(error).__name__}: {lines[0]}"[:200],
+        fix="the file is damaged or incomplete: copy or download it again",
+    )
+
+
+def _unwrap(loaded: Any, path: Path) -> Mapping[str, Any]:
+    """The state_dict itself, from under the names that training scripts save it with."""
+    if isinstance(loaded, Mapping):
+        inner = next((loaded[w] for w in _WRAPPERS if isinstance(loaded.get(w), Mapping)), loaded)
+        if inner and all(isinstance(name, str) for name in inner):
+            return inner
+    raise WeightsError(
+        f"{path} holds no state_dict",
+        expected="a dict from name to tensor, alone or under " + " or ".join(_WRAPPERS),
+        got=type(loaded).__name__ if not isinstance(loaded, Mapping) else _outline(loaded),
+        fix=_CONVERT,
+    )
+
+
+def _outline(mapping: Mapping[Any, Any]) -> str:
+    if not mapping:
+        return "an empty dict"
+    return f"a dict with the keys {', '.join(ascii(key) for key in list(mapping)[:8])}"
+
+
+def _strip_parallel(state: Mapping[str, Any]) -> dict[str, Any]:
+    """``DataParallel`` puts ``module.`` in front of every key."""
+    cut = len(_PARALLEL) if all(name.startswith(_PARALLEL) for name in state) else 0
+    return {name[cut:]: value for name, value in state.items()}
+
+
+def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:
+    if not isinstance(value, torch.Tensor):
+        raise WeightsError(
+            f"{path} holds something other than weights under this name",
+            module=name,
+            expected="a tensor",
+            got=type(value).__name__,
+            fix=_CONVERT,
+        )
+    tensor = value.detach()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    try:
+        return tensor.numpy()
+    except (TypeError, RuntimeError) as error:  # quantized, sparse, FP8, or without data
+        raise WeightsError(
+            f"{path} holds a tensor that numpy cannot represent",
+            module=name,
+            expected="a dense tensor of floats, integers or booleans",
+            got=f"{value.dtype}, {value.layout}",
+            fix="convert it before saving: tensor.float(), tensor.dequantize() or to_dense()",
+        ) from error

@@ -1,0 +1,137 @@
+"""What loading gives: named read-only arrays, and what the file says about them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtnet.errors import WeightsError
+
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class Weights(Mapping[str, np.ndarray]):
+    """A read-only mapping from state_dict key to a read-only array.
+
+    Attributes:
+        metadata: text about the weights, such as ``architecture`` and ``weights``.
+        path: the file they were loaded from; None for weights made in memory.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        metadata: Mapping[str, str] | None = None,
+        path: Path | None = None,
+        file_bytes: mmap.mmap | None = None,
+    ) -> None:
+        self._arrays = {name: _read_only(array) for name, array in arrays.items()}
+        self.metadata = dict(metadata or {})
+        self.path = path
+        self._file_bytes = file_bytes
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"<Weights {self.source}: {len(self)} tensors>"
+
+    @property
+    def source(self) -> str:
+        """Where they come from, for people: a path, an enum's name, or ``random (seed 0)``."""
+        if self.path is not None:
+            return str(self.path)
+        name, seed = self.metadata.get("weights", "memory"), self.metadata.get("seed")
+        return name if seed is None else f"{name} (seed {seed})"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes; of the tensors (:func:`data_sha256`) if they are only in memory."""
+        if self._file_bytes is None:
+            return data_sha256(self)
+        return hashlib.sha256(self._file_bytes).hexdigest()
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """``resize_size, crop_size, mean, std, interpolation``, if the file says so."""
+        return self._json("preprocessing", dict)
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The name of each output class, in order, if the file says so."""
+        return self._json("class_names", list)
+
+    def _json(self, key: str, kind: type) -> Any:
+        text = self.metadata.get(key)
+        if text is None:
+            return None
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, kind):
+            raise WeightsError(
+                f"the metadata entry {key!r} of {self.source} cannot be read",
+                expected=f"a JSON {'object' if kind is dict else 'array'}",
+                got=repr(text[:80]),
+                fix="extract the weights again",
+            )
+        return value
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def raw_bytes(array: np.ndarray) -> memoryview:
+    """The elements, little-endian in C order; copied only if they are not laid out like that."""
+    plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    return plain.reshape(-1).view(np.uint8).data
+
+
+def data_sha256(state: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of all tensors' bytes (little-endian, C order), in the order of sorted keys."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(raw_bytes(state[name]))
+    return digest.hexdigest()
+
+
+def parameter_count(state: Mapping[str, np.ndarray]) -> int:
+    """The number of learned values: every element but those of BatchNorm's running statistics."""
+    learned = (array for name, array in state.items() if name.split(".")[-1] not in _BUFFERS)
+    return sum(array.size for array in learned)
+
+
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raises :class:`WeightsError`, naming the tensor, if any value is NaN or infinite."""
+    if array.dtype.kind != "f":
+        return
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    first = tuple(int(axis) for axis in np.argwhere(~finite)[0])
+    count = int(finite.size - np.count_nonzero(finite))
+    raise WeightsError(
+        "the weights are not finite",
+        module=name,
+        expected="finite numbers",
+        got=f"{count} of {array.size} values are NaN or infinite; the first is "
+        f"{array[first]} at {list(first)}",
+        fix="use a checkpoint from before the training diverged",
+    )
