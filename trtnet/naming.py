@@ -37,8 +37,9 @@ class Scopes:
         return f"{name}#{count}" if count else name
 
     def in_path(self, op: str) -> str:
-        """``<module path>/<op>``, made unique."""
-        return self.unique(f"{self.path}/{op}" if self.path else op)
+        """``<module path>/<op>``, made unique. The slash stays at the root too: no module's path
+        holds one, so a layer never takes a module's name."""
+        return self.unique(f"{self.path}/{op}")
 
     @contextlib.contextmanager
     def at(self, path: str) -> Iterator[None]:

@@ -80,13 +80,13 @@ class Network:
             NetworkError: the name is taken.
             ShapeError: a size that is neither positive nor dynamic.
         """
-        if name in self.inputs or name in self.outputs:
+        if name in self._named:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
         sizes = [-1 if size is None or isinstance(size, str) else int(size) for size in shape]
         if any(size < -1 for size in sizes):
             raise ShapeError("impossible input size", module=name, got=tuple(shape),
                              expected="positive sizes, names, or None")  # fmt: skip
-        self.scopes.unique(name)
+        self._named.add(name)
         itensor = self._checked(
             self.definition.add_input(name, dtype_of(dtype).of(self.trt), sizes), name
         )
@@ -113,7 +113,7 @@ class Network:
         if tensor.itensor.is_network_input or tensor.itensor.is_network_output:
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
         if name in self._named and tensor.name != name:
-            raise NetworkError("the name is taken by what this module returns", module=name,
+            raise NetworkError("the name is taken by another tensor", module=name,
                                fix="choose another output name")  # fmt: skip
         tensor.itensor.name = name
         self._named.add(name)
@@ -362,7 +362,7 @@ class Network:
                 return
 
     def _name(self, tensor: Tensor, path: str) -> None:
-        if not path or tensor.name in self._named or tensor.itensor.is_network_input:
+        if not path or path in self._named or tensor.name in self._named:
             return
         tensor.itensor.name = path
         self._named.add(path)

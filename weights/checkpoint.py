@@ -6,6 +6,7 @@ import mmap
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,11 @@ def read(path: Path, kind: str) -> dict[str, np.ndarray]:
         WeightsError: loading would run code, or there is no state_dict in the file.
     """
     torch = require("torch", f"reading the PyTorch checkpoint {path}")
+    mapped = kind == "zip archive"
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip archive")
+        with warnings.catch_warnings():  # an error of ours says it all; a success needs no advice
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise _refused(path, error) from error
     state = _strip_parallel(_unwrap(loaded, path))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import mmap
 import struct
 from pathlib import Path
 from typing import Any
@@ -89,10 +92,14 @@ def test_torch_tensors_are_stored_as_they_are(tmp_path: Path) -> None:
 
 
 def test_loading_copies_nothing_and_cannot_be_written_to(tmp_path: Path) -> None:
-    save(tmp_path / "w.safetensors", {"a": np.ones(4, np.float32), "b": np.ones(2, np.int64)})
+    state = {"a": np.ones(3, np.int8), "b": np.ones(1, np.float32), "c": np.ones(2, np.int64)}
+    save(tmp_path / "w.safetensors", state)
     weights = load(tmp_path / "w.safetensors")
     for array in weights.values():
-        assert not array.flags.owndata
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        assert isinstance(getattr(owner, "obj", owner), mmap.mmap)
         assert not array.flags.writeable
         assert array.flags.aligned
     with pytest.raises(ValueError, match="read-only"):
@@ -112,8 +119,6 @@ def test_unaligned_tensors_are_aligned_by_copying(tmp_path: Path) -> None:
 def test_equal_input_gives_equal_bytes_and_the_hash_is_of_the_sorted_tensors(
     tmp_path: Path,
 ) -> None:
-    import hashlib
-
     save(tmp_path / "a.safetensors", STATE, {"x": "1", "y": "2"}, checksum=True)
     backwards = dict(reversed(STATE.items()))
     save(tmp_path / "b.safetensors", backwards, {"y": "2", "x": "1"}, checksum=True)
@@ -231,13 +236,10 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
 
 
 def _load_or_refuse(path: Path, content: bytes) -> None:
-    """Anything but success with numpy arrays, or WeightsError, fails the test by itself."""
+    """Any error other than WeightsError, and any array that cannot be read, fails the test."""
     path.write_bytes(content)
-    try:
+    with contextlib.suppress(WeightsError):
         weights = load(path)
-    except WeightsError as error:
-        assert str(path) in str(error)
-    else:
         assert all(isinstance(array.sum(), np.generic) for array in weights.values())
 
 
@@ -269,8 +271,6 @@ _ENTRY = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None)
 @given(header=st.dictionaries(st.text(max_size=4), _ENTRY | _JSON, max_size=3) | _JSON)
-def test_made_up_headers_raise_only_weights_errors(
-    sample: tuple[bytes, Path], header: Any
-) -> None:
+def test_made_up_headers_raise_only_weights_errors(sample: tuple[bytes, Path], header: Any) -> None:
     text = json.dumps(header).encode()
     _load_or_refuse(sample[1], struct.pack("<Q", len(text)) + text + bytes(32))

@@ -93,7 +93,7 @@ class _Compiler:
 
     def module(self, outputs: Sequence[str]) -> fx.GraphModule:
         for name in self.graph.inputs:
-            self._bind(name, self.fx.placeholder(_identifier(name)))
+            self.values[name] = self.fx.placeholder(_identifier(name))
             if self._is_shape_value(name):
                 self.on_host.add(name)
         for layer in self.graph.layers:
@@ -130,27 +130,23 @@ class _Compiler:
         self._outputs(layer, call, rounds=not exact)
 
     def _outputs(self, layer: Layer, call: Call, rounds: bool) -> None:
-        name = layer.outputs[0]
-        dtype = self.graph.tensors[name].dtype
-        method = None if self.float64 or not rounds else _HALF.get(dtype)
-        label = _identifier(name)
-        wide = f"{label}_wide" if method or len(layer.outputs) > 1 else label
-        op = "call_method" if isinstance(call.function, str) else "call_function"
-        node = self.fx.create_node(op, call.function, call.args, call.kwargs, wide)
-        node.meta["layer"] = layer.name
+        first = layer.outputs[0]
+        method = _HALF.get(self.graph.tensors[first].dtype) if rounds and not self.float64 else None
         if len(layer.outputs) > 1:
-            for i, output in enumerate(layer.outputs):
-                item = self.fx.create_node(
-                    "call_function", _item, (node, i), name=_identifier(output)
-                )
-                self._bind(output, item)
-            return
-        if method:
-            node = self.fx.create_node("call_method", method, (node,), name=label)
-        self._bind(name, node)
+            node = self._call(call, f"{_identifier(layer.name)}_all", layer)
+            for i, name in enumerate(layer.outputs):
+                self.values[name] = self._call(Call(_item, (node, i)), _identifier(name), layer)
+        elif method:
+            node = self._call(call, f"{_identifier(first)}_unrounded", layer)
+            self.values[first] = self._call(Call(method, (node,)), _identifier(first), layer)
+        else:
+            self.values[first] = self._call(call, _identifier(first), layer)
 
-    def _bind(self, name: str, node: fx.Node) -> None:
-        self.values[name] = node
+    def _call(self, call: Call, name: str, layer: Layer) -> fx.Node:
+        op = "call_method" if isinstance(call.function, str) else "call_function"
+        node = self.fx.create_node(op, call.function, call.args, call.kwargs, name)
+        node.meta["layer"] = layer.name
+        return node
 
     def _input(self, layer: Layer, position: int, exact: bool) -> fx.Node | None:
         name = layer.inputs[position]

@@ -1,0 +1,212 @@
+"""How fast and in how much memory a weights file becomes a filled ``INetworkDefinition``.
+
+    python tools/bench_define.py [--repeats 5] [--markdown benchmarks/define.md]
+
+Every trial is a fresh process; imports are not timed on either side. The two sides take turns,
+so that a machine whose speed drifts slows both. Needs ``pip install -e ".[rtx,torch,dev]"``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SHAPE = (1, 3, 224, 224)
+
+
+def define_with_trtnet(name: str, path: str) -> dict[str, Any]:
+    """From the file to a filled network, with trtnet."""
+    import trtnet
+    from trtnet import backend, weights, zoo
+
+    zoo.get_entry(name)
+    rtx = backend.load("rtx")
+    start = time.perf_counter()
+    model = zoo.get_model(name)
+    model.load_state_dict(weights.load(path))
+    network = trtnet.Network(rtx)
+    network.output("logits", model(network.input("input", SHAPE)))
+    return {"seconds": time.perf_counter() - start, "layers": len(network.definition)}
+
+
+def define_with_onnx(name: str, path: str, dynamo: bool) -> dict[str, Any]:
+    """From the file to a filled network, through ``torch.onnx.export`` and ``OnnxParser``."""
+    import io
+    import warnings
+
+    import onnxscript  # noqa: F401  (the exporter imports it; imports are not timed)
+    import safetensors.torch
+    import torch
+    import torchvision
+
+    from trtnet import backend
+
+    warnings.simplefilter("ignore")
+    rtx = backend.load("rtx")
+    start = time.perf_counter()
+    model = torchvision.models.get_model(name, weights=None).eval()
+    model.load_state_dict(safetensors.torch.load_file(path))
+    buffer = io.BytesIO()
+    example = torch.zeros(SHAPE)
+    if dynamo:
+        program = torch.onnx.export(model, (example,), dynamo=True, verbose=False)
+        serialized = program.model_proto.SerializeToString()
+    else:
+        torch.onnx.export(model, (example,), buffer, dynamo=False)
+        serialized = buffer.getvalue()
+    builder = rtx.builder()
+    network = rtx.create_network(builder)
+    parser = rtx.trt.OnnxParser(network, rtx.logger)
+    assert parser.parse(serialized), rtx.take_errors()
+    return {"seconds": time.perf_counter() - start, "layers": len(network)}
+
+
+def save_with_trtnet(name: str, path: str) -> dict[str, Any]:
+    """Extraction: a state_dict in memory to a file, with metadata, hash and fsync."""
+    import torchvision
+
+    from trtnet import weights
+
+    module = torchvision.models.get_model(name, weights=None)
+    os.sync()
+    start = time.perf_counter()
+    weights.save(path, module.state_dict(), {"architecture": name}, checksum=True)
+    return {"seconds": time.perf_counter() - start}
+
+
+def save_with_safetensors(name: str, path: str) -> dict[str, Any]:
+    """A plain ``safetensors.torch.save_file`` of the same state_dict."""
+    import safetensors.torch
+    import torchvision
+
+    state = torchvision.models.get_model(name, weights=None).state_dict()
+    os.sync()
+    start = time.perf_counter()
+    safetensors.torch.save_file(state, path)
+    return {"seconds": time.perf_counter() - start}
+
+
+TRIALS: dict[str, Callable[..., dict[str, Any]]] = {
+    "trtnet": define_with_trtnet,
+    "dynamo": lambda name, path: define_with_onnx(name, path, dynamo=True),
+    "legacy": lambda name, path: define_with_onnx(name, path, dynamo=False),
+    "save": save_with_trtnet,
+    "save_file": save_with_safetensors,
+}
+
+
+def run(trial: str, name: str, path: str) -> dict[str, Any]:
+    """One trial in a fresh process."""
+    command = [sys.executable, __file__, "--trial", trial, name, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{trial} {name} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def command_seconds(*arguments: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "trtnet.zoo", *arguments], check=True,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    return time.perf_counter() - start
+
+
+def measure(repeats: int) -> list[tuple[str, str, str, str]]:
+    """Rows of (what, trtnet, the other side, ratio and aim)."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = {
+            name: f"{folder}/{name}.safetensors" for name in ("resnet18", "resnet50", "resnet152")
+        }
+        for name, path in files.items():
+            subprocess.run([sys.executable, "-m", "trtnet.weights", "extract", name, "--weights",
+                            "random", "-o", path], check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+        path = files["resnet50"]
+        found: dict[str, list[dict[str, Any]]] = {t: [] for t in ("trtnet", "dynamo", "legacy")}
+        for _ in range(repeats):
+            for trial, results in found.items():
+                results.append(run(trial, "resnet50", path))
+        ours = _median(found["trtnet"], "seconds"), _median(found["trtnet"], "peak_gb")
+        for trial, aim in (("dynamo", 30), ("legacy", 12)):
+            other = _median(found[trial], "seconds"), _median(found[trial], "peak_gb")
+            rows.append((f"define ResNet-50 FP32, against {trial} export + OnnxParser",
+                         f"{ours[0]:.3f} s", f"{other[0]:.2f} s",
+                         f"{other[0] / ours[0]:.1f}x faster (aim {aim}x)"))  # fmt: skip
+            if trial == "dynamo":
+                rows.append(("peak memory of the same", f"{ours[1]:.2f} GB", f"{other[1]:.2f} GB",
+                             f"{ours[1] / other[1]:.2f} of it (aim 0.25)"))  # fmt: skip
+        per_layer = {}
+        for name in ("resnet18", "resnet152"):
+            results = [run("trtnet", name, files[name]) for _ in range(repeats)]
+            per_layer[name] = _median(results, "seconds") / results[0]["layers"] * 1e3
+        rows.append(("time per layer, resnet152 against resnet18",
+                     f"{per_layer['resnet152']:.3f} ms", f"{per_layer['resnet18']:.3f} ms",
+                     f"{per_layer['resnet152'] / per_layer['resnet18']:.2f} (aim 1.3)"))  # fmt: skip
+        out = f"{folder}/out.safetensors"
+        saves = {trial: [] for trial in ("save", "save_file")}
+        for _ in range(repeats):
+            for trial, results in saves.items():
+                results.append(run(trial, "resnet50", out))
+        mine, plain = (_median(saves[trial], "seconds") for trial in ("save", "save_file"))
+        rows.append(("write ResNet-50's weights, against safetensors.torch.save_file",
+                     f"{mine:.3f} s", f"{plain:.3f} s", f"{mine / plain:.2f} (aim 1.2)"))  # fmt: skip
+    for flag in ("--help", "--list"):
+        seconds = statistics.median(command_seconds(flag) for _ in range(repeats))
+        rows.append((f"python -m trtnet.zoo {flag}", f"{seconds:.2f} s", "", "(aim 0.3 s)"))
+    return rows
+
+
+def _median(results: list[dict[str, Any]], key: str) -> float:
+    return statistics.median(result[key] for result in results)
+
+
+def table(rows: list[tuple[str, str, str, str]], repeats: int) -> str:
+    versions = ", ".join(
+        f"{package} {importlib.metadata.version(package)}"
+        for package in ("tensorrt-rtx", "torch", "torchvision", "onnxscript", "numpy")
+    )
+    lines = [
+        "# From a weights file to a filled network definition", "",
+        f"`python tools/bench_define.py --repeats {repeats}`, medians of {repeats} fresh processes, "
+        "imports not timed.", "",
+        f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, "
+        f"Python {platform.python_version()}; {versions}; no GPU.", "",
+        "| what | trtnet | other | ratio |", "|---|---|---|---|",
+    ]  # fmt: skip
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
+    parser.add_argument("--trial", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.trial:
+        trial, name, path = args.trial
+        result = TRIALS[trial](name, path)
+        result["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        print(json.dumps(result))
+        return
+    text = table(measure(args.repeats), args.repeats)
+    print(text)
+    if args.markdown:
+        args.markdown.parent.mkdir(parents=True, exist_ok=True)
+        args.markdown.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

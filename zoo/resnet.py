@@ -1,0 +1,188 @@
+"""ResNet, ResNeXt and Wide ResNet, in torchvision's form.
+
+He et al., Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385;
+Xie et al., Aggregated Residual Transformations, https://arxiv.org/abs/1611.05431;
+Zagoruyko and Komodakis, Wide Residual Networks, https://arxiv.org/abs/1605.07146.
+
+As in torchvision, a bottleneck has its stride in the 3×3 convolution ("ResNet v1.5"), where the
+paper has it in the first 1×1 convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trtnet import nn
+from trtnet.zoo.registry import register
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut: ResNet-18 and -34."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, planes: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, planes, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = _downsample(in_channels, planes, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions and a shortcut: ResNet-50 and deeper.
+
+    Args:
+        planes: a quarter of the output channels.
+        groups, width_per_group: of the 3×3 convolution, which has
+            ``planes * width_per_group / 64 * groups`` channels.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        stride: int = 1,
+        groups: int = 1,
+        width_per_group: int = 64,
+    ) -> None:
+        super().__init__()
+        width, out_channels = planes * width_per_group // 64 * groups, planes * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+        self.downsample = _downsample(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
+    """A projection for the shortcut where the block changes the shape."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
+class ResNet(nn.Module):
+    """Input (N, 3, H, W), 224×224 in the paper; output (N, num_classes), logits.
+
+    Args:
+        block: :class:`BasicBlock` or :class:`Bottleneck`.
+        depths: number of blocks in each of the four stages.
+        block_args: further arguments of `block`.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: Sequence[int],
+        num_classes: int = 1000,
+        **block_args: Any,
+    ) -> None:
+        super().__init__()
+
+        def stage(in_channels: int, planes: int, depth: int, stride: int) -> nn.Sequential:
+            first = block(in_channels, planes, stride, **block_args)
+            channels = planes * block.expansion
+            rest = (block(channels, planes, **block_args) for _ in range(depth - 1))
+            return nn.Sequential(first, *rest)
+
+        expansion = block.expansion
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = stage(64, 64, depths[0], stride=1)
+        self.layer2 = stage(64 * expansion, 128, depths[1], stride=2)
+        self.layer3 = stage(128 * expansion, 256, depths[2], stride=2)
+        self.layer4 = stage(256 * expansion, 512, depths[3], stride=2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(512 * expansion, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))
+
+
+@register()
+def resnet18(num_classes: int = 1000) -> ResNet:
+    """ResNet-18."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes)
+
+
+@register()
+def resnet34(num_classes: int = 1000) -> ResNet:
+    """ResNet-34."""
+    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes)
+
+
+@register()
+def resnet50(num_classes: int = 1000) -> ResNet:
+    """ResNet-50."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes)
+
+
+@register()
+def resnet101(num_classes: int = 1000) -> ResNet:
+    """ResNet-101."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes)
+
+
+@register()
+def resnet152(num_classes: int = 1000) -> ResNet:
+    """ResNet-152."""
+    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes)
+
+
+@register()
+def resnext50_32x4d(num_classes: int = 1000) -> ResNet:
+    """ResNeXt-50, 32 groups of 4 channels."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, groups=32, width_per_group=4)
+
+
+@register()
+def resnext101_32x8d(num_classes: int = 1000) -> ResNet:
+    """ResNeXt-101, 32 groups of 8 channels."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, groups=32, width_per_group=8)
+
+
+@register()
+def resnext101_64x4d(num_classes: int = 1000) -> ResNet:
+    """ResNeXt-101, 64 groups of 4 channels."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, groups=64, width_per_group=4)
+
+
+@register()
+def wide_resnet50_2(num_classes: int = 1000) -> ResNet:
+    """Wide ResNet-50-2: twice the channels in the 3×3 convolutions."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, width_per_group=128)
+
+
+@register()
+def wide_resnet101_2(num_classes: int = 1000) -> ResNet:
+    """Wide ResNet-101-2: twice the channels in the 3×3 convolutions."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, width_per_group=128)
