@@ -17,7 +17,8 @@ if (_checkout / "zoo" / "registry.py").is_file():
     __path__.append(str(_checkout))
 
 _HOMES = {
-    "trtnet.builder": ("build", "BuildConfig", "Shapes"),
+    "trtnet.builder": ("build", "BuildConfig"),
+    "trtnet.profiles": ("Shapes",),
     "trtnet.plan": ("Plan",),
     "trtnet.dtypes": (
         *("DType", "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8"),
@@ -40,7 +41,7 @@ _HOMES = {
     "trtnet.verification": ("Verification", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES = ("graph", "nn", "ops", "reference", "weights", "zoo")
+_SUBMODULES = ("backend", "graph", "nn", "ops", "reference", "weights", "zoo")
 
 __all__ = ["__version__", *_SUBMODULES, *_HOME_OF]
 

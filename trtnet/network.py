@@ -265,13 +265,15 @@ class Network:
         the network goes. ``None`` gives empty weights.
 
         Raises:
-            WeightsError: values that are NaN or infinite, before or after the conversion.
+            WeightsError: named values that are NaN or infinite; finite ones that `dtype` cannot
+                hold.
         """
-        if array is None:
-            return self.trt.Weights()
         dtype = dtype or self.compute_dtype
+        if array is None:  # a Scale layer wants its empty power in the type of its other weights
+            return self.trt.Weights(dtype.of(self.trt))
         if dtype.is_floating_point and array.size:
-            _require_representable(array, dtype, f"{self.path}.{name}".strip(".") or "constant")
+            path = f"{self.path}.{name}".strip(".") or "constant"
+            _require_representable(array, dtype, path, finite=bool(name))
         stored = to_storage(array, dtype)
         self._held.append(stored)
         return self.trt.Weights(dtype.of(self.trt), stored.ctypes.data, stored.size)
@@ -374,15 +376,18 @@ def _unwrap(argument: Any) -> Any:
     return argument.itensor if isinstance(argument, Tensor) else argument
 
 
-def _require_representable(array: np.ndarray, dtype: DType, name: str) -> None:
-    """Refuses NaN, infinities, and what float16 would turn into infinities."""
+def _require_representable(array: np.ndarray, dtype: DType, name: str, finite: bool) -> None:
+    """Refuses what float16 would turn into infinities and, if `finite`, what is NaN or infinite
+    already."""
     low, high = array.min(), array.max()  # two fast passes; NaN shows in both
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if finite and not (np.isfinite(low) and np.isfinite(high)):
         bad = np.argwhere(~np.isfinite(array))
         first = tuple(int(index) for index in bad[0])
         raise WeightsError("has values that are not finite", module=name,
                            got=f"{len(bad)} of {array.size}, the first is {array[first]} at {first}",
                            fix="extract the weights again from a healthy checkpoint")  # fmt: skip
     if dtype is float16 and max(-low, high) >= 65520:  # where rounding gives infinity
-        raise WeightsError("does not fit float16", module=name, expected="magnitudes below 65520",
-                           got=float(max(-low, high)), fix="build with bf16 or fp32")  # fmt: skip
+        largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0))
+        if largest >= 65520:
+            raise WeightsError("does not fit float16", module=name, got=largest,
+                               expected="magnitudes below 65520", fix="use bf16 or fp32")  # fmt: skip

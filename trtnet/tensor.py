@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,7 @@ class Tensor:
     """
 
     __slots__ = ("_dims", "_itensor", "network", "pending")
+    __array_ufunc__ = None  # `array + tensor` is ours, not numpy's
 
     def __init__(
         self,
@@ -203,6 +204,9 @@ class Tensor:
 
     def is_floating_point(self) -> bool:
         return self.dtype.is_floating_point
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(ops.unbind(self))
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -268,6 +272,15 @@ class Tensor:
 
     def __rpow__(self, other: Any) -> Tensor:
         return ops.pow(other, self)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return ops.floor_divide(other, self)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return ops.remainder(other, self)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
 
     # Elementwise
     add, sub, mul, div, pow, neg, abs = ops.add, ops.sub, ops.mul, ops.div, ops.pow, ops.neg, ops.abs

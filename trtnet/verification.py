@@ -256,12 +256,12 @@ def _run_torch(
 ) -> Any:
     if float64:
         model = copy.deepcopy(model).double()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    default = torch.empty(0, dtype=torch.float64 if float64 else torch.float32)
+    like = next((p for p in model.parameters() if p.is_floating_point()), default)
     arguments = []
     for name in network.inputs:
-        value = torch.tensor(inputs[name], device=device)
-        wide = float64 and value.is_floating_point()
-        arguments.append(value.double() if wide else value)
+        value = torch.tensor(inputs[name], device=like.device)
+        arguments.append(value.to(like.dtype) if value.is_floating_point() else value)
     with _hooked(model, hook), torch.no_grad():
         return model(*arguments)
 

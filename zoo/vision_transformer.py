@@ -25,18 +25,20 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.ln_1 = nn.LayerNorm(hidden_dim, eps=_EPS)
         self.self_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
+        self.dropout = nn.Dropout()
         self.ln_2 = nn.LayerNorm(hidden_dim, eps=_EPS)
         self.mlp = nn.Sequential(
             nn.Linear(hidden_dim, mlp_dim),
             nn.GELU(),
             nn.Dropout(),
             nn.Linear(mlp_dim, hidden_dim),
+            nn.Dropout(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.ln_1(x)
         y, _ = self.self_attention(y, y, y, need_weights=False)
-        x = x + y
+        x = x + self.dropout(y)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -48,6 +50,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.pos_embedding = nn.Parameter((1, length, hidden_dim))
+        self.dropout = nn.Dropout()
         self.layers = nn.Sequential(
             {
                 f"encoder_layer_{index}": EncoderBlock(hidden_dim, num_heads, mlp_dim)
@@ -57,7 +60,8 @@ class Encoder(nn.Module):
         self.ln = nn.LayerNorm(hidden_dim, eps=_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ln(self.layers(x + x.new_tensor(self.pos_embedding)))
+        x = self.dropout(x + x.new_tensor(self.pos_embedding))
+        return self.ln(self.layers(x))
 
 
 class VisionTransformer(nn.Module):

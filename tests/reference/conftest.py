@@ -10,8 +10,6 @@ import pytest
 
 from trtnet import backend, graph, reference
 
-pytest.importorskip("torch")
-
 
 class Raw:
     """One network; arrays given to `input` are what it runs on."""

@@ -17,7 +17,7 @@ ROUNDING = {
 
 
 def onnx_resize(x, size, scales, **attributes):
-    """The ONNX project's own implementation."""
+    """The ONNX project's own implementation; it computes positions in float32."""
     which = ["x", "", "scales"] if size is None else ["x", "", "", "sizes"]
     value = (
         helper.make_tensor("scales", TensorProto.FLOAT, [x.ndim], scales)
@@ -29,7 +29,7 @@ def onnx_resize(x, size, scales, **attributes):
     graph = helper.make_graph(
         [node], "resize",
         [helper.make_tensor_value_info("x", kind, x.shape)],
-        [helper.make_tensor_value_info("y", kind, None)],
+        [helper.make_tensor_value_info("y", kind, [None] * x.ndim)],
         [value],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)])
@@ -73,7 +73,7 @@ def test_resize_to_a_size(raw, rng, mode, rounding, transformation, size):
         x, size, None, mode=mode.lower(), nearest_mode=ROUNDING[rounding],
         coordinate_transformation_mode=transformation.lower(), cubic_coeff_a=-0.75,
     )  # fmt: skip
-    np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("mode", "rounding"), CASES)
@@ -86,7 +86,7 @@ def test_resize_by_scales(raw, rng, mode, rounding, transformation):
         x, None, scales, mode=mode.lower(), nearest_mode=ROUNDING[rounding],
         coordinate_transformation_mode=transformation.lower(), cubic_coeff_a=-0.75,
     )  # fmt: skip
-    np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("coefficient", [-0.5, -0.75])
@@ -98,7 +98,7 @@ def test_cubic_that_excludes_what_is_outside(raw, rng, coefficient):
         x, (1, 2, 8, 9), None, mode="cubic", coordinate_transformation_mode="half_pixel",
         cubic_coeff_a=coefficient, exclude_outside=1,
     )  # fmt: skip
-    np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet.dtypes import DType, float32
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.operands import broadcast_dims, broadcast_ranks, same_type
+from trtnet.ops.operands import broadcast_dims, broadcast_ranks, is_tensor, same_type
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -31,6 +31,10 @@ def _unary(op: str, kind: str, x: Tensor) -> Tensor:
 
 def _floating(op: str, kind: str, x: Tensor) -> Tensor:
     return _unary(op, kind, x if x.dtype.is_floating_point else x.to(float32))
+
+
+def _rounding(op: str, kind: str, x: Tensor) -> Tensor:
+    return _unary(op, kind, x) if x.dtype.is_floating_point else x
 
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
@@ -157,16 +161,16 @@ def cos(input: Tensor) -> Tensor:
 
 
 def floor(input: Tensor) -> Tensor:
-    return _unary("floor", "FLOOR", input)
+    return _rounding("floor", "FLOOR", input)
 
 
 def ceil(input: Tensor) -> Tensor:
-    return _unary("ceil", "CEIL", input)
+    return _rounding("ceil", "CEIL", input)
 
 
 def round(input: Tensor) -> Tensor:
     """Rounds halves to even, as PyTorch and TensorRT do."""
-    return _unary("round", "ROUND", input)
+    return _rounding("round", "ROUND", input)
 
 
 def eq(input: Any, other: Any) -> Tensor:
@@ -225,10 +229,8 @@ def _booleans(op: str, *values: Any) -> list[Tensor]:
 
 def where(condition: Tensor, input: Any, other: Any) -> Tensor:
     """`input` where `condition` (bool) holds, `other` elsewhere."""
-    tensors = [value for value in (input, other) if hasattr(type(value), "itensor")]
-    if not tensors:  # two numbers: PyTorch's default types
-        like = condition.to(float32) if isinstance(input, float) else condition.long()
-        input = condition.network.constant(input, like.dtype)
+    if not (is_tensor(input) or is_tensor(other)):
+        input = condition.network.constant(input)
     a, b = same_type(input, other)
     condition, a, b = broadcast_ranks([condition, a, b])
     return a.network.emit("where", "add_select", condition, a, b,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet.dtypes import int32, int64
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.operands import insert_axes, is_size, is_tensor, normalize_axis, remove_axes
+from trtnet.ops.operands import insert_axes, is_dim, is_size, is_tensor, normalize_axis, remove_axes
 from trtnet.ops.shape import slice_
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def getitem(input: Tensor, index: Any) -> Tensor:
 
 def _complete(x: Tensor, items: tuple[Any, ...]) -> list[Any]:
     """Replaces ``...`` and adds what is left out, so that every axis has an item."""
+    if sum(item is Ellipsis for item in items) > 1:
+        raise ShapeError("[]: only one '...' at a time", module=x.network.path or None)
     used = sum(1 for item in items if item is not None and item is not Ellipsis)
     if used > x.ndim:
         raise ShapeError("[]: too many indices", module=x.network.path or None,
@@ -76,8 +78,9 @@ def _complete(x: Tensor, items: tuple[Any, ...]) -> list[Any]:
 
 
 def _from_end(item: Any, size: Any, axis: int, x: Tensor) -> Any:
-    if not isinstance(item, int):
+    if is_dim(item):
         return item
+    item = int(item)
     if isinstance(size, int) and not -size <= item < size:
         raise ShapeError("[]: index out of range", module=x.network.path or None,
                          expected=f"{-size} to {size - 1} on axis {axis}", got=item)  # fmt: skip

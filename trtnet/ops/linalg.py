@@ -58,24 +58,42 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     text = equation.replace(" ", "")
     terms, arrow, result = text.partition("->")
     inputs = terms.split(",")
-    reason = None
-    if "..." in text:
-        reason = "'...' is not supported; name every axis"
-    elif any(len(set(term)) != len(term) for term in inputs):
-        reason = "an index repeated within one operand (a diagonal) is not supported"
-    elif not re.fullmatch(r"[a-zA-Z]*(,[a-zA-Z]*)*(->[a-zA-Z]*)?", text):
-        reason = "only letters, ',' and '->' are allowed"
-    elif len(inputs) != len(tensors):
-        reason = f"{len(inputs)} terms for {len(tensors)} operands"
-    if reason:
-        raise UnsupportedError(f"einsum {equation!r}: {reason}", module=network.path or None)
     if not arrow:  # the implicit form: indices that appear once, sorted
         letters = terms.replace(",", "")
         result = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    sizes = {c: s for term, x in zip(inputs, tensors, strict=True)
-             for c, s in zip(term, x.shape, strict=True)}  # fmt: skip
+    reason = _refusal(text, inputs, result, len(tensors))
+    if reason:
+        raise UnsupportedError(f"einsum {equation!r}: {reason}", module=network.path or None)
+    sizes: dict[str, Any] = {}
+    for term, x in zip(inputs, tensors, strict=True):
+        if len(term) != x.ndim:
+            raise ShapeError(f"einsum {equation!r}: an operand has another rank", got=x.shape,
+                             module=network.path or None, expected=f"{len(term)} axes")  # fmt: skip
+        for letter, size in zip(term, x.shape, strict=True):
+            known = sizes.setdefault(letter, size)
+            if isinstance(known, int) and isinstance(size, int) and known != size:
+                raise ShapeError(f"einsum {equation!r}: index {letter} has two sizes",
+                                 module=network.path or None, got=f"{known} and {size}")  # fmt: skip
     return network.emit("einsum", "add_einsum", tensors, f"{terms}->{result}",
-                        dims=[sizes[c] for c in result])  # fmt: skip
+                        dims=[sizes[letter] for letter in result])  # fmt: skip
+
+
+def _refusal(text: str, inputs: Sequence[str], result: str, operands: int) -> str | None:
+    """Why TensorRT cannot compute the equation `text`; ``None`` where it can."""
+    if "..." in text:
+        return "'...' is not supported; name every axis"
+    if not re.fullmatch(r"[a-zA-Z]*(,[a-zA-Z]*)*(->[a-zA-Z]*)?", text):
+        return "only letters, ',' and '->' are allowed"
+    if any(len(set(term)) != len(term) for term in inputs):
+        return "an index repeated within one operand (a diagonal) is not supported"
+    if len(inputs) != operands:
+        return f"{len(inputs)} terms for {operands} operands"
+    if operands > 2:
+        return "at most two operands; contract them one after the other"
+    if len(set(result)) != len(result):
+        return "an index appears twice in the result"
+    strangers = set(result) - set("".join(inputs))
+    return f"the result has unknown indices: {', '.join(sorted(strangers))}" if strangers else None
 
 
 def _flat(operands: Sequence[Any]) -> Sequence[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtnet.dtypes import DType, dtype_of, float32, int64, promote
+from trtnet.dtypes import DType, float32, int64, promote
 from trtnet.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -24,16 +24,12 @@ def is_tensor(value: object) -> bool:
 
 def is_size(value: object) -> bool:
     """Whether `value` is one axis's size: an int or a Dim."""
-    return isinstance(value, numbers.Integral) or hasattr(type(value), "minimum")
+    return is_dim(value) or (isinstance(value, numbers.Integral) and not isinstance(value, bool))
 
 
-def network_of(*values: Any) -> Network:
-    """The network of the first tensor (or Dim) among `values`."""
-    for value in values:
-        if hasattr(type(value), "itensor") or hasattr(type(value), "minimum"):
-            return value.network  # type: ignore[no-any-return]
-    kinds = ", ".join(type(value).__name__ for value in values)
-    raise ShapeError("needs at least one trtnet.Tensor", expected="a Tensor", got=kinds)
+def is_dim(value: object) -> bool:
+    """Whether `value` is a :class:`trtnet.Dim`; by name, as :func:`is_tensor`."""
+    return hasattr(type(value), "key")
 
 
 def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
@@ -44,16 +40,17 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
     if is_tensor(value):
         return value  # type: ignore[no-any-return]
     network = like.network
-    if is_size(value) and not isinstance(value, numbers.Integral):
+    if is_dim(value):
         return network.emit("size", "add_squeeze", network.sizes([value]), _axes(network, [0]))
     if isinstance(value, numbers.Number):
         floating = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
         follows = like.dtype.is_floating_point or (like.dtype is not DType.BOOL and not floating)
-        array, dtype = np.asarray(value), like.dtype if follows else _default_type(value)
+        array = np.asarray(value)
+        dtype: DType | None = like.dtype if follows else _default_type(value)
     else:
         array = value.require(network.path) if hasattr(value, "require") else np.asarray(value)
         both_float = array.dtype.kind == "f" and like.dtype.is_floating_point
-        dtype = like.dtype if both_float else dtype_of(array.dtype)
+        dtype = like.dtype if both_float else None  # None: the array's own
     if align and array.ndim < like.ndim:
         array = array.reshape((1,) * (like.ndim - array.ndim) + array.shape)
     return network.constant(array, dtype)

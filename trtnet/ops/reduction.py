@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtnet.dtypes import DType, int64
-from trtnet.errors import UnsupportedError
+from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.elementwise import exp, log, sub
-from trtnet.ops.operands import mask, normalize_axes, normalize_axis, remove_axes
+from trtnet.ops.operands import insert_axes, mask, normalize_axes, normalize_axis, remove_axes
 from trtnet.ops.shape import flatten
 
 if TYPE_CHECKING:
@@ -107,12 +107,16 @@ def topk(
     """The `k` largest (or smallest) values along `dim` and their positions (int64), sorted.
 
     Raises:
-        UnsupportedError: ``k`` above 3840, TensorRT's limit.
+        UnsupportedError: ``k`` above 3840, TensorRT's limit. ShapeError: ``k`` above the size.
     """
     if k > TOPK_LIMIT:
         raise UnsupportedError("topk: k is too large for TensorRT", expected=f"<= {TOPK_LIMIT}",
                                got=k, module=input.network.path or None)  # fmt: skip
     axis = normalize_axis(dim, input.ndim, input.network, "topk")
+    size = input.shape[axis]
+    if not 0 < k <= (size if isinstance(size, int) else TOPK_LIMIT):
+        raise ShapeError("topk: k does not fit the axis", expected=f"at least 1, at most {size}",
+                         got=k, module=input.network.path or None)  # fmt: skip
     return _topk(input, k, axis, "MAX" if largest else "MIN")
 
 
@@ -121,8 +125,7 @@ def _topk(x: Tensor, k: int, axis: int, kind: str) -> tuple[Tensor, Tensor]:
     if x.dtype in (DType.BOOL, DType.INT8, DType.UINT8):
         x = x.to(int64)
     if x.ndim == 1:  # TensorRT wants at least two axes
-        rows = x.network.emit("unsqueeze", "add_unsqueeze", x, network.constant([0]))
-        values, indices = _topk(rows, k, 1, kind)
+        values, indices = _topk(insert_axes(x, [0]), k, 1, kind)
         return remove_axes(values, [0]), remove_axes(indices, [0])
     dims = [k if i == axis else size for i, size in enumerate(x.shape)]
     operation = getattr(network.trt.TopKOperation, kind)
@@ -133,6 +136,8 @@ def _topk(x: Tensor, k: int, axis: int, kind: str) -> tuple[Tensor, Tensor]:
 
 def softmax(input: Tensor, dim: int) -> Tensor:
     axis = normalize_axis(dim, input.ndim, input.network, "softmax")
+    if input.ndim == 1:  # TensorRT wants at least two axes
+        return remove_axes(softmax(insert_axes(input, [0]), 1), [0])
     return input.network.emit("softmax", "add_softmax", input, dims=input.shape, axes=1 << axis)
 
 

@@ -143,6 +143,9 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     x = input
     if len(wanted) > input.ndim:
         x = insert_axes(input, range(len(wanted) - input.ndim))
+    if any(isinstance(size, int) and size == -1 for size in wanted[: len(wanted) - input.ndim]):
+        raise ShapeError("expand: a new axis needs a size, not -1", module=network.path or None,
+                         got=wanted)  # fmt: skip
     strides, target = [], []
     for have, want in zip(x.shape, wanted, strict=True):
         keep = (isinstance(want, int) and want == -1) or want == have
@@ -244,6 +247,11 @@ def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
     sizes = list(input.shape)
     if sizes[axis] == length and start == 0:
         return input
+    ints = all(isinstance(value, int) for value in (start, length, sizes[axis]))
+    if ints and not 0 <= start <= start + length <= sizes[axis]:
+        raise ShapeError("narrow: reaches outside of the axis", module=input.network.path or None,
+                         expected=f"at most {sizes[axis]} on axis {axis}",
+                         got=f"{length} elements from {start} on")  # fmt: skip
     starts[axis], sizes[axis] = start, length
     return slice_(input, starts, sizes, [1] * input.ndim)
 
@@ -281,7 +289,7 @@ _PAD_MODES = {"constant": "FILL", "reflect": "REFLECT", "replicate": "CLAMP", "c
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
     """Pads the last axes by ``pad = (left, right, top, bottom, ...)``, the last axis first;
-    negative amounts crop (mode ``"constant"`` only).
+    negative amounts crop (modes ``"constant"`` and ``"replicate"`` only).
 
     Raises:
         UnsupportedError: an unknown mode. ShapeError: amounts that do not fit the input.
@@ -299,6 +307,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             raise ShapeError(f"pad: {mode} padding does not fit", module=network.path or None,
                              expected=f"0 to {limit} on axis {axis}", got=tuple(pad))  # fmt: skip
         starts[axis], sizes[axis] = -before, sizes[axis] + before + after
+        if isinstance(sizes[axis], int) and sizes[axis] < 0:
+            raise ShapeError("pad: crops more than there is", module=network.path or None,
+                             expected=f"axis {axis} of {input.shape}", got=tuple(pad))  # fmt: skip
     if not any(pad):
         return input
     return slice_(input, starts, sizes, [1] * input.ndim, op="pad", mode=_PAD_MODES[mode],

@@ -98,24 +98,29 @@ class _Compiler:
                 self.on_host.add(name)
         for layer in self.graph.layers:
             check(self.graph, layer)
-            self._layer(layer)
+            if layer.type == "CONSTANT":
+                self._constant(layer)
+            else:
+                self._layer(layer)
         self.fx.output({name: self._value(name, self.device) for name in outputs})
         self.fx.eliminate_dead_code()
         module = fx.GraphModule(self.buffers, self.fx, "Reference")
         module.meta["source"] = self.graph.source  # owns the memory some buffers are views of
         return module.eval()
 
+    def _constant(self, layer: Layer) -> None:
+        """Becomes a buffer where it is used, of the type and on the device it is used in."""
+        (name,) = layer.outputs
+        self.constants[name] = layer
+        if self._is_shape_value(name):
+            self.on_host.add(name)
+
     def _layer(self, layer: Layer) -> None:
-        if layer.type not in OPERATIONS and layer.type != "CONSTANT":
+        if layer.type not in OPERATIONS:
             raise UnsupportedError(
                 f"layers of type {layer.type} cannot be executed", module=layer.name
             )
         names = [name for name in layer.inputs if name is not None]
-        if layer.type == "CONSTANT":
-            self.constants[layer.outputs[0]] = layer
-            if self._is_shape_value(layer.outputs[0]):
-                self.on_host.update(layer.outputs)
-            return
         if layer.type in ("SHAPE", "FILL") or all(name in self.on_host for name in names):
             self.on_host.update(layer.outputs)
         exact = layer.type in EXACT

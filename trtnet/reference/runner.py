@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def execute(module: fx.GraphModule, arguments: Sequence[Tensor]) -> dict[str, Te
     Raises:
         NetworkError: a layer that fails; the message names it.
     """
-    with torch.inference_mode():
+    with torch.inference_mode(), _without_tf32():
         return _Interpreter(module).run(*arguments)
 
 
@@ -103,6 +104,17 @@ def _check_input(info: TensorInfo, array: np.ndarray) -> None:
             got=array.dtype,
             fix=f"convert it: array.astype({info.dtype!r})",
         )
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """cuDNN rounds the operands of float32 convolutions to TF32 unless told not to."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 class _Interpreter(fx.Interpreter):

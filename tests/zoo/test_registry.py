@@ -1,0 +1,87 @@
+"""The registry: names, arguments, errors, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from trtnet import nn, zoo
+from trtnet.errors import UsageError
+from trtnet.zoo.registry import register
+from trtnet.zoo.resnet import ResNet, resnet50
+
+MODELS = [
+    "densenet121", "lenet5", "mobilenet_v2", "resnet101", "resnet152", "resnet18", "resnet34",
+    "resnet50", "resnext101_32x8d", "resnext101_64x4d", "resnext50_32x4d", "vit_b_16",
+    "wide_resnet101_2", "wide_resnet50_2",
+]  # fmt: skip
+
+
+def test_every_model_is_listed() -> None:
+    assert zoo.list_models() == MODELS
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("resnet*", ["resnet101", "resnet152", "resnet18", "resnet34", "resnet50"]),
+        ("*50_[!3]*", ["wide_resnet50_2"]),
+        ("vit_b_16", ["vit_b_16"]),
+        ("RESNET*", []),
+        ("", MODELS),
+    ],
+)
+def test_patterns(pattern: str, expected: list[str]) -> None:
+    assert zoo.list_models(pattern) == expected
+
+
+def test_a_builder_is_importable_and_is_what_get_model_calls() -> None:
+    model = resnet50(num_classes=3)
+    assert isinstance(model, ResNet)
+    assert model.fc.weight.shape == (3, 2048)
+    assert zoo.get_entry("resnet50").builder is resnet50
+    assert repr(zoo.get_model("resnet50", num_classes=3)) == repr(model)
+
+
+def test_a_name_is_registered_once() -> None:
+    def resnet18() -> nn.Module:
+        return nn.Identity()
+
+    with pytest.raises(ValueError, match="'resnet18' is registered already"):
+        register()(resnet18)
+    assert isinstance(zoo.get_model("resnet18"), ResNet)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("resnet5O", "resnet50"), ("ResNet-50", "resnet50"), ("vit_b16", "vit_b_16")],
+)
+def test_an_unknown_name_suggests_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match=f"no model {name!r}") as caught:
+        zoo.get_model(name)
+    assert caught.value.fix is not None
+    assert nearest in caught.value.fix
+
+
+def test_a_name_like_no_other_lists_the_models() -> None:
+    with pytest.raises(UsageError) as caught:
+        zoo.get_entry("???")
+    assert caught.value.fix == f"choose {', '.join(MODELS)}"
+
+
+@pytest.mark.parametrize("method", ["build", "torch_model"])
+def test_an_unknown_argument_is_named_with_those_there_are(method: str) -> None:
+    with pytest.raises(UsageError, match="vit_b_16") as caught:
+        getattr(zoo.get_entry("vit_b_16"), method)(num_clases=3)
+    assert caught.value.got == "num_clases"
+    assert caught.value.expected == "num_classes, image_size"
+
+
+def test_importing_the_zoo_loads_neither_torch_nor_tensorrt() -> None:
+    code = "import sys, trtnet.zoo; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "trtnet" in loaded
+    assert not loaded & {"torch", "torchvision", "tensorrt", "tensorrt_rtx"}
