@@ -2,8 +2,14 @@
 
 Straight from its initialisation a network's BatchNorms have mean 0 and variance 1, which is not
 what their inputs have: in a deep residual net the activations then grow past FP16's 65504. So the
-statistics are settled first, on seeded noise. A last layer that torchvision sets to zero (vision
-transformers) gets small seeded values, because all-zero logits could not be verified.
+statistics are settled first, on seeded noise.
+
+Two more things make such a network worth comparing. Parameters that the initialisation leaves
+constant (scales of 1, biases and heads of 0) get seeded noise, so that no mistake hides behind
+them. And the last BatchNorm of a ResNet's residual branch starts small, in the spirit of
+torchvision's ``zero_init_residual`` (Goyal et al., https://arxiv.org/abs/1706.02677): with
+branches as strong as their shortcuts an untrained ResNet amplifies every rounding error layer by
+layer, which a trained one does not.
 """
 
 from __future__ import annotations
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 _BATCH = 8
+_NOISE = 0.1  # standard deviation, added to parameters that are initialised to a constant
+_BRANCH_GAIN = 0.2  # of the last BatchNorm in a residual branch
 _GRIDS = (4, 16, 64)  # cells per side of the coarser noise: images are smooth at several scales
 
 
@@ -65,9 +73,12 @@ def random_module(
         raise UsageError("not a seed", expected="0 to 2**63 - 1", got=seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        module = build(model, **model_args) if isinstance(model, str) else copy.deepcopy(model)
-        module.eval()
-        _revive_zero_layers(module)
+        if isinstance(model, str):
+            module = build(model, **model_args).eval()
+            _vary_constants(module)
+            _calm_branches(module)
+        else:
+            module = copy.deepcopy(model).eval()
         _settle(module, input_shape)
     return module
 
@@ -95,12 +106,21 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
         ) from error
 
 
-def _revive_zero_layers(module: torch.nn.Module) -> None:
+def _vary_constants(module: torch.nn.Module) -> None:
     import torch
 
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.Linear) and not layer.weight.any():
-            layer.weight.normal_(std=layer.in_features**-0.5)
+    for parameter in module.parameters():
+        if parameter.min() == parameter.max():
+            parameter += _NOISE * torch.randn_like(parameter)
+
+
+def _calm_branches(module: torch.nn.Module) -> None:
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    for block in module.modules():
+        if isinstance(block, (BasicBlock, Bottleneck)):
+            last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
+            last.weight *= _BRANCH_GAIN
 
 
 def _settle(module: torch.nn.Module, input_shape: Sequence[int]) -> None:
