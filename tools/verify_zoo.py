@@ -1,11 +1,10 @@
 """Holds every model of the zoo against PyTorch, in four ways, and builds its engine.
 
-    python tools/verify_zoo.py [MODEL ...] [--image-size 224] [--markdown docs/zoo_verification.md]
+    python tools/verify_zoo.py [MODEL ...] [--image-size 224] [--markdown FILE]
 
-The weights are random and seeded, with settled BatchNorm statistics; parameters that PyTorch
-initialises to a constant get noise, so that no mistake hides behind a zero or a one; the last
-BatchNorm of a ResNet's blocks is scaled by 0.2, as rounding is amplified otherwise. Errors are
-the largest relative L2 distance, or the smallest cosine, over the outputs of all modules:
+The weights are those of ``--weights random``: seeded, no parameter constant, settled BatchNorm
+statistics, the last BatchNorm of a ResNet's branches weak (see ``weights/random_init.py``). Errors
+are the largest relative L2 distance, or the smallest cosine, over the outputs of all modules:
 
 - definition: the network and PyTorch, both in float64, BatchNorm folded;
 - exact: the same, BatchNorm not folded and its statistics such that no weight is rounded;
@@ -34,7 +33,6 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 import trtnet
 from trtnet import graph, weights, zoo
@@ -46,7 +44,6 @@ from trtnet.zoo import Entry
 SEED = 0
 EXACT = Tolerance(rel_l2=1e-10)
 EXACT_EPS = 2.0**-16
-BRANCH_GAIN = 0.2
 
 
 @dataclass(frozen=True)
@@ -94,31 +91,11 @@ def input_shape(entry: Entry, image_size: int | None) -> tuple[int, ...]:
 
 
 def twin(entry: Entry, shape: tuple[int, ...], **model_args: Any) -> torch.nn.Module:
-    """The PyTorch model with seeded, settled weights, none of them constant."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(SEED)
-        model = entry.torch_model(**model_args)
-        for parameter in model.parameters():
-            if parameter.min() == parameter.max():
-                parameter += 0.1 * torch.randn_like(parameter)
-        _calm(model)
-    state = weights.random_state(model, SEED, input_shape=shape[1:])
+    """The PyTorch model with the weights of ``--weights random``, none of them constant."""
+    model = entry.torch_model(**model_args)
+    state = weights.random_state(entry.torch_model, SEED, input_shape=shape[1:], **model_args)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return model
-
-
-def _calm(model: torch.nn.Module) -> None:
-    """Makes residual branches small next to their shortcuts, as they are in trained ResNets.
-
-    With equal weight, as torchvision initialises them, every block amplifies rounding: over
-    ResNet-152 by 10⁴, so that even PyTorch's float32 is off by 7e-4 from its float64, and float16
-    carries no signal. (Zero, as in Goyal et al., https://arxiv.org/abs/1706.02677, hides branches.)
-    """
-    for block in model.modules():
-        if isinstance(block, BasicBlock):
-            block.bn2.weight *= BRANCH_GAIN
-        elif isinstance(block, Bottleneck):
-            block.bn3.weight *= BRANCH_GAIN
 
 
 def seeded_input(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -155,7 +132,11 @@ def make_batch_norm_exact(torch_model: torch.nn.Module, model: trtnet.Module) ->
 
 
 def check(
-    name: str, image_size: int | None = None, *, engine: bool, backend: str = "rtx"
+    name: str,
+    image_size: int | None = None,
+    *,
+    engine: bool,
+    backend: str = "rtx",
 ) -> Report:
     """Measures one model at batch 1.
 
@@ -235,7 +216,7 @@ def heading(backend: str) -> list[str]:
         for package in (trtnet.backend.PACKAGES[backend], "torch", "torchvision", "numpy")
     )
     command = shlex.join(["python", "tools/verify_zoo.py", *sys.argv[1:]])
-    description = (__doc__ or "").split("\n\n")[2:4]
+    description = (__doc__ or "").split("\n\n")[2:5]
     return [
         "# The zoo against PyTorch", "", f"`{command}`", "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, "

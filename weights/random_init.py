@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +34,7 @@ _GRIDS = (4, 16, 64)  # cells per side of the coarser noise: images are smooth a
 
 
 def random_state(
-    model: str | torch.nn.Module,
+    model: str | torch.nn.Module | Callable[..., torch.nn.Module],
     seed: int = 0,
     *,
     input_shape: Sequence[int] = (3, 224, 224),
@@ -46,11 +46,11 @@ def random_state(
     and, if a module is given, that module are left alone.
 
     Args:
-        model: the name of a torchvision model, initialised here; or a module, whose present
-            parameters are kept.
+        model: the name of a torchvision model or a builder, initialised here; or a module,
+            whose present parameters are kept.
         seed: from 0 to 2**63 - 1.
         input_shape: one input without its batch axis, for settling the statistics.
-        **model_args: for torchvision's builder, such as ``num_classes``.
+        **model_args: for the builder, such as ``num_classes``.
 
     Raises:
         UsageError: no such model, or arguments it refuses.
@@ -61,7 +61,7 @@ def random_state(
 
 
 def random_module(
-    model: str | torch.nn.Module,
+    model: str | torch.nn.Module | Callable[..., torch.nn.Module],
     seed: int,
     *,
     input_shape: Sequence[int] = (3, 224, 224),
@@ -73,12 +73,13 @@ def random_module(
         raise UsageError("not a seed", expected="0 to 2**63 - 1", got=seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        if isinstance(model, str):
-            module = build(model, **model_args).eval()
+        if isinstance(model, torch.nn.Module):
+            module = copy.deepcopy(model).eval()
+        else:
+            made = build(model, **model_args) if isinstance(model, str) else model(**model_args)
+            module = made.eval()
             _vary_constants(module)
             _calm_branches(module)
-        else:
-            module = copy.deepcopy(model).eval()
         _settle(module, input_shape)
     return module
 

@@ -29,8 +29,7 @@ def resolve(model: str, weights: str = "random", seed: int = 0, **model_args: An
     """The weights that a command line's ``--weights`` means.
 
     Args:
-        model: a torchvision model's name; a name with shipped weights (``lenet5``); with a path,
-            any name.
+        model: a torchvision model's name; with a path, any name.
         weights: ``random``, ``DEFAULT``, a torchvision enum name such as ``IMAGENET1K_V2``, or
             the path of a weights file (for which PyTorch is not needed).
         seed: for ``random``.
@@ -40,9 +39,6 @@ def resolve(model: str, weights: str = "random", seed: int = 0, **model_args: An
         UsageError: unknown model or enum name; the nearest, or all, are listed.
         WeightsError: a file or a download cannot be used.
     """
-    shipped = Path(__file__).parent / f"{model}.safetensors"
-    if weights == "DEFAULT" and shipped.is_file():
-        return load(shipped)
     if _is_path(weights):
         return load(weights)
     enum = _weights_enum(model)
