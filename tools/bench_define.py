@@ -44,7 +44,6 @@ def define_with_trtnet(name: str, path: str) -> dict[str, Any]:
 
 def define_with_onnx(name: str, path: str, dynamo: bool) -> dict[str, Any]:
     """From the file to a filled network, through ``torch.onnx.export`` and ``OnnxParser``."""
-    import io
     import warnings
 
     import onnxscript  # noqa: F401  (the exporter imports it; imports are not timed)
@@ -59,14 +58,15 @@ def define_with_onnx(name: str, path: str, dynamo: bool) -> dict[str, Any]:
     start = time.perf_counter()
     model = torchvision.models.get_model(name, weights=None).eval()
     model.load_state_dict(safetensors.torch.load_file(path))
-    buffer = io.BytesIO()
     example = torch.zeros(SHAPE)
     if dynamo:
         program = torch.onnx.export(model, (example,), dynamo=True, verbose=False)
+        assert program is not None
         serialized = program.model_proto.SerializeToString()
     else:
-        torch.onnx.export(model, (example,), buffer, dynamo=False)
-        serialized = buffer.getvalue()
+        exported = f"{path}.onnx"
+        torch.onnx.export(model, (example,), exported, dynamo=False)
+        serialized = Path(exported).read_bytes()
     builder = rtx.builder()
     network = rtx.create_network(builder)
     parser = rtx.trt.OnnxParser(network, rtx.logger)
@@ -119,8 +119,9 @@ def run(trial: str, name: str, path: str) -> dict[str, Any]:
 
 def command_seconds(*arguments: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "trtnet.zoo", *arguments], check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-m", "trtnet.zoo", *arguments], check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - start
 
 
@@ -132,8 +133,8 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
             name: f"{folder}/{name}.safetensors" for name in ("resnet18", "resnet50", "resnet152")
         }
         for name, path in files.items():
-            subprocess.run([sys.executable, "-m", "trtnet.weights", "extract", name, "--weights",
-                            "random", "-o", path], check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+            extract = ["-m", "trtnet.weights", "extract", name, "--weights", "random", "-o", path]
+            subprocess.run([sys.executable, *extract], check=True, stdout=subprocess.DEVNULL)
         path = files["resnet50"]
         found: dict[str, list[dict[str, Any]]] = {t: [] for t in ("trtnet", "dynamo", "legacy")}
         for _ in range(repeats):
@@ -142,27 +143,49 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
         ours = _median(found["trtnet"], "seconds"), _median(found["trtnet"], "peak_gb")
         for trial, aim in (("dynamo", 30), ("legacy", 12)):
             other = _median(found[trial], "seconds"), _median(found[trial], "peak_gb")
-            rows.append((f"define ResNet-50 FP32, against {trial} export + OnnxParser",
-                         f"{ours[0]:.3f} s", f"{other[0]:.2f} s",
-                         f"{other[0] / ours[0]:.1f}x faster (aim {aim}x)"))  # fmt: skip
+            rows.append(
+                (
+                    f"define ResNet-50 FP32, against {trial} export + OnnxParser",
+                    f"{ours[0]:.3f} s",
+                    f"{other[0]:.2f} s",
+                    f"{other[0] / ours[0]:.1f}x faster (aim {aim}x)",
+                )
+            )
             if trial == "dynamo":
-                rows.append(("peak memory of the same", f"{ours[1]:.2f} GB", f"{other[1]:.2f} GB",
-                             f"{ours[1] / other[1]:.2f} of it (aim 0.25)"))  # fmt: skip
+                rows.append(
+                    (
+                        "peak memory of the same",
+                        f"{ours[1]:.2f} GB",
+                        f"{other[1]:.2f} GB",
+                        f"{ours[1] / other[1]:.2f} of it (aim 0.25)",
+                    )
+                )
         per_layer = {}
         for name in ("resnet18", "resnet152"):
             results = [run("trtnet", name, files[name]) for _ in range(repeats)]
             per_layer[name] = _median(results, "seconds") / results[0]["layers"] * 1e3
-        rows.append(("time per layer, resnet152 against resnet18",
-                     f"{per_layer['resnet152']:.3f} ms", f"{per_layer['resnet18']:.3f} ms",
-                     f"{per_layer['resnet152'] / per_layer['resnet18']:.2f} (aim 1.3)"))  # fmt: skip
+        rows.append(
+            (
+                "time per layer, resnet152 against resnet18",
+                f"{per_layer['resnet152']:.3f} ms",
+                f"{per_layer['resnet18']:.3f} ms",
+                f"{per_layer['resnet152'] / per_layer['resnet18']:.2f} (aim 1.3)",
+            )
+        )
         out = f"{folder}/out.safetensors"
-        saves = {trial: [] for trial in ("save", "save_file")}
+        saves: dict[str, list[dict[str, Any]]] = {trial: [] for trial in ("save", "save_file")}
         for _ in range(repeats):
             for trial, results in saves.items():
                 results.append(run(trial, "resnet50", out))
         mine, plain = (_median(saves[trial], "seconds") for trial in ("save", "save_file"))
-        rows.append(("write ResNet-50's weights, against safetensors.torch.save_file",
-                     f"{mine:.3f} s", f"{plain:.3f} s", f"{mine / plain:.2f} (aim 1.2)"))  # fmt: skip
+        rows.append(
+            (
+                "write ResNet-50's weights, against safetensors.torch.save_file",
+                f"{mine:.3f} s",
+                f"{plain:.3f} s",
+                f"{mine / plain:.2f} (aim 1.2)",
+            )
+        )
     for flag in ("--help", "--list"):
         seconds = statistics.median(command_seconds(flag) for _ in range(repeats))
         rows.append((f"python -m trtnet.zoo {flag}", f"{seconds:.2f} s", "", "(aim 0.3 s)"))
@@ -179,13 +202,17 @@ def table(rows: list[tuple[str, str, str, str]], repeats: int) -> str:
         for package in ("tensorrt-rtx", "torch", "torchvision", "onnxscript", "numpy")
     )
     lines = [
-        "# From a weights file to a filled network definition", "",
-        f"`python tools/bench_define.py --repeats {repeats}`, medians of {repeats} fresh processes, "
-        "imports not timed.", "",
+        "# From a weights file to a filled network definition",
+        "",
+        f"`python tools/bench_define.py --repeats {repeats}`: medians of {repeats} fresh "
+        "processes each, imports not timed.",
+        "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, "
-        f"Python {platform.python_version()}; {versions}; no GPU.", "",
-        "| what | trtnet | other | ratio |", "|---|---|---|---|",
-    ]  # fmt: skip
+        f"Python {platform.python_version()}; {versions}; no GPU.",
+        "",
+        "| what | trtnet | other | ratio |",
+        "|---|---|---|---|",
+    ]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 

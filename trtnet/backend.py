@@ -11,13 +11,31 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from trtnet.errors import BackendError
+from trtnet.errors import BackendError, UnsupportedError
+from trtnet.hardware import missing_gpu
 
 PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 MINIMUM = {"tensorrt": (10, 13), "rtx": (1, 5)}
 
 # Logged by TensorRT-RTX at nearly every call on a machine without a driver; never a cause.
 _NOISE = ("cudaError 35", "CUDA driver version is insufficient")
+
+# Builder options TensorRT-RTX takes without doing anything, or fails on late: why, what to do.
+_RTX_LACKS = {
+    "timing_cache_file": (
+        "its timing cache does nothing",
+        "leave it out; kernels are chosen when the engine first runs",
+    ),
+    "version_compatible": (
+        "it has no lean runtime",
+        "build with the TensorRT-RTX release that will run the engine",
+    ),
+    "hardware_compatibility_level": (
+        "its engines run on every GPU they were built for",
+        'name the GPUs: compute_capabilities, such as ("8.6", "8.9")',
+    ),
+}
+_RTX_NEEDS_GPU = ("refit", "strip_weights")
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,28 @@ class Backend:
     def has(self, class_name: str, member: str) -> bool:
         """Whether this version's binding has ``class_name.member``."""
         return hasattr(getattr(self.trt, class_name, None), member)
+
+    def require_option(self, option: str) -> None:
+        """Raises :class:`UnsupportedError` where this backend cannot honour the
+        :class:`trtnet.BuildConfig` option on this machine."""
+        gpu = missing_gpu() if self.name == "rtx" and option in _RTX_NEEDS_GPU else None
+        if option == "compute_capabilities" and not hasattr(self.trt, "ComputeCapability"):
+            lacks = "an engine of full TensorRT belongs to the GPU it was built on"
+            fix = "build on that kind of GPU, or choose a hardware_compatibility_level"
+        elif self.name == "rtx" and option in _RTX_LACKS:
+            lacks, fix = _RTX_LACKS[option]
+        elif gpu is not None:
+            lacks, fix = f"it needs a GPU, but {gpu}", "build where there is one, or leave it out"
+        else:
+            return
+        raise UnsupportedError(
+            f"{self.name} {self.version} cannot honour {option}: {lacks}", fix=fix
+        )
+
+    def progress_monitor(self) -> Any:
+        """An ``IProgressMonitor`` with two attributes: ``phase``, which TensorRT is in, and
+        ``cancelled``; once that is true the build stops at its next step."""
+        return _make_monitor(self.trt)
 
     def clear_errors(self) -> None:
         self.logger.errors.clear()
@@ -110,7 +150,7 @@ def load(name: str = "auto") -> Backend:
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _load(name: str) -> Backend:
     package = PACKAGES[name]
     fix = f'pip install "trtnet[{name}]"'
@@ -144,3 +184,24 @@ def _make_logger(trt: ModuleType) -> Any:
                     sink.append(message)
 
     return Logger()
+
+
+def _make_monitor(trt: ModuleType) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.phase = "starting"
+            self.cancelled = False
+            self._parents: dict[str, str] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._parents[phase_name] = parent_phase or "finishing"
+            self.phase = phase_name
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.phase = self._parents.pop(phase_name, "finishing")
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return not self.cancelled
+
+    return Monitor()

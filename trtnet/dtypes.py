@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.errors import UnsupportedError
+from trtnet.errors import UnsupportedError, WeightsError
 
 
 class DType(Enum):
@@ -84,7 +84,7 @@ def promote(a: DType, b: DType) -> DType:
         return a if kinds[0] > kinds[1] else b
     if a.is_floating_point:
         return float32  # two different floating types: half and bfloat16 meet in float32 too
-    return DType(np.promote_types(a.value, b.value).name)
+    return dtype_of(np.promote_types(a.value, b.value))
 
 
 def to_storage(array: np.ndarray, dtype: DType) -> np.ndarray:
@@ -99,3 +99,32 @@ def to_storage(array: np.ndarray, dtype: DType) -> np.ndarray:
         return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
     with np.errstate(over="ignore"):  # what overflows is reported by name by the caller
         return np.asarray(array, np.dtype(dtype.value), order="C")
+
+
+def require_representable(array: np.ndarray, dtype: DType, name: str, finite: bool) -> None:
+    """Refuses what float16 would turn into infinities and, if `finite`, what is NaN or infinite
+    already.
+
+    Raises:
+        WeightsError: says which of the values called `name`.
+    """
+    low, high = array.min(), array.max()  # two fast passes; NaN shows in both
+    if finite and not (np.isfinite(low) and np.isfinite(high)):
+        bad = np.argwhere(~np.isfinite(array))
+        first = tuple(int(index) for index in bad[0])
+        raise WeightsError(
+            "has values that are not finite",
+            module=name,
+            got=f"{len(bad)} of {array.size}, the first is {array[first]} at {first}",
+            fix="extract the weights again from a healthy checkpoint",
+        )
+    if dtype is float16 and max(-low, high) >= 65520:  # where rounding gives infinity
+        largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0))
+        if largest >= 65520:
+            raise WeightsError(
+                "does not fit float16",
+                module=name,
+                expected="magnitudes below 65520",
+                got=largest,
+                fix="use bf16 or fp32",
+            )

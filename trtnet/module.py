@@ -36,8 +36,12 @@ class Parameter:
     def require(self, name: str) -> np.ndarray:
         """The array; raises :class:`WeightsError` naming `name` where none is loaded."""
         if self.data is None:
-            raise WeightsError("has no values yet", module=name, expected=f"shape {self.shape}",
-                               fix="call model.load_state_dict(trtnet.weights.load(path))")  # fmt: skip
+            raise WeightsError(
+                "has no values yet",
+                module=name,
+                expected=f"shape {self.shape}",
+                fix="call model.load_state_dict(trtnet.weights.load(path))",
+            )
         return self.data
 
     def __repr__(self) -> str:
@@ -212,7 +216,8 @@ class Module:
 
     def __repr__(self) -> str:
         lines = [
-            f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self._modules.items()
+            f"({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self._modules.items()
         ]
         inner = "\n  " + "\n  ".join(lines) + "\n" if lines else self.extra_repr()
         return f"{type(self).__name__}({inner})"

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trtnet.module import Module
+
+
+def parameter_name(path: str, name: str) -> str:
+    """The state_dict key of parameter `name` of the module at `path`: the path without the
+    numbers of repeated calls."""
+    return re.sub(r"#\d+", "", f"{path}.{name}").strip(".")
 
 
 class Scopes:

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtnet.backend import Backend, load
-from trtnet.dtypes import DType, bfloat16, dtype_of, float16, int64, to_storage
-from trtnet.errors import NetworkError, ShapeError, UnsupportedError, WeightsError
-from trtnet.naming import Scopes
+from trtnet.dtypes import (
+    DType,
+    bfloat16,
+    dtype_of,
+    float16,
+    require_representable,
+    to_storage,
+)
+from trtnet.errors import NetworkError, ShapeError, UnsupportedError
+from trtnet.naming import Scopes, parameter_name
+from trtnet.sizes import Sizes
 from trtnet.tensor import Dim, Pending, Tensor, tensors_in
 
 if TYPE_CHECKING:
@@ -64,15 +72,13 @@ class Network:
         self._held: list[np.ndarray] = []  # TensorRT keeps pointers, not arrays
         self._axes: dict[str, Dim] = {}
         self._casts: dict[tuple[Any, DType], Tensor] = {}
-        self._sizes: dict[Any, Tensor] = {}
+        self._sizes = Sizes(self)
         self._scalars: dict[tuple[Any, ...], Tensor] = {}
         self._named: set[str] = set()
 
     # Inputs and outputs
 
-    def input(
-        self, name: str, shape: Sequence[int | str | None], dtype: object = "fp32"
-    ) -> Tensor:
+    def input(self, name: str, shape: Sequence[int | str | None], dtype: object = "fp32") -> Tensor:
         """Declares an input. An axis is an int, or a string that names a dynamic axis (axes of
         one name have one size in every input), or ``None`` or -1 for an unnamed dynamic axis.
 
@@ -83,9 +89,13 @@ class Network:
         if name in self._named:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
         sizes = [-1 if size is None or isinstance(size, str) else int(size) for size in shape]
-        if any(size < -1 for size in sizes):
-            raise ShapeError("impossible input size", module=name, got=tuple(shape),
-                             expected="positive sizes, names, or None")  # fmt: skip
+        if any(size == 0 or size < -1 for size in sizes):
+            raise ShapeError(
+                "impossible input size",
+                module=name,
+                got=tuple(shape),
+                expected="positive sizes, names, or None",
+            )
         self._named.add(name)
         itensor = self._checked(
             self.definition.add_input(name, dtype_of(dtype).of(self.trt), sizes), name
@@ -113,8 +123,9 @@ class Network:
         if tensor.itensor.is_network_input or tensor.itensor.is_network_output:
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
         if name in self._named and tensor.name != name:
-            raise NetworkError("the name is taken by another tensor", module=name,
-                               fix="choose another output name")  # fmt: skip
+            raise NetworkError(
+                "the name is taken by another tensor", module=name, fix="choose another output name"
+            )
         tensor.itensor.name = name
         self._named.add(name)
         self.definition.mark_output(tensor.itensor)
@@ -168,10 +179,12 @@ class Network:
         **attributes: Any,
     ) -> list[Tensor]:
         """:meth:`emit` for a layer with ``len(dims)`` outputs."""
-        self._same_network([*tensors_in(args), *(inputs or {}).values()])
+        sizes = [size for known in dims for size in known or () if isinstance(size, Dim)]
+        self._same_network([*tensors_in(args), *(inputs or {}).values(), *sizes])
         plain = [_unwrap(argument) for argument in args]  # may emit pending layers first
         extra = {index: tensor.itensor for index, tensor in (inputs or {}).items()}
         name = self.scopes.in_path(op)
+        self.backend.clear_errors()
         layer = self._checked(getattr(self.definition, method)(*plain), name)
         layer.name = name
         for attribute, value in attributes.items():
@@ -183,7 +196,9 @@ class Network:
             itensor = layer.get_output(index)
             itensor.name = name if len(dims) == 1 else f"{name}.{index}"
             outputs.append(Tensor(self, itensor, self._read_shape(itensor, known)))
-        self.backend.clear_errors()
+        complaint = self.backend.take_errors()  # setters refuse values by logging only
+        if complaint:
+            raise NetworkError("TensorRT refused the layer", module=name, got=complaint)
         return outputs
 
     def defer(
@@ -208,8 +223,11 @@ class Network:
 
     def _checked(self, added: Any, name: str) -> Any:
         if added is None:
-            raise NetworkError("TensorRT refused the layer", module=name,
-                               got=self.backend.take_errors() or "no reason given")  # fmt: skip
+            raise NetworkError(
+                "TensorRT refused the layer",
+                module=name,
+                got=self.backend.take_errors() or "no reason given",
+            )
         return added
 
     def _read_shape(self, itensor: Any, known: Sequence[Any] | None) -> tuple[Any, ...] | None:
@@ -217,8 +235,11 @@ class Network:
         try:
             sizes = tuple(itensor.shape)
         except (RuntimeError, ValueError) as error:
-            raise NetworkError("TensorRT refused the layer", module=itensor.name,
-                               got=self.backend.take_errors() or error) from error  # fmt: skip
+            raise NetworkError(
+                "TensorRT refused the layer",
+                module=itensor.name,
+                got=self.backend.take_errors() or error,
+            ) from error
         if -1 not in sizes:
             return sizes
         if known is None or len(known) != len(sizes):
@@ -228,7 +249,7 @@ class Network:
             for axis, (size, hint) in enumerate(zip(sizes, known, strict=True))
         )
 
-    def _same_network(self, tensors: Sequence[Tensor]) -> None:
+    def _same_network(self, tensors: Sequence[Tensor | Dim]) -> None:
         for tensor in tensors:
             if tensor.network is not self:
                 raise NetworkError(
@@ -246,8 +267,9 @@ class Network:
         return dtype_of(self.precision)
 
     def compute(self, tensor: Tensor) -> Tensor:
-        """`tensor` in the type weighted layers compute in."""
-        return self.cast(tensor, self.compute_dtype)
+        """`tensor` in the type weighted layers compute in, its layer added: were it still to
+        come, a long chain of layers would be added by calls nested as deep."""
+        return self.cast(tensor, self.compute_dtype).emitted()
 
     def cast(self, tensor: Tensor, dtype: DType) -> Tensor:
         """`tensor` as `dtype`; one Cast layer per tensor and type."""
@@ -272,62 +294,37 @@ class Network:
         if array is None:  # a Scale layer wants its empty power in the type of its other weights
             return self.trt.Weights(dtype.of(self.trt))
         if dtype.is_floating_point and array.size:
-            path = f"{self.path}.{name}".strip(".") or "constant"
-            _require_representable(array, dtype, path, finite=bool(name))
+            key = parameter_name(self.path, name) or "constant"
+            require_representable(array, dtype, key, finite=bool(name))
         stored = to_storage(array, dtype)
         self._held.append(stored)
         return self.trt.Weights(dtype.of(self.trt), stored.ctypes.data, stored.size)
 
-    def constant(self, value: Any, dtype: object = None) -> Tensor:
+    def constant(self, value: Any, dtype: object = None, name: str = "") -> Tensor:
         """A constant tensor from a Parameter, array, or number.
 
         `dtype` defaults to the value's own; Python floats and float64 arrays become float32 and
-        Python ints int64.
+        Python ints int64. With `name`, the parameter's in its module, it must be finite.
         """
         if hasattr(value, "require"):  # a Parameter
-            value = value.require(self.scopes.path)
+            value = value.require(parameter_name(self.path, name))
         array = np.asarray(value)
         default = "float32" if array.dtype.kind == "f" and array.dtype.itemsize > 4 else array.dtype
         wanted = dtype_of(default if dtype is None else dtype)
-        key = (array.shape, wanted, array.tobytes()) if array.size <= 16 else None
+        small = array.size <= 16 and not name
+        key = (array.shape, array.dtype, wanted, array.tobytes()) if small else None
         if key is None or key not in self._scalars:
-            weights = self.weights(array, wanted)
+            weights = self.weights(array, wanted, name)
             made = self.emit("constant", "add_constant", array.shape, weights)
             if key is None:
                 return made
             self._scalars[key] = made
         return self._scalars[key]
 
-    # Sizes known only at run time
-
     def sizes(self, sizes: Sequence[int | Dim]) -> Tensor:
-        """A 1-D int64 shape tensor holding `sizes`."""
-        parts = [
-            self._size(size.key) if isinstance(size, Dim)
-            else self.constant(np.array([size], np.int64), int64)
-            for size in sizes
-        ]  # fmt: skip
-        if len(parts) == 1:
-            return parts[0]
-        return self.emit("sizes", "add_concatenation", [part.itensor for part in parts])
-
-    def _size(self, key: Any) -> Tensor:
-        if not isinstance(key, tuple):
-            return self.constant(np.array([key], np.int64), int64)
-        if key not in self._sizes:
-            if key[0] in ("size", "named"):
-                source = key[1] if key[0] == "size" else self.inputs[key[2]].itensor
-                whole = ("shape", source)
-                if whole not in self._sizes:
-                    self._sizes[whole] = self.emit("shape", "add_shape", source)
-                axis = key[-1]
-                found = self.emit("size", "add_slice", self._sizes[whole], (axis,), (1,), (1,))
-            else:
-                kind = getattr(self.trt.ElementWiseOperation, key[0])
-                left, right = self._size(key[1]), self._size(key[2])
-                found = self.emit("size", "add_elementwise", left, right, kind)
-            self._sizes[key] = found
-        return self._sizes[key]
+        """A 1-D int64 shape tensor holding `sizes`, which the engine computes where it must."""
+        self._same_network([size for size in sizes if isinstance(size, Dim)])
+        return self._sizes.tensor(sizes)
 
     # Modules
 
@@ -374,20 +371,3 @@ def _unwrap(argument: Any) -> Any:
     if isinstance(argument, (list, tuple)):
         return type(argument)(_unwrap(item) for item in argument)
     return argument.itensor if isinstance(argument, Tensor) else argument
-
-
-def _require_representable(array: np.ndarray, dtype: DType, name: str, finite: bool) -> None:
-    """Refuses what float16 would turn into infinities and, if `finite`, what is NaN or infinite
-    already."""
-    low, high = array.min(), array.max()  # two fast passes; NaN shows in both
-    if finite and not (np.isfinite(low) and np.isfinite(high)):
-        bad = np.argwhere(~np.isfinite(array))
-        first = tuple(int(index) for index in bad[0])
-        raise WeightsError("has values that are not finite", module=name,
-                           got=f"{len(bad)} of {array.size}, the first is {array[first]} at {first}",
-                           fix="extract the weights again from a healthy checkpoint")  # fmt: skip
-    if dtype is float16 and max(-low, high) >= 65520:  # where rounding gives infinity
-        largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0))
-        if largest >= 65520:
-            raise WeightsError("does not fit float16", module=name, got=largest,
-                               expected="magnitudes below 65520", fix="use bf16 or fp32")  # fmt: skip

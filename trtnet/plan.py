@@ -1,108 +1,136 @@
-"""Plan: engine bytes and the sidecar that says what they were built from."""
+"""Plan: an engine's bytes, and what is known about them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trtnet.errors import BuildError, PlanError
-from trtnet.files import atomic_write
+from trtnet.files import atomic_write, is_full, reserve
 
-SIDECAR_FORMAT = 1
+FORMAT_VERSION = 1
+_LARGEST_SIDECAR = 64 << 20  # bytes; a real one has some tens of kilobytes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An engine, as the backend serialized it.
+    """A built engine.
 
     Attributes:
-        engine: the backend's bytes, nothing added; ``trtexec --loadEngine`` takes them.
-        sidecar: what they were built from (JSON data); empty for an engine of other origin.
+        engine: the backend's serialized bytes, nothing added.
+        sidecar: JSON values about it: ``trtnet``, ``backend``, ``compute_capabilities``,
+            ``precision``, ``inputs``, ``outputs``, ``profiles``, ``options``, ``recipe``,
+            ``engine`` (bytes, sha256), and what else was given to :func:`trtnet.build`. Empty
+            for an engine that came without one. ``compute_capabilities`` is ``None`` where the
+            backend's default was taken.
     """
 
     engine: bytes = field(repr=False)
-    sidecar: dict[str, Any] = field(default_factory=dict)
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the engine to `path` and the sidecar to ``path.json``.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the engine to `path` and the sidecar, if it is not empty, to ``<path>.json``.
 
-        Both are written beside their place and renamed, the engine last, so that a kill at any
-        time leaves an engine whose sidecar fits it, or one that :meth:`load` refuses by its hash.
+        Both are complete on the disk before either takes the place of an old file, so a full disk
+        or a crash leaves the old pair. A crash between the two renames leaves a pair that does
+        not match, which :meth:`load` finds by the hash.
 
         Raises:
-            BuildError: the file cannot be written; an older one is unchanged.
+            BuildError: the files cannot be written; the old ones are as they were.
         """
-        target = Path(path)
-        text = json.dumps(self.sidecar, indent=2, sort_keys=True) + "\n"
+        text = json.dumps(self.sidecar, indent=1, sort_keys=True, ensure_ascii=False)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(target) as engine_file:
-                engine_file.write(self.engine)
+            with atomic_write(path) as file:
+                reserve(file, len(self.engine))
+                file.write(self.engine)
+                file.flush()
+                os.fsync(file.fileno())  # a full disk must show before the sidecar is replaced
                 if self.sidecar:
-                    with atomic_write(sidecar_path(target)) as sidecar_file:
-                        sidecar_file.write(text.encode())
+                    with atomic_write(sidecar_path(path)) as sidecar:
+                        sidecar.write(f"{text}\n".encode())
                 else:
-                    sidecar_path(target).unlink(missing_ok=True)
+                    sidecar_path(path).unlink(missing_ok=True)
         except OSError as error:
-            raise BuildError("the engine cannot be written", module=str(target), got=error,
-                             fix="free some space or choose another path") from error  # fmt: skip
-        return target
+            raise BuildError(
+                f"{path} cannot be written; what was there is unchanged",
+                got=error,
+                fix=f"free {len(self.engine) / 1e6:.1f} MB, or choose another disk"
+                if is_full(error)
+                else "choose another path",
+            ) from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """Reads an engine and, where there is one, its sidecar, and holds them together.
+        """The engine at `path`, held against its sidecar ``<path>.json`` if there is one.
 
         Raises:
-            PlanError: a missing or empty file, a damaged sidecar, or an engine that is not the
-                one its sidecar describes.
+            PlanError: says which of the two is missing, damaged or from another format, and how
+                they differ. Nothing in a sidecar is ever executed.
         """
-        target = Path(path)
         try:
-            engine = target.read_bytes()
+            engine = Path(path).read_bytes()
         except OSError as error:
-            raise PlanError("the engine cannot be read", module=str(target), got=error,
-                            fix="build it: python -m trtnet.zoo MODEL") from error  # fmt: skip
+            raise PlanError(
+                f"{path} cannot be read", got=error, fix="name an engine file, or build one"
+            ) from error
         if not engine:
-            raise PlanError("the engine is empty", module=str(target), fix="build it again")
-        sidecar = load_sidecar(target)
-        if sidecar:
-            digest = hashlib.sha256(engine).hexdigest()
-            if digest != sidecar.get("sha256"):
-                raise PlanError(
-                    "the engine is not the one its sidecar describes: it is damaged, or one of "
-                    "the two was replaced", module=str(target),
-                    expected=f"sha256 {sidecar.get('sha256')}, {sidecar.get('bytes')} bytes",
-                    got=f"sha256 {digest}, {len(engine)} bytes",
-                    fix=f"build it again, or delete {sidecar_path(target).name} to load it as it is",
-                )  # fmt: skip
-        return cls(engine, sidecar)
+            raise PlanError(f"{path} is empty", fix="build the engine again")
+        sidecar = _read_sidecar(sidecar_path(path))
+        if sidecar is not None:
+            _check(path, engine, sidecar)
+        return cls(engine, sidecar or {})
 
 
-def sidecar_path(engine: Path) -> Path:
+def sidecar_path(path: str | os.PathLike[str]) -> Path:
     """``model.engine.json`` for ``model.engine``."""
-    return engine.with_name(engine.name + ".json")
+    return Path(f"{os.fspath(path)}.json")
 
 
-def load_sidecar(engine: Path) -> dict[str, Any]:
-    """The sidecar of an engine file, or an empty dict where there is none.
-
-    Raises:
-        PlanError: it is not what :meth:`Plan.save` writes.
-    """
-    file = sidecar_path(engine)
+def _read_sidecar(path: Path) -> dict[str, Any] | None:
     try:
-        sidecar = json.loads(file.read_bytes())
+        if path.stat().st_size > _LARGEST_SIDECAR:
+            raise _bad_sidecar(path, "it is too large")
+        found = json.loads(path.read_bytes())
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise PlanError("the sidecar cannot be read", module=str(file), got=error,
-                        fix="delete it, or build the engine again") from error  # fmt: skip
-    if not isinstance(sidecar, dict) or sidecar.get("format") != SIDECAR_FORMAT:
-        got = sidecar.get("format") if isinstance(sidecar, dict) else type(sidecar).__name__
-        raise PlanError("the sidecar has another format", module=str(file), got=got,
-                        expected=SIDECAR_FORMAT, fix="build the engine again")  # fmt: skip
-    return sidecar
+        return None
+    except OSError as error:
+        raise _bad_sidecar(path, str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _bad_sidecar(path, f"it is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise _bad_sidecar(path, "it is not a JSON object")
+    return found
+
+
+def _check(path: str | os.PathLike[str], engine: bytes, sidecar: dict[str, Any]) -> None:
+    version, stated = sidecar.get("format_version"), sidecar.get("engine")
+    if version != FORMAT_VERSION:
+        raise _bad_sidecar(
+            sidecar_path(path), f"it has format version {version!r}, not {FORMAT_VERSION}"
+        )
+    if not isinstance(stated, dict) or not isinstance(stated.get("sha256"), str):
+        raise _bad_sidecar(sidecar_path(path), "it does not say the engine's sha256")
+    digest = hashlib.sha256(engine).hexdigest()
+    if digest == stated["sha256"]:
+        return
+    size = stated.get("bytes")
+    raise PlanError(
+        f"{path} is not the engine that its sidecar describes",
+        expected=f"{size!r} bytes, sha256 {stated['sha256'][:64]!r}",
+        got=f"{len(engine)} bytes, sha256 {digest!r}",
+        fix="the engine was cut short, changed or copied without its sidecar: build it again"
+        if size != len(engine)
+        else "the engine or its sidecar was changed: build it again",
+    )
+
+
+def _bad_sidecar(path: Path, problem: str) -> PlanError:
+    return PlanError(
+        f"{path} cannot be used: {problem}",
+        fix="build the engine again; without a sidecar an engine loads unchecked",
+    )

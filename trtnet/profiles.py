@@ -1,24 +1,21 @@
-"""Optimization profiles: the range of shapes an engine is built for, checked before TensorRT."""
+"""Shapes of dynamic inputs: what the user gives, checked against the network."""
 
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trtnet.errors import ShapeError
-from trtnet.tensor import Dim
-
-if TYPE_CHECKING:
-    from trtnet.network import Network
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The smallest, most usual and largest shape of one input.
+    """The smallest, the most frequent and the largest shape of one input.
 
-    >>> Shapes.fixed((1, 3, 224, 224)).opt
+    >>> Shapes.fixed((1, 3, 224, 224)).max
     (1, 3, 224, 224)
     """
 
@@ -28,77 +25,157 @@ class Shapes:
 
     @classmethod
     def fixed(cls, shape: Sequence[int]) -> Shapes:
-        """One shape only."""
-        sizes = tuple(shape)
-        return cls(sizes, sizes, sizes)
+        """One shape and no other."""
+        return cls(tuple(shape), tuple(shape), tuple(shape))
 
 
-Profile = Mapping[str, "Shapes | Sequence[int]"]
+GivenProfile = Mapping[str, "Shapes | Sequence[int]"]
+Profile = dict[str, Shapes]
 
 
-def profiles_for(
-    network: Network, shapes: Profile | Sequence[Profile] | None
-) -> list[dict[str, Shapes]]:
-    """One dict of every input's shapes per optimization profile.
+@dataclass(frozen=True)
+class Input:
+    """An input as the network declares it: -1 for a dynamic axis, and the axes' names."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]
+
+    @property
+    def is_dynamic(self) -> bool:
+        return -1 in self.shape
+
+    def __str__(self) -> str:
+        sizes = (axis or str(size) for size, axis in zip(self.shape, self.axes, strict=True))
+        return f"({', '.join(sizes)})"
+
+
+def inputs_of(definition: Any) -> list[Input]:
+    """The inputs of an ``INetworkDefinition``, in order."""
+    tensors = [definition.get_input(index) for index in range(definition.num_inputs)]
+    return [
+        Input(
+            tensor.name,
+            tuple(tensor.shape),
+            tuple(tensor.get_dimension_name(axis) or None for axis in range(len(tensor.shape))),
+        )
+        for tensor in tensors
+    ]
+
+
+def as_json(profiles: Sequence[Profile]) -> list[dict[str, dict[str, list[int]]]]:
+    """`profiles` as JSON values, to store or to hash."""
+    return [
+        {
+            name: {"min": [*shapes.min], "opt": [*shapes.opt], "max": [*shapes.max]}
+            for name, shapes in profile.items()
+        }
+        for profile in profiles
+    ]
+
+
+def check_profiles(
+    inputs: Sequence[Input], shapes: GivenProfile | Sequence[GivenProfile] | None
+) -> list[Profile]:
+    """The optimization profiles that `shapes` means: for each, every dynamic input.
+
+    TensorRT takes impossible profiles without a word, so they are refused here.
 
     Args:
-        shapes: a :class:`Shapes` (or one fixed shape) by input name, or a list of such dicts, one
-            per profile. Inputs of fixed shape may be left out.
+        inputs: of the network.
+        shapes: one mapping from input name to :class:`Shapes` (or to one fixed shape) per
+            profile, or just one mapping. Inputs without dynamic axes may be left out.
+
+    Returns:
+        One profile per mapping; none for a network without dynamic inputs.
 
     Raises:
-        ShapeError: an unknown input; a dynamic input without shapes; min > opt or opt > max; a
-            rank or fixed size that differs from the network's; axes of one name with different
-            ranges. The message names the input.
+        ShapeError: names the input, what the network declares, and what came.
     """
     given = [shapes or {}] if shapes is None or isinstance(shapes, Mapping) else list(shapes)
-    return [_profile(network, profile) for profile in given]
+    profiles = [_check_profile(inputs, profile) for profile in given or [{}]]
+    return [profile for profile in profiles if profile]
 
 
-def _profile(network: Network, given: Profile) -> dict[str, Shapes]:
+def _check_profile(inputs: Sequence[Input], given: GivenProfile) -> Profile:
+    names = [declared.name for declared in inputs]
     for name in given:
-        if name not in network.inputs:
-            near = difflib.get_close_matches(name, network.inputs, n=1)
-            raise ShapeError("shapes for an input that the network does not have", module=name,
-                             expected=", ".join(network.inputs),
-                             fix=f"did you mean {near[0]}?" if near else None)  # fmt: skip
-    profile, ranges = {}, {}
-    for name, tensor in network.inputs.items():
-        if name not in given:
-            if not tensor.is_static:
-                raise ShapeError("a dynamic input needs min, opt and max shapes", module=name,
-                                 got=tensor.shape, fix="pass shapes={name: trtnet.Shapes(...)} "
-                                 "or --minShapes, --optShapes and --maxShapes")  # fmt: skip
-            profile[name] = Shapes.fixed(tensor.shape)
-            continue
-        value = given[name]
-        shapes = value if isinstance(value, Shapes) else Shapes.fixed(value)
-        _check(name, shapes, tensor.shape)
-        profile[name] = shapes
-        for axis, size in enumerate(tensor.shape):
-            if isinstance(size, Dim):
-                found = (shapes.min[axis], shapes.opt[axis], shapes.max[axis])
-                first = ranges.setdefault(size, (name, found))
-                if first[1] != found:
-                    raise ShapeError(f"the axis {size} has another range than in {first[0]}",
-                                     module=name, expected=first[1], got=found)  # fmt: skip
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise ShapeError(
+                "the network has no input of this name",
+                module=name,
+                expected=", ".join(names),
+                fix=f"did you mean {near[0]}?" if near else None,
+            )
+    profile = {}
+    for declared in inputs:
+        if declared.name in given:
+            shapes = _check_shapes(declared, given[declared.name])
+            if declared.is_dynamic:
+                profile[declared.name] = shapes
+        elif declared.is_dynamic:
+            raise ShapeError(
+                "an input with dynamic axes needs shapes",
+                module=declared.name,
+                expected=f"sizes for {declared}",
+                fix=f"shapes={{{declared.name!r}: trtnet.Shapes(min=..., opt=..., max=...)}}",
+            )
+    _check_shared_axes(inputs, profile)
     return profile
 
 
-def _check(name: str, shapes: Shapes, declared: tuple[Any, ...]) -> None:
-    for label in ("min", "opt", "max"):
-        sizes = getattr(shapes, label)
-        if len(sizes) != len(declared):
-            raise ShapeError(f"the {label} shape has the wrong rank", module=name,
-                             expected=f"rank {len(declared)}, as {declared}", got=sizes)  # fmt: skip
-        for axis, (size, fixed) in enumerate(zip(sizes, declared, strict=True)):
-            if isinstance(fixed, int) and size != fixed:
-                raise ShapeError(f"axis {axis} of the {label} shape is fixed in the network",
-                                 module=name, expected=fixed, got=sizes)  # fmt: skip
-            if not isinstance(fixed, int) and size < 1:
-                raise ShapeError(f"axis {axis} of the {label} shape is not positive",
-                                 module=name, got=sizes)  # fmt: skip
-    for axis, (low, usual, high) in enumerate(zip(shapes.min, shapes.opt, shapes.max, strict=True)):
-        if not low <= usual <= high:
-            raise ShapeError(f"impossible shapes on axis {axis}", module=name,
-                             expected="min <= opt <= max", got=f"{low}, {usual}, {high}",
-                             fix="order the three shapes")  # fmt: skip
+def _check_shapes(declared: Input, given: Shapes | Sequence[int]) -> Shapes:
+    if not isinstance(given, Shapes):
+        given = Shapes.fixed(given)
+    low, opt, high = (_check_sizes(declared, getattr(given, k), k) for k in ("min", "opt", "max"))
+    for axis, sizes in enumerate(zip(low, opt, high, strict=True)):
+        if not sizes[0] <= sizes[1] <= sizes[2]:
+            raise ShapeError(
+                f"impossible range on axis {axis}",
+                module=declared.name,
+                expected="min <= opt <= max",
+                got=f"min={low}, opt={opt}, max={high}",
+            )
+    return Shapes(low, opt, high)
+
+
+def _check_sizes(declared: Input, given: Sequence[Any], which: str) -> tuple[int, ...]:
+    def error(problem: str) -> ShapeError:
+        return ShapeError(
+            f"{which}: {problem}", module=declared.name, expected=str(declared), got=given
+        )
+
+    try:
+        sizes = tuple(operator.index(size) for size in given)
+    except TypeError:
+        raise error("sizes are integers") from None
+    if len(sizes) != len(declared.shape):
+        raise error(f"wrong rank, {len(sizes)} instead of {len(declared.shape)}")
+    for axis, (size, fixed) in enumerate(zip(sizes, declared.shape, strict=True)):
+        if size < 1:
+            raise error(f"axis {axis} has an impossible size")
+        if fixed not in (-1, size):
+            raise error(f"axis {axis} is fixed to {fixed} in the network")
+    return sizes
+
+
+def _check_shared_axes(inputs: Sequence[Input], profile: Profile) -> None:
+    """Axes of one name have one size in every input, so they need one range."""
+    ranges: dict[str, tuple[tuple[int, ...], str]] = {}
+    for declared in inputs:
+        if declared.name not in profile:
+            continue
+        shapes = profile[declared.name]
+        for axis, name in enumerate(declared.axes):
+            if name is None:
+                continue
+            found = (shapes.min[axis], shapes.opt[axis], shapes.max[axis])
+            expected, first = ranges.setdefault(name, (found, declared.name))
+            if found != expected:
+                raise ShapeError(
+                    f"axes named {name!r} have one size, but different ranges",
+                    module=declared.name,
+                    expected=f"min, opt, max = {expected}, as in {first}",
+                    got=found,
+                )

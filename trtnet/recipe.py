@@ -1,41 +1,55 @@
-"""The recipe of an engine: one hash over everything that goes into its build."""
+"""The recipe of an engine: one hash over everything that it is made of."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import trtnet
-from trtnet import graph
+from trtnet.graph import Graph, read
+from trtnet.profiles import Profile, as_json
+from trtnet.weights.container import raw_bytes
 
 if TYPE_CHECKING:
-    from trtnet.builder import BuildConfig
+    from trtnet.build_config import BuildConfig
     from trtnet.network import Network
-    from trtnet.profiles import Shapes
 
 
-def recipe(
-    network: Network, profiles: Sequence[Mapping[str, Shapes]], config: BuildConfig
-) -> str:
-    """SHA-256 over what TensorRT holds (structure and weights, read back), the profiles, the
-    options and the versions. Two builds with one recipe give interchangeable engines."""
-    digest = hashlib.sha256()
+def recipe_hash(network: Network, profiles: list[Profile], config: BuildConfig) -> str:
+    """SHA-256 over what TensorRT holds (layers, attributes, weights), the profiles, the options
+    and the versions. Equal recipes give interchangeable engines.
 
-    def add(value: Any) -> None:
-        digest.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\0")
-
-    add([trtnet.__version__, network.backend.name, network.backend.version, network.precision])
-    add([{name: dataclasses.astuple(s) for name, s in profile.items()} for profile in profiles])
-    add(dataclasses.asdict(config))
-    read = graph.read(network.definition)
-    add([read.inputs, read.outputs])
-    add([dataclasses.astuple(info) for info in read.tensors.values()])
-    for layer in read.layers:
-        add([layer.name, layer.type, layer.inputs, layer.outputs, dict(layer.attributes)])
-        for name, array in sorted(layer.weights.items()):
-            add([name, array.dtype.str, array.shape])
-            digest.update(array.reshape(-1).view("uint8").data)
+    Raises:
+        UnsupportedError: a layer of a type that cannot be read back.
+    """
+    graph = read(network.definition)
+    ingredients = {
+        "trtnet": trtnet.__version__,
+        "backend": [network.backend.name, network.backend.version],
+        "precision": network.precision,
+        "options": config.chosen(),
+        "profiles": as_json(profiles),
+        "graph": _structure(graph),
+    }
+    digest = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode())
+    for layer in graph.layers:
+        for name in sorted(layer.weights):
+            digest.update(raw_bytes(layer.weights[name]))
     return digest.hexdigest()
+
+
+def _structure(graph: Graph) -> dict[str, object]:
+    return {
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "tensors": [asdict(graph.tensors[name]) for name in sorted(graph.tensors)],
+        "layers": [
+            [
+                *(layer.name, layer.type, layer.inputs, layer.outputs, dict(layer.attributes)),
+                {name: [str(a.dtype), a.shape] for name, a in layer.weights.items()},
+            ]
+            for layer in graph.layers
+        ],
+    }

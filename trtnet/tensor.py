@@ -10,11 +10,10 @@ import numpy as np
 
 from trtnet import ops
 from trtnet.dtypes import DType, bool_, dtype_of, float16, float32, int32, int64
-from trtnet.errors import ShapeError
+from trtnet.errors import NetworkError, ShapeError
 
 if TYPE_CHECKING:
     from trtnet.network import Network
-
 
 
 class Dim:
@@ -34,6 +33,8 @@ class Dim:
     def _with(self, op: str, other: Any, swap: bool = False) -> Any:
         if not isinstance(other, (int, np.integer, Dim)) or isinstance(other, bool):
             return NotImplemented
+        if isinstance(other, Dim) and other.network is not self.network:
+            raise NetworkError("sizes of two networks cannot be mixed", got=f"{self} and {other}")
         right = other.key if isinstance(other, Dim) else int(other)
         if (op, right) in (("SUM", 0), ("SUB", 0), ("PROD", 1), ("FLOOR_DIV", 1)) and not swap:
             return self
@@ -161,12 +162,16 @@ class Tensor:
     @property
     def itensor(self) -> Any:
         """The real ``ITensor``, to continue by hand with ``network.definition.add_*``."""
+        return self.emitted()._itensor
+
+    def emitted(self) -> Tensor:
+        """This tensor, its layer added if that was still to come."""
         if self._itensor is None:
             assert self.pending is not None
-            emitted = self.pending.emit(self.pending.weight, self.pending.bias)
-            self._itensor, self._dims = emitted.itensor, emitted._dims
+            made = self.pending.emit(self.pending.weight, self.pending.bias)
+            self._itensor, self._dims = made.itensor, made._dims
             self.network.adopt(self)
-        return self._itensor
+        return self
 
     @property
     def name(self) -> str:
@@ -283,7 +288,15 @@ class Tensor:
         return ops.matmul(other, self)
 
     # Elementwise
-    add, sub, mul, div, pow, neg, abs = ops.add, ops.sub, ops.mul, ops.div, ops.pow, ops.neg, ops.abs
+    add, sub, mul, div, pow, neg, abs = (
+        ops.add,
+        ops.sub,
+        ops.mul,
+        ops.div,
+        ops.pow,
+        ops.neg,
+        ops.abs,
+    )
     eq, ne, lt, le, gt, ge = ops.eq, ops.ne, ops.lt, ops.le, ops.gt, ops.ge
     exp, log, sqrt, rsqrt, erf, sign = ops.exp, ops.log, ops.sqrt, ops.rsqrt, ops.erf, ops.sign
     sin, cos, floor, ceil, round = ops.sin, ops.cos, ops.floor, ops.ceil, ops.round
@@ -306,8 +319,6 @@ class Tensor:
     @property
     def T(self) -> Tensor:  # noqa: N802  (PyTorch's name)
         return ops.transpose(self, 0, 1)
-
-
 
 
 def tensors_in(tree: object) -> list[Tensor]:

@@ -112,7 +112,7 @@ def _vary_constants(module: torch.nn.Module) -> None:
 
     for parameter in module.parameters():
         if parameter.min() == parameter.max():
-            parameter += _NOISE * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=_NOISE)
 
 
 def _calm_branches(module: torch.nn.Module) -> None:
@@ -121,7 +121,7 @@ def _calm_branches(module: torch.nn.Module) -> None:
     for block in module.modules():
         if isinstance(block, (BasicBlock, Bottleneck)):
             last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
-            last.weight *= _BRANCH_GAIN
+            last.weight.mul_(_BRANCH_GAIN)
 
 
 def _settle(module: torch.nn.Module, input_shape: Sequence[int]) -> None:

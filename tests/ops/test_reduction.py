@@ -30,9 +30,11 @@ INTEGERS = np.array([[1, -2, 3], [4, 5, -6]])
 def test_reductions(check: Any, ours: Any, theirs: Any, dim: Any, keepdim: bool) -> None:
     axes = (0, 1, 2) if dim is None else dim
     check(
-        lambda x: ours(x, dim, keepdim), lambda x: theirs(x, axes, keepdim),
-        (3, 4, 5), dynamic=[("N", 4, "W")],
-    )  # fmt: skip
+        lambda x: ours(x, dim, keepdim),
+        lambda x: theirs(x, axes, keepdim),
+        (3, 4, 5),
+        dynamic=[("N", 4, "W")],
+    )
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
@@ -47,8 +49,9 @@ def test_integers(check: Any, name: str, dtype: Any) -> None:
     def run(x: Any) -> Any:
         return getattr(x, name)(1)
 
-    check(run, lambda x: tuple(run(x)) if name in ("max", "min") else run(x),
-          INTEGERS.astype(dtype))  # fmt: skip
+    check(
+        run, lambda x: tuple(run(x)) if name in ("max", "min") else run(x), INTEGERS.astype(dtype)
+    )
 
 
 def test_booleans_are_counted(check: Any) -> None:
@@ -60,10 +63,18 @@ def test_booleans_are_counted(check: Any) -> None:
 @pytest.mark.parametrize("keepdim", [False, True])
 def test_max_and_min_along_a_dim(check: Any, dim: int, keepdim: bool) -> None:
     dynamic = [("N", "W")]
-    check(lambda x: ops.max(x, dim, keepdim), lambda x: tuple(x.max(dim, keepdim)), (3, 7),
-          dynamic=dynamic)  # fmt: skip
-    check(lambda x: ops.min(x, dim, keepdim), lambda x: tuple(x.min(dim, keepdim)), (3, 7),
-          dynamic=dynamic)  # fmt: skip
+    check(
+        lambda x: ops.max(x, dim, keepdim),
+        lambda x: tuple(x.max(dim, keepdim)),
+        (3, 7),
+        dynamic=dynamic,
+    )
+    check(
+        lambda x: ops.min(x, dim, keepdim),
+        lambda x: tuple(x.min(dim, keepdim)),
+        (3, 7),
+        dynamic=dynamic,
+    )
 
 
 def test_max_and_min_without_dim_and_of_two_tensors(check: Any) -> None:
@@ -79,8 +90,12 @@ def test_of_equal_values_the_first_counts(check: Any, dim: Any, keepdim: bool) -
     for ours, theirs in ((ops.argmax, np.argmax), (ops.argmin, np.argmin)):
         wanted = torch.tensor(theirs(TIES, axis=dim, keepdims=keepdim and dim is not None))
         given = keepdim and dim is not None
-        check(lambda x, f=ours, k=given: f(x, dim, k), lambda x, w=wanted: w, TIES,
-              dynamic=[("N", "W")])  # fmt: skip
+        check(
+            lambda x, f=ours, k=given: f(x, dim, k),
+            lambda x, w=wanted: w,
+            TIES,
+            dynamic=[("N", "W")],
+        )
 
 
 def test_argmax_of_one_axis(check: Any) -> None:
@@ -93,9 +108,11 @@ def test_argmax_of_one_axis(check: Any) -> None:
 @pytest.mark.parametrize("largest", [True, False])
 def test_topk(check: Any, k: int, dim: int, largest: bool) -> None:
     check(
-        lambda x: ops.topk(x, k, dim, largest), lambda x: tuple(x.topk(k, dim, largest)),
-        (5, 6, 7), dynamic=[("N", "H", "W")],
-    )  # fmt: skip
+        lambda x: ops.topk(x, k, dim, largest),
+        lambda x: tuple(x.topk(k, dim, largest)),
+        (5, 6, 7),
+        dynamic=[("N", "H", "W")],
+    )
     if dim == -1:
         check(lambda x: ops.topk(x, k), lambda x: tuple(x.topk(k)), (9,))
 

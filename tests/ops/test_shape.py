@@ -26,7 +26,11 @@ TF = torch.nn.functional
         ((2, 3, 4), ("N", 3, "W"), lambda x: x.reshape(x.shape[0] * x.shape[2], 3)),
         ((2, 4, 3, 5), ("N", 4, "H", "W"), lambda x: x.view(x.shape[0], 4, -1)),
         ((2, 4, 3, 5), ("N", 4, "H", "W"), lambda x: x.view(x.shape[0], 2, 2, *x.shape[2:])),
-        ((2, 4, 3, 5), ("N", 4, "H", "W"), lambda x: x.view(x.size(0) * 2, 2, x.size(2), x.size(3))),
+        (
+            (2, 4, 3, 5),
+            ("N", 4, "H", "W"),
+            lambda x: x.view(x.size(0) * 2, 2, x.size(2), x.size(3)),
+        ),
         ((2, 4, 3, 5), ("N", 4, "H", "W"), lambda x: x.flatten(2).transpose(1, 2)),
         ((2, 4, 3, 5), ("N", 4, "H", "W"), lambda x: x.flatten()),
         ((2, 4, 3, 5), ("N", 4, "H", "W"), lambda x: x.flatten(1, 2)),
@@ -52,6 +56,7 @@ def test_flatten_unflatten_reshape_functions(check: Any) -> None:
 
 def test_reshape_of_two_inputs_with_one_axis(check: Any) -> None:
     """Both inputs name the axis N: the network knows they agree."""
+
     def function(x: Any, y: Any) -> Any:
         return x.reshape(y.shape[0], -1) + y
 
@@ -109,8 +114,14 @@ def test_cat_and_stack_promote(check: Any) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 def test_stack(check: Any, axis: int) -> None:
-    check(lambda *x: ops.stack(x, axis), lambda *x: torch.stack(x, axis), (2, 3), (2, 3), (2, 3),
-          dynamic=[("N", 3)] * 3)  # fmt: skip
+    check(
+        lambda *x: ops.stack(x, axis),
+        lambda *x: torch.stack(x, axis),
+        (2, 3),
+        (2, 3),
+        (2, 3),
+        dynamic=[("N", 3)] * 3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,8 +139,9 @@ def test_stack(check: Any, axis: int) -> None:
     ],
 )
 def test_pieces(check: Any, function: Any) -> None:
-    check(lambda x: function(ops, x), lambda x: function(torch, x), (2, 7, 3),
-          dynamic=[("N", 7, 3)])  # fmt: skip
+    check(
+        lambda x: function(ops, x), lambda x: function(torch, x), (2, 7, 3), dynamic=[("N", 7, 3)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,8 +153,12 @@ def test_roll(check: Any, shifts: Any, dims: Any) -> None:
 
 
 def test_roll_of_dynamic_axes(check: Any) -> None:
-    check(lambda x: ops.roll(x, (1, -2), (0, 1)), lambda x: torch.roll(x, (1, -2), (0, 1)), (3, 5),
-          dynamic=[("N", "W")])  # fmt: skip
+    check(
+        lambda x: ops.roll(x, (1, -2), (0, 1)),
+        lambda x: torch.roll(x, (1, -2), (0, 1)),
+        (3, 5),
+        dynamic=[("N", "W")],
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,16 +167,18 @@ def test_roll_of_dynamic_axes(check: Any) -> None:
         ((1, 2), "constant", 0), ((1, 2, 0, 3), "constant", -1.5), ((-1, 2), "constant", 7),
         ((-1, -2, 3, -1), "constant", 1), ((0, 0, 1, 0), "constant", 0),
         ((1, 1, 2, 2, 3, 3, 4, 4), "constant", 0.25), ((2, 1), "reflect", 0),
-        ((4, 4, 3, 2), "reflect", 0), ((2, 1), "replicate", 0), ((7, 0, 0, 9), "replicate", 0), ((-1, 2), "replicate", 0),
+        ((4, 4, 3, 2), "reflect", 0), ((2, 1), "replicate", 0), ((7, 0, 0, 9), "replicate", 0),
+        ((-1, 2), "replicate", 0),
         ((2, 1), "circular", 0), ((5, 5, 1, 4), "circular", 0), ((0, 0), "constant", 3),
     ],
 )  # fmt: skip
 def test_pad(check: Any, amounts: Any, mode: str, value: float) -> None:
     check(
-        lambda x: ops.pad(x, amounts, mode, value), lambda x: TF.pad(x, amounts, mode, value),
+        lambda x: ops.pad(x, amounts, mode, value),
+        lambda x: TF.pad(x, amounts, mode, value),
         (2, 3, 4, 5) if mode == "constant" or len(amounts) == 4 else (2, 3, 5),
         dynamic=[("N", 3, "H", "W")] if mode == "constant" or len(amounts) == 4 else None,
-    )  # fmt: skip
+    )
 
 
 def test_pad_of_integers_and_booleans(check: Any) -> None:

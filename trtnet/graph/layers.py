@@ -10,7 +10,8 @@ class LayerKind(NamedTuple):
 
     Attributes:
         class_name: the binding's class for it.
-        attributes: properties to read; ``name=property`` renames one in the graph.
+        attributes: properties to read; ``name=property`` renames one in the graph, and
+            ``name=object.property`` reads it from an object the layer belongs to.
         weights: properties that hold weights.
     """
 
@@ -20,17 +21,34 @@ class LayerKind(NamedTuple):
 
 
 _WINDOW = ("stride_nd", "pre_padding", "post_padding", "padding_mode")
+_BLOCKS = ("axis", "block_shape", "to_type")
+_ATTENTION = tuple(
+    f"{name}=attention.{name}"
+    for name in (
+        *("norm_op", "causal", "causal_kind", "decomposable", "query_form", "key_value_form"),
+        *("normalization_quantize_to_type", "num_ranks"),
+    )
+)
+_PLUGIN = ("plugin_version", "plugin_namespace")
 _CONVOLUTION = ("num_output_maps", "kernel_size_nd", "dilation_nd", "num_groups", *_WINDOW)
 
 KINDS: dict[str, LayerKind] = {
     "ACTIVATION": LayerKind("IActivationLayer", ("op=type", "alpha", "beta")),
+    "ASSERTION": LayerKind("IAssertionLayer", ("message",)),
+    "ATTENTION_INPUT": LayerKind("IAttentionInputLayer", ("attention=attention.name", *_ATTENTION)),
+    "ATTENTION_OUTPUT": LayerKind("IAttentionOutputLayer", ("attention=attention.name",)),
     "CAST": LayerKind("ICastLayer", ("to_type",)),
     "CONCATENATION": LayerKind("IConcatenationLayer", ("axis",)),
+    "CONDITION": LayerKind("IConditionLayer", ("conditional",)),
+    "CONDITIONAL_INPUT": LayerKind("IIfConditionalInputLayer", ("conditional",)),
+    "CONDITIONAL_OUTPUT": LayerKind("IIfConditionalOutputLayer", ("conditional",)),
     "CONSTANT": LayerKind("IConstantLayer", ("shape",), ("weights",)),
     "CONVOLUTION": LayerKind("IConvolutionLayer", _CONVOLUTION, ("kernel", "bias")),
     "CUMULATIVE": LayerKind("ICumulativeLayer", ("op", "exclusive", "reverse")),
     "DECONVOLUTION": LayerKind("IDeconvolutionLayer", _CONVOLUTION, ("kernel", "bias")),
-    "DEQUANTIZE": LayerKind("IDequantizeLayer", ("axis", "to_type")),
+    "DEQUANTIZE": LayerKind("IDequantizeLayer", _BLOCKS),
+    "DIST_COLLECTIVE": LayerKind("IDistCollectiveLayer", ("num_ranks",)),
+    "DYNAMIC_QUANTIZE": LayerKind("IDynamicQuantizeLayer", (*_BLOCKS, "block_size", "scale_type")),
     "EINSUM": LayerKind("IEinsumLayer", ("equation",)),
     "ELEMENTWISE": LayerKind("IElementWiseLayer", ("op",)),
     "FILL": LayerKind("IFillLayer", ("op=operation", "shape", "alpha", "beta", "to_type")),
@@ -39,16 +57,35 @@ KINDS: dict[str, LayerKind] = {
         "IGridSampleLayer", ("interpolation_mode", "align_corners", "sample_mode")
     ),
     "IDENTITY": LayerKind("IIdentityLayer"),
+    "ITERATOR": LayerKind("IIteratorLayer", ("loop", "axis", "reverse")),
+    "KV_CACHE_UPDATE": LayerKind("IKVCacheUpdateLayer", ("cache_mode", "update_form")),
+    "LOOP_OUTPUT": LayerKind("ILoopOutputLayer", ("loop", "kind", "axis")),
+    "LRN": LayerKind("ILRNLayer", ("window_size", "alpha", "beta", "k")),
     "MATRIX_MULTIPLY": LayerKind("IMatrixMultiplyLayer", ("op0", "op1")),
+    "MOE": LayerKind(
+        "IMoELayer",
+        (
+            *("activation_type", "quantization_to_type", "quantization_block_shape"),
+            *("dyn_q_output_scale_type", "swiglu_param_limit"),
+            *("swiglu_param_alpha", "swiglu_param_beta"),
+        ),
+    ),
+    "NMS": LayerKind("INMSLayer", ("bounding_box_format", "topk_box_limit", "indices_type")),
+    "NON_ZERO": LayerKind("INonZeroLayer", ("indices_type",)),
     "NORMALIZATION": LayerKind("INormalizationLayer", ("axes", "epsilon", "num_groups", "is_v2")),
     "ONE_HOT": LayerKind("IOneHotLayer", ("axis",)),
     "PADDING": LayerKind("IPaddingLayer", ("pre_padding_nd", "post_padding_nd")),
     "PARAMETRIC_RELU": LayerKind("IParametricReLULayer"),
+    "PLUGIN": LayerKind("ILayer"),
+    "PLUGIN_V2": LayerKind("IPluginV2Layer", ("plugin_name=plugin_type", *_PLUGIN)),
+    "PLUGIN_V3": LayerKind("IPluginV3Layer", ("plugin_name", *_PLUGIN)),
     "POOLING": LayerKind(
         "IPoolingLayer",
         ("op=type", "window_size_nd", *_WINDOW, "blend_factor", "average_count_excludes_padding"),
     ),
-    "QUANTIZE": LayerKind("IQuantizeLayer", ("axis", "to_type")),
+    "QUANTIZE": LayerKind("IQuantizeLayer", _BLOCKS),
+    "RAGGED_SOFTMAX": LayerKind("IRaggedSoftMaxLayer"),
+    "RECURRENCE": LayerKind("IRecurrenceLayer", ("loop",)),
     "REDUCE": LayerKind("IReduceLayer", ("op", "axes", "keep_dims")),
     "RESIZE": LayerKind(
         "IResizeLayer",
@@ -63,6 +100,8 @@ KINDS: dict[str, LayerKind] = {
             "exclude_outside",
         ),
     ),
+    "REVERSE_SEQUENCE": LayerKind("IReverseSequenceLayer", ("batch_axis", "sequence_axis")),
+    "ROTARY_EMBEDDING": LayerKind("IRotaryEmbeddingLayer", ("interleaved", "rotary_embedding_dim")),
     "SCALE": LayerKind("IScaleLayer", ("mode", "channel_axis"), ("shift", "scale", "power")),
     "SCATTER": LayerKind("IScatterLayer", ("axis", "mode")),
     "SELECT": LayerKind("ISelectLayer"),
@@ -75,9 +114,13 @@ KINDS: dict[str, LayerKind] = {
     "SOFTMAX": LayerKind("ISoftMaxLayer", ("axes",)),
     "SQUEEZE": LayerKind("ISqueezeLayer"),
     "TOPK": LayerKind("ITopKLayer", ("op", "k", "axes", "indices_type")),
+    "TRIP_LIMIT": LayerKind("ITripLimitLayer", ("loop", "kind")),
     "UNARY": LayerKind("IUnaryLayer", ("op",)),
     "UNSQUEEZE": LayerKind("IUnsqueezeLayer"),
 }
+
+# Attributes that name the loop or conditional a boundary layer belongs to.
+CONTROL = ("loop", "conditional")
 
 # trt.DataType names → the names numpy and PyTorch users know.
 DTYPES: dict[str, str] = {

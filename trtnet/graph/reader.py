@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trtnet.errors import NetworkError, UnsupportedError
-from trtnet.graph.layers import DTYPES, KINDS, LayerKind
+from trtnet.graph.layers import CONTROL, DTYPES, KINDS, LayerKind
 from trtnet.graph.types import Graph, Layer, TensorInfo
 from trtnet.graph.weights import as_array
 
@@ -27,7 +27,9 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
 
     Returns:
         A graph whose weights are views of the network's own memory wherever the binding has a
-        numpy type for them; it keeps `network` alive.
+        numpy type for them; it keeps `network` alive. Loops and conditionals stay flat: each of
+        their boundary layers names the one it belongs to in its attribute ``loop`` or
+        ``conditional``, which is all TensorRT itself knows about them.
 
     Raises:
         UnsupportedError: a layer type this version cannot read; the message names the layer.
@@ -39,12 +41,12 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
     for tensor in inputs:
         names = tuple(_dimension_name(tensor, axis) for axis in range(len(tensor.shape)))
         _add(tensors, _tensor_info(tensor, "network input", names))
-    layers = []
+    layers, owners = [], _Owners()
     for i in range(network.num_layers):
         layer = network.get_layer(i)
         for k in range(layer.num_outputs):
             _add(tensors, _tensor_info(layer.get_output(k), layer.name))
-        layers.append(_read_layer(trt, layer, weights or {}))
+        layers.append(_read_layer(trt, layer, weights or {}, owners))
     return Graph(
         name=network.name,
         inputs=tuple(tensor.name for tensor in inputs),
@@ -58,6 +60,8 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
 def sort(layers: Iterable[Layer], available: Iterable[str]) -> list[Layer]:
     """`layers`, each after those it depends on, otherwise in the order given.
 
+    The value a recurrence takes over from the iteration before is no dependency.
+
     Raises:
         NetworkError: a layer that waits for its own output, or for a tensor nobody makes.
     """
@@ -65,14 +69,14 @@ def sort(layers: Iterable[Layer], available: Iterable[str]) -> list[Layer]:
     while waiting:
         blocked = []
         for layer in waiting:
-            if all(name is None or name in ready for name in layer.inputs):
+            if all(name is None or name in ready for name in dependencies(layer)):
                 ready.update(layer.outputs)
                 ordered.append(layer)
             else:
                 blocked.append(layer)
         if len(blocked) == len(waiting):
             layer = blocked[0]
-            missing = [name for name in layer.inputs if name is not None and name not in ready]
+            missing = [name for name in dependencies(layer) if name and name not in ready]
             raise NetworkError(
                 "an input is never produced, or only by a layer that needs this one",
                 module=layer.name,
@@ -82,12 +86,34 @@ def sort(layers: Iterable[Layer], available: Iterable[str]) -> list[Layer]:
     return ordered
 
 
+def dependencies(layer: Layer) -> tuple[str | None, ...]:
+    """The inputs that must exist before `layer` runs; a recurrence starts with its first alone."""
+    return layer.inputs[:1] if layer.type == "RECURRENCE" else layer.inputs
+
+
+class _Owners:
+    """The loops and conditionals of a network, each under a name of its own."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Any, str]] = []
+
+    def name(self, owner: Any) -> str:
+        for known, name in self._known:
+            if known is owner:
+                return name
+        taken, name, tail = {name for _, name in self._known}, str(owner.name), 1
+        while name in taken:
+            name, tail = f"{owner.name}#{tail}", tail + 1
+        self._known.append((owner, name))
+        return name
+
+
 def _module_of(network: Any) -> ModuleType:
     """The binding `network` comes from; it is loaded, or there would be no network."""
     return sys.modules[type(network).__module__]
 
 
-def _read_layer(trt: ModuleType, layer: Any, given: WeightsMap) -> Layer:
+def _read_layer(trt: ModuleType, layer: Any, given: WeightsMap, owners: _Owners) -> Layer:
     # Some classes have a `type` of their own, and `layer` may already be of such a class.
     type_name = trt.ILayer.type.fget(layer).name
     kind = KINDS.get(type_name)
@@ -101,8 +127,9 @@ def _read_layer(trt: ModuleType, layer: Any, given: WeightsMap) -> Layer:
     # get_layer() gives the base class; only the layer's own class has its attributes.
     layer.__class__ = getattr(trt, kind.class_name)
     inputs = [layer.get_input(i) for i in range(layer.num_inputs)]
+    holder = _plugin(trt, layer) if type_name.startswith("PLUGIN") else layer
     attributes = {
-        name: _plain(trt, getattr(layer, source or name, None))
+        name: _attribute(trt, holder, source or name, owners)
         for name, _, source in (entry.partition("=") for entry in kind.attributes)
     }
     return Layer(
@@ -113,6 +140,22 @@ def _read_layer(trt: ModuleType, layer: Any, given: WeightsMap) -> Layer:
         attributes=attributes,
         weights=_read_weights(layer, kind, attributes, given),
     )
+
+
+def _attribute(trt: ModuleType, holder: Any, path: str, owners: _Owners) -> Any:
+    """What stands at `path` of `holder`; None where this version of the binding lacks it."""
+    value = holder
+    for part in path.split("."):
+        value = getattr(value, part, None)
+    return owners.name(value) if path in CONTROL else _plain(trt, value)
+
+
+def _plugin(trt: ModuleType, layer: Any) -> Any:
+    """The object that knows the plugin's name, version and namespace."""
+    plugin = getattr(layer, "plugin", None)
+    if hasattr(plugin, "get_capability_interface"):
+        return plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
+    return plugin
 
 
 def _read_weights(

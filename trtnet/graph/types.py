@@ -16,7 +16,7 @@ class TensorInfo:
     Attributes:
         name: its name, unique in the graph.
         dtype: ``float32``, ``float16``, ``bfloat16``, ``float8_e4m3``, ``int64``, ``int32``,
-            ``int8``, ``uint8`` or ``bool``.
+            ``int8``, ``uint8``, ``bool``, ``int4``, ``float4_e2m1`` or ``float8_e8m0``.
         shape: one int per axis, -1 where the size is known only at run time.
         dimension_names: one name per axis of a network input, ``None`` where it has none.
     """
@@ -37,9 +37,10 @@ class Layer:
         inputs: tensor names in order, ``None`` for an optional input that is not connected.
         outputs: tensor names in order.
         attributes: ints, floats, bools, strings and tuples of them; an enum is its name, a
-            value given by a tensor is ``None``.
+            value given by a tensor is ``None``. ``loop`` and ``conditional`` name the loop or
+            conditional whose boundary the layer is part of.
         weights: arrays the layer holds itself; bfloat16 values are their bits as ``uint16``,
-            float8 values their bits as ``uint8``.
+            float8 and float4 values their bits as ``uint8``, int4 values are ``int8``.
     """
 
     name: str
@@ -48,6 +49,20 @@ class Layer:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether everything is the same, the weights bit for bit."""
+        if not isinstance(other, Layer):
+            return NotImplemented
+        mine, theirs = (
+            (layer.name, layer.type, layer.inputs, layer.outputs, layer.attributes)
+            for layer in (self, other)
+        )
+        return (
+            mine == theirs
+            and self.weights.keys() == other.weights.keys()
+            and all(_same_bits(array, other.weights[key]) for key, array in self.weights.items())
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,13 @@ class Graph:
     layers: tuple[Layer, ...]
     tensors: Mapping[str, TensorInfo]
     source: Any = field(default=None, repr=False, compare=False)
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    bits = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (a, b)]
+    return np.array_equal(*bits)
 
 
 def parameters(graph: Graph) -> int:

@@ -9,7 +9,14 @@ import numpy as np
 
 from trtnet.errors import UnsupportedError
 
-_BITS: dict[str, type[np.unsignedinteger]] = {"BF16": np.uint16, "FP8": np.uint8}
+_BITS: dict[str, type[np.unsignedinteger]] = {
+    "BF16": np.uint16,
+    "FP8": np.uint8,
+    "E8M0": np.uint8,
+    "INT4": np.uint8,
+    "FP4": np.uint8,
+}
+_PACKED = ("INT4", "FP4")  # two values per byte, the first in the low bits
 
 
 class _Weights(ctypes.Structure):
@@ -25,11 +32,13 @@ class _Weights(ctypes.Structure):
 def as_array(weights: Any, owner: str) -> np.ndarray:
     """`weights` as a flat array: the binding's own view, or a copy of the bits.
 
+    INT4 values become int8, one per element; FP4 values their 4 bits as uint8, one per element.
+
     The binding gives ``trt.Weights`` without any way to their values for types numpy lacks. The
     pointer stands in the C++ struct, which pybind11 puts right behind the object's head.
 
     Raises:
-        UnsupportedError: a type without a whole number of bytes, or an unknown object layout.
+        UnsupportedError: an unknown type or object layout.
     """
     if isinstance(weights, np.ndarray):
         return weights
@@ -51,4 +60,15 @@ def as_array(weights: Any, owner: str) -> np.ndarray:
             fix="give them to read() as weights={(layer name, attribute): array}",
         )
     bits = np.dtype(_BITS[dtype])
-    return np.frombuffer(bytearray(ctypes.string_at(struct.values, weights.nbytes)), bits)
+    if dtype in _PACKED:
+        packed = np.frombuffer(ctypes.string_at(struct.values, (weights.size + 1) // 2), bits)
+        return _unpack(packed, dtype)[: weights.size]
+    size = weights.size * bits.itemsize
+    return np.frombuffer(bytearray(ctypes.string_at(struct.values, size)), bits)
+
+
+def _unpack(packed: np.ndarray, dtype: str) -> np.ndarray:
+    nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)
+    if dtype == "FP4":
+        return nibbles
+    return ((nibbles ^ 8).astype(np.int8) - 8).astype(np.int8)  # extends the sign

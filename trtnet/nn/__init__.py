@@ -31,7 +31,8 @@ from trtnet.nn.adaptive import (
     AdaptiveMaxPool3d,
 )
 from trtnet.nn.attention import MultiheadAttention
-from trtnet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
+from trtnet.nn.conv import Conv1d, Conv2d, Conv3d
+from trtnet.nn.conv_transpose import ConvTranspose2d, ConvTranspose3d
 from trtnet.nn.linear import Embedding, Linear
 from trtnet.nn.norm import (
     BatchNorm1d,

@@ -91,9 +91,7 @@ class Softsign(Module):
 class Hardtanh(Module):
     """``torch.nn.Hardtanh``."""
 
-    def __init__(
-        self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-    ) -> None:
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.min_val, self.max_val = min_val, max_val
 

@@ -11,11 +11,11 @@ from trtnet.errors import UnsupportedError
 from trtnet.module import Module
 from trtnet.nn.arguments import check_input
 from trtnet.nn.pooling import avg_pool, max_pool
+from trtnet.ops.indexing import take
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.reduction import amax, mean
 from trtnet.ops.shape import transpose
-from trtnet.ops.indexing import take
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -37,9 +37,10 @@ def adaptive_pool(kind: str, rank: int, input: Tensor, output_size: Any) -> Tens
         if not isinstance(size, int) and want is not size:
             raise UnsupportedError(
                 "adaptive pooling to more than one position needs a fixed input size",
-                module=input.network.path or None, got=f"input {input.shape}, output {wanted}",
+                module=input.network.path or None,
+                got=f"input {input.shape}, output {wanted}",
                 fix="declare fixed sizes in network.input(...), or pool to size 1",
-            )  # fmt: skip
+            )
     if list(sizes) == wanted:
         return input
     if all(isinstance(s, int) and s % w == 0 for s, w in zip(sizes, wanted, strict=True)):

@@ -9,6 +9,7 @@ import numpy as np
 
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.naming import parameter_name
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -37,7 +38,7 @@ def require(condition: bool, problem: str, **details: Any) -> None:
 def array_of(value: Any, name: str, path: str) -> np.ndarray:
     """The float32 array behind a Parameter or array-like called `name`."""
     if hasattr(value, "require"):
-        value = value.require(f"{path}.{name}".strip("."))
+        value = value.require(parameter_name(path, name))
     array = np.asarray(value)
     if array.dtype == np.float16:  # stored small; computed with like any other weight
         return array.astype(np.float32)
@@ -48,9 +49,7 @@ def optional_array(value: Any, name: str, path: str) -> np.ndarray | None:
     return None if value is None else array_of(value, name, path)
 
 
-def check_input(
-    x: Tensor, ndim: int | Sequence[int], op: str, channels: int | None = None
-) -> None:
+def check_input(x: Tensor, ndim: int | Sequence[int], op: str, channels: int | None = None) -> None:
     """Refuses an input of another rank, or with another number of channels on axis 1.
 
     Raises:
@@ -60,15 +59,30 @@ def check_input(
     path = x.network.path or None
     if x.ndim not in ranks:
         wanted = " or ".join(map(str, ranks))
-        raise ShapeError(f"{op}: the input has the wrong rank", module=path,
-                         expected=f"rank {wanted} (batch, channels, ...)",
-                         got=f"rank {x.ndim}, {x!r}")  # fmt: skip
+        raise ShapeError(
+            f"{op}: the input has the wrong rank",
+            module=path,
+            expected=f"rank {wanted} (batch, channels, ...)",
+            got=f"rank {x.ndim}, {x!r}",
+        )
     if channels is None:
         return
     have = x.pending.channels if x.pending else x.shape[1]
     if isinstance(have, int) and have != channels:
-        raise ShapeError(f"{op}: the input has the wrong number of channels", module=path,
-                         expected=f"{channels} channels (axis 1)", got=f"{have}: {x!r}",
-                         fix="check the layer before this one, or the network's input shape")  # fmt: skip
+        raise ShapeError(
+            f"{op}: the input has the wrong number of channels",
+            module=path,
+            expected=f"{channels} channels (axis 1)",
+            got=f"{have}: {x!r}",
+            fix="check the layer before this one, or the network's input shape",
+        )
 
 
+def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
+    """Refuses channels that do not divide into `groups`."""
+    if groups < 1 or in_channels % groups or out_channels % groups:
+        raise ShapeError(
+            "channels must be divisible by groups",
+            expected=f"multiples of {groups}",
+            got=f"in_channels={in_channels}, out_channels={out_channels}",
+        )

@@ -1,4 +1,4 @@
-"""Convolutions and transposed convolutions."""
+"""Convolutions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from trtnet.module import Module, Parameter
 from trtnet.nn.arguments import (
     IntOrInts,
     array_of,
+    check_channels,
     check_input,
     ntuple,
     optional_array,
     require,
 )
-from trtnet.ops.elementwise import add
 from trtnet.ops.operands import insert_axes, remove_axes
-from trtnet.ops.shape import pad
+from trtnet.ops.pieces import pad
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -28,33 +28,54 @@ _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def conv1d(
-    input: Tensor, weight: Any, bias: Any = None, stride: IntOrInts = 1,
-    padding: Any = 0, dilation: IntOrInts = 1, groups: int = 1,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: IntOrInts = 1,
+    padding: Any = 0,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+) -> Tensor:
     """``torch.nn.functional.conv1d``; emitted as a 2-D convolution of height one."""
     return _conv(1, input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv2d(
-    input: Tensor, weight: Any, bias: Any = None, stride: IntOrInts = 1,
-    padding: Any = 0, dilation: IntOrInts = 1, groups: int = 1,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: IntOrInts = 1,
+    padding: Any = 0,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+) -> Tensor:
     """``torch.nn.functional.conv2d``: input (N, C, H, W), weight (K, C / groups, R, S)."""
     return _conv(2, input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv3d(
-    input: Tensor, weight: Any, bias: Any = None, stride: IntOrInts = 1,
-    padding: Any = 0, dilation: IntOrInts = 1, groups: int = 1,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: IntOrInts = 1,
+    padding: Any = 0,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+) -> Tensor:
     """``torch.nn.functional.conv3d``."""
     return _conv(3, input, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv(
-    rank: int, input: Tensor, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+    rank: int,
+    input: Tensor,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
     groups: int,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     network = input.network
     kernel = array_of(weight, "weight", network.path)
     check_input(input, rank + 2, f"conv{rank}d", kernel.shape[1] * groups)
@@ -67,13 +88,20 @@ def _conv(
     def emit(weight: np.ndarray, bias: np.ndarray | None) -> Tensor:
         raised = insert_axes(x, [2]) if lift else x
         out = network.emit(
-            "conv", "add_convolution_nd", raised, len(weight), [1] * len(lift) + list(size),
-            network.weights(weight, name="weight"), network.weights(bias, name="bias"),
+            "conv",
+            "add_convolution_nd",
+            raised,
+            len(weight),
+            [1] * len(lift) + list(size),
+            network.weights(weight, name="weight"),
+            network.weights(bias, name="bias"),
             dims=[x.shape[0], len(weight), *[1] * len(lift), *[-1] * rank],
             stride_nd=[1] * len(lift) + list(strides),
-            pre_padding=lift + list(before), post_padding=lift + list(after),
-            dilation_nd=[1] * len(lift) + list(dilations), num_groups=groups,
-        )  # fmt: skip
+            pre_padding=lift + list(before),
+            post_padding=lift + list(after),
+            dilation_nd=[1] * len(lift) + list(dilations),
+            num_groups=groups,
+        )
         return remove_axes(out, [2]) if lift else out
 
     bias_array = optional_array(bias, "bias", network.path)
@@ -98,81 +126,40 @@ def _scale_rows(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-def conv_transpose2d(
-    input: Tensor, weight: Any, bias: Any = None, stride: IntOrInts = 1, padding: IntOrInts = 0,
-    output_padding: IntOrInts = 0, groups: int = 1, dilation: IntOrInts = 1,
-) -> Tensor:  # fmt: skip
-    """``torch.nn.functional.conv_transpose2d``: weight (C, K / groups, R, S)."""
-    return _deconv(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
-def conv_transpose3d(
-    input: Tensor, weight: Any, bias: Any = None, stride: IntOrInts = 1, padding: IntOrInts = 0,
-    output_padding: IntOrInts = 0, groups: int = 1, dilation: IntOrInts = 1,
-) -> Tensor:  # fmt: skip
-    """``torch.nn.functional.conv_transpose3d``."""
-    return _deconv(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
-def _deconv(
-    rank: int, input: Tensor, weight: Any, bias: Any, stride: Any, padding: Any,
-    output_padding: Any, groups: int, dilation: Any,
-) -> Tensor:  # fmt: skip
-    network = input.network
-    kernel = array_of(weight, "weight", network.path)
-    check_input(input, rank + 2, f"conv_transpose{rank}d", kernel.shape[0])
-    strides, dilations = ntuple(stride, rank, "stride"), ntuple(dilation, rank, "dilation")
-    before, extra = ntuple(padding, rank, "padding"), ntuple(output_padding, rank, "output_padding")
-    # output_padding keeps more of the far end; beyond what there is, PyTorch gives the bias alone
-    after = [max(p - e, 0) for p, e in zip(before, extra, strict=True)]
-    beyond = [max(e - p, 0) for p, e in zip(before, extra, strict=True)]
-    outputs = kernel.shape[1] * groups
-    x = network.compute(input)
-
-    def emit(weight: np.ndarray, bias: np.ndarray | None) -> Tensor:
-        inside = None if any(beyond) else bias
-        out = network.emit(
-            "deconv", "add_deconvolution_nd", x, outputs, list(weight.shape[2:]),
-            network.weights(weight, name="weight"), network.weights(inside, name="bias"),
-            dims=[x.shape[0], outputs, *[-1] * rank],
-            stride_nd=list(strides), pre_padding=list(before), post_padding=after,
-            dilation_nd=list(dilations), num_groups=groups,
-        )  # fmt: skip
-        if any(beyond):
-            out = pad(out, [side for amount in reversed(beyond) for side in (0, amount)])
-            if bias is not None:
-                out = add(out, bias.reshape(-1, *[1] * rank))
-        return out
-
-    def scaled(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        grouped = weight.reshape(groups, -1, *weight.shape[1:])
-        factors = scale.reshape(groups, 1, weight.shape[1], *[1] * rank)
-        return (grouped * factors).reshape(weight.shape)
-
-    bias_array = optional_array(bias, "bias", network.path)
-    return network.defer(kernel, bias_array, rank + 2, outputs, scaled, emit)
-
-
 class _ConvNd(Module):
     rank: int
+    padding: str | tuple[int, ...]
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: IntOrInts,
-        stride: IntOrInts = 1, padding: Any = 0, dilation: IntOrInts = 1, groups: int = 1,
-        bias: bool = True, padding_mode: str = "zeros",
-    ) -> None:  # fmt: skip
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrInts,
+        stride: IntOrInts = 1,
+        padding: Any = 0,
+        dilation: IntOrInts = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+    ) -> None:
         super().__init__()
-        _check_channels(in_channels, out_channels, groups)
-        require(padding_mode in _PADDING_MODES, f"unknown padding_mode {padding_mode!r}",
-                expected=", ".join(_PADDING_MODES))  # fmt: skip
+        check_channels(in_channels, out_channels, groups)
+        require(
+            padding_mode in _PADDING_MODES,
+            f"unknown padding_mode {padding_mode!r}",
+            expected=", ".join(_PADDING_MODES),
+        )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = ntuple(kernel_size, self.rank, "kernel_size")
         self.stride = ntuple(stride, self.rank, "stride")
         self.dilation = ntuple(dilation, self.rank, "dilation")
         self.padding_mode = padding_mode
         if isinstance(padding, str):
-            require(padding in ("same", "valid"), f"unknown padding {padding!r}",
-                    expected="'same', 'valid', or ints")  # fmt: skip
+            require(
+                padding in ("same", "valid"),
+                f"unknown padding {padding!r}",
+                expected="'same', 'valid', or ints",
+            )
             if padding == "same" and any(step != 1 for step in self.stride):
                 raise ShapeError("padding='same' needs stride 1", got=self.stride)
             self.padding = padding
@@ -182,14 +169,25 @@ class _ConvNd(Module):
         self.register_parameter("bias", Parameter((out_channels,)) if bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
-        padding = self.padding
+        padding: Any = self.padding
         if self.padding_mode != "zeros":
             before, after = conv_padding(padding, self.kernel_size, self.dilation)
-            amounts = [side for pair in zip(reversed(before), reversed(after), strict=True)
-                       for side in pair]  # fmt: skip
+            amounts = [
+                side
+                for pair in zip(reversed(before), reversed(after), strict=True)
+                for side in pair
+            ]
             input, padding = pad(input, amounts, self.padding_mode), 0
-        return _conv(self.rank, input, self.weight, self.bias, self.stride, padding,
-                     self.dilation, self.groups)  # fmt: skip
+        return _conv(
+            self.rank,
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+        )
 
     def extra_repr(self) -> str:
         return (
@@ -214,51 +212,3 @@ class Conv3d(_ConvNd):
     """``torch.nn.Conv3d``; input (N, C, D, H, W)."""
 
     rank = 3
-
-
-class _ConvTransposeNd(Module):
-    rank: int
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: IntOrInts,
-        stride: IntOrInts = 1, padding: IntOrInts = 0, output_padding: IntOrInts = 0,
-        groups: int = 1, bias: bool = True, dilation: IntOrInts = 1, padding_mode: str = "zeros",
-    ) -> None:  # fmt: skip
-        super().__init__()
-        _check_channels(in_channels, out_channels, groups)
-        require(padding_mode == "zeros", f"padding_mode={padding_mode!r} of a transposed "
-                "convolution does not exist in PyTorch either", expected="zeros")  # fmt: skip
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = ntuple(kernel_size, self.rank, "kernel_size")
-        self.stride = ntuple(stride, self.rank, "stride")
-        self.padding = ntuple(padding, self.rank, "padding")
-        self.output_padding = ntuple(output_padding, self.rank, "output_padding")
-        self.dilation = ntuple(dilation, self.rank, "dilation")
-        for extra, step, spread in zip(self.output_padding, self.stride, self.dilation, strict=True):
-            if extra >= max(step, spread):
-                raise ShapeError("output_padding must be smaller than stride or dilation",
-                                 expected=f"< {max(step, spread)}", got=extra)  # fmt: skip
-        self.weight = Parameter((in_channels, out_channels // groups, *self.kernel_size))
-        self.register_parameter("bias", Parameter((out_channels,)) if bias else None)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return _deconv(self.rank, input, self.weight, self.bias, self.stride, self.padding,
-                       self.output_padding, self.groups, self.dilation)  # fmt: skip
-
-
-class ConvTranspose2d(_ConvTransposeNd):
-    """``torch.nn.ConvTranspose2d``; input (N, C, H, W)."""
-
-    rank = 2
-
-
-class ConvTranspose3d(_ConvTransposeNd):
-    """``torch.nn.ConvTranspose3d``; input (N, C, D, H, W)."""
-
-    rank = 3
-
-
-def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
-    if groups < 1 or in_channels % groups or out_channels % groups:
-        raise ShapeError("channels must be divisible by groups", expected=f"multiples of {groups}",
-                         got=f"in_channels={in_channels}, out_channels={out_channels}")  # fmt: skip

@@ -6,7 +6,8 @@ from functools import partial
 
 from trtnet.nn.adaptive import adaptive_pool
 from trtnet.nn.attention import scaled_dot_product_attention
-from trtnet.nn.conv import conv1d, conv2d, conv3d, conv_transpose2d, conv_transpose3d
+from trtnet.nn.conv import conv1d, conv2d, conv3d
+from trtnet.nn.conv_transpose import conv_transpose2d, conv_transpose3d
 from trtnet.nn.linear import embedding, linear
 from trtnet.nn.norm import batch_norm, group_norm, instance_norm, layer_norm
 from trtnet.nn.pooling import avg_pool, max_pool
@@ -44,9 +45,7 @@ adaptive_max_pool2d = partial(adaptive_pool, "max", 2)
 adaptive_max_pool3d = partial(adaptive_pool, "max", 3)
 
 
-def dropout(
-    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
-) -> Tensor:
+def dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """`input` itself."""
     return input
 

@@ -22,28 +22,47 @@ def linear(input: Tensor, weight: Any, bias: Any = None) -> Tensor:
     Raises:
         ShapeError: the last axis of `input` is not ``in``.
     """
+    return project(input, weight, bias, ("weight", "bias"))
+
+
+def project(input: Tensor, weight: Any, bias: Any, names: tuple[str, str]) -> Tensor:
+    """:func:`linear` with parameters that have other `names` in their module."""
     network = input.network
-    matrix = array_of(weight, "weight", network.path)
+    matrix = array_of(weight, names[0], network.path)
     last = input.shape[-1]
     if isinstance(last, int) and last != matrix.shape[1]:
-        raise ShapeError("linear: the last axis has the wrong size", module=network.path or None,
-                         expected=f"{matrix.shape[1]} features", got=f"{last}: {input!r}")  # fmt: skip
+        raise ShapeError(
+            "linear: the last axis has the wrong size",
+            module=network.path or None,
+            expected=f"{matrix.shape[1]} features",
+            got=f"{last}: {input!r}",
+        )
     x = network.compute(input)
 
     def emit(matrix: np.ndarray, bias: np.ndarray | None) -> Tensor:
         ops = network.trt.MatrixOperation
         rank = max(x.ndim, 2)
         weight = network.emit(
-            "weight", "add_constant", [1] * (rank - 2) + list(matrix.shape),
-            network.weights(matrix, name="weight"),
-        )  # fmt: skip
+            "weight",
+            "add_constant",
+            [1] * (rank - 2) + list(matrix.shape),
+            network.weights(matrix, name=names[0]),
+        )
         out = network.emit(
-            "matmul", "add_matrix_multiply", x, ops.VECTOR if x.ndim == 1 else ops.NONE,
-            weight, ops.TRANSPOSE, dims=[*x.shape[:-1], len(matrix)],
-        )  # fmt: skip
-        return out if bias is None else add(out, bias)
+            "matmul",
+            "add_matrix_multiply",
+            x,
+            ops.VECTOR if x.ndim == 1 else ops.NONE,
+            weight,
+            ops.TRANSPOSE,
+            dims=[*x.shape[:-1], len(matrix)],
+        )
+        if bias is None:
+            return out
+        row = bias.reshape([1] * (out.ndim - 1) + [-1])
+        return add(out, network.constant(row, out.dtype, names[1]))
 
-    bias_array = optional_array(bias, "bias", network.path)
+    bias_array = optional_array(bias, names[1], network.path)
     if x.ndim != 2:  # only there is axis 1, which a BatchNorm scales, the features' axis
         return emit(matrix, bias_array)
     return network.defer(matrix, bias_array, 2, len(matrix), _scale_rows, emit)
@@ -72,7 +91,8 @@ class Linear(Module):
 def embedding(input: Tensor, weight: Any) -> Tensor:
     """Rows of `weight` (num_embeddings, embedding_dim) at the int32 or int64 positions `input`."""
     network = input.network
-    table = network.constant(array_of(weight, "weight", network.path), network.compute_dtype)
+    rows = array_of(weight, "weight", network.path)
+    table = network.constant(rows, network.compute_dtype, "weight")
     return take(table, input, 0)
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtnet.errors import ShapeError
+from trtnet.dtypes import float32, require_representable
+from trtnet.errors import ShapeError, WeightsError
 from trtnet.module import Module, Parameter
+from trtnet.naming import parameter_name
 from trtnet.nn.arguments import array_of, check_input, optional_array, require
 from trtnet.ops.elementwise import add, mul
 from trtnet.ops.operands import mask
@@ -18,19 +20,19 @@ if TYPE_CHECKING:
 
 
 def batch_norm(
-    input: Tensor, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    input: Tensor,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
     eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """``(input - mean) / sqrt(var + eps) * weight + bias`` per channel (axis 1), with the running
     statistics. Folds into the convolution or linear layer that made `input`, unless the network
     was made with ``fold_batch_norm=False``. Ioffe and Szegedy, https://arxiv.org/abs/1502.03167.
     """
-    network, path = input.network, input.network.path
-    mean = array_of(running_mean, "running_mean", path).astype(np.float64)
-    var = array_of(running_var, "running_var", path).astype(np.float64)
-    gamma, beta = optional_array(weight, "weight", path), optional_array(bias, "bias", path)
-    scale = (1.0 if gamma is None else gamma.astype(np.float64)) / np.sqrt(var + eps)
-    shift = (0.0 if beta is None else beta.astype(np.float64)) - mean * scale
+    network = input.network
+    scale, shift = _scale_and_shift(network.path, running_mean, running_var, weight, bias, eps)
     if network.fold_batch_norm and input.pending is not None:
         own = input.pending
         offset = shift if own.bias is None else shift + own.bias.astype(np.float64) * scale
@@ -40,11 +42,41 @@ def batch_norm(
     if x.ndim < 3:  # a Scale layer needs three axes
         return add(mul(x, scale.astype(np.float32)), shift.astype(np.float32))
     return network.emit(
-        "batch_norm", "add_scale_nd", x, network.trt.ScaleMode.CHANNEL,
+        "batch_norm",
+        "add_scale_nd",
+        x,
+        network.trt.ScaleMode.CHANNEL,
         network.weights(shift.astype(np.float32), name="shift"),
         network.weights(scale.astype(np.float32), name="scale"),
-        network.weights(None), 1, dims=x.shape,
-    )  # fmt: skip
+        network.weights(None),
+        1,
+        dims=x.shape,
+    )
+
+
+def _scale_and_shift(
+    path: str, running_mean: Any, running_var: Any, weight: Any, bias: Any, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A batch norm as ``input * scale + shift``, in float64. Checks every value here: what is
+    wrong would otherwise be found in the convolution it folds into."""
+
+    def values(value: Any, name: str) -> np.ndarray:
+        array = array_of(value, name, path)
+        require_representable(array, float32, parameter_name(path, name), finite=True)
+        return array.astype(np.float64)
+
+    mean, var = values(running_mean, "running_mean"), values(running_var, "running_var")
+    if (var + eps <= 0).any():
+        raise WeightsError(
+            "variances must be positive",
+            got=float(var.min()),
+            module=parameter_name(path, "running_var"),
+        )
+    scale = 1 / np.sqrt(var + eps)
+    if weight is not None:
+        scale = scale * values(weight, "weight")
+    shift = -mean * scale
+    return scale, shift if bias is None else shift + values(bias, "bias")
 
 
 def layer_norm(
@@ -55,9 +87,15 @@ def layer_norm(
     shape = _as_shape(normalized_shape)
     x = input.network.compute(input)
     tail = x.shape[x.ndim - len(shape) :]
-    if len(shape) > x.ndim or any(isinstance(a, int) and a != b for a, b in zip(tail, shape, strict=True)):
-        raise ShapeError("layer_norm: the last axes have other sizes", got=f"{x!r}",
-                         module=x.network.path or None, expected=shape)  # fmt: skip
+    if len(shape) > x.ndim or any(
+        isinstance(a, int) and a != b for a, b in zip(tail, shape, strict=True)
+    ):
+        raise ShapeError(
+            "layer_norm: the last axes have other sizes",
+            got=f"{x!r}",
+            module=x.network.path or None,
+            expected=shape,
+        )
     axes = range(x.ndim - len(shape), x.ndim)
     full = [1] * (x.ndim - len(shape)) + list(shape)
     return _normalize("layer_norm", x, full, axes, 1, weight, bias, eps)
@@ -81,13 +119,18 @@ def group_norm(
     per_group = [1, num_groups, *[1] * (x.ndim - 2)]
     out = _normalize("group_norm", x, per_group, axes, num_groups, None, None, eps)
     gamma, beta = _affine(weight, bias, per_channel, network.path)
-    return add(mul(out, gamma), beta)
+    scaled = mul(out, network.constant(gamma, out.dtype, "weight"))
+    return add(scaled, network.constant(beta, out.dtype, "bias"))
 
 
 def instance_norm(
-    input: Tensor, running_mean: Any = None, running_var: Any = None, weight: Any = None,
-    bias: Any = None, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """Normalizes each channel of each sample over its positions; with running statistics it is
     a :func:`batch_norm`. Ulyanov et al., https://arxiv.org/abs/1607.08022."""
     if running_mean is not None:
@@ -98,17 +141,29 @@ def instance_norm(
 
 
 def _normalize(
-    op: str, x: Tensor, shape: Sequence[int], axes: Sequence[int], groups: int, weight: Any,
-    bias: Any, eps: float,
-) -> Tensor:  # fmt: skip
+    op: str,
+    x: Tensor,
+    shape: Sequence[int],
+    axes: Sequence[int],
+    groups: int,
+    weight: Any,
+    bias: Any,
+    eps: float,
+) -> Tensor:
     network = x.network
     gamma, beta = _affine(weight, bias, shape, network.path)
     v2 = network.backend.has("INetworkDefinition", "add_normalization_v2")
     return network.emit(
-        op, "add_normalization_v2" if v2 else "add_normalization", x,
-        network.constant(gamma, x.dtype), network.constant(beta, x.dtype), mask(axes),
-        dims=x.shape, epsilon=eps, num_groups=groups,
-    )  # fmt: skip
+        op,
+        "add_normalization_v2" if v2 else "add_normalization",
+        x,
+        network.constant(gamma, x.dtype, "weight"),
+        network.constant(beta, x.dtype, "bias"),
+        mask(axes),
+        dims=x.shape,
+        epsilon=eps,
+        num_groups=groups,
+    )
 
 
 def _affine(
@@ -148,18 +203,26 @@ class _Norm(Module):
 
 class _BatchNorm(_Norm):
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
-        affine: bool = True, track_running_stats: bool = True,
-    ) -> None:  # fmt: skip
-        require(track_running_stats, "BatchNorm with track_running_stats=False computes batch "
-                "statistics at inference; an engine's result would depend on the batch",
-                fix="use InstanceNorm or GroupNorm, or track running statistics")  # fmt: skip
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        require(
+            track_running_stats,
+            "BatchNorm with track_running_stats=False computes batch "
+            "statistics at inference; an engine's result would depend on the batch",
+            fix="use InstanceNorm or GroupNorm, or track running statistics",
+        )
         super().__init__(num_features, eps, affine, track_running_stats)
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, self.ranks, "batch_norm", self.num_features)
-        return batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias,
-                          self.eps)  # fmt: skip
+        return batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, self.eps
+        )
 
 
 class BatchNorm1d(_BatchNorm):
@@ -182,15 +245,20 @@ class BatchNorm3d(_BatchNorm):
 
 class _InstanceNorm(_Norm):
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
         track_running_stats: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(num_features, eps, affine, track_running_stats)
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, self.ranks, "instance_norm", self.num_features)
-        return instance_norm(input, self.running_mean, self.running_var, self.weight, self.bias,
-                             self.eps)  # fmt: skip
+        return instance_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, self.eps
+        )
 
 
 class InstanceNorm1d(_InstanceNorm):
@@ -215,9 +283,12 @@ class LayerNorm(Module):
     """``torch.nn.LayerNorm`` over the last axes."""
 
     def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float = 1e-5,
-        elementwise_affine: bool = True, bias: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.normalized_shape, self.eps = _as_shape(normalized_shape), eps
         with_bias = elementwise_affine and bias
@@ -241,8 +312,10 @@ class GroupNorm(Module):
     ) -> None:
         super().__init__()
         if num_channels % num_groups:
-            raise ShapeError("num_channels must be divisible by num_groups",
-                             got=f"{num_channels} channels, {num_groups} groups")  # fmt: skip
+            raise ShapeError(
+                "num_channels must be divisible by num_groups",
+                got=f"{num_channels} channels, {num_groups} groups",
+            )
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.register_parameter("weight", Parameter((num_channels,)) if affine else None)
         self.register_parameter("bias", Parameter((num_channels,)) if affine else None)

@@ -10,16 +10,22 @@ from trtnet.module import Module
 from trtnet.nn.arguments import IntOrInts, check_input, ntuple, require
 from trtnet.ops.elementwise import mul
 from trtnet.ops.operands import insert_axes, remove_axes
-from trtnet.ops.shape import pad
+from trtnet.ops.pieces import pad
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
 
 def max_pool(
-    rank: int, input: Tensor, kernel_size: IntOrInts, stride: Any = None, padding: IntOrInts = 0,
-    dilation: IntOrInts = 1, ceil_mode: bool = False, return_indices: bool = False,
-) -> Tensor:  # fmt: skip
+    rank: int,
+    input: Tensor,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
     """Max pooling over the last `rank` axes; see ``torch.nn.functional.max_pool2d``.
 
     Raises:
@@ -32,9 +38,15 @@ def max_pool(
 
 
 def avg_pool(
-    rank: int, input: Tensor, kernel_size: IntOrInts, stride: Any = None, padding: IntOrInts = 0,
-    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
-) -> Tensor:  # fmt: skip
+    rank: int,
+    input: Tensor,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    padding: IntOrInts = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
     """Average pooling over the last `rank` axes; see ``torch.nn.functional.avg_pool2d``."""
     window = _Window(rank, kernel_size, stride, padding, ceil_mode)
     check_input(input, rank + 2, f"avg_pool{rank}d")
@@ -65,8 +77,11 @@ class _Window:
         self.ceil_mode = ceil_mode
         for size, amount in zip(self.kernel, self.padding, strict=True):
             if amount * 2 > size:
-                raise ShapeError("padding must be at most half of kernel_size", got=amount,
-                                 expected=f"<= {size // 2}")  # fmt: skip
+                raise ShapeError(
+                    "padding must be at most half of kernel_size",
+                    got=amount,
+                    expected=f"<= {size // 2}",
+                )
 
     @property
     def area(self) -> int:
@@ -94,24 +109,31 @@ class _Window:
             count = -(-(inner + 2 * own - k) // s) + 1
             if (count - 1) * s >= inner + own:
                 count -= 1
-            far.append((count - 1) * s + k - size - p)
+            far.append(max((count - 1) * s + k - size - p, 0))
         return far
 
     def padded(self, x: Tensor) -> tuple[Tensor, _Window]:
         """`x` padded with zeros by hand, and the window without padding for it."""
         far = self.far_padding(x.shape[2:], self.padding)
         if far is None:
-            raise UnsupportedError("divisor_override with ceil_mode needs fixed sizes",
-                                   module=x.network.path or None, got=x.shape)  # fmt: skip
+            raise UnsupportedError(
+                "divisor_override with ceil_mode needs fixed sizes",
+                module=x.network.path or None,
+                got=x.shape,
+            )
         near_far = list(zip(self.padding, far, strict=True))
         amounts = [amount for pair in reversed(near_far) for amount in pair]
         return pad(x, amounts), _Window(self.rank, self.kernel, self.stride, 0, False)
 
 
 def _pool(
-    op: str, kind: str, x: Tensor, window: _Window, padding: Sequence[int],
+    op: str,
+    kind: str,
+    x: Tensor,
+    window: _Window,
+    padding: Sequence[int],
     exclusive: bool | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     network = x.network
     far = window.far_padding(x.shape[2:], padding)
     if far is None:
@@ -124,12 +146,18 @@ def _pool(
         attributes["average_count_excludes_padding"] = exclusive
     zero = [0] * len(lift)
     out = network.emit(
-        op, "add_pooling_nd", raised, getattr(network.trt.PoolingType, kind),
-        lift + list(window.kernel), dims=[*raised.shape[: 2 + len(lift)], *[-1] * window.rank],
-        stride_nd=lift + list(window.stride), pre_padding=zero + list(padding),
+        op,
+        "add_pooling_nd",
+        raised,
+        getattr(network.trt.PoolingType, kind),
+        lift + list(window.kernel),
+        dims=[*raised.shape[: 2 + len(lift)], *[-1] * window.rank],
+        stride_nd=lift + list(window.stride),
+        pre_padding=zero + list(padding),
         post_padding=zero + list(padding if far is None else far),
-        padding_mode=getattr(network.trt.PaddingMode, mode), **attributes,
-    )  # fmt: skip
+        padding_mode=getattr(network.trt.PaddingMode, mode),
+        **attributes,
+    )
     return remove_axes(out, [2]) if lift else out
 
 
@@ -140,25 +168,38 @@ def _check_dynamic_ceil(x: Tensor, window: _Window) -> None:
         if s + p > k:
             raise UnsupportedError(
                 "ceil_mode rounds differently in TensorRT for some sizes of a dynamic axis",
-                module=x.network.path or None, got=f"kernel {k}, stride {s}, padding {p}",
+                module=x.network.path or None,
+                got=f"kernel {k}, stride {s}, padding {p}",
                 expected="stride + padding <= kernel_size, or fixed sizes",
-            )  # fmt: skip
+            )
 
 
 def _check_max_pool(dilation: tuple[int, ...], return_indices: bool) -> None:
-    require(all(d == 1 for d in dilation), "TensorRT's max pooling has no dilation",
-            expected="dilation=1", got=dilation)  # fmt: skip
-    require(not return_indices, "TensorRT's max pooling returns no indices",
-            expected="return_indices=False")  # fmt: skip
+    require(
+        all(d == 1 for d in dilation),
+        "TensorRT's max pooling has no dilation",
+        expected="dilation=1",
+        got=dilation,
+    )
+    require(
+        not return_indices,
+        "TensorRT's max pooling returns no indices",
+        expected="return_indices=False",
+    )
 
 
 class _MaxPoolNd(Module):
     rank: int
 
     def __init__(
-        self, kernel_size: IntOrInts, stride: Any = None, padding: IntOrInts = 0,
-        dilation: IntOrInts = 1, return_indices: bool = False, ceil_mode: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        kernel_size: IntOrInts,
+        stride: Any = None,
+        padding: IntOrInts = 0,
+        dilation: IntOrInts = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
         super().__init__()
         _check_max_pool(ntuple(dilation, self.rank, "dilation"), return_indices)
         _Window(self.rank, kernel_size, stride, padding, ceil_mode)
@@ -166,8 +207,9 @@ class _MaxPoolNd(Module):
         self.padding, self.ceil_mode = padding, ceil_mode
 
     def forward(self, input: Tensor) -> Tensor:
-        return max_pool(self.rank, input, self.kernel_size, self.stride, self.padding,
-                        ceil_mode=self.ceil_mode)  # fmt: skip
+        return max_pool(
+            self.rank, input, self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode
+        )
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -195,10 +237,14 @@ class _AvgPoolNd(Module):
     rank: int
 
     def __init__(
-        self, kernel_size: IntOrInts, stride: Any = None, padding: IntOrInts = 0,
-        ceil_mode: bool = False, count_include_pad: bool = True,
+        self,
+        kernel_size: IntOrInts,
+        stride: Any = None,
+        padding: IntOrInts = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
         divisor_override: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         _Window(self.rank, kernel_size, stride, padding, ceil_mode)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
@@ -206,8 +252,16 @@ class _AvgPoolNd(Module):
         self.divisor_override = divisor_override
 
     def forward(self, input: Tensor) -> Tensor:
-        return avg_pool(self.rank, input, self.kernel_size, self.stride, self.padding,
-                        self.ceil_mode, self.count_include_pad, self.divisor_override)  # fmt: skip
+        return avg_pool(
+            self.rank,
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -32,10 +32,14 @@ _CUBIC_COEFFICIENT = -0.75  # PyTorch's
 
 
 def interpolate(
-    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
-    align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
     antialias: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """``torch.nn.functional.interpolate``; `size` may hold Dims.
 
     A `scale_factor` that does not divide evenly keeps PyTorch's meaning (positions follow the
@@ -49,19 +53,31 @@ def interpolate(
     network, rank = input.network, input.ndim - 2
     wanted_rank = _MODES[mode][0]
     if rank < 1 or (wanted_rank is not None and input.ndim != wanted_rank):
-        raise ShapeError(f"interpolate: mode {mode!r} is for another rank", got=repr(input),
-                         module=network.path or None,
-                         expected=f"rank {wanted_rank or '3 to 5'}")  # fmt: skip
+        raise ShapeError(
+            f"interpolate: mode {mode!r} is for another rank",
+            got=repr(input),
+            module=network.path or None,
+            expected=f"rank {wanted_rank or '3 to 5'}",
+        )
     if (size is None) == (scale_factor is None):
-        raise ShapeError("interpolate: give either size or scale_factor", module=network.path or None)
+        raise ShapeError(
+            "interpolate: give either size or scale_factor", module=network.path or None
+        )
+    have, scales = input.shape[2:], None
     if size is not None:
         sizes = _listed(size, rank)
     else:
         scales = _listed(scale_factor, rank)
-        sizes = [_scaled(input, s, f) for s, f in zip(input.shape[2:], scales, strict=True)]
-        uneven = any(isinstance(s, int) and s * f != n
-                     for s, f, n in zip(input.shape[2:], scales, sizes, strict=True))  # fmt: skip
-        if uneven and not recompute_scale_factor and not align_corners:
+        sizes = [_scaled(input, n, factor) for n, factor in zip(have, scales, strict=True)]
+    if any(isinstance(n, int) and n < 1 for n in sizes):
+        raise ShapeError(
+            "interpolate: sizes must be positive",
+            module=network.path or None,
+            got=f"{input.shape} to {sizes}",
+        )
+    if scales is not None and not recompute_scale_factor and not align_corners:
+        rows = zip(have, scales, sizes, strict=True)
+        if any(isinstance(n, int) and n * factor != out for n, factor, out in rows):
             return _by_factor(input, sizes, scales, mode)
     return _resize(input, sizes, mode, bool(align_corners))
 
@@ -76,15 +92,22 @@ def _resize(x: Tensor, sizes: Sequence[Any], mode: str, align_corners: bool) -> 
     static = all(isinstance(size, int) for size in full)
     attributes: dict[str, Any] = {"shape": full} if static else {}
     return x.network.emit(
-        "resize", "add_resize", x, dims=full,
+        "resize",
+        "add_resize",
+        x,
+        dims=full,
         inputs={} if static else {1: x.network.sizes(full)},
         resize_mode=getattr(trt.InterpolationMode, kind),
         coordinate_transformation=getattr(trt.ResizeCoordinateTransformation, coordinates),
         nearest_rounding=getattr(trt.ResizeRoundMode, rounding),
         # a single output pixel is the first input pixel when corners are aligned
-        selector_for_single_pixel=getattr(trt.ResizeSelector, "UPPER" if align_corners else "FORMULA"),
-        cubic_coeff=_CUBIC_COEFFICIENT, exclude_outside=False, **attributes,
-    )  # fmt: skip
+        selector_for_single_pixel=getattr(
+            trt.ResizeSelector, "UPPER" if align_corners else "FORMULA"
+        ),
+        cubic_coeff=_CUBIC_COEFFICIENT,
+        exclude_outside=False,
+        **attributes,
+    )
 
 
 def _by_factor(x: Tensor, sizes: Sequence[Any], scales: Sequence[float], mode: str) -> Tensor:
@@ -95,8 +118,11 @@ def _by_factor(x: Tensor, sizes: Sequence[Any], scales: Sequence[float], mode: s
         if size == out and factor == 1:
             continue
         if not isinstance(size, int):
-            raise UnsupportedError("interpolate: some axes are fixed and uneven, others dynamic",
-                                   module=x.network.path or None, fix="give size=")  # fmt: skip
+            raise UnsupportedError(
+                "interpolate: some axes are fixed and uneven, others dynamic",
+                module=x.network.path or None,
+                fix="give size=",
+            )
         positions = np.arange(out, dtype=np.float64)
         if mode == "nearest":
             picks = np.floor(positions / factor)
@@ -141,9 +167,12 @@ def _scaled(x: Tensor, size: Any, factor: float) -> Any:
         return math.floor(size * factor)
     if float(factor).is_integer():
         return size * int(factor)
-    raise UnsupportedError("interpolate: a fractional scale_factor needs fixed sizes",
-                           module=x.network.path or None, got=f"{size} * {factor}",
-                           fix="give size=, or an integer scale_factor")  # fmt: skip
+    raise UnsupportedError(
+        "interpolate: a fractional scale_factor needs fixed sizes",
+        module=x.network.path or None,
+        got=f"{size} * {factor}",
+        fix="give size=, or an integer scale_factor",
+    )
 
 
 def _listed(value: Any, rank: int) -> list[Any]:
@@ -156,17 +185,23 @@ def _listed(value: Any, rank: int) -> list[Any]:
 def _check_mode(mode: str, align_corners: bool | None, antialias: bool) -> None:
     require(mode in _MODES, f"interpolate: unknown mode {mode!r}", expected=", ".join(_MODES))
     require(not antialias, "interpolate: TensorRT has no antialiasing", expected="antialias=False")
-    require(not (align_corners is not None and mode.startswith("nearest")),
-            f"interpolate: align_corners has no meaning for mode {mode!r}")  # fmt: skip
+    require(
+        not (align_corners is not None and mode.startswith("nearest")),
+        f"interpolate: align_corners has no meaning for mode {mode!r}",
+    )
 
 
 class Upsample(Module):
     """``torch.nn.Upsample``."""
 
     def __init__(
-        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
-        align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+    ) -> None:
         super().__init__()
         _check_mode(mode, align_corners, False)
         self.size, self.scale_factor, self.mode = size, scale_factor, mode
@@ -174,8 +209,14 @@ class Upsample(Module):
         self.recompute_scale_factor = recompute_scale_factor
 
     def forward(self, input: Tensor) -> Tensor:
-        return interpolate(input, self.size, self.scale_factor, self.mode, self.align_corners,
-                           self.recompute_scale_factor)  # fmt: skip
+        return interpolate(
+            input,
+            self.size,
+            self.scale_factor,
+            self.mode,
+            self.align_corners,
+            self.recompute_scale_factor,
+        )
 
     def extra_repr(self) -> str:
         return f"size={self.size}, scale_factor={self.scale_factor}, mode={self.mode!r}"
@@ -188,10 +229,14 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
         ShapeError: channels that are no multiple of ``r * r``.
     """
     r = upscale_factor
-    if input.ndim != 4 or input.shape[1] % (r * r):
-        raise ShapeError("pixel_shuffle: channels must be a multiple of upscale_factor squared",
-                         module=input.network.path or None, expected=f"N, k * {r * r}, H, W",
-                         got=repr(input))  # fmt: skip
+    channels = input.shape[1] if input.ndim == 4 else None
+    if not isinstance(channels, int) or channels % (r * r):
+        raise ShapeError(
+            "pixel_shuffle: channels must be a multiple of upscale_factor squared",
+            module=input.network.path or None,
+            expected=f"N, k * {r * r}, H, W",
+            got=repr(input),
+        )
     n, c, h, w = input.shape
     c = c // (r * r)
     split = permute(reshape(input, n, c, r, r, h, w), 0, 1, 4, 2, 5, 3)

@@ -62,6 +62,7 @@ from trtnet.ops.elementwise import (
 )
 from trtnet.ops.indexing import gather, getitem, index_select
 from trtnet.ops.linalg import einsum, matmul
+from trtnet.ops.pieces import cat, chunk, narrow, pad, roll, split, stack, unbind
 from trtnet.ops.reduction import (
     amax,
     amin,
@@ -77,20 +78,12 @@ from trtnet.ops.reduction import (
     topk,
 )
 from trtnet.ops.shape import (
-    cat,
-    chunk,
     expand,
     flatten,
-    narrow,
-    pad,
     permute,
     reshape,
-    roll,
-    split,
     squeeze,
-    stack,
     transpose,
-    unbind,
     unflatten,
     unsqueeze,
 )

@@ -8,14 +8,14 @@ import numpy as np
 
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.naming import parameter_name
 from trtnet.ops.elementwise import gt, mul, where
-from trtnet.ops.operands import as_tensor
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
 
-def _activation(op: str, kind: str, x: Tensor, **attributes: float) -> Tensor:
+def _activation(op: str, kind: str, x: Tensor, **attributes: Any) -> Tensor:
     if not x.dtype.is_floating_point and kind != "RELU":
         x = x.to(float32)
     activation = getattr(x.network.trt.ActivationType, kind)
@@ -48,8 +48,13 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """Klambauer et al., https://arxiv.org/abs/1706.02515."""
-    return _activation("selu", "SELU", input, alpha=1.6732632423543772848170429916717,
-                       beta=1.0507009873554804934193349852946)  # fmt: skip
+    return _activation(
+        "selu",
+        "SELU",
+        input,
+        alpha=1.6732632423543772848170429916717,
+        beta=1.0507009873554804934193349852946,
+    )
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -102,14 +107,20 @@ def prelu(input: Tensor, weight: Any) -> Tensor:
     Raises:
         ShapeError: as many slopes as neither one nor the channels.
     """
-    slopes = weight.require(input.network.path) if hasattr(weight, "require") else weight
-    slopes = np.asarray(slopes).reshape(-1)
+    network = input.network
+    if hasattr(weight, "require"):  # a Parameter
+        weight = weight.require(parameter_name(network.path, "weight"))
+    slopes = np.asarray(weight).reshape(-1)
     channels = input.shape[1] if input.ndim > 1 else 1
     if slopes.size not in (1, channels):
-        raise ShapeError("prelu: slopes do not fit", module=input.network.path or None,
-                         expected=f"1 or {channels}", got=slopes.size)  # fmt: skip
+        raise ShapeError(
+            "prelu: slopes do not fit",
+            module=network.path or None,
+            expected=f"1 or {channels}",
+            got=slopes.size,
+        )
     shape = [1] * input.ndim
     if input.ndim > 1:
         shape[1] = slopes.size
-    aligned = as_tensor(slopes.reshape(shape), input)
-    return input.network.emit("prelu", "add_parametric_relu", input, aligned, dims=input.shape)
+    aligned = network.constant(slopes.reshape(shape), input.dtype, "weight")
+    return network.emit("prelu", "add_parametric_relu", input, aligned, dims=input.shape)

@@ -17,11 +17,22 @@ def _elementwise(op: str, kind: str, a: Tensor, b: Tensor) -> Tensor:
     a, b = broadcast_ranks([a, b])
     network = a.network
     for left, right in zip(a.shape, b.shape, strict=True):
-        if isinstance(left, int) and isinstance(right, int) and left != right and 1 not in (left, right):
-            raise ShapeError(f"{op}: shapes do not broadcast", module=network.path or None,
-                             expected="equal sizes, or 1", got=f"{a.shape} and {b.shape}")  # fmt: skip
+        if (
+            isinstance(left, int)
+            and isinstance(right, int)
+            and left != right
+            and 1 not in (left, right)
+        ):
+            raise ShapeError(
+                f"{op}: shapes do not broadcast",
+                module=network.path or None,
+                expected="equal sizes, or 1",
+                got=f"{a.shape} and {b.shape}",
+            )
     operation = getattr(network.trt.ElementWiseOperation, kind)
-    return network.emit(op, "add_elementwise", a, b, operation, dims=broadcast_dims([a.shape, b.shape]))
+    return network.emit(
+        op, "add_elementwise", a, b, operation, dims=broadcast_dims([a.shape, b.shape])
+    )
 
 
 def _unary(op: str, kind: str, x: Tensor) -> Tensor:
@@ -104,8 +115,9 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if len(numbers) == 2 and input.dtype.is_floating_point and all(map(math.isfinite, numbers)):
         clip = input.network.trt.ActivationType.CLIP
         low = min if min < max else max  # PyTorch lets max win where they cross
-        return input.network.emit("clamp", "add_activation", input, clip, dims=input.shape,
-                                  alpha=low, beta=max)  # fmt: skip
+        return input.network.emit(
+            "clamp", "add_activation", input, clip, dims=input.shape, alpha=low, beta=max
+        )
     if min is not None:
         input = maximum(input, min)
     return input if max is None else minimum(input, max)
@@ -221,9 +233,12 @@ def logical_not(input: Tensor) -> Tensor:
 def _booleans(op: str, *values: Any) -> list[Tensor]:
     tensors = same_type(*values)
     if any(tensor.dtype is not DType.BOOL for tensor in tensors):
-        raise UnsupportedError(f"{op}: needs boolean tensors", module=tensors[0].network.path or None,
-                               got=", ".join(str(tensor.dtype) for tensor in tensors),
-                               fix="compare first, such as x > 0")  # fmt: skip
+        raise UnsupportedError(
+            f"{op}: needs boolean tensors",
+            module=tensors[0].network.path or None,
+            got=", ".join(str(tensor.dtype) for tensor in tensors),
+            fix="compare first, such as x > 0",
+        )
     return tensors
 
 
@@ -233,5 +248,11 @@ def where(condition: Tensor, input: Any, other: Any) -> Tensor:
         input = condition.network.constant(input)
     a, b = same_type(input, other)
     condition, a, b = broadcast_ranks([condition, a, b])
-    return a.network.emit("where", "add_select", condition, a, b,
-                          dims=broadcast_dims([condition.shape, a.shape, b.shape]))  # fmt: skip
+    return a.network.emit(
+        "where",
+        "add_select",
+        condition,
+        a,
+        b,
+        dims=broadcast_dims([condition.shape, a.shape, b.shape]),
+    )

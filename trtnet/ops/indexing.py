@@ -44,9 +44,11 @@ def getitem(input: Tensor, index: Any) -> Tensor:
             picks.append((position, item))
             position += item.ndim
         else:
-            raise UnsupportedError(f"[]: cannot index with {type(item).__name__}",
-                                   module=input.network.path or None,
-                                   expected="ints, slices, None, ..., or an index tensor")  # fmt: skip
+            raise UnsupportedError(
+                f"[]: cannot index with {type(item).__name__}",
+                module=input.network.path or None,
+                expected="ints, slices, None, ..., or an index tensor",
+            )
         starts.append(start)
         sizes.append(length)
         steps.append(step)
@@ -56,8 +58,11 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     if dropped:
         result = remove_axes(result, dropped)
     if len(picks) > 1:
-        raise UnsupportedError("[]: only one index tensor at a time",
-                               module=input.network.path or None, fix="index in two steps")  # fmt: skip
+        raise UnsupportedError(
+            "[]: only one index tensor at a time",
+            module=input.network.path or None,
+            fix="index in two steps",
+        )
     for position, indices in picks:
         before = sum(1 for at in inserted if at < position)
         result = take(result, indices, position - before)
@@ -70,8 +75,12 @@ def _complete(x: Tensor, items: tuple[Any, ...]) -> list[Any]:
         raise ShapeError("[]: only one '...' at a time", module=x.network.path or None)
     used = sum(1 for item in items if item is not None and item is not Ellipsis)
     if used > x.ndim:
-        raise ShapeError("[]: too many indices", module=x.network.path or None,
-                         expected=f"at most {x.ndim}", got=used)  # fmt: skip
+        raise ShapeError(
+            "[]: too many indices",
+            module=x.network.path or None,
+            expected=f"at most {x.ndim}",
+            got=used,
+        )
     fill = [slice(None)] * (x.ndim - used)
     at = next((i for i, item in enumerate(items) if item is Ellipsis), len(items))
     return [*items[:at], *fill, *items[at + 1 :]]
@@ -82,17 +91,24 @@ def _from_end(item: Any, size: Any, axis: int, x: Tensor) -> Any:
         return item
     item = int(item)
     if isinstance(size, int) and not -size <= item < size:
-        raise ShapeError("[]: index out of range", module=x.network.path or None,
-                         expected=f"{-size} to {size - 1} on axis {axis}", got=item)  # fmt: skip
+        raise ShapeError(
+            "[]: index out of range",
+            module=x.network.path or None,
+            expected=f"{-size} to {size - 1} on axis {axis}",
+            got=item,
+        )
     return size + item if item < 0 else item
 
 
 def _bounds(item: slice, size: Any, x: Tensor) -> tuple[Any, Any, int]:
     step = 1 if item.step is None else item.step
     if not isinstance(step, int) or step < 1:
-        raise UnsupportedError("[]: the step must be a positive int", got=item.step,
-                               module=x.network.path or None)  # fmt: skip
-    if isinstance(size, int) and all(v is None or isinstance(v, int) for v in (item.start, item.stop)):
+        raise UnsupportedError(
+            "[]: the step must be a positive int", got=item.step, module=x.network.path or None
+        )
+    if isinstance(size, int) and all(
+        v is None or isinstance(v, int) for v in (item.start, item.stop)
+    ):
         found = range(size)[item]
         return found.start if len(found) else 0, len(found), step
     start = 0 if item.start is None else _clip(item.start, size)
@@ -122,8 +138,11 @@ def take(input: Tensor, indices: Tensor, axis: int) -> Tensor:
     """Replaces axis `axis` by the axes of `indices`: ``result[.., i.., ..] =
     input[.., indices[i..], ..]``. Indices are not negative."""
     if indices.dtype not in (int32, int64):
-        raise UnsupportedError("[]: an index tensor must be int32 or int64", got=indices.dtype,
-                               module=input.network.path or None)  # fmt: skip
+        raise UnsupportedError(
+            "[]: an index tensor must be int32 or int64",
+            got=indices.dtype,
+            module=input.network.path or None,
+        )
     dims = [*input.shape[:axis], *indices.shape, *input.shape[axis + 1 :]]
     return input.network.emit("gather", "add_gather", input, indices, axis, dims=dims)
 
@@ -139,11 +158,24 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     network = input.network
     axis = normalize_axis(dim, input.ndim, network, "gather")
     if index.ndim != input.ndim:
-        raise ShapeError("gather: index and input must have one rank", got=index.shape,
-                         module=network.path or None, expected=f"rank {input.ndim}")  # fmt: skip
-    sizes = [have if i == axis else want
-             for i, (have, want) in enumerate(zip(input.shape, index.shape, strict=True))]  # fmt: skip
+        raise ShapeError(
+            "gather: index and input must have one rank",
+            got=index.shape,
+            module=network.path or None,
+            expected=f"rank {input.ndim}",
+        )
+    sizes = [
+        have if i == axis else want
+        for i, (have, want) in enumerate(zip(input.shape, index.shape, strict=True))
+    ]
     if tuple(sizes) != input.shape:
         input = slice_(input, [0] * input.ndim, sizes, [1] * input.ndim)
-    return network.emit("gather", "add_gather_v2", input, index, network.trt.GatherMode.ELEMENT,
-                        dims=index.shape, axis=axis)  # fmt: skip
+    return network.emit(
+        "gather",
+        "add_gather_v2",
+        input,
+        index,
+        network.trt.GatherMode.ELEMENT,
+        dims=index.shape,
+        axis=axis,
+    )

@@ -22,22 +22,37 @@ def matmul(input: Any, other: Any) -> Tensor:
     a, b = same_type(input, other, align=False)
     network = a.network
     if not a.ndim or not b.ndim:
-        raise ShapeError("matmul: needs at least one axis", module=network.path or None,
-                         got=f"{a.shape} and {b.shape}")  # fmt: skip
+        raise ShapeError(
+            "matmul: needs at least one axis",
+            module=network.path or None,
+            got=f"{a.shape} and {b.shape}",
+        )
     inner = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
     if all(isinstance(size, int) for size in inner) and inner[0] != inner[1]:
-        raise ShapeError("matmul: inner sizes differ", module=network.path or None,
-                         expected=f"{inner[0]}", got=f"{inner[1]} ({a.shape} @ {b.shape})")  # fmt: skip
+        raise ShapeError(
+            "matmul: inner sizes differ",
+            module=network.path or None,
+            expected=f"{inner[0]}",
+            got=f"{inner[1]} ({a.shape} @ {b.shape})",
+        )
     kinds, tails = [], []
     for x, own in ((a, -2), (b, -1)):
-        kinds.append(network.trt.MatrixOperation.VECTOR if x.ndim == 1
-                     else network.trt.MatrixOperation.NONE)  # fmt: skip
+        kinds.append(
+            network.trt.MatrixOperation.VECTOR if x.ndim == 1 else network.trt.MatrixOperation.NONE
+        )
         tails.append([] if x.ndim == 1 else [x.shape[own]])
     batch = max(0, a.ndim - 2, b.ndim - 2)
     a, b = (_with_batch(x, batch) for x in (a, b))
     lead = broadcast_dims([a.shape[:batch], b.shape[:batch]])
-    return network.emit("matmul", "add_matrix_multiply", a, kinds[0], b, kinds[1],
-                        dims=[*lead, *tails[0], *tails[1]])  # fmt: skip
+    return network.emit(
+        "matmul",
+        "add_matrix_multiply",
+        a,
+        kinds[0],
+        b,
+        kinds[1],
+        dims=[*lead, *tails[0], *tails[1]],
+    )
 
 
 def _with_batch(x: Tensor, batch: int) -> Tensor:
@@ -67,15 +82,27 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     sizes: dict[str, Any] = {}
     for term, x in zip(inputs, tensors, strict=True):
         if len(term) != x.ndim:
-            raise ShapeError(f"einsum {equation!r}: an operand has another rank", got=x.shape,
-                             module=network.path or None, expected=f"{len(term)} axes")  # fmt: skip
+            raise ShapeError(
+                f"einsum {equation!r}: an operand has another rank",
+                got=x.shape,
+                module=network.path or None,
+                expected=f"{len(term)} axes",
+            )
         for letter, size in zip(term, x.shape, strict=True):
             known = sizes.setdefault(letter, size)
             if isinstance(known, int) and isinstance(size, int) and known != size:
-                raise ShapeError(f"einsum {equation!r}: index {letter} has two sizes",
-                                 module=network.path or None, got=f"{known} and {size}")  # fmt: skip
-    return network.emit("einsum", "add_einsum", tensors, f"{terms}->{result}",
-                        dims=[sizes[letter] for letter in result])  # fmt: skip
+                raise ShapeError(
+                    f"einsum {equation!r}: index {letter} has two sizes",
+                    module=network.path or None,
+                    got=f"{known} and {size}",
+                )
+    return network.emit(
+        "einsum",
+        "add_einsum",
+        tensors,
+        f"{terms}->{result}",
+        dims=[sizes[letter] for letter in result],
+    )
 
 
 def _refusal(text: str, inputs: Sequence[str], result: str, operands: int) -> str | None:

@@ -127,8 +127,12 @@ def normalize_axis(axis: Any, rank: int, network: Network, op: str) -> int:
         ShapeError: outside ``[-rank, rank)``.
     """
     if not isinstance(axis, numbers.Integral) or not -rank <= int(axis) < rank:
-        raise ShapeError(f"{op}: dim is out of range", module=network.path or None,
-                         expected=f"an int from {-rank} to {rank - 1}", got=axis)  # fmt: skip
+        raise ShapeError(
+            f"{op}: dim is out of range",
+            module=network.path or None,
+            expected=f"an int from {-rank} to {rank - 1}",
+            got=axis,
+        )
     return int(axis) % rank
 
 

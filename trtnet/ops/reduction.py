@@ -43,8 +43,12 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
         UnsupportedError: integer input, as in PyTorch.
     """
     if not input.dtype.is_floating_point:
-        raise UnsupportedError("mean: needs a floating-point tensor", got=input.dtype,
-                               module=input.network.path or None, fix="x.float().mean()")  # fmt: skip
+        raise UnsupportedError(
+            "mean: needs a floating-point tensor",
+            got=input.dtype,
+            module=input.network.path or None,
+            fix="x.float().mean()",
+        )
     return _reduce("mean", "AVG", input, dim, keepdim)
 
 
@@ -110,13 +114,21 @@ def topk(
         UnsupportedError: ``k`` above 3840, TensorRT's limit. ShapeError: ``k`` above the size.
     """
     if k > TOPK_LIMIT:
-        raise UnsupportedError("topk: k is too large for TensorRT", expected=f"<= {TOPK_LIMIT}",
-                               got=k, module=input.network.path or None)  # fmt: skip
+        raise UnsupportedError(
+            "topk: k is too large for TensorRT",
+            expected=f"<= {TOPK_LIMIT}",
+            got=k,
+            module=input.network.path or None,
+        )
     axis = normalize_axis(dim, input.ndim, input.network, "topk")
     size = input.shape[axis]
     if not 0 < k <= (size if isinstance(size, int) else TOPK_LIMIT):
-        raise ShapeError("topk: k does not fit the axis", expected=f"at least 1, at most {size}",
-                         got=k, module=input.network.path or None)  # fmt: skip
+        raise ShapeError(
+            "topk: k does not fit the axis",
+            expected=f"at least 1, at most {size}",
+            got=k,
+            module=input.network.path or None,
+        )
     return _topk(input, k, axis, "MAX" if largest else "MIN")
 
 
@@ -129,8 +141,9 @@ def _topk(x: Tensor, k: int, axis: int, kind: str) -> tuple[Tensor, Tensor]:
         return remove_axes(values, [0]), remove_axes(indices, [0])
     dims = [k if i == axis else size for i, size in enumerate(x.shape)]
     operation = getattr(network.trt.TopKOperation, kind)
-    values, indices = network.emit_all("topk", "add_topk", x, operation, k, 1 << axis,
-                                       dims=[dims, dims])  # fmt: skip
+    values, indices = network.emit_all(
+        "topk", "add_topk", x, operation, k, 1 << axis, dims=[dims, dims]
+    )
     return values, indices.to(int64)
 
 

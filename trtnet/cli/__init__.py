@@ -1,0 +1,2 @@
+"""Command lines: arguments, progress and reports. Nothing here is needed to use trtnet as a
+library."""

@@ -1,0 +1,178 @@
+"""The flags of ``python -m trtnet.zoo``: trtexec's names where trtexec has them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from trtnet.cli.refused import check_flags, check_values
+from trtnet.errors import UsageError
+
+BACKENDS = ("auto", "tensorrt", "rtx")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+_EPILOG = """\
+Flags in camel case are accepted in kebab case too: --save-engine is --saveEngine.
+Exit status: 0 done and verified, 1 verification or build failed, 2 bad usage."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, fix="see --help")
+
+
+class _Group:
+    """An argument group whose camel-case flags are accepted in kebab case too."""
+
+    def __init__(self, parser: argparse.ArgumentParser, title: str) -> None:
+        self._group = parser.add_argument_group(title)
+
+    def __call__(self, flag: str, **options: Any) -> None:
+        action = self._group.add_argument(flag, **options)
+        kebab = re.sub("[A-Z]+", lambda letters: f"-{letters[0].lower()}", flag)
+        if kebab != flag:
+            alias = {**options, "dest": action.dest, "help": argparse.SUPPRESS}
+            self._group.add_argument(kebab, **alias)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with ``precision`` settled.
+
+    Raises:
+        UsageError: an argument that is unknown, removed, of a later version, or in conflict.
+        SystemExit: after ``--help``.
+    """
+    check_flags(argv)
+    arguments = _parser().parse_args(argv)
+    check_values(arguments.backend, arguments.precision)
+    if arguments.backend not in BACKENDS:
+        raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(BACKENDS))
+    if arguments.list is None and arguments.model is None:
+        raise UsageError("name a model", fix="--list shows them, --help the flags")
+    arguments.precision = _precision(arguments)
+    return arguments
+
+
+def _precision(arguments: argparse.Namespace) -> str:
+    shortcuts = [name for name in ("fp16", "bf16") if getattr(arguments, name)]
+    chosen = {*shortcuts, *filter(None, [arguments.precision])}
+    if len(chosen) > 1 or (arguments.noTF32 and "tf32" in chosen):
+        asked = sorted(chosen) + ["noTF32"] * arguments.noTF32
+        raise UsageError("choose one precision", got=", ".join(asked))
+    if not chosen:
+        return "fp32" if arguments.noTF32 else "tf32"
+    (precision,) = chosen
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", expected=", ".join(PRECISIONS))
+    return precision
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m trtnet.zoo",
+        usage="%(prog)s MODEL [flags]\n       %(prog)s --list [PATTERN]",
+        description="Builds a TensorRT engine of a model and verifies it against PyTorch.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="such as resnet50")
+    parser.add_argument(
+        "--list", nargs="?", const="*", metavar="PATTERN", help="list models, such as 'resne*t*'"
+    )
+    _add_model_flags(_Group(parser, "model"))
+    _add_precision_flags(_Group(parser, "precision"))
+    _add_shape_flags(_Group(parser, "shapes"))
+    _add_output_flags(_Group(parser, "engine, verification, report"))
+    _add_builder_flags(_Group(parser, "builder options"))
+    return parser
+
+
+def _add_model_flags(flag: _Group) -> None:
+    flag(
+        "--weights",
+        metavar="W",
+        help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or a file; "
+        "default: random, for lenet5 its shipped weights",
+    )
+    flag("--seed", type=int, default=0, help="of random weights and of verification's inputs")
+    flag("--num-classes", type=_positive, metavar="N")
+    flag("--image-size", type=_positive, metavar="N", help="height and width")
+
+
+def _add_precision_flags(flag: _Group) -> None:
+    flag("--fp16", action="store_true")
+    flag("--bf16", action="store_true")
+    flag("--noTF32", action="store_true", help="fp32 without TensorFloat-32 arithmetic")
+    flag("--precision", metavar="P", help=f"{', '.join(PRECISIONS)}; default: tf32, as in trtexec")
+
+
+def _add_shape_flags(flag: _Group) -> None:
+    flag("--batch", type=_positive, metavar="N", help="static batch size, default 1")
+    for which in ("min", "opt", "max"):
+        flag(
+            f"--{which}Shapes",
+            action="append",
+            default=[],
+            metavar="SPEC",
+            help="input:1x3x224x224; axes that differ between the three become dynamic; "
+            "repeat all three for further profiles"
+            if which == "min"
+            else None,
+        )
+
+
+def _add_output_flags(flag: _Group) -> None:
+    flag("--backend", metavar="B", default="auto", help=f"{', '.join(BACKENDS)}; default: auto")
+    flag(
+        "--compute-capability",
+        type=_comma_separated,
+        default=(),
+        metavar="CC",
+        help="GPUs to build for, such as 8.6,8.9 (rtx)",
+    )
+    flag(
+        "--saveEngine",
+        type=Path,
+        metavar="PATH",
+        help="default: engines/MODEL-PRECISION.engine; what is known about it goes to PATH.json",
+    )
+    flag("--force", action="store_true", help="build even if nothing has changed")
+    flag("--skip-verify", action="store_true", help="do not compare with PyTorch")
+    flag(
+        "--verify-inputs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="number of seeded images to compare, rounded up to whole batches; default 1",
+    )
+    flag("--json", metavar="PATH", help="write a report; - for stdout")
+
+
+def _add_builder_flags(flag: _Group) -> None:
+    flag("--memPoolSize", metavar="SPEC", help="workspace:1024,tacticSharedMem:48K; MiB by default")
+    flag("--timingCacheFile", metavar="PATH")
+    flag("--builderOptimizationLevel", type=int, metavar="0..5")
+    flag(
+        "--tacticSources", metavar="SPEC", help="such as -JIT_CONVOLUTIONS,+EDGE_MASK_CONVOLUTIONS"
+    )
+    flag("--avgTiming", type=int, metavar="N")
+    flag("--maxAuxStreams", type=int, metavar="N")
+    flag("--profilingVerbosity", metavar="V", help="layer_names_only, detailed or none")
+    flag("--versionCompatible", action="store_true")
+    flag("--hardwareCompatibilityLevel", metavar="L", help="none, ampere+, sameComputeCapability")
+    flag("--stripWeights", action="store_true")
+    flag("--refit", action="store_true")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
+
+
+def _comma_separated(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,41 @@
+"""``trtnet SUBCOMMAND``: the console script."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import trtnet
+
+_SUBCOMMANDS = {
+    "zoo": ("trtnet.cli.zoo", "build, verify and list the models of the zoo"),
+    "weights": ("trtnet.weights.__main__", "extract, inspect and convert weights files"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the subcommand in ``argv[0]`` with the rest of `argv`; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in _SUBCOMMANDS:
+        return importlib.import_module(_SUBCOMMANDS[name][0]).main(arguments[1:])
+    if name == "--version":
+        print(f"trtnet {trtnet.__version__}")
+        return 0
+    if name in ("-h", "--help"):
+        print(_usage())
+        return 0
+    print(f"error: there is no subcommand {name!r}\n\n{_usage()}", file=sys.stderr)
+    return 2
+
+
+def _usage() -> str:
+    lines = [f"  {name:10}{text}" for name, (_, text) in _SUBCOMMANDS.items()]
+    return "\n".join(
+        ["usage: trtnet SUBCOMMAND [--help | ...]", "", *lines, "", "  --version"],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The model a command line asks for: its arguments, its weights, its PyTorch counterpart."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trtnet.weights
+from trtnet.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from trtnet.module import Module
+    from trtnet.weights import Weights
+    from trtnet.zoo import Entry
+
+
+def model_arguments(entry: Entry, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments for the model's builder.
+
+    Raises:
+        UsageError: ``--num-classes`` for a model without classes.
+    """
+    chosen = {}
+    if arguments.num_classes is not None:
+        if "num_classes" not in entry.arguments:
+            raise UsageError(f"{entry.name} does not take --num-classes")
+        chosen["num_classes"] = arguments.num_classes
+    if arguments.image_size is not None and "image_size" in entry.arguments:
+        chosen["image_size"] = arguments.image_size
+    return chosen
+
+
+def load_weights(entry: Entry, name: str | None, seed: int, chosen: dict[str, Any]) -> Weights:
+    """What ``--weights`` means for this model: shipped, random, from torchvision, or a file."""
+    name = name or entry.default_weights
+    if name == "DEFAULT" and entry.embedded:
+        name = entry.default_weights
+    if name in entry.embedded:
+        shipped = trtnet.weights.load(Path(trtnet.weights.__file__).parent / entry.embedded[name])
+        return trtnet.weights.Weights(shipped, shipped.metadata)  # known by name, not by path
+    if name == "random" and entry.twin is not None:
+        return _random_weights(entry, seed, chosen)
+    return trtnet.weights.resolve(entry.name, name, seed, **chosen)
+
+
+def torch_model(entry: Entry, model: Module, chosen: dict[str, Any]) -> torch.nn.Module:
+    """The PyTorch counterpart of `model`, with the weights that `model` holds."""
+    import torch
+
+    with torch.device("meta"):  # no memory and no random numbers for what is replaced at once
+        counterpart = entry.torch_model(**chosen)
+    state = {name: torch.tensor(array) for name, array in model.state_dict().items()}
+    wide = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
+    counterpart.load_state_dict(wide, assign=True)
+    return counterpart
+
+
+def _random_weights(entry: Entry, seed: int, chosen: dict[str, Any]) -> Weights:
+    """Random weights of a model that torchvision does not have."""
+    state = trtnet.weights.random_state(
+        entry.torch_model, seed, input_shape=entry.input_shape, **chosen
+    )
+    metadata = {"architecture": entry.name, "weights": "random", "seed": str(seed)}
+    return trtnet.weights.Weights(state, metadata)

@@ -1,0 +1,51 @@
+"""Progress: a spinner with the elapsed time on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+Update = Callable[[str], None]
+
+
+class Progress:
+    """Announces the steps of a long job on `stream`. TensorRT reports no meaningful percentage,
+    so none is shown."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[Update]:
+        """Shows `title` while the block runs; what is passed to the yielded function is shown
+        behind it."""
+        show = self._spinner if self.stream.isatty() else self._plain
+        started = time.perf_counter()
+        with show(title) as update:
+            yield update
+        self._print(f"{title:10}{time.perf_counter() - started:.1f} s")
+
+    @contextlib.contextmanager
+    def _plain(self, title: str) -> Iterator[Update]:
+        self._print(f"{title} ...")
+        yield lambda detail: None
+
+    def _print(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+
+    @contextlib.contextmanager
+    def _spinner(self, title: str) -> Iterator[Update]:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+        )
+        with Progress(*columns, console=Console(file=self.stream), transient=True) as progress:
+            task = progress.add_task(title, total=None, detail="")
+            yield lambda detail: progress.update(task, detail=detail)

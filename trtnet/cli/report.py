@@ -1,0 +1,148 @@
+"""The report of a build: JSON for machines, a few lines for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from trtnet.errors import UsageError
+from trtnet.files import atomic_write
+from trtnet.hardware import missing_gpu
+
+if TYPE_CHECKING:
+    from trtnet.verification import Row, Verification
+
+Report = Mapping[str, Any]
+
+
+def executed(backend: str, engine: str | None) -> dict[str, Any]:
+    """Whether the engine ran, honestly: this version never runs one."""
+    tool = "tensorrt_rtx" if backend == "rtx" else "trtexec"
+    missing = missing_gpu()
+    if engine is None:
+        reason = "no engine was written"
+    elif missing is not None:
+        reason = f"{missing}; where there is a GPU: {tool} --loadEngine={engine}"
+    else:
+        reason = f"this version does not execute engines; use {tool} --loadEngine={engine}"
+    return {"ran": False, "reason": reason}
+
+
+def verify_summary(
+    verification: Verification | None, images: int = 0, against: str | None = None
+) -> dict[str, Any]:
+    """The ``verify`` part of the report, in JSON values: ``None`` for NaN and infinity, and for
+    everything if verification was skipped. The numbers are those of the worst output."""
+    if verification is None:
+        keys = ("max_abs", "rel_l2", "cosine", "argmax_agreement", "first_divergent", "passed")
+        return {"against": against, "inputs": images, **dict.fromkeys(keys), "rows": []}
+    output = worst_row(verification.outputs)
+    return {
+        "against": against,
+        "inputs": images,
+        "max_abs": _json_value(output.max_abs),
+        "rel_l2": _json_value(output.rel_l2),
+        "cosine": _json_value(output.cosine),
+        "argmax_agreement": verification.argmax_agreement,
+        "first_divergent": verification.first_divergent,
+        "passed": verification.passed,
+        "rows": [
+            {key: _json_value(value) for key, value in dataclasses.asdict(row).items()}
+            for row in (*verification.rows, *verification.outputs)
+        ],
+    }
+
+
+def worst_row(rows: Sequence[Row]) -> Row:
+    """The one that is furthest off; one that is not finite is worse than any number."""
+    return max(rows, key=lambda row: math.inf if math.isnan(row.rel_l2) else row.rel_l2)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def write_json(report: Report, path: str) -> None:
+    """Writes `report` to `path`, or to stdout for ``-``."""
+    text = json.dumps(report, indent=1, allow_nan=False)
+    if path == "-":
+        print(text)
+        return
+    try:
+        with atomic_write(path) as file:
+            file.write(f"{text}\n".encode())
+    except OSError as error:
+        raise UsageError(f"--json: {path} cannot be written", got=error) from error
+
+
+def summary_lines(report: Report) -> list[str]:
+    """The last lines of the output."""
+    backend, weights, network = report["backend"], report["weights"], report["network"]
+    lines = {
+        "backend": f"{backend['name']} {backend['version']}",
+        "precision": report["precision"],
+        "weights": f"{weights['source']}, {weights['parameters']:,} parameters",
+        "network": f"{network['layers']} layers, {_macs(network['macs'])}, defined in "
+        f"{network['define_s']:.2f} s",
+        "engine": _engine_line(report["engine"]),
+        "verified": _verify_line(report["verify"]),
+        "executed": f"no: {report['executed']['reason']}",
+    }
+    return [f"{name:10}{text}" for name, text in lines.items()]
+
+
+def _macs(count: int) -> str:
+    return f"{count / 1e9:.3f} GMAC" if count >= 1e9 else f"{count / 1e6:.3f} MMAC"
+
+
+def _engine_line(engine: Report) -> str:
+    if engine["path"] is None:
+        return "not written: verification failed"
+    how = "reused, nothing has changed" if engine["reused"] else f"built in {engine['build_s']} s"
+    return f"{engine['path']}, {engine['bytes'] / 1e6:.1f} MB, {how}"
+
+
+def _verify_line(verify: Report) -> str:
+    if verify["passed"] is None:
+        return "no: skipped"
+    if not verify["passed"]:
+        return f"FAILED, first at {verify['first_divergent']}; against {verify['against']}"
+    agreement = verify["argmax_agreement"]
+    argmax = "" if agreement is None else f", argmax agreement {agreement:.1%}"
+    return (
+        f"yes, against {verify['against']}: {len(verify['rows'])} tensors, "
+        f"{verify['inputs']} image{'s' * (verify['inputs'] != 1)}, "
+        f"relative L2 {verify['rel_l2']:.2e}, cosine {verify['cosine']:.6f}{argmax}"
+    )
+
+
+def divergence_lines(verify: Report, before: int = 2, after: int = 2) -> list[str]:
+    """The rows around the first divergent module, as a table; none if it has no row."""
+    names = [row["module"] for row in verify["rows"]]
+    if verify["first_divergent"] not in names:
+        return []
+    first = names.index(verify["first_divergent"])
+    shown = verify["rows"][max(0, first - before) : first + after + 1]
+    width = max(len(row["module"]) for row in shown)
+    lines = [f"  {'module':{width}}  {'relative L2':>11}  {'cosine':>9}  shape"]
+    for row in shown:
+        numbers = f"{_number(row['rel_l2'], '.3e'):>11}  {_number(row['cosine'], '.6f'):>9}"
+        mark = "→" if row["module"] == verify["first_divergent"] else " "
+        shape = "x".join(map(str, row["shape"]))
+        lines.append(f"{mark} {row['module']:{width}}  {numbers}  {shape}  {row['note']}".rstrip())
+    return lines
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)
+
+
+def human_stream(json_path: str | None) -> TextIO:
+    """Where text for people goes: stdout, unless the JSON report is there."""
+    return sys.stderr if json_path == "-" else sys.stdout

@@ -1,0 +1,118 @@
+"""What "equal" means: metrics of one tensor against another, and tolerances for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What is still equal.
+
+    Attributes:
+        rel_l2: the largest relative L2 distance.
+        cosine: the smallest cosine.
+        agreement: the smallest share of equal elements; all that counts for integers.
+    """
+
+    rel_l2: float = math.inf
+    cosine: float = -1.0
+    agreement: float = 0.0
+
+    def accepts(self, row: Row) -> bool:
+        if row.agreement is not None:
+            return row.agreement >= self.agreement
+        # NaN compares false, so a row that is not finite is never accepted.
+        return row.rel_l2 <= self.rel_l2 and row.cosine >= self.cosine
+
+    def __str__(self) -> str:
+        return f"relative L2 <= {self.rel_l2:g}, cosine >= {self.cosine:g}"
+
+
+# End to end. Folded BatchNorm rounds weights to float32 once, which float64 arithmetic does not
+# undo. Integers (an argmax, say) flip where two candidates are closer than the rounding.
+FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-5, agreement=0.999)
+FP32_TOLERANCE = Tolerance(rel_l2=1e-4, agreement=0.999)
+FP16_TOLERANCE = Tolerance(cosine=0.999, agreement=0.9)
+BF16_TOLERANCE = Tolerance(cosine=0.99, agreement=0.7)
+
+TOLERANCES: Mapping[str, Tolerance] = {
+    "fp32": FP32_TOLERANCE,
+    "tf32": FP32_TOLERANCE,
+    "fp16": FP16_TOLERANCE,
+    "bf16": BF16_TOLERANCE,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        module: path of the module, or name of the network output.
+        shape: shape of the network's tensor.
+        max_abs: largest absolute difference.
+        rel_l2: L2 norm of the difference over that of PyTorch's values.
+        cosine: cosine of the angle between the two.
+        sqnr_db: signal to quantization noise ratio, ``-20 log10(rel_l2)``, in dB.
+        note: why nothing could be computed, where the numbers are NaN.
+        agreement: share of equal elements of integers and booleans, ``None`` for other types.
+    """
+
+    module: str
+    shape: tuple[int, ...]
+    max_abs: float
+    rel_l2: float
+    cosine: float
+    sqnr_db: float
+    note: str = ""
+    agreement: float | None = None
+
+    def __str__(self) -> str:
+        if self.note:
+            return self.note
+        if self.agreement is not None:
+            return f"{self.agreement:.2%} of the elements equal"
+        return f"relative L2 {self.rel_l2:.3g}, cosine {self.cosine:.6f}"
+
+
+def compare(name: str, ours: Tensor, theirs: Tensor) -> Row:
+    """Metrics of `ours`, the network's values, against `theirs`, PyTorch's."""
+    shape, nan = tuple(ours.shape), math.nan
+    if shape != tuple(theirs.shape):
+        note = f"shape {shape} in the network, {tuple(theirs.shape)} in PyTorch"
+        return Row(name, shape, nan, nan, nan, nan, note)
+    whole = not (theirs.is_floating_point() or ours.is_floating_point())
+    wide = whole or torch.float64 in (ours.dtype, theirs.dtype)
+    dtype = torch.float64 if wide else torch.float32
+    a, b = ours.cpu().to(dtype).reshape(-1), theirs.cpu().to(dtype).reshape(-1)
+    norm_a, norm_b = _norm(a), _norm(b)
+    if not (math.isfinite(norm_a) and math.isfinite(norm_b)):
+        where = "the network" if math.isfinite(norm_b) else "PyTorch"
+        return Row(name, shape, nan, nan, nan, nan, f"NaN or infinity in {where}")
+    difference = a - b
+    distance = _norm(difference)
+    relative = distance / norm_b if norm_b else (0.0 if distance == 0 else math.inf)
+    # |a - b|² = |a|² + |b|² - 2 a·b, in the form that is exact for a = b.
+    product = norm_a * norm_b
+    cosine = 1 - (distance**2 - (norm_a - norm_b) ** 2) / (2 * product) if product else 0.0
+    if distance == 0:
+        cosine = 1.0
+    return Row(
+        module=name,
+        shape=shape,
+        max_abs=float(difference.abs().max()) if difference.numel() else 0.0,
+        rel_l2=relative,
+        cosine=cosine,
+        sqnr_db=math.inf if relative == 0 else -20 * math.log10(relative),
+        agreement=float((difference == 0).double().mean()) if whole and len(a) else None,
+    )
+
+
+def _norm(x: Tensor) -> float:
+    return float(torch.linalg.vector_norm(x, dtype=torch.float64))
