@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import trtnet
-from trtnet import graph, reference
 from trtnet.tensor import Dim, tensors_in
 
 Shape = Sequence[int | str | None]
@@ -92,9 +91,9 @@ def check_against_torch(
         claims = [(result.shape, result.dtype) for result in results]
         for i, result in enumerate(results):
             net.output(f"y{i}", result)
-        read = graph.read(net.definition)
-        got = reference.run(read, values)
-        got64 = reference.run(read, values, float64=True)
+        read = trtnet.graph.read(net.definition)
+        got = trtnet.reference.run(read, values)
+        got64 = trtnet.reference.run(read, values, float64=True)
         sizes = _axis_sizes(values, shapes)
         for i, (shape, dtype) in enumerate(claims):
             context = f"output {i} for inputs {shapes}"

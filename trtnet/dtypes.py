@@ -108,7 +108,7 @@ def require_representable(array: np.ndarray, dtype: DType, name: str, finite: bo
     Raises:
         WeightsError: says which of the values called `name`.
     """
-    low, high = array.min(), array.max()  # two fast passes; NaN shows in both
+    low, high = float(array.min()), float(array.max())  # two fast passes; NaN shows in both
     if finite and not (np.isfinite(low) and np.isfinite(high)):
         bad = np.argwhere(~np.isfinite(array))
         first = tuple(int(index) for index in bad[0])

@@ -118,8 +118,9 @@ def _spread(weight: np.ndarray, dilation: Sequence[int]) -> np.ndarray:
     """The kernel that does without dilation what `weight` does with it: zeros in between."""
     sizes = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
     wide = np.zeros((*weight.shape[:2], *sizes), weight.dtype)
-    spots = tuple(slice(None, None, d) for d in dilation)
-    wide[(..., *spots)] = weight
+    spots = [slice(None, None, d) for d in dilation]
+    index = (slice(None), slice(None), *spots)
+    wide[index] = weight
     return wide
 
 
