@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import trtnet
 from trtnet import nn, reference
 from trtnet.errors import BackendError, NetworkError, ShapeError, UnsupportedError, WeightsError
+from trtnet.nn import functional as F
 
 torch = pytest.importorskip("torch")
 
@@ -301,3 +303,17 @@ def test_a_long_chain_of_convolutions_does_not_nest(net: Any) -> None:
     chain.load_state_dict({f"{i}.weight": np.ones((1, 1, 1, 1), "float32") for i in range(length)})
     net.output("y", chain(net.input("x", (1, 1, 2, 2))))
     assert len(net.definition) == length
+
+
+def test_a_graph_keeps_the_weights_of_a_network_that_is_gone() -> None:
+    network = trtnet.Network("rtx")
+    kernel = np.arange(27, dtype="float32").reshape(1, 3, 3, 3) + 1
+    x = network.input("x", (1, 3, 8, 8))
+    network.output("y", F.conv2d(x, kernel.copy()))
+    graph = trtnet.graph.read(network.definition)
+    del network, x
+    gc.collect()
+    rubbish = [np.full(27, np.nan, "float32") for _ in range(1000)]  # takes freed memory again
+    (layer,) = (layer for layer in graph.layers if layer.type == "CONVOLUTION")
+    np.testing.assert_array_equal(layer.weights["kernel"], kernel)
+    assert len(rubbish) == 1000

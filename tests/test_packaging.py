@@ -78,6 +78,7 @@ def test_wheel_holds_only_trtnet_with_its_data(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"trtnet"}
     assert "trtnet/py.typed" in names
+    assert "trtnet/graph/gpus.json" in names
     assert "trtnet/weights/lenet5_digits.safetensors" in names
     modules = {name for name in names if name.endswith(".py")}
     for folder, package in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,10 @@ class Network:
         self.outputs: dict[str, Tensor] = {}
         self.scopes = Scopes()
         self._returned: dict[str, Tensor] = {}
-        self._held: list[np.ndarray] = []  # TensorRT keeps pointers, not arrays
+        # TensorRT keeps pointers, not arrays. The arrays live as long as the definition itself,
+        # which a read-back graph may keep beyond this object.
+        self._held: list[np.ndarray] = []
+        weakref.finalize(self.definition, self._held.clear).atexit = False
         self._axes: dict[str, Dim] = {}
         self._casts: dict[tuple[Any, DType], Tensor] = {}
         self._sizes = Sizes(self)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -105,11 +106,13 @@ def raw_bytes(array: np.ndarray) -> memoryview:
 
 
 def data_sha256(state: Mapping[str, np.ndarray]) -> str:
-    """The SHA-256 of all tensors' bytes (little-endian, C order), in the order of sorted keys."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(raw_bytes(state[name]))
-    return digest.hexdigest()
+    """The SHA-256 of the lines ``<SHA-256 of the tensor's bytes> <key>`` in the order of sorted
+    keys; bytes are little-endian in C order. Tensors are hashed side by side."""
+    names = sorted(state)
+    with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
+        digests = pool.map(lambda name: hashlib.sha256(raw_bytes(state[name])).hexdigest(), names)
+        lines = [f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def parameter_count(state: Mapping[str, np.ndarray]) -> int:

@@ -69,15 +69,18 @@ def save(
     header = _encoded_header(entries, notes)
     size = len(header) + sum(entry.nbytes for entry in entries)
     try:
-        with atomic_write(path) as file, ThreadPoolExecutor(1) as pool:
+        with atomic_write(path) as file, ThreadPoolExecutor(2) as pool:
             digest = pool.submit(data_sha256, state) if checksum else None
             reserve(file, size)
             file.write(header)
+            on_disk = pool.submit(os.fsync, file.fileno())
             for entry in entries:
                 file.write(raw_bytes(_to_numpy(entry.value)))
+                if on_disk.done():  # the disk works while the rest is copied and hashed
+                    on_disk.result()
+                    on_disk = pool.submit(os.fsync, file.fileno())
+            on_disk.result()
             if digest is not None:
-                file.flush()
-                os.fsync(file.fileno())  # the disk works while the hash is still being computed
                 file.seek(0)
                 file.write(_encoded_header(entries, {**notes, _CHECKSUM: digest.result()}))
     except OSError as error:
