@@ -18,12 +18,12 @@ Flags in camel case are accepted in kebab case too: --save-engine is --saveEngin
 Exit status: 0 done and verified, 1 verification or build failed, 2 bad usage."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, fix="see --help")
 
 
-class _Group:
+class Group:
     """An argument group whose camel-case flags are accepted in kebab case too."""
 
     def __init__(self, parser: argparse.ArgumentParser, title: str) -> None:
@@ -51,11 +51,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(BACKENDS))
     if arguments.list is None and arguments.model is None:
         raise UsageError("name a model", fix="--list shows them, --help the flags")
-    arguments.precision = _precision(arguments)
+    arguments.precision = settle_precision(arguments)
     return arguments
 
 
-def _precision(arguments: argparse.Namespace) -> str:
+def settle_precision(arguments: argparse.Namespace) -> str:
+    """The one precision that the flags ask for."""
     shortcuts = [name for name in ("fp16", "bf16") if getattr(arguments, name)]
     chosen = {*shortcuts, *filter(None, [arguments.precision])}
     if len(chosen) > 1 or (arguments.noTF32 and "tf32" in chosen):
@@ -70,7 +71,7 @@ def _precision(arguments: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m trtnet.zoo",
         usage="%(prog)s MODEL [flags]\n       %(prog)s --list [PATTERN]",
         description="Builds a TensorRT engine of a model and verifies it against PyTorch.",
@@ -82,15 +83,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--list", nargs="?", const="*", metavar="PATTERN", help="list models, such as 'resne*t*'"
     )
-    _add_model_flags(_Group(parser, "model"))
-    _add_precision_flags(_Group(parser, "precision"))
-    _add_shape_flags(_Group(parser, "shapes"))
-    _add_output_flags(_Group(parser, "engine, verification, report"))
-    _add_builder_flags(_Group(parser, "builder options"))
+    add_model_flags(Group(parser, "model"))
+    add_precision_flags(Group(parser, "precision"))
+    add_shape_flags(Group(parser, "shapes"))
+    _add_output_flags(Group(parser, "engine, verification, report"))
+    _add_builder_flags(Group(parser, "builder options"))
     return parser
 
 
-def _add_model_flags(flag: _Group) -> None:
+def add_model_flags(flag: Group) -> None:
+    """Weights, and the model's arguments."""
     flag(
         "--weights",
         metavar="W",
@@ -102,14 +104,16 @@ def _add_model_flags(flag: _Group) -> None:
     flag("--image-size", type=_positive, metavar="N", help="height and width")
 
 
-def _add_precision_flags(flag: _Group) -> None:
+def add_precision_flags(flag: Group) -> None:
+    """Settled by :func:`settle_precision`."""
     flag("--fp16", action="store_true")
     flag("--bf16", action="store_true")
     flag("--noTF32", action="store_true", help="fp32 without TensorFloat-32 arithmetic")
     flag("--precision", metavar="P", help=f"{', '.join(PRECISIONS)}; default: tf32, as in trtexec")
 
 
-def _add_shape_flags(flag: _Group) -> None:
+def add_shape_flags(flag: Group) -> None:
+    """See :func:`trtnet.cli.shapes.input_shapes`."""
     flag("--batch", type=_positive, metavar="N", help="static batch size, default 1")
     for which in ("min", "opt", "max"):
         flag(
@@ -124,7 +128,12 @@ def _add_shape_flags(flag: _Group) -> None:
         )
 
 
-def _add_output_flags(flag: _Group) -> None:
+def add_backend_flag(flag: Group) -> None:
+    """Which TensorRT defines the network."""
+    flag("--backend", choices=("auto", "tensorrt", "rtx"), default="auto")
+
+
+def _add_output_flags(flag: Group) -> None:
     flag("--backend", metavar="B", default="auto", help=f"{', '.join(BACKENDS)}; default: auto")
     flag(
         "--compute-capability",
@@ -151,7 +160,7 @@ def _add_output_flags(flag: _Group) -> None:
     flag("--json", metavar="PATH", help="write a report; - for stdout")
 
 
-def _add_builder_flags(flag: _Group) -> None:
+def _add_builder_flags(flag: Group) -> None:
     flag("--memPoolSize", metavar="SPEC", help="workspace:1024,tacticSharedMem:48K; MiB by default")
     flag("--timingCacheFile", metavar="PATH")
     flag("--builderOptimizationLevel", type=int, metavar="0..5")

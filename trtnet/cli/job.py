@@ -114,7 +114,7 @@ def execute(job: Job, progress: Progress) -> dict[str, Any]:
         model.load_state_dict(weights)
     with progress.step("define"):
         started = time.perf_counter()
-        network = define(job, model)
+        network = define(job.backend, arguments.precision, job.shapes, model)
         define_s = time.perf_counter() - started
     verify = verify_summary(None)
     if not arguments.skip_verify:
@@ -140,10 +140,10 @@ def execute(job: Job, progress: Progress) -> dict[str, Any]:
     return report
 
 
-def define(job: Job, model: Module) -> Network:
+def define(backend: Backend, precision: str, shapes: InputShapes, model: Module) -> Network:
     """The network of `model`, from the input ``input`` to the output ``logits``."""
-    network = Network(job.backend, job.arguments.precision)
-    network.output(OUTPUT, model(network.input(INPUT, job.shapes.declared)))
+    network = Network(backend, precision)
+    network.output(OUTPUT, model(network.input(INPUT, shapes.declared)))
     return network
 
 

@@ -8,9 +8,16 @@ from collections.abc import Sequence
 
 import trtnet
 
-_SUBCOMMANDS = {
+_PROGRAMS = {
     "zoo": ("trtnet.cli.zoo", "build, verify and list the models of the zoo"),
     "weights": ("trtnet.weights.__main__", "extract, inspect and convert weights files"),
+}
+_NETWORK_COMMANDS = {
+    "inspect": "list what TensorRT holds, layer by layer",
+    "verify": "compare a model with PyTorch, module by module",
+    "cost": "what each layer costs, and its least time on a GPU",
+    "diff": "what differs between two networks",
+    "lint": "what a careful engineer would not leave in a network",
 }
 
 
@@ -18,8 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the subcommand in ``argv[0]`` with the rest of `argv`; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else "--help"
-    if name in _SUBCOMMANDS:
-        return importlib.import_module(_SUBCOMMANDS[name][0]).main(arguments[1:])
+    if name in _PROGRAMS:
+        return importlib.import_module(_PROGRAMS[name][0]).main(arguments[1:])
+    if name in _NETWORK_COMMANDS:
+        return importlib.import_module("trtnet.cli.networks").main(arguments)
     if name == "--version":
         print(f"trtnet {trtnet.__version__}")
         return 0
@@ -31,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:10}{text}" for name, (_, text) in _SUBCOMMANDS.items()]
+    described = {name: text for name, (_, text) in _PROGRAMS.items()} | _NETWORK_COMMANDS
+    lines = [f"  {name:10}{text}" for name, text in described.items()]
     return "\n".join(
         ["usage: trtnet SUBCOMMAND [--help | ...]", "", *lines, "", "  --version"],
     )

@@ -1,0 +1,253 @@
+"""``trtnet inspect``, ``verify``, ``cost``, ``diff`` and ``lint``: thin printers of the library."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trtnet import graph
+from trtnet.cli.report import divergence_lines, human_stream, verify_summary, write_json
+from trtnet.cli.shapes import INPUT
+from trtnet.cli.target import HELP, Target, find, parser
+from trtnet.errors import TrtnetError, UsageError
+
+Columns = Sequence[tuple[str, str]]
+"""(header, justification) of each column."""
+
+
+def table(columns: Columns, rows: Sequence[Sequence[Any]], stream: Any) -> None:
+    """Prints `rows` with rich; as wide as they are, so that a pipe gets whole names."""
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for header, justify in columns:
+        made.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in rows:
+        made.add_row(*map(str, row))
+    width = None if stream.isatty() else 10_000
+    Console(file=stream, width=width, markup=False, highlight=False).print(made)
+
+
+def inspect(argv: Sequence[str]) -> int:
+    """Lists the layers of a network."""
+    command = parser("inspect", "Lists what TensorRT holds, layer by layer.")
+    command.add_argument("target", metavar="MODEL|GRAPH", help=HELP)
+    command.add_argument("--save", metavar="PATH", type=Path, help="also save the graph there")
+    command.add_argument("--code", action="store_true", help="print it as PyTorch code instead")
+    arguments = command.parse_args(argv)
+    needs_values = arguments.save is not None
+    found = find(arguments.target, arguments, values=needs_values)
+    stream = human_stream(arguments.json)
+    if arguments.code:
+        from trtnet import reference
+
+        print(reference.compile(found.graph).code, file=stream)
+    else:
+        _print_layers(found.graph, stream)
+    if arguments.save is not None:
+        graph.save(arguments.save, found.graph)
+        print(f"saved to {arguments.save}", file=stream)
+    return _finish(arguments, _structure(found), 0)
+
+
+def _print_layers(read: graph.Graph, stream: Any) -> None:
+    rows = []
+    for layer in read.layers:
+        info = read.tensors[layer.outputs[0]] if layer.outputs else None
+        shape = "x".join("?" if n < 0 else str(n) for n in info.shape) if info else ""
+        weights = sum(array.size for array in layer.weights.values())
+        rows.append((layer.name, layer.type, shape, info.dtype if info else "", weights or ""))
+    columns = (("layer", "left"), ("type", "left"), ("output", "left"), ("dtype", "left"))
+    table((*columns, ("weights", "right")), rows, stream)
+    counts = Counter(layer.type for layer in read.layers).most_common()
+    print(f"\n{len(read.layers)} layers: " + ", ".join(f"{n} {t}" for t, n in counts), file=stream)
+    print(f"inputs {', '.join(read.inputs)}; outputs {', '.join(read.outputs)}", file=stream)
+
+
+def _structure(found: Target) -> dict[str, Any]:
+    read = found.graph
+    return {
+        "name": found.name,
+        "inputs": list(read.inputs),
+        "outputs": list(read.outputs),
+        "tensors": {name: dataclasses.asdict(info) for name, info in read.tensors.items()},
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "inputs": list(layer.inputs),
+                "outputs": list(layer.outputs),
+                "attributes": dict(layer.attributes),
+                "weights": {name: list(array.shape) for name, array in layer.weights.items()},
+            }
+            for layer in read.layers
+        ],
+    }
+
+
+def verify(argv: Sequence[str]) -> int:
+    """Compares a model with PyTorch, module by module; 1 if it differs."""
+    command = parser("verify", "Compares a model with PyTorch, module by module.")
+    command.add_argument("target", metavar="MODEL", help="such as resnet50 or resnet50:fp16")
+    command.add_argument("--verify-inputs", type=int, default=1, metavar="N", help="images")
+    arguments = command.parse_args(argv)
+    found = find(arguments.target, arguments, values=True)
+    if found.model is None:
+        raise UsageError("a saved graph has no PyTorch model to compare with", got=found.name,
+                         fix="name a model, or use trtnet diff")  # fmt: skip
+    from trtnet.cli.model import model_arguments, torch_model
+    from trtnet.cli.verifying import against, verify_batches
+
+    model = found.model
+    theirs = torch_model(model.entry, model.module, model_arguments(model.entry, arguments))
+    result, images = verify_batches(
+        model.network, theirs, model.shapes.typical, arguments.verify_inputs, arguments.seed
+    )
+    report = verify_summary(result, images, against(model.entry))
+    stream = human_stream(arguments.json)
+    rows = [
+        (row.module, "x".join(map(str, row.shape)), f"{row.max_abs:.3e}", f"{row.rel_l2:.3e}",
+         f"{row.cosine:.6f}", f"{row.sqnr_db:.1f}")
+        for row in (*result.rows, *result.outputs)
+    ]  # fmt: skip
+    columns = (("module", "left"), ("shape", "left"), ("max abs", "right"), ("rel L2", "right"))
+    table((*columns, ("cosine", "right"), ("SQNR dB", "right")), rows, stream)
+    verdict = "equal to" if result.passed else f"FIRST DIVERGENT {result.first_divergent}, against"
+    print("", *divergence_lines(report), f"{verdict} {report['against']}", sep="\n", file=stream)
+    return _finish(arguments, report, 0 if result.passed else 1)
+
+
+def cost(argv: Sequence[str]) -> int:
+    """What each layer costs, and the least time it can take on a GPU."""
+    command = parser("cost", "What each layer costs, and the least time it takes on a GPU.")
+    command.add_argument("target", metavar="MODEL|GRAPH", help=HELP)
+    names = ", ".join(graph.gpus())
+    command.add_argument("--gpu", metavar="GPU", help=f"roofline bound; one of {names}")
+    arguments = command.parse_args(argv)
+    found = find(arguments.target, arguments, values=False)
+    counted = graph.cost(found.graph, found.shapes)
+    bound = counted.bound(arguments.gpu) if arguments.gpu else None
+    stream = human_stream(arguments.json)
+    rows = []
+    for index, layer in enumerate(counted.layers):
+        row = [layer.name, layer.type, f"{layer.macs / 1e6:,.2f}", f"{layer.parameters:,}",
+               f"{layer.bytes_read / 1e6:,.2f}", f"{layer.bytes_written / 1e6:,.2f}",
+               f"{layer.intensity:.1f}"]  # fmt: skip
+        if bound is not None:
+            limit = bound.layers[index]
+            row += [f"{limit.seconds * 1e6:.2f}", limit.limit]
+        rows.append(row)
+    columns = [("layer", "left"), ("type", "left"), ("MMAC", "right"), ("weights", "right"),
+               ("MB read", "right"), ("MB written", "right"), ("FLOP/byte", "right")]  # fmt: skip
+    if bound is not None:
+        columns += [("µs", "right"), ("limit", "left")]
+    table(columns, rows, stream)
+    moved = (counted.bytes_read + counted.bytes_written) / 1e6
+    total = f"{counted.macs / 1e9:.4g} GMAC, {counted.parameters:,} weights, {moved:,.1f} MB moved"
+    print(f"\n{total}", file=stream)
+    report = _cost_report(found, counted, bound)
+    if bound is not None:
+        batch = found.shapes.get(INPUT, (1,))[0]
+        least, most = bound.seconds * 1e3, batch / bound.seconds
+        line = f"on {bound.gpu.name}: at least {least:.4g} ms, at most {most:,.0f} images/s"
+        print(f"{line} ({bound.gpu.source})", file=stream)
+    return _finish(arguments, report, 0)
+
+
+def _cost_report(found: Target, counted: graph.Cost, bound: graph.Bound | None) -> dict[str, Any]:
+    layers = [{**dataclasses.asdict(layer), "intensity": layer.intensity}
+              for layer in counted.layers]  # fmt: skip
+    report: dict[str, Any] = {
+        "name": found.name,
+        "shapes": {name: list(shape) for name, shape in found.shapes.items()},
+        "macs": counted.macs,
+        "parameters": counted.parameters,
+        "bytes_read": counted.bytes_read,
+        "bytes_written": counted.bytes_written,
+        "layers": layers,
+    }
+    if bound is not None:
+        for layer, limit in zip(layers, bound.layers, strict=True):
+            layer |= {"seconds": limit.seconds, "limit": limit.limit}
+        report["bound"] = {"gpu": bound.gpu.key, "seconds": bound.seconds}
+    return report
+
+
+def diff(argv: Sequence[str]) -> int:
+    """What differs between two networks; 1 if anything does."""
+    command = parser("diff", "What differs between two networks.")
+    command.add_argument("a", metavar="A", help=HELP)
+    command.add_argument("b", metavar="B", help="likewise")
+    arguments = command.parse_args(argv)
+    a = find(arguments.a, arguments, values=arguments.weights is not None)
+    b = find(arguments.b, arguments, values=arguments.weights is not None)
+    found = graph.diff(a.graph, b.graph, a.shapes or b.shapes)
+    print(found, file=human_stream(arguments.json))
+    report = {
+        "a": a.name,
+        "b": b.name,
+        "layers": {kind: list(pair) for kind, pair in found.layers.items()},
+        "casts": {kind: list(pair) for kind, pair in found.casts.items()},
+        "macs": list(found.macs),
+        "parameters": list(found.parameters),
+        "differences": [dataclasses.asdict(one) for one in found.differences],
+    }
+    return _finish(arguments, report, 1 if found.differences else 0)
+
+
+def lint(argv: Sequence[str]) -> int:
+    """What a careful engineer would not leave in a network; 1 if there is anything."""
+    command = parser("lint", "What a careful engineer would not leave in a network.")
+    command.add_argument("target", metavar="MODEL|GRAPH", help=HELP)
+    command.add_argument("--explain", action="store_true", help="say why each finding matters")
+    arguments = command.parse_args(argv)
+    found = graph.lint(find(arguments.target, arguments, values=True).graph)
+    stream = human_stream(arguments.json)
+    for finding in found:
+        print(finding, file=stream)
+    if arguments.explain:
+        for code in sorted({finding.code for finding in found}):
+            print(f"\n{code}: {graph.explain(code)}", file=stream)
+    print(f"{len(found)} finding(s)" if found else "nothing found", file=stream)
+    report = {"findings": [finding._asdict() for finding in found]}
+    return _finish(arguments, report, 1 if found else 0)
+
+
+def _finish(arguments: argparse.Namespace, report: dict[str, Any], status: int) -> int:
+    if arguments.json is not None:
+        write_json(report, arguments.json)
+    return status
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "inspect": inspect,
+    "verify": verify,
+    "cost": cost,
+    "diff": diff,
+    "lint": lint,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs ``argv[0]``; errors go to stderr as text.
+
+    Returns:
+        0, or 1 where networks differ, a rule finds something or the work fails; 2 for bad usage.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch and others, about their own affairs
+            return COMMANDS[argv[0]](argv[1:])
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TrtnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
