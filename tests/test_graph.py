@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trtnet import backend, graph
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError
 from trtnet.graph import Layer, TensorInfo
-from trtnet.graph.layers import KINDS
+from trtnet.graph.layers import DTYPES, KINDS
 from trtnet.graph.reader import _add, sort
 
 
@@ -35,12 +35,23 @@ def conv(net, trt, x, channels=4, kernel=(3, 3), **attributes):
     return layer
 
 
+def test_every_layer_type_of_the_binding_can_be_read(trt):
+    assert set(trt.LayerType.__members__) == set(KINDS)
+
+
 def test_every_attribute_in_the_table_exists_in_the_binding(trt):
+    owners = {"PLUGIN_V2": "IPluginV2", "PLUGIN_V3": "IPluginV3OneCore"}
     for type_name, kind in KINDS.items():
-        assert type_name in trt.LayerType.__members__
-        cls = getattr(trt, kind.class_name)
         for entry in (*kind.attributes, *kind.weights):
-            assert hasattr(cls, entry.partition("=")[2] or entry), (type_name, entry)
+            cls = getattr(trt, owners.get(type_name, kind.class_name))
+            path = entry.partition("=")[2] or entry
+            if path.startswith("attention."):
+                cls, path = trt.IAttention, path.removeprefix("attention.")
+            assert hasattr(cls, path), (type_name, entry)
+
+
+def test_every_data_type_of_the_binding_has_a_name(trt):
+    assert set(trt.DataType.__members__.values()) == {getattr(trt.DataType, n) for n in DTYPES}
 
 
 def test_inputs_outputs_and_dimension_names(net, trt):
@@ -156,7 +167,8 @@ def test_a_cycle_is_refused():
         sort([a, b], ["in"])
 
 
-def test_an_unknown_layer_type_is_named(net, trt):
+def test_an_unknown_layer_type_is_named(net, trt, monkeypatch):
+    monkeypatch.delitem(KINDS, "LRN")
     x = net.add_input("x", trt.float32, (1, 3, 8, 8))
     net.add_lrn(x, 3, 1.0, 0.5, 2.0).name = "block.norm"
     with pytest.raises(UnsupportedError, match=r"block\.norm: layers of type LRN cannot be read"):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from collections import namedtuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import nn
 from trtnet import backend
 from trtnet.errors import VerificationError
 from trtnet.verification import BF16_TOLERANCE, FP16_TOLERANCE, Tolerance, compare, verify
+from trtnet.verification.torch_run import tensors_in, with_tensors
 
 
 class Model(nn.Module):
@@ -133,17 +136,34 @@ def test_a_faithful_network_passes(model, inputs, precision, float64):
 
 
 @pytest.mark.parametrize(
-    ("mistake", "module"),
-    [("eps", "block.bn"), ("permuted", "conv2"), ("no relu", "relu#1"), ("nan", "conv2")],
+    ("mistake", "module", "modules"),
+    [
+        ("eps", "block.bn", ("block.conv", "block.bn")),  # folded: it could be either
+        ("permuted", "conv2", ("conv2",)),
+        ("no relu", "relu#1", ("relu#1",)),
+        ("nan", "conv2", ("conv2",)),
+    ],
 )
 @pytest.mark.parametrize("float64", [False, True])
-def test_the_first_wrong_module_is_named(model, inputs, mistake, module, float64):
+def test_the_first_wrong_module_is_named(model, inputs, mistake, module, modules, float64):
     result = verify(Hand(model, mistake=mistake), model, inputs, float64=float64)
     assert not result.passed
     assert result.first_divergent == module
-    with pytest.raises(VerificationError, match=f"^{module}: ") as caught:
+    assert (result.blame.kind, result.blame.modules) == ("module", modules)
+    wrong = [row.module for row in result.local if not result.local_tolerance.accepts(row)]
+    # Each is judged on the network's own input: those behind the mistake are right.
+    assert wrong[0] == module
+    assert len(wrong) == 1 or mistake == "nan"  # NaN spreads
+    with pytest.raises(VerificationError, match=f"^{re.escape(' + '.join(modules))}: ") as caught:
         result.require()
     assert ("NaN or infinity in the network" in str(caught.value)) == (mistake == "nan")
+
+
+def test_a_network_without_module_names_in_its_layers_leaves_a_doubt(model, inputs):
+    hand = Hand(model, mistake="permuted")
+    assert "or the code before it does: the model (between relu and conv2)" in (
+        verify(hand, model, inputs).blame.message
+    )
 
 
 def test_a_shape_that_differs_diverges(model, inputs):
@@ -159,6 +179,8 @@ def test_only_an_output_differs(model, inputs):
     result = verify(hand, model, inputs)
     assert result.rows == ()
     assert result.first_divergent == "logits"
+    doubt = "the model (before fc) (without tensors in the network: block, relu, conv2, relu#1)"
+    assert doubt in result.blame.message
 
 
 def test_tolerance_can_be_given(model, inputs):
@@ -249,6 +271,7 @@ def test_module_that_returns_several_tensors():
     )  # fmt: skip
     result = verify(network, Parent(), {"x": np.ones((1, 4), np.float32)})
     assert result.first_divergent == "two.1"
+    assert result.blame.modules == ("two",)
     assert [row.module for row in result.rows] == ["two.0", "two.1"]
 
 
@@ -283,3 +306,25 @@ def test_values_that_are_not_finite_never_pass(bad):
     assert not BF16_TOLERANCE.accepts(row)
     assert not Tolerance().accepts(row)
     assert "NaN or infinity" in row.note
+
+
+def test_integers_are_judged_by_the_share_that_agrees():
+    theirs = torch.arange(10)
+    ours = theirs.clone()
+    ours[3] = 1000  # far off, but one of ten
+    row = compare("labels", ours.int(), theirs)
+    assert row.agreement == 0.9
+    assert Tolerance(rel_l2=1e-9, agreement=0.9).accepts(row)
+    assert not Tolerance(agreement=0.91).accepts(row)
+    assert compare("logits", ours.float(), theirs.float()).agreement is None
+
+
+def test_tensors_are_replaced_wherever_they_are():
+    pair = namedtuple("pair", ["a", "b"])
+    value = {"x": [torch.ones(1), None, "text"], "y": pair(torch.ones(2), (3, torch.ones(3)))}
+    changed = with_tensors(value, (2 * tensor for tensor in tensors_in(value)))
+    assert [tensor.tolist() for tensor in tensors_in(changed)] == [[2], [2, 2], [2, 2, 2]]
+    assert changed["x"][1:] == [None, "text"]
+    assert isinstance(changed["y"], pair)
+    assert changed["y"].b[0] == 3
+    assert value["x"][0].tolist() == [1]

@@ -16,10 +16,10 @@ class Raw:
 
     def __init__(self, loaded: backend.Backend) -> None:
         self.trt: ModuleType = loaded.trt
-        self._builder = loaded.builder()
+        self._builder, self._loaded = loaded.builder(), loaded
         self.net: Any = loaded.create_network(self._builder)
         self.values: dict[str, np.ndarray] = {}
-        self._held: list[np.ndarray] = []
+        self.held: list[np.ndarray] = []
 
     def input(self, array: np.ndarray, dynamic: tuple[int, ...] = ()) -> Any:
         """An input of `array`'s type and shape, the axes `dynamic` unknown."""
@@ -32,15 +32,22 @@ class Raw:
 
     def const(self, values: Any, dtype: Any = np.float32) -> Any:
         array = np.asarray(values, dtype=dtype)
-        self._held.append(array)
+        self.held.append(array)
         weights = np.ascontiguousarray(array).reshape(-1)
         return self.net.add_constant(array.shape, weights).get_output(0)
 
     def bfloat16(self, values: np.ndarray) -> Any:
         """``trt.Weights`` of the upper halves of float32 `values`."""
         bits = (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
-        self._held.append(bits)
+        self.held.append(bits)
         return self.trt.Weights(self.trt.bfloat16, bits.ctypes.data, bits.size)
+
+    def builds(self) -> bool:
+        """Whether TensorRT itself accepts the network."""
+        config = self._builder.create_builder_config()
+        built = self._builder.build_serialized_network(self.net, config) is not None
+        self._loaded.clear_errors()
+        return built
 
     def run(self, layer: Any, float64: bool = False) -> list[np.ndarray]:
         """All outputs of `layer`, checked against the shapes and types TensorRT states."""

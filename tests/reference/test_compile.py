@@ -165,6 +165,21 @@ def test_tensorrt_refuses_mixed_types_too(raw):
 
 
 def test_a_layer_that_cannot_be_executed_is_named():
-    layer = Layer("odd", "NON_ZERO", ("x",), ("y",))
-    with pytest.raises(UnsupportedError, match="odd: layers of type NON_ZERO"):
-        reference.compile(one_layer(layer, FLOAT, TensorInfo("y", "int32", (4, -1))))
+    layer = Layer("odd", "PLUGIN_V3", ("x",), ("y",), {"plugin_name": "mine"})
+    with pytest.raises(UnsupportedError, match="odd: layers of type PLUGIN_V3"):
+        reference.compile(one_layer(layer, FLOAT, TensorInfo("y", "float32", (4, -1))))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer("odd", "ACTIVATION", ("x",), ("y",), {"op": "SWIRL", "alpha": 0, "beta": 0}),
+        Layer("odd", "ACTIVATION", ("x",), ("y",)),
+        Layer("odd", "GATHER", ("x",), ("y",), {"mode": "ND", "axis": 0}),
+        Layer("odd", "SOFTMAX", ("x",), ("y",), {"axes": 3}),
+        Layer("odd", "SOFTMAX", ("x",), ("y",), {"axes": "all"}),
+    ],
+)
+def test_a_layer_that_makes_no_sense_is_named(layer):
+    with pytest.raises(NetworkError, match="odd: inputs, outputs or attributes"):
+        reference.compile(one_layer(layer, FLOAT, TensorInfo("y", "float32", (4, -1))))

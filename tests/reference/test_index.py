@@ -104,3 +104,22 @@ def test_top_k_with_k_as_a_tensor(raw, rng):
     layer.set_input(1, raw.const(4, np.int32))
     values, _ = raw.run(layer)
     np.testing.assert_array_equal(values, -np.sort(-x, 1)[:, :4])
+
+
+@pytest.mark.parametrize(("batch", "axis"), [(0, 1), (1, 0), (0, 2), (2, 1)])
+def test_reverse_sequence(raw, rng, batch, axis):
+    x = rng.random((3, 4, 5)).astype(np.float32)
+    lengths = np.arange(x.shape[batch], dtype=np.int32)
+    layer = raw.net.add_reverse_sequence(raw.input(x, (0, 1)), raw.input(lengths))
+    layer.batch_axis, layer.sequence_axis = batch, axis
+    expected = x.copy()
+    for i, n in enumerate(np.minimum(lengths, x.shape[axis])):
+        row = np.moveaxis(expected, (batch, axis), (0, 1))[i]
+        row[:n] = row[:n][::-1].copy()
+    np.testing.assert_array_equal(raw.run(layer)[0], expected)
+
+
+def test_every_index_enum_is_tested(rtx):
+    assert set(rtx.trt.GatherMode.__members__) == {"DEFAULT", "ELEMENT", "ND"}
+    assert set(rtx.trt.ScatterMode.__members__) == {"ELEMENT", "ND"}
+    assert set(rtx.trt.TopKOperation.__members__) == {"MAX", "MIN"}

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from trtnet.errors import UnsupportedError
-
 # Halves that must go to even, values beyond the range, and both signs.
 VALUES = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, 300, -128.5, -300], np.float32)
 
@@ -72,11 +70,24 @@ def test_fill_by_tensors(raw, rng, dtype):
     assert found.tolist() == [[5, 3, 1], [15, 13, 11]]
 
 
-@pytest.mark.parametrize("op", ["RANDOM_UNIFORM", "RANDOM_NORMAL"])
-def test_random_fill_is_refused(raw, op):
-    layer = raw.net.add_fill((5,), getattr(raw.trt.FillOperation, op), raw.trt.float32)
-    with pytest.raises(UnsupportedError, match="random values have no reference"):
-        raw.run(layer)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("op", "first", "second", "mean", "deviation"),
+    [("RANDOM_UNIFORM", -1.0, 3.0, 1, 4 / 12**0.5), ("RANDOM_NORMAL", 2.0, 0.5, 2, 0.5)],
+)
+def test_random_fill_has_the_distribution(raw, op, first, second, mean, deviation, dtype):
+    torch.manual_seed(0)
+    operation = getattr(raw.trt.FillOperation, op)
+    layer = raw.net.add_fill((100, 100), operation, getattr(raw.trt, dtype))
+    layer.alpha, layer.beta = first, second
+    (found,) = raw.run(layer)
+    assert found.dtype == dtype
+    # Six standard errors of 10,000 values.
+    assert found.mean(dtype=np.float64) == pytest.approx(mean, abs=0.06 * deviation)
+    assert found.std(dtype=np.float64) == pytest.approx(deviation, rel=0.05)
+    if op == "RANDOM_UNIFORM":
+        assert found.min() >= first
+        assert found.max() <= second
 
 
 def test_every_fill_operation_is_tested(rtx):

@@ -153,3 +153,27 @@ def test_einsum(raw, rng, equation, shapes):
     layer = raw.net.add_einsum([raw.input(array) for array in arrays], equation)
     expected = np.einsum(equation, *(array.astype(np.float64) for array in arrays))
     np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_ragged_softmax(raw, rng):
+    x = rng.standard_normal((2, 3, 5)).astype(np.float32)
+    lengths = np.array([[[5], [1], [3]], [[2], [4], [0]]], np.int32)
+    layer = raw.net.add_ragged_softmax(raw.input(x), raw.input(lengths))
+    expected = np.zeros(x.shape)
+    for place in np.ndindex(2, 3):
+        n = lengths[place][0]
+        wide = np.exp(x[place][:n].astype(np.float64))
+        expected[place][:n] = wide / wide.sum()
+    np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_local_response_normalization(raw, rng, window):
+    x = rng.standard_normal((2, 7, 3, 4)).astype(np.float32)
+    layer = raw.net.add_lrn(raw.input(x, (0, 2)), window, 0.5, 0.75, 2.0)
+    wide, half = x.astype(np.float64), window // 2
+    expected = np.empty_like(wide)
+    for c in range(7):
+        near = wide[:, max(0, c - half) : c + half + 1]
+        expected[:, c] = wide[:, c] / (2 + 0.5 / window * (near**2).sum(1)) ** 0.75
+    np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-12)

@@ -1,7 +1,35 @@
-"""Reads a TensorRT network back into plain data, and says what it costs."""
+"""Reads a TensorRT network back into plain data, says what it costs, and what is wrong with it."""
 
-from trtnet.graph.cost import macs
+from trtnet.graph.archive import load, save
+from trtnet.graph.cost import Bound, Cost, LayerBound, LayerCost, cost
+from trtnet.graph.counting import macs
+from trtnet.graph.diff import Diff, Difference, diff
+from trtnet.graph.gpus import Gpu, find_gpu, gpus
+from trtnet.graph.lint import Finding, explain, lint
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph, Layer, TensorInfo, parameters
 
-__all__ = ["Graph", "Layer", "TensorInfo", "macs", "parameters", "read"]
+__all__ = [
+    "Bound",
+    "Cost",
+    "Diff",
+    "Difference",
+    "Finding",
+    "Gpu",
+    "Graph",
+    "Layer",
+    "LayerBound",
+    "LayerCost",
+    "TensorInfo",
+    "cost",
+    "diff",
+    "explain",
+    "find_gpu",
+    "gpus",
+    "lint",
+    "load",
+    "macs",
+    "parameters",
+    "read",
+    "save",
+]

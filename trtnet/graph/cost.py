@@ -1,88 +1,233 @@
-"""What a network costs: multiply-accumulates."""
+"""What a network costs: arithmetic, memory traffic, and the time neither can go below."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from trtnet.errors import ShapeError
-from trtnet.graph.types import Graph, Layer
+from trtnet.graph.counting import Shapes, known_shapes, layer_macs
+from trtnet.graph.fusion import PRODUCTS, Kernel, data_inputs, fuse
+from trtnet.graph.gpus import Gpu, find_gpu
+from trtnet.graph.links import Links
+from trtnet.graph.types import Graph, Layer, parameters
 
-Shapes = Mapping[str, tuple[int, ...]]
+_BITS: Mapping[str, int] = {
+    "float32": 32,
+    "float16": 16,
+    "bfloat16": 16,
+    "float8_e4m3": 8,
+    "float8_e8m0": 8,
+    "float4_e2m1": 4,
+    "int64": 64,
+    "int32": 32,
+    "int8": 8,
+    "uint8": 8,
+    "int4": 4,
+    "bool": 8,
+}
+
+# The precision a matrix product of each type runs in; TensorRT uses TF32 unless told not to.
+_PRECISION = {
+    "float32": "tf32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "float8_e4m3": "fp8",
+    "float4_e2m1": "fp4",
+}
+_READS_WHAT_IT_GIVES = ("GATHER", "SLICE")
 
 
-def macs(graph: Graph, shapes: Shapes | None = None) -> int:
-    """Multiply-accumulates of one execution: convolutions and matrix products, no additions.
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs, with the layers fused into it.
 
-    Counted as torchvision counts the ``_ops`` of its models: ResNet-50 at 1×3×224×224 has
-    4.089 G.
+    Attributes:
+        name: of the layer.
+        type: of the layer, such as ``"CONVOLUTION"``.
+        fused: names of the layers fused into it, in order; see :func:`trtnet.graph.fusion.fuse`.
+        precision: what its products are computed in (``"fp16"``); None where it has none.
+        macs: multiply-accumulates.
+        parameters: weight elements read, constants included.
+        bytes_read: activations, weights and constants taken from memory.
+        bytes_written: activations put into memory.
+    """
+
+    name: str
+    type: str
+    fused: tuple[str, ...]
+    precision: str | None
+    macs: int
+    parameters: int
+    bytes_read: int
+    bytes_written: int
+
+    @property
+    def intensity(self) -> float:
+        """Operations (two per multiply-accumulate) per byte of memory traffic."""
+        return _intensity(self.macs, self.bytes_read + self.bytes_written)
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """The shortest time one layer can take, in seconds, by its arithmetic and by its traffic."""
+
+    name: str
+    compute: float
+    memory: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.compute, self.memory)
+
+    @property
+    def limit(self) -> str:
+        """``"compute"`` or ``"memory"``, whichever takes longer."""
+        return "compute" if self.compute > self.memory else "memory"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The shortest time a network can take on a GPU, one layer after the other.
+
+    Attributes:
+        gpu: whose ceilings it follows from.
+        layers: in order, one per :class:`LayerCost`.
+    """
+
+    gpu: Gpu
+    layers: tuple[LayerBound, ...]
+
+    @property
+    def seconds(self) -> float:
+        return math.fsum(layer.seconds for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one execution of a network costs.
+
+    Attributes:
+        layers: in execution order, without those fused into another or done before it starts.
+        parameters: weight elements in the network, each once.
+    """
+
+    layers: tuple[LayerCost, ...]
+    parameters: int
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(layer.bytes_read for layer in self.layers)
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(layer.bytes_written for layer in self.layers)
+
+    @property
+    def intensity(self) -> float:
+        """Operations (two per multiply-accumulate) per byte of memory traffic."""
+        return _intensity(self.macs, self.bytes_read + self.bytes_written)
+
+    def bound(self, gpu: Gpu | str, precision: str | None = None) -> Bound:
+        """The roofline of this network: each layer takes as long as the slower of its products,
+        at the GPU's peak, and its traffic, at the memory's full bandwidth.
+
+        Arithmetic outside of products (activations, softmax) is not counted, nor is any launch;
+        every tensor between two layers goes through memory, although a small one stays in cache.
+
+        Args:
+            gpu: a :class:`Gpu`, or its key in the table: ``"h200"``, ``"h200-measured"``.
+            precision: in which all products run, such as ``"fp32"`` for networks built without
+                TF32; if None each layer's own.
+
+        Raises:
+            UsageError: an unknown GPU, or one without a ceiling for the precision.
+        """
+        found = find_gpu(gpu) if isinstance(gpu, str) else gpu
+        return Bound(found, tuple(_bound(layer, found, precision) for layer in self.layers))
+
+
+def cost(graph: Graph, shapes: Shapes | None = None) -> Cost:
+    """What one execution of `graph` costs, layer by layer.
+
+    A convolution, its bias, its activation and a residual added to it are one layer here, which
+    reads its inputs once and writes its output once: see :func:`trtnet.graph.fusion.fuse`.
 
     Args:
         graph: the network.
         shapes: the shape of each network input; needed where an input has dynamic axes.
 
     Raises:
-        ShapeError: a dynamic network without `shapes`.
+        ShapeError: a dynamic network without `shapes`, or `shapes` that are not the network's.
     """
-    known = _known_shapes(graph, shapes)
-    counted = (layer for layer in graph.layers if layer.type in _COUNTERS)
-    return sum(_COUNTERS[layer.type](layer, known) for layer in counted)
+    known, links = known_shapes(graph, shapes), Links(graph)
+    rows = tuple(_layer_cost(kernel, graph, known, links) for kernel in fuse(graph, known))
+    return Cost(rows, parameters(graph))
 
 
-def _known_shapes(graph: Graph, shapes: Shapes | None) -> Shapes:
-    static = {name: info.shape for name, info in graph.tensors.items()}
-    given = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-    if all(given.get(name, static[name]) == static[name] for name in graph.inputs) and not any(
-        -1 in shape for shape in static.values()
-    ):
-        return static
-    for name in graph.inputs:
-        if -1 in given.get(name, static[name]):
-            raise ShapeError(
-                "the cost of a dynamic network depends on its input shapes",
-                module=name,
-                expected="one size for each axis",
-                got=static[name],
-                fix=f"give shapes={{{name!r}: (...)}}",
-            )
-    from trtnet.reference.shapes import infer  # only dynamic networks need PyTorch
-
-    return infer(graph, {name: given.get(name, static[name]) for name in graph.inputs})
+def _layer_cost(kernel: Kernel, graph: Graph, shapes: Shapes, links: Links) -> LayerCost:
+    first, *fused = kernel.layers
+    own = [array for layer in kernel.layers for array in layer.weights.values()]
+    constants = [name for name in kernel.reads if _is_constant(name, links)]
+    return LayerCost(
+        name=first.name,
+        type=first.type,
+        fused=tuple(layer.name for layer in fused),
+        precision=_precision(first, graph, links),
+        macs=sum(layer_macs(layer, shapes) for layer in kernel.layers),
+        parameters=sum(array.size for array in own)
+        + sum(math.prod(shapes[name]) for name in constants),
+        bytes_read=_bytes_read(kernel, graph, shapes) + sum(array.nbytes for array in own),
+        bytes_written=sum(_bytes(name, graph, shapes) for name in kernel.writes),
+    )
 
 
-def _convolution(layer: Layer, shapes: Shapes) -> int:
-    x, y = shapes[layer.inputs[0] or ""], shapes[layer.outputs[0]]
-    window = math.prod(layer.attributes["kernel_size_nd"])
-    return math.prod(y) * x[1] // layer.attributes["num_groups"] * window
+def _is_constant(name: str, links: Links) -> bool:
+    """Whether `name` was computed from constants alone."""
+    maker = links.maker.get(name)
+    if maker is None or maker.type == "CONSTANT":
+        return maker is not None
+    sources = data_inputs(maker)
+    return bool(sources) and all(_is_constant(source, links) for source in sources)
 
 
-def _deconvolution(layer: Layer, shapes: Shapes) -> int:
-    x, y = shapes[layer.inputs[0] or ""], shapes[layer.outputs[0]]
-    window = math.prod(layer.attributes["kernel_size_nd"])
-    return math.prod(x) * y[1] // layer.attributes["num_groups"] * window
+def _bytes_read(kernel: Kernel, graph: Graph, shapes: Shapes) -> int:
+    sizes = [_bytes(name, graph, shapes) for name in kernel.reads]
+    first = kernel.layers[0]
+    if first.type in _READS_WHAT_IT_GIVES:
+        sizes[0] = min(sizes[0], _bytes(first.outputs[0], graph, shapes))
+    return sum(sizes)
 
 
-def _matrix_multiply(layer: Layer, shapes: Shapes) -> int:
-    a, op = shapes[layer.inputs[0] or ""], layer.attributes["op0"]
-    inner = a[-2] if op == "TRANSPOSE" else a[-1]
-    return math.prod(shapes[layer.outputs[0]]) * inner
+def _bytes(name: str, graph: Graph, shapes: Shapes) -> int:
+    return math.ceil(math.prod(shapes[name]) * _BITS[graph.tensors[name].dtype] / 8)
 
 
-def _einsum(layer: Layer, shapes: Shapes) -> int:
-    """Every combination of labels costs one product; a single operand has none."""
-    if len(layer.inputs) < 2:
-        return 0
-    terms = str(layer.attributes["equation"]).replace(" ", "").partition("->")[0].split(",")
-    sizes: dict[str, int] = {}
-    for term, name in zip(terms, layer.inputs, strict=True):
-        for label, n in zip(term, shapes[name or ""], strict=True):
-            sizes[label] = max(n, sizes.get(label, 1))
-    return math.prod(sizes.values()) * (len(layer.inputs) - 1)
+def _precision(layer: Layer, graph: Graph, links: Links) -> str | None:
+    """What the products of `layer` run in: quantized only if all operands are."""
+    if layer.type not in PRODUCTS:
+        return None
+    operands = layer.inputs[: 1 if "kernel" in layer.weights else 2]
+    makers = [links.maker.get(name or "") for name in operands]
+    sources = {
+        graph.tensors[maker.inputs[0] or ""].dtype if maker and maker.type == "DEQUANTIZE" else ""
+        for maker in makers
+    }
+    own = graph.tensors[layer.inputs[0] or ""].dtype
+    only = sources.pop() if len(sources) == 1 and "kernel" not in layer.weights else ""
+    return _PRECISION.get(only or own, only or own)
 
 
-_COUNTERS = {
-    "CONVOLUTION": _convolution,
-    "DECONVOLUTION": _deconvolution,
-    "EINSUM": _einsum,
-    "MATRIX_MULTIPLY": _matrix_multiply,
-}
+def _bound(layer: LayerCost, gpu: Gpu, precision: str | None) -> LayerBound:
+    compute = 0.0
+    if layer.precision is not None:
+        compute = 2 * layer.macs / gpu.flops_in(precision or layer.precision)
+    return LayerBound(layer.name, compute, (layer.bytes_read + layer.bytes_written) / gpu.bandwidth)
+
+
+def _intensity(macs: int, traffic: int) -> float:
+    return 2 * macs / traffic if traffic else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,22 @@ from trtnet.graph.types import Graph, Layer, TensorInfo
 from trtnet.graph.weights import as_array
 
 WeightsMap = Mapping[tuple[str, str], np.ndarray]
+
+
+class Unit(Protocol):
+    """What can be put in order: a layer, or layers taken together."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[str | None, ...]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+
+AnyUnit = TypeVar("AnyUnit", bound=Unit)
 
 
 def read(network: Any, weights: WeightsMap | None = None) -> Graph:
@@ -57,7 +73,7 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
     )
 
 
-def sort(layers: Iterable[Layer], available: Iterable[str]) -> list[Layer]:
+def sort(layers: Iterable[AnyUnit], available: Iterable[str]) -> list[AnyUnit]:
     """`layers`, each after those it depends on, otherwise in the order given.
 
     The value a recurrence takes over from the iteration before is no dependency.
@@ -65,7 +81,8 @@ def sort(layers: Iterable[Layer], available: Iterable[str]) -> list[Layer]:
     Raises:
         NetworkError: a layer that waits for its own output, or for a tensor nobody makes.
     """
-    ready, waiting, ordered = set(available), list(layers), []
+    ready, waiting = set(available), list(layers)
+    ordered: list[AnyUnit] = []
     while waiting:
         blocked = []
         for layer in waiting:
@@ -86,7 +103,7 @@ def sort(layers: Iterable[Layer], available: Iterable[str]) -> list[Layer]:
     return ordered
 
 
-def dependencies(layer: Layer) -> tuple[str | None, ...]:
+def dependencies(layer: Unit) -> tuple[str | None, ...]:
     """The inputs that must exist before `layer` runs; a recurrence starts with its first alone."""
     return layer.inputs[:1] if layer.type == "RECURRENCE" else layer.inputs
 
@@ -143,17 +160,20 @@ def _read_layer(trt: ModuleType, layer: Any, given: WeightsMap, owners: _Owners)
 
 
 def _attribute(trt: ModuleType, holder: Any, path: str, owners: _Owners) -> Any:
-    """What stands at `path` of `holder`; None where this version of the binding lacks it."""
+    """What stands at `path` of `holder`; None where the binding lacks it or it is not set."""
     value = holder
     for part in path.split("."):
-        value = getattr(value, part, None)
+        try:
+            value = getattr(value, part, None)
+        except RuntimeError:  # the binding's answer for block shapes that were never given
+            value = None
     return owners.name(value) if path in CONTROL else _plain(trt, value)
 
 
 def _plugin(trt: ModuleType, layer: Any) -> Any:
     """The object that knows the plugin's name, version and namespace."""
     plugin = getattr(layer, "plugin", None)
-    if hasattr(plugin, "get_capability_interface"):
+    if plugin is not None and hasattr(plugin, "get_capability_interface"):
         return plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
     return plugin
 
@@ -167,11 +187,12 @@ def _read_weights(
         if array is None:
             array = as_array(getattr(layer, name), layer.name)
         if array.size or kind.class_name == "IConstantLayer":
-            found[name] = array.reshape(_weight_shape(kind.class_name, name, attributes))
+            found[name] = array.reshape(weight_shape(kind.class_name, name, attributes))
     return found
 
 
-def _weight_shape(class_name: str, name: str, attributes: Mapping[str, Any]) -> tuple[int, ...]:
+def weight_shape(class_name: str, name: str, attributes: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of a layer's weights, -1 where only their number tells."""
     if class_name == "IConstantLayer":
         return attributes["shape"]
     if name == "kernel" and class_name == "IConvolutionLayer":

@@ -89,8 +89,8 @@ class Graph:
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    bits = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (a, b)]
-    return np.array_equal(*bits)
+    first, second = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
+    return np.array_equal(first, second)
 
 
 def parameters(graph: Graph) -> int:

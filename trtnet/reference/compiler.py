@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
-from trtnet.errors import UnsupportedError, UsageError
+from trtnet.errors import NetworkError, UnsupportedError, UsageError
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference import (
+    attention,
     convolution,
+    detection,
     elementwise,
     fill,
     index,
@@ -24,11 +25,17 @@ from trtnet.reference import (
     resize,
     shape,
 )
-from trtnet.reference.site import Call, Site, execution_dtype, is_shape_value, share
-from trtnet.reference.types import EXACT, HOST_INPUTS, check
+from trtnet.reference.dtypes import decode, execution_dtype
+from trtnet.reference.native import native
+from trtnet.reference.region_compiler import compile_conditional, compile_loop
+from trtnet.reference.regions import Region, Unit, nest
+from trtnet.reference.site import Call, Site, is_shape_value
+from trtnet.reference.types import EXACT, HOST_INPUTS, check, weights_dtype
 
 OPERATIONS = {
+    **attention.OPERATIONS,
     **convolution.OPERATIONS,
+    **detection.OPERATIONS,
     **elementwise.OPERATIONS,
     **fill.OPERATIONS,
     **index.OPERATIONS,
@@ -42,6 +49,8 @@ OPERATIONS = {
 
 _HALF = {"float16": "half", "bfloat16": "bfloat16"}
 _HOST = torch.device("cpu")
+# What reading a layer raises that TensorRT cannot have made: a damaged or hand-made graph.
+_MALFORMED = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _HOST_CONSTANT = 64  # constants up to this size may be shape values
 
 
@@ -78,41 +87,79 @@ def compile(
     if unknown:
         raise UsageError("the network has no such tensor", got=", ".join(unknown))
     with torch.no_grad():
-        return _Compiler(graph, float64, torch.device(device)).module(names)
+        return Compiler(graph, float64, torch.device(device)).module(names)
 
 
-class _Compiler:
-    def __init__(self, graph: Graph, float64: bool, device: torch.device) -> None:
+class Compiler:
+    """Turns layers into the nodes of one ``fx.Graph``; a loop's body is compiled by a child."""
+
+    def __init__(
+        self, graph: Graph, float64: bool, device: torch.device, parent: Compiler | None = None
+    ) -> None:
         self.graph, self.float64, self.device = graph, float64, device
         self.fx = fx.Graph()
         self.values: dict[str, fx.Node] = {}
-        self.constants: dict[str, Layer] = {}
-        self.on_host: set[str] = set()
-        self.buffers: dict[str, Tensor] = {}
+        self.attributes: dict[str, Any] = {}  # of the module: buffers, and bodies of regions
         self.memo: dict[tuple[object, ...], fx.Node] = {}
+        self.constants: dict[str, Layer] = parent.constants if parent else {}
+        self.on_host: set[str] = parent.on_host if parent else set()
 
     def module(self, outputs: Sequence[str]) -> fx.GraphModule:
         for name in self.graph.inputs:
-            self.values[name] = self.fx.placeholder(_identifier(name))
-            if self._is_shape_value(name):
+            self._placeholder(name)
+            if is_shape_value(self.graph.tensors[name]):
                 self.on_host.add(name)
-        for layer in self.graph.layers:
-            check(self.graph, layer)
-            if layer.type == "CONSTANT":
-                self._constant(layer)
-            else:
-                self._layer(layer)
-        self.fx.output({name: self._value(name, self.device) for name in outputs})
-        self.fx.eliminate_dead_code()
-        module = fx.GraphModule(self.buffers, self.fx, "Reference")
+        self._add(nest(self.graph))
+        self.fx.output({name: self.value(name, self.device) for name in outputs})
+        module = self._finish()
         module.meta["source"] = self.graph.source  # owns the memory some buffers are views of
-        return module.eval()
+        return module
+
+    def _finish(self) -> fx.GraphModule:
+        self.fx.eliminate_dead_code(_is_kept)
+        return fx.GraphModule(self.attributes, self.fx, "Reference").eval()
+
+    def _placeholder(self, name: str) -> None:
+        self.values[name] = self.fx.placeholder(_identifier(name))
+
+    def _add(self, units: Iterable[Unit]) -> None:
+        for unit in units:
+            try:
+                self._add_unit(unit)
+            except _MALFORMED as error:
+                raise NetworkError(
+                    "inputs, outputs or attributes that a layer of its type does not have",
+                    module=unit.name,
+                    got=f"{unit.type}: {error!r}",
+                ) from error
+
+    def _add_unit(self, unit: Unit) -> None:
+        if isinstance(unit, Region):
+            compile_loop(self, unit) if unit.type == "LOOP" else compile_conditional(self, unit)
+            return
+        check(self.graph, unit)
+        if unit.type == "CONSTANT":
+            self._constant(unit)
+        elif unit.type == "CONDITIONAL_INPUT":
+            self._alias(unit)
+        else:
+            self._layer(unit)
 
     def _constant(self, layer: Layer) -> None:
         """Becomes a buffer where it is used, of the type and on the device it is used in."""
         (name,) = layer.outputs
         self.constants[name] = layer
-        if self._is_shape_value(name):
+        if layer.weights["weights"].size <= _HOST_CONSTANT:
+            self.on_host.add(name)
+
+    def _alias(self, layer: Layer) -> None:
+        """The output is the input itself."""
+        source, name = layer.inputs[0] or "", layer.outputs[0]
+        if source in self.constants:
+            self.constants[name] = self.constants[source]
+        else:
+            self.values[name] = self.values[source]
+        if source in self.on_host:
             self.on_host.add(name)
 
     def _layer(self, layer: Layer) -> None:
@@ -123,56 +170,73 @@ class _Compiler:
         names = [name for name in layer.inputs if name is not None]
         if layer.type in ("SHAPE", "FILL") or all(name in self.on_host for name in names):
             self.on_host.update(layer.outputs)
-        exact = layer.type in EXACT
-        site = Site(
+        call = OPERATIONS[layer.type](self._site(layer, wide=False))
+        exact = layer.type in EXACT or self.float64 or native(call.function, self.device)
+        if not exact and any(self.graph.tensors[name].dtype in _HALF for name in names):
+            call = OPERATIONS[layer.type](self._site(layer, wide=True))
+        self._outputs(layer, call, rounds=not exact)
+
+    def _site(self, layer: Layer, wide: bool) -> Site:
+        return Site(
             layer,
-            tuple(self._input(layer, i, exact) for i in range(len(layer.inputs))),
-            {name: self._weights(layer, name) for name in layer.weights},
+            tuple(self._input(layer, i, wide) for i in range(len(layer.inputs))),
+            {name: self._weights(layer, name, wide) for name in layer.weights},
             self.graph.tensors,
             self.float64,
         )
-        call = OPERATIONS[layer.type](site)
-        self._outputs(layer, call, rounds=not exact)
 
     def _outputs(self, layer: Layer, call: Call, rounds: bool) -> None:
+        if not layer.outputs:
+            self._call(call, _identifier(layer.name), layer.name)
+            return
         first = layer.outputs[0]
-        method = _HALF.get(self.graph.tensors[first].dtype) if rounds and not self.float64 else None
+        method = _HALF.get(self.graph.tensors[first].dtype) if rounds else None
         if len(layer.outputs) > 1:
-            node = self._call(call, f"{_identifier(layer.name)}_all", layer)
-            for i, name in enumerate(layer.outputs):
-                self.values[name] = self._call(Call(_item, (node, i)), _identifier(name), layer)
+            node = self._call(call, f"{_identifier(layer.name)}_all", layer.name)
+            self._items(node, layer.outputs, layer.name)
         elif method:
-            node = self._call(call, f"{_identifier(first)}_unrounded", layer)
-            self.values[first] = self._call(Call(method, (node,)), _identifier(first), layer)
+            node = self._call(call, f"{_identifier(first)}_unrounded", layer.name)
+            self.values[first] = self._call(Call(method, (node,)), _identifier(first), layer.name)
         else:
-            self.values[first] = self._call(call, _identifier(first), layer)
+            self.values[first] = self._call(call, _identifier(first), layer.name)
 
-    def _call(self, call: Call, name: str, layer: Layer) -> fx.Node:
+    def _items(self, node: fx.Node, outputs: Iterable[str], owner: str) -> None:
+        for i, name in enumerate(outputs):
+            self.values[name] = self._call(Call(_item, (node, i)), _identifier(name), owner)
+
+    def _call(self, call: Call, name: str, owner: str) -> fx.Node:
         op = "call_method" if isinstance(call.function, str) else "call_function"
         node = self.fx.create_node(op, call.function, call.args, call.kwargs, name)
-        node.meta["layer"] = layer.name
+        node.meta["layer"] = owner
         return node
 
-    def _input(self, layer: Layer, position: int, exact: bool) -> fx.Node | None:
+    def _input(self, layer: Layer, position: int, wide: bool) -> fx.Node | None:
         name = layer.inputs[position]
         if name is None:
             return None
         if layer.type == "SHAPE":
-            return self.values.get(name) or self._value(name, self.device)
-        host = position in HOST_INPUTS.get(layer.type, ()) or layer.outputs[0] in self.on_host
-        return self._value(name, _HOST if host else self.device, wide=not exact)
+            return self.values.get(name) or self.value(name, self.device)
+        host = position in HOST_INPUTS.get(layer.type, ()) or self.on_host.issuperset(layer.outputs)
+        return self.value(name, _HOST if host else self.device, wide=wide)
 
-    def _value(self, name: str, device: torch.device, wide: bool = False) -> fx.Node:
+    def value(self, name: str, device: torch.device, wide: bool = False) -> fx.Node:
         """The value of tensor `name` on `device`; `wide` turns half precision into float32."""
         dtype = self.graph.tensors[name].dtype
         wide = wide and not self.float64 and dtype in _HALF
         if name in self.constants:
             target = torch.float32 if wide else execution_dtype(dtype, self.float64, name)
-            return self._buffer(name, self.constants[name].weights["weights"], target, device)
+            array = self.constants[name].weights["weights"]
+            return self._buffer(name, decode(array, dtype), target, device)
+        if name not in self.values:
+            raise NetworkError(
+                "a tensor inside of a loop or conditional is used outside",
+                module=name,
+                fix="use the output of its LOOP_OUTPUT or CONDITIONAL_OUTPUT layer",
+            )
         node = self.values[name]
         if wide:
             node = self._once(node, "float", f"{node.name}_wide")
-        if device != (_HOST if name in self.on_host else self.device):
+        if device != self.place(name):
             node = self._once(node, "to", f"{node.name}_{device.type}", device)
         return node
 
@@ -182,41 +246,70 @@ class _Compiler:
             self.memo[key] = self.fx.create_node("call_method", method, (node, *args), name=name)
         return self.memo[key]
 
-    def _weights(self, layer: Layer, name: str) -> fx.Node:
-        dtype = torch.float64 if self.float64 else torch.float32
-        return self._buffer(f"{layer.name}.{name}", layer.weights[name], dtype, self.device)
+    def _weights(self, layer: Layer, name: str, wide: bool) -> fx.Node:
+        array = layer.weights[name]
+        dtype = weights_dtype(array)
+        target = torch.float32 if wide else execution_dtype(dtype, self.float64, layer.name)
+        tensor = decode(array, dtype)
+        if self.device.type == "cuda" and tensor.dim() == 4 and dtype in _HALF and not wide:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)  # cuDNN's fast layout
+        return self._buffer(f"{layer.name}.{name}", tensor, target, self.device)
 
     def _buffer(
-        self, name: str, array: np.ndarray, dtype: torch.dtype, device: torch.device
+        self, name: str, tensor: Tensor, dtype: torch.dtype, device: torch.device
     ) -> fx.Node:
         key = (name, dtype, device)
         if key not in self.memo:
-            attribute, tail = _identifier(name), 1
-            while attribute in self.buffers:
-                attribute, tail = f"{_identifier(name)}_{tail}", tail + 1
-            self.buffers[attribute] = _tensor(array, dtype).to(device, dtype)
+            attribute = self._attribute(name, tensor.to(device, dtype))
             self.memo[key] = self.fx.create_node("get_attr", attribute, name=attribute)
         return self.memo[key]
 
-    def _is_shape_value(self, name: str) -> bool:
-        """Whether a tensor nobody computes could be a size, axis or count."""
-        info = self.graph.tensors[name]
-        if name in self.constants:
-            return self.constants[name].weights["weights"].size <= _HOST_CONSTANT
-        return is_shape_value(info)
+    def _attribute(self, name: str, value: Any) -> str:
+        """Makes `value` an attribute of the module, under `name` or a name like it."""
+        attribute, tail = _identifier(name), 1
+        while attribute in self.attributes:
+            attribute, tail = f"{_identifier(name)}_{tail}", tail + 1
+        self.attributes[attribute] = value
+        return attribute
+
+    def body(
+        self,
+        units: Iterable[Unit],
+        inputs: Iterable[str],
+        outputs: Iterable[tuple[str, torch.device]],
+    ) -> fx.GraphModule:
+        """A module for `units` alone: it takes the tensors `inputs` and returns `outputs`."""
+        child = Compiler(self.graph, self.float64, self.device, self)
+        for name in inputs:
+            child._placeholder(name)
+        child._add(units)
+        child.fx.output(tuple(child.value(name, device) for name, device in outputs))
+        return child._finish()
+
+    def call_region(self, region: Region, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Calls `module`, which stands for `region`; its outputs become the region's."""
+        target = self._attribute(region.name, module)
+        node = self.fx.create_node("call_module", target, args, name=f"{target}_all")
+        node.meta["layer"] = region.name
+        self._items(node, region.outputs, region.name)
+
+    def place(self, name: str) -> torch.device:
+        """Where the value of tensor `name` is computed."""
+        return _HOST if name in self.on_host else self.device
+
+    def follow(self, name: str, source: str | None) -> None:
+        """`name` is a size, axis or count if `source`, which it takes its values from, is one."""
+        if source in self.on_host and "int" in self.graph.tensors[name].dtype:
+            self.on_host.add(name)
 
 
 def _item(values: tuple[Tensor, ...], i: int) -> Tensor:
     return values[i]
 
 
-def _tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """`array` as a tensor that shares its memory; bits become the type they stand for."""
-    if array.dtype == np.uint16:
-        return share(array).view(torch.bfloat16)
-    if array.dtype == np.uint8 and dtype == torch.float8_e4m3fn:
-        return share(array).view(dtype)
-    return share(array)
+def _is_kept(node: fx.Node) -> bool:
+    """Whether `node` stays although nothing uses its value."""
+    return node.op in ("placeholder", "output") or node.target is elementwise.require
 
 
 def _identifier(name: str) -> str:

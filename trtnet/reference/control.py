@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trtnet.errors import NetworkError
+from trtnet.errors import ShapeError
 
 Values = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A tensor that gives a loop one slice per iteration."""
+    """How a loop goes through a tensor: one slice along `axis` per iteration."""
 
     axis: int
     reverse: bool
@@ -28,7 +28,8 @@ class Collected:
     Attributes:
         kind: ``LAST_VALUE``, ``CONCATENATE`` or ``REVERSE``.
         axis: where the iterations are lined up.
-        source: position of its value among those the loop's body returns.
+        source: position of the recurrent value (``LAST_VALUE``), or of the value among those that
+            the body returns.
         shape: of the output, -1 where unknown; it tells what no iteration at all gives.
         dtype: of the output.
     """
@@ -41,11 +42,12 @@ class Collected:
 
 
 class Loop(nn.Module):
-    """Runs `body` while the trip limits allow it.
+    """Runs `body` as often as the trip limits allow.
 
-    The body takes one slice of each scanned tensor, the recurrent values and the captured tensors,
-    and returns the next recurrent values and then the values the outputs are made of. `condition`
-    takes the arguments `condition_inputs` of these and says whether an iteration should begin.
+    The body takes a slice of each scanned tensor, the recurrent values and the captured tensors. It
+    returns the next recurrent values, then the values that the outputs line up. `condition` says
+    before each iteration whether it should begin; it takes those of the body's arguments that
+    `condition_inputs` lists.
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class Loop(nn.Module):
         outputs: Sequence[Collected],
     ) -> None:
         super().__init__()
-        self.body, self.condition = body, condition
-        self.condition_inputs, self.scans, self.outputs = condition_inputs, scans, outputs
+        self.body, self.condition, self.condition_inputs = body, condition, condition_inputs
+        self.scans, self.outputs = scans, outputs
 
     def forward(
         self,
@@ -68,20 +70,86 @@ class Loop(nn.Module):
         captured: Values,
         lengths: tuple[Tensor | None, ...],
     ) -> Values:
+        """The loop's outputs.
+
+        Args:
+            limit: the largest number of iterations; None where only `condition` ends the loop.
+            scanned: the tensors it goes through.
+            state: the first recurrent values.
+            captured: values from outside that stay the same.
+            lengths: how long each output is, None for a last value.
+        """
         trips = None if limit is None else int(limit)
-        collected: list[list[Tensor]] = [[] for _ in self.outputs]
+        lined_up: list[list[Tensor]] = [[] for _ in self.outputs]
         done = 0
         while trips is None or done < trips:
             arguments = _Arguments(self.scans, scanned, (*state, *captured), done, trips)
-            if not self._continues(arguments):
-                break
+            if self.condition is not None:
+                chosen = (arguments[i] for i in self.condition_inputs)
+                if not bool(self.condition(*chosen)[0]):
+                    break
             values = self.body(*(arguments[i] for i in range(len(arguments))))
-            for output, kept in zip(self.outputs, collected, strict=True):
-                kept[output.kind == "LAST_VALUE" and slice(None) or slice(len(kept), None)] = [
-                    values[output.source]
-                ]
+            for output, kept in zip(self.outputs, lined_up, strict=True):
+                kept.append(values[output.source])
             state, done = values[: len(state)], done + 1
         return tuple(
-            _output(output, kept, state, length)
-            for output, kept, length in zip(self.outputs, collected, lengths, strict=True)
+            state[output.source] if output.kind == "LAST_VALUE" else _line_up(output, kept, length)
+            for output, kept, length in zip(self.outputs, lined_up, lengths, strict=True)
         )
+
+
+class _Arguments:
+    """The body's arguments in one iteration; slices are taken when they are asked for."""
+
+    def __init__(
+        self, scans: Sequence[Scan], scanned: Values, others: Values, done: int, trips: int | None
+    ) -> None:
+        self._scans, self._scanned, self._others = scans, scanned, others
+        self._done, self._trips = done, trips
+
+    def __len__(self) -> int:
+        return len(self._scans) + len(self._others)
+
+    def __getitem__(self, i: int) -> Tensor:
+        if i >= len(self._scans):
+            return self._others[i - len(self._scans)]
+        scan, index = self._scans[i], self._done
+        if scan.reverse:
+            if self._trips is None:
+                raise ShapeError(
+                    "a reverse iterator counts down from a trip limit of kind COUNT",
+                    fix="add one to the loop",
+                )
+            index = self._trips - 1 - index
+        return self._scanned[i].select(scan.axis, index)
+
+
+def _line_up(output: Collected, kept: list[Tensor], length: Tensor | None) -> Tensor:
+    """One output: the iterations' values along a new axis, padded with zeros to its length."""
+    count = len(kept) if length is None else int(length)
+    if len(kept) > count:
+        raise ShapeError(
+            "a loop ran more often than the length of its output allows",
+            expected=f"at most {count} iterations",
+            got=len(kept),
+        )
+    axis = output.axis % len(output.shape)
+    if not kept:
+        sizes = [max(n, 0) for n in output.shape]
+        sizes[axis] = count
+        return torch.zeros(sizes, dtype=output.dtype)
+    padding = [torch.zeros_like(kept[0])] * (count - len(kept))
+    values = [*kept, *padding]
+    return torch.stack(values[::-1] if output.kind == "REVERSE" else values, axis)
+
+
+class Conditional(nn.Module):
+    """Runs one of two branches, never both."""
+
+    def __init__(self, then: nn.Module, otherwise: nn.Module) -> None:
+        super().__init__()
+        self.then, self.otherwise = then, otherwise
+
+    def forward(self, condition: Tensor, captured: Values) -> Values:
+        branch = self.then if bool(condition) else self.otherwise
+        return branch(*captured)

@@ -171,8 +171,17 @@ def scale_shift_power(
     return x if power is None else torch.pow(x, power.reshape(view))
 
 
+def assertion(site: Site) -> Call:
+    return Call(require, (site.x, site["message"]))
+
+
+def require(condition: Tensor, message: str) -> None:
+    torch._assert(bool(condition.all()), message)
+
+
 OPERATIONS = {
     "ACTIVATION": activation,
+    "ASSERTION": assertion,
     "ELEMENTWISE": elementwise,
     "PARAMETRIC_RELU": parametric_relu,
     "SCALE": scale,

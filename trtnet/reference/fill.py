@@ -10,11 +10,11 @@ from trtnet.reference.site import Call, Site, integers
 
 
 def fill(site: Site) -> Call:
-    if site["op"] != "LINSPACE":
-        raise site.unsupported("random values have no reference", site["op"])
     shape = site.input(0) if site.input(0) is not None else site["shape"]
     start = site.input(1) if site.input(1) is not None else site["alpha"]
     delta = site.input(2) if site.input(2) is not None else site["beta"]
+    if site["op"] != "LINSPACE":
+        return Call(draw, (shape, start, delta, site["op"]), {"dtype": site.output_dtype()})
     return Call(linspace, (shape, start, delta), {"dtype": site.output_dtype()})
 
 
@@ -29,6 +29,24 @@ def linspace(
         ramp = torch.arange(n, dtype=dtype) * torch.as_tensor(step, dtype=dtype)
         values = values + ramp.reshape((-1,) + (1,) * (len(sizes) - axis - 1))
     return values
+
+
+def draw(
+    shape: Tensor | Ints,
+    first: Tensor | float,
+    second: Tensor | float,
+    op: str,
+    *,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Random values from PyTorch's generator; TensorRT's own sequence is not documented.
+
+    Uniform between `first` and `second`, or normal of mean `first` and standard deviation `second`.
+    """
+    values = torch.empty(integers(shape), dtype=dtype)
+    if op == "RANDOM_UNIFORM":
+        return values.uniform_(float(first), float(second))
+    return values.normal_(float(first), float(second))
 
 
 OPERATIONS = {"FILL": fill}

@@ -99,4 +99,24 @@ def select_k(
     return values, index.to(index_dtype)
 
 
-OPERATIONS = {"GATHER": gather, "ONE_HOT": one_hot, "SCATTER": scatter, "TOPK": top_k}
+def reverse_sequence(site: Site) -> Call:
+    return Call(reverse_starts, (*site.inputs, site["batch_axis"], site["sequence_axis"]))
+
+
+def reverse_starts(x: Tensor, lengths: Tensor, batch_axis: int, axis: int) -> Tensor:
+    """The first ``lengths[i]`` elements along `axis` of each slice `i` in reverse order."""
+    place = torch.arange(x.shape[axis], device=x.device)
+    lengths = lengths.long().unsqueeze(1)
+    index = torch.where(place < lengths, lengths - 1 - place, place)  # [batch, sequence]
+    index = index if batch_axis < axis else index.T
+    view = [n if dim in (batch_axis, axis) else 1 for dim, n in enumerate(x.shape)]
+    return x.gather(axis, index.reshape(view).expand(x.shape))
+
+
+OPERATIONS = {
+    "GATHER": gather,
+    "ONE_HOT": one_hot,
+    "REVERSE_SEQUENCE": reverse_sequence,
+    "SCATTER": scatter,
+    "TOPK": top_k,
+}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trtnet.reference.site import Call, Site, integers, mask_axes
@@ -44,6 +46,21 @@ def product(x: Tensor, axes: tuple[int, ...], keep_dims: bool) -> Tensor:
 def softmax(site: Site) -> Call:
     (axis,) = mask_axes(site["axes"])
     return Call(torch.softmax, (site.x, axis))
+
+
+def ragged_softmax(site: Site) -> Call:
+    return Call(softmax_of_starts, site.inputs)
+
+
+def softmax_of_starts(x: Tensor, lengths: Tensor) -> Tensor:
+    """Softmax over the first ``lengths[..., 0]`` elements of the last axis; zeros behind them."""
+    inside = torch.arange(x.shape[-1], device=x.device) < lengths
+    return torch.softmax(x.masked_fill(~inside, -math.inf), -1).nan_to_num(0)
+
+
+def local_response(site: Site) -> Call:
+    args = (site.x, site["window_size"], site["alpha"], site["beta"], site["k"])
+    return Call(F.local_response_norm, args)
 
 
 def cumulative(site: Site) -> Call:
@@ -100,7 +117,9 @@ def group_normalize(
 
 OPERATIONS = {
     "CUMULATIVE": cumulative,
+    "LRN": local_response,
     "NORMALIZATION": normalization,
+    "RAGGED_SOFTMAX": ragged_softmax,
     "REDUCE": reduce,
     "SOFTMAX": softmax,
 }

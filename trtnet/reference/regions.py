@@ -63,7 +63,7 @@ def nest(graph: Graph) -> tuple[Unit, ...]:
                 got=", ".join(path),
             )
         members.append((layer, path))
-    return tuple(sort(_group(members, 0), graph.inputs))  # type: ignore[type-var]
+    return tuple(sort(_group(members, 0), graph.inputs))
 
 
 def needed(units: Sequence[Unit], names: Iterable[str]) -> list[Unit]:
@@ -124,7 +124,7 @@ def _region(name: str, members: Sequence[tuple[Layer, list[str]]], depth: int) -
     return Region(
         name=name,
         type="LOOP" if "loop" in boundary[0].attributes else "CONDITIONAL",
-        units=tuple(sort(_group(members, depth), taken)),  # type: ignore[type-var]
+        units=tuple(sort(_group(members, depth), taken)),
         inputs=tuple(taken),
         outputs=tuple(out for layer in boundary if layer.type in _EXITS for out in layer.outputs),
     )

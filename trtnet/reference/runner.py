@@ -14,7 +14,8 @@ from trtnet.errors import NetworkError, ShapeError
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph, TensorInfo
 from trtnet.reference.compiler import compile
-from trtnet.reference.site import execution_dtype, is_shape_value, share
+from trtnet.reference.dtypes import execution_dtype, share
+from trtnet.reference.site import is_shape_value
 
 
 def run(
@@ -135,7 +136,7 @@ class _Interpreter(fx.Interpreter):
                 got=error.got,
                 fix=error.fix,
             ) from error
-        except (RuntimeError, IndexError, ValueError) as error:
+        except (RuntimeError, IndexError, ValueError, AssertionError) as error:
             raise NetworkError(
                 "the layer fails on these inputs", module=n.meta.get("layer"), got=error
             ) from error

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from trtnet.errors import ShapeError
 from trtnet.reference.convolution import Ints, pad_list
+from trtnet.reference.dtypes import to_fp4, to_fp8, to_int4
 from trtnet.reference.site import Call, Site, integers
+
+_NARROW: dict[str, Callable[[Tensor], Tensor]] = {
+    "float8_e4m3": to_fp8,
+    "float4_e2m1": to_fp4,
+    "int4": to_int4,
+}
 
 
 def cast(site: Site) -> Call:
+    source, target = site.info().dtype, site.output().dtype
+    if target in _NARROW and source != target:
+        return Call(_NARROW[target], (site.x,))
     return Call("to", (site.x, site.output_dtype()))
 
 

@@ -6,23 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from trtnet.errors import UnsupportedError
 from trtnet.graph.types import Layer, TensorInfo
-
-DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float8_e4m3": torch.float8_e4m3fn,
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "bool": torch.bool,
-}
+from trtnet.reference.dtypes import execution_dtype
 
 
 @dataclass(frozen=True)
@@ -91,25 +79,9 @@ class Site:
         return UnsupportedError(problem, module=self.layer.name, got=got)
 
 
-def execution_dtype(name: str, float64: bool, owner: str) -> torch.dtype:
-    """The torch type of a `name` tensor; every float but float8 is double if `float64`."""
-    if name not in DTYPES:
-        raise UnsupportedError(
-            f"values of type {name} cannot be executed", module=owner, expected=", ".join(DTYPES)
-        )
-    if float64 and name in ("float32", "float16", "bfloat16"):
-        return torch.float64
-    return DTYPES[name]
-
-
 def is_shape_value(info: TensorInfo) -> bool:
     """Whether a network input could be a size, axis or count; such values stay on the CPU."""
     return len(info.shape) <= 1 and info.dtype in ("int32", "int64")
-
-
-def share(array: np.ndarray) -> torch.Tensor:
-    """`array` as a tensor over the same memory; a copy if it must not be written to."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def mask_axes(mask: int) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from trtnet.errors import NetworkError
 from trtnet.graph.types import Graph, Layer
 
@@ -15,7 +17,13 @@ _SAME: dict[str, tuple[int, ...] | None] = {
     "GRID_SAMPLE": None,
     "MATRIX_MULTIPLY": None,
     "NORMALIZATION": None,
+    "ATTENTION_INPUT": (0, 1, 2),
+    "CONDITIONAL_OUTPUT": None,
+    "KV_CACHE_UPDATE": (0, 1),
+    "NMS": (0, 1),
     "PARAMETRIC_RELU": None,
+    "RECURRENCE": None,
+    "ROTARY_EMBEDDING": (0, 1, 2),
     "SCATTER": (0, 2),
     "SELECT": (1, 2),
 }
@@ -24,15 +32,19 @@ _SAME: dict[str, tuple[int, ...] | None] = {
 # compute half-precision values in float32 and round the result once.
 EXACT = frozenset(
     {
-        *("CAST", "CONCATENATION", "CONSTANT", "FILL", "GATHER", "IDENTITY", "ONE_HOT", "PADDING"),
+        *("ASSERTION", "ATTENTION_OUTPUT", "CAST", "CONCATENATION", "CONSTANT", "FILL", "GATHER"),
+        *("IDENTITY", "KV_CACHE_UPDATE", "NON_ZERO", "ONE_HOT", "PADDING", "REVERSE_SEQUENCE"),
         *("SCATTER", "SELECT", "SHAPE", "SHUFFLE", "SLICE", "SQUEEZE", "TOPK", "UNSQUEEZE"),
     }
 )
 
 # Inputs that are sizes, axes or counts: PyTorch needs their values on the CPU.
 HOST_INPUTS: dict[str, tuple[int, ...]] = {
+    "ASSERTION": (0,),
     "CUMULATIVE": (1,),
     "FILL": (0, 1, 2),
+    "KV_CACHE_UPDATE": (2, 3),
+    "NMS": (2, 3, 4),
     "ONE_HOT": (2,),
     "RESIZE": (1,),
     "SHUFFLE": (1,),
@@ -43,6 +55,11 @@ HOST_INPUTS: dict[str, tuple[int, ...]] = {
 }
 
 _NUMPY_BITS = {"uint16": "bfloat16"}
+
+
+def weights_dtype(array: np.ndarray) -> str:
+    """The type of the weights a layer holds itself; bfloat16 ones are bits."""
+    return _NUMPY_BITS.get(array.dtype.name, array.dtype.name)
 
 
 def check(graph: Graph, layer: Layer) -> None:
@@ -60,8 +77,7 @@ def check(graph: Graph, layer: Layer) -> None:
         found["input 0"] = graph.tensors[layer.inputs[0]].dtype
     if found and layer.type != "CONSTANT":
         for name, array in layer.weights.items():
-            dtype = array.dtype.name
-            found[name] = _NUMPY_BITS.get(dtype, dtype)
+            found[name] = weights_dtype(array)
     if len(set(found.values())) > 1:
         raise NetworkError(
             "operands of different types; TensorRT converts nothing by itself",

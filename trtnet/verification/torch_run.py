@@ -95,6 +95,8 @@ def _hooked(model: torch.nn.Module, observer: Observer) -> Iterator[None]:
         def pre_hook(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
             count = calls[path]
             calls[path] += 1
+            given = (args, kwargs)  # copied, as a caller may append to a list it passed
+            args, kwargs = with_tensors(given, tensors_in(given))
             stack.append(Call(f"{path}#{count}" if count else path, module, args, kwargs))
             observer.entered(stack[-1])
 
@@ -131,16 +133,16 @@ def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
     """`value` with its tensors replaced, one by one, by the next of `tensors`."""
     if isinstance(value, Tensor):
         return next(tensors)
+    if next(tensors_in(value), None) is None:
+        return value
     if isinstance(value, Mapping):
-        changed = copy.copy(value)
+        changed: Any = copy.copy(value)
         for key, item in value.items():
-            changed[key] = with_tensors(item, tensors)  # type: ignore[index]
+            changed[key] = with_tensors(item, tensors)
         return changed
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(with_tensors(item, tensors) for item in value))
-    if isinstance(value, (list, tuple)):
-        return type(value)(with_tensors(item, tensors) for item in value)
-    return value
+    return type(value)(with_tensors(item, tensors) for item in value)
 
 
 def output_names(path: str, count: int) -> list[str]:

@@ -1,0 +1,144 @@
+"""How fast the reference runs ResNet-50, against torchvision's own forward.
+
+    python tools/bench_reference.py [--device cuda] [--batch 1 --batch 256] [--repeats 9]
+                                    [--markdown benchmarks/reference.md]
+
+The candidates take turns in one process, so that a machine whose speed drifts slows all of them.
+On a GPU the eager model is in the reference's precision and channels_last. Needs
+``pip install -e ".[rtx,torch]"``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+import trtnet
+from trtnet import graph, reference, weights, zoo
+from trtnet.files import atomic_write
+
+MODEL = "resnet50"
+SHAPE = (3, 224, 224)
+Candidate = Callable[[], Any]
+
+
+def read_back(precision: str, state: dict[str, np.ndarray]) -> graph.Graph:
+    """The graph of the zoo's network; its input and output are float32."""
+    model = zoo.get_model(MODEL)
+    model.load_state_dict(state)
+    network = trtnet.Network("rtx", precision=precision)
+    network.output("logits", model(network.input("input", ("N", *SHAPE))))
+    return graph.read(network.definition)
+
+
+def candidates(batch: int, device: str) -> dict[str, Candidate]:
+    """What is timed, by name: eager PyTorch and the reference, in FP32 and FP16."""
+    state = weights.random_state(MODEL)
+    eager = torchvision.models.get_model(MODEL).eval()
+    eager.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in state.items()})
+    x = torch.randn(batch, *SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
+    compiled = {
+        precision: reference.compile(read_back(precision, state), device=device)
+        for precision in ("fp32", "fp16")
+    }
+    found: dict[str, Candidate] = {
+        "reference fp32": lambda: compiled["fp32"](x)["logits"],
+        "reference fp16": lambda: compiled["fp16"](x)["logits"],
+    }
+    if device == "cpu":
+        return {"eager fp32": lambda: eager(x), **found}
+    half = eager.to(device).half().to(memory_format=torch.channels_last)
+    narrow = x.half().to(memory_format=torch.channels_last)
+    return {"eager fp16": lambda: half(narrow), **found}
+
+
+def measure(run: dict[str, Candidate], device: str, repeats: int) -> dict[str, float]:
+    """The median seconds of each candidate over `repeats` rounds in which each runs once."""
+    seconds: dict[str, list[float]] = {name: [] for name in run}
+    rounds = range(-2, repeats)  # the first two warm up
+    with torch.inference_mode():
+        for i in rounds:
+            for name, candidate in run.items():
+                start = time.perf_counter()
+                candidate()
+                if device != "cpu":
+                    torch.cuda.synchronize()
+                if i >= 0:
+                    seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def rows(batch: int, device: str, repeats: int) -> list[str]:
+    """Lines of the table for one batch size."""
+    found = measure(candidates(batch, device), device, repeats)
+    pairs = [("reference fp16", "eager fp16", 1.0)]
+    if device == "cpu":
+        pairs = [
+            ("reference fp32", "eager fp32", 1.15),
+            ("reference fp16", "reference fp32", 2.0),
+        ]
+    return [
+        f"| {batch} | {ours} | {1e3 * found[ours]:.2f} ms | {other} | {1e3 * found[other]:.2f} ms "
+        f"| {found[ours] / found[other]:.2f} (aim {aim:g}) |"
+        for ours, other, aim in pairs
+    ]
+
+
+def table(lines: Sequence[str], device: str, repeats: int) -> str:
+    versions = ", ".join(
+        f"{package} {importlib.metadata.version(package)}"
+        for package in ("torch", "torchvision", "tensorrt-rtx")
+    )
+    place = f"{os.cpu_count()} cores, {platform.machine()}"
+    if device != "cpu":
+        place = torch.cuda.get_device_name()
+    return "\n".join(
+        [
+            "# The reference's speed",
+            "",
+            f"`python tools/bench_reference.py --repeats {repeats}`: ResNet-50 at 224×224, medians "
+            f"of {repeats} rounds in which the candidates take turns.",
+            "",
+            f"{datetime.date.today()}; {place}; {versions}.",
+            "",
+            "| batch | what | time | against | time | ratio |",
+            "|--:|---|--:|---|--:|--:|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--batch", type=int, action="append", help="default 1 and 8")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
+    arguments = parser.parse_args(argv)
+    lines = []
+    for batch in arguments.batch or (1, 8):
+        lines += rows(batch, arguments.device, arguments.repeats)
+    text = table(lines, arguments.device, arguments.repeats)
+    print(text)
+    if arguments.markdown is not None:
+        with atomic_write(arguments.markdown) as file:
+            file.write(text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What GPUs can do at best: the table in ``gpus.json``."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from trtnet.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The ceilings of one GPU.
+
+    Attributes:
+        key: what it is called in the table, such as ``"h200"`` or ``"h200-measured"``.
+        name: its full name.
+        bandwidth: of its memory, in bytes per second.
+        flops: operations per second by precision (``fp32``, ``tf32``, ``fp16``, ``bf16``,
+            ``fp8``, ``int8``); a multiply-accumulate is two. Without sparsity, and for half
+            precision with FP32 accumulation, which is what TensorRT does.
+        source: where the figures are from.
+    """
+
+    key: str
+    name: str
+    bandwidth: float
+    flops: Mapping[str, float]
+    source: str
+
+    def flops_in(self, precision: str) -> float:
+        """Operations per second in `precision`.
+
+        Raises:
+            UsageError: the table has no figure for it.
+        """
+        if precision not in self.flops:
+            raise UsageError(
+                f"no {precision} ceiling is known for {self.name}",
+                expected=", ".join(self.flops),
+                got=precision,
+                fix="choose another precision or another GPU",
+            )
+        return self.flops[precision]
+
+
+def gpus() -> dict[str, Gpu]:
+    """Every GPU of the table by its key."""
+    text = resources.files("trtnet.graph").joinpath("gpus.json").read_text("utf-8")
+    return {key: _gpu(key, entry) for key, entry in json.loads(text).items()}
+
+
+def find_gpu(key: str) -> Gpu:
+    """The GPU called `key`, in any case.
+
+    Raises:
+        UsageError: the table has no such GPU; the message lists those it has.
+    """
+    table = gpus()
+    found = table.get(key.lower())
+    if found is None:
+        near = difflib.get_close_matches(key.lower(), table, 1)
+        raise UsageError(
+            f"no GPU {key!r} in the table",
+            expected=", ".join(table),
+            got=key,
+            fix=f"did you mean {near[0]!r}?" if near else "choose one of the table",
+        )
+    return found
+
+
+def _gpu(key: str, entry: Mapping[str, Any]) -> Gpu:
+    return Gpu(
+        key=key,
+        name=entry["name"],
+        bandwidth=entry["gb_per_s"] * 1e9,
+        flops={precision: tera * 1e12 for precision, tera in entry["tflops"].items()},
+        source=entry["source"],
+    )

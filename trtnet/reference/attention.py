@@ -1,0 +1,188 @@
+"""Attention, rotary embedding and the key-value cache."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trtnet.errors import ShapeError
+from trtnet.reference.quantize import from_quantized, to_quantized
+from trtnet.reference.site import Call, Site, integers
+
+_PACKED = "PACKED_NHD"
+
+
+def attention_input(site: Site) -> Call:
+    """The whole attention; the ATTENTION_OUTPUT layer behind it only names the result."""
+    query, key, value = site.inputs[:3]
+    mask, scale, query_lengths, key_lengths = (site.input(i) for i in (3, 4, 5, 6))
+    causal = site["causal_kind"] or ("UPPER_LEFT" if site["causal"] else "NONE")
+    options = {"mask": mask, "softmax": site["norm_op"] == "SOFTMAX", "causal": causal}
+    if scale is not None:
+        options |= {"scale": scale, "quantized": site["normalization_quantize_to_type"]}
+    packed = (site["query_form"] == _PACKED, site["key_value_form"] == _PACKED)
+    if key_lengths is None and not any(packed):
+        return Call(attention, (query, key, value), options)
+    options |= {"lengths": (query_lengths, key_lengths), "packed": packed}
+    return Call(ragged_attention, (query, key, value), options)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    softmax: bool = True,
+    causal: str = "NONE",
+    scale: Tensor | None = None,
+    quantized: str | None = None,
+) -> Tensor:
+    """``softmax(query @ keyᵀ + mask) @ value`` for tensors [..., heads, tokens, width].
+
+    Nothing is scaled: TensorRT wants that done before. A group of query heads shares a head of
+    `key` and `value`. A boolean `mask` is true where attention is allowed; a row without any such
+    place gives zeros, as in ONNX and PyTorch (TensorRT documents nothing). The normalised weights
+    go through type `quantized` and back where `scale` is given.
+    """
+    groups = query.shape[-3] // key.shape[-3]
+    key, value = (x.repeat_interleave(groups, -3) if groups > 1 else x for x in (key, value))
+    scores = torch.matmul(query, key.mT)
+    hidden = _hidden(scores, causal)
+    if mask is not None and mask.dtype == torch.bool:
+        hidden = ~mask if hidden is None else hidden | ~mask
+    elif mask is not None:
+        scores = scores + mask
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -math.inf if softmax else 0)
+    if softmax:
+        scores = torch.softmax(scores, -1).nan_to_num(0)
+    if scale is not None and quantized is not None:
+        scores = from_quantized(to_quantized(scores, scale, (), dtype=quantized), scale, ())
+    return torch.matmul(scores, value)
+
+
+def _hidden(scores: Tensor, causal: str) -> Tensor | None:
+    """Which keys (last axis) come after each query (axis before it)."""
+    if causal == "NONE":
+        return None
+    queries, keys = scores.shape[-2:]
+    last = torch.arange(queries, device=scores.device)
+    if causal == "LOWER_RIGHT":
+        last = last + (keys - queries)
+    return torch.arange(keys, device=scores.device) > last[:, None]
+
+
+def ragged_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    lengths: tuple[Tensor | None, Tensor | None],
+    packed: tuple[bool, bool],
+    mask: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Attention sequence by sequence.
+
+    A packed tensor is [tokens of all sequences, heads, width] and its lengths say where each
+    sequence begins and ends; keys and values that are not packed have one length per sequence.
+    """
+    queries = _sequences(query, lengths[0] if packed[0] else None, packed[0])
+    pairs = zip(*(_sequences(x, lengths[1], packed[1]) for x in (key, value)), strict=True)
+    results = []
+    for i, (q, (k, v)) in enumerate(zip(queries, pairs, strict=True)):
+        own = None
+        if mask is not None:
+            own = mask[i if mask.shape[0] > 1 else 0, ..., : q.shape[-2], : k.shape[-2]]
+        results.append(attention(q, k, v, mask=own, **options))
+    if not packed[0]:
+        return torch.stack(results)
+    return torch.cat([result.transpose(0, 1) for result in results])
+
+
+def _sequences(x: Tensor, lengths: Tensor | None, packed: bool) -> list[Tensor]:
+    """Each sequence of `x` as [heads, tokens, width]."""
+    if not packed:
+        counts = [x.shape[-2]] * len(x) if lengths is None else integers(lengths)
+        return [row[:, :count] for row, count in zip(x, counts, strict=True)]
+    assert lengths is not None, "packed sequences need lengths"
+    bounds = integers(lengths)
+    return [x[a:b].transpose(0, 1) for a, b in pairwise(bounds)]
+
+
+def attention_output(site: Site) -> Call:
+    return Call("to", (site.x, site.output_dtype()))
+
+
+def rotary_embedding(site: Site) -> Call:
+    positions = site.input(3)
+    options = {"interleaved": site["interleaved"], "width": site["rotary_embedding_dim"]}
+    return Call(rotate, (*site.inputs[:3], positions), options)
+
+
+def rotate(
+    x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None, *, interleaved: bool, width: int
+) -> Tensor:
+    """Turns pairs of the first `width` (0: all) elements of [batch, heads, tokens, size] vectors.
+
+    The angles are [positions, pairs] with `positions` [batch, tokens], or [batch, tokens, pairs].
+    """
+    if positions is not None:
+        cos, sin = cos[positions.long()], sin[positions.long()]
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    width = width or x.shape[-1]
+    turned, rest = x[..., :width], x[..., width:]
+    if interleaved:
+        a, b = turned[..., 0::2], turned[..., 1::2]
+    else:
+        a, b = turned.chunk(2, -1)
+    pair = (a * cos - b * sin, a * sin + b * cos)
+    turned = torch.stack(pair, -1).flatten(-2) if interleaved else torch.cat(pair, -1)
+    return torch.cat([turned, rest], -1)
+
+
+def kv_cache_update(site: Site) -> Call:
+    if site["update_form"] == _PACKED:
+        return Call(update_packed, site.inputs)
+    return Call(update_cache, site.inputs[:3])
+
+
+def update_cache(cache: Tensor, update: Tensor, starts: Tensor) -> Tensor:
+    """`cache` with ``update[i]`` written behind position ``starts[i]`` of its tokens (axis 2)."""
+    updated = cache.clone()
+    for i, start in enumerate(integers(starts)):
+        _write(updated[i], update[i], start)
+    return updated
+
+
+def update_packed(cache: Tensor, update: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+    """The same for an `update` of [tokens of all sequences, heads, width]."""
+    updated = cache.clone()
+    for i, (new, start) in enumerate(
+        zip(_sequences(update, lengths, packed=True), integers(starts), strict=True)
+    ):
+        _write(updated[i], new, start)
+    return updated
+
+
+def _write(row: Tensor, new: Tensor, start: int) -> None:
+    if start < 0 or start + new.shape[1] > row.shape[1]:
+        raise ShapeError(
+            "an update reaches outside of the cache",
+            expected=f"positions 0 to {row.shape[1] - 1}",
+            got=f"{start} to {start + new.shape[1] - 1}",
+        )
+    row[:, start : start + new.shape[1]] = new
+
+
+OPERATIONS = {
+    "ATTENTION_INPUT": attention_input,
+    "ATTENTION_OUTPUT": attention_output,
+    "KV_CACHE_UPDATE": kv_cache_update,
+    "ROTARY_EMBEDDING": rotary_embedding,
+}

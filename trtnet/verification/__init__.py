@@ -1,0 +1,34 @@
+"""Compares a network with the PyTorch model it was made from, and says what is wrong."""
+
+from __future__ import annotations
+
+from trtnet.verification.blame import Blame
+from trtnet.verification.comparison import (
+    BF16_TOLERANCE,
+    FLOAT64_TOLERANCE,
+    FP16_TOLERANCE,
+    FP32_TOLERANCE,
+    LOCAL_FLOAT64_TOLERANCE,
+    LOCAL_TOLERANCES,
+    TOLERANCES,
+    Row,
+    Tolerance,
+    compare,
+)
+from trtnet.verification.verifier import Verification, verify
+
+__all__ = [
+    "BF16_TOLERANCE",
+    "FLOAT64_TOLERANCE",
+    "FP16_TOLERANCE",
+    "FP32_TOLERANCE",
+    "LOCAL_FLOAT64_TOLERANCE",
+    "LOCAL_TOLERANCES",
+    "TOLERANCES",
+    "Blame",
+    "Row",
+    "Tolerance",
+    "Verification",
+    "compare",
+    "verify",
+]

@@ -1,0 +1,184 @@
+"""Judges every module on the network's own input instead of on PyTorch's.
+
+PyTorch runs once more; after each module its output is compared with the network's tensor and then
+*replaced* by it. So every module, and the code between modules, works on what the network had
+there, and each difference is the mistake of what ran since the tensors before: rounding does not
+add up from layer to layer, and a wrong module does not make those behind it look wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from trtnet.verification.comparison import Row, Tolerance, compare
+from trtnet.verification.torch_run import Call, match, output_names, tensors_in, with_tensors
+
+Chain = tuple[Call, ...]
+
+
+@dataclass
+class Frame:
+    """A module call that is running.
+
+    Attributes:
+        call: the call; ``None`` for the model itself.
+        fed_by: the calls right before it that have no tensor in the network, such as a
+            convolution into which this BatchNorm is folded.
+        previous: the call in it that returned last and has a tensor in the network.
+        skipped: calls in it since `previous` that have no tensor in the network.
+        compared: whether anything in it was compared.
+    """
+
+    call: Call | None
+    fed_by: Chain = ()
+    previous: str | None = None
+    skipped: list[str] = field(default_factory=list)
+    compared: bool = False
+
+    def passed(self, path: str, compared: bool) -> None:
+        """Notes that the call `path` in it has returned."""
+        if compared:
+            self.compared, self.previous, self.skipped = True, path, []
+        else:
+            self.skipped.append(path)
+
+    def place(self, before: str | None, chain: Chain) -> Place:
+        """The code in it that has just run, up to the call `before`."""
+        made = {call.path for call in chain}
+        skipped = tuple(path for path in self.skipped if path not in made)
+        return Place(self.call, self.previous, before, skipped)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Code of a module's own ``forward``: in `container`, between two module calls in it.
+
+    Attributes:
+        container: the module's call, ``None`` for the model itself.
+        after, before: the calls on both sides, ``None`` for the start and the end.
+        skipped: calls between the two that have no tensor in the network.
+    """
+
+    container: Call | None
+    after: str | None
+    before: str | None
+    skipped: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        owner = self.container.path if self.container else "the model"
+        if self.after and self.before:
+            return f"{owner} (between {self.short(self.after)} and {self.short(self.before)})"
+        if self.after or self.before:
+            side = f"after {self.short(self.after)}" if self.after else ""
+            return f"{owner} ({side or f'before {self.short(self.before)}'})"
+        return owner
+
+    def short(self, path: str | None) -> str:
+        prefix = f"{self.container.path}." if self.container else ""
+        return (path or "").removeprefix(prefix)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first tensor that is wrong although what it was made from is right.
+
+    Attributes:
+        row: the comparison.
+        tensor: name of the network's tensor.
+        chain: the module calls that made it, in order; empty if only code did.
+        places: the code before the chain: in the module that called it, then, while nothing ran
+            before in that one, in the one that called that.
+    """
+
+    row: Row
+    tensor: str
+    chain: Chain
+    places: tuple[Place, ...]
+
+
+class LocalCheck:
+    """The observer that does it; :attr:`rows` and :attr:`failure` are the results.
+
+    Args:
+        tensors: the network's tensor for each module call.
+        values: the network's values by tensor name.
+        tolerance: what a module on its own is held to.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, str], values: Mapping[str, Tensor], tolerance: Tolerance
+    ) -> None:
+        self.tensors, self.values, self.tolerance = tensors, values, tolerance
+        self.rows: list[Row] = []
+        self.failure: Failure | None = None
+        self._frames = [Frame(None)]
+        self._open: tuple[Tensor, Chain] | None = None  # made by calls not compared yet
+
+    def entered(self, call: Call) -> None:
+        self._frames.append(Frame(call, self._makers(tensors_in((call.args, call.kwargs)))))
+
+    def returned(self, call: Call, output: Any) -> Any:
+        frame, found = self._frames.pop(), list(tensors_in(output))
+        names = output_names(call.path, len(found))
+        known = [self.tensors.get(name) for name in names]
+        parent = self._frames[-1]
+        if all(tensor is None for tensor in known):
+            self._leave_open(frame, call, found)
+            parent.passed(call.path, frame.compared)
+            return output
+        replaced = [
+            theirs if tensor is None else self._check(name, tensor, theirs, frame)
+            for name, tensor, theirs in zip(names, known, found, strict=True)
+        ]
+        self._open = None
+        parent.passed(call.path, True)
+        return with_tensors(output, iter(replaced))
+
+    def finish(self, result: Any, outputs: Mapping[str, str]) -> None:
+        """Compares what the model returned with the network's `outputs`: tensor by name."""
+        for name, theirs in match(result, tuple(outputs)):
+            self._check(name, outputs[name], theirs, self._frames[0])
+
+    def _check(self, name: str, tensor: str, theirs: Tensor, frame: Frame) -> Tensor:
+        """What PyTorch continues with: the network's values if they make any sense there."""
+        ours = self.values[tensor]
+        row = compare(name, ours, theirs)
+        self.rows.append(row)
+        accepted = self.tolerance.accepts(row)
+        if self.failure is None and not accepted:
+            chain, places = self._origin(theirs, frame)
+            self.failure = Failure(row, tensor, chain, places)
+        if row.note or (row.agreement is not None and not accepted):
+            return theirs  # wrong integers may be indices out of range
+        return ours.to(theirs.device, theirs.dtype, copy=True)
+
+    def _makers(self, tensors: Iterable[Tensor]) -> Chain:
+        """The calls that made one of `tensors`, if it was not compared."""
+        if self._open is None or all(tensor is not self._open[0] for tensor in tensors):
+            return ()
+        return self._open[1]
+
+    def _leave_open(self, frame: Frame, call: Call, found: list[Tensor]) -> None:
+        if self._makers(found):
+            return  # passes on what a call in it has returned
+        alone = len(found) == 1 and not frame.compared
+        self._open = (found[0], (*frame.fed_by, call)) if alone else None
+
+    def _origin(self, theirs: Tensor, frame: Frame) -> tuple[Chain, tuple[Place, ...]]:
+        """What made `theirs`, which `frame` returned."""
+        chain = self._makers([theirs])
+        if chain or frame.compared or frame.call is None:
+            first = chain[0].path if chain else None
+            return chain, (frame.place(first, chain),)
+        chain = (*frame.fed_by, frame.call)
+        places, before = [], chain[0].path
+        for outer in reversed(self._frames):
+            places.append(outer.place(before, chain))
+            if outer.previous or outer.call is None:
+                break
+            before = outer.call.path
+        return chain, tuple(places)

@@ -1,0 +1,227 @@
+"""verify(): a network against the PyTorch model it was made from, module by module."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trtnet.errors import ShapeError, VerificationError
+from trtnet.graph.reader import read
+from trtnet.graph.types import Graph
+from trtnet.reference.compiler import compile
+from trtnet.reference.runner import execute, prepare
+from trtnet.verification.blame import Blame, Locator, Sites
+from trtnet.verification.comparison import (
+    FLOAT64_TOLERANCE,
+    LOCAL_FLOAT64_TOLERANCE,
+    LOCAL_TOLERANCES,
+    TOLERANCES,
+    Row,
+    Tolerance,
+    compare,
+)
+from trtnet.verification.local_check import LocalCheck
+from trtnet.verification.torch_run import Call, TorchRun, match, output_names, tensors_in
+
+if TYPE_CHECKING:
+    from trtnet.network import Network
+
+_HALF = ("fp16", "bf16")  # precisions whose rounding hides small mistakes from end to end
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of :func:`verify`.
+
+    Attributes:
+        rows: one row per module call that has a tensor in the network, in execution order: the
+            network against PyTorch, both from the model's inputs on.
+        outputs: one row per network output.
+        local: the same rows, outputs last, with each module run by PyTorch on the network's own
+            input; empty where float32 or float64 rows left nothing to ask.
+        tolerance, local_tolerance: what `rows` and `outputs`, and what `local` were held to.
+        first_divergent: the first module in execution order, or else the first output, that is
+            out of tolerance in `rows` and `outputs`, or else in `local`.
+        blame: what is wrong; ``None`` if nothing is.
+        argmax_agreement: share of positions at which network and PyTorch have their largest
+            value along axis 1 in the same place, the lowest over the outputs; ``None`` where
+            no output has such an axis.
+    """
+
+    rows: tuple[Row, ...]
+    outputs: tuple[Row, ...]
+    local: tuple[Row, ...]
+    tolerance: Tolerance
+    local_tolerance: Tolerance
+    first_divergent: str | None
+    blame: Blame | None
+    argmax_agreement: float | None
+
+    @property
+    def passed(self) -> bool:
+        return self.first_divergent is None
+
+    @property
+    def worst(self) -> Row:
+        """The row that is furthest off; one that is not finite is worse than any number."""
+        return max(
+            (*self.rows, *self.outputs),
+            key=lambda row: math.inf if math.isnan(row.rel_l2) else row.rel_l2,
+        )
+
+    def require(self) -> None:
+        """Raises :class:`VerificationError` unless everything is within tolerance."""
+        if self.blame is None:
+            return
+        rounding = self.blame.kind == "rounding"
+        raise VerificationError(
+            self.blame.message,
+            module=self.blame.where,
+            expected=self.tolerance if rounding else self.local_tolerance,
+            got=f"{self.blame.row} in {self.blame.row.module}",
+        )
+
+
+def verify(
+    network: Network,
+    torch_model: torch.nn.Module,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    float64: bool = False,
+    tolerance: Tolerance | None = None,
+    local_tolerance: Tolerance | None = None,
+) -> Verification:
+    """Runs `network` in the reference and `torch_model` in PyTorch, and compares every module.
+
+    Where something is out of tolerance, and always in half precision, PyTorch runs once more and
+    each module is judged on the network's own input: that finds mistakes smaller than the
+    rounding from end to end, and the module that made them.
+
+    Args:
+        network: the network, filled from a model with the same module paths.
+        torch_model: called with the inputs in the network's order; it is left as it was.
+        inputs: one array per network input, by name.
+        float64: run both in double precision, which leaves only mistakes in the definition;
+            otherwise the network runs in its own precision and PyTorch in the model's.
+        tolerance: from end to end; by default the constant in
+            :mod:`trtnet.verification.comparison` for this mode and precision.
+        local_tolerance: of one module; its default is there too.
+
+    Returns:
+        All rows; modules without a tensor of their own in the network, such as a convolution
+        that a BatchNorm was folded into, have none. Values that are not finite, and shapes that
+        differ, are out of tolerance.
+
+    Raises:
+        VerificationError: inputs or outputs that do not match those of the network.
+    """
+    precision = network.precision
+    if tolerance is None:
+        tolerance = FLOAT64_TOLERANCE if float64 else TOLERANCES[precision]
+    if local_tolerance is None:
+        local_tolerance = LOCAL_FLOAT64_TOLERANCE if float64 else LOCAL_TOLERANCES[precision]
+    tensors = {path: tensor.name for path, tensor in network.module_outputs.items()}
+    finals = {name: tensor.name for name, tensor in network.outputs.items()}
+    reference = _Reference(read(network.definition), inputs, float64)
+    values = reference({*tensors.values(), *finals.values()})
+    torch_run = TorchRun(network, torch_model, inputs, float64)
+    observer = _EndToEnd(tensors, values)
+    pairs = [
+        (name, values[finals[name]], theirs)
+        for name, theirs in match(torch_run(observer), tuple(finals))
+    ]
+    rows, outputs = observer.rows, [compare(*pair) for pair in pairs]
+    diverged = [row for row in (*rows, *outputs) if not tolerance.accepts(row)]
+    local, blame = LocalCheck(tensors, values, local_tolerance), None
+    if diverged or (precision in _HALF and not float64):
+        local.finish(torch_run(local), finals)
+        diverged += [row for row in local.rows if not local_tolerance.accepts(row)]
+        if local.failure:
+            paths = {path for path, _ in torch_model.named_modules()}
+            locator = Locator(Sites(reference.graph, paths), reference, local_tolerance)
+            with torch_run.evaluating():
+                blame = locator.locate(local.failure)
+        elif diverged:
+            blame = _rounding(diverged[0])
+    return Verification(
+        rows=tuple(rows),
+        outputs=tuple(outputs),
+        local=tuple(local.rows),
+        tolerance=tolerance,
+        local_tolerance=local_tolerance,
+        first_divergent=diverged[0].module if diverged else None,
+        blame=blame,
+        argmax_agreement=_argmax_agreement([(ours, theirs) for _, ours, theirs in pairs]),
+    )
+
+
+class _Reference:
+    """Runs a network in the reference: the values of any of its tensors by name."""
+
+    def __init__(self, graph: Graph, inputs: Mapping[str, np.ndarray], float64: bool) -> None:
+        self.graph, self.float64 = graph, float64
+        try:
+            self.arguments = prepare(graph, inputs, float64=float64)
+        except ShapeError as error:
+            raise VerificationError(
+                error.problem,
+                module=error.module,
+                expected=error.expected,
+                got=error.got,
+                fix=error.fix or "give one array for each network input, by name",
+            ) from error
+
+    def __call__(self, names: Collection[str]) -> dict[str, Tensor]:
+        module = compile(self.graph, float64=self.float64, outputs=sorted(names))
+        return execute(module, self.arguments)
+
+
+class _EndToEnd:
+    """Compares each module's output as it is returned: later modules may work in place."""
+
+    def __init__(self, tensors: Mapping[str, str], values: Mapping[str, Tensor]) -> None:
+        self.tensors, self.values = tensors, values
+        self.rows: list[Row] = []
+        self._last: tuple[str, Tensor, int, Row] | None = None
+
+    def entered(self, call: Call) -> None:
+        pass
+
+    def returned(self, call: Call, output: Any) -> Any:
+        found = list(tensors_in(output))
+        for name, theirs in zip(output_names(call.path, len(found)), found, strict=True):
+            if name in self.tensors:
+                self.rows.append(self._row(name, theirs))
+        return output
+
+    def _row(self, path: str, theirs: Tensor) -> Row:
+        tensor = self.tensors[path]
+        last = self._last
+        # A container mostly returns what its last child has just returned.
+        if last and last[0] == tensor and last[1] is theirs and last[2] == theirs._version:
+            return dataclasses.replace(last[3], module=path)
+        row = compare(path, self.values[tensor], theirs)
+        self._last = (tensor, theirs, theirs._version, row)
+        return row
+
+
+def _rounding(row: Row) -> Blame:
+    message = "no module is wrong by itself, but rounding adds up to more than the tolerance"
+    return Blame("rounding", (row.module,), row.module, message, row)
+
+
+def _argmax_agreement(pairs: Sequence[tuple[Tensor, Tensor]]) -> float | None:
+    shares = [
+        float((ours.cpu().argmax(1) == theirs.cpu().argmax(1)).double().mean())
+        for ours, theirs in pairs
+        if ours.shape == theirs.shape and ours.is_floating_point()
+        if ours.dim() >= 2 and ours.shape[1] > 1
+    ]
+    return min(shares, default=None)
