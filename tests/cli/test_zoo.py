@@ -66,7 +66,7 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     assert set(report["engine"]) == {"path", "bytes", "sha256", "build_s", "reused"}
     assert set(report["verify"]) == {
         *("against", "inputs", "max_abs", "rel_l2", "cosine", "argmax_agreement"),
-        *("first_divergent", "passed", "rows"),
+        *("first_divergent", "blame", "passed", "rows"),
     }
     assert set(report["executed"]) == {"ran", "reason"}
     assert report["weights"]["source"] == "DIGITS_V1"

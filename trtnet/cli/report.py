@@ -38,8 +38,10 @@ def verify_summary(
     """The ``verify`` part of the report, in JSON values: ``None`` for NaN and infinity, and for
     everything if verification was skipped. The numbers are those of the worst output."""
     if verification is None:
-        keys = ("max_abs", "rel_l2", "cosine", "argmax_agreement", "first_divergent", "passed")
-        return {"against": against, "inputs": images, **dict.fromkeys(keys), "rows": []}
+        keys = ("max_abs", "rel_l2", "cosine", "argmax_agreement", "first_divergent", "blame")
+        missing = dict.fromkeys((*keys, "passed"))
+        return {"against": against, "inputs": images, **missing, "rows": []}
+    blame = verification.blame
     output = worst_row(verification.outputs)
     return {
         "against": against,
@@ -49,6 +51,7 @@ def verify_summary(
         "cosine": _json_value(output.cosine),
         "argmax_agreement": verification.argmax_agreement,
         "first_divergent": verification.first_divergent,
+        "blame": None if blame is None else {"where": blame.where, "message": blame.message},
         "passed": verification.passed,
         "rows": [
             {key: _json_value(value) for key, value in dataclasses.asdict(row).items()}
@@ -123,10 +126,12 @@ def _verify_line(verify: Report) -> str:
 
 
 def divergence_lines(verify: Report, before: int = 2, after: int = 2) -> list[str]:
-    """The rows around the first divergent module, as a table; none if it has no row."""
+    """Who is to blame, and the rows around the first divergent module, as a table."""
+    blame = verify["blame"]
+    verdict = [] if blame is None else ["", f"{blame['where']}: {blame['message']}"]
     names = [row["module"] for row in verify["rows"]]
     if verify["first_divergent"] not in names:
-        return []
+        return verdict
     first = names.index(verify["first_divergent"])
     shown = verify["rows"][max(0, first - before) : first + after + 1]
     width = max(len(row["module"]) for row in shown)
@@ -136,7 +141,7 @@ def divergence_lines(verify: Report, before: int = 2, after: int = 2) -> list[st
         mark = "→" if row["module"] == verify["first_divergent"] else " "
         shape = "x".join(map(str, row["shape"]))
         lines.append(f"{mark} {row['module']:{width}}  {numbers}  {shape}  {row['note']}".rstrip())
-    return lines
+    return lines + verdict
 
 
 def _number(value: float | None, form: str) -> str:
