@@ -6,13 +6,16 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import trtnet
+from trtnet.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
+SHELL_LINES = re.findall(r"^trtnet .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
 def modules() -> list[str]:
@@ -37,6 +40,13 @@ def test_python_examples(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     exec(compile("\n".join(blocks), page, "exec"), {"__name__": page})
     if page == "README.md":
         assert (tmp_path / "block.engine").stat().st_size > 0
+
+
+@pytest.mark.parametrize("line", SHELL_LINES)
+def test_trtnet_commands(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    differs = line.startswith("trtnet diff")  # exits with 1, as diff does
+    assert main(shlex.split(line, comments=True)[1:]) == (1 if differs else 0)
+    assert capsys.readouterr().out
 
 
 def test_relative_links_lead_somewhere() -> None:
