@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -190,10 +191,8 @@ def test_a_file_that_is_cut_short_is_refused(networks, tmp_path, share):
 
 def compiles_or_is_refused(path):
     """Nothing but the errors trtnet raises on purpose comes out of a damaged file."""
-    try:
+    with contextlib.suppress(TrtnetError):
         reference.compile(graph.load(path))
-    except TrtnetError as error:
-        assert str(error)
 
 
 @pytest.fixture(scope="module")

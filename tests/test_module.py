@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from trtnet import nn
 from trtnet.errors import NetworkError, WeightsError
-
-torch = pytest.importorskip("torch")
 
 
 def block(m: Any) -> Any:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import trtnet
 from trtnet import nn, reference
 from trtnet.errors import BackendError, NetworkError, ShapeError, UnsupportedError, WeightsError
 from trtnet.nn import functional as F
-
-torch = pytest.importorskip("torch")
 
 
 class Block(nn.Module):

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import trtnet
 from trtnet.dtypes import dtype_of, promote
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError
-
-torch = pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize(

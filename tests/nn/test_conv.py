@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from trtnet import nn
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError, WeightsError
 from trtnet.nn import functional as F
 
-torch = pytest.importorskip("torch")
 TF = torch.nn.functional
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import trtnet
 from trtnet import nn, ops
 from trtnet.errors import ShapeError, WeightsError
 from trtnet.nn import functional as F
 
-torch = pytest.importorskip("torch")
 TF = torch.nn.functional
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import trtnet
 from trtnet import nn
 from trtnet.errors import ShapeError, UnsupportedError, WeightsError
 from trtnet.nn import functional as F
 
-torch = pytest.importorskip("torch")
 TF = torch.nn.functional
 
 PAIRS = [

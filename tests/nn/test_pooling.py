@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import trtnet
 from trtnet import nn, reference
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.nn import functional as F
 
-torch = pytest.importorskip("torch")
 TF = torch.nn.functional
 
 # size, kernel, stride, padding

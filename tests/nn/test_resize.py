@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from trtnet import nn
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.nn import functional as F
 
-torch = pytest.importorskip("torch")
 TF = torch.nn.functional
 
 SHAPES = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from trtnet import ops
 from trtnet.errors import ShapeError, UnsupportedError
 
-torch = pytest.importorskip("torch")
 TF = torch.nn.functional
 
 ODD = (3, 1, 7)

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from trtnet import ops
 from trtnet.errors import ShapeError, UnsupportedError
-
-torch = pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize(

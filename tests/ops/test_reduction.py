@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from trtnet import ops
 from trtnet.errors import ShapeError, UnsupportedError
-
-torch = pytest.importorskip("torch")
 
 TIES = np.array([[3, 1, 3, 2, 1], [0, 0, 0, 0, 0], [-1, -2, -1, -2, -3]], np.float32)
 INTEGERS = np.array([[1, -2, 3], [4, 5, -6]])

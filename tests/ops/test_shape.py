@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from trtnet import ops
 from trtnet.errors import ShapeError, UnsupportedError
 
-torch = pytest.importorskip("torch")
 TF = torch.nn.functional
 
 
