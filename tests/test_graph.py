@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trtnet import backend, graph
+from trtnet import backend, graph, reference
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError
 from trtnet.graph import Layer, TensorInfo
 from trtnet.graph.layers import DTYPES, KINDS
-from trtnet.graph.reader import _add, sort
+from trtnet.graph.reader import _add, _read_layer, sort
 
 
 @pytest.fixture
@@ -165,6 +166,113 @@ def test_a_cycle_is_refused():
     b = Layer("b", "IDENTITY", ("x",), ("y",))
     with pytest.raises(NetworkError, match="a: an input is never produced"):
         sort([a, b], ["in"])
+
+
+def test_attention_is_read_with_all_it_holds(net, trt):
+    q = net.add_input("q", trt.float16, (2, 4, 5, 8))
+    k, v = (net.add_input(name, trt.float16, (2, 2, 7, 8)) for name in "kv")
+    mask = net.add_input("mask", trt.bool, (2, 1, 5, 7))
+    layer = net.add_attention(q, k, v, trt.AttentionNormalizationOp.SOFTMAX, False)
+    layer.name, layer.mask, layer.decomposable = "attn", mask, True
+    layer.key_value_lengths = net.add_input("lengths", trt.int32, (2,))
+    net.mark_output(layer.get_output(0))
+    first, last = graph.read(net).layers
+    assert (first.type, last.type) == ("ATTENTION_INPUT", "ATTENTION_OUTPUT")
+    assert first.inputs == ("q", "k", "v", "mask", None, None, "lengths")
+    assert last.inputs == first.outputs
+    assert first.attributes == {
+        "attention": "attn",
+        "norm_op": "SOFTMAX",
+        "causal": False,
+        "causal_kind": "NONE",
+        "decomposable": True,
+        "query_form": "PADDED_BHND",
+        "key_value_form": "PADDED_BHND",
+        "normalization_quantize_to_type": "float32",
+        "num_ranks": 1,
+    }
+
+
+def test_control_flow_is_read_as_plain_data(net, trt):
+    x = net.add_input("x", trt.float32, (5, 3))
+    go = net.add_input("go", trt.bool, ())
+    loop = net.add_loop()
+    loop.name = "rnn"
+    loop.add_trip_limit(go, trt.TripLimit.WHILE)
+    row = loop.add_iterator(x, 1, False).get_output(0)
+    state = loop.add_recurrence(row)
+    state.set_input(1, net.add_unary(state.get_output(0), trt.UnaryOperation.NEG).get_output(0))
+    loop.add_loop_output(state.get_output(0), trt.LoopOutput.LAST_VALUE)
+    decision = net.add_if_conditional()
+    decision.set_condition(go)
+    inner = decision.add_input(x).get_output(0)
+    decision.add_output(inner, inner)
+    found = {layer.type: dict(layer.attributes) for layer in graph.read(net).layers}
+    name = decision.name
+    assert found == {
+        "TRIP_LIMIT": {"loop": "rnn", "kind": "WHILE"},
+        "ITERATOR": {"loop": "rnn", "axis": 1, "reverse": False},
+        "RECURRENCE": {"loop": "rnn"},
+        "UNARY": {"op": "NEG"},
+        "LOOP_OUTPUT": {"loop": "rnn", "kind": "LAST_VALUE", "axis": 0},
+        "CONDITION": {"conditional": name},
+        "CONDITIONAL_INPUT": {"conditional": name},
+        "CONDITIONAL_OUTPUT": {"conditional": name},
+    }
+
+
+def test_mixture_of_experts_is_read(net, trt):
+    tokens = net.add_input("tokens", trt.float16, (2, 4, 8))
+    chosen = net.add_input("chosen", trt.int32, (2, 4, 2))
+    scores = net.add_input("scores", trt.float16, (2, 4, 2))
+    shapes = ((3, 8, 16), (3, 8, 16), (3, 16, 8))
+    matrices = [net.add_input(f"w{i}", trt.float16, shape) for i, shape in enumerate(shapes)]
+    layer = net.add_moe(tokens, chosen, scores)
+    layer.set_gated_weights(*matrices, trt.MoEActType.SILU)
+    net.mark_output(layer.get_output(0))
+    (read,) = graph.read(net).layers
+    assert read.inputs == ("tokens", "chosen", "scores", "w0", "w1", "w2")
+    assert read.attributes["activation_type"] == "SILU"
+    with pytest.raises(UnsupportedError, match="layers of type MOE cannot be executed"):
+        reference.compile(graph.read(net))
+
+
+@pytest.mark.parametrize("version", ["V2", "V3"])
+def test_plugins_are_read_by_name(version):
+    """TensorRT-RTX has no plugins: classes shaped like full TensorRT's stand in for them."""
+    core = SimpleNamespace(
+        plugin_name="grid", plugin_type="grid", plugin_version="2", plugin_namespace="mine"
+    )
+
+    class Base:
+        type = property(lambda self: SimpleNamespace(name=f"PLUGIN_{version}"))
+        name, num_inputs, num_outputs = "warp", 1, 1
+
+        def get_input(self, i):
+            return SimpleNamespace(name="x")
+
+        def get_output(self, i):
+            return SimpleNamespace(name="y")
+
+    class Plugin(Base):
+        plugin = core
+
+    if version == "V3":
+        Plugin.plugin = SimpleNamespace(get_capability_interface=lambda kind: core)
+    fake = SimpleNamespace(
+        ILayer=Base,
+        IPluginV2Layer=Plugin,
+        IPluginV3Layer=Plugin,
+        DataType=str,
+        PluginCapabilityType=SimpleNamespace(CORE=0),
+    )
+    layer = _read_layer(fake, Base(), {}, None)
+    assert (layer.type, layer.inputs, layer.outputs) == (f"PLUGIN_{version}", ("x",), ("y",))
+    assert layer.attributes == {
+        "plugin_name": "grid",
+        "plugin_version": "2",
+        "plugin_namespace": "mine",
+    }
 
 
 def test_an_unknown_layer_type_is_named(net, trt, monkeypatch):

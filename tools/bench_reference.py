@@ -1,11 +1,12 @@
 """How fast the reference runs ResNet-50, against torchvision's own forward.
 
     python tools/bench_reference.py [--device cuda] [--batch 1 --batch 256] [--repeats 9]
-                                    [--markdown benchmarks/reference.md]
+                                    [--graphs DIR] [--markdown benchmarks/reference.md]
 
 The candidates take turns in one process, so that a machine whose speed drifts slows all of them.
 On a GPU the eager model is in the reference's precision and channels_last. Needs
-``pip install -e ".[rtx,torch]"``.
+``pip install -e ".[rtx,torch]"``, or without TensorRT the graphs that ``--graphs DIR`` saved on
+another machine.
 """
 
 from __future__ import annotations
@@ -44,31 +45,39 @@ def read_back(precision: str, state: dict[str, np.ndarray]) -> graph.Graph:
     return graph.read(network.definition)
 
 
-def candidates(batch: int, device: str) -> dict[str, Candidate]:
-    """What is timed, by name: eager PyTorch and the reference, in FP32 and FP16."""
+def saved(precision: str, state: dict[str, np.ndarray], folder: Path | None) -> graph.Graph:
+    """The graph in `folder`; it is read back and saved there if it is missing."""
+    if folder is None:
+        return read_back(precision, state)
+    path = folder / f"{MODEL}-{precision}.safetensors"
+    if not path.exists():
+        graph.save(path, read_back(precision, state))
+    return graph.load(path)
+
+
+def candidates(batch: int, device: str, folder: Path | None) -> dict[str, Candidate]:
+    """What is timed, by name: eager PyTorch and the reference."""
     state = weights.random_state(MODEL)
     eager = torchvision.models.get_model(MODEL).eval()
     eager.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in state.items()})
     x = torch.randn(batch, *SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
-    compiled = {
-        precision: reference.compile(read_back(precision, state), device=device)
-        for precision in ("fp32", "fp16")
-    }
-    found: dict[str, Candidate] = {
-        "reference fp32": lambda: compiled["fp32"](x)["logits"],
-        "reference fp16": lambda: compiled["fp16"](x)["logits"],
-    }
+    fp16 = reference.compile(saved("fp16", state, folder), device=device)
     if device == "cpu":
-        return {"eager fp32": lambda: eager(x), **found}
+        fp32 = reference.compile(saved("fp32", state, folder))
+        return {
+            "eager fp32": lambda: eager(x),
+            "reference fp32": lambda: fp32(x)["logits"],
+            "reference fp16": lambda: fp16(x)["logits"],
+        }
     half = eager.to(device).half().to(memory_format=torch.channels_last)
     narrow = x.half().to(memory_format=torch.channels_last)
-    return {"eager fp16": lambda: half(narrow), **found}
+    return {"eager fp16": lambda: half(narrow), "reference fp16": lambda: fp16(x)["logits"]}
 
 
 def measure(run: dict[str, Candidate], device: str, repeats: int) -> dict[str, float]:
     """The median seconds of each candidate over `repeats` rounds in which each runs once."""
     seconds: dict[str, list[float]] = {name: [] for name in run}
-    rounds = range(-2, repeats)  # the first two warm up
+    rounds = range(-4, repeats)  # the first four warm up
     with torch.inference_mode():
         for i in rounds:
             for name, candidate in run.items():
@@ -81,9 +90,9 @@ def measure(run: dict[str, Candidate], device: str, repeats: int) -> dict[str, f
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def rows(batch: int, device: str, repeats: int) -> list[str]:
+def rows(batch: int, device: str, repeats: int, folder: Path | None) -> list[str]:
     """Lines of the table for one batch size."""
-    found = measure(candidates(batch, device), device, repeats)
+    found = measure(candidates(batch, device, folder), device, repeats)
     pairs = [("reference fp16", "eager fp16", 1.0)]
     if device == "cpu":
         pairs = [
@@ -97,11 +106,11 @@ def rows(batch: int, device: str, repeats: int) -> list[str]:
     ]
 
 
-def table(lines: Sequence[str], device: str, repeats: int) -> str:
+def table(lines: Sequence[str], batches: Sequence[int], device: str, repeats: int) -> str:
     versions = ", ".join(
-        f"{package} {importlib.metadata.version(package)}"
-        for package in ("torch", "torchvision", "tensorrt-rtx")
+        f"{package} {importlib.metadata.version(package)}" for package in ("torch", "torchvision")
     )
+    flags = f"--device {device} {' '.join(f'--batch {n}' for n in batches)} --repeats {repeats}"
     place = f"{os.cpu_count()} cores, {platform.machine()}"
     if device != "cpu":
         place = torch.cuda.get_device_name()
@@ -109,8 +118,8 @@ def table(lines: Sequence[str], device: str, repeats: int) -> str:
         [
             "# The reference's speed",
             "",
-            f"`python tools/bench_reference.py --repeats {repeats}`: ResNet-50 at 224×224, medians "
-            f"of {repeats} rounds in which the candidates take turns.",
+            f"`python tools/bench_reference.py {flags}`: ResNet-50 at 224 by 224, medians of "
+            f"{repeats} rounds in which the candidates take turns.",
             "",
             f"{datetime.date.today()}; {place}; {versions}.",
             "",
@@ -128,11 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, action="append", help="default 1 and 8")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--graphs", type=Path, metavar="DIR", help="where the graphs are kept")
     arguments = parser.parse_args(argv)
-    lines = []
-    for batch in arguments.batch or (1, 8):
-        lines += rows(batch, arguments.device, arguments.repeats)
-    text = table(lines, arguments.device, arguments.repeats)
+    lines, batches = [], arguments.batch or [1, 8]
+    for batch in batches:
+        lines += rows(batch, arguments.device, arguments.repeats, arguments.graphs)
+    text = table(lines, batches, arguments.device, arguments.repeats)
     print(text)
     if arguments.markdown is not None:
         with atomic_write(arguments.markdown) as file:

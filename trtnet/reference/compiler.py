@@ -26,6 +26,7 @@ from trtnet.reference import (
     shape,
 )
 from trtnet.reference.dtypes import decode, execution_dtype
+from trtnet.reference.fusion import fuse, overwrite
 from trtnet.reference.native import native
 from trtnet.reference.region_compiler import compile_conditional, compile_loop
 from trtnet.reference.regions import Region, Unit, nest
@@ -70,7 +71,9 @@ def compile(
         graph: what :func:`trtnet.graph.read` returned.
         float64: compute every floating tensor in double precision; casts between floating types
             then do nothing.
-        device: where it runs.
+        device: where it runs. On CUDA half-precision layers run in half precision, which
+            PyTorch and cuDNN accumulate in float32; a convolution takes the addition and the ReLU
+            behind it along and rounds once behind them.
         outputs: names of the tensors to return, any of the graph; the network's outputs if None.
 
     Returns:
@@ -116,6 +119,9 @@ class Compiler:
         return module
 
     def _finish(self) -> fx.GraphModule:
+        if self.device.type == "cuda":
+            fuse(self.fx)
+        overwrite(self.fx)
         self.fx.eliminate_dead_code(_is_kept)
         return fx.GraphModule(self.attributes, self.fx, "Reference").eval()
 
@@ -199,6 +205,7 @@ class Compiler:
             self.values[first] = self._call(Call(method, (node,)), _identifier(first), layer.name)
         else:
             self.values[first] = self._call(call, _identifier(first), layer.name)
+            self.values[first].meta["half"] = self.graph.tensors[first].dtype in _HALF
 
     def _items(self, node: fx.Node, outputs: Iterable[str], owner: str) -> None:
         for i, name in enumerate(outputs):

@@ -1,0 +1,79 @@
+"""What makes compiled graphs fast: fused convolutions on CUDA, and values that are overwritten."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from trtnet.reference.convolution import Ints
+
+_MAKE_NEW = (F.conv2d, F.conv3d, torch.add, torch.matmul, "half", "bfloat16")
+
+
+def fuse(graph: fx.Graph) -> None:
+    """Replaces ``relu(conv)`` and ``relu(conv + other)`` in half precision by one call of cuDNN.
+
+    cuDNN rounds once behind all three, as TensorRT's own fused kernels do, and the network's
+    largest tensors are read and written once instead of three times. A value that is used
+    elsewhere, or asked for by name, is not fused away. Dead nodes stay behind.
+    """
+    for relu in graph.find_nodes(op="call_function", target=torch.relu):
+        source, other = relu.args[0], None
+        if _calls(source, torch.add) and len(source.users) == 1:
+            found = next((i for i in (0, 1) if _is_fusible(source.args[i])), None)
+            if found is None:
+                continue
+            source, other = source.args[found], source.args[1 - found]
+        if not _is_fusible(source):
+            continue
+        with graph.inserting_before(relu):
+            fused = graph.call_function(convolution_relu, source.args, {"other": other})
+        fused.meta.update(relu.meta)
+        relu.replace_all_uses_with(fused)
+        fused.name, relu.name = relu.name, fused.name  # the value keeps its tensor's name
+
+
+def overwrite(graph: fx.Graph) -> None:
+    """Lets each ReLU overwrite its input where that is a new tensor nobody else uses.
+
+    Fresh memory costs a CPU as much time as the ReLU itself.
+    """
+    for relu in graph.find_nodes(op="call_function", target=torch.relu):
+        source = relu.args[0]
+        called = source.op in ("call_function", "call_method")
+        if called and source.target in _MAKE_NEW and len(source.users) == 1:
+            relu.target = torch.relu_
+
+
+def _calls(node: object, function: object) -> bool:
+    return isinstance(node, fx.Node) and node.target is function
+
+
+def _is_fusible(node: object) -> bool:
+    if not (isinstance(node, fx.Node) and node.target is F.conv2d and len(node.users) == 1):
+        return False
+    grouped = node.args[6] != 1  # for these PyTorch has faster kernels than cuDNN
+    return bool(node.meta.get("half")) and not grouped
+
+
+def convolution_relu(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
+    *,
+    other: Tensor | None = None,
+) -> Tensor:
+    """``relu(conv2d(x) + other)``."""
+    window = (kernel, bias, stride, padding, dilation, groups)
+    if other is None:
+        return torch.cudnn_convolution_relu(x, *window)
+    sizes = zip(x.shape[2:], kernel.shape[2:], stride, padding, dilation, strict=True)
+    spatial = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes]
+    if other.shape != (x.shape[0], kernel.shape[0], *spatial):  # cuDNN does not broadcast
+        return torch.relu(F.conv2d(x, *window) + other)
+    return torch.cudnn_convolution_add_relu(x, kernel, other, 1, *window[1:])
