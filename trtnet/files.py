@@ -12,12 +12,13 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends without an error.
 
     The bytes go to a temporary file beside `path`, are flushed to the disk, and are then renamed
     over it: until that moment an old file stays as it was, and a reader sees either all of the old
-    bytes or all of the new ones. A symbolic link is followed.
+    bytes or all of the new ones. A symbolic link is followed. Without `durable` the flush is left
+    to the system: a kill or a full disk still harms nothing, a power cut may.
 
     Raises:
         OSError: `path` is not a regular file, its directory does not exist, or the disk is full.
@@ -32,13 +33,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with open(temporary, "xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    _flush_directory(target.parent)
+    if durable:
+        _flush_directory(target.parent)
 
 
 def reserve(file: BinaryIO, size: int) -> None:

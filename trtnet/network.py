@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from trtnet.module import Module
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+_BLOCK = 1 << 23  # elements; 32 MB
 
 
 class Network:
@@ -73,6 +75,7 @@ class Network:
         # TensorRT keeps pointers, not arrays. The arrays live as long as the definition itself,
         # which a read-back graph may keep beyond this object.
         self._held: list[np.ndarray] = []
+        self._block = np.empty(0, np.float32)
         weakref.finalize(self.definition, self._held.clear).atexit = False
         self._axes: dict[str, Dim] = {}
         self._casts: dict[tuple[Any, DType], Tensor] = {}
@@ -211,7 +214,7 @@ class Network:
         bias: np.ndarray | None,
         ndim: int,
         channels: int,
-        scaled: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
         emit: Callable[[np.ndarray, np.ndarray | None], Tensor],
     ) -> Tensor:
         """A tensor whose layer ``emit(weight, bias)`` adds on first use, under the module path
@@ -303,6 +306,15 @@ class Network:
         stored = to_storage(array, dtype)
         self._held.append(stored)
         return self.trt.Weights(dtype.of(self.trt), stored.ctypes.data, stored.size)
+
+    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Uninitialised float32 memory for weights computed on the way, such as folded ones. It is
+        cut from large blocks, which get huge pages: a fraction of the page faults."""
+        size = math.prod(shape)
+        if size > self._block.size:
+            self._block = np.empty(max(size, _BLOCK), np.float32)
+        cut, self._block = self._block[:size], self._block[size:]
+        return cut.reshape(shape)
 
     def constant(self, value: Any, dtype: object = None, name: str = "") -> Tensor:
         """A constant tensor from a Parameter, array, or number.

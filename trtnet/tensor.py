@@ -120,8 +120,8 @@ class Pending:
     Attributes:
         weight, bias: float32 arrays; `bias` may be ``None``.
         ndim, channels: rank of the output, and the size of its axis 1.
-        scaled: ``scaled(weight, scale)`` multiplies the weights of output channel `c` by
-            ``scale[c]``; returns a new array.
+        scaled: ``scaled(weight, scale, out)`` writes the weights, those of output channel `c`
+            multiplied by ``scale[c]``, to `out`, which has the shape of `weight`.
         emit: ``emit(weight, bias)`` adds the layer and returns its tensor.
     """
 
@@ -130,7 +130,7 @@ class Pending:
     ndim: int
     channels: int
     dtype: DType
-    scaled: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
     emit: Callable[[np.ndarray, np.ndarray | None], Tensor]
 
 

@@ -52,7 +52,7 @@ def save(
     equal bytes. BF16 stays BF16.
 
     Args:
-        path: the file; an old one is replaced only when the new one is complete on disk.
+        path: the file; an old one is replaced only when the new one is complete.
         state: key → array or tensor. Values are stored as they are, NaN included.
         metadata: text to store with them.
         checksum: adds ``sha256``, the :func:`trtnet.weights.data_sha256` of `state` (which must
@@ -69,17 +69,13 @@ def save(
     header = _encoded_header(entries, notes)
     size = len(header) + sum(entry.nbytes for entry in entries)
     try:
-        with atomic_write(path) as file, ThreadPoolExecutor(2) as pool:
+        # Weights can be made again and say their hash: not worth waiting for the disk.
+        with atomic_write(path, durable=False) as file, ThreadPoolExecutor(1) as pool:
             digest = pool.submit(data_sha256, state) if checksum else None
             reserve(file, size)
             file.write(header)
-            on_disk = pool.submit(os.fsync, file.fileno())
             for entry in entries:
                 file.write(raw_bytes(_to_numpy(entry.value)))
-                if on_disk.done():  # the disk works while the rest is copied and hashed
-                    on_disk.result()
-                    on_disk = pool.submit(os.fsync, file.fileno())
-            on_disk.result()
             if digest is not None:
                 file.seek(0)
                 file.write(_encoded_header(entries, {**notes, _CHECKSUM: digest.result()}))

@@ -82,7 +82,7 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["w.safetensors"]
 
 
-@pytest.mark.parametrize("call", ["posix_fallocate", "fsync"])
+@pytest.mark.parametrize("call", ["posix_fallocate", "replace"])
 def test_a_full_disk_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -96,6 +96,21 @@ def test_a_full_disk_leaves_the_old_file(
         save(path, {"new": np.ones(3)})
     assert list(load(path)) == ["old"]
     assert os.listdir(tmp_path) == ["w.safetensors"]
+
+
+def test_a_disk_that_fails_at_the_flush_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"), atomic_write(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
 
 
 _KILLED = """

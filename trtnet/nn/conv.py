@@ -122,8 +122,8 @@ def conv_padding(
     return both, both
 
 
-def _scale_rows(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+def _scale_rows(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
+    np.multiply(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)), out=out)
 
 
 class _ConvNd(Module):

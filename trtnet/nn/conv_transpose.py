@@ -105,10 +105,10 @@ def _deconv(
                 out = add(out, network.constant(column, dtype, "bias"))
         return network.compute(out)
 
-    def scaled(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        grouped = weight.reshape(groups, -1, *weight.shape[1:])
+    def scaled(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
+        grouped = (groups, -1, *weight.shape[1:])
         factors = scale.reshape(groups, 1, weight.shape[1], *[1] * rank)
-        return (grouped * factors).reshape(weight.shape)
+        np.multiply(weight.reshape(grouped), factors, out=out.reshape(grouped))
 
     bias_array = optional_array(bias, "bias", network.path)
     return network.defer(kernel, bias_array, rank + 2, outputs, scaled, emit)

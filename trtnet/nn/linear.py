@@ -68,8 +68,8 @@ def project(input: Tensor, weight: Any, bias: Any, names: tuple[str, str]) -> Te
     return network.defer(matrix, bias_array, 2, len(matrix), _scale_rows, emit)
 
 
-def _scale_rows(matrix: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return matrix * scale[:, None]
+def _scale_rows(matrix: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
+    np.multiply(matrix, scale[:, None], out=out)
 
 
 class Linear(Module):

@@ -36,7 +36,8 @@ def batch_norm(
     if network.fold_batch_norm and input.pending is not None:
         own = input.pending
         offset = shift if own.bias is None else shift + own.bias.astype(np.float64) * scale
-        folded = own.scaled(own.weight, scale.astype(np.float32))
+        folded = network.buffer(own.weight.shape)
+        own.scaled(own.weight, scale.astype(np.float32), folded)
         return own.emit(folded, offset.astype(np.float32))
     x = network.compute(input)
     if x.ndim < 3:  # a Scale layer needs three axes
