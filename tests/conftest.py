@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import trtnet
+from trtnet import backend
 from trtnet.tensor import Dim, tensors_in
 
 Shape = Sequence[int | str | None]
@@ -237,3 +239,17 @@ def raises() -> Callable[..., Any]:
             assert text in str(caught.value)
 
     return expect
+
+
+@pytest.fixture
+def trt() -> ModuleType:
+    return backend.load("rtx").trt
+
+
+@pytest.fixture
+def raw() -> Iterator[Any]:
+    """An empty INetworkDefinition."""
+    loaded = backend.load("rtx")
+    builder = loaded.builder()
+    yield loaded.create_network(builder)
+    del builder

@@ -219,7 +219,7 @@ def test_compute_capabilities_are_of_rtx(raises: Raises) -> None:
         __version__ = "11.4.0"
 
     with raises(UnsupportedError, "compute_capabilities", "hardware_compatibility_level"):
-        Backend("tensorrt", Binding(), None).require_option("compute_capabilities")  # type: ignore
+        Backend("tensorrt", Binding(), None).require_option("compute_capabilities")  # type: ignore[arg-type]
 
 
 def test_a_failing_build_carries_tensorrts_words(raises: Raises) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -13,23 +13,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 import trtnet
-from trtnet import backend, graph, zoo
+from trtnet import graph, zoo
 from trtnet.errors import ShapeError, UsageError
 from trtnet.graph.fusion import fuse
-
-
-@pytest.fixture
-def trt() -> ModuleType:
-    return backend.load("rtx").trt
-
-
-@pytest.fixture
-def raw() -> Iterator[Any]:
-    """An empty INetworkDefinition."""
-    loaded = backend.load("rtx")
-    builder = loaded.builder()
-    yield loaded.create_network(builder)
-    del builder
 
 
 def half(*shape: int) -> np.ndarray:

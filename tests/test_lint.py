@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -10,24 +10,10 @@ import numpy as np
 import pytest
 
 import trtnet
-from trtnet import backend, graph, zoo
+from trtnet import graph, zoo
 from trtnet.errors import UsageError
 from trtnet.graph import Finding, Graph
 from trtnet.graph.lint import RULES
-
-
-@pytest.fixture
-def trt() -> ModuleType:
-    return backend.load("rtx").trt
-
-
-@pytest.fixture
-def raw() -> Iterator[Any]:
-    """An empty INetworkDefinition."""
-    loaded = backend.load("rtx")
-    builder = loaded.builder()
-    yield loaded.create_network(builder)
-    del builder
 
 
 class Definition:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -110,16 +108,6 @@ class Backend:
         self.logger.errors.clear()
         return text
 
-    @contextlib.contextmanager
-    def warnings(self) -> Iterator[list[str]]:
-        """Collects the warnings TensorRT logs inside the block."""
-        found: list[str] = []
-        self.logger.warning_sinks.append(found)
-        try:
-            yield found
-        finally:
-            self.logger.warning_sinks.remove(found)
-
 
 def load(name: str = "auto") -> Backend:
     """The backend called `name`: ``"tensorrt"``, ``"rtx"``, or ``"auto"``, which takes full
@@ -172,16 +160,12 @@ def _make_logger(trt: ModuleType) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.errors: deque[str] = deque(maxlen=32)
-            self.warning_sinks: list[list[str]] = []
 
         def log(self, severity: Any, message: str) -> None:
             if any(noise in message for noise in _NOISE):
                 return
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message)
-            elif severity == trt.ILogger.Severity.WARNING:
-                for sink in self.warning_sinks:
-                    sink.append(message)
 
     return Logger()
 

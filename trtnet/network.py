@@ -290,8 +290,8 @@ class Network:
         return self._casts[key]
 
     def weights(self, array: np.ndarray | None, dtype: DType | None = None, name: str = "") -> Any:
-        """The only maker of ``trt.Weights``: converts `array` once and holds its memory until
-        the network goes. ``None`` gives empty weights.
+        """The only maker of ``trt.Weights``: converts `array` once and holds its memory as
+        long as the definition lives. ``None`` gives empty weights.
 
         Raises:
             WeightsError: named values that are NaN or infinite; finite ones that `dtype` cannot

@@ -102,11 +102,11 @@ def verify(argv: Sequence[str]) -> int:
     if found.model is None:
         raise UsageError("a saved graph has no PyTorch model to compare with", got=found.name,
                          fix="name a model, or use trtnet diff")  # fmt: skip
-    from trtnet.cli.model import model_arguments, torch_model
+    from trtnet.cli.model import torch_model
     from trtnet.cli.verifying import against, verify_batches
 
     model = found.model
-    theirs = torch_model(model.entry, model.module, model_arguments(model.entry, arguments))
+    theirs = torch_model(model.entry, model.module, dict(model.chosen))
     result, images = verify_batches(
         model.network, theirs, model.shapes.typical, arguments.verify_inputs, arguments.seed
     )

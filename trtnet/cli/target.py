@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +35,10 @@ HELP = "a model of the zoo, such as resnet50 or resnet50:fp16, or a file of grap
 
 @dataclass(frozen=True)
 class Model:
-    """A zoo model that was defined for a look at it."""
+    """A zoo model that was defined for a look at it; `chosen` are its builder's arguments."""
 
     entry: Entry
+    chosen: Mapping[str, Any]
     module: Module
     network: Network
     shapes: InputShapes
@@ -101,7 +103,9 @@ def find(text: str, arguments: argparse.Namespace, *, values: bool) -> Target:
     network = define(
         load(arguments.backend), precision or settle_precision(arguments), shapes, module
     )
-    return Target(text, graph.read(network.definition), Model(entry, module, network, shapes))
+    return Target(
+        text, graph.read(network.definition), Model(entry, chosen, module, network, shapes)
+    )
 
 
 def _ones(module: Module) -> dict[str, np.ndarray]:
