@@ -67,6 +67,29 @@ def test_equal_after_the_round_trip(networks, tmp_path, name):
     assert found.name == name
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_are_those_of_the_file(networks, tmp_path, name):
+    path = tmp_path / "net.safetensors"
+    graph.save(path, networks[name])
+    content = graph.dumps(networks[name])
+    assert content == path.read_bytes()
+    assert graph.loads(content) == networks[name]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "my engine: not a safetensors file"),
+        (b"ftrt" * 99, "my engine: .*impossible"),
+        (weights.dumps({"a": np.ones(3, np.float32)}), "my engine holds no graph"),
+        (weights.dumps({}, {"format": _FORMAT, "graph": "["}), "my engine: the graph cannot be"),
+    ],
+)
+def test_bytes_that_are_no_archive(content, message):
+    with pytest.raises(WeightsError, match=message):
+        graph.loads(content, "my engine")
+
+
 def test_equality_sees_every_bit_of_the_weights(networks):
     read = networks["net HALF"]
     layer = read.layers[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import trtnet
 from trtnet import Shapes, builder, nn
 from trtnet.backend import Backend, load
 from trtnet.builder import BuildConfig, build
-from trtnet.errors import BuildError, ShapeError, UnsupportedError
+from trtnet.errors import BackendError, BuildError, ShapeError, UnsupportedError
 from trtnet.recipe import recipe_hash
 
 Raises = Callable[..., Any]
@@ -354,3 +355,42 @@ def test_timing_caches_are_read_and_written(tmp_path: Path, raises: Raises) -> N
         builder._load_timing_cache(config, tmp_path)
     with raises(BuildError, "cannot be written"):
         builder._save_timing_cache(config, tmp_path)
+
+
+def test_an_engine_of_the_torch_backend_is_the_network_itself() -> None:
+    net = trtnet.Network("torch", precision="fp16")
+    net.output("y", nn.ReLU()(net.input("x", ("N", 3))))
+    shapes = {"x": Shapes((1, 3), (2, 3), (4, 3))}
+    plan = build(net, shapes, sidecar={"model": "tiny"})
+    assert trtnet.graph.loads(plan.engine) == trtnet.graph.read(net.definition)
+    assert plan.sidecar["backend"] == {"name": "torch", "version": version("torch")}
+    assert plan.sidecar["profiles"] == [{"x": {"min": [1, 3], "opt": [2, 3], "max": [4, 3]}}]
+    assert plan.sidecar["model"] == "tiny"
+    assert build(net, shapes, reuse=plan).engine is plan.engine
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"refit": True},
+        {"compute_capabilities": ("8.6",)},
+        {"mem_pool_size": {"workspace": 1}},
+        {"builder_optimization_level": 5},
+        {"timing_cache_file": "t.cache"},
+    ],
+)
+def test_the_torch_backend_has_no_builder_options(option: dict[str, Any], raises: Raises) -> None:
+    net = trtnet.Network("torch")
+    net.output("y", nn.ReLU()(net.input("x", (1, 3))))
+    (name,) = option
+    with raises(UnsupportedError, f"torch cannot honour {name}", "the network itself"):
+        build(net, config=BuildConfig(**option))
+
+
+def test_the_torch_backend_needs_torch(monkeypatch: pytest.MonkeyPatch, raises: Raises) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    with raises(BackendError, "torch is not installed", 'pip install "trtnet[torch]"'):
+        load("torch")

@@ -185,3 +185,11 @@ def test_calls_that_cannot_work(raises: Any) -> None:
         nn.ReLU()(np.zeros(3))
     with raises(NetworkError, "got: no argument"):
         nn.ReLU()()
+
+
+def test_a_module_takes_the_place_of_a_plain_attribute() -> None:
+    module = nn.Module()
+    module.downsample = None
+    module.downsample = nn.ReLU()
+    assert [name for name, _ in module.named_children()] == ["downsample"]
+    assert isinstance(module.downsample, nn.ReLU)

@@ -80,6 +80,7 @@ def test_wheel_holds_only_trtnet_with_its_data(wheel: Path) -> None:
     assert "trtnet/py.typed" in names
     assert "trtnet/graph/gpus.json" in names
     assert "trtnet/weights/lenet5_digits.safetensors" in names
+    assert "trtnet/weights/resnet20_digits.safetensors" in names
     modules = {name for name in names if name.endswith(".py")}
     for folder, package in (
         ("trtnet", "trtnet"),

@@ -55,6 +55,7 @@ class Hand:
     def __init__(self, model, precision="fp32", mistake=""):
         loaded = backend.load("rtx")
         self.trt, self.precision, self.mistake = loaded.trt, precision, mistake
+        self.exactness, self.check = precision, lambda: None
         self.builder = loaded.builder()
         self.definition = loaded.create_network(self.builder)
         self.dtype = np.float16 if precision == "fp16" else np.float32
@@ -266,7 +267,8 @@ def test_module_that_returns_several_tensors():
             return self.two(x)
 
     network = SimpleNamespace(
-        definition=net, precision="fp32", inputs={"x": x}, outputs={"h": hidden, "c": cell},
+        definition=net, exactness="fp32", check=lambda: None, inputs={"x": x},
+        outputs={"h": hidden, "c": cell},
         module_outputs={"two.0": hidden, "two.1": cell},
     )  # fmt: skip
     result = verify(network, Parent(), {"x": np.ones((1, 4), np.float32)})

@@ -30,6 +30,7 @@ _HOMES = {
     ),
     "trtnet.module": ("Module", "Parameter"),
     "trtnet.network": ("Network",),
+    "trtnet.policy": ("Policy",),
     "trtnet.ops": (
         *("abs", "amax", "amin", "argmax", "argmin", "cat", "chunk", "clamp", "einsum", "erf"),
         *("exp", "flatten", "gather", "log", "matmul", "max", "mean", "min", "permute", "pow"),
@@ -37,11 +38,15 @@ _HOMES = {
         *("split", "sqrt", "squeeze", "stack", "sum", "tanh", "topk", "transpose", "unbind"),
         *("unsqueeze", "where"),
     ),
+    "trtnet.runtime.session": ("Session",),
     "trtnet.tensor": ("Dim", "Tensor"),
     "trtnet.verification": ("Verification", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES = ("backend", "graph", "nn", "ops", "reference", "weights", "zoo")
+_SUBMODULES = (
+    *("backend", "benchmark", "graph", "nn", "ops", "quantization", "reference", "runtime"),
+    *("weights", "zoo"),
+)
 
 __all__ = ["__version__", *_SUBMODULES, *_HOME_OF]
 

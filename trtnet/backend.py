@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from trtnet.errors import BackendError, UnsupportedError
 from trtnet.hardware import missing_gpu
 
 PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+TORCH = "torch"  # defines networks with either package; its engines are archives of graphs
 MINIMUM = {"tensorrt": (10, 13), "rtx": (1, 5)}
 
 # Logged by TensorRT-RTX at nearly every call on a machine without a driver; never a cause.
@@ -35,14 +37,41 @@ _RTX_LACKS = {
 }
 _RTX_NEEDS_GPU = ("refit", "strip_weights")
 
+# What not every supported version has, and the members of the binding that it stands for. Whatever
+# is not listed here is in all of them.
+FEATURES = {
+    "compute_capabilities": (
+        "ComputeCapability",
+        "IBuilderConfig.num_compute_capabilities",
+        "IBuilderConfig.set_compute_capability",
+    ),
+    "cuda_graph_strategy": (
+        "CudaGraphStrategy.WHOLE_GRAPH_CAPTURE",
+        "IRuntimeConfig.cuda_graph_strategy",
+    ),
+    "engine_validity": (
+        "EngineInvalidityDiagnostics",
+        "Runtime.engine_header_size",
+        "Runtime.get_engine_validity",
+    ),
+    "normalization_v2": ("INetworkDefinition.add_normalization_v2",),
+    "runtime_cache": (
+        "IRuntimeCache.deserialize",
+        "IRuntimeCache.serialize",
+        "IRuntimeConfig.create_runtime_cache",
+        "IRuntimeConfig.set_runtime_cache",
+    ),
+    "stream_capturable": ("IExecutionContext.is_stream_capturable",),
+}
+
 
 @dataclass(frozen=True)
 class Backend:
-    """One usable TensorRT package.
+    """One usable TensorRT package, or PyTorch with one that defines its networks.
 
     Attributes:
-        name: ``"tensorrt"`` or ``"rtx"``.
-        trt: the imported package, for its enums and classes.
+        name: ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
+        trt: the imported TensorRT package, for its enums and classes.
         logger: the one logger TensorRT knows; it keeps the first one a process registers.
     """
 
@@ -52,6 +81,8 @@ class Backend:
 
     @property
     def version(self) -> str:
+        if self.name == TORCH:
+            return importlib.metadata.version(TORCH)
         return str(self.trt.__version__)
 
     def builder(self) -> Any:
@@ -73,15 +104,47 @@ class Backend:
         flag = self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
         return builder.create_network(1 << int(flag))
 
-    def has(self, class_name: str, member: str) -> bool:
-        """Whether this version's binding has ``class_name.member``."""
-        return hasattr(getattr(self.trt, class_name, None), member)
+    def runtime(self) -> Any:
+        """A fresh ``trt.Runtime``; raises :class:`BackendError` where TensorRT gives none."""
+        self.clear_errors()
+        try:
+            return self.trt.Runtime(self.logger)
+        except Exception as error:  # pybind raises TypeError when the factory returns null
+            raise BackendError(
+                f"{self.name} {self.version} cannot create a runtime on this machine",
+                got=self.take_errors() or error,
+                fix=missing_gpu() or "check the installation: trtnet doctor",
+            ) from error
+
+    def engine_faults(self, engine: bytes) -> list[str]:
+        """What TensorRT-RTX finds wrong in the header of an engine, as names of
+        ``trt.EngineInvalidityDiagnostics`` such as ``UNSUPPORTED_CC``.
+
+        Empty where nothing is wrong, for full TensorRT, which has no such check, and mostly
+        without a GPU: only an engine that is none is then found.
+        """
+        if not self.has("engine_validity"):
+            return []
+        runtime = self.runtime()
+        _, found = runtime.get_engine_validity(engine[: runtime.engine_header_size])
+        faults = self.trt.EngineInvalidityDiagnostics.__members__
+        return [name for name, bit in faults.items() if int(found) & int(bit)]
+
+    def has(self, feature: str) -> bool:
+        """Whether this version's binding has one of the :data:`FEATURES`."""
+        return all(_reaches(self.trt, path) for path in FEATURES[feature])
 
     def require_option(self, option: str) -> None:
         """Raises :class:`UnsupportedError` where this backend cannot honour the
         :class:`trtnet.BuildConfig` option on this machine."""
+        if self.name == TORCH:
+            raise UnsupportedError(
+                f"the backend torch cannot honour {option}: its engine is the network itself, "
+                "which TensorRT's builder never sees",
+                fix="leave it out, or choose the backend tensorrt or rtx",
+            )
         gpu = missing_gpu() if self.name == "rtx" and option in _RTX_NEEDS_GPU else None
-        if option == "compute_capabilities" and not hasattr(self.trt, "ComputeCapability"):
+        if option == "compute_capabilities" and not self.has("compute_capabilities"):
             lacks = "an engine of full TensorRT belongs to the GPU it was built on"
             fix = "build on that kind of GPU, or choose a hardware_compatibility_level"
         elif self.name == "rtx" and option in _RTX_LACKS:
@@ -110,17 +173,20 @@ class Backend:
 
 
 def load(name: str = "auto") -> Backend:
-    """The backend called `name`: ``"tensorrt"``, ``"rtx"``, or ``"auto"``, which takes full
-    TensorRT where it can define networks (it needs a GPU) and TensorRT-RTX otherwise.
+    """The backend called `name`: ``"tensorrt"``, ``"rtx"``, ``"torch"``, or ``"auto"``, which
+    takes full TensorRT where it can define networks (it needs a GPU) and TensorRT-RTX otherwise.
+
+    Networks for ``"torch"`` are defined with what ``"auto"`` takes; PyTorch executes them.
 
     Raises:
         BackendError: nothing usable is installed; the message says which extra to install.
     """
+    if name == TORCH:
+        return _load_torch()
     if name != "auto":
         if name not in PACKAGES:
-            raise BackendError(
-                f"unknown backend {name!r}", expected="auto, " + ", ".join(PACKAGES), got=name
-            )
+            expected = ", ".join(("auto", *PACKAGES, TORCH))
+            raise BackendError(f"unknown backend {name!r}", expected=expected, got=name)
         return _load(name)
     reasons = []
     for candidate in PACKAGES:
@@ -138,6 +204,15 @@ def load(name: str = "auto") -> Backend:
     )
 
 
+def _load_torch() -> Backend:
+    backend = replace(load(), name=TORCH)
+    try:
+        importlib.metadata.version(TORCH)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise BackendError("torch is not installed", fix='pip install "trtnet[torch]"') from error
+    return backend
+
+
 @functools.cache
 def _load(name: str) -> Backend:
     package = PACKAGES[name]
@@ -153,6 +228,15 @@ def _load(name: str) -> Backend:
             f"{package} {trt.__version__} is too old", expected=f">= {wanted}", fix=fix + " -U"
         )
     return Backend(name, trt, _make_logger(trt))
+
+
+def _reaches(trt: ModuleType, path: str) -> bool:
+    found: Any = trt
+    for name in path.split("."):
+        if not hasattr(found, name):
+            return False
+        found = getattr(found, name)
+    return True
 
 
 def _make_logger(trt: ModuleType) -> Any:

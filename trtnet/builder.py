@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trtnet
+from trtnet.backend import TORCH
 from trtnet.build_config import BuildConfig
 from trtnet.errors import BuildError, NetworkError, UnsupportedError
 from trtnet.files import atomic_write
+from trtnet.graph import dumps, read
 from trtnet.graph.layers import DTYPES
 from trtnet.plan import FORMAT_VERSION, Plan
 from trtnet.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildConfig", "build"]
 
+FP8_CAPABILITY = 8.9
 _POLL_SECONDS = 0.1
 
 
@@ -46,12 +49,15 @@ def build(
         progress: called about ten times a second with the name of TensorRT's current phase.
 
     Returns:
-        The engine's bytes, and a sidecar that describes them; see :class:`trtnet.Plan`.
+        The engine's bytes, and a sidecar that describes them; see :class:`trtnet.Plan`. For the
+        backend ``torch`` they are the archive of the network: :func:`trtnet.graph.dumps`.
 
     Raises:
         ShapeError: `shapes` that do not fit the network; names the input.
         UnsupportedError: options that the backend does not have.
-        BuildError: TensorRT cannot build the engine; carries its words.
+        UsageError, WeightsError: a policy or calibration that does not belong to the network.
+        BuildError: TensorRT cannot build the engine; carries its words. Also for INT8 and FP8
+            without a calibration.
 
     >>> import trtnet
     >>> from trtnet import nn
@@ -67,9 +73,13 @@ def build(
         raise BuildError("the network has no output", fix="mark one: network.output(name, tensor)")
     profiles = check_profiles(inputs_of(definition), shapes)
     config.check(network.backend)
+    network.check()
+    _check_precision(network, config)
     recipe = _recipe(network, profiles, config)
     if reuse is not None and recipe is not None and reuse.sidecar.get("recipe") == recipe:
         engine = reuse.engine
+    elif network.backend.name == TORCH:
+        engine = dumps(read(definition))
     else:
         builder_config = _builder_config(network, profiles, config)
         engine = _serialize(network, builder_config, progress)
@@ -81,6 +91,7 @@ def build(
         "backend": {"name": network.backend.name, "version": network.backend.version},
         "compute_capabilities": list(config.compute_capabilities) or None,
         "precision": network.precision,
+        "policy": network.policy.as_dict(),
         "inputs": describe(definition.get_input, definition.num_inputs),
         "outputs": describe(definition.get_output, definition.num_outputs),
         "profiles": as_json(profiles),
@@ -89,6 +100,25 @@ def build(
         "engine": {"bytes": len(engine), "sha256": hashlib.sha256(engine).hexdigest()},
     }
     return Plan(engine, {**(sidecar or {}), **described})
+
+
+def _check_precision(network: Network, config: BuildConfig) -> None:
+    if network.quantizer.is_observing:
+        raise BuildError(
+            f"{network.policy.compute.upper()} needs the ranges of {len(network.observed)} tensors",
+            fix="calibrate: run the network on data, and define it again with "
+            "trtnet.Network(..., calibration=table)",
+        )
+    if "fp8" not in network.quantizer.formats or network.backend.name == TORCH:
+        return
+    old = [c for c in config.compute_capabilities if float(c) < FP8_CAPABILITY]
+    if network.backend.name == "rtx" and (old or not config.compute_capabilities):
+        raise UnsupportedError(
+            f"FP8 needs GPUs of compute capability {FP8_CAPABILITY} or later",
+            got=f"targets {', '.join(old)}" if old else "TensorRT-RTX's default targets, from 8.0",
+            fix='BuildConfig(compute_capabilities=("8.9", "12.0")) or --compute-capability '
+            "8.9,12.0; INT8 runs on older ones",
+        )
 
 
 def describe(get: Callable[[int], Any], count: int) -> list[dict[str, Any]]:

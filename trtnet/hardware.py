@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"  # the environment variable by which CUDA hides GPUs
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI vendor and base class
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+@dataclass(frozen=True)
+class GpuDevice:
+    """One GPU that CUDA can use here.
+
+    Attributes:
+        index: its number, as in ``cuda:0``.
+        name: as the driver gives it, such as ``"NVIDIA H200"``.
+        compute_capability: such as ``(9, 0)``.
+        memory: in bytes.
+    """
+
+    index: int
+    name: str
+    compute_capability: tuple[int, int]
+    memory: int
 
 
 def missing_gpu() -> str | None:
@@ -11,14 +38,82 @@ def missing_gpu() -> str | None:
 
     Asks the driver itself, so that neither torch nor a CUDA toolkit is needed.
     """
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError:
+    driver = _driver()
+    if driver is None:
         return "no NVIDIA driver is installed on this machine"
     status = driver.cuInit(0)
+    hidden = os.environ.get(VISIBLE_DEVICES)
+    if status == _NO_DEVICE and hidden is not None:
+        return f"{VISIBLE_DEVICES}={hidden} hides every GPU"
     if status:
         return f"the NVIDIA driver finds no usable GPU (CUDA error {status})"
+    return None if _count(driver) else "this machine has no NVIDIA GPU"
+
+
+def gpus() -> list[GpuDevice]:
+    """The GPUs that CUDA can use here, in its order; none where :func:`missing_gpu` says why."""
+    driver = _driver()
+    if driver is None or missing_gpu() is not None:
+        return []
+    return [_gpu(driver, index) for index in range(_count(driver))]
+
+
+def driver_cuda_version() -> tuple[int, int] | None:
+    """The newest CUDA version that the driver supports, such as ``(13, 2)``."""
+    driver, version = _driver(), ctypes.c_int()
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)):
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def driver_version() -> str | None:
+    """The version of the NVIDIA driver, such as ``"580.95.05"``, where it can be read."""
+    library = _library("libnvidia-ml.so.1", "nvml.dll")
+    if library is None or library.nvmlInit_v2():
+        return None
+    text = ctypes.create_string_buffer(96)
+    status = library.nvmlSystemGetDriverVersion(text, len(text))
+    library.nvmlShutdown()
+    return None if status else text.value.decode()
+
+
+def has_nvidia_card() -> bool:
+    """Whether Linux sees an NVIDIA display or compute card on the PCI bus, driver or not."""
+    for device in Path("/sys/bus/pci/devices").glob("*"):
+        with contextlib.suppress(OSError):
+            vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+            if vendor == _NVIDIA and kind.startswith(_DISPLAY):
+                return True
+    return False
+
+
+def _gpu(driver: Any, index: int) -> GpuDevice:
+    device, memory = ctypes.c_int(), ctypes.c_size_t()
+    name = ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, len(name), device)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    numbers = []
+    for attribute in (_MAJOR, _MINOR):
+        number = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        numbers.append(number.value)
+    return GpuDevice(index, name.value.decode(), (numbers[0], numbers[1]), memory.value)
+
+
+def _count(driver: Any) -> int:
     count = ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
-    return None if count.value else "this machine has no NVIDIA GPU"
+    return count.value
+
+
+def _driver() -> Any:
+    return _library("libcuda.so.1", "nvcuda.dll")
+
+
+def _library(linux: str, windows: str) -> Any:
+    """A library of the driver, or None where there is none."""
+    try:
+        return ctypes.CDLL(windows if sys.platform == "win32" else linux)
+    except OSError:
+        return None

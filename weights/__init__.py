@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from trtnet.weights.container import Weights, check_finite, data_sha256, parameter_count
-from trtnet.weights.loading import load
+from trtnet.weights.loading import load, loads
 from trtnet.weights.random_init import random_state
-from trtnet.weights.safetensors_writer import save
+from trtnet.weights.safetensors_writer import dumps, save
 from trtnet.weights.torchvision_source import extract, resolve
 
 __all__ = [
     "Weights",
     "check_finite",
     "data_sha256",
+    "dumps",
     "extract",
     "load",
+    "loads",
     "parameter_count",
     "random_state",
     "resolve",

@@ -52,6 +52,20 @@ def load(path: str | os.PathLike[str]) -> Weights:
     return Weights(checkpoint.read(file, kind), None, file, content)
 
 
+def loads(content: bytes, name: str) -> Weights:
+    """The weights in the bytes of a safetensors file; the arrays are views of `content`.
+
+    Args:
+        content: what :func:`trtnet.weights.dumps` gave.
+        name: of `content`, for messages.
+
+    Raises:
+        WeightsError: no safetensors file, or a damaged one.
+    """
+    arrays, metadata = safetensors_reader.read(content, name)
+    return Weights(arrays, metadata)
+
+
 def _map(file: Path) -> mmap.mmap:
     if file.is_dir():
         raise WeightsError(

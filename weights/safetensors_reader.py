@@ -23,17 +23,18 @@ LENGTH_BYTES = 8
 _MAX_HEADER = 100_000_000  # the format's own limit
 _MAX_AXES = 64  # numpy's limit; it also bounds the work a damaged header can cause
 METADATA = "__metadata__"
+Content = mmap.mmap | bytes
 
 
-def looks_like(content: mmap.mmap) -> bool:
+def looks_like(content: Content) -> bool:
     """Whether the first bytes could be a safetensors header."""
     length = int.from_bytes(content[:LENGTH_BYTES], "little")
     fits = length <= min(_MAX_HEADER, len(content) - LENGTH_BYTES)
     return fits and content[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{"
 
 
-def read(content: mmap.mmap, path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays and metadata of a mapped safetensors file; the arrays are views of `content`.
+def read(content: Content, path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and metadata of a safetensors file; the arrays are views of `content`.
 
     Raises:
         WeightsError: the file breaks the format; the tensor and the values are named.
@@ -49,7 +50,7 @@ def read(content: mmap.mmap, path: Path) -> tuple[dict[str, np.ndarray], dict[st
 
 
 def _damaged(
-    path: Path, problem: str, *, tensor: str | None = None, **details: Any
+    path: Path | str, problem: str, *, tensor: str | None = None, **details: Any
 ) -> WeightsError:
     return WeightsError(
         f"{path}: {problem}",
@@ -59,7 +60,7 @@ def _damaged(
     )
 
 
-def _header(content: mmap.mmap, path: Path) -> tuple[dict[str, Any], int]:
+def _header(content: Content, path: Path | str) -> tuple[dict[str, Any], int]:
     """The decoded JSON header, and the file offset of the first tensor byte."""
     if len(content) < LENGTH_BYTES:
         raise _damaged(
@@ -95,7 +96,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _checked_metadata(metadata: Any, path: Path) -> dict[str, str]:
+def _checked_metadata(metadata: Any, path: Path | str) -> dict[str, str]:
     if isinstance(metadata, dict) and all(_is_text(value) for value in metadata.values()):
         return metadata
     raise _damaged(path, "the metadata cannot be read", expected="a JSON object of strings")
@@ -109,7 +110,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _tensor(
-    content: mmap.mmap, start: int, name: str, entry: Any, path: Path
+    content: Content, start: int, name: str, entry: Any, path: Path | str
 ) -> tuple[np.ndarray, int, int]:
     """One tensor and its byte span, after every field of its header entry has been checked."""
     fields = ("dtype", "shape", "data_offsets")
@@ -169,7 +170,7 @@ def _sizes(values: Any) -> bool:
     return few and all(type(size) is int and 0 <= size < 2**63 for size in values)
 
 
-def _check_spans(spans: list[tuple[int, int, str]], size: int, path: Path) -> None:
+def _check_spans(spans: list[tuple[int, int, str]], size: int, path: Path | str) -> None:
     """Every data byte belongs to exactly one tensor, as the format demands."""
     position = 0
     for begin, end, name in sorted(spans):

@@ -61,8 +61,7 @@ def save(
     Raises:
         WeightsError: a value cannot be stored, or the file cannot be written.
     """
-    entries = [_entry(name, value) for name, value in state.items()]
-    entries.sort(key=lambda entry: (-entry.itemsize, entry.name))  # keeps every tensor aligned
+    entries = _entries(state)
     notes = dict(metadata or {})
     if checksum:
         notes[_CHECKSUM] = "0" * 64  # the header's length must be known before the hash is
@@ -81,6 +80,17 @@ def save(
                 file.write(_encoded_header(entries, {**notes, _CHECKSUM: digest.result()}))
     except OSError as error:
         raise _cannot_write(Path(path), size, error) from error
+
+
+def dumps(state: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The bytes that :func:`save` writes.
+
+    Raises:
+        WeightsError: a value cannot be stored.
+    """
+    entries = _entries(state)
+    header = _encoded_header(entries, metadata or {})
+    return b"".join([header, *(raw_bytes(_to_numpy(entry.value)) for entry in entries)])
 
 
 def _cannot_write(path: Path, size: int, error: OSError) -> WeightsError:
@@ -112,6 +122,12 @@ def _encoded_header(entries: list[_Entry], metadata: Mapping[str, str]) -> bytes
         raise WeightsError("a name or a metadata text is not valid Unicode", got=error) from error
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def _entries(state: Mapping[str, Any]) -> list[_Entry]:
+    """Wide types first, which keeps every tensor aligned."""
+    entries = [_entry(name, value) for name, value in state.items()]
+    return sorted(entries, key=lambda entry: (-entry.itemsize, entry.name))
 
 
 def _entry(name: Any, value: Any) -> _Entry:

@@ -73,11 +73,10 @@ def test_removed_flags_are_answered(flags: list[str], answer: str, raises: Raise
         ["--calibrator=mse"],
         ["--policy", "p.toml"],
         ["--precision", "int8"],
-        ["--backend", "torch"],
     ],
 )
 def test_flags_of_later_versions_say_what_there_is(flags: list[str], raises: Raises) -> None:
-    with raises(UsageError, "fp32, tf32, fp16 and bf16", "tensorrt and rtx"):
+    with raises(UsageError, "fp32, tf32, fp16 and bf16", "tensorrt, rtx and torch"):
         parse(["resnet50", *flags])
 
 

@@ -10,12 +10,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from trtnet import graph
 from trtnet.cli import job
 from trtnet.cli.progress import Progress
 from trtnet.cli.verifying import batches
@@ -89,6 +91,21 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     assert [line.split()[0] for line in lines] == names
     assert str(engine) in lines[4]
     assert "loadEngine" in lines[6]
+
+
+def test_an_engine_for_the_torch_backend(capsys: pytest.CaptureFixture) -> None:
+    flags = ["--backend=torch", "--fp16", "--json=r.json", "--batch=2"]
+    assert main(["lenet5", *flags]) == 0
+    report = json.loads(Path("r.json").read_text())
+    assert report["backend"] == {"name": "torch", "version": version("torch")}
+    assert report["verify"]["passed"] is True
+    assert report["executed"]["ran"] is False
+    assert report["executed"]["reason"].endswith(f"trtnet bench {report['engine']['path']}")
+    read = graph.loads(Plan.load(report["engine"]["path"]).engine)
+    assert graph.macs(read) == 2 * LENET_MACS
+    assert "executed  no: it is only built and verified here" in capsys.readouterr().out
+    assert main(["lenet5", *flags, "--builderOptimizationLevel=5"]) == 2
+    assert "torch cannot honour builder_optimization_level" in capsys.readouterr().err
 
 
 def test_an_unchanged_recipe_is_reused(lenet: Any) -> None:
@@ -261,7 +278,7 @@ def test_help_and_list_answer_at_once(argv: list[str], text: str) -> None:
 
 def test_help_does_not_advertise_later_flags() -> None:
     done = python(_LOADED, "trtnet.zoo", "--help")
-    for flag in ("--int8", "--fp8", "--calib", "--policy", "--best", "torch,"):
+    for flag in ("--int8", "--fp8", "--calib", "--policy", "--best"):
         assert flag not in done.stdout
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from trtnet import graph, reference
-from trtnet.reference import fusion, native
+from trtnet.reference import elementwise, fusion, native, pooling
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -22,10 +22,11 @@ def test_functions_that_round_once_by_themselves(function, dtype):
         **dict.fromkeys(unary, (a,)),
         **dict.fromkeys((F.max_pool2d, F.max_pool3d), (a, 3, 2, 1)),
         **dict.fromkeys((torch.amax, torch.amin), (a, (1, 3), True)),
+        elementwise.clip: (a, -0.1, 6.3),
+        pooling.max_pool: (a, (3, 2), (2, 2)),
     }.get(function, (a, b))
     options = {}
-    if function.__module__.startswith("trtnet"):
-        arguments = (a, (3, 2), (2, 2))
+    if function is pooling.max_pool:
         options = {"pre": (0, 1), "post": (1, 0), "mode": "EXPLICIT_ROUND_UP"}
     wide = [x.float() if isinstance(x, torch.Tensor) else x for x in arguments]
     once = function(*wide, **options).to(dtype)

@@ -3,71 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
-from trtnet.cli.refused import check_flags, check_values
+from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.precision import (
+    add_calibration_flags,
+    add_precision_flags,
+    settle_policy,
+    settle_precision,
+)
+from trtnet.cli.refused import check_flags
 from trtnet.errors import UsageError
 
-BACKENDS = ("auto", "tensorrt", "rtx")
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+BACKENDS = ("auto", "tensorrt", "rtx", "torch")
 _EPILOG = """\
 Flags in camel case are accepted in kebab case too: --save-engine is --saveEngine.
 Exit status: 0 done and verified, 1 verification or build failed, 2 bad usage."""
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, fix="see --help")
-
-
-class Group:
-    """An argument group whose camel-case flags are accepted in kebab case too."""
-
-    def __init__(self, parser: argparse.ArgumentParser, title: str) -> None:
-        self._group = parser.add_argument_group(title)
-
-    def __call__(self, flag: str, **options: Any) -> None:
-        action = self._group.add_argument(flag, **options)
-        kebab = re.sub("[A-Z]+", lambda letters: f"-{letters[0].lower()}", flag)
-        if kebab != flag:
-            alias = {**options, "dest": action.dest, "help": argparse.SUPPRESS}
-            self._group.add_argument(kebab, **alias)
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments, with ``precision`` settled.
+    """The arguments, with ``precision`` settled, and the ``rules`` that it stands for, or that
+    the file ``policy`` holds.
 
     Raises:
-        UsageError: an argument that is unknown, removed, of a later version, or in conflict.
+        UsageError: an argument that is unknown, removed, or in conflict.
         SystemExit: after ``--help``.
     """
     check_flags(argv)
     arguments = _parser().parse_args(argv)
-    check_values(arguments.backend, arguments.precision)
     if arguments.backend not in BACKENDS:
         raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(BACKENDS))
     if arguments.list is None and arguments.model is None:
         raise UsageError("name a model", fix="--list shows them, --help the flags")
+    arguments.rules = settle_policy(arguments)
     arguments.precision = settle_precision(arguments)
     return arguments
-
-
-def settle_precision(arguments: argparse.Namespace) -> str:
-    """The one precision that the flags ask for."""
-    shortcuts = [name for name in ("fp16", "bf16") if getattr(arguments, name)]
-    chosen = {*shortcuts, *filter(None, [arguments.precision])}
-    if len(chosen) > 1 or (arguments.noTF32 and "tf32" in chosen):
-        asked = sorted(chosen) + ["noTF32"] * arguments.noTF32
-        raise UsageError("choose one precision", got=", ".join(asked))
-    if not chosen:
-        return "fp32" if arguments.noTF32 else "tf32"
-    (precision,) = chosen
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}", expected=", ".join(PRECISIONS))
-    return precision
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_model_flags(Group(parser, "model"))
     add_precision_flags(Group(parser, "precision"))
+    add_calibration_flags(Group(parser, "calibration"))
     add_shape_flags(Group(parser, "shapes"))
     _add_output_flags(Group(parser, "engine, verification, report"))
     _add_builder_flags(Group(parser, "builder options"))
@@ -100,21 +72,13 @@ def add_model_flags(flag: Group) -> None:
         "default: random, for lenet5 its shipped weights",
     )
     flag("--seed", type=int, default=0, help="of random weights and of verification's inputs")
-    flag("--num-classes", type=_positive, metavar="N")
-    flag("--image-size", type=_positive, metavar="N", help="height and width")
-
-
-def add_precision_flags(flag: Group) -> None:
-    """Settled by :func:`settle_precision`."""
-    flag("--fp16", action="store_true")
-    flag("--bf16", action="store_true")
-    flag("--noTF32", action="store_true", help="fp32 without TensorFloat-32 arithmetic")
-    flag("--precision", metavar="P", help=f"{', '.join(PRECISIONS)}; default: tf32, as in trtexec")
+    flag("--num-classes", type=positive, metavar="N")
+    flag("--image-size", type=positive, metavar="N", help="height and width")
 
 
 def add_shape_flags(flag: Group) -> None:
     """See :func:`trtnet.cli.shapes.input_shapes`."""
-    flag("--batch", type=_positive, metavar="N", help="static batch size, default 1")
+    flag("--batch", type=positive, metavar="N", help="static batch size, default 1")
     for which in ("min", "opt", "max"):
         flag(
             f"--{which}Shapes",
@@ -152,7 +116,7 @@ def _add_output_flags(flag: Group) -> None:
     flag("--skip-verify", action="store_true", help="do not compare with PyTorch")
     flag(
         "--verify-inputs",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="number of seeded images to compare, rounded up to whole batches; default 1",
@@ -174,13 +138,6 @@ def _add_builder_flags(flag: Group) -> None:
     flag("--hardwareCompatibilityLevel", metavar="L", help="none, ampere+, sameComputeCapability")
     flag("--stripWeights", action="store_true")
     flag("--refit", action="store_true")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:

@@ -12,9 +12,12 @@ from trtnet import graph, zoo
 from trtnet.backend import Backend, load
 from trtnet.build_config import BuildConfig
 from trtnet.builder import build, describe
+from trtnet.cli.calibrating import Calibrated, Calibrator, need_data
+from trtnet.cli.defining import define
 from trtnet.cli.model import load_weights, model_arguments, torch_model
 from trtnet.cli.options import build_config
 from trtnet.cli.progress import Progress
+from trtnet.cli.ranges import check_range
 from trtnet.cli.report import (
     divergence_lines,
     executed,
@@ -29,11 +32,10 @@ from trtnet.errors import PlanError, UsageError
 from trtnet.module import Module
 from trtnet.network import Network
 from trtnet.plan import Plan, sidecar_path
+from trtnet.policy import QUANTIZED
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
 from trtnet.zoo import Entry
-
-OUTPUT = "logits"
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ def prepare(arguments: argparse.Namespace) -> Job:
     """Raises what is wrong with the arguments."""
     entry = zoo.get_entry(arguments.model)
     config = build_config(arguments)
-    default = Path("engines") / f"{entry.name}-{arguments.precision}.engine"
+    name = arguments.policy.stem if arguments.policy else arguments.precision
+    default = Path("engines") / f"{entry.name}-{name}.engine"
     path = arguments.saveEngine or default
     _check_paths(path, arguments.json)
     backend = load(arguments.backend)
     config.check(backend)
+    need_data(arguments, arguments.rules)
     if not arguments.skip_verify:
         require("torch", "verification (--skip-verify does without)")
     return Job(
@@ -112,14 +116,19 @@ def execute(job: Job, progress: Progress) -> dict[str, Any]:
     with progress.step("weights"):
         weights = load_weights(job.entry, arguments.weights, arguments.seed, job.chosen)
         model.load_state_dict(weights)
+    calibrated = _calibrate(job, model, weights, progress)
     with progress.step("define"):
         started = time.perf_counter()
-        network = define(job.backend, arguments.precision, job.shapes, model)
+        table = calibrated.table if calibrated else None
+        network = define(job.backend, arguments.rules, job.shapes, model, table)
         define_s = time.perf_counter() - started
+        network.check()
+    if calibrated is not None:
+        check_range(calibrated.rows, network, progress.stream)
     verify = verify_summary(None)
     if not arguments.skip_verify:
         with progress.step("verify"):
-            verify = _verify(job, model, network)
+            verify = _verify(job, model, network, calibrated)
     report = {
         "model": job.entry.name,
         "backend": {"name": job.backend.name, "version": job.backend.version},
@@ -130,6 +139,7 @@ def execute(job: Job, progress: Progress) -> dict[str, Any]:
             "parameters": sum(parameter.numel for parameter in model.parameters()),
         },
         "network": _describe(network, job.shapes, define_s),
+        "calibration": calibrated.about if calibrated else None,
         "verify": verify,
     }
     if verify["passed"] is False:
@@ -140,14 +150,21 @@ def execute(job: Job, progress: Progress) -> dict[str, Any]:
     return report
 
 
-def define(backend: Backend, precision: str, shapes: InputShapes, model: Module) -> Network:
-    """The network of `model`, from the input ``input`` to the output ``logits``."""
-    network = Network(backend, precision)
-    network.output(OUTPUT, model(network.input(INPUT, shapes.declared)))
-    return network
+def _calibrate(job: Job, model: Module, weights: Weights, progress: Progress) -> Calibrated | None:
+    """The ranges, where any are needed or asked for."""
+    arguments = job.arguments
+    if not arguments.rules.uses(*QUANTIZED) and arguments.calib_data is None:
+        return None
+    old = None if arguments.force else _load(job.path)
+    known = (old.sidecar.get("calibration") if old else None) or {}
+    with progress.step("calibrate") as update:
+        calibrator = Calibrator(arguments, job.backend, arguments.rules, job.shapes, model, weights)
+        return calibrator.run(job.path, known, update)
 
 
-def _verify(job: Job, model: Module, network: Network) -> dict[str, Any]:
+def _verify(
+    job: Job, model: Module, network: Network, calibrated: Calibrated | None
+) -> dict[str, Any]:
     counterpart = torch_model(job.entry, model, job.chosen)
     verification, images = verify_batches(
         network,
@@ -155,6 +172,7 @@ def _verify(job: Job, model: Module, network: Network) -> dict[str, Any]:
         job.shapes.typical,
         images=job.arguments.verify_inputs,
         seed=job.arguments.seed,
+        data=calibrated.data if calibrated else None,
     )
     return verify_summary(verification, images, against(job.entry))
 
@@ -178,6 +196,7 @@ def _about(report: dict[str, Any], weights: Weights) -> dict[str, Any]:
         "weights": report["weights"],
         "preprocessing": weights.preprocessing,
         "class_names": weights.class_names,
+        "calibration": report["calibration"],
         "verification": {key: value for key, value in report["verify"].items() if key != "rows"},
     }
 

@@ -11,6 +11,12 @@ import trtnet
 _PROGRAMS = {
     "zoo": ("trtnet.cli.zoo", "build, verify and list the models of the zoo"),
     "weights": ("trtnet.weights.__main__", "extract, inspect and convert weights files"),
+    "policy": ("trtnet.cli.policy", "which precision each module gets, and why"),
+    "sensitivity": ("trtnet.cli.sensitivity", "what a lower precision harms, module by module"),
+    "search": ("trtnet.cli.search", "the fastest mix of precisions within a budget"),
+    "run": ("trtnet.cli.run", "execute an engine on arrays or images"),
+    "bench": ("trtnet.cli.bench", "measure an engine or a model, as trtexec does"),
+    "doctor": ("trtnet.cli.doctor", "what this machine can build and run, and why not more"),
 }
 _NETWORK_COMMANDS = {
     "inspect": "list what TensorRT holds, layer by layer",
@@ -41,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _usage() -> str:
     described = {name: text for name, (_, text) in _PROGRAMS.items()} | _NETWORK_COMMANDS
-    lines = [f"  {name:10}{text}" for name, text in described.items()]
+    lines = [f"  {name:13}{text}" for name, text in described.items()]
     return "\n".join(
         ["usage: trtnet SUBCOMMAND [--help | ...]", "", *lines, "", "  --version"],
     )

@@ -14,25 +14,9 @@ from typing import Any
 from trtnet import graph
 from trtnet.cli.report import divergence_lines, human_stream, verify_summary, write_json
 from trtnet.cli.shapes import INPUT
+from trtnet.cli.tables import table
 from trtnet.cli.target import HELP, Target, find, parser
 from trtnet.errors import TrtnetError, UsageError
-
-Columns = Sequence[tuple[str, str]]
-"""(header, justification) of each column."""
-
-
-def table(columns: Columns, rows: Sequence[Sequence[Any]], stream: Any) -> None:
-    """Prints `rows` with rich; as wide as they are, so that a pipe gets whole names."""
-    from rich.console import Console
-    from rich.table import Table
-
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for header, justify in columns:
-        made.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for row in rows:
-        made.add_row(*map(str, row))
-    width = None if stream.isatty() else 10_000
-    Console(file=stream, width=width, markup=False, highlight=False).print(made)
 
 
 def inspect(argv: Sequence[str]) -> int:
@@ -42,8 +26,8 @@ def inspect(argv: Sequence[str]) -> int:
     command.add_argument("--save", metavar="PATH", type=Path, help="also save the graph there")
     command.add_argument("--code", action="store_true", help="print it as PyTorch code instead")
     arguments = command.parse_args(argv)
-    needs_values = arguments.save is not None
-    found = find(arguments.target, arguments, values=needs_values)
+    saves = arguments.save is not None
+    found = find(arguments.target, arguments, values=saves, ranges=saves)
     stream = human_stream(arguments.json)
     if arguments.code:
         from trtnet import reference
@@ -98,7 +82,7 @@ def verify(argv: Sequence[str]) -> int:
     command.add_argument("target", metavar="MODEL", help="such as resnet50 or resnet50:fp16")
     command.add_argument("--verify-inputs", type=int, default=1, metavar="N", help="images")
     arguments = command.parse_args(argv)
-    found = find(arguments.target, arguments, values=True)
+    found = find(arguments.target, arguments, values=True, ranges=True)
     if found.model is None:
         raise UsageError("a saved graph has no PyTorch model to compare with", got=found.name,
                          fix="name a model, or use trtnet diff")  # fmt: skip
@@ -108,7 +92,12 @@ def verify(argv: Sequence[str]) -> int:
     model = found.model
     theirs = torch_model(model.entry, model.module, dict(model.chosen))
     result, images = verify_batches(
-        model.network, theirs, model.shapes.typical, arguments.verify_inputs, arguments.seed
+        model.network,
+        theirs,
+        model.shapes.typical,
+        arguments.verify_inputs,
+        arguments.seed,
+        model.data,
     )
     report = verify_summary(result, images, against(model.entry))
     stream = human_stream(arguments.json)

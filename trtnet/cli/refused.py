@@ -1,12 +1,10 @@
-"""Flags people know from trtexec, or from later versions, that are answered instead of parsed."""
+"""Flags people know from trtexec that are answered instead of parsed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from trtnet.errors import UsageError
-
-_HERE = "this version builds fp32, tf32, fp16 and bf16 engines with the backends tensorrt and rtx"
 
 # Removed from TensorRT: what replaces them.
 _REMOVED = {
@@ -15,16 +13,14 @@ _REMOVED = {
     "--minTiming": "use --avgTiming",
     "--buildOnly": "leave it out: this program only builds and verifies",
     "--explicitBatch": "leave it out: batches are always explicit",
-    "--calib": f"calibration caches went with implicit quantization; {_HERE}",
+    "--calib": "calibration caches went with implicit quantization: use --calib-table",
     "--safe": "leave it out: safety engines need NVIDIA's separate safety builder",
 }
-_LATER = ("--int8", "--fp8", "--calib-data", "--calibrator", "--policy")
 
 
 def check_flags(argv: Iterable[str]) -> None:
-    """Raises :class:`UsageError` at the first flag that is known, but not taken."""
+    """Raises :class:`UsageError` at the first flag that TensorRT had once."""
     removed = {_fold(flag): flag for flag in _REMOVED}
-    later = {_fold(flag): flag for flag in _LATER}
     for argument in argv:
         if argument == "--":
             return
@@ -32,16 +28,6 @@ def check_flags(argv: Iterable[str]) -> None:
         if flag in removed:
             name = removed[flag]
             raise UsageError(f"TensorRT has removed {name}", fix=_REMOVED[name])
-        if flag in later:
-            raise UsageError(f"{later[flag]} is not there yet", fix=_HERE)
-
-
-def check_values(backend: str, precision: str | None) -> None:
-    """Raises :class:`UsageError` for a backend or a precision of a later version."""
-    if backend == "torch":
-        raise UsageError("--backend torch is not there yet", fix=_HERE)
-    if precision in ("int8", "fp8", "best"):
-        raise UsageError(f"--precision {precision} is not there yet", fix=_HERE)
 
 
 def _fold(flag: str) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from trtnet.backend import TORCH
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.hardware import missing_gpu
@@ -20,11 +21,15 @@ Report = Mapping[str, Any]
 
 
 def executed(backend: str, engine: str | None) -> dict[str, Any]:
-    """Whether the engine ran, honestly: this version never runs one."""
+    """Whether the engine ran, honestly: building never runs one."""
     tool = "tensorrt_rtx" if backend == "rtx" else "trtexec"
     missing = missing_gpu()
     if engine is None:
         reason = "no engine was written"
+    elif backend == TORCH:
+        reason = (
+            f"it is only built and verified here; it runs on this machine: trtnet bench {engine}"
+        )
     elif missing is not None:
         reason = f"{missing}; where there is a GPU: {tool} --loadEngine={engine}"
     else:
@@ -38,7 +43,15 @@ def verify_summary(
     """The ``verify`` part of the report, in JSON values: ``None`` for NaN and infinity, and for
     everything if verification was skipped. The numbers are those of the worst output."""
     if verification is None:
-        keys = ("max_abs", "rel_l2", "cosine", "argmax_agreement", "first_divergent", "blame")
+        keys = (
+            "max_abs",
+            "rel_l2",
+            "sqnr_db",
+            "cosine",
+            "argmax_agreement",
+            "first_divergent",
+            "blame",
+        )
         missing = dict.fromkeys((*keys, "passed"))
         return {"against": against, "inputs": images, **missing, "rows": []}
     blame = verification.blame
@@ -48,6 +61,7 @@ def verify_summary(
         "inputs": images,
         "max_abs": _json_value(output.max_abs),
         "rel_l2": _json_value(output.rel_l2),
+        "sqnr_db": _json_value(output.sqnr_db),
         "cosine": _json_value(output.cosine),
         "argmax_agreement": verification.argmax_agreement,
         "first_divergent": verification.first_divergent,

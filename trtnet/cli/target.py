@@ -6,42 +6,49 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trtnet import graph, zoo
 from trtnet.backend import load
-from trtnet.cli.arguments import (
-    PRECISIONS,
-    Group,
-    Parser,
-    add_backend_flag,
-    add_model_flags,
-    add_precision_flags,
-    add_shape_flags,
-    settle_precision,
-)
-from trtnet.cli.job import define
+from trtnet.cli.arguments import add_backend_flag, add_model_flags, add_shape_flags
+from trtnet.cli.calibrating import Calibrator, unit_ranges
+from trtnet.cli.defining import define
+from trtnet.cli.flags import Group, Parser
 from trtnet.cli.model import load_weights, model_arguments
+from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
+from trtnet.cli.progress import Progress
+from trtnet.cli.ranges import check_range
+from trtnet.cli.report import human_stream
 from trtnet.cli.shapes import INPUT, InputShapes, input_shapes
-from trtnet.errors import UsageError
 from trtnet.module import Module
 from trtnet.network import Network
+from trtnet.policy import QUANTIZED, Policy
+from trtnet.weights import Weights
 from trtnet.zoo import Entry
+
+if TYPE_CHECKING:
+    from trtnet.quantization import Batches
 
 HELP = "a model of the zoo, such as resnet50 or resnet50:fp16, or a file of graph.save()"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A zoo model that was defined for a look at it; `chosen` are its builder's arguments."""
+    """A zoo model that was defined for a look at it.
+
+    Attributes:
+        chosen: its builder's arguments.
+        data: what it was calibrated on, if it was.
+    """
 
     entry: Entry
     chosen: Mapping[str, Any]
     module: Module
     network: Network
     shapes: InputShapes
+    data: Batches | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ def parser(command: str, description: str) -> Parser:
     )
     add_model_flags(Group(made, "model"))
     add_precision_flags(Group(made, "precision"))
+    add_calibration_flags(Group(made, "calibration"))
     add_shape_flags(Group(made, "shapes"))
     output = Group(made, "backend and output")
     add_backend_flag(output)
@@ -75,7 +83,7 @@ def parser(command: str, description: str) -> Parser:
     return made
 
 
-def find(text: str, arguments: argparse.Namespace, *, values: bool) -> Target:
+def find(text: str, arguments: argparse.Namespace, *, values: bool, ranges: bool = False) -> Target:
     """The target that `text` names.
 
     Args:
@@ -83,29 +91,54 @@ def find(text: str, arguments: argparse.Namespace, *, values: bool) -> Target:
         arguments: what :func:`parser` parsed.
         values: whether the weights matter. Where only structure does, and no ``--weights`` are
             asked for, ones take their place and nothing is initialised or downloaded.
+        ranges: whether the ranges of a quantized network matter. Where they do not, and no
+            ``--calib-data`` or table is given, ones take their place.
 
     Raises:
-        UsageError: neither a model nor a file.
+        UsageError: neither a model nor a file, or ranges that nothing tells.
+        NetworkError: with ``--calib-data``, FP16 for a network that overflows in it.
     """
     if Path(text).is_file():
         return Target(text, graph.load(text))
-    name, colon, precision = text.partition(":")
-    if colon and precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}", expected=", ".join(PRECISIONS))
+    name, policy = named(text, arguments)
     entry = zoo.get_entry(name)
     chosen = model_arguments(entry, arguments)
     module = entry.build(**chosen)
+    values = values or arguments.calib_data is not None
     if values or arguments.weights is not None:
-        module.load_state_dict(load_weights(entry, arguments.weights, arguments.seed, chosen))
+        weights = load_weights(entry, arguments.weights, arguments.seed, chosen)
     else:
-        module.load_state_dict(_ones(module))
+        weights = Weights(_ones(module))
+    module.load_state_dict(weights)
     shapes = input_shapes(arguments, entry.input_shape)
-    network = define(
-        load(arguments.backend), precision or settle_precision(arguments), shapes, module
-    )
-    return Target(
-        text, graph.read(network.definition), Model(entry, chosen, module, network, shapes)
-    )
+    network, data = _network(arguments, policy, shapes, module, weights, ranges)
+    network.check()
+    model = Model(entry, chosen, module, network, shapes, data)
+    return Target(text, graph.read(network.definition), model)
+
+
+def _network(
+    arguments: argparse.Namespace,
+    policy: Policy,
+    shapes: InputShapes,
+    module: Module,
+    weights: Weights,
+    ranges: bool,
+) -> tuple[Network, Batches | None]:
+    """The network, and the data it was calibrated on if it was."""
+    backend = load(arguments.backend)
+    quantizes = policy.uses(*QUANTIZED)
+    given = arguments.calib_data is not None or (quantizes and arguments.calib_table is not None)
+    if not given and not (quantizes and ranges):
+        table = unit_ranges(define(backend, policy, shapes, module)) if quantizes else None
+        return define(backend, policy, shapes, module, table), None
+    calibrator = Calibrator(arguments, backend, policy, shapes, module, weights)
+    stream = human_stream(arguments.json)
+    with Progress(stream).step("calibrate") as update:
+        calibrated = calibrator.run(None, {}, update)
+    network = define(backend, policy, shapes, module, calibrated.table)
+    check_range(calibrated.rows, network, stream)
+    return network, calibrated.data
 
 
 def _ones(module: Module) -> dict[str, np.ndarray]:

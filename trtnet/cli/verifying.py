@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from trtnet.network import Network
+    from trtnet.quantization import Batches
     from trtnet.verification import Verification
     from trtnet.zoo import Entry
 
@@ -35,18 +36,32 @@ def batches(
             yield shape[0], random.standard_normal(shape, dtype=np.float32)
 
 
+def data_batches(
+    shapes: Sequence[tuple[int, ...]], images: int, data: Batches
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The first images of `data`, at least `images` of them for each batch size in `shapes`, in
+    whole batches; from the start again where there are too few. Yields as :func:`batches` do."""
+    for size, *_ in shapes:
+        for start in range(0, images, size):
+            places = (i % data.items for i in range(start, start + size))
+            yield size, np.concatenate([data.read(range(i, i + 1))[INPUT] for i in places])
+
+
 def verify_batches(
     network: Network,
     torch_model: torch.nn.Module,
     shapes: Sequence[tuple[int, ...]],
     images: int,
     seed: int,
+    data: Batches | None = None,
 ) -> tuple[Verification, int]:
-    """:func:`trtnet.verify` on all :func:`batches`; also the number of images."""
+    """:func:`trtnet.verify` on all :func:`batches`, or on `data`: a quantized network is only
+    right on inputs like those it was calibrated on. Also the number of images."""
     from trtnet.verification import verify  # needs torch
 
     results, counts = [], []
-    for count, batch in batches(shapes, images, seed):
+    noise = batches(shapes, images, seed)
+    for count, batch in noise if data is None else data_batches(shapes, images, data):
         results.append(verify(network, torch_model, {INPUT: batch}))
         counts.append(count)
     return worst(results, counts), sum(counts)

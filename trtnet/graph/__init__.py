@@ -1,6 +1,6 @@
 """Reads a TensorRT network back into plain data, says what it costs, and what is wrong with it."""
 
-from trtnet.graph.archive import load, save
+from trtnet.graph.archive import dumps, load, loads, save
 from trtnet.graph.cost import Bound, Cost, LayerBound, LayerCost, cost
 from trtnet.graph.counting import macs
 from trtnet.graph.diff import Diff, Difference, diff
@@ -23,11 +23,13 @@ __all__ = [
     "TensorInfo",
     "cost",
     "diff",
+    "dumps",
     "explain",
     "find_gpu",
     "gpus",
     "lint",
     "load",
+    "loads",
     "macs",
     "parameters",
     "read",

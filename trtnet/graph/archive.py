@@ -1,4 +1,4 @@
-"""Graphs on disk: one safetensors file with the weights as tensors and the rest as JSON."""
+"""Graphs as bytes: one safetensors file with the weights as tensors and the rest as JSON."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def save(path: str | os.PathLike[str], graph: Graph) -> None:
     Raises:
         WeightsError: the file cannot be written; an old one is intact.
     """
+    weights.save(path, *_pack(graph))
+
+
+def dumps(graph: Graph) -> bytes:
+    """The bytes of an archive: what :func:`save` writes and :func:`loads` reads."""
+    return weights.dumps(*_pack(graph))
+
+
+def _pack(graph: Graph) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors and the metadata of the archive."""
     layers = [
         {
             "name": layer.name,
@@ -60,7 +70,7 @@ def save(path: str | os.PathLike[str], graph: Graph) -> None:
         for name, array in layer.weights.items()
     }
     text = json.dumps(content, separators=(",", ":"))
-    weights.save(path, state, {"format": _FORMAT, "graph": text})
+    return state, {"format": _FORMAT, "graph": text}
 
 
 def load(path: str | os.PathLike[str]) -> Graph:
@@ -71,10 +81,21 @@ def load(path: str | os.PathLike[str]) -> Graph:
         NetworkError: what it holds is not a network: tensors or weights that are missing, made
             twice or of impossible shapes, unknown layer types or dtypes, or a cycle.
     """
-    stored = weights.load(path)
+    return _unpack(weights.load(path), str(path))
+
+
+def loads(content: bytes, name: str = "the archive") -> Graph:
+    """The graph in the bytes of an archive; `name` is theirs, for messages. See :func:`load`.
+
+    The weights are read-only views of `content`.
+    """
+    return _unpack(weights.loads(content, name), name)
+
+
+def _unpack(stored: weights.Weights, name: str) -> Graph:
     if stored.metadata.get("format") != _FORMAT:
         raise WeightsError(
-            f"{path} holds no graph",
+            f"{name} holds no graph",
             expected=f"the format {_FORMAT!r}",
             got=stored.metadata.get("format"),
             fix="give a file written by trtnet.graph.save",
@@ -82,8 +103,8 @@ def load(path: str | os.PathLike[str]) -> Graph:
     try:
         content = json.loads(stored.metadata.get("graph", ""))
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: the graph cannot be read", got=error, fix=_FIX) from error
-    graph = _graph(_Object(content, str(path)), stored)
+        raise WeightsError(f"{name}: the graph cannot be read", got=error, fix=_FIX) from error
+    graph = _graph(_Object(content, name), stored)
     _check(graph)
     return graph
 

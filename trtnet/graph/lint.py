@@ -69,7 +69,8 @@ RULES: dict[str, Rule] = {
         "a residual shortcut without Q/DQ",
         "The add after a quantized convolution is fused into it only if the other operand is "
         "quantized too; otherwise the convolution writes its output in higher precision and the "
-        "add runs by itself. On a ResNet-18 this decides whether INT8 is faster than FP16.",
+        "add runs by itself. On a ResNet-18 this decides whether INT8 is faster than FP16. Sums "
+        "behind matrix products are left alone: a transformer's residual stream needs its digits.",
         lint_rules.unquantized_shortcut,
     ),
     "Q003": Rule(
@@ -77,6 +78,26 @@ RULES: dict[str, Rule] = {
         "The layers before a global average pooling write INT8 only if it reads INT8: without a "
         "Q/DQ pair in front of it they write, and it reads, two or four times as many bytes.",
         lint_rules.unquantized_pooling,
+    ),
+    "Q004": Rule(
+        "Q/DQ between a product and what is fused behind it",
+        "BatchNorm, activation and the addition of a shortcut run in the kernel of the convolution "
+        "or matrix product before them. A pair in between makes two kernels of one, and rounds. "
+        "Of an addition one operand alone is quantized: the shortcut.",
+        lint_rules.pair_behind_product,
+    ),
+    "Q005": Rule(
+        "doubled Q/DQ",
+        "A tensor needs one pair, however many layers read it; a second one with the same scale "
+        "is work done twice, and a pair right behind a pair rounds what is rounded already.",
+        lint_rules.doubled_pairs,
+    ),
+    "Q006": Rule(
+        "a product with one quantized operand",
+        "A convolution or matrix product runs in INT8 or FP8 only if both operands are quantized. "
+        "Otherwise the input is rounded for nothing. Quantized weights alone are meant to save "
+        "memory, and left alone.",
+        lint_rules.float_kernel,
     ),
     "S001": Rule(
         "dead layers",

@@ -25,6 +25,8 @@ _UNNAMED = re.compile(r"\(Unnamed Layer\* \d+\)")
 _CASTS = frozenset({"CAST", "IDENTITY"})
 _QUANTIZERS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _RESHAPES = frozenset({"SHUFFLE", "SLICE", "SQUEEZE", "UNSQUEEZE"})
+_KERNELS = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"})
+_FUSED = frozenset({"ACTIVATION", "PARAMETRIC_RELU", "SCALE"})  # behind a convolution
 
 
 class Hit(NamedTuple):
@@ -72,6 +74,11 @@ class Subject:
                     original = self.source.get((layer.name, name))
                     same = original is not None and original.shape == array.shape
                     yield layer, name, array, original if same else None
+
+    def bits(self, name: str | None) -> bytes:
+        """The values of a constant, ``b""`` for any other tensor."""
+        maker = self.links.maker.get(name or "")
+        return maker.weights["weights"].tobytes() if maker and maker.type == "CONSTANT" else b""
 
     def is_dequantized(self, name: str | None) -> bool:
         origin = self.links.origin(name, MOVES | _CASTS)
@@ -166,6 +173,56 @@ def unquantized_pooling(subject: Subject) -> Iterator[Hit]:
             )
 
 
+def pair_behind_product(subject: Subject) -> Iterator[Hit]:
+    for quantize in subject.layers("QUANTIZE"):
+        product = _product_behind(subject, quantize.inputs[0])
+        if product is None:
+            continue
+        for reader in _readers_behind(subject, quantize):
+            adds = reader.type == "ELEMENTWISE" and reader.attributes["op"] == "SUM"
+            both = all(map(subject.is_dequantized, reader.inputs))
+            if reader.type in _FUSED or (adds and both and len(reader.inputs) == 2):
+                yield Hit(
+                    quantize.name,
+                    f"stands between {product.name!r} and {reader.name!r}, which would be fused",
+                    f"remove the pair, or quantize behind {reader.name!r}",
+                )
+
+
+def doubled_pairs(subject: Subject) -> Iterator[Hit]:
+    first: dict[tuple[str | None, str, bytes], Layer] = {}
+    for layer in subject.layers("QUANTIZE"):
+        before = subject.links.origin(layer.inputs[0], MOVES - {"CONCATENATION"} | _CASTS)
+        if before is not None and before.type == "DEQUANTIZE":
+            yield Hit(
+                layer.name,
+                f"quantizes what {before.name!r} has just dequantized",
+                f"remove the pair: use {before.outputs[0]!r}",
+            )
+            continue
+        key = (layer.inputs[0], subject.dtype(layer.outputs[0]), subject.bits(layer.inputs[1]))
+        same = first.setdefault(key, layer)
+        if same is not layer:
+            yield Hit(
+                layer.name,
+                f"quantizes {layer.inputs[0]!r} as {same.name!r} does already",
+                f"use one pair: read {same.outputs[0]!r}",
+            )
+
+
+def float_kernel(subject: Subject) -> Iterator[Hit]:
+    for layer in subject.layers(*PRODUCTS):
+        if not subject.is_quantized(layer) or layer.type not in _KERNELS:
+            continue
+        other = layer.inputs[1] if len(layer.inputs) > 1 else None
+        if other is None or not subject.is_dequantized(other):
+            yield Hit(
+                layer.name,
+                f"reads the quantized {layer.inputs[0]!r}, but its other operand is not quantized",
+                "quantize that one too, or read the value from before its Q/DQ pair",
+            )
+
+
 def unaligned_channels(subject: Subject) -> Iterator[Hit]:
     for layer in subject.layers("CONVOLUTION", "DECONVOLUTION"):
         if subject.dtype(layer.inputs[0]) not in ("float16", "bfloat16"):
@@ -241,24 +298,35 @@ def _is_padding(layer: Layer) -> bool:
 
 def _read_by(subject: Subject, quantize: Layer) -> list[Layer]:
     """The convolutions that read what `quantize` makes, dequantized."""
+    readers = _readers_behind(subject, quantize)
+    return [reader for reader in readers if reader.type in ("CONVOLUTION", "DECONVOLUTION")]
+
+
+def _readers_behind(subject: Subject, quantize: Layer) -> list[Layer]:
+    """The layers that read what `quantize` makes, dequantized."""
     readers = subject.links.readers
     return [
         reader
         for dequantize in readers[quantize.outputs[0]]
         if dequantize.type == "DEQUANTIZE"
         for reader in readers[dequantize.outputs[0]]
-        if reader.type in ("CONVOLUTION", "DECONVOLUTION")
     ]
 
 
 def _is_quantized_branch(subject: Subject, name: str | None) -> bool:
-    """Whether `name` is what a quantized product gives, up to a bias, a scale or a new shape."""
+    """Whether `name` is what a quantized convolution gives."""
+    layer = _product_behind(subject, name)
+    return layer is not None and layer.type != "MATRIX_MULTIPLY" and subject.is_quantized(layer)
+
+
+def _product_behind(subject: Subject, name: str | None) -> Layer | None:
+    """The product that gives `name`, up to a bias, a scale or a new shape."""
     through = MOVES | _CASTS | {"SCALE"}
     layer = subject.links.origin(name, through)
     if layer is not None and layer.type == "ELEMENTWISE":
         operands = [name for name in layer.inputs if not subject.is_constant(name)]
         layer = subject.links.origin(operands[0], through) if len(operands) == 1 else None
-    return layer is not None and subject.is_quantized(layer)
+    return layer if layer is not None and layer.type in _KERNELS else None
 
 
 def _is_global_average(subject: Subject, layer: Layer) -> bool:

@@ -1,0 +1,241 @@
+"""``trtnet run``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trtnet
+from trtnet import nn
+from trtnet.images import load_image
+from trtnet.cli.main import main
+from trtnet.cli.run import class_lines
+
+NAMES = [f"class {i}" for i in range(6)]
+PREPROCESSING = {
+    "resize_size": [9],
+    "crop_size": [8],
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "interpolation": "bilinear",
+}
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Means over each channel of an image, and their double: [N, 3, 8, 8] → [N, 3] twice."""
+    net = trtnet.Network(backend="torch")
+    x = net.input("input", ("N", 3, 8, 8))
+    means = trtnet.mean(x, (2, 3))
+    net.output("scores", trtnet.cat([means, means * 2], 1))
+    net.output("image", nn.ReLU()(x))
+    sizes = trtnet.Shapes(min=(1, 3, 8, 8), opt=(1, 3, 8, 8), max=(4, 3, 8, 8))
+    about = {"preprocessing": PREPROCESSING, "class_names": NAMES}
+    path = tmp_path_factory.mktemp("engine") / "means.engine"
+    trtnet.build(net, {"input": sizes}, sidecar=about).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def picture(path: str, height: int, width: int, seed: int = 0, mode: str = "RGB") -> str:
+    image = pytest.importorskip("PIL.Image")
+    channels = {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
+    shape = (height, width, *channels)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    image.fromarray(pixels, mode).save(path)
+    return path
+
+
+def expected(x: np.ndarray) -> np.ndarray:
+    means = x.mean((2, 3), dtype=np.float64)
+    return np.concatenate([means, 2 * means], 1)
+
+
+def run(engine: Path, *arguments: str) -> int:
+    return main(["run", str(engine), *arguments, "--device", "cpu"])
+
+
+@pytest.mark.parametrize("text", ["x.npy", "input:x.npy", "x.npz"])
+def test_arrays(engine: Path, folder: Path, text: str, capsys: pytest.CaptureFixture) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype("float32")
+    np.save("x.npy", x)
+    np.savez("x.npz", input=x)
+    assert run(engine, "--input", text, "-o", "out.npz") == 0
+    written = np.load("out.npz", allow_pickle=False)
+    assert sorted(written) == ["image", "scores"]
+    np.testing.assert_allclose(written["scores"], expected(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(written["image"], np.maximum(x, 0))
+    text = capsys.readouterr().out
+    assert "backend   torch on cpu" in text
+    assert "scores    float32 2x6" in text
+    assert "image     float32 2x3x8x8" in text
+    assert "item 1" in text
+    best = int(expected(x)[1].argmax())
+    assert f"{best}  class {best}" in text.partition("item 1")[2].splitlines()[1]
+
+
+def test_without_output_file_nothing_is_written(engine: Path, folder: Path) -> None:
+    np.save("x.npy", np.zeros((1, 3, 8, 8), "float32"))
+    assert run(engine, "--input", "x.npy") == 0
+    assert [path.name for path in folder.iterdir()] == ["x.npy"]
+
+
+def torchvision_preset(path: str, preprocessing: Mapping[str, Any]) -> np.ndarray:
+    from PIL import Image
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms._presets import ImageClassification
+
+    preset = ImageClassification(
+        crop_size=0,
+        mean=tuple(preprocessing["mean"]),
+        std=tuple(preprocessing["std"]),
+        interpolation=InterpolationMode(preprocessing["interpolation"]),
+    )
+    preset.resize_size, preset.crop_size = preprocessing["resize_size"], preprocessing["crop_size"]
+    with Image.open(path) as image:
+        return preset(image.convert("RGB"))[None].numpy()
+
+
+@pytest.mark.parametrize("size", [(40, 60), (61, 33), (9, 9), (9, 30), (5, 7)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"interpolation": "bicubic"},
+        {"interpolation": "nearest"},
+        {"resize_size": [32], "crop_size": [27]},
+        {"resize_size": [12, 17], "crop_size": [10, 14]},
+        {"crop_size": [16]},  # larger than the image: torchvision pads
+        {"resize_size": [8], "crop_size": [11, 5]},
+    ],
+)
+def test_images_are_prepared_as_torchvision_does(
+    folder: Path, size: tuple[int, int], changes: dict
+) -> None:
+    preprocessing = {**PREPROCESSING, **changes}
+    path = picture("a.png", *size)
+    got = load_image(Path(path), preprocessing)
+    want = torchvision_preset(path, preprocessing)
+    assert got.dtype == np.float32
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+def test_segmentation_presets_resize_without_cropping(folder: Path) -> None:
+    from PIL import Image
+    from torchvision.transforms._presets import SemanticSegmentation
+
+    path = picture("a.png", 37, 50)
+    preprocessing = {k: v for k, v in PREPROCESSING.items() if k != "crop_size"}
+    with Image.open(path) as image:
+        want = SemanticSegmentation(resize_size=9)(image)[None].numpy()
+    got = load_image(Path(path), preprocessing)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L"])
+def test_other_images_become_what_the_network_takes(folder: Path, mode: str) -> None:
+    path = Path(picture("a.png", 20, 20, mode=mode))
+    assert load_image(path, PREPROCESSING).shape == (1, 3, 8, 8)
+    gray = {**PREPROCESSING, "mean": [0.0], "std": [1.0]}
+    assert load_image(path, gray).shape == (1, 1, 8, 8)
+    assert 0 <= load_image(path, gray).min() <= load_image(path, gray).max() <= 1
+
+
+def test_images_make_a_batch(engine: Path, folder: Path) -> None:
+    paths = [picture(f"{i}.png", 20, 30, seed=i) for i in range(3)]
+    flags = [word for path in paths for word in ("--input", path)]
+    assert run(engine, *flags, "-o", "out.npz") == 0
+    x = np.concatenate([torchvision_preset(path, PREPROCESSING) for path in paths])
+    np.testing.assert_allclose(np.load("out.npz")["scores"], expected(x), rtol=1e-5, atol=1e-6)
+
+
+def test_the_five_best_classes() -> None:
+    scores = np.array([[0.5, 3.0, -1.0, 2.0, 9.0, 2.0]], "float32")
+    lines = class_lines(scores, NAMES)
+    assert [int(line.split()[1]) for line in lines] == [4, 1, 3, 5, 0]
+    assert lines[0].split() == ["9.0000", "4", "class", "4"]
+    assert class_lines(scores, None) == []
+    assert class_lines(scores, NAMES[:3]) == []
+    assert class_lines(scores[None], NAMES) == []
+
+
+def test_an_output_may_have_any_name(tmp_path: Path) -> None:
+    from trtnet.cli.arrays import write_results
+
+    results = {"file": np.arange(3), "a/b": np.float32([[1.5]]), "scalar": np.array(2.0)}
+    write_results(tmp_path / "out.npz", results)
+    written = np.load(tmp_path / "out.npz", allow_pickle=False)
+    assert sorted(written) == sorted(results)
+    for name, array in results.items():
+        np.testing.assert_array_equal(written[name], array)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--input", "x.npy", "-o", "out.json"], 2, "not a .npz file"),
+        (["--input", "x.npy", "-o", "nowhere/out.npz"], 2, "cannot be written"),
+        (["--input", "missing.npy"], 2, "missing.npy cannot be read"),
+        (["--input", "missing.png"], 2, "there is no file missing.png"),
+        (["--input", "text.npy"], 2, "text.npy cannot be read"),
+        (["--input", "text.npz"], 2, "text.npz cannot be read"),
+        (["--input", "text.png"], 2, "cannot be read as an image"),
+        (["--input", "inptu:x.npy"], 2, "no input 'inptu'"),
+        (["--input", "x.npy", "--input", "x.npy"], 2, "two arrays for the input 'input'"),
+        (["--input", "wide.npy"], 2, "wrong type"),
+        (["--input", "many.npy"], 2, "outside every profile"),
+        (["--input", "other.npz"], 2, "no input of this name"),
+        (["--input", "objects.npy"], 2, "objects.npy cannot be read"),
+        (["--input", "x.npy", "--backend", "rtx"], 2, "not built for the backend 'rtx'"),
+        ([], 2, "--input"),
+    ],
+)
+def test_bad_usage(
+    engine: Path,
+    folder: Path,
+    arguments: list[str],
+    status: int,
+    message: str,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    np.save("x.npy", np.zeros((1, 3, 8, 8), "float32"))
+    np.save("wide.npy", np.zeros((1, 3, 8, 8)))
+    np.save("many.npy", np.zeros((5, 3, 8, 8), "float32"))
+    np.savez("other.npz", other=np.zeros((1, 3, 8, 8), "float32"))
+    np.save("objects.npy", np.array([{}], object), allow_pickle=True)
+    for name in ("text.npy", "text.npz", "text.png"):
+        Path(name).write_text("nothing")
+    assert run(engine, *arguments) == status
+    assert message in capsys.readouterr().err
+    assert not Path("out.npz").exists()
+
+
+def test_an_image_needs_to_know_how(
+    engine: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    bare = Path("bare.engine")
+    bare.write_bytes(engine.read_bytes())
+    assert run(bare, "--input", picture("a.png", 9, 9)) == 2
+    assert "nothing says how a.png is to be prepared" in capsys.readouterr().err
+
+
+def test_an_odd_preprocessing_is_refused(folder: Path, raises: Any) -> None:
+    path = Path(picture("a.png", 9, 9))
+    for changes in ({"interpolation": "sinc"}, {"mean": [0, 0]}, {"crop_size": ["a"]}):
+        with raises(trtnet.PlanError, "cannot be followed"):
+            load_image(path, {**PREPROCESSING, **changes})
+
+
+def test_a_missing_engine(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["run", "none.engine", "--input", "x.npy"]) == 1
+    assert "none.engine cannot be read" in capsys.readouterr().err

@@ -1,0 +1,43 @@
+"""Measures engines as trtexec does, and says how far from the GPU's limits they are.
+
+>>> from trtnet import benchmark
+>>> benchmark.describe([0.42, 0.40, 0.41]).median
+0.41
+"""
+
+from trtnet.benchmark.measure import Settings, measure
+from trtnet.benchmark.profile import LayerTime, average, by_module, profile
+from trtnet.benchmark.roofline import Roofline, known_gpu, limited_by, roofline
+from trtnet.benchmark.statistics import (
+    Distribution,
+    Summary,
+    describe,
+    median_interval,
+    percentile,
+    summarize,
+)
+from trtnet.benchmark.trace import Query, Trace, from_json, to_json, without_warm_up
+
+__all__ = [
+    "Distribution",
+    "LayerTime",
+    "Query",
+    "Roofline",
+    "Settings",
+    "Summary",
+    "Trace",
+    "average",
+    "by_module",
+    "describe",
+    "from_json",
+    "known_gpu",
+    "limited_by",
+    "measure",
+    "median_interval",
+    "percentile",
+    "profile",
+    "roofline",
+    "summarize",
+    "to_json",
+    "without_warm_up",
+]

@@ -1,0 +1,133 @@
+"""Where the time of an execution goes, layer by layer and module by module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from trtnet.errors import UsageError
+
+LayerTimes = Sequence[tuple[str, float]]
+"""One execution: each layer's name and milliseconds, in order."""
+
+# `<module path>/<op>`, as Network names layers, wherever TensorRT puts it: fusions are joined by
+# ` + `, regions given as `{ForeignNode[first...last]}`.
+_LAYER = re.compile(r"(?:[\w#]+(?:\.[\w#]+)*)?/[A-Za-z_]\w*(?:#\d+)?")
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Of one layer that the backend executes, over all profiled executions.
+
+    Attributes:
+        name: the backend's name for it.
+        members: layers of the network in that name: ``("conv1/conv", "relu/relu")`` for a fusion.
+            Empty for what the backend adds itself, such as a change of layout.
+        mean_ms, median_ms: of an execution.
+        share: of the time of all layers, 0 to 1.
+        bound_ms: the least time on a GPU, if it is known; see :func:`bounded`.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    mean_ms: float
+    median_ms: float
+    share: float
+    bound_ms: float | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Paths of the modules whose work this is, in order."""
+        return tuple(dict.fromkeys(name.rpartition("/")[0] for name in self.members))
+
+
+def profile(execute: Callable[[], LayerTimes], iterations: int = 10) -> list[LayerTime]:
+    """Executes `iterations` times, after one that does not count, and averages.
+
+    Args:
+        execute: such as ``lambda: lane.context.profile(lane.stream.handle)``. Times are those of
+            layers run one after the other with a mark between, so their sum is more than an
+            execution takes.
+    """
+    execute()
+    return average([execute() for _ in range(iterations)])
+
+
+def average(runs: Sequence[LayerTimes]) -> list[LayerTime]:
+    """Each layer over all `runs`, in the order of the first.
+
+    Raises:
+        UsageError: there is no run, or the runs have different layers.
+    """
+    names = [[name for name, _ in run] for run in runs]
+    if not names or any(found != names[0] for found in names):
+        raise UsageError(
+            "these runs cannot be averaged",
+            expected="the same layers in every run",
+            got=", ".join(f"{len(found)} layers" for found in names) or "no run",
+        )
+    times = list(zip(*([time for _, time in run] for run in runs), strict=True))
+    total = sum(map(sum, times))
+    return [
+        LayerTime(
+            name=name,
+            members=tuple(dict.fromkeys(_LAYER.findall(name))),
+            mean_ms=sum(own) / len(own),
+            median_ms=median(own),
+            share=sum(own) / total if total else 0.0,
+        )
+        for name, own in zip(names[0], times, strict=True)
+    ]
+
+
+def by_module(layers: Sequence[LayerTime], depth: int = 1) -> dict[str, float]:
+    """Milliseconds of each module, its path cut to `depth` names.
+
+    A fusion across modules counts for the first; what belongs to no module is under ``""``.
+
+    >>> conv = LayerTime("layer1.0.conv1/conv", ("layer1.0.conv1/conv",), 0.5, 0.5, 1.0)
+    >>> by_module([conv])
+    {'layer1': 0.5}
+    """
+    found: dict[str, float] = {}
+    for layer in layers:
+        path = layer.modules[0] if layer.modules else ""
+        module = ".".join(path.split(".")[:depth])
+        found[module] = found.get(module, 0.0) + layer.mean_ms
+    return found
+
+
+def to_json(layers: Sequence[LayerTime], iterations: int) -> list[dict[str, Any]]:
+    """As ``trtexec --exportProfile`` writes it, with the module paths besides."""
+    return [
+        {"count": iterations},
+        *(
+            {
+                "name": layer.name,
+                "timeMs": layer.mean_ms * iterations,
+                "averageMs": layer.mean_ms,
+                "medianMs": layer.median_ms,
+                "percentage": 100 * layer.share,
+                "modules": list(layer.modules),
+            }
+            for layer in layers
+        ),
+    ]
+
+
+def bounded(layers: Sequence[LayerTime], bounds: Mapping[str, float]) -> list[LayerTime]:
+    """`layers` with the least milliseconds of their members, which `bounds` gives by name."""
+    return [
+        LayerTime(
+            layer.name,
+            layer.members,
+            layer.mean_ms,
+            layer.median_ms,
+            layer.share,
+            sum(bounds.get(name, 0.0) for name in layer.members) if layer.members else None,
+        )
+        for layer in layers
+    ]

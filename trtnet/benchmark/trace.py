@@ -1,0 +1,113 @@
+"""When each step of each query began and ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from trtnet.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Query:
+    """One execution. Everything is in milliseconds since the measurement began: the enqueue times
+    by the host's clock, the others by the device's.
+
+    Attributes:
+        stream: index of the stream it ran on.
+        enqueue_start, enqueue_end: the host's call that puts the execution into the stream.
+        h2d_start, h2d_end: the inputs' copy to the device; both are `compute_start` without one.
+        compute_start, compute_end: the execution itself.
+        d2h_start, d2h_end: the outputs' copy to the host; both are `compute_end` without one.
+    """
+
+    stream: int
+    enqueue_start: float
+    enqueue_end: float
+    h2d_start: float
+    h2d_end: float
+    compute_start: float
+    compute_end: float
+    d2h_start: float
+    d2h_end: float
+
+    @property
+    def enqueue(self) -> float:
+        return self.enqueue_end - self.enqueue_start
+
+    @property
+    def h2d(self) -> float:
+        return self.h2d_end - self.h2d_start
+
+    @property
+    def compute(self) -> float:
+        return self.compute_end - self.compute_start
+
+    @property
+    def d2h(self) -> float:
+        return self.d2h_end - self.d2h_start
+
+    @property
+    def latency(self) -> float:
+        """What one query takes by itself: both copies and the execution, without waiting."""
+        return self.h2d + self.compute + self.d2h
+
+
+Trace = Sequence[Query]
+"""Queries in the order of their `h2d_start`."""
+
+# The keys of trtexec's --exportTimes.
+_KEYS = {
+    "enqueue_start": "startEnqMs",
+    "enqueue_end": "endEnqMs",
+    "h2d_start": "startH2dMs",
+    "h2d_end": "endH2dMs",
+    "compute_start": "startComputeMs",
+    "compute_end": "endComputeMs",
+    "d2h_start": "startD2hMs",
+    "d2h_end": "endD2hMs",
+    "h2d": "h2dMs",
+    "compute": "computeMs",
+    "d2h": "d2hMs",
+    "latency": "latencyMs",
+}
+
+
+def without_warm_up(trace: Trace, warm_up_ms: float) -> Trace:
+    """The queries from the first on whose execution began after the warm-up; as trtexec does.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for index, query in enumerate(trace):
+        if query.compute_start >= warm_up_ms:
+            return trace[index:]
+    raise UsageError(
+        "no query was measured",
+        expected=f"queries after a warm-up of {warm_up_ms:g} ms",
+        got=f"{len(trace)} queries",
+        fix="measure longer, or warm up for less time",
+    )
+
+
+def to_json(trace: Iterable[Query]) -> list[dict[str, float]]:
+    """`trace` as ``trtexec --exportTimes`` writes it."""
+    return [{key: getattr(query, name) for name, key in _KEYS.items()} for query in trace]
+
+
+def from_json(text: str | bytes) -> list[Query]:
+    """A file of ``--exportTimes``, trtexec's or ours, as a trace; the stream is not in it.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    times = [field.name for field in fields(Query) if field.name != "stream"]
+    try:
+        entries: Any = json.loads(text)
+        return [Query(0, *(float(entry[_KEYS[name]]) for name in times)) for entry in entries]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(
+            "this is not a timing trace", expected="what --exportTimes writes", got=repr(error)
+        ) from error

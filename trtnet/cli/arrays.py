@@ -1,0 +1,131 @@
+"""Inputs from files, and results to a file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtnet.images import load_image
+from trtnet.errors import UsageError
+from trtnet.files import atomic_write
+
+if TYPE_CHECKING:
+    from trtnet.runtime.protocol import Binding
+
+
+def read_inputs(
+    texts: Sequence[str], inputs: Sequence[Binding], preprocessing: Mapping[str, Any] | None
+) -> dict[str, np.ndarray]:
+    """Arrays by input name, out of ``[name:]FILE`` for each of `texts`.
+
+    A ``.npy`` is one input, a ``.npz`` as many as it holds, anything else an image; several
+    images for one input become one batch. What has no name is for the first input.
+
+    Raises:
+        UsageError: a file that cannot be read, or two arrays for one input.
+    """
+    images: dict[str, list[np.ndarray]] = {}
+    found: dict[str, np.ndarray] = {}
+    bindings = {binding.name: binding for binding in inputs}
+    for text in texts:
+        name, path = _split(text, bindings)
+        if path.suffix == ".npz":
+            arrays = _load_npz(path)
+            for key, array in arrays.items():
+                own = name if name and len(arrays) == 1 else key
+                _add(found, own, array)
+        elif path.suffix == ".npy":
+            _add(found, name or inputs[0].name, _load_npy(path))
+        else:
+            name = name or inputs[0].name
+            image = _image(path, preprocessing).astype(bindings[name].dtype)
+            images.setdefault(name, []).append(image)
+    for name, batch in images.items():
+        _add(found, name, _batch(name, batch))
+    return found
+
+
+def write_results(path: Path, results: Mapping[str, np.ndarray]) -> None:
+    """Writes a ``.npz`` that :func:`numpy.load` reads, with an entry per output.
+
+    Raises:
+        UsageError: it cannot be written; an old file is as it was.
+    """
+    try:
+        with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in results.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+    except OSError as error:
+        raise UsageError(f"-o: {path} cannot be written", got=error) from error
+
+
+def _split(text: str, bindings: Mapping[str, Any]) -> tuple[str | None, Path]:
+    name, colon, path = text.partition(":")
+    if colon and name in bindings:
+        return name, Path(path)
+    if colon and not Path(text).exists() and Path(path).exists():
+        raise UsageError(f"--input: the engine has no input {name!r}", expected=", ".join(bindings))
+    return None, Path(text)
+
+
+def _add(found: dict[str, np.ndarray], name: str, array: np.ndarray) -> None:
+    if name in found:
+        raise UsageError(
+            f"--input: two arrays for the input {name!r}", fix="name each: --input NAME:FILE"
+        )
+    found[name] = array
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    loaded = _load(path)
+    if not isinstance(loaded, np.ndarray):
+        raise UsageError(f"--input: {path} is not a .npy file")
+    return loaded
+
+
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    loaded = _load(path)
+    if isinstance(loaded, np.ndarray):
+        raise UsageError(f"--input: {path} is not a .npz file")
+    with loaded:
+        try:
+            return dict(loaded)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UsageError(f"--input: {path} cannot be read", got=error) from error
+
+
+def _load(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"--input: {path} cannot be read", got=error, fix="write it with numpy.save or savez"
+        ) from error
+
+
+def _image(path: Path, preprocessing: Mapping[str, Any] | None) -> np.ndarray:
+    if not path.is_file():
+        raise UsageError(f"--input: there is no file {path}")
+    if preprocessing is None:
+        raise UsageError(
+            f"--input: nothing says how {path} is to be prepared for this engine",
+            expected="preprocessing in the sidecar beside the engine",
+            fix="give the input as .npy; engines built with pretrained weights have it",
+        )
+    return load_image(path, preprocessing)
+
+
+def _batch(name: str, images: Sequence[np.ndarray]) -> np.ndarray:
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise UsageError(
+            f"--input: images of different sizes are no batch for {name!r}",
+            got=", ".join("x".join(map(str, shape)) for shape in sorted(shapes)),
+            fix="run them one by one",
+        )
+    return np.concatenate(images)

@@ -1,0 +1,271 @@
+"""``trtnet bench``: how fast an engine, or a model of the zoo, is here."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from trtnet import benchmark, graph
+from trtnet.backend import TORCH
+from trtnet.benchmark import LayerTime, Roofline, Summary, report
+from trtnet.benchmark.inputs import random_inputs
+from trtnet.benchmark.profile import bounded
+from trtnet.benchmark.profile import to_json as profile_json
+from trtnet.builder import build
+from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
+from trtnet.cli.guard import exit_status
+from trtnet.cli.progress import Progress
+from trtnet.cli.report import human_stream, write_json
+from trtnet.cli.shapes import INPUT
+from trtnet.cli.tables import table
+from trtnet.cli.target import find
+from trtnet.errors import TrtnetError, UsageError
+from trtnet.files import atomic_write
+from trtnet.graph import Bound, Graph
+from trtnet.hardware import gpus
+from trtnet.plan import Plan
+from trtnet.runtime import compatibility
+from trtnet.runtime.session import Session
+from trtnet.runtime.steps import Steps
+
+_PROFILED = 10  # executions, layer by layer
+_COLUMNS = ("", "min", "max", "mean", "median", "90%", "95%", "99%")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured.
+
+    Attributes:
+        device: name of the GPU, or ``"cpu"``.
+        captured: whether CUDA graphs were launched.
+        trace: without the warm-up.
+    """
+
+    backend: str
+    device: str
+    precision: str | None
+    shapes: dict[str, tuple[int, ...]]
+    captured: bool
+    trace: benchmark.Trace
+    summary: Summary
+    roofline: Roofline | None = None
+    layers: list[LayerTime] = field(default_factory=list)
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device != "cpu"
+
+    @property
+    def limited_by(self) -> str | None:
+        return benchmark.limited_by(self.summary, self.roofline, asynchronous=self.on_gpu)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    return exit_status(lambda: run(bench_parser().parse_args(argv)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures, prints, and writes the files that are asked for."""
+    for flag, path in (("--exportTimes", arguments.exportTimes),
+                       ("--exportProfile", arguments.exportProfile)):  # fmt: skip
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UsageError(f"{flag}: {path} cannot be written", fix="name a file in a folder")
+    stream = human_stream(arguments.json)
+    progress = Progress(stream)
+    engine, network = _engine(arguments, progress)
+    with Session(
+        engine,
+        backend="auto" if isinstance(engine, Plan) else arguments.backend,
+        device=arguments.device,
+        cuda_graph=arguments.useCudaGraph,
+        contexts=max(arguments.infStreams, 1),
+    ) as session:
+        result = measure(session, network, arguments, progress)
+    _print(result, arguments, stream)
+    if arguments.exportTimes is not None:
+        _write(arguments.exportTimes, "--exportTimes", benchmark.to_json(result.trace))
+    if arguments.exportProfile is not None:
+        _write(arguments.exportProfile, "--exportProfile", profile_json(result.layers, _PROFILED))
+    if arguments.json is not None:
+        write_json(as_json(result, arguments), arguments.json)
+    return 0
+
+
+def measure(
+    session: Session, network: Graph | None, arguments: argparse.Namespace, progress: Progress
+) -> Result:
+    """Runs `session` as the flags say."""
+    device = _device_name(session, arguments.device)
+    chosen = settings(arguments)
+    shapes = runtime_shapes(arguments, session.inputs, session.profiles)
+    precision = session.plan.sidecar.get("precision")
+    bound = None
+    if network is not None:
+        bound = _bound(network, shapes, device, precision, arguments.gpu)
+    values = random_inputs(session.inputs, shapes, arguments.seed)
+    layers: list[LayerTime] = []
+    with contextlib.ExitStack() as stack:
+        lanes = [stack.enter_context(session.lane()) for _ in range(arguments.infStreams)]
+        with progress.step("prepare"):
+            for lane in lanes:
+                lane.bind(shapes)
+                lane.fill(values)
+        with progress.step("measure"):
+            every = benchmark.measure(lanes, chosen)
+        if arguments.dumpProfile or arguments.exportProfile is not None:
+            with progress.step("profile"):
+                layers = _profile(lanes[0])
+        captured = all(lane.is_captured for lane in lanes)
+    trace = benchmark.without_warm_up(every, chosen.warm_up_ms)
+    summary = benchmark.summarize(trace)
+    roofline = None if bound is None else benchmark.roofline(bound, summary)
+    if roofline is not None:
+        layers = bounded(layers, roofline.layers_ms)
+    return Result(
+        session.backend, device, precision, shapes, captured, trace, summary, roofline, layers
+    )
+
+
+def as_json(result: Result, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of what was measured, times in milliseconds."""
+    return {
+        "target": arguments.target,
+        "backend": result.backend,
+        "device": result.device,
+        "precision": result.precision,
+        "shapes": {name: list(shape) for name, shape in result.shapes.items()},
+        "streams": arguments.infStreams,
+        "cuda_graph": result.captured,
+        "settings": dataclasses.asdict(settings(arguments)),
+        "summary": report.summary_json(result.summary),
+        "warnings": result.summary.warnings(asynchronous=result.on_gpu),
+        "roofline": report.roofline_json(result.roofline),
+        "limited_by": result.limited_by,
+        "layers": report.layers_json(result.layers),
+    }
+
+
+def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | Plan, Graph | None]:
+    """The engine, and what it computes if that is known; a model's is built here."""
+    path = Path(arguments.target)
+    if path.is_file():
+        plan = Plan.load(path)
+        if arguments.network is not None:
+            return path, find(arguments.network, arguments, values=False).graph
+        return path, _archived(plan)
+    if arguments.network is not None:
+        raise UsageError("--network is for engine files", fix=f"leave it out: {path} is a model")
+    if arguments.backend == "auto":
+        arguments.backend = TORCH
+    if arguments.shapes is not None and not arguments.optShapes and arguments.batch is None:
+        for which in ("minShapes", "optShapes", "maxShapes"):
+            setattr(arguments, which, [arguments.shapes])
+    with progress.step("build"):
+        model = find(arguments.target, arguments, values=True).model
+        if model is None:
+            raise UsageError("name an engine file or a model", got=arguments.target)
+        profiles = [{INPUT: profile} for profile in model.shapes.profiles]
+        return build(model.network, profiles), graph.read(model.network.definition)
+
+
+def _archived(plan: Plan) -> Graph | None:
+    """The network in an engine of the torch backend, which is the network itself."""
+    if compatibility.backend_of(plan) != TORCH:
+        return None
+    return graph.loads(plan.engine, "the engine")
+
+
+def _device_name(session: Session, asked: str) -> str:
+    if session.device == "cpu":
+        return "cpu"
+    index = int(asked.partition(":")[2] or 0)
+    return gpus()[index].name
+
+
+def _bound(
+    network: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    device: str,
+    precision: str | None,
+    asked: str | None,
+) -> Bound | None:
+    """The least time on the GPU that is `asked` for, or on the `device` if it is known.
+
+    Raises:
+        UsageError: a GPU was asked for that is unknown, or has no ceiling for the precision.
+    """
+    if asked is not None and device == "cpu":
+        raise UsageError(
+            f"--gpu {asked}: this runs on a CPU, whose times say nothing about a GPU",
+            fix="leave it out; trtnet cost tells the bound without running",
+        )
+    key = asked or benchmark.known_gpu(device)
+    if key is None:
+        return None
+    gpu = graph.find_gpu(key)
+    in_fp32 = precision == "fp32" or (precision == "tf32" and "tf32" not in gpu.flops)
+    try:
+        return graph.cost(network, shapes).bound(gpu, "fp32" if in_fp32 else None)
+    except TrtnetError:  # a ceiling that is not in the table, or shapes that only the data tells
+        if asked is not None:
+            raise
+        return None
+
+
+def _profile(lane: Steps) -> list[LayerTime]:
+    return benchmark.profile(lambda: lane.context.profile(lane.stream.handle), _PROFILED)
+
+
+def _print(result: Result, arguments: argparse.Namespace, stream: TextIO) -> None:
+    batch = next((shape[0] for shape in result.shapes.values() if shape), 1)
+    shapes = ", ".join(f"{name} {'x'.join(map(str, s))}" for name, s in result.shapes.items())
+    graphs = ", CUDA graphs" if result.captured else ""
+    print(f"\n{arguments.target}: {result.backend} on {result.device}{graphs}; {shapes}\n",
+          file=stream)  # fmt: skip
+    columns = [(name, "right" if name else "left") for name in _COLUMNS]
+    processor = "GPU" if result.on_gpu else "CPU"
+    table(columns, report.rows(result.summary, processor), stream)
+    lines = ["", *report.summary_lines(result.summary, batch, processor)]
+    if result.roofline is not None:
+        lines.append(report.roofline_line(result.roofline, result.limited_by))
+    if result.on_gpu and arguments.useCudaGraph and not result.captured:
+        lines.append("* The execution cannot be captured: no CUDA graph was used.")
+    lines += [f"* {text}" for text in result.summary.warnings(asynchronous=result.on_gpu)]
+    print(*lines, sep="\n", file=stream)
+    if arguments.dumpProfile:
+        _print_layers(result.layers, stream)
+
+
+def _print_layers(layers: Sequence[LayerTime], stream: TextIO) -> None:
+    has_bounds = any(layer.bound_ms is not None for layer in layers)
+    columns = [("layer", "left"), ("module", "left"), ("mean ms", "right"), ("median ms", "right"),
+               ("time %", "right"), *([("bound ms", "right")] if has_bounds else [])]  # fmt: skip
+    rows = []
+    for layer in layers:
+        row = [layer.name, ", ".join(layer.modules), f"{layer.mean_ms:.4f}",
+               f"{layer.median_ms:.4f}", f"{100 * layer.share:.1f}"]  # fmt: skip
+        if has_bounds:
+            row.append("" if layer.bound_ms is None else f"{layer.bound_ms:.4f}")
+        rows.append(row)
+    print(f"\n=== Profile ({_PROFILED} iterations) ===", file=stream)
+    table(columns, rows, stream)
+    modules = sorted(benchmark.by_module(layers).items(), key=lambda item: -item[1])
+    rows = [[name or "(none)", f"{time:.4f}"] for name, time in modules]
+    print(file=stream)
+    table([("module", "left"), ("mean ms", "right")], rows, stream)
+
+
+def _write(path: Path, flag: str, content: list[dict[str, Any]]) -> None:
+    try:
+        with atomic_write(path) as file:
+            file.write(json.dumps(content, indent=1).encode() + b"\n")
+    except OSError as error:
+        raise UsageError(f"{flag}: {path} cannot be written", got=error) from error

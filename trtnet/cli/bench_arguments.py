@@ -1,0 +1,134 @@
+"""The flags of ``trtnet bench``: trtexec's names where trtexec has them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trtnet import graph
+from trtnet.benchmark import Settings
+from trtnet.cli.arguments import add_model_flags, add_shape_flags
+from trtnet.cli.flags import Group, Parser
+from trtnet.cli.precision import add_calibration_flags, add_precision_flags
+from trtnet.cli.run import add_device_flags
+from trtnet.errors import UsageError
+from trtnet.profiles import Shapes
+from trtnet.runtime.protocol import Binding
+
+_EPILOG = """\
+A model of the zoo is built for the torch backend in memory unless --backend says otherwise.
+Flags in camel case are accepted in kebab case too: --warm-up is --warmUp."""
+
+
+def bench_parser() -> Parser:
+    parser = Parser(
+        prog="trtnet bench",
+        description="Measures an engine as trtexec does.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "target", metavar="ENGINE|MODEL", help="an engine file, or a model such as resnet50:fp16"
+    )
+    _add_measurement_flags(Group(parser, "measurement"))
+    _add_output_flags(Group(parser, "output"))
+    add_device_flags(Group(parser, "where"))
+    shapes = Group(parser, "shapes")
+    shapes(
+        "--shapes",
+        metavar="SPEC",
+        help="what is measured: input:8x3x224x224, several with commas; default: opt shapes",
+    )
+    add_shape_flags(shapes)
+    add_model_flags(Group(parser, "model"))
+    add_precision_flags(Group(parser, "precision of a model"))
+    add_calibration_flags(Group(parser, "calibration of a model"))
+    return parser
+
+
+def _add_measurement_flags(flag: Group) -> None:
+    flag("--warmUp", type=float, default=200, metavar="MS", help="default 200")
+    flag("--duration", type=float, default=3, metavar="S", help="at least, default 3")
+    flag("--iterations", type=int, default=10, metavar="N", help="at least, default 10")
+    flag("--infStreams", type=int, default=1, metavar="N", help="streams that run side by side")
+    flag("--threads", action="store_true", help="a thread for each stream")
+    flag("--idleTime", type=float, default=0, metavar="MS", help="pause between iterations")
+    flag("--useCudaGraph", action="store_true", help="launch captured CUDA graphs")
+    flag("--noDataTransfers", action="store_true", help="leave inputs and outputs on the device")
+
+
+def _add_output_flags(flag: Group) -> None:
+    flag("--dumpProfile", action="store_true", help="times of each layer")
+    flag("--exportProfile", type=Path, metavar="FILE", help="the same as JSON")
+    flag("--exportTimes", type=Path, metavar="FILE", help="times of each query as JSON")
+    flag(
+        "--gpu",
+        metavar="GPU",
+        help=f"whose roofline to compare with; default: the one here. One of "
+        f"{', '.join(graph.gpus())}",
+    )
+    flag(
+        "--network",
+        metavar="MODEL|GRAPH",
+        help="what a TensorRT engine computes, such as resnet50:fp16, for its roofline",
+    )
+    flag("--json", metavar="PATH", help="write a report; - for stdout")
+
+
+def settings(arguments: argparse.Namespace) -> Settings:
+    """Raises :class:`UsageError` for numbers that make no sense."""
+    if arguments.infStreams < 1:
+        raise UsageError("--infStreams must be positive", got=arguments.infStreams)
+    return Settings(
+        warm_up_ms=arguments.warmUp,
+        duration_s=arguments.duration,
+        iterations=arguments.iterations,
+        transfers=not arguments.noDataTransfers,
+        threads=arguments.threads,
+        idle_ms=arguments.idleTime,
+    )
+
+
+def parse_shapes(text: str) -> dict[str | None, tuple[int, ...]]:
+    """trtexec's ``--shapes``; the name may be left out.
+
+    >>> parse_shapes("ids:1x128,mask:1x128")
+    {'ids': (1, 128), 'mask': (1, 128)}
+    """
+    found: dict[str | None, tuple[int, ...]] = {}
+    for part in text.split(","):
+        name, _, sizes = part.rpartition(":")
+        if not re.fullmatch(r"\d+(x\d+)*", sizes) or (name or None) in found:
+            raise UsageError(f"--shapes: cannot read {part!r}", expected="input:1x3x224x224,...")
+        found[name or None] = tuple(int(size) for size in sizes.split("x"))
+    return found
+
+
+def runtime_shapes(
+    arguments: argparse.Namespace,
+    inputs: Sequence[Binding],
+    profiles: Sequence[Mapping[str, Shapes]],
+) -> dict[str, tuple[int, ...]]:
+    """The shape of each input that is measured.
+
+    Raises:
+        UsageError: shapes for inputs that are not there, or an input whose values are a shape.
+    """
+    hosted = [binding.name for binding in inputs if binding.on_host]
+    if hosted:
+        raise UsageError(
+            f"the values of the input {hosted[0]!r} decide shapes, so none can be made up",
+            fix="measure it from Python: with session.lane() as lane: ...",
+        )
+    found = {binding.name: profiles[0][binding.name].opt for binding in inputs}
+    for name, shape in parse_shapes(arguments.shapes).items() if arguments.shapes else ():
+        key = inputs[0].name if name is None else name
+        if key not in found:
+            raise UsageError(f"--shapes: there is no input {key!r}", expected=", ".join(found))
+        found[key] = shape
+    if arguments.batch and not arguments.shapes:
+        found = {name: (arguments.batch, *shape[1:]) for name, shape in found.items()}
+    return found

@@ -1,0 +1,25 @@
+"""The network of a zoo model."""
+
+from __future__ import annotations
+
+from trtnet.backend import Backend
+from trtnet.cli.shapes import INPUT, InputShapes
+from trtnet.module import Module
+from trtnet.network import Network
+from trtnet.policy import Policy
+from trtnet.quantizer import Ranges
+
+OUTPUT = "logits"
+
+
+def define(
+    backend: Backend,
+    policy: str | Policy,
+    shapes: InputShapes,
+    model: Module,
+    calibration: Ranges | None = None,
+) -> Network:
+    """The network of `model`, from the input ``input`` to the output ``logits``."""
+    network = Network(backend, policy, calibration=calibration)
+    network.output(OUTPUT, model(network.input(INPUT, shapes.declared)))
+    return network

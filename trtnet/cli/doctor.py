@@ -1,0 +1,143 @@
+"""``trtnet doctor``: what this machine can build and run, and what stands in the way."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trtnet
+from trtnet import hardware
+from trtnet.cli.abilities import Ability, abilities
+from trtnet.cli.flags import Parser
+from trtnet.cli.guard import exit_status
+from trtnet.cli.packages import PACKAGES, installed_version, torch_cuda
+from trtnet.cli.report import write_json
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was found; versions are text, ``None`` where something is not there.
+
+    Attributes:
+        driver: of NVIDIA; `driver_cuda` is the newest CUDA that it supports.
+        problem: why CUDA cannot run here.
+        packages: version by name.
+        torch_cuda: the CUDA version that PyTorch was built for.
+    """
+
+    driver: str | None
+    driver_cuda: tuple[int, int] | None
+    problem: str | None
+    gpus: tuple[hardware.GpuDevice, ...]
+    packages: dict[str, str | None]
+    torch_cuda: str | None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns 0, whatever it finds."""
+    return exit_status(lambda: run(_parser().parse_args(argv)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    machine = examine()
+    found = abilities(machine)
+    if arguments.json is None:
+        print("\n".join(lines(machine, found)))
+    else:
+        write_json(as_json(machine, found), arguments.json)
+    return 0
+
+
+def examine() -> Machine:
+    """Looks at this machine. PyTorch is looked at, but not imported."""
+    return Machine(
+        driver=hardware.driver_version(),
+        driver_cuda=hardware.driver_cuda_version(),
+        problem=hardware.missing_gpu(),
+        gpus=tuple(hardware.gpus()),
+        packages={name: installed_version(name) for name in PACKAGES},
+        torch_cuda=torch_cuda(),
+    )
+
+
+def lines(machine: Machine, found: Sequence[Ability]) -> list[str]:
+    """The report for people."""
+    text = [
+        f"trtnet    {trtnet.__version__}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}",
+        f"driver    {_driver(machine)}",
+        *(f"GPU {gpu.index:<5} {_gpu(gpu)}" for gpu in machine.gpus),
+    ]
+    if machine.problem is not None:
+        text.append(f"GPU       none: {machine.problem}")
+    for name, version in machine.packages.items():
+        note = f" (CUDA {machine.torch_cuda or 'none'})" if name == "torch" and version else ""
+        text.append(f"          {name} {version or 'is not installed'}{note}")
+    text += ["", "This machine can"]
+    for ability in found:
+        text.append(f"  {'yes' if ability.problem is None else 'no ':3}  {ability.title}")
+        if ability.problem is not None:
+            text += [f"         why: {ability.problem}", f"         fix: {ability.fix}"]
+    return text
+
+
+def as_json(machine: Machine, found: Sequence[Ability]) -> dict[str, Any]:
+    """The report for programs."""
+    return {
+        "trtnet": trtnet.__version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "driver": {
+            "version": machine.driver,
+            "cuda": _dotted(machine.driver_cuda),
+            "problem": machine.problem,
+        },
+        "gpus": [
+            {**dataclasses.asdict(gpu), "compute_capability": _dotted(gpu.compute_capability)}
+            for gpu in machine.gpus
+        ],
+        "packages": machine.packages,
+        "torch_cuda": machine.torch_cuda,
+        "can": [
+            {
+                "do": ability.task,
+                "ok": ability.problem is None,
+                "why": ability.problem,
+                "fix": ability.fix if ability.problem is not None else None,
+            }
+            for ability in found
+        ],
+    }
+
+
+def _driver(machine: Machine) -> str:
+    if machine.driver is None and machine.driver_cuda is None:
+        return "none"
+    cuda = _dotted(machine.driver_cuda)
+    return f"{machine.driver or 'of unknown version'}, for CUDA up to {cuda or 'unknown'}"
+
+
+def _gpu(gpu: hardware.GpuDevice) -> str:
+    capability = _dotted(gpu.compute_capability)
+    return f"{gpu.name}, compute capability {capability}, {gpu.memory / 2**30:.1f} GiB"
+
+
+def _dotted(version: Sequence[int] | None) -> str | None:
+    return None if version is None else ".".join(map(str, version))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="trtnet doctor",
+        description="Says what this machine can build and run, and how to get the rest.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="PATH", help="the report as JSON; default: stdout"
+    )
+    return parser

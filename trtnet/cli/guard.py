@@ -1,0 +1,30 @@
+"""What a command's errors look like to the shell."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+from trtnet.errors import ShapeError, TrtnetError, UnsupportedError, UsageError
+
+_BAD_USAGE = (UsageError, ShapeError, UnsupportedError)
+_INTERRUPTED = 130  # what shells give: 128 + SIGINT
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """Runs `command`; errors go to stderr as text.
+
+    Returns:
+        What `command` gives; 1 if it fails, 2 for bad usage.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch and others, about their own affairs
+            return command()
+    except TrtnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, _BAD_USAGE) else 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED

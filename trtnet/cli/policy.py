@@ -1,0 +1,75 @@
+"""``trtnet policy``: what every module of a model gets, and why."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from trtnet import zoo
+from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.guard import exit_status
+from trtnet.cli.model import model_arguments
+from trtnet.cli.precision import add_precision_flags, named
+from trtnet.cli.report import human_stream, write_json
+from trtnet.cli.tables import table
+from trtnet.errors import UsageError
+from trtnet.policy import Policy
+
+_COLUMNS = (("module", "left"), ("type", "left"), ("precision", "left"), ("why", "left"))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    return exit_status(lambda: run(_parser().parse_args(argv)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints a row for each module; neither weights nor TensorRT are needed."""
+    name, policy = named(arguments.target, arguments)
+    entry = zoo.get_entry(name)
+    rows = policy.explain(entry.build(**model_arguments(entry, arguments)))
+    stream = human_stream(arguments.json)
+    cells = [(row.module, row.type, row.precision, row.reason) for row in rows]
+    table(_COLUMNS, cells, stream)
+    counts = Counter(row.precision for row in rows if row.kind).most_common()
+    totals = ", ".join(f"{count} {precision}" for precision, count in counts)
+    print(f"\nmodules that compute: {totals}; inputs and outputs {policy.io}", file=stream)
+    if arguments.output is not None:
+        save(policy, arguments.output)
+        print(f"written to {arguments.output}", file=stream)
+    if arguments.json is not None:
+        modules = [dataclasses.asdict(row) for row in rows]
+        report = {"model": entry.name, "policy": policy.as_dict(), "modules": modules}
+        write_json(report, arguments.json)
+    return 0
+
+
+def save(policy: Policy, path: Path) -> None:
+    """Writes `policy` as TOML.
+
+    Raises:
+        UsageError: it cannot be written; an old file is as it was.
+    """
+    try:
+        policy.save(path)
+    except OSError as error:
+        raise UsageError(f"-o: {path} cannot be written", got=error) from error
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="trtnet policy",
+        description="What every module of a model gets, and why.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("target", metavar="MODEL", help="such as resnet50 or resnet50:int8")
+    add_precision_flags(Group(parser, "precision"))
+    flag = Group(parser, "model and output")
+    flag("--num-classes", type=positive, metavar="N")
+    flag("--image-size", type=positive, metavar="N", help="height and width")
+    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="write it as TOML")
+    flag("--json", metavar="PATH", help="write a report; - for stdout")
+    return parser

@@ -1,0 +1,84 @@
+"""``trtnet run``: an engine on inputs from files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtnet.cli.arguments import BACKENDS
+from trtnet.cli.arrays import read_inputs, write_results
+from trtnet.cli.flags import Group, Parser
+from trtnet.cli.guard import exit_status
+from trtnet.errors import UsageError
+
+_TOP = 5
+_MOST_ROWS = 16  # of a batch, whose classes are printed
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    return exit_status(lambda: run(_parser().parse_args(argv)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Executes the engine once, prints what comes out and writes it."""
+    if arguments.output is not None and arguments.output.suffix != ".npz":
+        raise UsageError(f"-o: {arguments.output} is not a .npz file", fix="name it so")
+    from trtnet.runtime.session import Session
+
+    with Session(arguments.engine, backend=arguments.backend, device=arguments.device) as session:
+        sidecar = session.plan.sidecar
+        inputs = read_inputs(arguments.input, session.inputs, sidecar.get("preprocessing"))
+        results = session(inputs)
+        print(f"backend   {session.backend} on {session.device}")
+        for name, array in results.items():
+            print(f"{name:10}{array.dtype} {'x'.join(map(str, array.shape))}")
+            for line in class_lines(array, sidecar.get("class_names")):
+                print(line)
+    if arguments.output is not None:
+        write_results(arguments.output, results)
+        print(f"written   {arguments.output}")
+    return 0
+
+
+def class_lines(scores: np.ndarray, names: Any) -> list[str]:
+    """The five best classes of each row, where `scores` is [N, classes] and `names` has a name
+    for each."""
+    if not isinstance(names, list) or scores.ndim != 2 or scores.shape[1] != len(names):
+        return []
+    lines = []
+    for index, row in enumerate(scores[:_MOST_ROWS]):
+        if len(scores) > 1:
+            lines.append(f"  item {index}")
+        best = np.argsort(-row.astype(np.float64), kind="stable")[:_TOP]
+        lines += [f"  {row[i]:>10.4f}  {i:>4}  {names[i]}" for i in best]
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="trtnet run", description="Executes an engine once.", allow_abbrev=False)
+    parser.add_argument("engine", metavar="ENGINE", type=Path, help="a file of --saveEngine")
+    flag = Group(parser, "inputs and outputs")
+    flag(
+        "--input",
+        action="append",
+        required=True,
+        metavar="[NAME:]FILE",
+        help=".npy, .npz (an array per input) or an image, which is prepared as the sidecar says; "
+        "repeat it for further inputs, or for further images of the batch",
+    )
+    parser.add_argument(
+        "-o", dest="output", metavar="OUT.npz", type=Path, help="where all outputs are written"
+    )
+    add_device_flags(Group(parser, "where"))
+    return parser
+
+
+def add_device_flags(flag: Group) -> None:
+    """Where an engine is executed."""
+    flag("--backend", choices=BACKENDS, default="auto", help="default: what the engine is for")
+    flag("--device", default="auto", metavar="D", help="cpu, cuda or cuda:1; default: a GPU if any")

@@ -1,0 +1,116 @@
+"""``trtnet search``: the fastest mix of precisions within a budget, as a policy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.guard import exit_status
+from trtnet.cli.policy import save
+from trtnet.cli.progress import Progress
+from trtnet.cli.report import human_stream, write_json
+from trtnet.cli.searching import Work, metrics_json, parser, prepare, row_json
+from trtnet.cli.sensitivity import print_rows
+from trtnet.errors import UsageError
+from trtnet.search.budget import Budget
+from trtnet.search.journal import Journal
+
+if TYPE_CHECKING:
+    from trtnet.search.finding import Found, Trial
+
+_ITEMS = 64
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    return exit_status(lambda: run(_parser().parse_args(argv)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Searches, prints the result, and writes the policy."""
+    from trtnet.search.finding import search
+    from trtnet.search.plotting import plot_search
+    from trtnet.search.sensitivities import job
+
+    budget = Budget.parse(arguments.budget)
+    output = arguments.output
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise UsageError(f"-o: {output} cannot be written", fix="name a file in a folder")
+    stream = human_stream(arguments.json)
+    progress = Progress(stream)
+    work = prepare(arguments, progress)
+    ranked_by = work.data.head(arguments.rank_items)
+    journal = Journal(
+        arguments.journal or output.with_name(f"{output.name}.journal"),
+        job(work.subject, work.data, ranked_by),
+    )
+    with progress.step("search") as update:
+        found = search(
+            work.subject,
+            work.data,
+            budget,
+            ranked_by=ranked_by,
+            journal=journal,
+            progress=lambda done, total, what: update(f"{done}/{total} {what}"),
+        )
+    save(found.policy, output)
+    _print(found, work, budget, stream)
+    print(f"written to {output}: trtnet zoo {work.name} --policy {output}", file=stream)
+    if arguments.plot is not None:
+        plot_search(found, budget, f"{work.name} in {work.subject.to}: {budget}", arguments.plot)
+        print(f"plotted to {arguments.plot}", file=stream)
+    if arguments.json is not None:
+        write_json(_as_json(found, work, budget), arguments.json)
+    return 0
+
+
+def _print(found: Found, work: Work, budget: Budget, stream: TextIO) -> None:
+    subject, best = work.subject, found.best
+    left = [row for row in found.sensitivities if row.module not in best.changed]
+    if left:
+        print(f"\nleft in {subject.rest}, each as it does alone in {subject.to}", file=stream)
+        print_rows(left, stream)
+    none, every = found.trials[:2]
+    print(f"\n{len(best.changed)} of {len(subject.modules)} modules in {subject.to}, "
+          f"{budget.metric} {budget.value(best.metrics):.6g} ({budget}), {work.data.items} items, "
+          f"{len(found.trials)} networks tried", file=stream)  # fmt: skip
+    print(f"at least {1e6 * best.seconds:.2f} µs on {subject.ceilings.name}; none in "
+          f"{subject.to} {1e6 * none.seconds:.2f}, all {1e6 * every.seconds:.2f}",
+          file=stream)  # fmt: skip
+
+
+def _as_json(found: Found, work: Work, budget: Budget) -> dict[str, Any]:
+    return {
+        "model": work.name,
+        "to": work.subject.to,
+        "gpu": work.subject.ceilings.key,
+        "items": work.data.items,
+        "budget": str(budget),
+        "policy": found.policy.as_dict(),
+        "best": _trial_json(found.best),
+        "trials": [_trial_json(trial) for trial in found.trials],
+        "modules": [row_json(row) for row in found.sensitivities],
+    }
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    return {
+        "changed": list(trial.changed),
+        **metrics_json(trial.metrics),
+        "seconds": trial.seconds,
+    }
+
+
+def _parser() -> Parser:
+    made = parser("search", "The fastest mix of precisions within a budget.", _ITEMS)
+    flag = Group(made, "search")
+    flag("--budget", required=True, metavar="B",
+         help="cosine>=0.999, sqnr>=30dB or top1_drop<=0.3 (points), against FP32")  # fmt: skip
+    flag("--rank-items", type=positive, default=8, metavar="N",
+         help="how many items rank the modules; default 8")  # fmt: skip
+    made.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE",
+                      help="the policy, as TOML")  # fmt: skip
+    return made

@@ -1,0 +1,1 @@
+"""Running engines: sessions, and the backends behind them."""

@@ -1,0 +1,46 @@
+"""Objects TensorRT calls back, made from the base classes of whichever binding is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+
+def output_allocator(trt: ModuleType, allocate: Callable[[int], int]) -> Any:
+    """A ``trt.IOutputAllocator`` with two attributes: ``shape``, the output's once TensorRT has
+    told it, and ``error``, what `allocate` raised: the binding would swallow it."""
+
+    class OutputAllocator(trt.IOutputAllocator):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.shape: tuple[int, ...] | None = None
+            self.error: Exception | None = None
+
+        def reallocate_output_async(
+            self, tensor_name: str, memory: int, size: int, alignment: int, stream: int
+        ) -> int:
+            try:
+                return allocate(max(size, 1))
+            except Exception as error:
+                self.error = error
+                return 0  # TensorRT's word for "no memory"
+
+        def notify_shape(self, tensor_name: str, shape: Any) -> None:
+            self.shape = tuple(shape)
+
+    return OutputAllocator()
+
+
+def profiler(trt: ModuleType) -> Any:
+    """A ``trt.IProfiler`` with one attribute: ``times``, each layer's name and milliseconds."""
+
+    class Profiler(trt.IProfiler):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.times: list[tuple[str, float]] = []
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.times.append((layer_name, ms))
+
+    return Profiler()
