@@ -17,6 +17,7 @@ class DType(Enum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
+    FLOAT8 = "float8_e4m3"
     INT64 = "int64"
     INT32 = "int32"
     INT8 = "int8"
@@ -25,6 +26,7 @@ class DType(Enum):
 
     @property
     def is_floating_point(self) -> bool:
+        """Whether layers compute in it; float8 only stores what is quantized."""
         return self in (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
     def of(self, trt: ModuleType) -> Any:
@@ -38,12 +40,14 @@ class DType(Enum):
 
 
 float32, float16, bfloat16 = DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16
+float8 = DType.FLOAT8
 int64, int32, int8, uint8, bool_ = DType.INT64, DType.INT32, DType.INT8, DType.UINT8, DType.BOOL
 
 _TENSORRT = {
     DType.FLOAT32: "FLOAT",
     DType.FLOAT16: "HALF",
     DType.BFLOAT16: "BF16",
+    DType.FLOAT8: "FP8",
     DType.INT64: "INT64",
     DType.INT32: "INT32",
     DType.INT8: "INT8",
@@ -90,15 +94,29 @@ def promote(a: DType, b: DType) -> DType:
 def to_storage(array: np.ndarray, dtype: DType) -> np.ndarray:
     """`array` as contiguous memory of `dtype`, without a copy where it already is.
 
-    bfloat16 has no numpy type: it is stored as ``uint16`` bit patterns, rounded half to even.
-    A 0-d array stays 0-d.
+    bfloat16 and float8 have no numpy type: they are stored as ``uint16`` and ``uint8`` bit
+    patterns, rounded half to even; float8 saturates at 448. A 0-d array stays 0-d.
     """
+    if dtype is float8:
+        return _to_float8(np.asarray(array, np.float32, order="C"))
     if dtype is bfloat16:
         bits = np.asarray(array, np.float32, order="C").view(np.uint32)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
     with np.errstate(over="ignore"):  # what overflows is reported by name by the caller
         return np.asarray(array, np.dtype(dtype.value), order="C")
+
+
+def _to_float8(array: np.ndarray) -> np.ndarray:
+    """Bit patterns of float8_e4m3 (4 bits of exponent, 3 of fraction, no infinities)."""
+    sizes = np.minimum(np.abs(array), np.float32(448))
+    bits = sizes.view(np.uint32)
+    # Keep 3 of the 23 bits of fraction; the exponent's bias is 7 instead of 127.
+    codes = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - ((127 - 7) << 3)
+    # Below 2^-6 the numbers are the multiples of 2^-9.
+    codes = np.where(sizes < 2.0**-6, np.rint(sizes * 2.0**9), codes)
+    codes = np.where(np.isnan(array), 0x7F, codes).astype(np.uint8)
+    return codes | (np.signbit(array).astype(np.uint8) << 7)
 
 
 def require_representable(array: np.ndarray, dtype: DType, name: str, finite: bool) -> None:

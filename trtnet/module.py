@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,14 @@ class Module:
     _buffers: dict[str, Parameter | None]
     _modules: dict[str, Module]
 
+    computes = ""
+    """Kind of work its precision depends on, one of :data:`trtnet.policy.KINDS`; ``""`` for a
+    module that takes the type of its input, or only calls others."""
+
+    ignored_keys: tuple[str, ...] = ()
+    """Patterns of keys that a state_dict may have and this module does not take, such as
+    ``"aux1.*"`` for a head that serves training alone."""
+
     def __init__(self) -> None:
         for table in ("_parameters", "_buffers", "_modules"):
             object.__setattr__(self, table, {})
@@ -90,7 +99,7 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if "_modules" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() first")
-        for table in (self._parameters, self._buffers, self._modules):
+        for table in (self.__dict__, self._parameters, self._buffers, self._modules):
             table.pop(name, None)
         if isinstance(value, Parameter):
             self._parameters[name] = value
@@ -180,8 +189,8 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Loads arrays (numpy or torch) by name, without copying numpy arrays.
 
-        A ``module.`` in front of every key, as ``DataParallel`` leaves it, is dropped. Nothing is
-        loaded unless everything fits.
+        A ``module.`` in front of every key, as ``DataParallel`` leaves it, is dropped, and so is
+        what a module's `ignored_keys` match. Nothing is loaded unless everything fits.
 
         Raises:
             WeightsError: lists *all* missing, unexpected and mis-shaped keys at once. With
@@ -191,7 +200,7 @@ class Module:
             state = {key.removeprefix("module."): value for key, value in state.items()}
         slots = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         missing = [key for key, slot in slots.items() if key not in state and not slot.optional]
-        unexpected = [key for key in state if key not in slots]
+        unexpected = [key for key in state if key not in slots and not self._ignores(key)]
         arrays = {key: _to_numpy(state[key], key) for key in slots if key in state}
         misshaped = [key for key, array in arrays.items() if array.shape != slots[key].shape]
         if misshaped or (strict and (missing or unexpected)):
@@ -208,6 +217,14 @@ class Module:
         for key, array in arrays.items():
             slots[key].data = array
         return IncompatibleKeys(missing, unexpected)
+
+    def _ignores(self, key: str) -> bool:
+        patterns = (
+            f"{path}.{pattern}" if path else pattern
+            for path, module in self.named_modules()
+            for pattern in module.ignored_keys
+        )
+        return any(fnmatchcase(key, pattern) for pattern in patterns)
 
     # Printing
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trtnet.module import Module
+    from trtnet.tensor import Tensor
 
 
 def parameter_name(path: str, name: str) -> str:
@@ -36,6 +37,11 @@ class Scopes:
     def path(self) -> str:
         """The path of the module being emitted; ``""`` at the root."""
         return self._stack[-1] if self._stack else self._prefix
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether no module is being emitted."""
+        return not self._stack
 
     def unique(self, name: str) -> str:
         """`name`, or ``name#1``, ``name#2`` ... where it is taken."""
@@ -88,3 +94,43 @@ class Scopes:
         finally:
             if outermost:
                 self._paths = {}
+
+
+class TensorNames:
+    """Names of a network's tensors: each is called after the first module that returns it.
+
+    Attributes:
+        returned: the tensor each module call returned, by module path.
+    """
+
+    def __init__(self) -> None:
+        self.returned: dict[str, Tensor] = {}
+        self._taken: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+    def take(self, name: str) -> None:
+        """Nothing else gets `name`, and the tensor that has it keeps it."""
+        self._taken.add(name)
+
+    def give(self, path: str, tensors: Sequence[Tensor]) -> None:
+        """The module call `path` returned `tensors`; those not emitted yet are named later."""
+        for index, tensor in enumerate(tensors):
+            name = path if len(tensors) == 1 else f"{path}.{index}"
+            self.returned[name] = tensor
+            if tensor.is_emitted:
+                self._name(tensor, name)
+
+    def adopt(self, tensor: Tensor) -> None:
+        """Names a tensor that has just been emitted after the module that returned it."""
+        for path, returned in self.returned.items():
+            if returned is tensor:
+                self._name(tensor, path)
+                return
+
+    def _name(self, tensor: Tensor, path: str) -> None:
+        if not path or path in self._taken or tensor.name in self._taken:
+            return
+        tensor.itensor.name = path
+        self._taken.add(path)

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import weakref
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trtnet.backend import Backend, load
-from trtnet.dtypes import (
-    DType,
-    bfloat16,
-    dtype_of,
-    float16,
-    require_representable,
-    to_storage,
-)
-from trtnet.errors import NetworkError, ShapeError, UnsupportedError
-from trtnet.naming import Scopes, parameter_name
+from trtnet.casts import Casts
+from trtnet.dtypes import DType, dtype_of, require_representable, to_storage
+from trtnet.errors import NetworkError, ShapeError
+from trtnet.memory import Memory
+from trtnet.naming import Scopes, TensorNames, parameter_name
+from trtnet.policy import Policy
+from trtnet.quantizer import Quantizer, Ranges
 from trtnet.sizes import Sizes
 from trtnet.tensor import Dim, Pending, Tensor, tensors_in
 
 if TYPE_CHECKING:
     from trtnet.module import Module
-
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
-_BLOCK = 1 << 23  # elements; 32 MB
 
 
 class Network:
@@ -36,14 +29,18 @@ class Network:
 
     Args:
         backend: ``"auto"``, ``"tensorrt"``, ``"rtx"``, or a loaded :class:`trtnet.backend.Backend`.
-        precision: ``"fp32"``, ``"tf32"`` (float32 tensors; TF32 arithmetic allowed when built),
-            ``"fp16"`` or ``"bf16"``: the type in which weighted layers compute.
+        precision: a :class:`trtnet.Policy`, or the name of a preset: ``"fp32"``, ``"tf32"``
+            (float32 tensors; TF32 arithmetic allowed when built), ``"fp16"``, ``"bf16"``,
+            ``"mixed"``, ``"int8"``, ``"fp8"``, ``"int8-weights"``.
         fold_batch_norm: fold each BatchNorm into the convolution, deconvolution or linear layer
             before it; ``False`` keeps a Scale layer.
+        calibration: the activations' ranges, for INT8 and FP8. Without it such a network is
+            defined in float32 and *observes*: :attr:`observed` is what has to be calibrated.
 
     Attributes:
         definition: the real ``INetworkDefinition``: add raw layers to it at will.
         inputs, outputs: name to :class:`Tensor`.
+        policy: the policy, and ``precision``, what it computes in: a string.
 
     >>> import numpy, trtnet
     >>> from trtnet import nn
@@ -56,44 +53,42 @@ class Network:
     def __init__(
         self,
         backend: str | Backend = "auto",
-        precision: str = "fp32",
+        precision: str | Policy = "fp32",
         fold_batch_norm: bool = True,
+        calibration: Ranges | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UnsupportedError(
-                f"unknown precision {precision!r}", expected=", ".join(PRECISIONS), got=precision
-            )
+        self.policy = precision if isinstance(precision, Policy) else Policy.preset(precision)
         self.backend = backend if isinstance(backend, Backend) else load(backend)
         self.trt = self.backend.trt
-        self.precision, self.fold_batch_norm = precision, fold_batch_norm
+        self.calibration = calibration
+        self.quantizer = Quantizer(self, self.policy, calibration)
+        self.casts = Casts(self, self.policy, self.quantizer.is_observing)
+        self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
+        self.fold_batch_norm = fold_batch_norm
         self.builder = self.backend.builder()
         self.definition = self.backend.create_network(self.builder)
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
         self.scopes = Scopes()
-        self._returned: dict[str, Tensor] = {}
-        # TensorRT keeps pointers, not arrays. The arrays live as long as the definition itself,
-        # which a read-back graph may keep beyond this object.
-        self._held: list[np.ndarray] = []
-        self._block = np.empty(0, np.float32)
-        weakref.finalize(self.definition, self._held.clear).atexit = False
+        self.memory = Memory(self.definition)
         self._axes: dict[str, Dim] = {}
-        self._casts: dict[tuple[Any, DType], Tensor] = {}
+        self.roots: list[tuple[str, Module]] = []
         self._sizes = Sizes(self)
         self._scalars: dict[tuple[Any, ...], Tensor] = {}
-        self._named: set[str] = set()
+        self.names = TensorNames()
 
     # Inputs and outputs
 
-    def input(self, name: str, shape: Sequence[int | str | None], dtype: object = "fp32") -> Tensor:
-        """Declares an input. An axis is an int, or a string that names a dynamic axis (axes of
-        one name have one size in every input), or ``None`` or -1 for an unnamed dynamic axis.
+    def input(self, name: str, shape: Sequence[int | str | None], dtype: object = None) -> Tensor:
+        """Declares an input; its type is the policy's ``io``, float32 by default. An axis is an
+        int, or a string that names a dynamic axis (axes of one name have one size in every
+        input), or ``None`` or -1 for an unnamed dynamic axis.
 
         Raises:
             NetworkError: the name is taken.
             ShapeError: a size that is neither positive nor dynamic.
         """
-        if name in self._named:
+        if name in self.names:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
         sizes = [-1 if size is None or isinstance(size, str) else int(size) for size in shape]
         if any(size == 0 or size < -1 for size in sizes):
@@ -103,9 +98,10 @@ class Network:
                 got=tuple(shape),
                 expected="positive sizes, names, or None",
             )
-        self._named.add(name)
+        self.names.take(name)
         itensor = self._checked(
-            self.definition.add_input(name, dtype_of(dtype).of(self.trt), sizes), name
+            self.definition.add_input(name, dtype_of(dtype or self.policy.io).of(self.trt), sizes),
+            name,
         )
         dims: list[int | Dim] = []
         for axis, (size, given) in enumerate(zip(sizes, shape, strict=True)):
@@ -118,23 +114,22 @@ class Network:
         return self.inputs[name]
 
     def output(self, name: str, tensor: Tensor, dtype: object = None) -> Tensor:
-        """Marks `tensor` as the output `name`. Half precision comes out as float32 unless
-        `dtype` says otherwise. Returns the tensor that was marked."""
+        """Marks `tensor` as the output `name`. A floating-point one comes out as the policy's
+        ``io``, float32 by default. Returns the tensor that was marked."""
         self._same_network([tensor])
         if name in self.outputs or name in self.inputs:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
-        wanted = dtype_of(dtype) if dtype is not None else tensor.dtype
-        if dtype is None and tensor.dtype in (float16, bfloat16):
-            wanted = DType.FLOAT32
-        tensor = self.cast(tensor, wanted)
-        if tensor.itensor.is_network_input or tensor.itensor.is_network_output:
+        default = self.policy.io if tensor.is_floating_point() else tensor.dtype
+        tensor = self.cast(tensor, dtype_of(dtype or default))
+        used = tensor.itensor.is_network_input or tensor.itensor.is_network_output
+        if used or self.quantizer.is_active:  # ranges are known by names that must not change
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
-        if name in self._named and tensor.name != name:
+        if name in self.names and tensor.name != name:
             raise NetworkError(
                 "the name is taken by another tensor", module=name, fix="choose another output name"
             )
         tensor.itensor.name = name
-        self._named.add(name)
+        self.names.take(name)
         self.definition.mark_output(tensor.itensor)
         self.outputs[name] = tensor
         return tensor
@@ -143,7 +138,43 @@ class Network:
     def module_outputs(self) -> dict[str, Tensor]:
         """The tensor each module call returned, by module path; the second call of a module is
         ``path#1``. A module whose layer was folded away has no entry."""
-        return {path: tensor for path, tensor in self._returned.items() if tensor.is_emitted}
+        returned = self.names.returned
+        return {path: tensor for path, tensor in returned.items() if tensor.is_emitted}
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names of the tensors that INT8 and FP8 need a range of, in order."""
+        return tuple(self.quantizer.observed)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Over names and values of all weights of the modules called so far: what a calibration
+        of this network belongs to."""
+        from trtnet.weights import data_sha256
+
+        digests = [data_sha256(module.state_dict()) for _, module in self.roots]
+        return (
+            digests[0] if len(digests) == 1 else hashlib.sha256(str(digests).encode()).hexdigest()
+        )
+
+    @property
+    def exactness(self) -> str:
+        """The precision that :func:`trtnet.verify` holds it to: the coarsest that occurs."""
+        quantized = [f for f in ("fp8", "int8", "int8-weights") if f in self.quantizer.formats]
+        return quantized[0] if quantized else self.casts.coarsest
+
+    def check(self) -> None:
+        """What :func:`trtnet.build` and :func:`trtnet.verify` check of a finished network.
+
+        Raises:
+            UsageError: a pattern of the policy that matches none of the modules called, nor one
+                inside them.
+            WeightsError: a calibration that was made with other weights.
+        """
+        if self.calibration is not None:
+            self.calibration.require_weights(self.weights_sha256)
+        named = (root.named_modules(prefix) for prefix, root in self.roots)
+        self.policy.check(path for modules in named for path, _ in modules)
 
     def tensor(self, itensor: Any) -> Tensor:
         """A :class:`Tensor` for an ``ITensor`` that was added by hand to :attr:`definition`."""
@@ -187,7 +218,8 @@ class Network:
     ) -> list[Tensor]:
         """:meth:`emit` for a layer with ``len(dims)`` outputs."""
         sizes = [size for known in dims for size in known or () if isinstance(size, Dim)]
-        self._same_network([*tensors_in(args), *(inputs or {}).values(), *sizes])
+        taken = [*tensors_in(args), *(inputs or {}).values()]
+        self._same_network([*taken, *sizes])
         plain = [_unwrap(argument) for argument in args]  # may emit pending layers first
         extra = {index: tensor.itensor for index, tensor in (inputs or {}).items()}
         name = self.scopes.in_path(op)
@@ -206,6 +238,8 @@ class Network:
         complaint = self.backend.take_errors()  # setters refuse values by logging only
         if complaint:
             raise NetworkError("TensorRT refused the layer", module=name, got=complaint)
+        self.casts.follow(method, taken, outputs)
+        self.quantizer.follow(method, taken, outputs)
         return outputs
 
     def defer(
@@ -270,24 +304,21 @@ class Network:
 
     @property
     def compute_dtype(self) -> DType:
-        """The type weighted layers compute in."""
-        return dtype_of(self.precision)
+        """The type the module being emitted computes in, where it is not quantized."""
+        return self.casts.dtype()
 
-    def compute(self, tensor: Tensor) -> Tensor:
-        """`tensor` in the type weighted layers compute in, its layer added: were it still to
+    def compute(self, tensor: Tensor, kind: str = "") -> Tensor:
+        """`tensor` in the type a `kind` of layer computes in, its layer added: were it still to
         come, a long chain of layers would be added by calls nested as deep."""
-        return self.cast(tensor, self.compute_dtype).emitted()
+        return self.cast(tensor, self.casts.dtype(kind)).emitted()
 
     def cast(self, tensor: Tensor, dtype: DType) -> Tensor:
-        """`tensor` as `dtype`; one Cast layer per tensor and type."""
-        if tensor.dtype is dtype:
-            return tensor
-        key = (tensor.itensor, dtype)
-        if key not in self._casts:
-            self._casts[key] = self.emit(
-                "cast", "add_cast", tensor, dtype.of(self.trt), dims=tensor.shape
-            )
-        return self._casts[key]
+        """`tensor` as `dtype`, for the policy's sake; a cast back gives what was cast."""
+        return self.casts.to(tensor, dtype)
+
+    def convert(self, tensor: Tensor, dtype: DType) -> Tensor:
+        """`tensor` as `dtype`, for the model's sake: ``tensor.to(dtype)``."""
+        return self.casts.convert(tensor, dtype)
 
     def weights(self, array: np.ndarray | None, dtype: DType | None = None, name: str = "") -> Any:
         """The only maker of ``trt.Weights``: converts `array` once and holds its memory as
@@ -303,18 +334,8 @@ class Network:
         if dtype.is_floating_point and array.size:
             key = parameter_name(self.path, name) or "constant"
             require_representable(array, dtype, key, finite=bool(name))
-        stored = to_storage(array, dtype)
-        self._held.append(stored)
+        stored = self.memory.hold(to_storage(array, dtype))
         return self.trt.Weights(dtype.of(self.trt), stored.ctypes.data, stored.size)
-
-    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Uninitialised float32 memory for weights computed on the way, such as folded ones. It is
-        cut from large blocks, which get huge pages: a fraction of the page faults."""
-        size = math.prod(shape)
-        if size > self._block.size:
-            self._block = np.empty(max(size, _BLOCK), np.float32)
-        cut, self._block = self._block[:size], self._block[size:]
-        return cut.reshape(shape)
 
     def constant(self, value: Any, dtype: object = None, name: str = "") -> Tensor:
         """A constant tensor from a Parameter, array, or number.
@@ -359,28 +380,12 @@ class Network:
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``module.forward`` in the module's scope and names what it returns."""
         self._same_network(tensors_in([args, kwargs]))
+        if self.scopes.is_outside:
+            self.roots.append((self.scopes.path, module))
         with self.scopes.calling(module) as path:
             result = module.forward(*args, **kwargs)
-        found = tensors_in(result)
-        for index, tensor in enumerate(found):
-            returned = path if len(found) == 1 else f"{path}.{index}"
-            self._returned[returned] = tensor
-            if tensor.is_emitted:
-                self._name(tensor, returned)
+        self.names.give(path, [tensor.source for tensor in tensors_in(result)])
         return result
-
-    def adopt(self, tensor: Tensor) -> None:
-        """Names a pending tensor that has just been emitted after the module that returned it."""
-        for path, returned in self._returned.items():
-            if returned is tensor:
-                self._name(tensor, path)
-                return
-
-    def _name(self, tensor: Tensor, path: str) -> None:
-        if not path or path in self._named or tensor.name in self._named:
-            return
-        tensor.itensor.name = path
-        self._named.add(path)
 
 
 def _unwrap(argument: Any) -> Any:

@@ -170,7 +170,12 @@ class Tensor:
             assert self.pending is not None
             made = self.pending.emit(self.pending.weight, self.pending.bias)
             self._itensor, self._dims = made.itensor, made._dims
-            self.network.adopt(self)
+            self.network.names.adopt(self)
+        return self
+
+    @property
+    def source(self) -> Tensor:
+        """This tensor; of a :class:`Recast`, the one it is made from."""
         return self
 
     @property
@@ -230,8 +235,9 @@ class Tensor:
 
     # Types
     def to(self, dtype: object) -> Tensor:
-        """Cast to `dtype`; the same cast is emitted once per tensor."""
-        return self.network.cast(self, dtype_of(dtype))
+        """Cast to `dtype`; the same cast is emitted once per tensor. What is computed from the
+        result keeps its type, whatever the network's policy says."""
+        return self.network.convert(self, dtype_of(dtype))
 
     def type_as(self, other: Tensor) -> Tensor:
         return self.to(other.dtype)
@@ -319,6 +325,45 @@ class Tensor:
     @property
     def T(self) -> Tensor:  # noqa: N802  (PyTorch's name)
         return ops.transpose(self, 0, 1)
+
+
+class Recast(Tensor):
+    """`source` as another type. Its Cast layer is added on first use as that type, and under the
+    module path of now; where `source` itself is wanted there is none."""
+
+    __slots__ = ("_dtype", "_path", "_source")
+
+    def __init__(self, source: Tensor, dtype: DType) -> None:
+        super().__init__(source.network)
+        self._source, self._dtype, self._path = source.source, dtype, source.network.path
+
+    @property
+    def source(self) -> Tensor:
+        return self._source
+
+    def emitted(self) -> Tensor:
+        if self._itensor is None:
+            with self.network.scopes.at(self._path):
+                made = self.network.cast(self._source, self._dtype)
+            self._itensor, self._dims = made.itensor, made.shape
+        return self
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        return self._source.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._source.ndim
+
+    dim = ndim.fget  # type: ignore[attr-defined]
+
+    @property
+    def dtype(self) -> DType:
+        return self._dtype
+
+    def __repr__(self) -> str:
+        return f"Recast({self._source!r}, {self._dtype})"
 
 
 def tensors_in(tree: object) -> list[Tensor]:

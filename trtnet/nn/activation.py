@@ -157,6 +157,8 @@ class PReLU(Module):
 class Softmax(Module):
     """``torch.nn.Softmax``; `dim` must be given."""
 
+    computes = "softmax"
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
@@ -167,6 +169,8 @@ class Softmax(Module):
 
 class LogSoftmax(Module):
     """``torch.nn.LogSoftmax``; `dim` must be given."""
+
+    computes = "reduction"
 
     def __init__(self, dim: int) -> None:
         super().__init__()

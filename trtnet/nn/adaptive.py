@@ -82,6 +82,7 @@ def _maximum_axis(x: Tensor, axis: int, windows: list[tuple[int, int]]) -> Tenso
 
 
 class _AdaptivePoolNd(Module):
+    computes = "pooling"
     kind: str
     rank: int
 
@@ -116,6 +117,7 @@ class AdaptiveAvgPool3d(_AdaptivePoolNd):
 
 class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
     kind = "max"
+    computes = ""
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         if return_indices:

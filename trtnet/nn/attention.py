@@ -19,6 +19,7 @@ from trtnet.ops.operands import is_tensor
 from trtnet.ops.pieces import split
 from trtnet.ops.reduction import mean, softmax
 from trtnet.ops.shape import permute, reshape, transpose, unsqueeze
+from trtnet.policy import QUANTIZED
 
 if TYPE_CHECKING:
     from trtnet.network import Network
@@ -44,7 +45,19 @@ def scaled_dot_product_attention(
     Masked positions get a score of -1e4 rather than -inf, so that a row without any position
     gives the mean of `value` and not NaN.
     """
-    return matmul(_attention_weights(query, key, attn_mask, is_causal, scale), value)
+    weights = _attention_weights(query, key, attn_mask, is_causal, scale)
+    return _product(weights, value)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b``. In FP8 both have Q/DQ pairs: TensorRT fuses an attention whose query, key, value
+    and probabilities are FP8 into one kernel, as it does one in half precision."""
+    quantizer = a.network.quantizer
+    format = quantizer.format("attention")
+    if format not in QUANTIZED:
+        return matmul(a, b)
+    left, right = quantizer.activation(a, format), quantizer.activation(b, format)
+    return quantizer.product(matmul(left, right), format)
 
 
 def _attention_weights(
@@ -61,7 +74,7 @@ def _attention_weights(
                 fix="give scale=",
             )
         scale = 1 / math.sqrt(width)
-    scores = matmul(mul(query, scale), transpose(key, -2, -1))
+    scores = _product(mul(query, scale), transpose(key, -2, -1))
     if is_causal:
         length, width = query.shape[-2], key.shape[-2]
         if mask is not None or not (isinstance(length, int) and isinstance(width, int)):
@@ -85,6 +98,8 @@ class MultiheadAttention(Module):
     Raises:
         UnsupportedError: ``add_bias_kv`` or ``add_zero_attn``.
     """
+
+    computes = "attention"
 
     def __init__(
         self,
@@ -142,7 +157,7 @@ class MultiheadAttention(Module):
         q, k, v = (self._heads(x) for x in self._project(query, key, value))
         mask = self._mask(q, attn_mask, key_padding_mask)
         weights = _attention_weights(q, k, mask, False, None)
-        merged = permute(matmul(weights, v), 0, 2, 1, 3)
+        merged = permute(_product(weights, v), 0, 2, 1, 3)
         n, length = merged.shape[:2]
         output = self.out_proj(reshape(merged, n, length, self.embed_dim))
         if not self.batch_first:

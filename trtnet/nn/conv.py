@@ -75,26 +75,35 @@ def _conv(
     padding: Any,
     dilation: Any,
     groups: int,
+    around: tuple[Sequence[int], str] | None = None,
 ) -> Tensor:
+    """`around` is padding that TensorRT's convolution has not: amounts for :func:`pad`, and its
+    mode. It stands behind the Q/DQ pair, which would keep it from being fused."""
     network = input.network
-    kernel = array_of(weight, "weight", network.path)
-    check_input(input, rank + 2, f"conv{rank}d", kernel.shape[1] * groups)
-    size = kernel.shape[2:]
+    values = array_of(weight, "weight", network.path)
+    check_input(input, rank + 2, f"conv{rank}d", values.shape[1] * groups)
+    size = values.shape[2:]
     strides, dilations = ntuple(stride, rank, "stride"), ntuple(dilation, rank, "dilation")
     before, after = conv_padding(padding, size, dilations)
-    x = network.compute(input)
+    format = network.quantizer.format("convolution", groups)
+    x = network.quantizer.activation(input, format)
+    x = pad(x, *around) if around else x
     lift = [0] if rank == 1 else []  # TensorRT has no 1-D convolution: give it a height of one
 
     def emit(weight: np.ndarray, bias: np.ndarray | None) -> Tensor:
         raised = insert_axes(x, [2]) if lift else x
+        window = [1] * len(lift) + list(size)
+        weight = weight.reshape(*weight.shape[:2], *window)
+        kernel, inputs = network.quantizer.kernel(weight, format, 0, "weight")
         out = network.emit(
             "conv",
             "add_convolution_nd",
             raised,
             len(weight),
-            [1] * len(lift) + list(size),
-            network.weights(weight, name="weight"),
+            window,
+            network.weights(kernel, name="weight"),
             network.weights(bias, name="bias"),
+            inputs=inputs,
             dims=[x.shape[0], len(weight), *[1] * len(lift), *[-1] * rank],
             stride_nd=[1] * len(lift) + list(strides),
             pre_padding=lift + list(before),
@@ -102,10 +111,11 @@ def _conv(
             dilation_nd=[1] * len(lift) + list(dilations),
             num_groups=groups,
         )
+        network.quantizer.product(out, format, convolution=True)
         return remove_axes(out, [2]) if lift else out
 
     bias_array = optional_array(bias, "bias", network.path)
-    return network.defer(kernel, bias_array, rank + 2, len(kernel), _scale_rows, emit)
+    return network.defer(values, bias_array, rank + 2, len(values), _scale_rows, emit)
 
 
 def conv_padding(
@@ -127,6 +137,7 @@ def _scale_rows(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
 
 
 class _ConvNd(Module):
+    computes = "convolution"
     rank: int
     padding: str | tuple[int, ...]
 
@@ -170,6 +181,7 @@ class _ConvNd(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         padding: Any = self.padding
+        around = None
         if self.padding_mode != "zeros":
             before, after = conv_padding(padding, self.kernel_size, self.dilation)
             amounts = [
@@ -177,7 +189,7 @@ class _ConvNd(Module):
                 for pair in zip(reversed(before), reversed(after), strict=True)
                 for side in pair
             ]
-            input, padding = pad(input, amounts, self.padding_mode), 0
+            around, padding = (amounts, self.padding_mode), 0
         return _conv(
             self.rank,
             input,
@@ -187,6 +199,7 @@ class _ConvNd(Module):
             padding,
             self.dilation,
             self.groups,
+            around,
         )
 
     def extra_repr(self) -> str:

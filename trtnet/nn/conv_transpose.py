@@ -66,31 +66,34 @@ def _deconv(
     dilation: Any,
 ) -> Tensor:
     network = input.network
-    kernel = array_of(weight, "weight", network.path)
-    check_input(input, rank + 2, f"conv_transpose{rank}d", kernel.shape[0])
+    values = array_of(weight, "weight", network.path)
+    check_input(input, rank + 2, f"conv_transpose{rank}d", values.shape[0])
     strides, dilations = ntuple(stride, rank, "stride"), ntuple(dilation, rank, "dilation")
     before, extra = ntuple(padding, rank, "padding"), ntuple(output_padding, rank, "output_padding")
     # output_padding keeps more of the far end; beyond what there is, PyTorch gives the bias alone
     after = [max(p - e, 0) for p, e in zip(before, extra, strict=True)]
     beyond = [max(e - p, 0) for p, e in zip(before, extra, strict=True)]
-    outputs = kernel.shape[1] * groups
+    outputs = values.shape[1] * groups
     # TensorRT-RTX deconvolves neither bfloat16 values nor with stride and dilation at once
     dtype = float32 if network.compute_dtype is bfloat16 else network.compute_dtype
-    x = network.cast(network.compute(input), dtype)
+    format = network.quantizer.format("deconvolution", groups)
+    x = network.quantizer.activation(input, format, dtype)
     spread = any(s > 1 for s in strides) and any(d > 1 for d in dilations)
 
     def emit(weight: np.ndarray, bias: np.ndarray | None) -> Tensor:
         inside = None if any(beyond) else bias
         if spread:
             weight = _spread(weight, dilations)
+        kernel, inputs = network.quantizer.kernel(weight, format, 1, "weight", dtype)
         out = network.emit(
             "deconv",
             "add_deconvolution_nd",
             x,
             outputs,
             list(weight.shape[2:]),
-            network.weights(weight, dtype, "weight"),
+            network.weights(kernel, dtype, "weight"),
             network.weights(inside, dtype, "bias"),
+            inputs=inputs,
             dims=[x.shape[0], outputs, *[-1] * rank],
             stride_nd=list(strides),
             pre_padding=list(before),
@@ -98,6 +101,7 @@ def _deconv(
             dilation_nd=[1] * rank if spread else list(dilations),
             num_groups=groups,
         )
+        network.quantizer.product(out, format, convolution=True)
         if any(beyond):
             out = pad(out, [side for amount in reversed(beyond) for side in (0, amount)])
             if bias is not None:
@@ -111,7 +115,7 @@ def _deconv(
         np.multiply(weight.reshape(grouped), factors, out=out.reshape(grouped))
 
     bias_array = optional_array(bias, "bias", network.path)
-    return network.defer(kernel, bias_array, rank + 2, outputs, scaled, emit)
+    return network.defer(values, bias_array, rank + 2, outputs, scaled, emit)
 
 
 def _spread(weight: np.ndarray, dilation: Sequence[int]) -> np.ndarray:
@@ -125,6 +129,7 @@ def _spread(weight: np.ndarray, dilation: Sequence[int]) -> np.ndarray:
 
 
 class _ConvTransposeNd(Module):
+    computes = "deconvolution"
     rank: int
 
     def __init__(

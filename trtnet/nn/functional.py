@@ -10,6 +10,7 @@ from trtnet.nn.conv import conv1d, conv2d, conv3d
 from trtnet.nn.conv_transpose import conv_transpose2d, conv_transpose3d
 from trtnet.nn.linear import embedding, linear
 from trtnet.nn.norm import batch_norm, group_norm, instance_norm, layer_norm
+from trtnet.nn.normalize import normalize
 from trtnet.nn.pooling import avg_pool, max_pool
 from trtnet.nn.resize import interpolate, pixel_shuffle
 from trtnet.ops import (
@@ -56,7 +57,7 @@ __all__ = [
     "batch_norm", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d", "dropout",
     "elu", "embedding", "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh",
     "instance_norm", "interpolate", "layer_norm", "leaky_relu", "linear", "log_softmax",
-    "max_pool1d", "max_pool2d", "max_pool3d", "mish", "pad", "pixel_shuffle", "prelu", "relu",
-    "relu6", "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax", "softplus",
+    "max_pool1d", "max_pool2d", "max_pool3d", "mish", "normalize", "pad", "pixel_shuffle", "prelu",
+    "relu", "relu6", "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax", "softplus",
     "softsign", "tanh",
 ]  # fmt: skip

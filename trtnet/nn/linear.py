@@ -37,26 +37,27 @@ def project(input: Tensor, weight: Any, bias: Any, names: tuple[str, str]) -> Te
             expected=f"{matrix.shape[1]} features",
             got=f"{last}: {input!r}",
         )
-    x = network.compute(input)
+    format = network.quantizer.format("linear")
+    x = network.quantizer.activation(input, format)
 
     def emit(matrix: np.ndarray, bias: np.ndarray | None) -> Tensor:
         ops = network.trt.MatrixOperation
-        rank = max(x.ndim, 2)
-        weight = network.emit(
-            "weight",
-            "add_constant",
-            [1] * (rank - 2) + list(matrix.shape),
-            network.weights(matrix, name=names[0]),
-        )
+        rank, outputs = max(x.ndim, 2), len(matrix)
+        matrix = matrix.reshape([1] * (rank - 2) + list(matrix.shape))
+        kernel, inputs = network.quantizer.kernel(matrix, format, rank - 2, names[0])
+        if kernel is not None:
+            held = network.weights(kernel, name=names[0])
+            inputs = {1: network.emit("weight", "add_constant", kernel.shape, held)}
         out = network.emit(
             "matmul",
             "add_matrix_multiply",
             x,
             ops.VECTOR if x.ndim == 1 else ops.NONE,
-            weight,
+            inputs[1],
             ops.TRANSPOSE,
-            dims=[*x.shape[:-1], len(matrix)],
+            dims=[*x.shape[:-1], outputs],
         )
+        network.quantizer.product(out, format)
         if bias is None:
             return out
         row = bias.reshape([1] * (out.ndim - 1) + [-1])
@@ -74,6 +75,8 @@ def _scale_rows(matrix: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
 
 class Linear(Module):
     """``torch.nn.Linear``; any number of leading axes."""
+
+    computes = "linear"
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()

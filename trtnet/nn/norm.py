@@ -36,10 +36,10 @@ def batch_norm(
     if network.fold_batch_norm and input.pending is not None:
         own = input.pending
         offset = shift if own.bias is None else shift + own.bias.astype(np.float64) * scale
-        folded = network.buffer(own.weight.shape)
+        folded = network.memory.buffer(own.weight.shape)
         own.scaled(own.weight, scale.astype(np.float32), folded)
         return own.emit(folded, offset.astype(np.float32))
-    x = network.compute(input)
+    x = network.compute(input, "batch_norm")
     if x.ndim < 3:  # a Scale layer needs three axes
         return add(mul(x, scale.astype(np.float32)), shift.astype(np.float32))
     return network.emit(
@@ -86,7 +86,7 @@ def layer_norm(
     """Normalizes over the last axes, whose sizes are `normalized_shape`.
     Ba et al., https://arxiv.org/abs/1607.06450."""
     shape = _as_shape(normalized_shape)
-    x = input.network.compute(input)
+    x = input.network.compute(input, "normalization")
     tail = x.shape[x.ndim - len(shape) :]
     if len(shape) > x.ndim or any(
         isinstance(a, int) and a != b for a, b in zip(tail, shape, strict=True)
@@ -108,20 +108,20 @@ def group_norm(
     """Normalizes each group of channels over its channels and all positions.
     Wu and He, https://arxiv.org/abs/1803.08494."""
     network = input.network
-    x = network.compute(input)
+    x = network.compute(input, "normalization")
     channels = x.shape[1]
     per_channel = [1, channels, *[1] * (x.ndim - 2)]
     if num_groups == 1:  # groups of 1 would read as an instance norm
         return _normalize("group_norm", x, per_channel, range(1, x.ndim), 1, weight, bias, eps)
     axes = range(2, x.ndim)
-    if network.backend.has("INetworkDefinition", "add_normalization_v2"):
+    if network.backend.has("normalization_v2"):
         return _normalize("group_norm", x, per_channel, axes, num_groups, weight, bias, eps)
     # The older layer scales whole groups; scale the channels afterwards.
     per_group = [1, num_groups, *[1] * (x.ndim - 2)]
-    out = _normalize("group_norm", x, per_group, axes, num_groups, None, None, eps)
+    out = _normalize("group_norm", x, per_group, axes, num_groups, None, None, eps).source
     gamma, beta = _affine(weight, bias, per_channel, network.path)
-    scaled = mul(out, network.constant(gamma, out.dtype, "weight"))
-    return add(scaled, network.constant(beta, out.dtype, "bias"))
+    scaled = mul(out, network.constant(gamma, x.dtype, "weight"))
+    return network.casts.back(add(scaled, network.constant(beta, x.dtype, "bias")))
 
 
 def instance_norm(
@@ -136,7 +136,7 @@ def instance_norm(
     a :func:`batch_norm`. Ulyanov et al., https://arxiv.org/abs/1607.08022."""
     if running_mean is not None:
         return batch_norm(input, running_mean, running_var, weight, bias, eps)
-    x = input.network.compute(input)
+    x = input.network.compute(input, "normalization")
     per_channel = [1, x.shape[1], *[1] * (x.ndim - 2)]
     return _normalize("instance_norm", x, per_channel, range(2, x.ndim), 1, weight, bias, eps)
 
@@ -153,8 +153,8 @@ def _normalize(
 ) -> Tensor:
     network = x.network
     gamma, beta = _affine(weight, bias, shape, network.path)
-    v2 = network.backend.has("INetworkDefinition", "add_normalization_v2")
-    return network.emit(
+    v2 = network.backend.has("normalization_v2")
+    out = network.emit(
         op,
         "add_normalization_v2" if v2 else "add_normalization",
         x,
@@ -165,6 +165,7 @@ def _normalize(
         epsilon=eps,
         num_groups=groups,
     )
+    return network.casts.back(out)
 
 
 def _affine(
@@ -203,6 +204,8 @@ class _Norm(Module):
 
 
 class _BatchNorm(_Norm):
+    computes = "batch_norm"
+
     def __init__(
         self,
         num_features: int,
@@ -245,6 +248,8 @@ class BatchNorm3d(_BatchNorm):
 
 
 class _InstanceNorm(_Norm):
+    computes = "normalization"
+
     def __init__(
         self,
         num_features: int,
@@ -283,6 +288,8 @@ class InstanceNorm3d(_InstanceNorm):
 class LayerNorm(Module):
     """``torch.nn.LayerNorm`` over the last axes."""
 
+    computes = "normalization"
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -307,6 +314,8 @@ class LayerNorm(Module):
 
 class GroupNorm(Module):
     """``torch.nn.GroupNorm``; input (N, C, ...) with at least one position axis."""
+
+    computes = "normalization"
 
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True

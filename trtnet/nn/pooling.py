@@ -50,6 +50,8 @@ def avg_pool(
     """Average pooling over the last `rank` axes; see ``torch.nn.functional.avg_pool2d``."""
     window = _Window(rank, kernel_size, stride, padding, ceil_mode)
     check_input(input, rank + 2, f"avg_pool{rank}d")
+    if window.is_whole(input):
+        input = input.network.quantizer.pooled(input, range(2, rank + 2))
     if divisor_override is not None:
         # Padding the far end of ceil_mode by hand makes every window full: the mean is sum / area.
         x, window = window.padded(input)
@@ -89,6 +91,10 @@ class _Window:
         for size in self.kernel:
             area *= size
         return area
+
+    def is_whole(self, x: Tensor) -> bool:
+        """Whether one window takes in all of `x`."""
+        return self.kernel == tuple(x.shape[2:]) and not any(self.padding)
 
     def far_padding(self, sizes: Sequence[Any], padding: Sequence[int]) -> list[int] | None:
         """Padding behind each axis for which rounding down gives PyTorch's size, or ``None``
@@ -234,6 +240,7 @@ class MaxPool3d(_MaxPoolNd):
 
 
 class _AvgPoolNd(Module):
+    computes = "pooling"
     rank: int
 
     def __init__(

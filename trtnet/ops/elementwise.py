@@ -52,6 +52,8 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """``input + alpha * other``."""
     if alpha != 1:
         other = mul(other, alpha)
+    if is_tensor(input) and is_tensor(other):
+        input, other = input.network.quantizer.shortcut(input, other)
     return _elementwise("add", "SUM", *same_type(input, other))
 
 

@@ -71,7 +71,9 @@ def same_type(*values: Any, align: bool = True) -> list[Tensor]:
     dtype = tensors[0].dtype
     for tensor in tensors[1:]:
         dtype = promote(dtype, tensor.dtype)
-    return [tensor.to(dtype) for tensor in tensors]
+    network = first.network
+    dtype = network.casts.meet(tensors, dtype)
+    return [network.cast(tensor, dtype) for tensor in tensors]
 
 
 def broadcast_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from trtnet.dtypes import DType, int64
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
 TOPK_LIMIT = 3840  # TensorRT's largest k
+_LONG = 2048  # FP16 counts no further: to 2048 ones it cannot add another
 
 
 def _reduce(op: str, kind: str, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
@@ -32,8 +34,15 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype.is_floating_point else x.to(int64)
 
 
+def _sum_up(op: str, kind: str, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """:func:`_reduce`, half precision in the policy's type for reductions."""
+    return x.network.casts.around(
+        "reduction", x, lambda wide: _reduce(op, kind, wide, dim, keepdim)
+    )
+
+
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    return _reduce("sum", "SUM", _wide(input), dim, keepdim)
+    return _sum_up("sum", "SUM", _wide(input), dim, keepdim)
 
 
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -49,11 +58,18 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
             module=input.network.path or None,
             fix="x.float().mean()",
         )
-    return _reduce("mean", "AVG", input, dim, keepdim)
+    axes = normalize_axes(dim, input.ndim, input.network, "mean")
+    pooled = input.network.quantizer.pooled(input, axes)
+    sizes = [input.shape[axis] for axis in axes]
+    if pooled is not input:  # TensorRT sums INT8 up in INT32
+        return _reduce("mean", "AVG", pooled, dim, keepdim)
+    if all(isinstance(size, int) for size in sizes) and math.prod(sizes) <= _LONG:
+        return _reduce("mean", "AVG", input, dim, keepdim)
+    return _sum_up("mean", "AVG", input, dim, keepdim)
 
 
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    return _reduce("prod", "PROD", _wide(input), dim, keepdim)
+    return _sum_up("prod", "PROD", _wide(input), dim, keepdim)
 
 
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -148,13 +164,22 @@ def _topk(x: Tensor, k: int, axis: int, kind: str) -> tuple[Tensor, Tensor]:
 
 
 def softmax(input: Tensor, dim: int) -> Tensor:
-    axis = normalize_axis(dim, input.ndim, input.network, "softmax")
+    network = input.network
+    axis = normalize_axis(dim, input.ndim, network, "softmax")
     if input.ndim == 1:  # TensorRT wants at least two axes
         return remove_axes(softmax(insert_axes(input, [0]), 1), [0])
-    return input.network.emit("softmax", "add_softmax", input, dims=input.shape, axes=1 << axis)
+
+    def compute(x: Tensor) -> Tensor:
+        return network.emit("softmax", "add_softmax", x, dims=x.shape, axes=1 << axis)
+
+    return network.casts.around("softmax", input, compute)
 
 
 def log_softmax(input: Tensor, dim: int) -> Tensor:
     """``log(softmax(input))`` without losing small probabilities."""
-    shifted = sub(input, amax(input, dim, keepdim=True))
-    return sub(shifted, log(sum(exp(shifted), dim, keepdim=True)))
+
+    def compute(x: Tensor) -> Tensor:
+        shifted = sub(x, amax(x, dim, keepdim=True))
+        return sub(shifted, log(sum(exp(shifted), dim, keepdim=True)))
+
+    return input.network.casts.around("reduction", input, compute)

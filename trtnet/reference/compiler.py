@@ -27,6 +27,7 @@ from trtnet.reference import (
 )
 from trtnet.reference.dtypes import decode, execution_dtype
 from trtnet.reference.fusion import fuse, overwrite
+from trtnet.reference.integer import scale_at_the_end
 from trtnet.reference.native import native
 from trtnet.reference.region_compiler import compile_conditional, compile_loop
 from trtnet.reference.regions import Region, Unit, nest
@@ -119,10 +120,11 @@ class Compiler:
         return module
 
     def _finish(self) -> fx.GraphModule:
+        scale_at_the_end(self.fx, self.attributes, self.float64)
         if self.device.type == "cuda":
             fuse(self.fx)
         overwrite(self.fx)
-        self.fx.eliminate_dead_code(_is_kept)
+        self.fx.eliminate_dead_code(is_kept)
         return fx.GraphModule(self.attributes, self.fx, "Reference").eval()
 
     def _placeholder(self, name: str) -> None:
@@ -314,7 +316,7 @@ def _item(values: tuple[Tensor, ...], i: int) -> Tensor:
     return values[i]
 
 
-def _is_kept(node: fx.Node) -> bool:
+def is_kept(node: fx.Node) -> bool:
     """Whether `node` stays although nothing uses its value."""
     return node.op in ("placeholder", "output") or node.target is elementwise.require
 

@@ -44,7 +44,9 @@ def softplus(x: Tensor, alpha: float, beta: float) -> Tensor:
 
 
 def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
-    return x.clamp(max=beta).clamp(min=alpha)  # in this order: alpha wins if alpha > beta
+    if alpha > beta:  # alpha wins; torch.clamp would have beta win
+        return x.clamp(max=beta).clamp(min=alpha)
+    return x.clamp(alpha, beta)
 
 
 def hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
@@ -152,7 +154,14 @@ def scale(site: Site) -> Call:
         view = (-1,) + (1,) * (site.rank - axis - 1)
     else:
         view = shape[axis:]
+    if set(site.weights) == {"scale", "shift"}:
+        return Call(scale_shift, (site.x, site.weights["scale"], site.weights["shift"], view))
     return Call(scale_shift_power, (site.x,), {**site.weights, "view": view})
+
+
+def scale_shift(x: Tensor, scale: Tensor, shift: Tensor, view: tuple[int, ...]) -> Tensor:
+    """``x * scale + shift`` in one pass."""
+    return torch.addcmul(shift.reshape(view), x, scale.reshape(view))
 
 
 def scale_shift_power(

@@ -19,17 +19,19 @@ def fuse(graph: fx.Graph) -> None:
     elsewhere, or asked for by name, is not fused away. Dead nodes stay behind.
     """
     for relu in graph.find_nodes(op="call_function", target=torch.relu):
-        source, other = relu.args[0], None
+        source, other, chain = relu.args[0], None, [relu]
         if _calls(source, torch.add) and len(source.users) == 1:
-            found = next((i for i in (0, 1) if _is_fusible(source.args[i])), None)
+            chain.insert(0, source)
+            found = next((i for i in (0, 1) if is_fusible(source.args[i])), None)
             if found is None:
                 continue
             source, other = source.args[found], source.args[1 - found]
-        if not _is_fusible(source):
+        if not is_fusible(source):
             continue
         with graph.inserting_before(relu):
             fused = graph.call_function(convolution_relu, source.args, {"other": other})
-        fused.meta.update(relu.meta)
+        layers = [node.meta["layer"] for node in (source, *chain) if "layer" in node.meta]
+        fused.meta.update(relu.meta, layer=" + ".join(layers))  # as TensorRT names them
         relu.replace_all_uses_with(fused)
         fused.name, relu.name = relu.name, fused.name  # the value keeps its tensor's name
 
@@ -50,7 +52,8 @@ def _calls(node: object, function: object) -> bool:
     return isinstance(node, fx.Node) and node.target is function
 
 
-def _is_fusible(node: object) -> bool:
+def is_fusible(node: object) -> bool:
+    """Whether `node` is a convolution in half precision whose value is used once."""
     if not (isinstance(node, fx.Node) and node.target is F.conv2d and len(node.users) == 1):
         return False
     grouped = node.args[6] != 1  # for these PyTorch has faster kernels than cuDNN

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from trtnet.reference import convolution, linear, pooling, reduction
+from trtnet.reference import convolution, elementwise, linear, pooling, reduction
 
 _EXACT: frozenset[Callable[..., Any]] = frozenset(
     {
         *(torch.add, torch.sub, torch.mul, torch.maximum, torch.minimum),
-        *(torch.abs, torch.neg, torch.relu, torch.amax, torch.amin),
+        *(torch.abs, torch.neg, torch.relu, torch.amax, torch.amin, elementwise.clip),
         *(F.max_pool2d, F.max_pool3d, pooling.max_pool),
     }
 )
@@ -28,7 +28,7 @@ _ON_CUDA: frozenset[Callable[..., Any]] = _EXACT | {
     *(F.conv_transpose2d, F.conv_transpose3d, convolution.cropped_deconvolution),
     *(torch.matmul, linear.multiply, torch.softmax, torch.sum, reduction.mean),
     *(F.avg_pool2d, F.avg_pool3d, torch.div, torch.sigmoid, torch.tanh, torch.exp),
-    *(F.gelu, F.leaky_relu),
+    *(F.gelu, F.leaky_relu, elementwise.scale_shift),
 }
 
 

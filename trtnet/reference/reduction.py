@@ -90,6 +90,10 @@ def normalization(site: Site) -> Call:
 def normalize(
     x: Tensor, scale: Tensor, bias: Tensor, axes: tuple[int, ...], epsilon: float
 ) -> Tensor:
+    last = tuple(range(x.dim() - len(axes), x.dim()))
+    sizes = x.shape[x.dim() - len(axes) :]
+    if axes == last and scale.numel() == bias.numel() == sizes.numel():
+        return F.layer_norm(x, sizes, scale.reshape(sizes), bias.reshape(sizes), epsilon)
     variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
     return (x - mean) * torch.rsqrt(variance + epsilon) * scale + bias
 

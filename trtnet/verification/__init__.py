@@ -5,11 +5,16 @@ from __future__ import annotations
 from trtnet.verification.blame import Blame
 from trtnet.verification.comparison import (
     BF16_TOLERANCE,
+    FINITE,
     FLOAT64_TOLERANCE,
+    FP8_TOLERANCE,
     FP16_TOLERANCE,
     FP32_TOLERANCE,
+    INT8_TOLERANCE,
+    INT8_WEIGHTS_TOLERANCE,
     LOCAL_FLOAT64_TOLERANCE,
     LOCAL_TOLERANCES,
+    QUANTIZED_TOLERANCES,
     TOLERANCES,
     Row,
     Tolerance,
@@ -19,11 +24,16 @@ from trtnet.verification.verifier import Verification, verify
 
 __all__ = [
     "BF16_TOLERANCE",
+    "FINITE",
     "FLOAT64_TOLERANCE",
+    "FP8_TOLERANCE",
     "FP16_TOLERANCE",
     "FP32_TOLERANCE",
+    "INT8_TOLERANCE",
+    "INT8_WEIGHTS_TOLERANCE",
     "LOCAL_FLOAT64_TOLERANCE",
     "LOCAL_TOLERANCES",
+    "QUANTIZED_TOLERANCES",
     "TOLERANCES",
     "Blame",
     "Row",

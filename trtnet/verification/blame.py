@@ -29,7 +29,8 @@ class Blame:
     Attributes:
         kind: ``"module"``: a module does not do what PyTorch's does; ``"code"``: the code of a
             module's own ``forward``, between the modules it calls; ``"rounding"``: nothing by
-            itself, but rounding adds up to more than the tolerance.
+            itself, but rounding adds up to more than the tolerance; ``"quantization"``: an
+            output of a quantized network is further off than the tolerance.
         modules: paths of the modules it is in: one, or two of which one is folded into the
             other where nothing tells them apart. The path of the model itself is ``""``.
         where: the same in words: ``layer1.0.conv1``, ``layer1.0 (between bn2 and relu#1)``.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_BLOCK = 1 << 18  # elements compared at a time: a difference that large stays in the cache
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -46,6 +48,21 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "tf32": FP32_TOLERANCE,
     "fp16": FP16_TOLERANCE,
     "bf16": BF16_TOLERANCE,
+}
+
+# A quantized network's outputs, as the signal-to-noise ratio in dB they are held to: how far a
+# tensor inside may be off depends on what reads it, so there is no limit for modules. FP8 has 3
+# bits of fraction, which costs 32 dB per tensor whatever its range; both operands of every
+# product, and the depth of the network, add to that.
+INT8_WEIGHTS_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7)
+INT8_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7)
+FP8_TOLERANCE = Tolerance(rel_l2=10 ** (-15 / 20), agreement=0.7)
+FINITE = Tolerance()
+
+QUANTIZED_TOLERANCES: Mapping[str, Tolerance] = {
+    "int8-weights": INT8_WEIGHTS_TOLERANCE,
+    "int8": INT8_TOLERANCE,
+    "fp8": FP8_TOLERANCE,
 }
 
 # One module on the network's own input. Its weights and its output are rounded once, each by at
@@ -104,12 +121,16 @@ def compare(name: str, ours: Tensor, theirs: Tensor) -> Row:
     wide = whole or torch.float64 in (ours.dtype, theirs.dtype)
     dtype = torch.float64 if wide else torch.float32
     a, b = ours.cpu().to(dtype).reshape(-1), theirs.cpu().to(dtype).reshape(-1)
-    norm_a, norm_b = _norm(a), _norm(b)
+    norms, largest, equal = [], 0.0, 0
+    for x, y in zip(a.split(_BLOCK), b.split(_BLOCK), strict=True):
+        difference = x - y
+        norms.append((_norm(x), _norm(y), _norm(difference)))
+        largest = max(largest, _largest(difference))
+        equal += int((difference == 0).sum()) if whole else 0
+    norm_a, norm_b, distance = (math.hypot(*column) for column in zip(*norms, strict=True))
     if not (math.isfinite(norm_a) and math.isfinite(norm_b)):
         where = "the network" if math.isfinite(norm_b) else "PyTorch"
         return Row(name, shape, nan, nan, nan, nan, f"NaN or infinity in {where}")
-    difference = a - b
-    distance = _norm(difference)
     relative = distance / norm_b if norm_b else (0.0 if distance == 0 else math.inf)
     # |a - b|² = |a|² + |b|² - 2 a·b, in the form that is exact for a = b.
     product = norm_a * norm_b
@@ -119,11 +140,11 @@ def compare(name: str, ours: Tensor, theirs: Tensor) -> Row:
     return Row(
         module=name,
         shape=shape,
-        max_abs=_largest(difference),
+        max_abs=largest,
         rel_l2=relative,
         cosine=cosine,
         sqnr_db=math.inf if relative == 0 else -20 * math.log10(relative),
-        agreement=float((difference == 0).double().mean()) if whole and len(a) else None,
+        agreement=equal / len(a) if whole and len(a) else None,
     )
 
 

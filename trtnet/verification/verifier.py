@@ -19,9 +19,11 @@ from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare
 from trtnet.verification.blame import Blame, Locator, Sites
 from trtnet.verification.comparison import (
+    FINITE,
     FLOAT64_TOLERANCE,
     LOCAL_FLOAT64_TOLERANCE,
     LOCAL_TOLERANCES,
+    QUANTIZED_TOLERANCES,
     TOLERANCES,
     Row,
     Tolerance,
@@ -46,7 +48,8 @@ class Verification:
         outputs: one row per network output.
         local: the same rows, outputs last, with each module run by PyTorch on the network's own
             input; empty where float32 or float64 rows left nothing to ask.
-        tolerance, local_tolerance: what `rows` and `outputs`, and what `local` were held to.
+        tolerance, local_tolerance: what `rows` and `outputs`, and what `local` were held to. The
+            `rows` of a quantized network need only be finite.
         first_divergent: the first module in execution order, or else the first output, that is
             out of tolerance in `rows` and `outputs`, or else in `local`.
         blame: what is wrong; ``None`` if nothing is.
@@ -80,7 +83,7 @@ class Verification:
         """Raises :class:`VerificationError` unless everything is within tolerance."""
         if self.blame is None:
             return
-        rounding = self.blame.kind == "rounding"
+        rounding = self.blame.kind in ("rounding", "quantization")
         raise VerificationError(
             self.blame.message,
             module=self.blame.where,
@@ -104,6 +107,9 @@ def verify(
     each module is judged on the network's own input: that finds mistakes smaller than the
     rounding from end to end, and the module that made them.
 
+    A quantized network is judged by its outputs alone, in either mode: a mistake in its
+    definition shows when it is defined without a calibration, in float32.
+
     Args:
         network: the network, filled from a model with the same module paths.
         torch_model: called with the inputs in the network's order; it is left as it was.
@@ -121,12 +127,17 @@ def verify(
 
     Raises:
         VerificationError: inputs or outputs that do not match those of the network.
+        UsageError, WeightsError: a policy or calibration that does not belong to the network.
     """
-    precision = network.precision
+    network.check()
+    precision = network.exactness
+    quantized = precision in QUANTIZED_TOLERANCES
     if tolerance is None:
-        tolerance = FLOAT64_TOLERANCE if float64 else TOLERANCES[precision]
+        usual = FLOAT64_TOLERANCE if float64 else TOLERANCES.get(precision, FINITE)
+        tolerance = QUANTIZED_TOLERANCES[precision] if quantized else usual
     if local_tolerance is None:
-        local_tolerance = LOCAL_FLOAT64_TOLERANCE if float64 else LOCAL_TOLERANCES[precision]
+        usual = LOCAL_FLOAT64_TOLERANCE if float64 else LOCAL_TOLERANCES.get(precision, FINITE)
+        local_tolerance = FINITE if quantized else usual
     tensors = {path: tensor.name for path, tensor in network.module_outputs.items()}
     finals = {name: tensor.name for name, tensor in network.outputs.items()}
     reference = _Reference(read(network.definition), inputs, float64)
@@ -138,9 +149,12 @@ def verify(
         for name, theirs in match(torch_run(observer), tuple(finals))
     ]
     rows, outputs = observer.rows, [compare(*pair) for pair in pairs]
-    diverged = [row for row in (*rows, *outputs) if not tolerance.accepts(row)]
+    diverged = [row for row in rows if not (FINITE if quantized else tolerance).accepts(row)]
+    diverged += [row for row in outputs if not tolerance.accepts(row)]
     local, blame = LocalCheck(tensors, values, local_tolerance), None
-    if diverged or (precision in _HALF and not float64):
+    if quantized:
+        blame = _quantization(diverged[0]) if diverged else None
+    elif diverged or (precision in _HALF and not float64):
         local.finish(torch_run(local), finals)
         diverged += [row for row in local.rows if not local_tolerance.accepts(row)]
         if local.failure:
@@ -215,6 +229,14 @@ class _EndToEnd:
 def _rounding(row: Row) -> Blame:
     message = "no module is wrong by itself, but rounding adds up to more than the tolerance"
     return Blame("rounding", (row.module,), row.module, message, row)
+
+
+def _quantization(row: Row) -> Blame:
+    message = (
+        "quantized, the network is further from PyTorch than it may be: calibrate with other "
+        "data or another method, or keep the modules that lose most in floating point"
+    )
+    return Blame("quantization", (row.module,), row.module, message, row)
 
 
 def _argmax_agreement(pairs: Sequence[tuple[Tensor, Tensor]]) -> float | None:

@@ -1,0 +1,313 @@
+"""Policy: which precision each module computes in, and why."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtnet.errors import UnsupportedError, UsageError
+from trtnet.files import atomic_write
+
+if TYPE_CHECKING:
+    from trtnet.module import Module
+    from trtnet.network import Network
+
+FLOATS = ("fp32", "tf32", "fp16", "bf16")
+QUANTIZED = ("int8", "fp8")
+WEIGHTS_ONLY = "int8-weights"
+PRECISIONS = (*FLOATS, *QUANTIZED, WEIGHTS_ONLY)
+PRESETS = (*PRECISIONS, "mixed")
+
+# What a module computes, as far as its precision depends on it. Everything else (activations,
+# additions, shapes) takes the type of its input.
+KINDS = (
+    *("convolution", "deconvolution", "linear", "attention", "pooling"),
+    *("normalization", "batch_norm", "softmax", "reduction"),
+)
+_PRODUCTS = ("convolution", "deconvolution", "linear")
+_SUITED = {
+    "int8": (*_PRODUCTS, "pooling"),
+    "fp8": (*_PRODUCTS, "pooling", "attention"),
+    WEIGHTS_ONLY: _PRODUCTS,
+}
+
+# Squares and sums leave FP16's range long before their inputs do, and BF16 has three digits.
+# TensorRT 11 has no switch for the type a layer accumulates in: only FP32 tensors guarantee it.
+# A softmax is safe: it takes the maximum off first, and what it gives is at most 1.
+SAFE_KINDS: Mapping[str, str] = {"normalization": "fp32", "reduction": "fp32"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a module gets.
+
+    Attributes:
+        precision: one of :data:`PRECISIONS`.
+        reason: in words.
+        named: whether a pattern of `keep`, or `kinds`, says so.
+    """
+
+    precision: str
+    reason: str
+    named: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One row of :meth:`Policy.explain`.
+
+    Attributes:
+        module: its path; ``""`` is the model itself.
+        type: its class.
+        kind: one of :data:`KINDS`; ``""`` for what takes the type of its input.
+        precision: one of :data:`PRECISIONS`.
+        reason: in words.
+    """
+
+    module: str
+    type: str
+    kind: str
+    precision: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which precision each module computes in.
+
+    Args:
+        compute: one of :data:`PRECISIONS`. ``int8`` and ``fp8`` quantize convolutions,
+            deconvolutions, linear layers and the input of global average pooling (``fp8`` also
+            the products of an attention) and need a calibration; ``int8-weights`` stores weights
+            in INT8 and needs none.
+        keep: pattern to precision. A pattern is a shell pattern over module paths; it holds for
+            the modules it matches and everything below them, and the last that matches wins.
+        io: type of the engine's floating-point inputs and outputs: fp32, fp16 or bf16.
+        base: what quantized modules give, and what is not quantized computes in.
+        kinds: kind (one of :data:`KINDS`) to precision, where no pattern of `keep` names a
+            floating-point type. By default norms, sums and long means stay in FP32. INT8
+            products of an attention are only made with ``{"attention": "int8"}``.
+
+    Raises:
+        UnsupportedError: a precision or kind that does not exist.
+
+    >>> policy = Policy("int8", keep={"layer4": "fp16"})
+    >>> policy.precision_of("layer1.0.conv1", "convolution")
+    'int8'
+    >>> policy.precision_of("layer4.0.conv1", "convolution")
+    'fp16'
+    """
+
+    compute: str = "fp32"
+    keep: Mapping[str, str] = field(default_factory=dict)
+    io: str = "fp32"
+    base: str = "fp16"
+    kinds: Mapping[str, str] = field(default_factory=lambda: dict(SAFE_KINDS))
+
+    def __post_init__(self) -> None:
+        for value in (self.compute, *self.keep.values(), *self.kinds.values()):
+            _require(value, PRECISIONS, "precision")
+        _require(self.base, FLOATS, "base precision")
+        _require(self.io, ("fp32", "fp16", "bf16"), "type of inputs and outputs")
+        for kind in self.kinds:
+            _require(kind, KINDS, "kind of module")
+
+    @classmethod
+    def preset(cls, name: str) -> Policy:
+        """The policy called `name`, one of :data:`PRESETS`: a precision, or ``mixed``, which is
+        FP16 with norms, softmax and all reductions in FP32, as ``torch.autocast`` has it.
+
+        Raises:
+            UnsupportedError: there is none.
+        """
+        _require(name, PRESETS, "precision")
+        if name == "mixed":
+            return cls("fp16", kinds={**SAFE_KINDS, "softmax": "fp32"})
+        return cls(name)
+
+    # Deciding
+
+    def precision_of(self, path: str, kind: str = "", groups: int = 1) -> str:
+        """The precision of what the module at `path` computes; see :meth:`decide`."""
+        return self.decide(path, kind, groups).precision
+
+    def decide(self, path: str, kind: str = "", groups: int = 1) -> Decision:
+        """What the module at `path` gets, and why.
+
+        Args:
+            path: as in ``named_modules()``; the number of a repeated call does not count.
+            kind: one of :data:`KINDS`, or ``""``.
+            groups: of a convolution.
+        """
+        asked, reason = self.compute, f"compute = {self.compute}"
+        names = _with_parents(re.sub(r"#\d+", "", path))
+        named = False
+        for pattern, precision in self.keep.items():
+            if any(fnmatchcase(name, pattern) for name in names):
+                asked, reason, named = precision, f"keep {pattern!r} = {precision}", True
+        if not kind:
+            return Decision(asked if asked in FLOATS else self.base, reason, named)
+        unsuited, by_kind = _unsuited(asked, kind, groups), self.kinds.get(kind)
+        if by_kind == asked or (named and not unsuited) or {asked, by_kind} == {"tf32", "fp32"}:
+            return Decision(asked, reason, named)
+        if by_kind:
+            wanted = "" if kind == "attention" else kind  # asked for by name, it is made
+            asked, unsuited = by_kind, _unsuited(by_kind, wanted, groups)
+            reason, named = _by_kind(kind, by_kind), True
+        return Decision(self.base, unsuited) if unsuited else Decision(asked, reason, named)
+
+    def explain(self, target: Module | Network) -> list[Explanation]:
+        """One row for each module without submodules, and each that computes something itself.
+
+        Raises:
+            UsageError: a pattern that matches no module.
+        """
+        roots = getattr(target, "roots", None) or [("", target)]
+        found = dict(pair for prefix, root in roots for pair in root.named_modules(prefix))
+        self.check(found)
+        return [
+            self._explanation(path, module)
+            for path, module in found.items()
+            if module.computes or not any(module.children())
+        ]
+
+    def _explanation(self, path: str, module: Any) -> Explanation:
+        kind, groups = module.computes, getattr(module, "groups", 1)
+        decision = self.decide(path, kind, groups)
+        precision, reason = decision.precision, decision.reason
+        if kind == "batch_norm":
+            reason = f"folded into the layer before it, in whose precision; otherwise {reason}"
+        elif kind == "pooling" and (precision in QUANTIZED or not decision.named):
+            reason = f"a global average behind quantized layers reads what they give; {reason}"
+        elif not kind:
+            reason = "takes the type of its input"
+        return Explanation(path, type(module).__name__, kind, precision, reason)
+
+    def check(self, paths: Iterable[str]) -> None:
+        """Raises :class:`UsageError` for a pattern that matches none of the module `paths`; it
+        names paths that are close."""
+        known = list(paths)
+        for pattern in self.keep:
+            if not any(fnmatchcase(path, pattern) for path in known):
+                plain = re.sub(r"[*?\[\]]", "", pattern)
+                near = difflib.get_close_matches(plain, known, n=3, cutoff=0.4)
+                raise UsageError(
+                    "the pattern matches no module",
+                    got=pattern,
+                    expected="a shell pattern over module paths",
+                    fix=f"did you mean {', '.join(near)}?"
+                    if near
+                    else "list the modules: [path for path, _ in model.named_modules()]",
+                )
+
+    # What it uses
+
+    def uses(self, *precisions: str) -> bool:
+        """Whether any of `precisions` can occur."""
+        return any(p in precisions for p in self._used())
+
+    @property
+    def coarsest(self) -> str:
+        """The floating-point type with the fewest digits that occurs."""
+        floats = (p if p in FLOATS else self.base for p in self._used())
+        return max(floats, key=FLOATS.index)
+
+    def _used(self) -> tuple[str, ...]:
+        return (self.compute, *self.keep.values(), *self.kinds.values())
+
+    # Files
+
+    def as_dict(self) -> dict[str, Any]:
+        """Strings and dicts of strings, in the order in which they are written."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], Mapping))
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Policy:
+        """Reads a TOML file as :meth:`save` writes it; what it leaves out has its default.
+
+        Raises:
+            UsageError: a file that cannot be read, is not TOML, or has unknown entries.
+            UnsupportedError: a precision or kind that does not exist.
+        """
+        try:
+            values = _toml().loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                "the policy cannot be read", module=str(path), got=error, fix="write a TOML file"
+            ) from error
+        known = {option.name: option for option in fields(cls)}
+        for name, value in values.items():
+            is_table = isinstance(value, dict)
+            texts = value.values() if is_table else [value]
+            fits = name in known and is_table == (name in ("keep", "kinds"))
+            if not fits or not all(isinstance(text, str) for text in texts):
+                raise UsageError(
+                    f"the policy has an entry {name!r} that means nothing",
+                    module=str(path),
+                    got=value,
+                    expected=", ".join(known) + "; keep and kinds are tables of strings",
+                )
+        return cls(**values)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a TOML file."""
+        with atomic_write(path) as file:
+            file.write("\n".join(self._lines()).encode() + b"\n")
+
+    def _lines(self) -> Iterator[str]:
+        for name, value in self.as_dict().items():
+            if isinstance(value, str):
+                yield f"{name} = {json.dumps(value)}"
+            else:  # JSON strings are TOML strings
+                yield f"\n[{name}]"
+                yield from (f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
+
+
+def _unsuited(precision: str, kind: str, groups: int) -> str:
+    """Why `kind` cannot be computed in the quantized `precision`; ``""`` where it can."""
+    if precision in FLOATS or not kind:
+        return ""
+    if kind == "attention" and precision == "int8":
+        return "not quantized: in INT8 the small probabilities of a softmax vanish"
+    if kind not in _SUITED[precision]:
+        return f"not quantized: {kind} has no {precision.upper()} form"
+    if precision == "fp8" and groups > 1:
+        return f"not quantized: FP8 has no convolution with groups ({groups}); INT8 has"
+    return ""
+
+
+def _by_kind(kind: str, precision: str) -> str:
+    if SAFE_KINDS.get(kind) == precision:
+        return f"{kind} stays in {precision.upper()}: squares and sums need its range and digits"
+    return f"kinds {kind!r} = {precision}"
+
+
+def _with_parents(path: str) -> list[str]:
+    """``a.b.c`` and what it lies in: ``a.b``, ``a`` and the model itself."""
+    parts = path.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)] + [""]
+
+
+def _require(value: str, allowed: tuple[str, ...], what: str) -> None:
+    if value not in allowed:
+        raise UnsupportedError(f"unknown {what} {value!r}", expected=", ".join(allowed), got=value)
+
+
+def _toml() -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib

@@ -1,0 +1,204 @@
+"""Calibration data: a folder of images, a file of arrays, or anything that gives batches."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtnet.errors import ShapeError, UsageError
+from trtnet.graph.types import Graph
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_KEY = "input"  # of the array in a .npz, where it is not called like the network's input
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Calibration data that can be read again and again, always in the same order.
+
+    Attributes:
+        items: how many there are; whole batches of them are used.
+        size: how many items a batch has; the last one has what is left over.
+        read: takes the numbers of items and gives a dict from input name to array, with one
+            row for each of them.
+    """
+
+    items: int
+    size: int
+    read: Callable[[range], dict[str, np.ndarray]]
+
+    def __len__(self) -> int:
+        return -(-self.items // self.size)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, self.items, self.size):
+            yield self.read(range(start, min(start + self.size, self.items)))
+
+
+def dataset(
+    source: str | os.PathLike[str] | np.ndarray | Iterable[Any],
+    graph: Graph,
+    *,
+    batch: int = 8,
+    limit: int | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+) -> Iterable[Any]:
+    """`source` as batches for the inputs of `graph`.
+
+    Args:
+        source: a folder of images (with those in folders below it, in the order of their paths),
+            a ``.npy`` file or array of shape [N, ...], a ``.npz`` file with such an array for
+            each input or one called ``input``, or an iterable of batches, which is given back.
+        batch: items per batch, where the network leaves that open. One with a fixed batch gets
+            whole batches; what is left over is not used.
+        limit: how many items to use at most, spread evenly over all.
+        preprocessing: of images: ``resize_size, crop_size, mean, std, interpolation``, as
+            weights files of torchvision's models have it.
+
+    Raises:
+        UsageError: a source that cannot be read, or holds nothing.
+    """
+    if batch < 1 or (limit is not None and limit < 1):
+        raise UsageError("impossible amount of calibration data", got=f"batch {batch}, "
+                         f"limit {limit}", expected="1 or more")  # fmt: skip
+    if isinstance(source, np.ndarray):
+        arrays = {_only_input(graph, "the array"): source}
+    elif not isinstance(source, (str, os.PathLike)):
+        return source
+    elif Path(source).is_dir():
+        return _images(Path(source), graph, batch, limit, preprocessing)
+    else:
+        arrays = _arrays(Path(source), graph)
+    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise ShapeError("arrays with different numbers of items", got=counts)
+    chosen = _spread(min(counts.values()), limit)
+    return _batches(
+        graph,
+        batch,
+        len(chosen),
+        lambda part: {name: array[chosen[part]] for name, array in arrays.items()},
+        str(source) if not isinstance(source, np.ndarray) else "the array",
+    )
+
+
+def _images(
+    folder: Path,
+    graph: Graph,
+    batch: int,
+    limit: int | None,
+    preprocessing: Mapping[str, Any] | None,
+) -> Batches:
+    name = _only_input(graph, f"a folder of images ({folder})")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if found and preprocessing is None:
+        raise UsageError(
+            f"nothing says how the images in {folder} are to be prepared",
+            expected="preprocessing: resize_size, crop_size, mean, std, interpolation",
+            fix="use pretrained weights, whose file has it, or give prepared data as .npy",
+        )
+    paths = [found[i] for i in _spread(len(found), limit)]
+
+    def read(part: range) -> dict[str, np.ndarray]:
+        return {name: _stack([paths[i] for i in part], preprocessing or {})}
+
+    return _batches(graph, batch, len(paths), read, f"the folder {folder}")
+
+
+def _stack(paths: list[Path], preprocessing: Mapping[str, Any]) -> np.ndarray:
+    from trtnet.images import load_image  # needs Pillow only when called
+
+    images = [load_image(path, preprocessing) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            raise ShapeError(
+                f"{path} has another size than {paths[0]}",
+                expected=images[0].shape[1:],
+                got=image.shape[1:],
+                fix="give a preprocessing with a crop_size",
+            )
+    return np.concatenate(images)
+
+
+def _arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
+    loaded = _load(path)
+    if isinstance(loaded, np.ndarray):
+        return {_only_input(graph, str(path)): loaded}
+    if set(graph.inputs) <= loaded.keys():
+        return {name: loaded[name] for name in graph.inputs}
+    if len(graph.inputs) == 1 and _KEY in loaded:
+        return {graph.inputs[0]: loaded[_KEY]}
+    raise UsageError(
+        f"{path} does not hold the network's inputs",
+        expected=", ".join(graph.inputs),
+        got=", ".join(loaded) or "no arrays",
+        fix="name the arrays like the inputs: numpy.savez(path, input=...)",
+    )
+
+
+def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return dict(archive)
+    except (EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"the calibration data {path} cannot be read",
+            got=error,
+            fix="write it with numpy.save or savez, as float32",
+        ) from error
+    raise UsageError(
+        f"{path} is no calibration data",
+        expected="a folder of images, a .npy or a .npz file",
+        fix="check the path" if not path.exists() else None,
+    )
+
+
+def _batches(
+    graph: Graph,
+    size: int,
+    items: int,
+    read: Callable[[range], dict[str, np.ndarray]],
+    source: str,
+) -> Batches:
+    """Of the size that the network is fixed to, if it is."""
+    if not items:
+        raise UsageError(
+            f"there is no calibration data in {source}",
+            expected=f"images ({', '.join(SUFFIXES)}), or arrays of shape [N, ...]",
+        )
+    shape = graph.tensors[graph.inputs[0]].shape
+    if shape and shape[0] != -1:
+        size, whole = shape[0], items - items % shape[0]
+        if not whole:
+            raise UsageError(
+                f"there is less than one batch of calibration data in {source}",
+                expected=f"at least {size} items, the network's fixed batch",
+                got=items,
+            )
+        items = whole
+    return Batches(items, size, read)
+
+
+def _only_input(graph: Graph, source: str) -> str:
+    if len(graph.inputs) == 1:
+        return graph.inputs[0]
+    raise UsageError(
+        f"{source} is for networks with one input",
+        expected=f"arrays for {', '.join(graph.inputs)}",
+        fix="give a .npz file, or an iterable of dicts",
+    )
+
+
+def _spread(items: int, limit: int | None) -> np.ndarray:
+    """The numbers of at most `limit` of `items`, evenly spread."""
+    count = items if limit is None else min(items, limit)
+    return np.arange(count) * items // max(count, 1)

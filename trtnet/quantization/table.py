@@ -1,0 +1,178 @@
+"""CalibrationTable: the range of each tensor, in a small file that belongs to certain weights."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtnet.errors import UsageError, WeightsError
+from trtnet.files import atomic_write
+
+METHODS = ("minmax", "percentile", "entropy", "mse")
+_PRECISIONS = ("int8", "fp8")
+_FORMAT = "trtnet.calibration 1"
+_SHA256 = re.compile("[0-9a-f]{64}(,[0-9a-f]{64})*")
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+_AGAIN = "calibrate again"
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """The range of each tensor of one network with certain weights.
+
+    Attributes:
+        ranges: tensor name → the magnitude that becomes 127 in INT8 and 448 in FP8; positive.
+        method: one of :data:`METHODS`.
+        weights_sha256: :attr:`trtnet.Network.weights_sha256` of the network: a checksum for each
+            model it was made of.
+        precision: ``"int8"`` or ``"fp8"``: for which of them the ranges are; the methods other
+            than ``"mse"`` give both the same.
+        items: the number of images, or whatever the data consists of.
+
+    Raises:
+        UsageError: a method, precision, checksum or range that cannot be.
+    """
+
+    ranges: Mapping[str, float]
+    method: str
+    weights_sha256: str
+    precision: str = "int8"
+    items: int = 0
+
+    def __post_init__(self) -> None:
+        for what, allowed, got in (
+            ("method", METHODS, self.method),
+            ("precision", _PRECISIONS, self.precision),
+        ):
+            if got not in allowed:
+                raise UsageError(
+                    f"a calibration table of unknown {what}", expected=", ".join(allowed), got=got
+                )
+        if not (isinstance(self.weights_sha256, str) and _SHA256.fullmatch(self.weights_sha256)):
+            raise UsageError(
+                "a calibration table without the weights' checksum",
+                expected="64 hexadecimal digits",
+                got=self.weights_sha256,
+                fix="give the network's weights_sha256",
+            )
+        if not _is_number(self.items) or self.items < 0:
+            raise UsageError("a calibration table of impossible size", got=self.items)
+        for name, amax in self.ranges.items():
+            if not _is_number(amax) or not 0 < amax <= _FLOAT32_MAX:
+                raise UsageError(
+                    "an impossible range in a calibration table",
+                    module=name,
+                    expected="a positive, finite float32",
+                    got=amax,
+                    fix=_AGAIN,
+                )
+
+    def amax(self, name: str) -> float:
+        """The range of the tensor `name`.
+
+        Raises:
+            UsageError: the table does not have it.
+        """
+        if name in self.ranges:
+            return self.ranges[name]
+        near = difflib.get_close_matches(name, self.ranges, n=3)
+        raise UsageError(
+            "the calibration table has no range for this tensor",
+            module=name,
+            got=f"{len(self.ranges)} ranges" + (f", such as {', '.join(near)}" if near else ""),
+            fix="calibrate again, with this model and policy",
+        )
+
+    def require_weights(self, sha256: str) -> None:
+        """Refuses weights other than those the table was made with.
+
+        Raises:
+            WeightsError: they are others.
+        """
+        if sha256 != self.weights_sha256:
+            raise WeightsError(
+                "the calibration table belongs to other weights",
+                expected=f"weights with sha256 {self.weights_sha256}",
+                got=sha256,
+                fix="calibrate again with these weights, or load those of the table",
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes JSON, atomically; :meth:`load` gives an equal table.
+
+        Raises:
+            UsageError: it cannot be written; an old file is as it was.
+        """
+        content = {
+            "format": _FORMAT,
+            "method": self.method,
+            "precision": self.precision,
+            "weights_sha256": self.weights_sha256,
+            "items": self.items,
+            "ranges": dict(self.ranges),
+        }
+        try:
+            with atomic_write(path) as file:
+                file.write(json.dumps(content, indent=1).encode() + b"\n")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written", got=error) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CalibrationTable:
+        """The table in the file `path`.
+
+        Raises:
+            UsageError: the file is missing, damaged, of another version, or holds what no table
+                can have.
+        """
+        content = _read(path)
+        try:
+            return cls(
+                ranges=dict(content["ranges"]),
+                method=content["method"],
+                weights_sha256=content["weights_sha256"],
+                precision=content["precision"],
+                items=content["items"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{path} is a damaged calibration table", got=repr(error), fix=_AGAIN
+            ) from error
+        except UsageError as error:
+            raise UsageError(
+                f"{path}: {error.problem}",
+                module=error.module,
+                expected=error.expected,
+                got=error.got,
+                fix=error.fix or _AGAIN,
+            ) from error
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UsageError(
+            f"the calibration table {path} cannot be read", got=error, fix="check the path"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not a calibration table", got=error, fix=_AGAIN) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != _FORMAT:
+        raise UsageError(
+            f"{path} is not a calibration table of this version",
+            expected=f"the format {_FORMAT!r}",
+            got=found,
+            fix=_AGAIN,
+        )
+    return content
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
