@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -13,13 +12,9 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 
 def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOLS)  # they import each other
+        return importlib.import_module(name)
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +25,13 @@ def verify_zoo() -> ModuleType:
 @pytest.fixture(scope="session")
 def train_lenet() -> ModuleType:
     return _load("train_lenet")
+
+
+@pytest.fixture(scope="session")
+def train_resnet() -> ModuleType:
+    return _load("train_resnet")
+
+
+@pytest.fixture(scope="session")
+def accuracy() -> ModuleType:
+    return _load("accuracy")
