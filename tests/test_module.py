@@ -102,6 +102,24 @@ def test_not_strict(raises: Any) -> None:
         model.load_state_dict({"weight": np.ones((2, 2))}, strict=False)
 
 
+def test_ignored_keys(raises: Any) -> None:
+    class Net(nn.Module):
+        ignored_keys = ("aux*.*",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(2, 1)
+
+    state = {"fc.weight": np.ones((1, 2)), "fc.bias": np.ones(1), "aux1.fc.bias": np.ones(3)}
+    assert Net().load_state_dict(state) == ([], [])
+    nested = {f"0.{key}": value for key, value in state.items()}
+    assert nn.Sequential(Net()).load_state_dict(nested) == ([], [])
+    with raises(WeightsError, "1 problem(s)", "unexpected: aux1.fc.bias"):
+        nn.Sequential(Net()).load_state_dict({**nested, "aux1.fc.bias": np.ones(3)})
+    with raises(WeightsError, "1 problem(s)", "unexpected: auxiliary"):
+        Net().load_state_dict({**state, "auxiliary": np.ones(3)})
+
+
 def test_shared_modules_appear_once() -> None:
     def shared(m: Any) -> Any:
         layer = m.Linear(2, 2)

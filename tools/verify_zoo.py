@@ -3,11 +3,14 @@
     python tools/verify_zoo.py [MODEL ...] [--image-size 224] [--markdown FILE]
 
 The weights are those of ``--weights random``: seeded, no parameter constant, settled BatchNorm
-statistics, the last BatchNorm of a ResNet's branches weak (see ``weights/random_init.py``). Errors
-are the largest relative L2 distance, or the smallest cosine, over the outputs of all modules:
+statistics, weak residual branches (see ``weights/random_init.py``). Parameters and MACs are held
+against torchvision's at a model's default image size; Inception v3's without the auxiliary head,
+which torchvision counts. Errors are the largest relative L2 distance, or the smallest cosine, over
+the outputs of all modules:
 
 - definition: the network and PyTorch, both in float64, BatchNorm folded;
-- exact: the same, BatchNorm not folded and its statistics such that no weight is rounded;
+- exact: the same, BatchNorm not folded and its statistics such that no weight is rounded, and
+  PyTorch's hard sigmoid and hard swish with the float32 that TensorRT has for 1/6;
 - FP32: the network and PyTorch, both in float32;
 - FP16: the network in float16 and PyTorch in float32.
 
@@ -35,23 +38,36 @@ import torch
 import torchvision
 
 import trtnet
-from trtnet import graph, weights, zoo
+from trtnet import graph, zoo
 from trtnet.files import atomic_write
 from trtnet.nn import BatchNorm2d
 from trtnet.verification import Tolerance, Verification
+from trtnet.weights.random_init import random_module
 from trtnet.zoo import Entry
 
 SEED = 0
 EXACT = Tolerance(rel_l2=1e-10)
 EXACT_EPS = 2.0**-16
+MACS_TOLERANCE = 0.005
+MACS_ROUNDING = 0.5e6
 
 
 @dataclass(frozen=True)
 class Published:
-    """What torchvision states about a model at 224×224."""
+    """What torchvision states about a model at its default image size.
+
+    Attributes:
+        parameters: without those of a head that serves training alone.
+        macs: rounded to millions.
+    """
 
     parameters: int
     macs: float
+
+    def agrees(self, parameters: int, macs: int) -> bool:
+        """Whether the parameters are equal, and the MACs within 0.5% or the rounding."""
+        tolerance = max(MACS_TOLERANCE * self.macs, MACS_ROUNDING)
+        return parameters == self.parameters and abs(macs - self.macs) <= tolerance
 
 
 @dataclass(frozen=True)
@@ -73,15 +89,36 @@ class Report:
     @property
     def passed(self) -> bool:
         checks = (self.definition, self.exact, self.fp32, self.fp16)
-        return all(check.passed for check in checks)
+        return self.as_published and all(check.passed for check in checks)
+
+    @property
+    def as_published(self) -> bool:
+        """Whether parameters and MACs are torchvision's; also where it states none that apply."""
+        stated = published(self.name)
+        default = input_shape(zoo.get_entry(self.name), None)
+        if stated is None or self.input_shape != default:
+            return True
+        return stated.agrees(self.parameters, self.macs)
 
 
 def published(name: str) -> Published | None:
     """torchvision's own numbers, ``None`` for a model that it does not have."""
     if name not in torchvision.models.list_models():
         return None
-    meta = torchvision.models.get_model_weights(name).DEFAULT.meta
-    return Published(meta["num_params"], meta["_ops"] * 1e9)
+    available = torchvision.models.get_model_weights(name)
+    size = zoo.get_entry(name).input_shape[1]
+    of_size = [entry for entry in available if entry.transforms().crop_size == [size]]
+    meta = (of_size or [available.DEFAULT])[0].meta
+    return Published(meta["num_params"] - _training_only(name), meta["_ops"] * 1e9)
+
+
+def _training_only(name: str) -> int:
+    """Parameters of an auxiliary head where torchvision counts it: in Inception v3 alone."""
+    if name != "inception_v3":
+        return 0
+    with torch.device("meta"):
+        model = torchvision.models.inception_v3(weights=None, init_weights=False)
+    return sum(parameter.numel() for parameter in model.AuxLogits.parameters())
 
 
 def input_shape(entry: Entry, image_size: int | None) -> tuple[int, ...]:
@@ -92,15 +129,37 @@ def input_shape(entry: Entry, image_size: int | None) -> tuple[int, ...]:
 
 def twin(entry: Entry, shape: tuple[int, ...], **model_args: Any) -> torch.nn.Module:
     """The PyTorch model with the weights of ``--weights random``, none of them constant."""
-    model = entry.torch_model(**model_args)
-    state = weights.random_state(entry.torch_model, SEED, input_shape=shape[1:], **model_args)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    return model
+    return random_module(entry.torch_model, SEED, input_shape=shape[1:], **model_args)
 
 
 def seeded_input(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     values = np.random.default_rng(SEED).standard_normal(shape)
     return {"input": values.astype(np.float32)}
+
+
+class Hardsigmoid(torch.nn.Module):
+    """PyTorch's, with the 1/6 that TensorRT's layer has: a float32."""
+
+    slope = float(np.float32(1 / 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.slope * x + 0.5).clamp(0, 1)
+
+
+class Hardswish(Hardsigmoid):
+    """The same for ``torch.nn.Hardswish``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * super().forward(x)
+
+
+def make_activations_exact(torch_model: torch.nn.Module) -> None:
+    """Replaces the activations whose constants no float32 is."""
+    exact = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.Hardswish: Hardswish}
+    for module in [*torch_model.modules()]:
+        for name, child in module.named_children():
+            if type(child) in exact:
+                setattr(module, name, exact[type(child)]())
 
 
 def define(model: trtnet.Module, shape: tuple[Any, ...], **options: Any) -> trtnet.Network:
@@ -111,18 +170,22 @@ def define(model: trtnet.Module, shape: tuple[Any, ...], **options: Any) -> trtn
 
 
 def make_batch_norm_exact(torch_model: torch.nn.Module, model: trtnet.Module) -> None:
-    """Gives both models BatchNorm statistics with which no float32 is rounded.
+    """Gives both models BatchNorms with which no float32 is rounded, and that compute the same as
+    before: others would not fit what they see, and a deep network would amplify that.
 
-    The mean is 0, and variance + eps is the power of four nearest to the mean square of before,
-    so that a channel's scale is its weight divided by a power of two, and its shift its bias.
+    The mean is 0, and variance + eps is the power of four nearest to that of before, so that a
+    channel's scale is its weight divided by a power of two, and its shift its bias.
     """
     for norm in torch_model.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             mean, var = norm.running_mean, norm.running_var
             assert mean is not None
             assert var is not None
-            exponent = ((var + mean**2).log2() / 2).round().clamp(-7, 4)
-            var.copy_(4.0**exponent - EXACT_EPS)  # a float32 for these exponents
+            scale = norm.weight.detach() / (var + norm.eps).sqrt()
+            deviation = 2.0 ** ((var + norm.eps).log2() / 2).round().clamp(-7, 4)
+            norm.bias.detach().sub_(mean * scale)
+            norm.weight.detach().copy_(scale * deviation)
+            var.copy_(deviation**2 - EXACT_EPS)  # a float32 for these deviations
             mean.zero_()
             norm.eps = EXACT_EPS
     for ours in model.modules():
@@ -156,11 +219,13 @@ def check(
     network = define(model, shape, backend=backend)
     definition = trtnet.verify(network, torch_model, inputs, float64=True)
     fp32 = trtnet.verify(network, torch_model, inputs)
+    del network  # before the next one: it holds a copy of the weights
     network = define(model, shape, backend=backend, precision="fp16")
     fp16 = trtnet.verify(network, torch_model, inputs)
     engine_bytes, build_s = _build(network) if engine else (0, 0.0)
     del network
 
+    make_activations_exact(torch_model)
     make_batch_norm_exact(torch_model, model)
     network = define(model, shape, backend=backend, fold_batch_norm=False)
     exact = trtnet.verify(network, torch_model, inputs, float64=True, tolerance=EXACT)

@@ -4,12 +4,18 @@ Straight from its initialisation a network's BatchNorms have mean 0 and variance
 what their inputs have: in a deep residual net the activations then grow past FP16's 65504. So the
 statistics are settled first, on seeded noise.
 
-Two more things make such a network worth comparing. Parameters that the initialisation leaves
+Three more things make such a network worth comparing. Parameters that the initialisation leaves
 constant (scales of 1, biases and heads of 0) get seeded noise, so that no mistake hides behind
-them. And the last BatchNorm of a ResNet's residual branch starts small, in the spirit of
-torchvision's ``zero_init_residual`` (Goyal et al., https://arxiv.org/abs/1706.02677): with
-branches as strong as their shortcuts an untrained ResNet amplifies every rounding error layer by
-layer, which a trained one does not.
+them. A network without norms gets He's initialisation, with which the signal does not fade from
+layer to layer until biases are all that is left. And the last BatchNorm of a residual branch of a
+ResNet, RegNet, EfficientNet, MNASNet or ShuffleNetV2 starts small, in the spirit of torchvision's
+``zero_init_residual`` (Goyal et al., https://arxiv.org/abs/1706.02677): with branches as strong
+as their shortcuts such a network, untrained, amplifies every rounding error layer by layer, which
+a trained one does not.
+
+Squeeze-and-excitation multiplies its input by a function of it. Where there is any, its gates
+start near the middle of their range, and the statistics are those of more images: one that is
+unlike the few that set them would be further away from them after each block than before.
 """
 
 from __future__ import annotations
@@ -29,7 +35,8 @@ if TYPE_CHECKING:
 
 _BATCH = 8
 _NOISE = 0.1  # standard deviation, added to parameters that are initialised to a constant
-_BRANCH_GAIN = 0.2  # of the last BatchNorm in a residual branch
+_BRANCH_GAIN = 0.2  # of the last BatchNorm in a residual branch, and of the last layer of a gate
+_GATED_PASSES = 4  # batches that settle the statistics of a network with gates
 _GRIDS = (4, 16, 64)  # cells per side of the coarser noise: images are smooth at several scales
 
 
@@ -74,13 +81,15 @@ def random_module(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         if isinstance(model, torch.nn.Module):
-            module = copy.deepcopy(model).eval()
+            module, passes = copy.deepcopy(model).eval(), 1
         else:
             made = build(model, **model_args) if isinstance(model, str) else model(**model_args)
             module = made.eval()
+            _keep_signal(module)
             _vary_constants(module)
-            _calm_branches(module)
-        _settle(module, input_shape)
+            gates = _calm_branches(module)
+            passes = _GATED_PASSES if gates else 1
+        _settle(module, input_shape, passes)
     return module
 
 
@@ -107,6 +116,19 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
         ) from error
 
 
+def _keep_signal(module: torch.nn.Module) -> None:
+    """He et al., https://arxiv.org/abs/1502.01852, where ReLUs follow each other without a norm."""
+    from torch.nn import Conv2d, Linear, ReLU, init
+
+    layers = list(module.modules())
+    if any("Norm" in type(layer).__name__ for layer in layers):
+        return
+    if any(isinstance(layer, ReLU) for layer in layers):
+        for layer in layers:
+            if isinstance(layer, (Conv2d, Linear)):
+                init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+
 def _vary_constants(module: torch.nn.Module) -> None:
     import torch
 
@@ -115,17 +137,41 @@ def _vary_constants(module: torch.nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=_NOISE)
 
 
-def _calm_branches(module: torch.nn.Module) -> None:
-    from torchvision.models.resnet import BasicBlock, Bottleneck
+def _calm_branches(module: torch.nn.Module) -> int:
+    """Returns the number of squeeze-and-excitation gates."""
+    from torchvision.ops import SqueezeExcitation
 
+    gates = 0
     for block in module.modules():
-        if isinstance(block, (BasicBlock, Bottleneck)):
-            last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
-            last.weight.mul_(_BRANCH_GAIN)
+        if (norm := _last_norm(block)) is not None:
+            norm.weight.mul_(_BRANCH_GAIN)
+        elif isinstance(block, SqueezeExcitation):
+            block.fc2.weight.mul_(_BRANCH_GAIN)
+            gates += 1
+    return gates
 
 
-def _settle(module: torch.nn.Module, input_shape: Sequence[int]) -> None:
-    """Sets running statistics to those of one batch of noise, as every layer really sees it.
+def _last_norm(block: torch.nn.Module) -> Any:
+    """The last BatchNorm of the residual branch that `block` has; ``None`` for other modules."""
+    from torchvision.models import efficientnet, mnasnet, regnet, resnet, shufflenetv2
+
+    if isinstance(block, resnet.BasicBlock):
+        return block.bn2
+    if isinstance(block, resnet.Bottleneck):
+        return block.bn3
+    if isinstance(block, regnet.ResBottleneckBlock):
+        return block.f.c[1]
+    if isinstance(block, mnasnet._InvertedResidual):
+        return block.layers[-1] if block.apply_residual else None
+    if isinstance(block, shufflenetv2.InvertedResidual):  # what it passes by is its shortcut
+        return block.branch2[-2] if block.stride == 1 else None
+    if isinstance(block, (efficientnet.MBConv, efficientnet.FusedMBConv)):
+        return block.block[-1][1] if block.use_res_connect else None
+    return None
+
+
+def _settle(module: torch.nn.Module, input_shape: Sequence[int], passes: int) -> None:
+    """Sets running statistics to those of batches of noise, as every layer really sees them.
 
     Only the BatchNorms are put in training mode: dropout and stochastic depth stay off.
     """
@@ -139,8 +185,9 @@ def _settle(module: torch.nn.Module, input_shape: Sequence[int]) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train().reset_running_stats()
-        norm.momentum = None  # the plain average over passes: here, of one
-    module(_noise(input_shape))
+        norm.momentum = None  # the plain average over the passes
+    for _ in range(passes):
+        module(_noise(input_shape))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
 

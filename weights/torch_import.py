@@ -18,3 +18,25 @@ def require(package: str, purpose: str) -> Any:
             got=error,
             fix='pip install "trtnet[torch]"',
         ) from error
+
+
+def without_memory() -> Any:
+    """A context in which PyTorch makes parameters without memory and without random numbers, for
+    modules whose state_dict is loaded at once with ``assign=True``.
+
+    Under ``torch.device("meta")`` the numbers would be there neither that RegNet computes its
+    widths with, nor Swin's indices, which are no part of its state_dict.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutMemory(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            kwargs = dict(kwargs or {})
+            if func in (torch.empty, torch.ones, torch.zeros) and kwargs.get("device") is None:
+                kwargs["device"] = "meta"
+            return func(*args, **kwargs)
+
+    return WithoutMemory()

@@ -1,6 +1,26 @@
 """Models built with ``trtnet.nn``. Importing this loads neither torch nor TensorRT."""
 
-from trtnet.zoo import densenet, lenet, mobilenet, resnet, vision_transformer  # noqa: F401
+from trtnet.zoo import (  # noqa: F401
+    alexnet,
+    convnext,
+    densenet,
+    efficientnet,
+    googlenet,
+    inception,
+    lenet,
+    maxvit,
+    mnasnet,
+    mobilenet,
+    mobilenet_v3,
+    regnet,
+    resnet,
+    resnet_digits,
+    shufflenet,
+    squeezenet,
+    swin_transformer,
+    vgg,
+    vision_transformer,
+)
 from trtnet.zoo.registry import Entry, get_entry, get_model, list_models, register
 
 __all__ = ["Entry", "get_entry", "get_model", "list_models", "register"]

@@ -108,3 +108,21 @@ class DenseNet(nn.Module):
 def densenet121(num_classes: int = 1000) -> DenseNet:
     """DenseNet-121."""
     return DenseNet(32, (6, 12, 24, 16), 64, num_classes)
+
+
+@register()
+def densenet161(num_classes: int = 1000) -> DenseNet:
+    """DenseNet-161, of growth rate 48."""
+    return DenseNet(48, (6, 12, 36, 24), 96, num_classes)
+
+
+@register()
+def densenet169(num_classes: int = 1000) -> DenseNet:
+    """DenseNet-169."""
+    return DenseNet(32, (6, 12, 32, 32), 64, num_classes)
+
+
+@register()
+def densenet201(num_classes: int = 1000) -> DenseNet:
+    """DenseNet-201."""
+    return DenseNet(32, (6, 12, 48, 32), 64, num_classes)

@@ -6,13 +6,17 @@ https://arxiv.org/abs/1801.04381.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trtnet import nn
+from trtnet.zoo.blocks import Conv2dNormActivation
 from trtnet.zoo.registry import register
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
+
+_conv_bn_relu6 = partial(Conv2dNormActivation, activation_layer=nn.ReLU6)
 
 # (expansion, output channels, blocks, stride of the first block): table 2 of the paper.
 _STAGES = (
@@ -24,14 +28,6 @@ _STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-
-
-def _conv_bn_relu6(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2,
-                     groups=groups, bias=False)  # fmt: skip
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU6())
 
 
 class InvertedResidual(nn.Module):

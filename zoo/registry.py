@@ -30,6 +30,7 @@ class Entry:
             ``None`` for torchvision's builder of this name.
         embedded: name of weights shipped with trtnet → file in the package ``trtnet.weights``.
         default_weights: the name of the weights to take where none are asked for.
+        pretrained: arguments that torchvision's own weights were trained with.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Entry:
     twin: Callable[..., torch.nn.Module] | None = None
     embedded: Mapping[str, str] = field(default_factory=dict)
     default_weights: str = "random"
+    pretrained: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def arguments(self) -> tuple[str, ...]:

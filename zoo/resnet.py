@@ -86,6 +86,21 @@ def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequenti
     )
 
 
+def stage(
+    block: type[BasicBlock] | type[Bottleneck],
+    in_channels: int,
+    planes: int,
+    depth: int,
+    stride: int,
+    **block_args: Any,
+) -> nn.Sequential:
+    """`depth` blocks, the first of them with `stride`."""
+    first = block(in_channels, planes, stride, **block_args)
+    channels = planes * block.expansion
+    rest = (block(channels, planes, **block_args) for _ in range(depth - 1))
+    return nn.Sequential(first, *rest)
+
+
 class ResNet(nn.Module):
     """Input (N, 3, H, W), 224×224 in the paper; output (N, num_classes), logits.
 
@@ -104,21 +119,18 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
 
-        def stage(in_channels: int, planes: int, depth: int, stride: int) -> nn.Sequential:
-            first = block(in_channels, planes, stride, **block_args)
-            channels = planes * block.expansion
-            rest = (block(channels, planes, **block_args) for _ in range(depth - 1))
-            return nn.Sequential(first, *rest)
+        def part(in_channels: int, planes: int, depth: int, stride: int) -> nn.Sequential:
+            return stage(block, in_channels, planes, depth, stride, **block_args)
 
         expansion = block.expansion
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = stage(64, 64, depths[0], stride=1)
-        self.layer2 = stage(64 * expansion, 128, depths[1], stride=2)
-        self.layer3 = stage(128 * expansion, 256, depths[2], stride=2)
-        self.layer4 = stage(256 * expansion, 512, depths[3], stride=2)
+        self.layer1 = part(64, 64, depths[0], stride=1)
+        self.layer2 = part(64 * expansion, 128, depths[1], stride=2)
+        self.layer3 = part(128 * expansion, 256, depths[2], stride=2)
+        self.layer4 = part(256 * expansion, 512, depths[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * expansion, num_classes)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trtnet
 from trtnet import nn
 from trtnet.errors import ShapeError
+from trtnet.zoo.blocks import MLP
 from trtnet.zoo.registry import register
 
 if TYPE_CHECKING:
@@ -27,13 +28,7 @@ class EncoderBlock(nn.Module):
         self.self_attention = nn.MultiheadAttention(hidden_dim, num_heads, batch_first=True)
         self.dropout = nn.Dropout()
         self.ln_2 = nn.LayerNorm(hidden_dim, eps=_EPS)
-        self.mlp = nn.Sequential(
-            nn.Linear(hidden_dim, mlp_dim),
-            nn.GELU(),
-            nn.Dropout(),
-            nn.Linear(mlp_dim, hidden_dim),
-            nn.Dropout(),
-        )
+        self.mlp = MLP(hidden_dim, mlp_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.ln_1(x)
@@ -109,3 +104,27 @@ class VisionTransformer(nn.Module):
 def vit_b_16(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
     """ViT-B/16: patches of 16×16, 12 layers of width 768."""
     return VisionTransformer(16, 12, 768, 12, 3072, num_classes, image_size)
+
+
+@register()
+def vit_b_32(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
+    """ViT-B/32: patches of 32×32, 12 layers of width 768."""
+    return VisionTransformer(32, 12, 768, 12, 3072, num_classes, image_size)
+
+
+@register()
+def vit_l_16(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
+    """ViT-L/16: patches of 16×16, 24 layers of width 1024."""
+    return VisionTransformer(16, 24, 1024, 16, 4096, num_classes, image_size)
+
+
+@register()
+def vit_l_32(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
+    """ViT-L/32: patches of 32×32, 24 layers of width 1024."""
+    return VisionTransformer(32, 24, 1024, 16, 4096, num_classes, image_size)
+
+
+@register()
+def vit_h_14(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
+    """ViT-H/14: patches of 14×14, 32 layers of width 1280."""
+    return VisionTransformer(14, 32, 1280, 16, 5120, num_classes, image_size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trtnet.weights
 from trtnet.errors import UsageError
+from trtnet.weights.torch_import import without_memory
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,19 @@ def model_arguments(entry: Entry, arguments: argparse.Namespace) -> dict[str, An
         chosen["num_classes"] = arguments.num_classes
     if arguments.image_size is not None and "image_size" in entry.arguments:
         chosen["image_size"] = arguments.image_size
+    if entry.pretrained and _are_torchvisions(entry, arguments.weights):
+        chosen |= entry.pretrained
     return chosen
+
+
+def _are_torchvisions(entry: Entry, name: str | None) -> bool:
+    """Whether ``--weights`` asks for what torchvision has trained, from there or in a file."""
+    if name is None or name == "random" or name in entry.embedded:
+        return False
+    if not Path(name).is_file():
+        return True
+    stated = trtnet.weights.load(name).metadata.get("weights", "random")
+    return stated != "random"
 
 
 def load_weights(entry: Entry, name: str | None, seed: int, chosen: dict[str, Any]) -> Weights:
@@ -50,11 +63,13 @@ def torch_model(entry: Entry, model: Module, chosen: dict[str, Any]) -> torch.nn
     """The PyTorch counterpart of `model`, with the weights that `model` holds."""
     import torch
 
-    with torch.device("meta"):  # no memory and no random numbers for what is replaced at once
+    with without_memory():
         counterpart = entry.torch_model(**chosen)
-    state = {name: torch.tensor(array) for name, array in model.state_dict().items()}
-    wide = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
-    counterpart.load_state_dict(wide, assign=True)
+    state = counterpart.state_dict()  # MNASNet looks for the version that PyTorch keeps in it
+    for name, array in model.state_dict().items():
+        values = torch.tensor(array)
+        state[name] = values.float() if values.is_floating_point() else values
+    counterpart.load_state_dict(state, assign=True)
     return counterpart
 
 

@@ -36,7 +36,7 @@ def scaled_dot_product_attention(
     attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    scale: float | None = None,
+    scale: Any = None,
 ) -> Tensor:
     """``softmax(query @ key.T * scale + mask) @ value`` over (..., L, E) tensors; `scale`
     defaults to ``1 / sqrt(E)``. Vaswani et al., https://arxiv.org/abs/1706.03762.
@@ -61,7 +61,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _attention_weights(
-    query: Tensor, key: Tensor, mask: Any, is_causal: bool, scale: float | None
+    query: Tensor, key: Tensor, mask: Any, is_causal: bool, scale: Any
 ) -> Tensor:
     network = query.network
     if scale is None:

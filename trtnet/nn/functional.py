@@ -58,6 +58,6 @@ __all__ = [
     "elu", "embedding", "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh",
     "instance_norm", "interpolate", "layer_norm", "leaky_relu", "linear", "log_softmax",
     "max_pool1d", "max_pool2d", "max_pool3d", "mish", "normalize", "pad", "pixel_shuffle", "prelu",
-    "relu", "relu6", "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax", "softplus",
-    "softsign", "tanh",
+    "relu", "relu6", "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax",
+    "softplus", "softsign", "tanh",
 ]  # fmt: skip
