@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from trtnet.cli.arguments import parse
 from trtnet.cli.options import build_config
 from trtnet.cli.shapes import input_shapes
 from trtnet.errors import ShapeError, UsageError
+from trtnet.policy import Policy
 from trtnet.profiles import Shapes
 
 IMAGE = (3, 224, 224)
@@ -30,6 +32,10 @@ Raises = Callable[..., Any]
         (["--precision", "fp32"], "fp32"),
         (["--precision=tf32"], "tf32"),
         (["--fp16", "--precision", "fp16"], "fp16"),
+        (["--int8"], "int8"),
+        (["--fp8"], "fp8"),
+        (["--precision", "mixed"], "mixed"),
+        (["--precision", "int8-weights"], "int8-weights"),
     ],
 )
 def test_precision(flags: list[str], precision: str) -> None:
@@ -38,7 +44,14 @@ def test_precision(flags: list[str], precision: str) -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [["--fp16", "--bf16"], ["--fp16", "--precision=fp32"], ["--precision=tf32", "--noTF32"]],
+    [
+        ["--fp16", "--bf16"],
+        ["--fp16", "--precision=fp32"],
+        ["--precision=tf32", "--noTF32"],
+        ["--int8", "--fp8"],
+        ["--policy=p.toml", "--int8"],
+        ["--policy=p.toml", "--noTF32"],
+    ],
 )
 def test_conflicting_precisions(flags: list[str], raises: Raises) -> None:
     with raises(UsageError, "choose one precision"):
@@ -54,7 +67,7 @@ def test_conflicting_precisions(flags: list[str], raises: Raises) -> None:
         (["--min-timing=4"], "--avgTiming"),
         (["--buildOnly"], "only builds"),
         (["--explicitBatch"], "always explicit"),
-        (["--calib=cache"], "implicit quantization"),
+        (["--calib=cache"], "--calib-table"),
         (["--safe"], "safety"),
     ],
 )
@@ -63,21 +76,21 @@ def test_removed_flags_are_answered(flags: list[str], answer: str, raises: Raise
         parse(["resnet50", *flags])
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--int8"],
-        ["--fp8"],
-        ["--calib-data", "images"],
-        ["--calibData=images"],
-        ["--calibrator=mse"],
-        ["--policy", "p.toml"],
-        ["--precision", "int8"],
-    ],
-)
-def test_flags_of_later_versions_say_what_there_is(flags: list[str], raises: Raises) -> None:
-    with raises(UsageError, "fp32, tf32, fp16 and bf16", "tensorrt, rtx and torch"):
-        parse(["resnet50", *flags])
+def test_a_policy_file(tmp_path: Path, raises: Raises) -> None:
+    path = tmp_path / "mine.toml"
+    Policy("int8", keep={"fc": "fp32"}, base="bf16").save(path)
+    found = parse(["resnet50", "--policy", str(path)])
+    assert found.rules == Policy.load(path)
+    assert (found.precision, found.rules.base) == ("int8", "bf16")
+    assert parse(["resnet50", "--precision=mixed"]).rules == Policy.preset("mixed")
+    with raises(UsageError, "missing.toml"):
+        parse(["resnet50", "--policy", str(tmp_path / "missing.toml")])
+
+
+def test_calibration_flags() -> None:
+    found = parse(["resnet50", "--int8", "--calib-data=x", "--calibrator", "entropy"])
+    assert (found.calib_data, found.calibrator, found.calib_table) == ("x", "entropy", None)
+    assert parse(["resnet50"]).calibrator == "mse"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +104,8 @@ def test_flags_of_later_versions_say_what_there_is(flags: list[str], raises: Rai
         ["resnet50", "--batch", "0"],
         ["resnet50", "--batch", "two"],
         ["resnet50", "--precision", "fp64"],
+        ["resnet50", "--calibrator", "max"],
+        ["resnet50", "--calib-items", "0"],
         ["resnet50", "--backend", "onnx"],
     ],
 )

@@ -93,7 +93,7 @@ def test_lint(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["inspect", "resnet5"], "did you mean resnet50"),
-        (["inspect", "lenet5:int8"], "unknown precision 'int8'"),
+        (["inspect", "lenet5:int4"], "unknown precision 'int4'"),
         (["cost", "lenet5", "--gpu", "h2000"], "h200"),
         (["diff", "lenet5"], "required: B"),
         (["lint"], "required: MODEL|GRAPH"),

@@ -11,9 +11,9 @@ import pytest
 
 import trtnet
 from trtnet import nn
-from trtnet.images import load_image
 from trtnet.cli.main import main
 from trtnet.cli.run import class_lines
+from trtnet.images import load_image
 
 NAMES = [f"class {i}" for i in range(6)]
 PREPROCESSING = {

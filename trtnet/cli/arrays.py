@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtnet.images import load_image
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
+from trtnet.images import load_image
 
 if TYPE_CHECKING:
     from trtnet.runtime.protocol import Binding

@@ -1,0 +1,198 @@
+"""Budgets, metrics, data, journals and plots."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trtnet.errors import ShapeError, UsageError
+from trtnet.policy import Policy
+from trtnet.search import (
+    Budget,
+    Data,
+    Found,
+    Metrics,
+    Sensitivity,
+    Subject,
+    Trial,
+    load_data,
+    plot_search,
+    plot_sensitivity,
+)
+from trtnet.search.journal import Journal
+from trtnet.search.metrics import Tally
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("cosine>=0.999", Budget("cosine", 0.999)),
+        ("sqnr>=30dB", Budget("sqnr", 30)),
+        (" sqnr >= 25.5 ", Budget("sqnr", 25.5)),
+        ("top1_drop<=0.3", Budget("top1_drop", 0.3)),
+        ("top1_drop <= 1%", Budget("top1_drop", 1)),
+    ],
+)
+def test_budgets(text: str, budget: Budget) -> None:
+    assert Budget.parse(text) == budget
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0.999", "cosine", "cosine<=0.999", "cosine>0.999", "sqnr>=thirty", "sqnr>=30GB",
+     "top1_drop>=0.3", "psnr>=30", "cosine>=1.5", "cosine>=1.2.3", "top1_drop<=-1",
+     "top1_drop<=101", "sqnr>=-3"],
+)  # fmt: skip
+def test_budgets_that_mean_nothing(text: str, raises: Any) -> None:
+    with raises(UsageError, "budget", "expected"):
+        Budget.parse(text)
+
+
+def test_what_a_budget_accepts() -> None:
+    metrics = Metrics(rel_l2=0.01, cosine=0.9995, top1_drop=0.5)  # 40 dB
+    for text in ("sqnr>=40", "cosine>=0.9995", "top1_drop<=0.5"):
+        assert Budget.parse(text).accepts(metrics)
+    for text in ("sqnr>=40.1", "cosine>=0.9996", "top1_drop<=0.4"):
+        assert not Budget.parse(text).accepts(metrics)
+    broken = Metrics(math.inf, -1.0, 90.0)
+    assert broken.sqnr_db == -math.inf
+    assert not Budget.parse("sqnr>=0").accepts(broken)
+
+
+def test_metrics_are_those_of_all_items_together() -> None:
+    random = np.random.default_rng(1)
+    theirs = random.standard_normal((30, 5)).astype(np.float32)
+    ours = theirs + 0.5 * random.standard_normal((30, 5)).astype(np.float32)
+    labels = random.integers(0, 5, 30)
+    parts, labelled = Tally(), Tally()
+    for part in (slice(0, 7), slice(7, 30)):
+        parts.add({"y": ours[part]}, {"y": theirs[part]})
+        labelled.add({"y": ours[part]}, {"y": theirs[part]}, labels[part])
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    found = parts.metrics
+    assert found.rel_l2 == pytest.approx(np.linalg.norm(a - b) / np.linalg.norm(b))
+    assert found.sqnr_db == pytest.approx(10 * np.log10((b**2).sum() / ((a - b) ** 2).sum()))
+    assert found.cosine == pytest.approx((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
+    assert found.top1_drop == pytest.approx(100 * np.mean(a.argmax(1) != b.argmax(1)))
+    right = [np.mean(x.argmax(1) == labels) for x in (a, b)]
+    assert labelled.metrics.top1_drop == pytest.approx(100 * (right[1] - right[0]))
+
+
+def test_metrics_of_extremes() -> None:
+    x = np.array([[3.0, 4.0]], np.float32)
+    for ours, expected in (
+        (x, Metrics(0.0, 1.0, 0.0)),
+        (np.array([[np.nan, 1.0]], np.float32), Metrics(math.inf, -1.0, 100.0)),
+        (np.zeros_like(x), Metrics(1.0, 0.0, 100.0)),
+    ):
+        tally = Tally()
+        tally.add({"y": ours}, {"y": x})
+        assert tally.metrics == expected
+    worst = Tally()
+    worst.add({"a": x, "b": 2 * x}, {"a": x, "b": x})
+    assert worst.metrics == Metrics(1.0, 1.0, 0.0)
+
+
+def test_labels_that_do_not_fit(raises: Any) -> None:
+    x = np.zeros((2, 3), np.float32)
+    with raises(ShapeError, "labels", "(2,)", "(5,)"):
+        Tally().add({"y": x}, {"y": x}, np.zeros(5, int))
+
+
+def test_data_with_labels(tmp_path: Path, residual: Subject, raises: Any) -> None:
+    images = np.random.default_rng(0).standard_normal((26, 3, 16, 16)).astype(np.float32)
+    path = tmp_path / "data.npz"
+    np.savez(path, input=images, labels=np.arange(26))
+    data = load_data(path, residual.in_fp32)  # its batch is fixed to 8
+    assert data.items == 24
+    assert data.labels is not None
+    np.testing.assert_array_equal(np.concatenate(data.labels), np.arange(24))
+    np.testing.assert_array_equal(data.batches[2]["input"], images[16:24])
+    some = load_data(path, residual.in_fp32, limit=17)
+    assert some.labels is not None
+    for batch, labels in zip(some.batches, some.labels, strict=True):
+        np.testing.assert_array_equal(batch["input"], images[labels])
+    assert len(some.batches) == 2
+    assert data.head(9).items == 16
+    assert Data(data.batches[:2], data.labels[:2]).sha256 == data.head(9).sha256
+    assert data.sha256 != Data(data.batches).sha256
+    np.savez(path, input=images, labels=np.arange(9))
+    with raises(ShapeError, "not one label for each item"):
+        load_data(path, residual.in_fp32)
+    np.savez(path, input=images, labels=np.zeros(26))
+    with raises(ShapeError, "class numbers"):
+        load_data(path, residual.in_fp32)
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "text"),
+    [
+        (np.zeros((0, 3, 16, 16), np.float32), UsageError, "no calibration data"),
+        (np.zeros((3, 3, 16, 16), np.float32), UsageError, "less than one batch"),
+    ],
+)
+def test_data_that_is_none(
+    array: np.ndarray, kind: type, text: str, residual: Subject, raises: Any
+) -> None:
+    with raises(kind, text):
+        load_data(array, residual.in_fp32)
+
+
+def test_a_journal_keeps_what_was_put(tmp_path: Path, raises: Any) -> None:
+    path = tmp_path / "j"
+    journal = Journal(path, "job")
+    journal.put("a", {"rel_l2": 0.1})
+    journal.put("b", [1, 2])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"key": "c", "va')
+    again = Journal(path, "job")
+    assert (again.get("a"), again.get("b"), again.get("c")) == ({"rel_l2": 0.1}, [1, 2], None)
+    assert path.read_bytes() == whole
+    with raises(UsageError, "journal of another search", "delete it"):
+        Journal(path, "another job")
+    path.write_bytes(whole[:3])  # killed while the first line was written
+    assert Journal(path, "job").get("a") is None
+    path.write_bytes(b"nonsense\n" + whole)
+    with raises(UsageError, "cannot be read"):
+        Journal(path, "job")
+    with raises(UsageError, "cannot be written"):
+        Journal(tmp_path / "missing" / "j", "job")
+
+
+def rows() -> list[Sensitivity]:
+    return [
+        Sensitivity("stem", "convolution", Metrics(0.1, 0.99, 1.0), 1e-6),
+        Sensitivity("fc", "linear", Metrics(0.0, 1.0, 0.0), -1e-7),
+    ]
+
+
+def test_plots(tmp_path: Path, raises: Any) -> None:
+    pytest.importorskip("matplotlib")
+    trials = tuple(
+        Trial(("stem",) * n, Metrics(0.01 * n, 1 - 0.01 * n, 0.1 * n), 1e-5 / (n + 1))
+        for n in range(3)
+    )
+    found = Found(Policy("int8"), trials[1], trials, tuple(rows()))
+    for name, start in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
+        plot_sensitivity(rows(), "a title", tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(start)
+        for budget in ("sqnr>=30", "cosine>=0.9", "top1_drop<=1"):
+            plot_search(found, budget, "a title", tmp_path / name)
+            assert (tmp_path / name).read_bytes().startswith(start)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "a.svg"]
+    with raises(UsageError, "a.pdf", ".png or .svg"):
+        plot_sensitivity(rows(), "a title", tmp_path / "a.pdf")
+    with raises(UsageError, "cannot be written"):
+        plot_sensitivity(rows(), "a title", tmp_path / "missing" / "a.png")
+
+
+def test_merit_is_time_per_squared_error() -> None:
+    stem, fc = rows()
+    assert stem.merit == pytest.approx(1e-4)
+    assert fc.merit == 0.0  # nothing is gained
+    assert Sensitivity("a", "linear", Metrics(0.0, 1.0, None), 1e-6).merit == math.inf

@@ -1,0 +1,86 @@
+"""Budgets: how much worse than FP32 a network may become."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from trtnet.errors import UsageError
+from trtnet.search.metrics import Metrics
+
+_SIGNS = {"cosine": ">=", "sqnr": ">=", "top1_drop": "<="}
+_UNITS = {"cosine": "", "sqnr": "dB", "top1_drop": "%"}
+_FORM = re.compile(r"\s*(\w+)\s*(>=|<=|=|>|<)\s*([-+]?[0-9.]+(?:e[-+]?\d+)?)\s*(\S*)\s*", re.I)
+_EXPECTED = "cosine>=0.999, sqnr>=30dB or top1_drop<=0.3"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a network has to reach on the data.
+
+    Attributes:
+        metric: ``"cosine"``, ``"sqnr"`` (dB) or ``"top1_drop"`` (points).
+        limit: the least, or for ``"top1_drop"`` the most.
+
+    >>> Budget.parse("sqnr>=30dB")
+    Budget(metric='sqnr', limit=30.0)
+    """
+
+    metric: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Reads ``cosine>=0.999``, ``sqnr>=30dB`` or ``top1_drop<=0.3``.
+
+        Raises:
+            UsageError: anything else, or a limit that nothing or everything reaches.
+        """
+        match = _FORM.fullmatch(text)
+        metric, sign, number, unit = match.groups() if match else ("", "", "", "")
+        if metric not in _SIGNS or sign != _SIGNS[metric] or unit not in ("", _UNITS[metric]):
+            raise UsageError(f"cannot read the budget {text!r}", expected=_EXPECTED)
+        try:
+            limit = float(number)
+        except ValueError as error:
+            raise UsageError(f"cannot read the budget {text!r}", expected=_EXPECTED) from error
+        most = {"cosine": 1.0, "sqnr": math.inf, "top1_drop": 100.0}[metric]
+        if not 0 <= limit <= most:
+            raise UsageError(
+                f"the budget {text!r} is out of range",
+                expected=f"{metric} {_SIGNS[metric]} 0 to {most:g}",
+            )
+        return cls(metric, limit)
+
+    def accepts(self, metrics: Metrics) -> bool:
+        """Whether `metrics` are within the budget.
+
+        Raises:
+            UsageError: a drop in accuracy is asked about, and the network has no classes.
+        """
+        value = self.value(metrics)
+        return value <= self.limit if self.metric == "top1_drop" else value >= self.limit
+
+    def value(self, metrics: Metrics) -> float:
+        """The one of `metrics` that counts."""
+        if self.metric == "top1_drop":
+            if metrics.top1_drop is None:
+                raise UsageError(
+                    "top1_drop is for networks with an output of shape [N, classes]",
+                    fix="choose a budget in cosine or sqnr",
+                )
+            return metrics.top1_drop
+        return metrics.cosine if self.metric == "cosine" else metrics.sqnr_db
+
+    @property
+    def rel_l2(self) -> float:
+        """The largest relative L2 error that can be within the budget, as far as that is known."""
+        if self.metric == "sqnr":
+            return 10 ** (-self.limit / 20)
+        if self.metric == "cosine":  # of a small error at a right angle to the signal
+            return math.sqrt(2 * (1 - self.limit))
+        return math.inf
+
+    def __str__(self) -> str:
+        return f"{self.metric}{_SIGNS[self.metric]}{self.limit:g}{_UNITS[self.metric]}"

@@ -1,0 +1,239 @@
+"""The fastest mix of precisions within a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trtnet.errors import UsageError
+from trtnet.graph import Graph
+from trtnet.policy import Policy
+from trtnet.reference.compiler import compile
+from trtnet.reference.runner import execute, prepare, to_numpy
+from trtnet.search.budget import Budget
+from trtnet.search.data import Data
+from trtnet.search.journal import Journal
+from trtnet.search.metrics import Metrics, Tally
+from trtnet.search.sensitivities import Progress, Sensitivity, sensitivity
+from trtnet.search.subject import Subject
+
+_TRIALS = 40  # networks run to improve on the ranked lists, at most
+_LOOKS = 400  # networks defined for their time alone, likewise
+_SLACK = 3  # errors do not add up exactly: predicted to exceed the budget by less, it is tried
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network that was tried.
+
+    Attributes:
+        changed: the modules that were changed, in the order of the model.
+        metrics: of the real network, on all of the data.
+        seconds: its least time, by the roofline.
+    """
+
+    changed: tuple[str, ...]
+    metrics: Metrics
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of :func:`search`.
+
+    Attributes:
+        policy: the fastest within the budget.
+        best: what it reaches.
+        trials: everything that was tried, in order; the first changes nothing, the second all.
+        sensitivities: of each module alone, the most sensitive first.
+    """
+
+    policy: Policy
+    best: Trial
+    trials: tuple[Trial, ...]
+    sensitivities: tuple[Sensitivity, ...]
+
+
+def search(
+    subject: Subject,
+    data: Data,
+    budget: Budget | str,
+    *,
+    ranked_by: Data | None = None,
+    journal: Journal | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """The policy with the least time of those tried that are within the budget.
+
+    Modules are ranked by the time they save per squared error. Of the ranked list the longest
+    part whose real network is within the budget is found by bisection, likewise of the list
+    ranked by error alone; from the faster of the two, single modules are then added, exchanged
+    and taken back as long as that helps. Every network that counts is defined, read back and run
+    on all of the data, and nothing is left to chance: the same call gives the same policy.
+
+    Args:
+        data: what the budget is judged on.
+        ranked_by: the items whose errors rank the modules; by default the first eight of `data`.
+        journal: results of before, such as of a search that was killed; they are not measured
+            again. See :func:`trtnet.search.sensitivities.job`.
+
+    Raises:
+        UsageError: a budget that cannot be read, or that even the unchanged network exceeds.
+    """
+    budget = Budget.parse(budget) if isinstance(budget, str) else budget
+    journal = Journal(None, "") if journal is None else journal
+    rows = sensitivity(subject, ranked_by or data.head(8), journal=journal, progress=progress)
+    trials = Trials(subject, data, journal, progress)
+    start = trials(())
+    if not budget.accepts(start.metrics):
+        raise UsageError(
+            f"the budget {budget} is exceeded before any module is {subject.to}",
+            got=f"{budget.value(start.metrics):g} with all of them {subject.rest}",
+            fix="choose a looser budget, or keep the rest in fp32",
+        )
+    best = _fastest(_ranked_lists(rows), trials, budget, start)
+    best = _improved(best, rows, trials, budget)
+    return Found(subject.policy(best.changed), best, tuple(trials.done.values()), tuple(rows))
+
+
+class Trials:
+    """Defines, runs and measures networks, each once."""
+
+    def __init__(
+        self, subject: Subject, data: Data, journal: Journal, progress: Progress | None
+    ) -> None:
+        self.subject, self.data, self.journal = subject, data, journal
+        self.progress = progress
+        self.done: dict[tuple[str, ...], Trial] = {}
+        self._wanted: list[dict[str, np.ndarray]] = []
+        self._seconds: dict[tuple[str, ...], float] = {}
+
+    def __call__(self, changed: Collection[str]) -> Trial:
+        """The trial of the network with the modules `changed`."""
+        names = self.subject.in_order(changed)
+        if names in self.done:
+            return self.done[names]
+        key = "trial " + " ".join(names)
+        stored = self.journal.get(key)
+        if stored is None:
+            stored = self._measure(names)
+            self.journal.put(key, stored)
+        trial = Trial(names, Metrics(**stored["metrics"]), stored["seconds"])
+        self.done[names] = trial
+        if self.progress:
+            total = len(self.subject.modules)
+            self.progress(len(names), total, f"{trial.metrics.sqnr_db:.1f} dB")
+        return trial
+
+    def has(self, changed: Collection[str]) -> bool:
+        """Whether that network was tried before."""
+        return self.subject.in_order(changed) in self.done
+
+    def seconds(self, changed: Collection[str]) -> float:
+        """The time of that network, which is not run."""
+        names = self.subject.in_order(changed)
+        if names in self.done:
+            return self.done[names].seconds
+        if names not in self._seconds:
+            read = self.subject.graph(self.subject.policy(names))
+            self._seconds[names] = self.subject.seconds(read)
+        return self._seconds[names]
+
+    def _measure(self, names: Sequence[str]) -> dict[str, Any]:
+        if not self._wanted:
+            self._wanted = list(self._outputs(self.subject.in_fp32))
+        read = self.subject.graph(self.subject.policy(names))
+        tally = Tally()
+        for index, ours in enumerate(self._outputs(read)):
+            labels = self.data.labels[index] if self.data.labels else None
+            tally.add(ours, self._wanted[index], labels)
+        metrics = dataclasses.asdict(tally.metrics)
+        return {"metrics": metrics, "seconds": self.subject.seconds(read)}
+
+    def _outputs(self, read: Graph) -> Iterator[dict[str, np.ndarray]]:
+        module = compile(read)
+        for batch in self.data.batches:
+            found = execute(module, prepare(read, batch))
+            yield {name: to_numpy(value) for name, value in found.items()}
+
+
+def _ranked_lists(rows: Sequence[Sensitivity]) -> list[list[str]]:
+    """What to change first: what saves most per error, or what has the least error."""
+    by_merit = sorted(rows, key=lambda row: -row.merit)
+    by_error = sorted(rows, key=lambda row: row.metrics.rel_l2)
+    return [[row.module for row in order] for order in (by_merit, by_error)]
+
+
+def _fastest(lists: Sequence[Sequence[str]], trials: Trials, budget: Budget, start: Trial) -> Trial:
+    """The fastest of the longest beginnings of `lists` that are within the budget."""
+    everything = trials(lists[0])
+    found = [start, everything] if budget.accepts(everything.metrics) else [start]
+    if len(found) == 1:
+        for order in lists:
+            low, high = 0, len(order)  # `low` modules are within the budget, `high` are not
+            while high - low > 1:
+                middle = (low + high) // 2
+                trial = trials(order[:middle])
+                if budget.accepts(trial.metrics):
+                    low = middle
+                    found.append(trial)
+                else:
+                    high = middle
+    return min(found, key=lambda trial: trial.seconds)
+
+
+def _improved(best: Trial, rows: Sequence[Sensitivity], trials: Trials, budget: Budget) -> Trial:
+    """`best` with single modules added, exchanged or taken back while that makes it faster."""
+    looks = tried = 0
+    improved = True
+    while improved:
+        improved = False
+        for changed in _neighbours(best, rows, budget):
+            looks += 1
+            if looks > _LOOKS:
+                return best
+            if trials.seconds(changed) >= best.seconds:
+                continue
+            if not trials.has(changed):
+                if tried == _TRIALS:
+                    return best
+                tried += 1
+            trial = trials(changed)
+            if budget.accepts(trial.metrics):
+                best, improved = trial, True
+                break
+    return best
+
+
+def _neighbours(
+    best: Trial, rows: Sequence[Sensitivity], budget: Budget
+) -> Iterator[tuple[str, ...]]:
+    """Sets of modules near those of `best`, whose error may be within the budget, the most
+    promising first: one more, one for another, one less."""
+    squares = {row.module: row.metrics.rel_l2**2 for row in rows}
+    saved = {row.module: row.seconds_saved for row in rows}
+    inside = list(best.changed)
+    outside = sorted(saved.keys() - best.changed, key=lambda new: (-saved[new], new))
+    room = _SLACK * budget.rel_l2**2 - best.metrics.rel_l2**2
+    for new in outside:
+        if squares[new] <= room:
+            yield (*inside, new)
+    pairs = [(new, old) for new in outside for old in inside]
+    for new, old in sorted(pairs, key=lambda pair: saved[pair[1]] - saved[pair[0]]):
+        if squares[new] - squares[old] <= room:
+            yield (*(module for module in inside if module != old), new)
+    for old in inside:
+        yield tuple(module for module in inside if module != old)
+
+
+def pareto(trials: Sequence[Trial]) -> list[Trial]:
+    """Those of `trials` that no other beats in both time and error, the fastest first."""
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: (trial.seconds, trial.metrics.rel_l2)):
+        if not front or trial.metrics.rel_l2 < front[-1].metrics.rel_l2:
+            front.append(trial)
+    return front

@@ -1,0 +1,131 @@
+"""What changing each module alone does to the outputs, and what time it saves."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from trtnet import graph
+from trtnet.policy import Explanation
+from trtnet.reference.compiler import compile
+from trtnet.reference.runner import execute, prepare, to_numpy
+from trtnet.search.data import Data
+from trtnet.search.journal import Journal
+from trtnet.search.metrics import Metrics, Tally
+from trtnet.search.subject import Subject
+from trtnet.search.suffix import suffix, values_of
+
+Progress = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and what it was."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One module, changed alone.
+
+    Attributes:
+        module: its path.
+        kind: of module, such as ``"convolution"``.
+        metrics: of the outputs against FP32, all other modules in FP32.
+        seconds_saved: by the roofline, all other modules in the precision of the rest; negative
+            where conversions cost more than is gained.
+    """
+
+    module: str
+    kind: str
+    metrics: Metrics
+    seconds_saved: float
+
+    @property
+    def merit(self) -> float:
+        """Seconds saved per squared error: errors of several modules add up in their squares."""
+        square = self.metrics.rel_l2**2
+        if square == 0:
+            return math.inf if self.seconds_saved > 0 else 0.0
+        return self.seconds_saved / square
+
+
+def sensitivity(
+    subject: Subject,
+    data: Data,
+    *,
+    journal: Journal | None = None,
+    progress: Progress | None = None,
+) -> list[Sensitivity]:
+    """One row for each module that can be changed, the most sensitive first.
+
+    The network runs once in FP32, and every tensor is kept. For each module it is defined with
+    that module changed, read back, and only what differs from FP32 runs: the module and what is
+    behind it. So the numbers are those of the real network, quantized by its own Q/DQ layers.
+
+    Args:
+        data: a few items; all their activations are held in memory.
+        journal: where results are kept, of :func:`job`.
+    """
+    journal = Journal(None, "") if journal is None else journal
+    worker = _Worker(subject, data)
+    rows = []
+    for done, row in enumerate(subject.candidates):
+        stored = journal.get(f"module {row.module}")
+        if stored is None:
+            stored = worker.measure(row)
+            journal.put(f"module {row.module}", stored)
+        rows.append(_from_json(row, stored))
+        if progress:
+            progress(done + 1, len(subject.candidates), row.module)
+    return most_sensitive_first(rows)
+
+
+def most_sensitive_first(rows: Iterable[Sensitivity]) -> list[Sensitivity]:
+    """Sorted by error; equals stay in their order."""
+    return sorted(rows, key=lambda row: -row.metrics.rel_l2)
+
+
+def job(subject: Subject, *data: Data) -> str:
+    """A checksum of all that results follow from: the network and its weights, the precisions,
+    the ranges, the GPU and the data."""
+    digest = hashlib.sha256(graph.dumps(subject.in_fp32))
+    ranges = sorted(subject.calibration.ranges.items()) if subject.calibration else []
+    gpu = dataclasses.asdict(subject.ceilings)
+    told = [subject.to, subject.base, gpu, ranges, [part.sha256 for part in data]]
+    digest.update(json.dumps(told).encode())
+    return digest.hexdigest()
+
+
+class _Worker:
+    """Measures modules; the FP32 run is only done if there is any to measure."""
+
+    def __init__(self, subject: Subject, data: Data) -> None:
+        self.subject, self.data = subject, data
+        self._values: list[dict[str, Tensor]] = []
+        self._seconds = 0.0
+
+    def measure(self, row: Explanation) -> dict[str, Any]:
+        subject, base = self.subject, self.subject.in_fp32
+        if not self._values:
+            arguments = (prepare(base, batch) for batch in self.data.batches)
+            self._values = [values_of(base, argument) for argument in arguments]
+            self._seconds = subject.seconds(subject.graph(subject.policy(())))
+        part = suffix(base, subject.graph(subject.alone(row.module)))
+        module = compile(part)
+        tally = Tally()
+        for index, values in enumerate(self._values):
+            changed = execute(module, [values[name] for name in part.inputs])
+            theirs = {name: to_numpy(values[name]) for name in base.outputs}
+            ours = {**theirs, **{name: to_numpy(value) for name, value in changed.items()}}
+            tally.add(ours, theirs, self.data.labels[index] if self.data.labels else None)
+        saved = self._seconds - subject.seconds(subject.graph(subject.policy((row.module,))))
+        return {**dataclasses.asdict(tally.metrics), "seconds_saved": saved}
+
+
+def _from_json(row: Explanation, stored: dict[str, Any]) -> Sensitivity:
+    values = dict(stored)
+    saved = values.pop("seconds_saved")
+    return Sensitivity(row.module, row.kind, Metrics(**values), saved)
