@@ -103,3 +103,23 @@ def test_residual_branches_start_weaker_than_their_shortcuts() -> None:
     state = random_state("resnet50")
     assert state["layer1.0.bn3.weight"].mean() == pytest.approx(0.2, rel=0.1)
     assert state["layer1.0.bn1.weight"].mean() == pytest.approx(1.0, rel=0.1)
+
+
+def test_in_mnasnet_only_branches_with_a_shortcut_start_weaker() -> None:
+    state = random_state("mnasnet0_5", input_shape=(3, 64, 64))
+    assert state["layers.8.1.layers.7.weight"].mean() == pytest.approx(0.2, rel=0.3)
+    assert state["layers.8.0.layers.7.weight"].mean() == pytest.approx(1.0, rel=0.3)
+
+
+def test_in_shufflenet_the_half_that_is_worked_on_starts_weaker_than_the_other() -> None:
+    state = random_state("shufflenet_v2_x0_5", input_shape=(3, 64, 64))
+    assert state["stage2.1.branch2.6.weight"].mean() == pytest.approx(0.2, rel=0.3)
+    assert state["stage2.0.branch2.6.weight"].mean() == pytest.approx(1.0, rel=0.3)
+
+
+def test_a_network_without_norms_has_weights_that_keep_the_signal() -> None:
+    state = random_state("squeezenet1_1", input_shape=(3, 64, 64))
+    for layer in ("features.3.squeeze", "features.12.expand3x3"):
+        weight = state[f"{layer}.weight"]
+        assert weight.std() == pytest.approx((2 / weight[0].size) ** 0.5, rel=0.1)  # He et al.
+        assert state[f"{layer}.bias"].std() > 0.05
