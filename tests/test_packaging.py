@@ -14,7 +14,10 @@ import pytest
 import trtnet
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDS_TORCH = ("reference", "verif")  # what runs networks with PyTorch
+NEEDS_TORCH = (  # what runs networks with PyTorch
+    *("reference", "verif", "runtime.torch_", "quantization.observer", "quantization.running"),
+    *("search.finding", "search.sensitivities", "search.suffix"),
+)
 CHECK = (
     "import trtnet, trtnet.zoo, trtnet.weights; from trtnet.zoo.resnet import resnet50;"
     "print(trtnet.__file__, trtnet.zoo.__file__, trtnet.weights.__file__, sep='\\n')"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trtnet
-from trtnet.backend import TORCH
+from trtnet.backend import TORCH, Backend
 from trtnet.build_config import BuildConfig
 from trtnet.errors import BuildError, NetworkError, UnsupportedError
 from trtnet.files import atomic_write
@@ -109,10 +109,14 @@ def _check_precision(network: Network, config: BuildConfig) -> None:
             fix="calibrate: run the network on data, and define it again with "
             "trtnet.Network(..., calibration=table)",
         )
-    if "fp8" not in network.quantizer.formats or network.backend.name == TORCH:
-        return
+    if "fp8" in network.quantizer.formats:
+        check_fp8(network.backend, config)
+
+
+def check_fp8(backend: Backend, config: BuildConfig) -> None:
+    """Raises :class:`UnsupportedError` if `config` asks for GPUs without FP8."""
     old = [c for c in config.compute_capabilities if float(c) < FP8_CAPABILITY]
-    if network.backend.name == "rtx" and (old or not config.compute_capabilities):
+    if backend.name == "rtx" and (old or not config.compute_capabilities):
         raise UnsupportedError(
             f"FP8 needs GPUs of compute capability {FP8_CAPABILITY} or later",
             got=f"targets {', '.join(old)}" if old else "TensorRT-RTX's default targets, from 8.0",

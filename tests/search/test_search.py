@@ -18,8 +18,8 @@ import pytest
 
 from trtnet.errors import UsageError
 from trtnet.policy import Policy
-from trtnet.search import Budget, Data, Subject, search
-from trtnet.search.finding import Trials, pareto
+from trtnet.search import Budget, Data, Subject, pareto, search
+from trtnet.search.finding import Trials
 from trtnet.search.journal import Journal
 
 BUDGETS = ("sqnr>=30dB", "sqnr>=50dB", "sqnr>=53dB", "cosine>=0.99999", "top1_drop<=0.3")
@@ -53,7 +53,7 @@ def fastest(order: Sequence[str], trials: Trials, budget: Budget) -> float:
 
 
 def test_simpler_ways_are_no_faster(residual: Subject, residual_data: Data) -> None:
-    """Uniform, the first N, the last N, and N in random orders, within three budgets."""
+    """Uniform, the first N, the last N, and N in random orders, within two budgets."""
     journal = Journal(None, "")
     trials = Trials(residual, residual_data, journal, None)
     modules = list(residual.modules)
@@ -61,7 +61,7 @@ def test_simpler_ways_are_no_faster(residual: Subject, residual_data: Data) -> N
     orders = [modules, modules[::-1]]
     orders += [[modules[i] for i in random.permutation(len(modules))] for _ in range(2)]
     low, high = (trials(m).metrics.sqnr_db for m in (modules, []))
-    for share in (0.1, 0.3, 0.6):
+    for share in (0.1, 0.3):
         budget = Budget("sqnr", low + share * (high - low))
         found = search(residual, residual_data, budget, journal=journal)
         assert budget.accepts(found.best.metrics)

@@ -11,7 +11,7 @@ from typing import Any
 from trtnet import graph, zoo
 from trtnet.backend import Backend, load
 from trtnet.build_config import BuildConfig
-from trtnet.builder import build, describe
+from trtnet.builder import build, check_fp8, describe
 from trtnet.cli.calibrating import Calibrated, Calibrator, need_data
 from trtnet.cli.defining import define
 from trtnet.cli.model import load_weights, model_arguments, torch_model
@@ -79,6 +79,8 @@ def prepare(arguments: argparse.Namespace) -> Job:
     _check_paths(path, arguments.json)
     backend = load(arguments.backend)
     config.check(backend)
+    if arguments.rules.uses("fp8"):
+        check_fp8(backend, config)
     need_data(arguments, arguments.rules)
     if not arguments.skip_verify:
         require("torch", "verification (--skip-verify does without)")

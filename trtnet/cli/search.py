@@ -19,7 +19,7 @@ from trtnet.search.budget import Budget
 from trtnet.search.journal import Journal
 
 if TYPE_CHECKING:
-    from trtnet.search.finding import Found, Trial
+    from trtnet.search.trial import Found, Trial
 
 _ITEMS = 64
 

@@ -11,11 +11,12 @@ from typing import Any
 _HOMES = {
     "trtnet.search.budget": ("Budget",),
     "trtnet.search.data": ("Data", "load_data"),
-    "trtnet.search.finding": ("Found", "Trial", "search"),
+    "trtnet.search.finding": ("search",),
     "trtnet.search.metrics": ("Metrics",),
     "trtnet.search.plotting": ("plot_search", "plot_sensitivity"),
     "trtnet.search.sensitivities": ("Sensitivity", "sensitivity"),
     "trtnet.search.subject": ("Subject",),
+    "trtnet.search.trial": ("Found", "Trial", "pareto"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
-from trtnet.policy import Policy
 from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, to_numpy
 from trtnet.search.budget import Budget
@@ -20,42 +18,11 @@ from trtnet.search.journal import Journal
 from trtnet.search.metrics import Metrics, Tally
 from trtnet.search.sensitivities import Progress, Sensitivity, sensitivity
 from trtnet.search.subject import Subject
+from trtnet.search.trial import Found, Trial
 
-_TRIALS = 40  # networks run to improve on the ranked lists, at most
+_TRIALS = 24  # networks run to improve on the ranked lists, at most
 _LOOKS = 400  # networks defined for their time alone, likewise
 _SLACK = 3  # errors do not add up exactly: predicted to exceed the budget by less, it is tried
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A network that was tried.
-
-    Attributes:
-        changed: the modules that were changed, in the order of the model.
-        metrics: of the real network, on all of the data.
-        seconds: its least time, by the roofline.
-    """
-
-    changed: tuple[str, ...]
-    metrics: Metrics
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """The result of :func:`search`.
-
-    Attributes:
-        policy: the fastest within the budget.
-        best: what it reaches.
-        trials: everything that was tried, in order; the first changes nothing, the second all.
-        sensitivities: of each module alone, the most sensitive first.
-    """
-
-    policy: Policy
-    best: Trial
-    trials: tuple[Trial, ...]
-    sensitivities: tuple[Sensitivity, ...]
 
 
 def search(
@@ -228,12 +195,3 @@ def _neighbours(
             yield (*(module for module in inside if module != old), new)
     for old in inside:
         yield tuple(module for module in inside if module != old)
-
-
-def pareto(trials: Sequence[Trial]) -> list[Trial]:
-    """Those of `trials` that no other beats in both time and error, the fastest first."""
-    front: list[Trial] = []
-    for trial in sorted(trials, key=lambda trial: (trial.seconds, trial.metrics.rel_l2)):
-        if not front or trial.metrics.rel_l2 < front[-1].metrics.rel_l2:
-            front.append(trial)
-    return front

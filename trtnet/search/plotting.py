@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.search.budget import Budget
-from trtnet.search.finding import Found, Trial, pareto
 from trtnet.search.plot_format import check_format
-from trtnet.search.sensitivities import Sensitivity
+from trtnet.search.trial import Found, Trial, pareto
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from trtnet.search.sensitivities import Sensitivity
 
 _ROW = 0.22  # inches, of a bar with its name
 

@@ -1,0 +1,51 @@
+"""The pages of docs/ that are programs, block after block."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trtnet.cli import zoo
+from trtnet.cli.main import main
+
+DOCS = Path(__file__).parents[2] / "docs"
+PROGRAMS: dict[str, Callable[[list[str]], int]] = {
+    "python -m trtnet.zoo ": zoo.main,
+    "trtnet ": main,
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "written"),
+    [
+        ("runtime.md", ["out.npz"]),
+        ("precision.md", ["mix.toml", "sensitivity.png", "pareto.svg", "lenet5.calib.json"]),
+    ],
+)
+def test_every_block_runs(
+    page: str, written: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order: python blocks are one program, shell lines run beside it in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / page).read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert {kind for kind, _ in blocks} == {"python", "bash"}
+    names: dict[str, Any] = {"__name__": page}
+    for kind, block in blocks:
+        if kind == "python":
+            exec(compile(block, page, "exec"), names)
+        else:
+            for line in block.splitlines():
+                run(line)
+    for name in written:
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def run(line: str) -> None:
+    program = next(name for name in PROGRAMS if line.startswith(name))
+    assert PROGRAMS[program](shlex.split(line.removeprefix(program))) == 0, line

@@ -1,0 +1,54 @@
+"""What a search tried and found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trtnet.policy import Policy
+from trtnet.search.metrics import Metrics
+
+if TYPE_CHECKING:
+    from trtnet.search.sensitivities import Sensitivity
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network that was tried.
+
+    Attributes:
+        changed: the modules that were changed, in the order of the model.
+        metrics: of the real network, on all of the data.
+        seconds: its least time, by the roofline.
+    """
+
+    changed: tuple[str, ...]
+    metrics: Metrics
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of :func:`trtnet.search.search`.
+
+    Attributes:
+        policy: the fastest within the budget.
+        best: what it reaches.
+        trials: everything that was tried, in order; the first changes nothing, the second all.
+        sensitivities: of each module alone, the most sensitive first.
+    """
+
+    policy: Policy
+    best: Trial
+    trials: tuple[Trial, ...]
+    sensitivities: tuple[Sensitivity, ...]
+
+
+def pareto(trials: Sequence[Trial]) -> list[Trial]:
+    """Those of `trials` that no other beats in both time and error, the fastest first."""
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: (trial.seconds, trial.metrics.rel_l2)):
+        if not front or trial.metrics.rel_l2 < front[-1].metrics.rel_l2:
+            front.append(trial)
+    return front
