@@ -101,6 +101,8 @@ def test_a_table_serves_other_engines(capsys: pytest.CaptureFixture[str]) -> Non
     other = ["--weights", "random", "--skip-verify", "--calib-table", "t.json"]
     text = failure(capsys, "zoo", "lenet5", "--int8", *other, status=1)
     assert "other weights" in text
+    text = failure(capsys, "zoo", "resnet20_digits", "--int8", "--calib-table=t.json", status=1)
+    assert "other weights" in text  # and not that it lacks a tensor
     text = failure(capsys, "zoo", "lenet5", "--int8", "--calib-table", "missing.json", status=2)
     assert "missing.json" in text
 

@@ -129,12 +129,14 @@ class Calibrator:
 
         Raises:
             UsageError: data or a table that cannot be used.
+            WeightsError: a table that was made with other weights.
         """
         given = self.arguments.calib_table
         read = graph.read(self.network.definition)
         data = None if self.arguments.calib_data is None else self._data(read)
         if given is not None and (data is None or given.exists()):
             found = CalibrationTable.load(given)
+            found.require_weights(self.network.weights_sha256)
             about = {"method": found.method, "items": found.items, "key": None}
             return Calibrated(found, (), data, self._about(about, given, reused=True))
         assert data is not None  # need_data()

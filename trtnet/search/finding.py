@@ -38,8 +38,8 @@ def search(
 
     Modules are ranked by the time they save per squared error. Of the ranked list the longest
     part whose real network is within the budget is found by bisection, likewise of the list
-    ranked by error alone; from the faster of the two, single modules are then added, exchanged
-    and taken back as long as that helps. Every network that counts is defined, read back and run
+    ranked by error alone, and from either end of the model; from the fastest of these, single
+    modules are then added, exchanged and taken back as long as that helps. Every network that counts is defined, read back and run
     on all of the data, and nothing is left to chance: the same call gives the same policy.
 
     Args:
@@ -62,7 +62,7 @@ def search(
             got=f"{budget.value(start.metrics):g} with all of them {subject.rest}",
             fix="choose a looser budget, or keep the rest in fp32",
         )
-    best = _fastest(_ranked_lists(rows), trials, budget, start)
+    best = _fastest(_lists(rows, subject.modules), trials, budget, start)
     best = _improved(best, rows, trials, budget)
     return Found(subject.policy(best.changed), best, tuple(trials.done.values()), tuple(rows))
 
@@ -128,11 +128,13 @@ class Trials:
             yield {name: to_numpy(value) for name, value in found.items()}
 
 
-def _ranked_lists(rows: Sequence[Sensitivity]) -> list[list[str]]:
-    """What to change first: what saves most per error, or what has the least error."""
+def _lists(rows: Sequence[Sensitivity], modules: Sequence[str]) -> list[Sequence[str]]:
+    """What to change first: what saves most per error, what has the least error, or one end of
+    the model, because modules that follow each other need no conversions between them."""
     by_merit = sorted(rows, key=lambda row: -row.merit)
     by_error = sorted(rows, key=lambda row: row.metrics.rel_l2)
-    return [[row.module for row in order] for order in (by_merit, by_error)]
+    ranked = ([row.module for row in order] for order in (by_merit, by_error))
+    return [*ranked, modules, modules[::-1]]
 
 
 def _fastest(lists: Sequence[Sequence[str]], trials: Trials, budget: Budget, start: Trial) -> Trial:
