@@ -31,6 +31,8 @@ class Entry:
         embedded: name of weights shipped with trtnet → file in the package ``trtnet.weights``.
         default_weights: the name of the weights to take where none are asked for.
         pretrained: arguments that torchvision's own weights were trained with.
+        task: ``"classification"``, whose output is ``logits`` of shape (N, classes), or
+            ``"segmentation"``, whose outputs are named by the model's ``forward``.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Entry:
     embedded: Mapping[str, str] = field(default_factory=dict)
     default_weights: str = "random"
     pretrained: Mapping[str, Any] = field(default_factory=dict)
+    task: str = "classification"
 
     @property
     def arguments(self) -> tuple[str, ...]:

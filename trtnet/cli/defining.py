@@ -19,7 +19,10 @@ def define(
     model: Module,
     calibration: Ranges | None = None,
 ) -> Network:
-    """The network of `model`, from the input ``input`` to the output ``logits``."""
+    """The network of `model`, from the input ``input`` to the output ``logits``, or to several
+    outputs where the model returns them by name."""
     network = Network(backend, policy, calibration=calibration)
-    network.output(OUTPUT, model(network.input(INPUT, shapes.declared)))
+    result = model(network.input(INPUT, shapes.declared))
+    for name, tensor in (result if isinstance(result, dict) else {OUTPUT: result}).items():
+        network.output(name, tensor)
     return network
