@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from trtnet import graph
+from trtnet.cli.guard import exit_status
 from trtnet.cli.report import divergence_lines, human_stream, verify_summary, write_json
 from trtnet.cli.shapes import INPUT
 from trtnet.cli.tables import table
 from trtnet.cli.target import HELP, Target, find, parser
-from trtnet.errors import TrtnetError, UsageError
+from trtnet.errors import UsageError
 
 
 def inspect(argv: Sequence[str]) -> int:
@@ -230,13 +229,4 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0, or 1 where networks differ, a rule finds something or the work fails; 2 for bad usage.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch and others, about their own affairs
-            return COMMANDS[argv[0]](argv[1:])
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrtnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_status(lambda: COMMANDS[argv[0]](argv[1:]))

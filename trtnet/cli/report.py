@@ -26,14 +26,12 @@ def executed(backend: str, engine: str | None) -> dict[str, Any]:
     missing = missing_gpu()
     if engine is None:
         reason = "no engine was written"
-    elif backend == TORCH:
+    elif backend != TORCH and missing is not None:
+        reason = f"{missing}; where there is a GPU: {tool} --loadEngine={engine}"
+    else:
         reason = (
             f"it is only built and verified here; it runs on this machine: trtnet bench {engine}"
         )
-    elif missing is not None:
-        reason = f"{missing}; where there is a GPU: {tool} --loadEngine={engine}"
-    else:
-        reason = f"this version does not execute engines; use {tool} --loadEngine={engine}"
     return {"ran": False, "reason": reason}
 
 
