@@ -11,6 +11,7 @@ import numpy as np
 
 from trtnet.errors import NetworkError, WeightsError
 from trtnet.tensor import tensors_in
+from trtnet.weights.container import Weights
 
 
 class Parameter:
@@ -190,7 +191,8 @@ class Module:
         """Loads arrays (numpy or torch) by name, without copying numpy arrays.
 
         A ``module.`` in front of every key, as ``DataParallel`` leaves it, is dropped, and so is
-        what a module's `ignored_keys` match. Nothing is loaded unless everything fits.
+        what a module's `ignored_keys` match. Weights of a file without shapes take the module's.
+        Nothing is loaded unless everything fits.
 
         Raises:
             WeightsError: lists *all* missing, unexpected and mis-shaped keys at once. With
@@ -199,6 +201,8 @@ class Module:
         if state and all(key.startswith("module.") for key in state):
             state = {key.removeprefix("module."): value for key, value in state.items()}
         slots = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        if isinstance(state, Weights) and state.flat:
+            state = state.shaped({key: slot.shape for key, slot in slots.items()})
         missing = [key for key, slot in slots.items() if key not in state and not slot.optional]
         unexpected = [key for key in state if key not in slots and not self._ignores(key)]
         arrays = {key: _to_numpy(state[key], key) for key in slots if key in state}

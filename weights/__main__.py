@@ -58,10 +58,19 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=_inspect)
 
     convert = commands.add_parser(
-        "convert", help="convert between safetensors and PyTorch checkpoints", epilog=_EPILOG
+        "convert",
+        help="convert between safetensors, PyTorch checkpoints, .wts and timm's names",
+        epilog=_EPILOG,
     )
     convert.add_argument("source", type=Path)
     convert.add_argument("target", type=Path, help="its extension says which format")
+    convert.add_argument(
+        "--model",
+        help="a model of the zoo, such as resnet50: the weights must fit it, and a .wts file takes "
+        "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
+    )
+    convert.add_argument("--num-classes", type=_positive, help="of --model")
+    convert.add_argument("--image-size", type=_positive, help="of --model, where it has one")
     convert.set_defaults(run=_convert)
 
     for command in (extract, inspect, convert):
@@ -90,21 +99,19 @@ def _extract(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from trtnet.weights import load, save
-    from trtnet.weights.checkpoint import write
-    from trtnet.weights.loading import CHECKPOINT_SUFFIXES, SUFFIXES
+    from trtnet.weights import convert, load
 
-    source, target = arguments.source, arguments.target
-    if target.suffix not in SUFFIXES:
-        raise UsageError("unknown file format", expected=", ".join(SUFFIXES), got=target)
-    weights = load(source)
-    if target.suffix in CHECKPOINT_SUFFIXES:
-        write(target, weights)
-    else:
-        save(target, weights, weights.metadata)
-    _print_report(load(target), arguments.json)
-    if weights.metadata and target.suffix in CHECKPOINT_SUFFIXES:
-        print("note: a PyTorch checkpoint has no metadata; it was left out", file=sys.stderr)
+    given = {"num_classes": arguments.num_classes, "image_size": arguments.image_size}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if chosen and arguments.model is None:
+        raise UsageError("--num-classes and --image-size are of a model", fix="name it: --model")
+    written = convert(arguments.source, arguments.target, arguments.model, **chosen)
+    stored = load(arguments.target)
+    _print_report(stored, arguments.json)
+    if written.metadata and not stored.metadata:
+        left_out = _printable(", ".join(written.metadata))
+        print(f"note: {arguments.target.suffix} files have no metadata; left out: {left_out}",
+              file=sys.stderr)  # fmt: skip
     return 0
 
 

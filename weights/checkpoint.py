@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import mmap
 import os
 import pickle
@@ -18,7 +19,7 @@ from trtnet.files import atomic_write
 from trtnet.weights.torch_import import require
 
 _WRAPPERS = ("state_dict", "model")
-_PARALLEL = "module."
+_AVERAGED = "{}_ema"  # where torchvision's and timm's training scripts keep averaged weights
 _REASON = re.compile("unsupported|can only|trying to", re.IGNORECASE)
 _CONVERT = (
     "in the program that made it: torch.save(model.state_dict(), 'weights.pth'), "
@@ -35,8 +36,9 @@ def kind_of(content: mmap.mmap) -> str | None:
     return None
 
 
-def read(path: Path, kind: str) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint; BF16 becomes float32, as numpy lacks it.
+def read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a checkpoint, and as metadata which of its entries they are where there was
+    a choice. BF16 becomes float32, as numpy lacks it.
 
     Args:
         path: the checkpoint.
@@ -48,13 +50,15 @@ def read(path: Path, kind: str) -> dict[str, np.ndarray]:
     torch = require("torch", f"reading the PyTorch checkpoint {path}")
     mapped = kind == "zip archive"
     try:
-        with warnings.catch_warnings():  # an error of ours says it all; a success needs no advice
-            warnings.simplefilter("ignore")
+        # torchvision's and timm's training scripts store their command line, which is only data.
+        allowed = torch.serialization.safe_globals([argparse.Namespace])
+        with allowed, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an error of ours says it all; success needs no advice
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise _refused(path, error) from error
-    state = _strip_parallel(_unwrap(loaded, path))
-    return {name: _array(name, value, path, torch) for name, value in state.items()}
+    state, metadata = _unwrap(loaded, path)
+    return {name: _array(name, value, path, torch) for name, value in state.items()}, metadata
 
 
 def write(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> None:
@@ -91,12 +95,17 @@ def _refused(path: Path, error: Exception) -> WeightsError:
     )
 
 
-def _unwrap(loaded: Any, path: Path) -> Mapping[str, Any]:
+def _unwrap(loaded: Any, path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     """The state_dict itself, from under the names that training scripts save it with."""
+    state, metadata = loaded, {}
     if isinstance(loaded, Mapping):
-        inner = next((loaded[w] for w in _WRAPPERS if isinstance(loaded.get(w), Mapping)), loaded)
-        if inner and all(isinstance(name, str) for name in inner):
-            return inner
+        name = next((name for name in _WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
+        if name is not None:
+            state, averaged = loaded[name], _AVERAGED.format(name)
+            if averaged in loaded:
+                metadata["checkpoint_entry"] = f"{name} (not {averaged})"
+        if state and all(isinstance(key, str) for key in state):
+            return state, metadata
     raise WeightsError(
         f"{path} holds no state_dict",
         expected="a dict from name to tensor, alone or under " + " or ".join(_WRAPPERS),
@@ -109,12 +118,6 @@ def _outline(mapping: Mapping[Any, Any]) -> str:
     if not mapping:
         return "an empty dict"
     return f"a dict with the keys {', '.join(ascii(key) for key in list(mapping)[:8])}"
-
-
-def _strip_parallel(state: Mapping[str, Any]) -> dict[str, Any]:
-    """``DataParallel`` puts ``module.`` in front of every key."""
-    cut = len(_PARALLEL) if all(name.startswith(_PARALLEL) for name in state) else 0
-    return {name[cut:]: value for name, value in state.items()}
 
 
 def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ import numpy as np
 from trtnet.errors import WeightsError
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+CHECKSUM = "sha256"  # the metadata entry with the hash of the tensors
+_INTEGERS = ("num_batches_tracked", "relative_position_index")  # the integers PyTorch's models have
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -24,6 +27,7 @@ class Weights(Mapping[str, np.ndarray]):
     Attributes:
         metadata: text about the weights, such as ``architecture`` and ``weights``.
         path: the file they were loaded from; None for weights made in memory.
+        flat: whether they come from a file that knows no shapes, so that every array is flat.
     """
 
     def __init__(
@@ -32,10 +36,12 @@ class Weights(Mapping[str, np.ndarray]):
         metadata: Mapping[str, str] | None = None,
         path: Path | None = None,
         file_bytes: mmap.mmap | None = None,
+        flat: bool = False,
     ) -> None:
         self._arrays = {name: _read_only(array) for name, array in arrays.items()}
         self.metadata = dict(metadata or {})
         self.path = path
+        self.flat = flat
         self._file_bytes = file_bytes
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -75,6 +81,24 @@ class Weights(Mapping[str, np.ndarray]):
         """The name of each output class, in order, if the file says so."""
         return self._json("class_names", list)
 
+    def replaced(self, arrays: Mapping[str, np.ndarray], **metadata: str) -> Weights:
+        """`arrays` instead of these, with the same metadata and those given. The hash of the old
+        tensors is left out."""
+        kept = {key: text for key, text in self.metadata.items() if key != CHECKSUM}
+        return Weights(arrays, {**kept, **metadata})
+
+    def shaped(self, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
+        """These weights with the shapes of a model, for those that are `flat`.
+
+        Counters and indices, which such a file stores as floats, become integers again. An array
+        whose size does not fit stays as it is: loading it reports it with all others.
+
+        Args:
+            shapes: key → shape; keys that are not among the weights count for nothing.
+        """
+        arrays = {name: _shaped(name, array, shapes.get(name)) for name, array in self.items()}
+        return Weights(arrays, self.metadata, self.path, self._file_bytes)
+
     def _json(self, key: str, kind: type) -> Any:
         text = self.metadata.get(key)
         if text is None:
@@ -97,6 +121,16 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _shaped(name: str, array: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
+    if shape is None or array.size != math.prod(shape):
+        return array
+    if name.endswith(_INTEGERS):
+        with np.errstate(invalid="ignore"):
+            integers = array.astype(np.int64)
+        array = integers if np.array_equal(integers, array) else array
+    return array.reshape(shape)
 
 
 def raw_bytes(array: np.ndarray) -> memoryview:

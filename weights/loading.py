@@ -7,21 +7,29 @@ import mmap
 import os
 from pathlib import Path
 
+import numpy as np
+
 from trtnet.errors import WeightsError
-from trtnet.weights import checkpoint, safetensors_reader
+from trtnet.weights import checkpoint, safetensors_reader, wts
 from trtnet.weights.container import Weights
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
-SUFFIXES = (".safetensors", *CHECKPOINT_SUFFIXES)
+WTS_SUFFIX = ".wts"
+SUFFIXES = (".safetensors", *CHECKPOINT_SUFFIXES, WTS_SUFFIX)
+_PARALLEL = "module."
+_AVERAGES = "n_averaged"  # a counter that AveragedModel adds
 
 
 def load(path: str | os.PathLike[str]) -> Weights:
-    """The weights in a safetensors file or a PyTorch checkpoint, told apart by their content.
+    """The weights in a safetensors file, a PyTorch checkpoint or a tensorrtx ``.wts`` file, told
+    apart by their content.
 
     A safetensors file is mapped into memory: its arrays are views of the file, nothing is copied
     (BF16, which numpy lacks, becomes float32, and tensors at unaligned offsets are copied). A
     checkpoint is read with ``torch.load(weights_only=True)``, which runs no code; its tensors may
-    sit under ``state_dict`` or ``model``, and a ``module.`` in front of every key is dropped.
+    sit under ``state_dict`` or ``model``. A ``.wts`` file has no shapes: its weights are `flat`
+    until they are loaded into a module. From the latter two a ``module.`` in front of every key
+    is dropped, as ``DataParallel`` and ``AveragedModel`` leave it.
 
     Raises:
         WeightsError: the file is missing, unreadable, damaged, not a weights file, or would run
@@ -33,6 +41,9 @@ def load(path: str | os.PathLike[str]) -> Weights:
         arrays, metadata = safetensors_reader.read(content, file)
         return Weights(arrays, metadata, file, content)
     kind = checkpoint.kind_of(content)
+    if kind is None and (file.suffix == WTS_SUFFIX or wts.looks_like(content)):
+        arrays = _strip_parallel(wts.read(content, file))
+        return Weights(arrays, None, file, content, flat=True)
     if file.suffix == ".safetensors":
         if kind is not None:
             raise WeightsError(
@@ -45,11 +56,13 @@ def load(path: str | os.PathLike[str]) -> Weights:
     if kind is None:
         raise WeightsError(
             f"{file} is not a weights file",
-            expected=f"a safetensors file or a PyTorch checkpoint ({', '.join(SUFFIXES)})",
+            expected="a safetensors file, a PyTorch checkpoint or a .wts file "
+            f"({', '.join(SUFFIXES)})",
             got=f"a file that begins with {content[:16]!r}",
             fix="name the file that holds the weights",
         )
-    return Weights(checkpoint.read(file, kind), None, file, content)
+    arrays, metadata = checkpoint.read(file, kind)
+    return Weights(_strip_parallel(arrays), metadata, file, content)
 
 
 def loads(content: bytes, name: str) -> Weights:
@@ -64,6 +77,14 @@ def loads(content: bytes, name: str) -> Weights:
     """
     arrays, metadata = safetensors_reader.read(content, name)
     return Weights(arrays, metadata)
+
+
+def _strip_parallel(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes the wrapped model's keys out of those of ``DataParallel`` and ``AveragedModel``."""
+    inner = {name: array for name, array in arrays.items() if name != _AVERAGES}
+    if not inner or not all(name.startswith(_PARALLEL) for name in inner):
+        return arrays
+    return {name.removeprefix(_PARALLEL): array for name, array in inner.items()}
 
 
 def _map(file: Path) -> mmap.mmap:

@@ -16,11 +16,10 @@ import numpy as np
 
 from trtnet.errors import WeightsError
 from trtnet.files import atomic_write, is_full, reserve
-from trtnet.weights.container import data_sha256, raw_bytes
+from trtnet.weights.container import CHECKSUM, data_sha256, raw_bytes
 from trtnet.weights.safetensors_reader import LENGTH_BYTES, METADATA, NUMPY
 
 _NAMES = {numpy_name: name for name, numpy_name in NUMPY.items()}
-_CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def save(
     entries = _entries(state)
     notes = dict(metadata or {})
     if checksum:
-        notes[_CHECKSUM] = "0" * 64  # the header's length must be known before the hash is
+        notes[CHECKSUM] = "0" * 64  # the header's length must be known before the hash is
     header = _encoded_header(entries, notes)
     size = len(header) + sum(entry.nbytes for entry in entries)
     try:
@@ -77,7 +76,7 @@ def save(
                 file.write(raw_bytes(_to_numpy(entry.value)))
             if digest is not None:
                 file.seek(0)
-                file.write(_encoded_header(entries, {**notes, _CHECKSUM: digest.result()}))
+                file.write(_encoded_header(entries, {**notes, CHECKSUM: digest.result()}))
     except OSError as error:
         raise _cannot_write(Path(path), size, error) from error
 

@@ -78,7 +78,7 @@ def extract(
     if found.path is not None:
         with require("torch", "checking weights").device("meta"):
             module = build(model, **model_args)
-        _check_fit(model, module, found)
+        found = _checked_fit(model, module, found)
         metadata = {**_metadata(model, found.path.name, module, None), **metadata}
     for name, array in found.items():
         check_finite(name, array)
@@ -161,9 +161,12 @@ def _outputs(module: torch.nn.Module) -> int:
     return len(list(module.parameters())[-1])
 
 
-def _check_fit(model: str, module: torch.nn.Module, weights: Weights) -> None:
-    """Every difference between the file and the model's state_dict, in one error."""
+def _checked_fit(model: str, module: torch.nn.Module, weights: Weights) -> Weights:
+    """The weights in the model's shapes. Every difference between the file and the model's
+    state_dict is in one error."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    if weights.flat:
+        weights = weights.shaped(expected)
     counters = {name for name in expected if name.endswith("num_batches_tracked")}
     wrong = [f"missing {name}" for name in sorted(expected.keys() - weights.keys() - counters)]
     wrong += [f"unexpected {name}" for name in sorted(weights.keys() - expected.keys())]
@@ -177,3 +180,4 @@ def _check_fit(model: str, module: torch.nn.Module, weights: Weights) -> None:
             got="".join(f"\n    {line}" for line in wrong),
             fix="name the architecture the file was made for, or give --num-classes",
         )
+    return weights

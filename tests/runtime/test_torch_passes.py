@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from trtnet.graph import Graph, Layer, TensorInfo
 from trtnet.reference import elementwise, linear
 from trtnet.reference.compiler import compile
 from trtnet.reference.fusion import convolution_relu, fuse
+from trtnet.reference.resize import interpolate
 from trtnet.runtime.torch_passes import attention, linear_of_columns, optimize
+from trtnet.runtime.torch_resize import resize
 
 kernels = pytest.importorskip("trtnet.runtime.torch_kernels", reason="needs Triton")
 LAST = torch.channels_last
@@ -143,3 +146,53 @@ def test_a_clip_lets_the_convolution_add_its_bias(cudnn):
     targets = [node.target for node in module.graph.nodes]
     assert targets.count(convolution_relu) == targets.count(F.conv2d) == 1
     torch.testing.assert_close(module(*inputs), wanted, rtol=0, atol=0)
+
+
+RESIZE = {
+    "scales": None, "mode": "LINEAR", "transformation": "HALF_PIXEL", "selector": "FORMULA",
+    "rounding": "FLOOR", "cubic": -0.75, "exclude_outside": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["LINEAR", "CUBIC"])
+def test_images_in_half_precision_are_resized_as_they_are(mode):
+    attributes = {
+        "mode": mode, "shape": (1, 3, 9, 14), "scales": (), "nearest_rounding": "FLOOR",
+        "coordinate_transformation": "HALF_PIXEL", "selector_for_single_pixel": "FORMULA",
+        "cubic_coeff": -0.75, "exclude_outside": False,
+    }  # fmt: skip
+    shapes = {"x": (1, 3, 4, 5), "y": (1, 3, 9, 14)}
+    tensors = {name: TensorInfo(name, "float16", shape) for name, shape in shapes.items()}
+    layer = Layer("resize", "RESIZE", ("x",), ("y",), attributes)
+    module = compile(Graph("", ("x",), ("y",), (layer,), tensors))
+    optimize(module)
+    targets = [node.target for node in module.graph.nodes if node.op.startswith("call")]
+    assert targets == [resize]
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal(shapes["x"])).half()
+    kind = {"LINEAR": "bilinear", "CUBIC": "bicubic"}[mode]
+    want = F.interpolate(x.double(), shapes["y"][2:], mode=kind)
+    found = module(x)["y"]
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.double(), want, rtol=2**-10, atol=2**-12)
+
+
+@pytest.mark.parametrize("transformation", ["HALF_PIXEL", "ALIGN_CORNERS"])
+@pytest.mark.parametrize("size", [(2, 3, 7, 11), (2, 3, 3, 4), (2, 3, 1, 1), (2, 5, 7, 11)])
+def test_images_are_resized_as_in_the_reference(transformation, size):
+    """The last size changes the channels too, which PyTorch's kernel does not do."""
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 5, 6)))
+    options = RESIZE | {"transformation": transformation}
+    want = interpolate(x, size, **options)
+    torch.testing.assert_close(resize(x, size, **options), want)
+    torch.testing.assert_close(resize(x, torch.tensor(size), **options), want)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_resizing_can_be_captured_in_a_cuda_graph():
+    x = torch.randn(1, 3, 5, 6, device="cuda")
+    recorded = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recorded):
+        found = resize(x, (1, 3, 9, 7), **RESIZE)
+    recorded.replay()
+    torch.cuda.synchronize()
+    torch.testing.assert_close(found.cpu(), interpolate(x.cpu(), (1, 3, 9, 7), **RESIZE))

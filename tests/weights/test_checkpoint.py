@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import pickle
 import zipfile
@@ -11,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trtnet.errors import WeightsError
 from trtnet.weights import load
@@ -48,6 +52,36 @@ def test_checkpoints_load(tmp_path: Path, wrap: Any, zipped: bool, name: str) ->
     for key, tensor in STATE.items():
         np.testing.assert_array_equal(weights[key], tensor.numpy())
         assert not weights[key].flags.writeable
+
+
+def test_torchvisions_training_checkpoint(tmp_path: Path) -> None:
+    """What references/classification/train.py saves, averaged weights and command line included."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    averaged = torch.optim.swa_utils.AveragedModel(model, use_buffers=True)
+    with torch.no_grad():
+        model[0].weight.fill_(5)
+    checkpoint = {
+        "model": model.state_dict(),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1).state_dict(),
+        "epoch": 3,
+        "args": argparse.Namespace(model="tiny", lr=0.1, data_path=None),
+        "model_ema": averaged.state_dict(),
+    }
+    torch.save(checkpoint, tmp_path / "checkpoint.pth")
+    weights = load(tmp_path / "checkpoint.pth")
+    assert weights.keys() == model.state_dict().keys()
+    np.testing.assert_array_equal(weights["0.weight"], 5)
+    assert weights.metadata == {"checkpoint_entry": "model (not model_ema)"}
+    torch.save(averaged.state_dict(), tmp_path / "averaged.pth")
+    weights = load(tmp_path / "averaged.pth")
+    assert weights.keys() == model.state_dict().keys()
+    np.testing.assert_array_equal(weights["0.weight"], averaged.module[0].weight.numpy(force=True))
+    assert weights.metadata == {}
+
+
+def test_what_only_looks_averaged_stays(tmp_path: Path) -> None:
+    torch.save({"n_averaged": torch.ones(1)}, tmp_path / "w.pth")
+    assert set(load(tmp_path / "w.pth")) == {"n_averaged"}
 
 
 def test_module_prefix_stays_if_only_some_keys_have_it(tmp_path: Path) -> None:
@@ -183,3 +217,25 @@ def test_a_written_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
     with pytest.raises(WeightsError, match="cannot be written"):
         write(tmp_path / "nowhere" / "w.pth", {})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_mutated_bytes_raise_only_weights_errors(
+    folder: Path, zipped: bool, data: st.DataObject
+) -> None:
+    path = folder / "w.pth"
+    torch.save(STATE, path, _use_new_zipfile_serialization=zipped)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    path.write_bytes(content[:cut])
+    with contextlib.suppress(WeightsError):
+        assert all(isinstance(array.sum(), np.generic) for array in load(path).values())
