@@ -17,8 +17,7 @@ from trtnet import zoo
 from trtnet.cli.model import load_weights
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
-from trtnet.images import load_image
-from trtnet.quantization.data import SUFFIXES
+from trtnet.imaging import SUFFIXES, load_image
 from trtnet.search import Data, load_data
 from trtnet.weights import Weights
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
-from trtnet.images import load_image
+from trtnet.imaging import load_image
 
 if TYPE_CHECKING:
     from trtnet.runtime.protocol import Binding

@@ -13,8 +13,8 @@ import numpy as np
 
 from trtnet.errors import ShapeError, UsageError
 from trtnet.graph.types import Graph
+from trtnet.imaging import SUFFIXES, load_image
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _KEY = "input"  # of the array in a .npz, where it is not called like the network's input
 
 
@@ -112,8 +112,6 @@ def _images(
 
 
 def _stack(paths: list[Path], preprocessing: Mapping[str, Any]) -> np.ndarray:
-    from trtnet.images import load_image  # needs Pillow only when called
-
     images = [load_image(path, preprocessing) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:

@@ -1,0 +1,104 @@
+"""Images as networks take them, against torchvision's own presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import trtnet
+from trtnet.imaging import image_mode, load_image, prepare, prepared_size
+
+PREPROCESSING = {
+    "resize_size": [9],
+    "crop_size": [8],
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "interpolation": "bilinear",
+}
+
+
+def noise(height: int, width: int, *channels: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, *channels), np.uint8)
+
+
+def torchvision_preset(image: Image.Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms._presets import ImageClassification
+
+    preset = ImageClassification(
+        crop_size=0,
+        mean=tuple(preprocessing["mean"]),
+        std=tuple(preprocessing["std"]),
+        interpolation=InterpolationMode(preprocessing["interpolation"]),
+    )
+    preset.resize_size, preset.crop_size = preprocessing["resize_size"], preprocessing["crop_size"]
+    return preset(image)[None].numpy()
+
+
+@pytest.mark.parametrize("size", [(40, 60), (61, 33), (9, 9), (9, 30), (5, 7)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"interpolation": "bicubic"},
+        {"interpolation": "nearest"},
+        {"resize_size": [32], "crop_size": [27]},
+        {"resize_size": [12, 17], "crop_size": [10, 14]},
+        {"crop_size": [16]},  # larger than the image: torchvision pads
+        {"resize_size": [8], "crop_size": [11, 5]},
+    ],
+)
+def test_classification_presets(tmp_path: Path, size: tuple[int, int], changes: dict) -> None:
+    preprocessing = {**PREPROCESSING, **changes}
+    image = Image.fromarray(noise(*size, 3))
+    image.save(tmp_path / "a.png")
+    got = load_image(tmp_path / "a.png", preprocessing)
+    want = torchvision_preset(image, preprocessing)
+    assert got.dtype == np.float32
+    assert got.shape == want.shape
+    assert got.shape[2:] == prepared_size(image.size, preprocessing)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(37, 50), (50, 37), (1, 9), (64, 65)])
+@pytest.mark.parametrize("resize", [9, 64, None])
+def test_segmentation_presets(size: tuple[int, int], resize: int | None) -> None:
+    """They resize, or not, and do not crop."""
+    from torchvision.transforms._presets import SemanticSegmentation
+
+    image = Image.fromarray(noise(*size, 3))
+    sizes = {"resize_size": None if resize is None else [resize], "crop_size": None}
+    want = SemanticSegmentation(resize_size=resize)(image)[None].numpy()
+    got = prepare(image, PREPROCESSING | sizes)
+    assert got.shape[2:] == prepared_size(image.size, PREPROCESSING | sizes)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+def test_a_network_of_one_channel_gets_grey(tmp_path: Path) -> None:
+    about, pixels = {"mean": [0.25], "std": [0.5]}, noise(12, 10)
+    Image.fromarray(pixels).convert("RGBA").save(tmp_path / "a.png")
+    assert image_mode(about) == "L"
+    got = load_image(tmp_path / "a.png", about)
+    np.testing.assert_allclose(got, (pixels[None, None] / 255 - 0.25) / 0.5, rtol=0, atol=1e-6)
+
+
+def test_an_odd_preprocessing_is_refused(tmp_path: Path, raises: Any) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(9, 9, 3)).save(path)
+    for changes in ({"interpolation": "sinc"}, {"mean": [0, 0]}, {"crop_size": ["a"]}):
+        with raises(trtnet.PlanError, "cannot be followed"):
+            load_image(path, {**PREPROCESSING, **changes})
+    with raises(trtnet.PlanError, "cannot be followed"):
+        prepared_size((9, 9), {"resize_size": "large"})
+
+
+def test_a_narrow_image_is_not_blown_up(raises: Any) -> None:
+    with raises(trtnet.UsageError, "too large", "30000 x 1, resized to 15600000 x 520"):
+        prepare(Image.new("RGB", (30_000, 1)), {"resize_size": [520]})
+    with raises(trtnet.UsageError, "too large"):
+        prepared_size((1, 30_000), {"resize_size": [520]})

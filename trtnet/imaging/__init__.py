@@ -1,0 +1,27 @@
+"""Images in, pictures out: networks' inputs from image files, class maps in colour.
+
+Reading and drawing need Pillow, which is imported when they are called.
+"""
+
+from trtnet.imaging.classes import map_of_size, shares
+from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, read_image, upright_size
+from trtnet.imaging.palettes import PALETTES, palette
+from trtnet.imaging.pictures import color_map, overlay
+from trtnet.imaging.prepare import image_mode, load_image, prepare, prepared_size
+
+__all__ = [
+    "MAX_PIXELS",
+    "PALETTES",
+    "SUFFIXES",
+    "color_map",
+    "image_mode",
+    "load_image",
+    "map_of_size",
+    "overlay",
+    "palette",
+    "prepare",
+    "prepared_size",
+    "read_image",
+    "shares",
+    "upright_size",
+]
