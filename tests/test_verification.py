@@ -136,6 +136,13 @@ def test_a_faithful_network_passes(model, inputs, precision, float64):
     result.require()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_it_can_be_called_in_inference_mode(model, inputs, precision):
+    network = Hand(model, precision)
+    with torch.inference_mode():
+        assert verify(network, model, inputs).passed
+
+
 @pytest.mark.parametrize(
     ("mistake", "module", "modules"),
     [
@@ -269,12 +276,12 @@ def test_module_that_returns_several_tensors():
     network = SimpleNamespace(
         definition=net, exactness="fp32", check=lambda: None, inputs={"x": x},
         outputs={"h": hidden, "c": cell},
-        module_outputs={"two.0": hidden, "two.1": cell},
+        module_outputs={"two[0]": hidden, "two[1]": cell},
     )  # fmt: skip
     result = verify(network, Parent(), {"x": np.ones((1, 4), np.float32)})
-    assert result.first_divergent == "two.1"
+    assert result.first_divergent == "two[1]"
     assert result.blame.modules == ("two",)
-    assert [row.module for row in result.rows] == ["two.0", "two.1"]
+    assert [row.module for row in result.rows] == ["two[0]", "two[1]"]
 
 
 def test_metrics_against_numpy():

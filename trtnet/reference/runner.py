@@ -59,6 +59,30 @@ def execute(module: fx.GraphModule, arguments: Sequence[Tensor]) -> dict[str, Te
         return _Interpreter(module).run(*arguments)
 
 
+def stream(module: fx.GraphModule, arguments: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """As :func:`execute`, but yields each output as soon as it is computed, and forgets it.
+
+    Raises:
+        NetworkError: as :func:`execute`, when it comes to the layer.
+    """
+    *nodes, end = module.graph.nodes
+    last_uses = {used: node for node in nodes for used in node.all_input_nodes}
+    outputs: dict[fx.Node, list[str]] = {}
+    for name, node in end.args[0].items():
+        outputs.setdefault(node, []).append(name)
+    interpreter = _Interpreter(module)
+    interpreter.args_iter = iter(arguments)
+    values = interpreter.env
+    for node in nodes:
+        with torch.inference_mode(), _without_tf32():
+            values[node] = interpreter.run_node(node)
+        for name in outputs.get(node, ()):
+            yield name, values[node]
+        for used in {node, *node.all_input_nodes}:
+            if last_uses.get(used, node) is node:
+                del values[used]
+
+
 def prepare(
     graph: Graph, inputs: Mapping[str, np.ndarray], *, float64: bool = False, device: str = "cpu"
 ) -> list[Tensor]:

@@ -20,28 +20,48 @@ class Tolerance:
         rel_l2: the largest relative L2 distance.
         cosine: the smallest cosine.
         agreement: the smallest share of equal elements; all that counts for integers.
+        positions: the smallest share of positions of largest values that are as good as
+            PyTorch's, instead of `agreement` where it is known which values they are of.
     """
 
     rel_l2: float = math.inf
     cosine: float = -1.0
     agreement: float = 0.0
+    positions: float = 0.0
+
+    @property
+    def distance(self) -> float:
+        """The largest relative L2 distance that `rel_l2` and `cosine` leave."""
+        return min(self.rel_l2, math.sqrt(2 * (1 - self.cosine)))
 
     def accepts(self, row: Row) -> bool:
+        if row.positions is not None:
+            return row.positions >= self.positions
         if row.agreement is not None:
             return row.agreement >= self.agreement
         # NaN compares false, so a row that is not finite is never accepted.
         return row.rel_l2 <= self.rel_l2 and row.cosine >= self.cosine
+
+    def asks(self, row: Row) -> str:
+        """What it asks of `row`, in words."""
+        if row.positions is not None:
+            return f"{self.positions:.2%} of the positions as good"
+        if row.agreement is not None:
+            return f"{self.agreement:.2%} of the elements equal"
+        return str(self)
 
     def __str__(self) -> str:
         return f"relative L2 <= {self.rel_l2:g}, cosine >= {self.cosine:g}"
 
 
 # End to end. Folded BatchNorm rounds weights to float32 once, which float64 arithmetic does not
-# undo. Integers (an argmax, say) flip where two candidates are closer than the rounding.
-FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-5, agreement=0.999)
-FP32_TOLERANCE = Tolerance(rel_l2=1e-4, agreement=0.999)
-FP16_TOLERANCE = Tolerance(cosine=0.999, agreement=0.9)
-BF16_TOLERANCE = Tolerance(cosine=0.99, agreement=0.7)
+# undo. Integers flip where what they are rounded from is closer than the rounding. A position of a
+# largest value (an argmax, a map of classes) may flip where two candidates are as close as values
+# may be off, and is then as good as PyTorch's. Nearly all have to be, in float64 and float32 all.
+FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-5, agreement=0.999, positions=1.0)
+FP32_TOLERANCE = Tolerance(rel_l2=1e-4, agreement=0.999, positions=1.0)
+FP16_TOLERANCE = Tolerance(cosine=0.999, agreement=0.9, positions=0.999)
+BF16_TOLERANCE = Tolerance(cosine=0.99, agreement=0.7, positions=0.999)
 
 TOLERANCES: Mapping[str, Tolerance] = {
     "fp32": FP32_TOLERANCE,
@@ -54,9 +74,9 @@ TOLERANCES: Mapping[str, Tolerance] = {
 # tensor inside may be off depends on what reads it, so there is no limit for modules. FP8 has 3
 # bits of fraction, which costs 32 dB per tensor whatever its range; both operands of every
 # product, and the depth of the network, add to that.
-INT8_WEIGHTS_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7)
-INT8_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7)
-FP8_TOLERANCE = Tolerance(rel_l2=10 ** (-15 / 20), agreement=0.7)
+INT8_WEIGHTS_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7, positions=0.9)
+INT8_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7, positions=0.9)
+FP8_TOLERANCE = Tolerance(rel_l2=10 ** (-15 / 20), agreement=0.7, positions=0.9)
 FINITE = Tolerance()
 
 QUANTIZED_TOLERANCES: Mapping[str, Tolerance] = {
@@ -70,12 +90,12 @@ QUANTIZED_TOLERANCES: Mapping[str, Tolerance] = {
 # off, what is left carries the rounding of what was there. Over the zoo's modules the worst is
 # 1.6 units in FP16 and BF16 and, as convolutions sum in another order, 10 in FP32.
 _ROUNDOFFS = 8
-LOCAL_FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-6, agreement=0.98)
+LOCAL_FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-6, agreement=0.98, positions=1.0)
 LOCAL_TOLERANCES: Mapping[str, Tolerance] = {
-    "fp32": Tolerance(rel_l2=1e-5, agreement=0.98),
-    "tf32": Tolerance(rel_l2=1e-5, agreement=0.98),
-    "fp16": Tolerance(rel_l2=_ROUNDOFFS * 2.0**-11, agreement=0.98),
-    "bf16": Tolerance(rel_l2=_ROUNDOFFS * 2.0**-8, agreement=0.98),
+    "fp32": Tolerance(rel_l2=1e-5, agreement=0.98, positions=0.999),
+    "tf32": Tolerance(rel_l2=1e-5, agreement=0.98, positions=0.999),
+    "fp16": Tolerance(rel_l2=_ROUNDOFFS * 2.0**-11, agreement=0.98, positions=0.999),
+    "bf16": Tolerance(rel_l2=_ROUNDOFFS * 2.0**-8, agreement=0.98, positions=0.999),
 }
 
 
@@ -92,6 +112,8 @@ class Row:
         sqnr_db: signal to quantization noise ratio, ``-20 log10(rel_l2)``, in dB.
         note: why nothing could be computed, where the numbers are NaN.
         agreement: share of equal elements of integers and booleans, ``None`` for other types.
+        positions: share of elements that are, as positions of a largest value, as good as
+            PyTorch's; ``None`` where that is not what they are.
     """
 
     module: str
@@ -102,17 +124,25 @@ class Row:
     sqnr_db: float
     note: str = ""
     agreement: float | None = None
+    positions: float | None = None
 
     def __str__(self) -> str:
         if self.note:
             return self.note
+        if self.positions is not None:
+            return f"{self.agreement:.2%} of the positions equal, {self.positions:.2%} as good"
         if self.agreement is not None:
             return f"{self.agreement:.2%} of the elements equal"
         return f"relative L2 {self.rel_l2:.3g}, cosine {self.cosine:.6f}"
 
 
-def compare(name: str, ours: Tensor, theirs: Tensor) -> Row:
-    """Metrics of `ours`, the network's values, against `theirs`, PyTorch's."""
+def compare(name: str, ours: Tensor, theirs: Tensor, as_good: Tensor | None = None) -> Row:
+    """Metrics of `ours`, the network's values, against `theirs`, PyTorch's.
+
+    Args:
+        as_good: where both are positions of largest values: which of `ours` are as good as
+            `theirs`.
+    """
     shape, nan = tuple(ours.shape), math.nan
     if shape != tuple(theirs.shape):
         note = f"shape {shape} in the network, {tuple(theirs.shape)} in PyTorch"
@@ -145,6 +175,7 @@ def compare(name: str, ours: Tensor, theirs: Tensor) -> Row:
         cosine=cosine,
         sqnr_db=math.inf if relative == 0 else -20 * math.log10(relative),
         agreement=equal / len(a) if whole and len(a) else None,
+        positions=None if as_good is None else float(as_good.double().mean()),
     )
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
-from trtnet.verification.comparison import Row, Tolerance, compare
+from trtnet.verification.comparison import Row, Tolerance
 from trtnet.verification.torch_run import Call, match, output_names, tensors_in, with_tensors
+from trtnet.verification.values import Values
 
 Chain = tuple[Call, ...]
 
@@ -105,13 +106,11 @@ class LocalCheck:
 
     Args:
         tensors: the network's tensor for each module call.
-        values: the network's values by tensor name.
+        values: of the network.
         tolerance: what a module on its own is held to.
     """
 
-    def __init__(
-        self, tensors: Mapping[str, str], values: Mapping[str, Tensor], tolerance: Tolerance
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, str], values: Values, tolerance: Tolerance) -> None:
         self.tensors, self.values, self.tolerance = tensors, values, tolerance
         self.rows: list[Row] = []
         self.failure: Failure | None = None
@@ -145,8 +144,8 @@ class LocalCheck:
 
     def _check(self, name: str, tensor: str, theirs: Tensor, frame: Frame) -> Tensor:
         """What PyTorch continues with: the network's values if they make any sense there."""
-        ours = self.values[tensor]
-        row = compare(name, ours, theirs)
+        ours, row = self.values[tensor], self.values.compare(name, tensor, theirs, self.tolerance)
+        self.values.release(tensor)
         self.rows.append(row)
         accepted = self.tolerance.accepts(row)
         if self.failure is None and not accepted:

@@ -147,7 +147,7 @@ def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
 
 def output_names(path: str, count: int) -> list[str]:
     """The names of what a module call returns: its path, with an index if it is several."""
-    return [path] if count == 1 else [f"{path}.{index}" for index in range(count)]
+    return [path] if count == 1 else [f"{path}[{index}]" for index in range(count)]
 
 
 def match(result: Any, names: Sequence[str]) -> list[tuple[str, Tensor]]:

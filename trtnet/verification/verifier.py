@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from trtnet.errors import ShapeError, VerificationError
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph
 from trtnet.reference.compiler import compile
-from trtnet.reference.runner import execute, prepare
+from trtnet.reference.runner import execute, prepare, stream
 from trtnet.verification.blame import Blame, Locator, Sites
 from trtnet.verification.comparison import (
     FINITE,
@@ -27,10 +27,10 @@ from trtnet.verification.comparison import (
     TOLERANCES,
     Row,
     Tolerance,
-    compare,
 )
-from trtnet.verification.local_check import LocalCheck
+from trtnet.verification.local_check import Failure, LocalCheck
 from trtnet.verification.torch_run import Call, TorchRun, match, output_names, tensors_in
+from trtnet.verification.values import Values, candidates
 
 if TYPE_CHECKING:
     from trtnet.network import Network
@@ -54,8 +54,8 @@ class Verification:
             out of tolerance in `rows` and `outputs`, or else in `local`.
         blame: what is wrong; ``None`` if nothing is.
         argmax_agreement: share of positions at which network and PyTorch have their largest
-            value along axis 1 in the same place, the lowest over the outputs; ``None`` where
-            no output has such an axis.
+            value along axis 1 in the same place, or at which an output that is such a place is
+            the same, the lowest over the outputs; ``None`` where no output has such an axis.
     """
 
     rows: tuple[Row, ...]
@@ -83,15 +83,17 @@ class Verification:
         """Raises :class:`VerificationError` unless everything is within tolerance."""
         if self.blame is None:
             return
-        rounding = self.blame.kind in ("rounding", "quantization")
+        row, rounding = self.blame.row, self.blame.kind in ("rounding", "quantization")
+        tolerance = self.tolerance if rounding else self.local_tolerance
         raise VerificationError(
             self.blame.message,
             module=self.blame.where,
-            expected=self.tolerance if rounding else self.local_tolerance,
-            got=f"{self.blame.row} in {self.blame.row.module}",
+            expected=tolerance.asks(row),
+            got=f"{row} in {row.module}",
         )
 
 
+@torch.inference_mode(mode=False)  # whose tensors do not tell when they are overwritten
 def verify(
     network: Network,
     torch_model: torch.nn.Module,
@@ -100,12 +102,16 @@ def verify(
     float64: bool = False,
     tolerance: Tolerance | None = None,
     local_tolerance: Tolerance | None = None,
+    local: bool = True,
 ) -> Verification:
     """Runs `network` in the reference and `torch_model` in PyTorch, and compares every module.
 
-    Where something is out of tolerance, and always in half precision, PyTorch runs once more and
-    each module is judged on the network's own input: that finds mistakes smaller than the
+    Where something is out of tolerance, and by default in half precision, PyTorch runs once more
+    and each module is judged on the network's own input: that finds mistakes smaller than the
     rounding from end to end, and the module that made them.
+
+    Positions of largest values, such as a map of classes, count as equal where the values there
+    differ by no more than the tolerance lets values differ.
 
     A quantized network is judged by its outputs alone, in either mode: a mistake in its
     definition shows when it is defined without a calibration, in float32.
@@ -119,6 +125,8 @@ def verify(
         tolerance: from end to end; by default the constant in
             :mod:`trtnet.verification.comparison` for this mode and precision.
         local_tolerance: of one module; its default is there too.
+        local: judge modules on the network's own input also where all is within tolerance. It
+            takes the memory of every module's output at once.
 
     Returns:
         All rows; modules without a tensor of their own in the network, such as a convolution
@@ -132,52 +140,69 @@ def verify(
     network.check()
     precision = network.exactness
     quantized = precision in QUANTIZED_TOLERANCES
-    if tolerance is None:
-        usual = FLOAT64_TOLERANCE if float64 else TOLERANCES.get(precision, FINITE)
-        tolerance = QUANTIZED_TOLERANCES[precision] if quantized else usual
-    if local_tolerance is None:
-        usual = LOCAL_FLOAT64_TOLERANCE if float64 else LOCAL_TOLERANCES.get(precision, FINITE)
-        local_tolerance = FINITE if quantized else usual
+    usual, usual_local = _tolerances(precision, float64)
+    tolerance, local_tolerance = tolerance or usual, local_tolerance or usual_local
     tensors = {path: tensor.name for path, tensor in network.module_outputs.items()}
     finals = {name: tensor.name for name, tensor in network.outputs.items()}
     reference = _Reference(read(network.definition), inputs, float64)
-    values = reference({*tensors.values(), *finals.values()})
+    compared = [*tensors.values(), *finals.values()]
+    local = local and precision in _HALF and not float64
+    values = reference.values(compared, keep=local)
     torch_run = TorchRun(network, torch_model, inputs, float64)
-    observer = _EndToEnd(tensors, values)
-    pairs = [
-        (name, values[finals[name]], theirs)
-        for name, theirs in match(torch_run(observer), tuple(finals))
-    ]
-    rows, outputs = observer.rows, [compare(*pair) for pair in pairs]
+    observer = _EndToEnd(tensors, values, tolerance)
+    results = match(torch_run(observer), tuple(finals))
+    outputs = [values.compare(name, finals[name], theirs, tolerance) for name, theirs in results]
+    agreement = _argmax_agreement(
+        [(row, values[finals[row.module]], theirs)
+         for row, (_, theirs) in zip(outputs, results, strict=True)]
+    )  # fmt: skip
+    rows, blame, judged = observer.rows, None, []
     diverged = [row for row in rows if not (FINITE if quantized else tolerance).accepts(row)]
     diverged += [row for row in outputs if not tolerance.accepts(row)]
-    local, blame = LocalCheck(tensors, values, local_tolerance), None
     if quantized:
         blame = _quantization(diverged[0]) if diverged else None
-    elif diverged or (precision in _HALF and not float64):
-        local.finish(torch_run(local), finals)
-        diverged += [row for row in local.rows if not local_tolerance.accepts(row)]
-        if local.failure:
-            paths = {path for path, _ in torch_model.named_modules()}
-            locator = Locator(Sites(reference.graph, paths), reference, local_tolerance)
-            with torch_run.evaluating():
-                blame = locator.locate(local.failure)
+    elif diverged or local:
+        values = values if local else reference.values(compared, keep=False)
+        check = LocalCheck(tensors, values, local_tolerance)
+        check.finish(torch_run(check), finals)
+        judged = check.rows
+        diverged += [row for row in judged if not local_tolerance.accepts(row)]
+        if check.failure:
+            blame = _locate(check.failure, reference, torch_run, local_tolerance)
         elif diverged:
             blame = _rounding(diverged[0])
     return Verification(
         rows=tuple(rows),
         outputs=tuple(outputs),
-        local=tuple(local.rows),
+        local=tuple(judged),
         tolerance=tolerance,
         local_tolerance=local_tolerance,
         first_divergent=diverged[0].module if diverged else None,
         blame=blame,
-        argmax_agreement=_argmax_agreement([(ours, theirs) for _, ours, theirs in pairs]),
+        argmax_agreement=agreement,
     )
 
 
+def _tolerances(precision: str, float64: bool) -> tuple[Tolerance, Tolerance]:
+    """From end to end, and of one module."""
+    if precision in QUANTIZED_TOLERANCES:
+        return QUANTIZED_TOLERANCES[precision], FINITE
+    if float64:
+        return FLOAT64_TOLERANCE, LOCAL_FLOAT64_TOLERANCE
+    return TOLERANCES.get(precision, FINITE), LOCAL_TOLERANCES.get(precision, FINITE)
+
+
+def _locate(
+    failure: Failure, reference: _Reference, torch_run: TorchRun, tolerance: Tolerance
+) -> Blame:
+    paths = {path for path, _ in torch_run.model.named_modules()}
+    locator = Locator(Sites(reference.graph, paths), reference, tolerance)
+    with torch_run.evaluating():
+        return locator.locate(failure)
+
+
 class _Reference:
-    """Runs a network in the reference: the values of any of its tensors by name."""
+    """Runs a network in the reference."""
 
     def __init__(self, graph: Graph, inputs: Mapping[str, np.ndarray], float64: bool) -> None:
         self.graph, self.float64 = graph, float64
@@ -193,15 +218,24 @@ class _Reference:
             ) from error
 
     def __call__(self, names: Collection[str]) -> dict[str, Tensor]:
-        module = compile(self.graph, float64=self.float64, outputs=sorted(names))
-        return execute(module, self.arguments)
+        """The values of tensors by name."""
+        return execute(self._compile(names), self.arguments)
+
+    def values(self, compared: Sequence[str], keep: bool) -> Values:
+        """All values that comparing the tensors `compared` takes; see :class:`Values`."""
+        names = {*compared, *(found.tensor for found in candidates(self.graph, compared).values())}
+        made = stream(self._compile(names), self.arguments)
+        return Values(self.graph, made, compared, keep)
+
+    def _compile(self, names: Collection[str]) -> fx.GraphModule:
+        return compile(self.graph, float64=self.float64, outputs=sorted(names))
 
 
 class _EndToEnd:
     """Compares each module's output as it is returned: later modules may work in place."""
 
-    def __init__(self, tensors: Mapping[str, str], values: Mapping[str, Tensor]) -> None:
-        self.tensors, self.values = tensors, values
+    def __init__(self, tensors: Mapping[str, str], values: Values, tolerance: Tolerance) -> None:
+        self.tensors, self.values, self.tolerance = tensors, values, tolerance
         self.rows: list[Row] = []
         self._last: tuple[str, Tensor, int, Row] | None = None
 
@@ -220,9 +254,11 @@ class _EndToEnd:
         last = self._last
         # A container mostly returns what its last child has just returned.
         if last and last[0] == tensor and last[1] is theirs and last[2] == theirs._version:
-            return dataclasses.replace(last[3], module=path)
-        row = compare(path, self.values[tensor], theirs)
-        self._last = (tensor, theirs, theirs._version, row)
+            row = dataclasses.replace(last[3], module=path)
+        else:
+            row = self.values.compare(path, tensor, theirs, self.tolerance)
+            self._last = (tensor, theirs, theirs._version, row)
+        self.values.release(tensor)
         return row
 
 
@@ -239,10 +275,12 @@ def _quantization(row: Row) -> Blame:
     return Blame("quantization", (row.module,), row.module, message, row)
 
 
-def _argmax_agreement(pairs: Sequence[tuple[Tensor, Tensor]]) -> float | None:
-    shares = [
+def _argmax_agreement(results: Sequence[tuple[Row, Tensor, Tensor]]) -> float | None:
+    """`results` are the row of an output, the network's value and PyTorch's."""
+    shares = [row.agreement or 0.0 for row, _, _ in results if row.positions is not None]
+    shares += [
         float((ours.cpu().argmax(1) == theirs.cpu().argmax(1)).double().mean())
-        for ours, theirs in pairs
+        for _, ours, theirs in results
         if ours.shape == theirs.shape and ours.is_floating_point()
         if ours.dim() >= 2 and ours.shape[1] > 1
     ]

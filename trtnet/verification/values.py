@@ -1,0 +1,111 @@
+"""What the network computes, as far as it is needed, and compared with what PyTorch does."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trtnet.graph.types import Graph, Layer
+from trtnet.verification.comparison import Row, Tolerance, compare
+
+_PASSES_ON = ("CAST", "SQUEEZE")
+# The difference of two values that are off by one each is off by √2; three times as much is rare,
+# one case in 370.
+_DEVIATIONS = 3 * math.sqrt(2)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a tensor of positions was chosen from.
+
+    Attributes:
+        tensor: name of the tensor whose extreme values are at the positions.
+        axis: along which.
+    """
+
+    tensor: str
+    axis: int
+
+
+def candidates(graph: Graph, names: Iterable[str]) -> dict[str, Candidates]:
+    """For those of the tensors `names` that hold positions of extreme values, of which ones."""
+    makers = {name: layer for layer in graph.layers for name in layer.outputs}
+    found = {}
+    for name in names:
+        source = name
+        while source in makers and makers[source].type in _PASSES_ON:
+            source = makers[source].inputs[0] or ""
+        layer = makers.get(source)
+        if layer and _finds_one(layer) and source == layer.outputs[1]:
+            axis = int(layer.attributes["axes"]).bit_length() - 1
+            found[name] = Candidates(layer.inputs[0] or "", axis)
+    return found
+
+
+def _finds_one(layer: Layer) -> bool:
+    return layer.type == "TOPK" and layer.attributes["k"] == 1
+
+
+class Values:
+    """A network's values by tensor name, computed in its order, up to the one that is asked for.
+
+    Args:
+        graph: the network.
+        made: yields names and values in that order.
+        compared: the tensors that will be compared, each as often as it will be.
+        keep: keep every value; otherwise each is dropped when it has been compared that often.
+    """
+
+    def __init__(
+        self, graph: Graph, made: Iterator[tuple[str, Tensor]], compared: Iterable[str], keep: bool
+    ) -> None:
+        self._made, self._keep = made, keep
+        self._held: dict[str, Tensor] = {}
+        self._uses = Counter(compared)
+        self._candidates = candidates(graph, self._uses)
+        for name, found in self._candidates.items():
+            self._uses[found.tensor] += self._uses[name]
+
+    def __getitem__(self, name: str) -> Tensor:
+        while name not in self._held:
+            made, value = next(self._made)
+            self._held[made] = value
+        return self._held[name]
+
+    def compare(self, name: str, tensor: str, theirs: Tensor, tolerance: Tolerance) -> Row:
+        """The row called `name`: the value of `tensor` against `theirs`."""
+        ours, found = self[tensor], self._candidates.get(tensor)
+        if found is None:
+            return compare(name, ours, theirs)
+        scores = self[found.tensor].movedim(found.axis, 0)
+        as_good = _as_good(ours, theirs, scores, tolerance.distance)
+        return compare(name, ours, theirs, as_good)
+
+    def release(self, tensor: str) -> None:
+        """Notes that `tensor` was compared once."""
+        found = self._candidates.get(tensor)
+        for name in (tensor, found.tensor) if found else (tensor,):
+            self._uses[name] -= 1
+            if self._uses[name] <= 0 and not self._keep:
+                self._held.pop(name, None)
+
+
+def _as_good(ours: Tensor, theirs: Tensor, scores: Tensor, distance: float) -> Tensor | None:
+    """Where the values at the positions `ours` and `theirs` are equal, if values may be off by
+    `distance` times the root mean square of all; ``None`` where these are not positions along the
+    first axis of `scores`."""
+    fits = ours.shape == theirs.shape and ours.numel() == scores[:1].numel()
+    if not fits or theirs.is_floating_point():
+        return None
+    scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    both = torch.stack([ours, theirs.to(ours.device, ours.dtype)]).reshape(2, *scores.shape[1:])
+    inside = (both[1] >= 0) & (both[1] < len(scores))
+    chosen = scores.gather(0, both.long().clamp(0, len(scores) - 1))
+    allowed = _DEVIATIONS * distance * scores.square().mean().sqrt()
+    allowed = allowed.nan_to_num(0.0, posinf=0.0)  # next to infinity nothing is near
+    return (inside & ((chosen[0] - chosen[1]).abs() <= allowed)).reshape(ours.shape)
