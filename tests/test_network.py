@@ -134,8 +134,8 @@ def test_several_results(net: Any) -> None:
             return {"a": x + 1, "b": [x * 2, x - 3]}
 
     nn.Sequential(Heads())(net.input("x", (1, 2)))
-    assert [path for path in net.module_outputs if path.startswith("0")] == ["0.0", "0.1", "0.2"]
-    assert net.module_outputs["0.2"].name == "0.2"
+    assert [path for path in net.module_outputs if path.startswith("0")] == ["0[0]", "0[1]", "0[2]"]
+    assert net.module_outputs["0[2]"].name == "0[2]"
 
 
 def test_outputs_have_their_names_and_types(build: Any) -> None:

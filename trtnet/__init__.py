@@ -30,6 +30,7 @@ _HOMES = {
     ),
     "trtnet.module": ("Module", "Parameter"),
     "trtnet.network": ("Network",),
+    "trtnet.plugins.declaration": ("plugin",),
     "trtnet.policy": ("Policy",),
     "trtnet.ops": (
         *("abs", "amax", "amin", "argmax", "argmin", "cat", "chunk", "clamp", "einsum", "erf"),
@@ -44,8 +45,8 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = (
-    *("backend", "benchmark", "graph", "nn", "ops", "quantization", "reference", "runtime"),
-    *("weights", "zoo"),
+    *("backend", "benchmark", "graph", "nn", "ops", "plugins", "quantization", "reference"),
+    *("runtime", "weights", "zoo"),
 )
 
 __all__ = ["__version__", *_SUBMODULES, *_HOME_OF]

@@ -55,6 +55,12 @@ FEATURES = {
         "Runtime.get_engine_validity",
     ),
     "normalization_v2": ("INetworkDefinition.add_normalization_v2",),
+    "plugins": (
+        "INetworkDefinition.add_plugin_v3",
+        "IPluginV3QuickAOTBuild",
+        "KernelLaunchParams",
+        "QuickPluginCreationRequest.STRICT_AOT",
+    ),
     "runtime_cache": (
         "IRuntimeCache.deserialize",
         "IRuntimeCache.serialize",
@@ -156,6 +162,16 @@ class Backend:
         raise UnsupportedError(
             f"{self.name} {self.version} cannot honour {option}: {lacks}", fix=fix
         )
+
+    def quick_plugins(self) -> ModuleType:
+        """``tensorrt.plugin``, for plugins whose kernels the engine holds.
+
+        Raises:
+            UnsupportedError: this backend has no plugins.
+        """
+        if not self.has("plugins"):
+            raise UnsupportedError(f"{self.name} {self.version} has no plugins")
+        return importlib.import_module(f"{PACKAGES[self.name]}.plugin")
 
     def progress_monitor(self) -> Any:
         """An ``IProgressMonitor`` with two attributes: ``phase``, which TensorRT is in, and

@@ -15,7 +15,9 @@ from trtnet.errors import BuildError, NetworkError, UnsupportedError
 from trtnet.files import atomic_write
 from trtnet.graph import dumps, read
 from trtnet.graph.layers import DTYPES
+from trtnet.graph.plugins import marks
 from trtnet.plan import FORMAT_VERSION, Plan
+from trtnet.plugins import registry
 from trtnet.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
 from trtnet.recipe import recipe_hash
 
@@ -95,6 +97,7 @@ def build(
         "inputs": describe(definition.get_input, definition.num_inputs),
         "outputs": describe(definition.get_output, definition.num_outputs),
         "profiles": as_json(profiles),
+        "plugins": _plugins(definition),
         "options": config.chosen(),
         "recipe": recipe,
         "engine": {"bytes": len(engine), "sha256": hashlib.sha256(engine).hexdigest()},
@@ -135,6 +138,20 @@ def describe(get: Callable[[int], Any], count: int) -> list[dict[str, Any]]:
             "shape": list(tensor.shape),
         }
         for tensor in tensors
+    ]
+
+
+def _plugins(definition: Any) -> list[dict[str, Any]]:
+    """The plugins that `definition` has layers of, and the modules that declare them."""
+    found = {mark.plugin: mark for mark in marks(definition)}
+    return [
+        {
+            "name": mark.plugin,
+            "version": mark.version,
+            "module": registry.find(mark.plugin, mark.version).__module__,
+            "embedded": mark.embedded,
+        }
+        for mark in found.values()
     ]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trtnet.module import Module
     from trtnet.tensor import Tensor
+
+    Watcher = Callable[[Module, Any], None]
 
 
 def parameter_name(path: str, name: str) -> str:
@@ -99,6 +101,8 @@ class Scopes:
 class TensorNames:
     """Names of a network's tensors: each is called after the first module that returns it.
 
+    Who watches is told what each module has returned, once it has its name.
+
     Attributes:
         returned: the tensor each module call returned, by module path.
     """
@@ -106,6 +110,7 @@ class TensorNames:
     def __init__(self) -> None:
         self.returned: dict[str, Tensor] = {}
         self._taken: set[str] = set()
+        self._watchers: list[Watcher] = []
 
     def __contains__(self, name: str) -> bool:
         return name in self._taken
@@ -114,13 +119,26 @@ class TensorNames:
         """Nothing else gets `name`, and the tensor that has it keeps it."""
         self._taken.add(name)
 
-    def give(self, path: str, tensors: Sequence[Tensor]) -> None:
-        """The module call `path` returned `tensors`; those not emitted yet are named later."""
+    def give(self, path: str, module: Module, result: Any, tensors: Sequence[Tensor]) -> None:
+        """The call `path` of `module` returned `result`, which holds `tensors`; those that are not
+        emitted yet are named later."""
         for index, tensor in enumerate(tensors):
-            name = path if len(tensors) == 1 else f"{path}.{index}"
+            name = path if len(tensors) == 1 else f"{path}[{index}]"
             self.returned[name] = tensor
             if tensor.is_emitted:
                 self._name(tensor, name)
+        for watcher in self._watchers:
+            watcher(module, result)
+
+    @contextlib.contextmanager
+    def watching(self, watcher: Watcher) -> Iterator[None]:
+        """Tells `watcher` of each module that returns inside the block. What it raises ends the
+        calls of the modules around that one."""
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
 
     def adopt(self, tensor: Tensor) -> None:
         """Names a tensor that has just been emitted after the module that returned it."""

@@ -12,7 +12,7 @@ import numpy as np
 from trtnet.backend import Backend, load
 from trtnet.casts import Casts
 from trtnet.dtypes import DType, dtype_of, require_representable, to_storage
-from trtnet.errors import NetworkError, ShapeError
+from trtnet.errors import NetworkError, ShapeError, UsageError
 from trtnet.memory import Memory
 from trtnet.naming import Scopes, TensorNames, parameter_name
 from trtnet.policy import Policy
@@ -22,6 +22,8 @@ from trtnet.tensor import Dim, Pending, Tensor, tensors_in
 
 if TYPE_CHECKING:
     from trtnet.module import Module
+
+FORMS = ("auto", "native", "kernel")  # of plugins
 
 
 class Network:
@@ -36,6 +38,8 @@ class Network:
             before it; ``False`` keeps a Scale layer.
         calibration: the activations' ranges, for INT8 and FP8. Without it such a network is
             defined in float32 and *observes*: :attr:`observed` is what has to be calibrated.
+        plugins: what plugins become: ``"kernel"``, layers of their own; ``"native"``, TensorRT's
+            layers; ``"auto"``, the first of the two that the backend has.
 
     Attributes:
         definition: the real ``INetworkDefinition``: add raw layers to it at will.
@@ -56,7 +60,10 @@ class Network:
         precision: str | Policy = "fp32",
         fold_batch_norm: bool = True,
         calibration: Ranges | None = None,
+        plugins: str = "auto",
     ) -> None:
+        if plugins not in FORMS:
+            raise UsageError(f"no form of plugins {plugins!r}", expected=", ".join(FORMS))
         self.policy = precision if isinstance(precision, Policy) else Policy.preset(precision)
         self.backend = backend if isinstance(backend, Backend) else load(backend)
         self.trt = self.backend.trt
@@ -64,7 +71,7 @@ class Network:
         self.quantizer = Quantizer(self, self.policy, calibration)
         self.casts = Casts(self, self.policy, self.quantizer.is_observing)
         self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
-        self.fold_batch_norm = fold_batch_norm
+        self.fold_batch_norm, self.plugins = fold_batch_norm, plugins
         self.builder = self.backend.builder()
         self.definition = self.backend.create_network(self.builder)
         self.inputs: dict[str, Tensor] = {}
@@ -92,11 +99,9 @@ class Network:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
         sizes = [-1 if size is None or isinstance(size, str) else int(size) for size in shape]
         if any(size == 0 or size < -1 for size in sizes):
+            wanted = "positive sizes, names, or None"
             raise ShapeError(
-                "impossible input size",
-                module=name,
-                got=tuple(shape),
-                expected="positive sizes, names, or None",
+                "impossible input size", module=name, got=tuple(shape), expected=wanted
             )
         self.names.take(name)
         itensor = self._checked(
@@ -384,7 +389,7 @@ class Network:
             self.roots.append((self.scopes.path, module))
         with self.scopes.calling(module) as path:
             result = module.forward(*args, **kwargs)
-        self.names.give(path, [tensor.source for tensor in tensors_in(result)])
+        self.names.give(path, module, result, [t.source for t in tensors_in(result)])
         return result
 
 

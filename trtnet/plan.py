@@ -24,10 +24,10 @@ class Plan:
     Attributes:
         engine: the backend's serialized bytes, nothing added.
         sidecar: JSON values about it: ``trtnet``, ``backend``, ``compute_capabilities``,
-            ``precision``, ``inputs``, ``outputs``, ``profiles``, ``options``, ``recipe``,
-            ``engine`` (bytes, sha256), and what else was given to :func:`trtnet.build`. Empty
-            for an engine that came without one. ``compute_capabilities`` is ``None`` where the
-            backend's default was taken.
+            ``precision``, ``inputs``, ``outputs``, ``profiles``, ``plugins``, ``options``,
+            ``recipe``, ``engine`` (bytes, sha256), and what else was given to
+            :func:`trtnet.build`. Empty for an engine that came without one.
+            ``compute_capabilities`` is ``None`` where the backend's default was taken.
     """
 
     engine: bytes = field(repr=False)

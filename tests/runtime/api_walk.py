@@ -111,6 +111,8 @@ class Walk:
 
     def _bind(self, target: ast.expr, value: ast.expr, env: dict[str, Kind]) -> None:
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            if any(isinstance(item, ast.Starred) for item in (*target.elts, *value.elts)):
+                return
             for one, other in zip(target.elts, value.elts, strict=True):
                 self._bind(one, other, env)
         elif isinstance(target, ast.Name):
@@ -177,9 +179,11 @@ class Walk:
         is_known = any(api.has(path) for api in APIS)
         is_plain = node.attr in (
             "__class__",
+            "__init__",
             "__members__",
             "__version__",
             "fget",
+            "get_plugin_registry",  # a function, which the data leaves out
             "name",
             "errors",
         )

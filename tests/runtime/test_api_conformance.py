@@ -46,6 +46,11 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
         "tensor": TENSOR,
     },
     "trtnet/graph/lint_rules.py": {"subject": OURS},
+    "trtnet/graph/plugins.py": {
+        "network": NETWORK,
+        "mark_of.layer": instance("ILayer"),
+        "take.layer": instance("ILayer"),
+    },
     "trtnet/graph/reader.py": {
         "network": NETWORK,
         "read.layer": instance("ILayer"),
@@ -54,6 +59,9 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
         "tensor": TENSOR,
     },
     "trtnet/network.py": {"layer": instance("ILayer")},
+    # Of tensorrt.plugin, which tests/plugins has a double of.
+    "trtnet/plugins/quick.py": {"made": OURS, "n": OURS},
+    "trtnet/plugins/v3.py": {"n": instance("IDimensionExpr")},
     "trtnet/profiles.py": {"tensor": TENSOR},
     "trtnet/runtime/bound.py": {".context": OURS},
     "trtnet/runtime/tensorrt_context.py": {"context": instance("IExecutionContext")},

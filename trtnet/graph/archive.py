@@ -230,10 +230,10 @@ def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
         )
     wanted = {entry.partition("=")[0] for entry in kind.attributes}
     for what, allowed, got in (
-        ("attributes", wanted, layer.attributes),
+        ("attributes", wanted | {*kind.marked}, layer.attributes),
         ("weights", set(kind.weights), layer.weights),
     ):
-        if not allowed.issuperset(got) or (what == "attributes" and len(got) < len(allowed)):
+        if not allowed.issuperset(got) or (what == "attributes" and not wanted.issubset(got)):
             raise NetworkError(
                 f"the {what} are not those of a {layer.type} layer",
                 module=layer.name,

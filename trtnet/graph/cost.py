@@ -173,12 +173,13 @@ def _layer_cost(kernel: Kernel, graph: Graph, shapes: Shapes, links: Links) -> L
     first, *fused = kernel.layers
     own = [array for layer in kernel.layers for array in layer.weights.values()]
     constants = [name for name in kernel.reads if _is_constant(name, links)]
+    macs = sum(layer_macs(layer, shapes) for layer in kernel.layers)
     return LayerCost(
         name=first.name,
         type=first.type,
         fused=tuple(layer.name for layer in fused),
-        precision=_precision(first, graph, links),
-        macs=sum(layer_macs(layer, shapes) for layer in kernel.layers),
+        precision=_precision(first, graph, links, macs),
+        macs=macs,
         parameters=sum(array.size for array in own)
         + sum(math.prod(shapes[name]) for name in constants),
         bytes_read=_bytes_read(kernel, graph, shapes) + sum(array.nbytes for array in own),
@@ -207,9 +208,9 @@ def _bytes(name: str, graph: Graph, shapes: Shapes) -> int:
     return math.ceil(math.prod(shapes[name]) * _BITS[graph.tensors[name].dtype] / 8)
 
 
-def _precision(layer: Layer, graph: Graph, links: Links) -> str | None:
-    """What the products of `layer` run in: quantized only if all operands are."""
-    if layer.type not in PRODUCTS:
+def _precision(layer: Layer, graph: Graph, links: Links, macs: int) -> str | None:
+    """What the products of `layer` run in, if it has any: quantized only if all operands are."""
+    if layer.type not in PRODUCTS and not (layer.type == "PLUGIN_V3" and macs):
         return None
     operands = layer.inputs[: 1 if "kernel" in layer.weights else 2]
     makers = [links.maker.get(name or "") for name in operands]

@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping
 
 from trtnet.errors import ShapeError
+from trtnet.graph.plugins import identity
 from trtnet.graph.types import Graph, Layer
+from trtnet.plugins import registry
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def macs(graph: Graph, shapes: Shapes | None = None) -> int:
-    """Multiply-accumulates of one execution: convolutions, matrix products and attention.
+    """Multiply-accumulates of one execution: convolutions, matrix products, attention, and what
+    plugins declare.
 
     Counted as torchvision counts the ``_ops`` of its models: ResNet-50 at 1×3×224×224 has
     4.089 G. The body of a loop counts once.
@@ -117,10 +120,19 @@ def _attention(layer: Layer, shapes: Shapes) -> int:
     return math.prod(q[:-1]) * keys * (q[-1] + v[-1])
 
 
+def _plugin(layer: Layer, shapes: Shapes) -> int:
+    """What the plugin's declaration says, where it is known and says anything."""
+    if "fields" not in layer.attributes:
+        return 0
+    made = registry.instance(*identity(layer), layer.attributes["fields"])
+    return made.cost(*(shapes[name or ""] for name in layer.inputs)) if made.cost else 0
+
+
 _COUNTERS = {
     "ATTENTION_INPUT": _attention,
     "CONVOLUTION": _convolution,
     "DECONVOLUTION": _deconvolution,
     "EINSUM": _einsum,
     "MATRIX_MULTIPLY": _matrix_multiply,
+    "PLUGIN_V3": _plugin,
 }

@@ -13,11 +13,14 @@ class LayerKind(NamedTuple):
         attributes: properties to read; ``name=property`` renames one in the graph, and
             ``name=object.property`` reads it from an object the layer belongs to.
         weights: properties that hold weights.
+        marked: what trtnet itself writes into the metadata of its layers: of a plugin, the
+            attributes as JSON. Layers of others lack it.
     """
 
     class_name: str
     attributes: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
+    marked: tuple[str, ...] = ()
 
 
 _WINDOW = ("stride_nd", "pre_padding", "post_padding", "padding_mode")
@@ -78,7 +81,7 @@ KINDS: dict[str, LayerKind] = {
     "PARAMETRIC_RELU": LayerKind("IParametricReLULayer"),
     "PLUGIN": LayerKind("ILayer"),
     "PLUGIN_V2": LayerKind("IPluginV2Layer", ("plugin_name=plugin_type", *_PLUGIN)),
-    "PLUGIN_V3": LayerKind("IPluginV3Layer", ("plugin_name", *_PLUGIN)),
+    "PLUGIN_V3": LayerKind("IPluginV3Layer", ("plugin_name", *_PLUGIN), marked=("fields",)),
     "POOLING": LayerKind(
         "IPoolingLayer",
         ("op=type", "window_size_nd", *_WINDOW, "blend_factor", "average_count_excludes_padding"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from trtnet.errors import NetworkError, UnsupportedError
 from trtnet.graph.layers import CONTROL, DTYPES, KINDS, LayerKind
+from trtnet.graph.plugins import Mark, StandIns, mark_of
 from trtnet.graph.types import Graph, Layer, TensorInfo
 from trtnet.graph.weights import as_array
 
@@ -57,16 +58,23 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
     for tensor in inputs:
         names = tuple(_dimension_name(tensor, axis) for axis in range(len(tensor.shape)))
         _add(tensors, _tensor_info(tensor, "network input", names))
-    layers, owners = [], _Owners()
+    layers, owners, stand_ins = [], _Owners(), StandIns()
     for i in range(network.num_layers):
         layer = network.get_layer(i)
-        for k in range(layer.num_outputs):
-            _add(tensors, _tensor_info(layer.get_output(k), layer.name))
-        layers.append(_read_layer(trt, layer, weights or {}, owners))
+        mark = mark_of(layer)
+        if mark is None or mark.is_visible:
+            for k in range(layer.num_outputs):
+                _add(tensors, _tensor_info(layer.get_output(k), layer.name))
+        if mark is None or mark.is_layer:
+            layers.append(_read_layer(trt, layer, weights or {}, owners, mark))
+        else:
+            layers += stand_ins.take(mark, layer)
+    outputs = tuple(network.get_output(i).name for i in range(network.num_outputs))
+    layers = stand_ins.cleared(layers, tensors, outputs)
     return Graph(
         name=network.name,
         inputs=tuple(tensor.name for tensor in inputs),
-        outputs=tuple(network.get_output(i).name for i in range(network.num_outputs)),
+        outputs=outputs,
         layers=tuple(sort(layers, (tensor.name for tensor in inputs))),
         tensors=tensors,
         source=network,
@@ -130,7 +138,9 @@ def _module_of(network: Any) -> ModuleType:
     return sys.modules[type(network).__module__]
 
 
-def _read_layer(trt: ModuleType, layer: Any, given: WeightsMap, owners: _Owners) -> Layer:
+def _read_layer(
+    trt: ModuleType, layer: Any, given: WeightsMap, owners: _Owners, mark: Mark | None = None
+) -> Layer:
     # Some classes have a `type` of their own, and `layer` may already be of such a class.
     type_name = trt.ILayer.type.fget(layer).name
     kind = KINDS.get(type_name)
@@ -149,6 +159,8 @@ def _read_layer(trt: ModuleType, layer: Any, given: WeightsMap, owners: _Owners)
         name: _attribute(trt, holder, source or name, owners)
         for name, _, source in (entry.partition("=") for entry in kind.attributes)
     }
+    if mark is not None:
+        attributes |= mark.attributes
     return Layer(
         name=layer.name,
         type=type_name,

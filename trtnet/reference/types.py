@@ -28,13 +28,15 @@ _SAME: dict[str, tuple[int, ...] | None] = {
     "SELECT": (1, 2),
 }
 
-# These only move values or convert them once: they work in the values' own type. All others
-# compute half-precision values in float32 and round the result once.
+# These only move values or convert them once, or, as plugins do, round by themselves: they work in
+# the values' own type. All others compute half-precision values in float32 and round the result
+# once.
 EXACT = frozenset(
     {
         *("ASSERTION", "ATTENTION_OUTPUT", "CAST", "CONCATENATION", "CONSTANT", "FILL", "GATHER"),
-        *("IDENTITY", "KV_CACHE_UPDATE", "NON_ZERO", "ONE_HOT", "PADDING", "REVERSE_SEQUENCE"),
-        *("SCATTER", "SELECT", "SHAPE", "SHUFFLE", "SLICE", "SQUEEZE", "TOPK", "UNSQUEEZE"),
+        *("IDENTITY", "KV_CACHE_UPDATE", "NON_ZERO", "ONE_HOT", "PADDING", "PLUGIN_V3"),
+        *("REVERSE_SEQUENCE", "SCATTER", "SELECT", "SHAPE", "SHUFFLE", "SLICE", "SQUEEZE"),
+        *("TOPK", "UNSQUEEZE"),
     }
 )
 

@@ -9,6 +9,7 @@ from trtnet import backend as backends
 from trtnet.backend import Backend
 from trtnet.errors import PlanError, TrtnetError
 from trtnet.plan import Plan
+from trtnet.plugins import registry
 from trtnet.runtime import cuda
 
 _MAGIC = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
@@ -88,7 +89,8 @@ def check(plan: Plan, backend_name: str) -> None:
     """Refuses, in words, a plan that `backend_name` as installed here cannot run.
 
     Raises:
-        PlanError: it is for another backend or release, cut short, damaged, or without weights.
+        PlanError: it is for another backend or release, cut short, damaged, without weights, or
+            needs a plugin that is not declared.
         BackendError: the backend is not installed.
     """
     made_for, header = backend_of(plan), read_header(plan.engine)
@@ -104,6 +106,7 @@ def check(plan: Plan, backend_name: str) -> None:
             fix="one of the two was replaced: build the engine again",
         )
     _check_length(plan, header)
+    registry.require(plan.sidecar.get("plugins"))
     if made_for == "torch":
         return
     if _mapping(plan.sidecar, "options").get("strip_weights"):

@@ -10,6 +10,7 @@ from trtnet import backend as backends
 from trtnet.errors import BackendError, UnsupportedError, UsageError
 from trtnet.hardware import missing_gpu
 from trtnet.plan import Plan
+from trtnet.plugins.tensorrt import register_declared
 from trtnet.runtime import compatibility
 from trtnet.runtime.device import CpuDevice, CudaDevice, Device
 from trtnet.runtime.protocol import Engine, ExecutionError
@@ -43,9 +44,9 @@ def load_engine(
     cache = None if path is None else Path(f"{os.fspath(path)}.cache")
     from trtnet.runtime import tensorrt_engine
 
-    engine = tensorrt_engine.load(
-        plan, backends.load(name), runtime_cache=cache, cuda_graph=cuda_graph
-    )
+    installed = backends.load(name)
+    register_declared(installed)
+    engine = tensorrt_engine.load(plan, installed, runtime_cache=cache, cuda_graph=cuda_graph)
     return engine, place
 
 

@@ -11,11 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from trtnet.plugins import launch, running
 from trtnet.reference import elementwise, linear
 from trtnet.reference.compiler import is_kept
 from trtnet.reference.fusion import convolution_relu, is_fusible
+from trtnet.reference.resize import interpolate
+from trtnet.runtime.torch_resize import resize
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
+_HALVES = ("half", "bfloat16")
 _IMAGE, _PADDED = 3, 4  # channels; cuDNN's first-layer kernels want four of them
 
 
@@ -26,6 +30,8 @@ def optimize(module: fx.GraphModule) -> None:
     passes.clip_behind_relu()
     passes.join_linear()
     passes.join_attention()
+    passes.use_plugins()
+    passes.resize_at_once()
     if importlib.util.find_spec("triton") is not None:
         passes.use_kernels()
     passes.lay_out_inputs()
@@ -100,6 +106,23 @@ class _Passes:
                 with self.graph.inserting_before(product):
                     chain = (scores, weights, product)
                     self._replace(chain, attention, (query, flipped.args[0], value))
+
+    def use_plugins(self) -> None:
+        """Plugins by their own kernels instead of their references."""
+        for layer in self._calls(running.reference):
+            layer.target = launch.execute
+
+    def resize_at_once(self) -> None:
+        """Images are resized by PyTorch's kernels, which compute in float32 but read and write
+        the type of the image."""
+        for resized in self._calls(interpolate):
+            resized.target = resize
+            wide, (*users,) = resized.args[0], resized.users
+            if len(users) == 1 and _is_method(wide, "float") and _is_method(users[0], *_HALVES):
+                resized.update_arg(0, wide.args[0])
+                resized.meta.update(users[0].meta)
+                users[0].replace_all_uses_with(resized)
+                resized.name, users[0].name = users[0].name, resized.name
 
     def use_kernels(self) -> None:
         """Pooling, and packing images for the first convolution, by kernels of our own."""
@@ -185,6 +208,10 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def _is_call(node: Any, function: object) -> bool:
     return isinstance(node, fx.Node) and node.target is function
+
+
+def _is_method(node: Any, *names: str) -> bool:
+    return isinstance(node, fx.Node) and node.op == "call_method" and node.target in names
 
 
 def _is_stored(node: object) -> bool:

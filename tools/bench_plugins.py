@@ -1,0 +1,256 @@
+"""How fast the kernels of the shipped plugins are in FP16, against PyTorch and torchvision.
+
+    python tools/bench_plugins.py [--rounds 30] [--plugin NAME] [--markdown FILE]
+
+Needs a GPU, Triton and torchvision, but no TensorRT. Each candidate is recorded in a CUDA graph,
+as an engine would be, so that the host's time is in none; they take turns in one process, and times
+are medians between CUDA events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor
+
+from trtnet.files import atomic_write
+from trtnet.plugins.shipped.class_map.kernel import class_map
+from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d, pack
+from trtnet.plugins.shipped.normalize_image.kernel import normalize_image
+from trtnet.plugins.shipped.roi_align.kernel import roi_align
+
+Call = Callable[[], Tensor]
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+COPY_BYTES = 1 << 29
+REPEATS = 5  # calls in one graph
+
+
+@dataclass
+class Contest:
+    """One job and two ways to do it.
+
+    Attributes:
+        aim: what the other's time divided by ours should be at least.
+        memory_aim: what our memory divided by the other's should be at most.
+    """
+
+    plugin: str
+    job: str
+    ours: Call
+    other: str
+    theirs: Call
+    aim: float
+    memory_aim: float | None = None
+
+
+def half(*shape: int) -> Tensor:
+    return torch.randn(shape, device="cuda", dtype=torch.float16)
+
+
+def deformed(n: int, channels: int, size: int, out: int, last: bool = False) -> Contest:
+    x, weight, bias = half(n, channels, size, size), half(out, channels, 3, 3), half(out)
+    offset, mask = half(n, 18, size, size), half(n, 9, size, size).sigmoid()
+    given = x.contiguous(memory_format=torch.channels_last) if last else x
+    packed, pair = pack(weight), (1, 1)
+    job = f"{n}x{channels}x{size}x{size} to {out}, 3x3, modulated{', channels_last' * last}"
+
+    def theirs() -> Tensor:
+        return torchvision.ops.deform_conv2d(x, offset, weight, bias, 1, 1, 1, mask)
+
+    def ours() -> Tensor:
+        return deform_conv2d(given, offset, packed, bias, pair, pair, pair, mask)
+
+    return Contest("deform_conv2d", job, ours, "torchvision", theirs, 1.5)
+
+
+def aligned(n: int, channels: int, height: int, width: int, boxes: int, pooled: int) -> Contest:
+    x = half(n, channels, height, width)
+    size = torch.tensor([width, height], device="cuda")
+    first = torch.rand(n * boxes, 2, device="cuda") * size * 0.8
+    last = first + (0.02 + 0.2 * torch.rand(n * boxes, 2, device="cuda")) * size
+    image = torch.arange(n, device="cuda").repeat_interleave(boxes)[:, None]
+    rois = torch.cat([image, 4 * first, 4 * last], 1).half()
+    arguments = ((pooled, pooled), 0.25, 2, True)
+    job = f"{n}x{channels}x{height}x{width}, {boxes} boxes each to {pooled}x{pooled}"
+
+    def theirs() -> Tensor:
+        return torchvision.ops.roi_align(x, rois, *arguments)
+
+    return Contest(
+        "roi_align", job, lambda: roi_align(x, rois, *arguments), "torchvision", theirs, 1.2
+    )
+
+
+def normalized(n: int, size: tuple[int, int]) -> Contest:
+    """Against a copy that reads and writes as many bytes."""
+    images = torch.randint(0, 256, (n, 1080, 1920, 3), device="cuda", dtype=torch.uint8)
+    moved = images.numel() + 2 * 3 * n * size[0] * size[1]
+    source = torch.randint(0, 256, (moved // 2,), device="cuda", dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return Contest(
+        "normalize_image",
+        f"{n}x1080x1920x3 to {size[0]}x{size[1]}",
+        lambda: normalize_image(images, size, MEAN, STD, torch.float16),
+        "copy of as many bytes",
+        lambda: target.copy_(source),
+        0.8,
+    )
+
+
+def classified(n: int, classes: int, height: int, width: int, factor: int) -> Contest:
+    logits, size = half(n, classes, height, width), (factor * height, factor * width)
+    return Contest(
+        "class_map",
+        f"{n}x{classes}x{height}x{width} to {size[0]}x{size[1]}",
+        lambda: class_map(logits, size),
+        "interpolate, argmax",
+        lambda: F.interpolate(logits, size, mode="bilinear").argmax(1),
+        2.0,
+        0.1,
+    )
+
+
+CONTESTS: dict[str, Sequence[Callable[[], Contest]]] = {
+    "deform_conv2d": (
+        lambda: deformed(8, 256, 64, 256),
+        lambda: deformed(8, 256, 64, 256, last=True),
+        lambda: deformed(2, 128, 128, 128),
+        lambda: deformed(16, 512, 25, 512),
+        lambda: deformed(1, 64, 160, 64),
+    ),
+    "roi_align": (
+        lambda: aligned(2, 256, 200, 272, 1000, 7),
+        lambda: aligned(8, 256, 100, 136, 512, 7),
+        lambda: aligned(2, 256, 200, 272, 100, 14),
+    ),
+    "normalize_image": (
+        lambda: normalized(64, (1080, 1920)),
+        lambda: normalized(64, (640, 640)),
+        lambda: normalized(64, (720, 1280)),
+    ),
+    "class_map": (
+        lambda: classified(8, 21, 65, 65, 8),
+        lambda: classified(4, 19, 128, 256, 8),
+        lambda: classified(2, 150, 128, 128, 4),
+    ),
+}
+
+
+def recorded(call: Call) -> Callable[[], None]:
+    """`REPEATS` calls as one CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(REPEATS):
+            call()
+    return graph.replay
+
+
+def measure(calls: Sequence[Call], rounds: int) -> list[float]:
+    """Median milliseconds of each."""
+    graphs = [recorded(call) for call in calls]
+    times: list[list[float]] = [[] for _ in calls]
+    for i in range(-3, rounds):  # the first three warm up
+        for graph, found in zip(graphs, times, strict=True):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            graph()
+            end.record()
+            end.synchronize()
+            if i >= 0:
+                found.append(start.elapsed_time(end) / REPEATS)
+    return [statistics.median(found) for found in times]
+
+
+def memory(call: Call) -> int:
+    """Bytes it allocates at once, its result included."""
+    call()
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def row(contest: Contest, rounds: int) -> str:
+    ours, theirs = measure([contest.ours, contest.theirs], rounds)
+    used = ""
+    if contest.memory_aim is not None:
+        sizes = memory(contest.ours), memory(contest.theirs)
+        used = f"{sizes[0] / sizes[1]:.3f} of {sizes[1] / 2**20:.0f} MiB (aim {contest.memory_aim})"
+    return (
+        f"| {contest.plugin} | {contest.job} | {1e3 * ours:.1f} us | {contest.other} "
+        f"| {1e3 * theirs:.1f} us | {theirs / ours:.2f} (aim {contest.aim:g}) | {used} |"
+    )
+
+
+def copy_rate(rounds: int) -> float:
+    """Terabytes read and written per second by a long copy."""
+    source = torch.randint(0, 256, (COPY_BYTES,), device="cuda", dtype=torch.uint8)
+    target = torch.empty_like(source)
+    (milliseconds,) = measure([lambda: target.copy_(source)], rounds)
+    return 2 * COPY_BYTES / milliseconds / 1e9
+
+
+def table(lines: Sequence[str], rate: float, rounds: int) -> str:
+    packages = ("torch", "torchvision", "triton")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    return "\n".join(
+        [
+            "# Kernels of the shipped plugins",
+            "",
+            f"`python tools/bench_plugins.py --rounds {rounds}`: FP16, medians of {rounds} rounds "
+            f"in which the candidates take turns, each a CUDA graph of {REPEATS} calls. Changes of "
+            "layout are part of our times, the packing of constant weights is not. The aim of "
+            "`normalize_image` is a share of the speed of a copy that reads and writes as many "
+            f"bytes; a copy of {COPY_BYTES >> 20} MiB ran at {rate:.2f} TB/s.",
+            "",
+            f"{datetime.date.today()}; {torch.cuda.get_device_name()}; {versions}.",
+            "",
+            "| plugin | job | ours | against | time | ratio | memory |",
+            "|---|---|--:|---|--:|--:|--:|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--plugin", choices=CONTESTS, action="append", help="default all")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
+    options = parser.parse_args(argv)
+    torch.manual_seed(0)
+    lines = []
+    for name in options.plugin or CONTESTS:
+        for contest in CONTESTS[name]:
+            lines.append(row(contest(), options.rounds))
+            print(lines[-1], flush=True)
+            torch.cuda.empty_cache()
+    text = table(lines, copy_rate(options.rounds), options.rounds)
+    if options.markdown is not None:
+        with atomic_write(options.markdown) as file:
+            file.write(text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

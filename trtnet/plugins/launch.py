@@ -1,0 +1,164 @@
+"""Runs a plugin's kernel on PyTorch tensors of a CUDA device, without TensorRT."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trtnet.errors import BackendError, ShapeError, UnsupportedError
+from trtnet.plugins.ahead import ALIGNMENT, Binary
+from trtnet.plugins.kernels import Kernel, PythonKernel
+from trtnet.plugins.registry import instance
+from trtnet.plugins.running import reference, spec_of, torch_dtype
+from trtnet.plugins.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from trtnet.plugins.declaration import Plugin
+
+_LARGEST = 2**31 - 1  # of a scalar, and of a grid's first size
+
+
+def kernel_of(plugin: Plugin, specs: Sequence[TensorSpec]) -> tuple[Kernel, list[TensorSpec]]:
+    """The kernel for inputs like `specs`, and its outputs.
+
+    Raises:
+        UnsupportedError: no format with these types has a kernel.
+    """
+    dtypes = tuple(spec.dtype for spec in specs)
+    for entry, kernel in plugin.kernels.items():
+        if entry.inputs == dtypes and kernel is not None:
+            return kernel, list(plugin.rule(specs))
+    raise UnsupportedError(
+        "no kernel takes these types",
+        module=plugin.name,
+        expected="; ".join(map(str, plugin.kernels)),
+        got=", ".join(dtype.value for dtype in dtypes),
+    )
+
+
+def run(
+    plugin: Plugin, inputs: Sequence[Tensor], outputs: Sequence[Tensor] | None = None
+) -> tuple[Tensor, ...]:
+    """What the plugin's kernel gives for `inputs`, on PyTorch's current stream.
+
+    Args:
+        outputs: contiguous tensors to write to; new ones if None.
+
+    Raises:
+        UnsupportedError: no kernel takes these types.
+        BuildError: the kernel does not compile.
+    """
+    inputs = [_aligned(tensor.contiguous()) for tensor in inputs]
+    specs = [spec_of(tensor) for tensor in inputs]
+    kernel, ruled = kernel_of(plugin, specs)
+    if outputs is None:
+        outputs = [
+            torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device=inputs[0].device)
+            for spec in ruled
+        ]
+    if isinstance(kernel, PythonKernel):
+        kernel.function(plugin, *inputs, *outputs)
+        return tuple(outputs)
+    everything = [*specs, *ruled]
+    launch = kernel.launch(plugin, everything)
+    if all(launch.grid):
+        kind: Any = type(plugin)
+        device = inputs[0].device.index or 0
+        function, binary = _loaded(kind, plugin.fields, tuple(everything), device)
+        _launch(function, binary, launch.grid, inputs, launch.scalars, outputs)
+    return tuple(outputs)
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """`tensor`, or a copy where its memory starts at an odd place, as that of a slice may."""
+    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
+
+
+def execute(
+    name: str, version: str, fields: str, dtypes: tuple[torch.dtype, ...], *inputs: Tensor
+) -> Any:
+    """As :func:`trtnet.plugins.running.reference`, by the plugin's kernel where the inputs are on
+    a CUDA device and one takes their types."""
+    plugin = instance(name, version, fields)
+    if not all(tensor.is_cuda for tensor in inputs) or not has_kernel(plugin, inputs):
+        return reference(name, version, fields, dtypes, *inputs)
+    results = run(plugin, inputs)
+    return results[0] if len(results) == 1 else results
+
+
+def has_kernel(plugin: Plugin, inputs: Sequence[Tensor]) -> bool:
+    """Whether a kernel takes the types of `inputs`."""
+    dtypes = tuple(spec_of(tensor).dtype for tensor in inputs)
+    return any(entry.inputs == dtypes for entry, kernel in plugin.kernels.items() if kernel)
+
+
+@functools.lru_cache(1024)
+def _loaded(
+    kind: Any, fields: str, specs: tuple[TensorSpec, ...], device: int
+) -> tuple[Any, Binary]:
+    """The kernel of the plugin `kind` on the current device; PyTorch's context is used."""
+    plugin = kind(**json.loads(fields))
+    kernel, _ = kernel_of(plugin, specs[: len(plugin.inputs)])
+    assert not isinstance(kernel, PythonKernel)
+    major, minor = torch.cuda.get_device_capability(device)
+    binary = kernel.compile(plugin, specs, 10 * major + minor)
+    return _load(binary), binary
+
+
+@functools.lru_cache(256)
+def _load(binary: Binary) -> Any:
+    """`binary` as a function of CUDA; it stays loaded as long as the process lives."""
+    ptx = binary.ptx.encode() + b"\0"
+    library = _call("cuLibraryLoadData", ptx, [], [], 0, [], [], 0)
+    kernel = _call("cuLibraryGetKernel", library, binary.name.encode())
+    if binary.shared > 48 << 10:
+        attribute = _driver().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        device = _call("cuCtxGetDevice")
+        _call("cuKernelSetAttribute", attribute, binary.shared, kernel, device)
+    return _driver().CUfunction(int(kernel))
+
+
+def _launch(
+    function: Any,
+    binary: Binary,
+    grid: Sequence[int],
+    inputs: Sequence[Tensor],
+    scalars: Sequence[int],
+    outputs: Sequence[Tensor],
+) -> None:
+    if max(*scalars, *grid, 0) > _LARGEST:
+        raise ShapeError("a kernel's scalars have 32 bits", got=max(*scalars, *grid))
+    values: list[np.ndarray] = [
+        *(np.array([tensor.data_ptr()], np.uint64) for tensor in inputs),
+        *(np.array([scalar], np.int32) for scalar in scalars),
+        *(np.array([tensor.data_ptr()], np.uint64) for tensor in outputs),
+    ]
+    pointers = np.array([value.ctypes.data for value in values], np.uint64)
+    stream = torch.cuda.current_stream(inputs[0].device).cuda_stream
+    block = (binary.threads, 1, 1)
+    _call("cuLaunchKernel", function, *grid, *block, binary.shared, stream, pointers.ctypes.data, 0)
+
+
+@functools.cache
+def _driver() -> Any:
+    try:
+        return importlib.import_module("cuda.bindings.driver")
+    except ImportError as error:
+        raise BackendError(
+            f"cuda-python is not installed ({error})", fix='pip install "trtnet[plugins]"'
+        ) from error
+
+
+def _call(function: str, *arguments: Any) -> Any:
+    """What a function of the driver gives, its status checked."""
+    status, *values = getattr(_driver(), function)(*arguments)
+    if int(status):
+        raise UnsupportedError(f"{function} failed", got=status.name)
+    return values[0] if values else None

@@ -1,0 +1,113 @@
+"""Deformable convolution from TensorRT's layers: four gathers and a matrix product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trtnet.dtypes import float32, int32
+from trtnet.errors import ShapeError
+from trtnet.ops.operands import as_tensor
+from trtnet.plugins.shipped.ramp import ramp
+from trtnet.tensor import Tensor
+
+Pair = tuple[int, int]
+
+
+def deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    mask: Tensor | None = None,
+) -> Tensor:
+    """``torchvision.ops.deform_conv2d``; batch, height and width may be Dims.
+
+    Positions are computed in float32, samples and products in the type of `input`. The samples,
+    ``h * w`` of the window times the size of the input, are in memory.
+
+    Raises:
+        ShapeError: channels of `input`, `offset` or `weight` that do not fit together.
+    """
+    n, channels, height, width = input.shape
+    out_h, out_w = offset.shape[2:]
+    kernel = as_tensor(weight, input, align=False)
+    out_channels, in_group, *window = kernel.shape
+    taps = window[0] * window[1]
+    offset_groups = _offset_groups(input, offset, in_group, out_channels, taps)
+    groups, pixels, batch = channels // in_group, out_h * out_w, n * offset_groups
+
+    shifts = offset.to(float32).reshape(batch, taps, 2, pixels)
+    amount = 1.0 if mask is None else mask.to(float32).reshape(batch, taps, pixels)
+    taps_y, taps_x = np.indices(window, np.float32).reshape(2, taps, 1)
+    rows = ramp(input.network, out_h).reshape(out_h, 1).expand(out_h, out_w).reshape(1, pixels)
+    columns = ramp(input.network, out_w).reshape(1, out_w).expand(out_h, out_w).reshape(1, pixels)
+    grid_y = rows * stride[0] + (taps_y * dilation[0] - padding[0])
+    grid_x = columns * stride[1] + (taps_x * dilation[1] - padding[1])
+
+    size = channels // offset_groups
+    planes = input.reshape(batch, size, height * width).permute(0, 2, 1)
+    ys, xs = (_neighbours(grid, shifts[:, :, i]) for i, grid in enumerate((grid_y, grid_x)))
+    sampled: Any = 0.0
+    for row, share_y in ys:
+        for column, share_x in xs:
+            share = share_y * share_x * amount * _inside(row, height) * _inside(column, width)
+            place = _limited(row, height) * width + _limited(column, width)
+            values = _pick(planes, place.reshape(batch, taps * pixels), size)
+            sampled = values * share.to(input.dtype).reshape(batch, taps * pixels, 1) + sampled
+
+    matrix = sampled.reshape(n, offset_groups, taps, pixels, size).permute(0, 3, 1, 4, 2)
+    matrix = matrix.reshape(n, pixels, groups, in_group * taps).permute(0, 2, 1, 3)
+    factor = kernel.reshape(1, groups, out_channels // groups, in_group * taps)
+    y = (matrix @ factor.transpose(2, 3)).transpose(2, 3).reshape(n, out_channels, out_h, out_w)
+    if bias is None:
+        return y
+    return y + as_tensor(bias, input, align=False).reshape(1, out_channels, 1, 1)
+
+
+def _neighbours(grid: Tensor, shift: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The positions before and after `grid` + `shift` on one axis, each with its share. Whole and
+    fractional parts are kept apart, so that large coordinates lose no digits."""
+    whole = shift.floor()
+    behind = shift - whole
+    first = grid + whole
+    return [(first, 1 - behind), (first + 1, behind)]
+
+
+def _inside(position: Tensor, size: Any) -> Tensor:
+    return ((position >= 0) & (position < size)).to(float32)
+
+
+def _limited(position: Tensor, size: Any) -> Tensor:
+    return position.maximum(0).minimum(size - 1).to(int32)
+
+
+def _pick(planes: Tensor, places: Tensor, channels: int) -> Tensor:
+    """All channels at `places` (B, L) of `planes` (B, pixels, channels)."""
+    return planes.network.emit(
+        "gather",
+        "add_gather",
+        planes,
+        places,
+        1,
+        dims=[*places.shape, channels],
+        num_elementwise_dims=1,
+    )
+
+
+def _offset_groups(input: Tensor, offset: Tensor, in_group: int, out: int, taps: int) -> int:
+    channels, coordinates = input.shape[1], offset.shape[1]
+    groups, offset_groups = channels // in_group, coordinates // (2 * taps)
+    fits = channels % in_group == 0 and out % max(groups, 1) == 0
+    if not fits or coordinates % (2 * taps) or not offset_groups or channels % offset_groups:
+        raise ShapeError(
+            "deform_conv2d: channels do not fit together",
+            module=input.network.path or None,
+            expected=f"groups * {in_group} in the input, offset groups * {2 * taps} in the offset",
+            got=f"input {input.shape}, offset {offset.shape}",
+        )
+    return offset_groups

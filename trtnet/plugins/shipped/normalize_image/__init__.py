@@ -1,0 +1,1 @@
+"""From bytes to a network's input: resized, normalized, channels first."""

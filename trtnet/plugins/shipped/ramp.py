@@ -1,0 +1,28 @@
+"""The positions along an axis, whether or not its size is known before run time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trtnet.dtypes import float32
+from trtnet.network import Network
+from trtnet.tensor import Tensor
+
+
+def ramp(network: Network, size: Any) -> Tensor:
+    """0, 1, ... `size` - 1 as float32; `size` may be a Dim."""
+    if isinstance(size, int):
+        return network.constant(np.arange(size, dtype=np.float32))
+    return network.emit(
+        "ramp",
+        "add_fill",
+        [1],
+        network.trt.FillOperation.LINSPACE,
+        float32.of(network.trt),
+        dims=[size],
+        inputs={0: network.sizes([size])},
+        alpha=0.0,
+        beta=1.0,
+    )

@@ -1,0 +1,90 @@
+"""RoIAlign from TensorRT's layers: two matrix products and no gather.
+
+A bin's samples lie on a grid and bilinear weights are products, so that the mean over a bin is
+``rows @ image @ columns.T``: each row of `rows` holds what the rows of the image count in a bin.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trtnet.dtypes import float32
+from trtnet.errors import UnsupportedError
+from trtnet.plugins.shipped.ramp import ramp
+from trtnet.tensor import Tensor
+
+
+def roi_align(
+    input: Tensor,
+    boxes: Tensor,
+    output_size: tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """``torchvision.ops.roi_align``; the batch and the number of boxes may be Dims, for a fixed
+    sampling ratio height and width, too.
+
+    A tensor of ``boxes * output height * C * W`` elements is in memory. With an adaptive sampling
+    ratio boxes are taken to be no larger than `input`, as those clipped to an image are; larger
+    ones get fewer samples.
+
+    Raises:
+        UnsupportedError: an adaptive sampling ratio (not positive), and height or width known only
+            at run time.
+    """
+    n, channels, height, width = input.shape
+    count, (pooled_h, pooled_w) = boxes.shape[0], output_size
+    wide = boxes.to(float32)
+    image, corners = wide[:, 0:1], wide[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)
+    rows, columns = (
+        _weights(corners[:, i], corners[:, i + 2], bins, size, sampling_ratio, aligned)
+        for i, bins, size in ((1, pooled_h, height), (0, pooled_w, width))
+    )
+    chosen = (image - ramp(input.network, n)).abs() < 0.5
+    rows = rows.reshape(count, pooled_h, 1, height) * chosen.to(float32).reshape(count, 1, n, 1)
+    rows = rows.reshape(count * pooled_h, n * height).to(input.dtype)
+    strips = rows @ input.permute(0, 2, 1, 3).reshape(n * height, channels * width)
+    strips = strips.reshape(count, pooled_h * channels, width)
+    pooled = strips @ columns.to(input.dtype).transpose(1, 2)
+    return pooled.reshape(count, pooled_h, channels, pooled_w).permute(0, 2, 1, 3)
+
+
+def _weights(
+    first: Tensor, last: Tensor, bins: int, size: Any, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    """What each position on an axis counts in each bin: (boxes, bins, size)."""
+    network, boxes = first.network, first.shape[0]
+    length = last - first
+    if not aligned:
+        length = length.maximum(1.0)
+    first, length = first.reshape(boxes, 1, 1), length.reshape(boxes, 1, 1)
+    samples: Any = sampling_ratio
+    most = sampling_ratio
+    if sampling_ratio <= 0:
+        most = _most_samples(first, size, bins)
+        samples = (length / bins).ceil().minimum(most).maximum(1)
+    index = np.arange(most, dtype=np.float32)
+    bin_index = np.arange(bins, dtype=np.float32)[:, None]
+    step = length / bins
+    place = first + step * bin_index + step / samples * (index + 0.5)
+    inside = ((place >= -1) & (place <= size)).to(float32)
+    if sampling_ratio <= 0:
+        inside = inside * ((samples > index) & (length > 0)).to(float32)
+    place = place.maximum(0).minimum(size - 1).reshape(boxes, bins, most, 1)
+    share = (1 - (place - ramp(network, size)).abs()).maximum(0)
+    share = share * (inside / samples).reshape(boxes, bins, most, 1)
+    return share.sum(2)
+
+
+def _most_samples(x: Tensor, size: Any, bins: int) -> int:
+    if isinstance(size, int):
+        return -(-size // bins)
+    raise UnsupportedError(
+        "roi_align: without the plugin's kernel, an adaptive sampling ratio needs a fixed size",
+        module=x.network.path or None,
+        got=f"a size of {size}",
+        fix="give sampling_ratio=2, or give height and width a fixed size in network.input(...)",
+    )

@@ -1,0 +1,18 @@
+"""RoIAlign in PyTorch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchvision.ops import roi_align as torchvision_roi_align
+
+
+def roi_align(
+    input: Tensor,
+    boxes: Tensor,
+    output_size: tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """``torchvision.ops.roi_align`` of any floating-point type; `boxes` is (K, 5)."""
+    return torchvision_roi_align(input, boxes, output_size, spatial_scale, sampling_ratio, aligned)

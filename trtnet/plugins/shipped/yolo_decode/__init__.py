@@ -1,0 +1,1 @@
+"""Boxes and scores from the raw maps of YOLO's detection heads."""
