@@ -15,12 +15,14 @@ from trtnet.zoo import (  # noqa: F401
     regnet,
     resnet,
     resnet_digits,
+    segmentation,
     shufflenet,
     squeezenet,
     swin_transformer,
     vgg,
     vision_transformer,
 )
+from trtnet.zoo.cards import Card, card
 from trtnet.zoo.registry import Entry, get_entry, get_model, list_models, register
 
-__all__ = ["Entry", "get_entry", "get_model", "list_models", "register"]
+__all__ = ["Card", "Entry", "card", "get_entry", "get_model", "list_models", "register"]

@@ -39,12 +39,13 @@ class Conv2dNormActivation(nn.Sequential):
         norm_layer: NormLayer | None = nn.BatchNorm2d,
         activation_layer: Layer | None = nn.ReLU,
         bias: bool | None = None,
+        dilation: int = 1,
     ) -> None:
-        padding = (kernel_size - 1) // 2 if padding is None else padding
+        padding = (kernel_size - 1) // 2 * dilation if padding is None else padding
         bias = norm_layer is None if bias is None else bias
         layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups,
-                      bias=bias)
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
+                      bias)
         ]  # fmt: skip
         if norm_layer is not None:
             layers.append(norm_layer(out_channels))

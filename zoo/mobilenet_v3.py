@@ -57,16 +57,23 @@ _conv_bn = partial(Conv2dNormActivation, norm_layer=partial(nn.BatchNorm2d, eps=
 
 class InvertedResidual(nn.Module):
     """Widens (1×1), filters depthwise, weighs the channels, narrows linearly (1×1); a shortcut
-    where the shape stays."""
+    where the shape stays.
 
-    def __init__(self, in_channels: int, setting: Setting) -> None:
+    Args:
+        dilation: of the depthwise convolution; above 1 it takes the place of the stride.
+    """
+
+    def __init__(self, in_channels: int, setting: Setting, dilation: int = 1) -> None:
         super().__init__()
         kernel_size, hidden, out_channels, squeezes, hard_swish, stride = setting
+        stride = 1 if dilation > 1 else stride
         conv_bn = partial(_conv_bn, activation_layer=nn.Hardswish if hard_swish else nn.ReLU)
         layers: list[nn.Module] = []
         if hidden != in_channels:
             layers.append(conv_bn(in_channels, hidden, 1))
-        layers.append(conv_bn(hidden, hidden, kernel_size, stride, groups=hidden))
+        layers.append(
+            conv_bn(hidden, hidden, kernel_size, stride, groups=hidden, dilation=dilation)
+        )
         if squeezes:
             squeezed = make_divisible(hidden // 4)
             layers.append(SqueezeExcitation(hidden, squeezed, scale_activation=nn.Hardsigmoid))
@@ -84,17 +91,25 @@ class MobileNetV3(nn.Module):
     Args:
         settings: of the inverted residuals.
         head_width: channels of the classifier's hidden layer.
+        dilated: whether the last strided block and those behind it keep the size of their input,
+            dilated by 2.
     """
 
     def __init__(
-        self, settings: Sequence[Setting], head_width: int, num_classes: int = 1000
+        self,
+        settings: Sequence[Setting],
+        head_width: int,
+        num_classes: int = 1000,
+        dilated: bool = False,
     ) -> None:
         super().__init__()
         channels = _STEM
         conv_bn = partial(_conv_bn, activation_layer=nn.Hardswish)
         layers: list[nn.Module] = [conv_bn(3, channels, 3, stride=2)]
-        for setting in settings:
-            layers.append(InvertedResidual(channels, setting))
+        last_strided = max(index for index, setting in enumerate(settings) if setting[-1] > 1)
+        for index, setting in enumerate(settings):
+            dilation = 2 if dilated and index >= last_strided else 1
+            layers.append(InvertedResidual(channels, setting, dilation))
             channels = setting[2]
         last_width = 6 * channels
         layers.append(conv_bn(channels, last_width, 1))
@@ -112,9 +127,9 @@ class MobileNetV3(nn.Module):
 
 
 @register()
-def mobilenet_v3_large(num_classes: int = 1000) -> MobileNetV3:
-    """MobileNetV3-Large."""
-    return MobileNetV3(_LARGE, 1280, num_classes)
+def mobilenet_v3_large(num_classes: int = 1000, dilated: bool = False) -> MobileNetV3:
+    """MobileNetV3-Large; `dilated`, it is the backbone of segmentation models."""
+    return MobileNetV3(_LARGE, 1280, num_classes, dilated)
 
 
 @register()

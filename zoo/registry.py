@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trtnet.errors import UsageError
 from trtnet.module import Module
+from trtnet.zoo.features import Features
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,8 @@ class Entry:
         embedded: name of weights shipped with trtnet → file in the package ``trtnet.weights``.
         default_weights: the name of the weights to take where none are asked for.
         pretrained: arguments that torchvision's own weights were trained with.
+        switches: name of a boolean argument that torchvision's builder does not have → what does
+            the same to torchvision's model when it is true. No weights depend on it.
         task: ``"classification"``, whose output is ``logits`` of shape (N, classes), or
             ``"segmentation"``, whose outputs are named by the model's ``forward``.
     """
@@ -42,7 +46,15 @@ class Entry:
     embedded: Mapping[str, str] = field(default_factory=dict)
     default_weights: str = "random"
     pretrained: Mapping[str, Any] = field(default_factory=dict)
+    switches: Mapping[str, Callable[..., torch.nn.Module]] = field(default_factory=dict)
     task: str = "classification"
+
+    @property
+    def home(self) -> ModuleType:
+        """The module that the model is written in."""
+        found = inspect.getmodule(self.builder)
+        assert found is not None
+        return found
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -67,9 +79,13 @@ class Entry:
         self._check(kwargs)
         if self.twin is not None:
             return self.twin(**kwargs).eval()
-        from torchvision import models
+        from trtnet.weights.random_init import build
 
-        return models.get_model(self.name, weights=None, **kwargs).eval()
+        known = {name: value for name, value in kwargs.items() if name not in self.switches}
+        model = build(self.name, **known).eval()
+        for name, switch in self.switches.items():
+            model = switch(model) if kwargs.get(name) else model
+        return model
 
     def _check(self, kwargs: Mapping[str, Any]) -> None:
         for argument in kwargs:
@@ -120,10 +136,15 @@ def get_entry(name: str) -> Entry:
     )
 
 
-def get_model(name: str, **kwargs: Any) -> Module:
+def get_model(name: str, *, features: Sequence[str] | None = None, **kwargs: Any) -> Module:
     """The model `name`, without weights; `kwargs` such as ``num_classes`` go to its builder.
 
+    Args:
+        features: paths of modules whose outputs the model is to return, by path, in place of its
+            own: ``["layer2", "layer4"]``. See :class:`trtnet.zoo.features.Features`.
+
     Raises:
-        UsageError: no such model (the nearest names are suggested) or no such argument.
+        UsageError: no such model or module (the nearest names are suggested) or no such argument.
     """
-    return get_entry(name).build(**kwargs)
+    model = get_entry(name).build(**kwargs)
+    return model if features is None else Features(model, features)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
 
+_STRIDED = (False, False, False)  # no stage of the last three keeps the size
+
+
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut: ResNet-18 and -34."""
 
@@ -47,6 +50,7 @@ class Bottleneck(nn.Module):
         planes: a quarter of the output channels.
         groups, width_per_group: of the 3×3 convolution, which has
             ``planes * width_per_group / 64 * groups`` channels.
+        dilation: of the 3×3 convolution.
     """
 
     expansion = 4
@@ -58,12 +62,14 @@ class Bottleneck(nn.Module):
         stride: int = 1,
         groups: int = 1,
         width_per_group: int = 64,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         width, out_channels = planes * width_per_group // 64 * groups, planes * self.expansion
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, groups=groups, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation,
+                               groups=groups, bias=False)  # fmt: skip
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
@@ -92,13 +98,19 @@ def stage(
     planes: int,
     depth: int,
     stride: int,
+    dilations: tuple[int, int] = (1, 1),
     **block_args: Any,
 ) -> nn.Sequential:
-    """`depth` blocks, the first of them with `stride`."""
-    first = block(in_channels, planes, stride, **block_args)
-    channels = planes * block.expansion
-    rest = (block(channels, planes, **block_args) for _ in range(depth - 1))
-    return nn.Sequential(first, *rest)
+    """`depth` blocks, the first of them with `stride`; `dilations` of the first and of the others,
+    which only a :class:`Bottleneck` has."""
+
+    def make(channels: int, stride: int, dilation: int) -> nn.Module:
+        dilated = {"dilation": dilation} if dilation > 1 else {}
+        return block(channels, planes, stride, **dilated, **block_args)
+
+    first, others = dilations
+    rest = (make(planes * block.expansion, 1, others) for _ in range(depth - 1))
+    return nn.Sequential(make(in_channels, stride, first), *rest)
 
 
 class ResNet(nn.Module):
@@ -107,6 +119,9 @@ class ResNet(nn.Module):
     Args:
         block: :class:`BasicBlock` or :class:`Bottleneck`.
         depths: number of blocks in each of the four stages.
+        replace_stride_with_dilation: for each of the last three stages, whether it keeps the
+            size of its input: its stride of 2 becomes a dilation, twice that of before, of all
+            blocks from its second on. Yu and Koltun, https://arxiv.org/abs/1511.07122.
         block_args: further arguments of `block`.
     """
 
@@ -115,22 +130,29 @@ class ResNet(nn.Module):
         block: type[BasicBlock] | type[Bottleneck],
         depths: Sequence[int],
         num_classes: int = 1000,
+        replace_stride_with_dilation: Sequence[bool] = _STRIDED,
         **block_args: Any,
     ) -> None:
         super().__init__()
+        dilations = [1, 1]  # up to and with each stage, the stem being the first
+        for replaced in replace_stride_with_dilation:
+            dilations.append(dilations[-1] * (2 if replaced else 1))
 
-        def part(in_channels: int, planes: int, depth: int, stride: int) -> nn.Sequential:
-            return stage(block, in_channels, planes, depth, stride, **block_args)
+        def part(number: int, in_channels: int, planes: int) -> nn.Sequential:
+            first, others = dilations[number - 1 : number + 1]
+            stride = 1 if number == 1 or others > first else 2
+            return stage(block, in_channels, planes, depths[number - 1], stride, (first, others),
+                         **block_args)  # fmt: skip
 
         expansion = block.expansion
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = part(64, 64, depths[0], stride=1)
-        self.layer2 = part(64 * expansion, 128, depths[1], stride=2)
-        self.layer3 = part(128 * expansion, 256, depths[2], stride=2)
-        self.layer4 = part(256 * expansion, 512, depths[3], stride=2)
+        self.layer1 = part(1, 64, 64)
+        self.layer2 = part(2, 64 * expansion, 128)
+        self.layer3 = part(3, 128 * expansion, 256)
+        self.layer4 = part(4, 256 * expansion, 512)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * expansion, num_classes)
 
@@ -153,15 +175,19 @@ def resnet34(num_classes: int = 1000) -> ResNet:
 
 
 @register()
-def resnet50(num_classes: int = 1000) -> ResNet:
-    """ResNet-50."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes)
+def resnet50(
+    num_classes: int = 1000, replace_stride_with_dilation: Sequence[bool] = _STRIDED
+) -> ResNet:
+    """ResNet-50; dilated, see :class:`ResNet`, it is the backbone of segmentation models."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, replace_stride_with_dilation)
 
 
 @register()
-def resnet101(num_classes: int = 1000) -> ResNet:
-    """ResNet-101."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes)
+def resnet101(
+    num_classes: int = 1000, replace_stride_with_dilation: Sequence[bool] = _STRIDED
+) -> ResNet:
+    """ResNet-101; dilated, see :class:`ResNet`, it is the backbone of segmentation models."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, replace_stride_with_dilation)
 
 
 @register()

@@ -135,6 +135,14 @@ def test_folding_leaves_one_layer(net: Any, randomize: Any) -> None:
     assert layer_types(plain) == ["CONVOLUTION", "SCALE"]
 
 
+def test_a_convolution_that_is_used_elsewhere_runs_once(net: Any, randomize: Any) -> None:
+    model = pair(nn)
+    model.load_state_dict(randomize(pair(torch.nn)).state_dict())
+    y = model[0](net.input("x", (1, 3, 5, 5)))
+    trtnet.relu(y) + model[1](y)
+    assert layer_types(net) == ["CONVOLUTION", "ACTIVATION", "SCALE", "ELEMENTWISE"]
+
+
 @pytest.mark.parametrize(
     ("shape", "normalized", "options"),
     [

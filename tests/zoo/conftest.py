@@ -18,6 +18,16 @@ def _load(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def zoo_checks() -> ModuleType:
+    return _load("zoo_checks")
+
+
+@pytest.fixture(scope="session")
+def zoo_cards() -> ModuleType:
+    return _load("zoo_cards")
+
+
+@pytest.fixture(scope="session")
 def verify_zoo() -> ModuleType:
     return _load("verify_zoo")
 
@@ -30,6 +40,16 @@ def train_lenet() -> ModuleType:
 @pytest.fixture(scope="session")
 def train_resnet() -> ModuleType:
     return _load("train_resnet")
+
+
+@pytest.fixture(scope="session")
+def train_unet() -> ModuleType:
+    return _load("train_unet")
+
+
+@pytest.fixture(scope="session")
+def shapes() -> ModuleType:
+    return _load("shapes")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""The blocks of MaxViT against torchvision's, dynamic batch, and the sizes that it refuses."""
+"""MaxViT and its blocks against torchvision's, and the sizes that it refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torchvision.models import maxvit as theirs
 
 import trtnet
 from trtnet.errors import ShapeError
+from trtnet.weights.random_init import random_module
 from trtnet.zoo import maxvit as ours
 
 CheckModule = Callable[..., None]
@@ -33,6 +35,26 @@ def test_mbconv(in_channels: int, stride: int, check_module: CheckModule) -> Non
     torch_block = theirs.MBConv(in_channels, 8, 4, 0.25, stride, torch.nn.GELU, norm)
     block = ours.MBConv(in_channels, 8, stride)
     check_module(block, torch_block, (2, in_channels, 6, 6), rtol64=1e-6)  # folded in float32
+
+
+def test_a_small_network_module_by_module(zoo_checks: ModuleType) -> None:
+    """All of it, with two blocks of two layers and one."""
+    sizes = {"stem_channels": 8, "head_dim": 4, "input_size": (32, 32), "num_classes": 5}
+    torch_model = random_module(
+        partial(theirs.MaxVit, partition_size=2, block_channels=[8, 16], block_layers=[2, 1],
+                stochastic_depth_prob=0.0, **sizes),
+        zoo_checks.SEED, input_shape=(3, 32, 32),
+    )  # fmt: skip
+    model = ours.MaxVit(widths=(8, 16), depths=(2, 1), size=2, **sizes)
+    model.load_state_dict(torch_model.state_dict())
+    setting = zoo_checks.Setting((2, 3, 32, 32), dynamic_batch=True)
+    found = zoo_checks.check(torch_model, model, setting).verifications
+    assert set(found) == set(zoo_checks.CHECKS)
+    for verification in found.values():
+        verification.require()  # says where
+    modules = {row.module.split("#")[0] for row in found["exact"].rows}
+    leaves = {path for path, module in torch_model.named_modules() if not [*module.children()]}
+    assert leaves <= modules
 
 
 @pytest.mark.parametrize("input_size", [(224, 448), (200, 200), (0, 0)])

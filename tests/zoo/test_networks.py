@@ -27,16 +27,12 @@ FAMILIES = {
 
 
 def _pair(
-    verify_zoo: ModuleType, name: str, **model_args: Any
+    zoo_checks: ModuleType, name: str, **model_args: Any
 ) -> tuple[torch.nn.Module, trtnet.Module]:
     """The PyTorch model and ours, with equal weights and CLASSES outputs."""
     shape, family_args = FAMILIES[name]
     model_args = {"num_classes": CLASSES, **family_args, **model_args}
-    entry = zoo.get_entry(name)
-    theirs = verify_zoo.twin(entry, (1, *shape), **model_args)
-    ours = entry.build(**model_args)
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, ours
+    return zoo_checks.equal_pair(zoo.get_entry(name), (1, *shape), **model_args)
 
 
 def _images(name: str, batch: int, seed: int = 0) -> np.ndarray:
@@ -52,9 +48,9 @@ def _assert_equal(found: np.ndarray, model: torch.nn.Module, images: np.ndarray)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_dynamic_batch_and_other_classes(name: str, verify_zoo: ModuleType) -> None:
-    theirs, ours = _pair(verify_zoo, name)
-    network = verify_zoo.define(ours, ("N", *FAMILIES[name][0]), backend="rtx")
+def test_dynamic_batch_and_other_classes(name: str, zoo_checks: ModuleType) -> None:
+    theirs, ours = _pair(zoo_checks, name)
+    network = zoo_checks.define(ours, ("N", *FAMILIES[name][0]), backend="rtx")
     for batch in (1, 3):
         images = _images(name, batch)
         found = reference.run(network.definition, {"input": images}, float64=True)
@@ -62,18 +58,18 @@ def test_dynamic_batch_and_other_classes(name: str, verify_zoo: ModuleType) -> N
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_an_engine_with_a_dynamic_batch_builds(name: str, verify_zoo: ModuleType) -> None:
-    _, ours = _pair(verify_zoo, name)
+def test_an_engine_with_a_dynamic_batch_builds(name: str, zoo_checks: ModuleType) -> None:
+    _, ours = _pair(zoo_checks, name)
     shape = FAMILIES[name][0]
-    network = verify_zoo.define(ours, ("N", *shape), backend="rtx", precision="fp16")
+    network = zoo_checks.define(ours, ("N", *shape), backend="rtx", precision="fp16")
     profile = trtnet.Shapes(min=(1, *shape), opt=(2, *shape), max=(4, *shape))
     plan = trtnet.build(network, shapes={"input": profile})
     parameters = sum(parameter.numel for parameter in ours.parameters())
     assert len(plan.engine) > 2 * parameters
 
 
-def test_one_model_called_twice(verify_zoo: ModuleType) -> None:
-    theirs, ours = _pair(verify_zoo, "resnet18")
+def test_one_model_called_twice(zoo_checks: ModuleType) -> None:
+    theirs, ours = _pair(zoo_checks, "resnet18")
     network = trtnet.Network("rtx")
     inputs = {name: _images("resnet18", 1, seed) for seed, name in enumerate(("left", "right"))}
     for name, images in inputs.items():
@@ -84,8 +80,8 @@ def test_one_model_called_twice(verify_zoo: ModuleType) -> None:
     assert {"layer1.0.bn1", "layer1.0.bn1#1"} <= network.module_outputs.keys()
 
 
-def test_two_models_in_one_network(verify_zoo: ModuleType) -> None:
-    pairs = {name: _pair(verify_zoo, name) for name in ("resnet18", "mobilenet_v2")}
+def test_two_models_in_one_network(zoo_checks: ModuleType) -> None:
+    pairs = {name: _pair(zoo_checks, name) for name in ("resnet18", "mobilenet_v2")}
     network = trtnet.Network("rtx")
     x = network.input("input", (2, 3, 32, 32))
     for name, (_, ours) in pairs.items():
@@ -98,11 +94,11 @@ def test_two_models_in_one_network(verify_zoo: ModuleType) -> None:
     assert {"resnet18.fc", "mobilenet_v2.classifier.1"} <= network.module_outputs.keys()
 
 
-def test_vit_refuses_sizes_that_do_not_fit(verify_zoo: ModuleType) -> None:
+def test_vit_refuses_sizes_that_do_not_fit(zoo_checks: ModuleType) -> None:
     with pytest.raises(trtnet.ShapeError, match="image_size does not fit") as caught:
         zoo.get_model("vit_b_16", image_size=100)
     assert caught.value.got == 100
-    _, ours = _pair(verify_zoo, "vit_b_16")
+    _, ours = _pair(zoo_checks, "vit_b_16")
     with pytest.raises(trtnet.ShapeError, match="position embedding") as caught:
-        verify_zoo.define(ours, (1, 3, 48, 48), backend="rtx")
+        zoo_checks.define(ours, (1, 3, 48, 48), backend="rtx")
     assert caught.value.expected == "(N, 3, 32, 32)"

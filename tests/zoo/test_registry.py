@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torchvision
@@ -13,13 +15,20 @@ from trtnet.errors import UsageError
 from trtnet.zoo.registry import register
 from trtnet.zoo.resnet import ResNet, resnet50
 
-OWN = ["lenet5", "resnet20_digits"]
-MODELS = sorted([*torchvision.models.list_models(module=torchvision.models), *OWN])
+OWN = ["lenet5", "resnet20_digits", "unet"]
+CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)
+SEGMENTATION = torchvision.models.list_models(module=torchvision.models.segmentation)
+MODELS = sorted([*CLASSIFIERS, *SEGMENTATION, *OWN])
 
 
-def test_every_classifier_of_torchvision_is_listed() -> None:
-    assert len(MODELS) == 80 + len(OWN)
+def test_every_model_of_torchvision_is_listed() -> None:
+    assert (len(CLASSIFIERS), len(SEGMENTATION)) == (80, 6)
     assert zoo.list_models() == MODELS
+
+
+@pytest.mark.parametrize("name", [*SEGMENTATION, "unet"])
+def test_what_gives_pixels_classes_says_so(name: str) -> None:
+    assert zoo.get_entry(name).task == "segmentation"
 
 
 @pytest.mark.parametrize(
@@ -84,3 +93,10 @@ def test_importing_the_zoo_loads_neither_torch_nor_tensorrt() -> None:
     loaded = set(done.stdout.split())
     assert "trtnet" in loaded
     assert not loaded & {"torch", "torchvision", "tensorrt", "tensorrt_rtx"}
+
+
+def test_families_are_short_files() -> None:
+    homes = {Path(sys.modules[zoo.get_entry(name).builder.__module__].__file__) for name in MODELS}
+    lengths = [len(path.read_text().splitlines()) for path in homes]
+    assert statistics.median(lengths) <= 150
+    assert max(lengths) <= 350

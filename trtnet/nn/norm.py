@@ -33,7 +33,7 @@ def batch_norm(
     """
     network = input.network
     scale, shift = _scale_and_shift(network.path, running_mean, running_var, weight, bias, eps)
-    if network.fold_batch_norm and input.pending is not None:
+    if network.fold_batch_norm and input.pending is not None and not input.is_emitted:
         own = input.pending
         offset = shift if own.bias is None else shift + own.bias.astype(np.float64) * scale
         folded = network.memory.buffer(own.weight.shape)

@@ -1,0 +1,79 @@
+"""Cards: what torchvision says now, and what --list makes of it."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torchvision
+
+from trtnet import zoo
+from trtnet.errors import UsageError
+from trtnet.zoo.cards import FILE
+
+TORCHVISION = [name for name in zoo.list_models() if name in torchvision.models.list_models()]
+SMALL = 30_000_000  # parameters; the others' networks are counted by tools/verify_zoo.py
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_weights_are_those_torchvision_has(name: str) -> None:
+    available = torchvision.models.get_model_weights(name)
+    card = zoo.card(name)
+    assert card.default_weights == available.DEFAULT.name
+    assert {weights.name for weights in card.weights} == set(available.__members__) - {"DEFAULT"}
+    for weights in card.weights:
+        entry = available[weights.name]
+        (metrics,) = entry.meta["_metrics"].values()
+        known = {name: value for name, value in metrics.items() if not np.isnan(value)}
+        assert (weights.accuracy, [weights.dataset]) == (known, list(entry.meta["_metrics"]))
+        transforms = entry.transforms()
+        assert weights.preprocessing["interpolation"] == transforms.interpolation.value
+        for key in ("resize_size", "mean", "std"):
+            assert weights.preprocessing[key] == getattr(transforms, key)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_parameters_and_macs_are_those_torchvision_states(
+    name: str, zoo_checks: ModuleType
+) -> None:
+    card, stated = zoo.card(name), zoo_checks.published(name)
+    if "aux_loss" not in zoo.get_entry(name).arguments:  # whose numbers are those with that head
+        assert stated.agrees(card.parameters, card.macs)
+    assert card.parameters <= stated.parameters
+    assert card.macs < 1.005 * stated.macs + 1e6
+
+
+@pytest.mark.parametrize("name", zoo.list_models())
+def test_the_file_is_what_the_tool_writes(name: str, zoo_cards: ModuleType) -> None:
+    entry, card = zoo.get_entry(name), zoo.card(name)
+    facts = json.loads(FILE.read_text())[name]
+    assert facts["weights"] == zoo_cards.published_weights(entry)
+    assert facts["default_weights"] == zoo_cards.default_weights(entry)
+    assert card.parameters == zoo_cards.parameters(entry)
+    if card.parameters < SMALL:
+        assert card.macs == zoo_cards.macs(entry)
+
+
+def test_there_is_a_card_for_every_model_and_no_other() -> None:
+    assert json.loads(FILE.read_text()).keys() == set(zoo.list_models())
+
+
+def test_a_card() -> None:
+    card = zoo.card("vit_b_16")
+    assert (card.task, card.input_shape) == ("classification", (3, 224, 224))
+    assert card.papers == ("https://arxiv.org/abs/2010.11929",)
+    assert [weights.accuracy["acc@1"] for weights in card.weights] == [81.072, 85.304, 81.886]
+    assert card.preprocessing is not None
+    assert card.preprocessing["crop_size"] == [224]
+
+
+@pytest.mark.parametrize("name", zoo.list_models())
+def test_every_model_names_its_paper(name: str) -> None:
+    assert any("arxiv.org/abs/" in paper or "doi.org" in paper for paper in zoo.card(name).papers)
+
+
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(UsageError, match="no model 'resnet5O'"):
+        zoo.card("resnet5O")

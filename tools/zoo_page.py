@@ -1,0 +1,202 @@
+"""Writes ``docs/zoo.md``: the card of every model, and what the last sweep found.
+
+    python tools/zoo_page.py
+
+The sweep is ``tools/verify_zoo.py``, which ends with this; its journal is
+``benchmarks/zoo.jsonl``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from trtnet import zoo
+from trtnet.files import atomic_write
+from trtnet.zoo import Card
+
+ROOT = Path(__file__).resolve().parents[1]
+JOURNAL = ROOT / "benchmarks" / "zoo.jsonl"
+PAGE = ROOT / "docs" / "zoo.md"
+
+Records = dict[str, dict[str, Any]]
+"""What ``tools/zoo_checks.py`` has measured, by model."""
+
+INTRODUCTION = """\
+# The zoo
+
+`python tools/zoo_page.py`, from the models' cards (`trtnet.zoo.card`, `python -m trtnet.zoo
+--list`) and the results of `python tools/verify_zoo.py`, in `benchmarks/zoo.jsonl`.
+"""
+
+CARDS = """
+## Models
+
+Parameters and multiply-accumulates (GMAC, for one image of the default size) are those of the
+network. The weights are torchvision's, or trtnet's own; behind each is the published accuracy:
+top-1 in percent, or the mean intersection over union. Bold: `--weights DEFAULT`.
+"""
+
+VERIFICATION = """
+## Against PyTorch
+
+Each model has the weights of `--weights random`: seeded, no parameter constant, settled BatchNorm
+statistics, weak residual branches (see `weights/random_init.py`). Its state_dict loads strictly;
+parameters and multiply-accumulates are torchvision's, the latter within 0.5% (Inception v3's
+without the auxiliary head; a segmentation model's with it, and it is verified too). Errors are the
+largest relative L2 distance, or the smallest cosine, over the outputs of all modules:
+
+- definition: the network and PyTorch, both in float64, BatchNorm folded; at most 1e-5;
+- exact: the same, BatchNorm not folded and its statistics such that no weight is rounded, and
+  PyTorch's hard sigmoid and hard swish with the float32 that TensorRT has for 1/6; at most 1e-10;
+- FP32: the network and PyTorch, both in float32; at most 1e-4;
+- FP16: the network in float16 and PyTorch in float32; at least 0.999. Each module by itself is
+  also held to the rounding of its own output.
+
+In the first table the images have the default size: one image, and two in a network with a dynamic
+batch, whose engine is built for one to four. In the second is one image of another size, with an
+engine for it. Engines are FP16, built and not executed.
+"""
+
+REMARKS = """
+LeNet-5 takes images of one size, at which it is exact too. A ViT is built for its image size, and
+MaxViT for a multiple of 224, so that its windows fit: for another size the model is another, of
+the same layers. Of every other model the network alone is another.
+"""
+
+
+def load(path: Path = JOURNAL) -> Records:
+    """The journal; empty where there is none."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {record["model"]: record for record in map(json.loads, lines)}
+
+
+def write(records: Records, path: Path = PAGE) -> None:
+    with atomic_write(path) as file:
+        file.write("".join(f"{line}\n" for line in page(records)).encode())
+
+
+def page(records: Records) -> Iterator[str]:
+    """The lines of the page."""
+    known = {name: records[name] for name in zoo.list_models() if name in records}
+    yield INTRODUCTION
+    yield from summary(known)
+    yield CARDS
+    yield from table(CARD_COLUMNS, map(card_row, map(zoo.card, zoo.list_models())))
+    yield VERIFICATION
+    yield from table(DEFAULT_COLUMNS, map(default_row, known.values()))
+    yield REMARKS
+    resized = [record for record in known.values() if "other size" in record["settings"]]
+    yield from table(OTHER_COLUMNS, map(other_row, resized))
+
+
+def summary(records: Records) -> Iterator[str]:
+    """How many models pass, and with what."""
+    passed = sum(record["passed"] for record in records.values())
+    yield f"{passed} of {len(zoo.list_models())} models pass every check."
+    names = ("date", "machine", "backend", "versions")
+    runs = {tuple(_text(record[name]) for name in names) for record in records.values()}
+    for run in sorted(runs):
+        yield f"Measured {', '.join(run)}."
+    minutes = sum(record["seconds"] for record in records.values()) / 60
+    yield f"The sum of their times is {minutes:.0f} minutes."
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return str(value)
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """In Markdown."""
+    names = list(columns)
+    yield f"| {' | '.join(names)} |"
+    yield f"|{'---|' * len(names)}"
+    for cells in rows:
+        yield f"| {' | '.join(cells)} |"
+
+
+CARD_COLUMNS = ("model", "task", "input", "parameters", "GMAC", "weights", "paper")
+
+
+def card_row(card: Card) -> tuple[str, ...]:
+    weights = (
+        f"**{found}**" if found.name == card.default_weights else str(found)
+        for found in card.weights
+    )
+    papers = (f"[{address.rpartition('/')[2]}]({address})" for address in card.papers)
+    return (
+        card.name,
+        card.task,
+        size(card.input_shape),
+        f"{card.parameters:,}",
+        f"{card.macs / 1e9:.4g}",
+        "<br>".join(weights) or "-",
+        ", ".join(papers) or "-",
+    )
+
+
+def size(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+DEFAULT_COLUMNS = (
+    *("model", "input", "modules", "definition", "FP32", "FP16 cosine"),
+    *("batch of 2: definition", "FP32", "FP16 cosine", "engine", "built in", "passed"),
+)
+
+
+def default_row(record: dict[str, Any]) -> tuple[str, ...]:
+    single, batch = record["settings"]["default"], record["settings"]["dynamic batch"]
+    return (
+        record["model"],
+        size(single["input"]),
+        str(single["modules"]),
+        *rounded(single),
+        *rounded(batch),
+        *engine(batch),
+        "yes" if record["passed"] else "NO",
+    )
+
+
+OTHER_COLUMNS = (
+    *("model", "input", "modules", "definition", "FP32", "FP16 cosine", "exact"),
+    *("engine", "built in"),
+)
+
+
+def other_row(record: dict[str, Any]) -> tuple[str, ...]:
+    found = record["settings"]["other size"]
+    return (
+        record["model"],
+        size(found["input"]),
+        str(found["modules"]),
+        *rounded(found),
+        error(found["exact"]),
+        *engine(found),
+    )
+
+
+def rounded(found: dict[str, Any]) -> tuple[str, str, str]:
+    return error(found["definition"]), error(found["fp32"]), f"{found['fp16']:.5f}"
+
+
+def error(distance: float) -> str:
+    return f"{distance:.1e}"
+
+
+def engine(found: dict[str, Any]) -> tuple[str, str]:
+    return f"{found['engine_bytes'] / 1e6:.1f} MB", f"{found['build_s']:.1f} s"
+
+
+def main() -> int:
+    write(load())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
