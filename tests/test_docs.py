@@ -43,7 +43,15 @@ def test_python_examples(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("line", SHELL_LINES)
-def test_trtnet_commands(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trtnet_commands(
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In a folder that has nothing but ``docs``."""
+    monkeypatch.chdir(tmp_path)
+    Path("docs").symlink_to(ROOT / "docs")
     differs = line.startswith("trtnet diff")  # exits with 1, as diff does
     assert main(shlex.split(line, comments=True)[1:]) == (1 if differs else 0)
     assert capsys.readouterr().out

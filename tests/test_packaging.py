@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NEEDS_TORCH = (  # what runs networks with PyTorch
     *("reference", "verif", "runtime.torch_", "quantization.observer", "quantization.running"),
     *("search.finding", "search.sensitivities", "search.suffix"),
+    *("plugins.launch", "plugins.running", "plugins.shipped", "plugins.testing"),
 )
 CHECK = (
     "import trtnet, trtnet.zoo, trtnet.weights; from trtnet.zoo.resnet import resnet50;"

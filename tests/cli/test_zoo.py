@@ -64,12 +64,12 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
         *("verify", "executed"),
     }
     assert set(report["backend"]) == {"name", "version"}
-    assert set(report["weights"]) == {"source", "sha256", "parameters"}
+    assert set(report["weights"]) == {"source", "origin", "sha256", "parameters"}
     assert set(report["network"]) == {"layers", "macs", "inputs", "outputs", "define_s"}
     assert set(report["engine"]) == {"path", "bytes", "sha256", "build_s", "reused"}
     assert set(report["verify"]) == {
         *("against", "inputs", "max_abs", "rel_l2", "sqnr_db", "cosine", "argmax_agreement"),
-        *("first_divergent", "blame", "passed", "rows"),
+        *("positions", "first_divergent", "blame", "passed", "rows", "shapes"),
     }
     assert set(report["executed"]) == {"ran", "reason"}
     assert report["weights"]["source"] == "DIGITS_V1"
@@ -92,6 +92,15 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     assert [line.split()[0] for line in lines] == names
     assert str(engine) in lines[4]
     assert "loadEngine" in lines[6]
+
+
+def test_a_map_of_classes_has_no_distance(capsys: pytest.CaptureFixture) -> None:
+    flags = ["--argmax", "--image-size=33", "--backend=rtx", "--json=r.json"]
+    assert main(["unet", *flags]) == 0
+    verify = json.loads(Path("r.json").read_text())["verify"]
+    assert (verify["rel_l2"], verify["cosine"], verify["positions"]) == (None, None, 1.0)
+    assert verify["argmax_agreement"] > 0.99
+    assert "100.000% of the positions as good" in capsys.readouterr().out
 
 
 def test_an_engine_for_the_torch_backend(capsys: pytest.CaptureFixture) -> None:
@@ -266,7 +275,7 @@ print("loaded:", sorted(heavy))
     ("argv", "text"),
     [
         (["trtnet.zoo", "--help"], "--saveEngine"),
-        (["trtnet.zoo", "--list"], "resnet50\n"),
+        (["trtnet.zoo", "--list"], "IMAGENET1K_V2 80.86\n"),
         (["trtnet.cli.main", "--help"], "weights"),
         (["trtnet.cli.main", "zoo", "--help"], "--saveEngine"),
     ],
@@ -285,7 +294,23 @@ def test_help_does_not_advertise_removed_flags() -> None:
 
 def test_list_with_a_pattern(capsys: pytest.CaptureFixture) -> None:
     assert main(["--list", "resnet1*"]) == 0
-    assert capsys.readouterr().out.split() == ["resnet101", "resnet152", "resnet18"]
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:5] == ["model", "task", "parameters", "GMAC", "input"]
+    assert [line.split()[0] for line in lines] == ["resnet101", "resnet152", "resnet18"]
+    assert lines[2].split() == ["resnet18", "classification", "11,689,512", "1.814", "3x224x224",
+                                "IMAGENET1K_V1", "69.76"]  # fmt: skip
+    assert lines[0].index("3x224x224") == lines[2].index("3x224x224") == header.index("input")
+
+
+def test_list_as_json(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--list", "*_resnet50", "--json=cards.json"]) == 0
+    assert main(["--list", "*_resnet50", "--json=-"]) == 0
+    cards = json.loads(Path("cards.json").read_text())
+    assert json.loads(capsys.readouterr().out) == cards
+    assert list(cards) == ["deeplabv3_resnet50", "fcn_resnet50"]
+    fcn = cards["fcn_resnet50"]
+    assert (fcn["task"], fcn["input_shape"]) == ("segmentation", [3, 520, 520])
+    assert fcn["weights"][0]["accuracy"] == {"miou": 60.5, "pixel_acc": 91.4}
 
 
 def test_a_residual_network_with_random_weights(capsys: pytest.CaptureFixture) -> None:

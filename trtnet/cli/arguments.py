@@ -15,6 +15,7 @@ from trtnet.cli.precision import (
 )
 from trtnet.cli.refused import check_flags
 from trtnet.errors import UsageError
+from trtnet.network import FORMS
 
 BACKENDS = ("auto", "tensorrt", "rtx", "torch")
 _EPILOG = """\
@@ -69,11 +70,19 @@ def add_model_flags(flag: Group) -> None:
         "--weights",
         metavar="W",
         help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or a file; "
-        "default: random, for lenet5 its shipped weights",
+        "default: what is shipped, or else random",
     )
     flag("--seed", type=int, default=0, help="of random weights and of verification's inputs")
+    add_architecture_flags(flag)
+
+
+def add_architecture_flags(flag: Group) -> None:
+    """Arguments of the model's builder."""
     flag("--num-classes", type=positive, metavar="N")
     flag("--image-size", type=positive, metavar="N", help="height and width")
+    switch = {"action": "store_const", "const": True}
+    flag("--argmax", **switch, help="segmentation: classes (N, H, W) in INT32 instead of logits")
+    flag("--aux-loss", **switch, help="segmentation: also the output of the auxiliary head")
 
 
 def add_shape_flags(flag: Group) -> None:
@@ -95,10 +104,23 @@ def add_shape_flags(flag: Group) -> None:
 def add_backend_flag(flag: Group) -> None:
     """Which TensorRT defines the network."""
     flag("--backend", choices=("auto", "tensorrt", "rtx"), default="auto")
+    add_plugins_flag(flag)
+
+
+def add_plugins_flag(flag: Group) -> None:
+    """See :class:`trtnet.Network`."""
+    flag(
+        "--plugins",
+        choices=FORMS,
+        default="auto",
+        help="what custom plugins become: layers with kernels of their own, or TensorRT's layers; "
+        "default: the first of the two that the backend has",
+    )
 
 
 def _add_output_flags(flag: Group) -> None:
     flag("--backend", metavar="B", default="auto", help=f"{', '.join(BACKENDS)}; default: auto")
+    add_plugins_flag(flag)
     flag(
         "--compute-capability",
         type=_comma_separated,
@@ -120,6 +142,14 @@ def _add_output_flags(flag: Group) -> None:
         default=1,
         metavar="N",
         help="number of seeded images to compare, rounded up to whole batches; default 1",
+    )
+    flag(
+        "--verify-shapes",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="input:1x3x333x517, repeatable: sizes to compare; default: opt, and for images of "
+        "dynamic size also min and an odd size in between",
     )
     flag("--json", metavar="PATH", help="write a report; - for stdout")
 

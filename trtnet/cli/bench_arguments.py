@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trtnet import graph
 from trtnet.benchmark import Settings
-from trtnet.cli.arguments import add_model_flags, add_shape_flags
+from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_flags
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
 from trtnet.cli.run import add_device_flags
@@ -43,7 +43,9 @@ def bench_parser() -> Parser:
         help="what is measured: input:8x3x224x224, several with commas; default: opt shapes",
     )
     add_shape_flags(shapes)
-    add_model_flags(Group(parser, "model"))
+    model = Group(parser, "model")
+    add_model_flags(model)
+    add_plugins_flag(model)
     add_precision_flags(Group(parser, "precision of a model"))
     add_calibration_flags(Group(parser, "calibration of a model"))
     return parser

@@ -118,7 +118,7 @@ class Calibrator:
         self.shapes = dataclasses.replace(shapes, declared=("N", *shapes.declared[1:]))
         self.quantizes = policy.uses(*QUANTIZED)
         observing = policy if self.quantizes else Policy("fp32")
-        self.network = define(backend, observing, self.shapes, model)
+        self.network = define(backend, observing, self.shapes, model, plugins=arguments.plugins)
 
     def run(self, path: Path | None, known: Mapping[str, Any], update: Update) -> Calibrated:
         """Calibrates, or takes ranges that are there already.

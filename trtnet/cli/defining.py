@@ -18,10 +18,11 @@ def define(
     shapes: InputShapes,
     model: Module,
     calibration: Ranges | None = None,
+    plugins: str = "auto",
 ) -> Network:
     """The network of `model`, from the input ``input`` to the output ``logits``, or to several
     outputs where the model returns them by name."""
-    network = Network(backend, policy, calibration=calibration)
+    network = Network(backend, policy, calibration=calibration, plugins=plugins)
     result = model(network.input(INPUT, shapes.declared))
     for name, tensor in (result if isinstance(result, dict) else {OUTPUT: result}).items():
         network.output(name, tensor)

@@ -26,7 +26,7 @@ from trtnet.cli.report import (
     verify_summary,
     write_json,
 )
-from trtnet.cli.shapes import INPUT, InputShapes, input_shapes
+from trtnet.cli.shapes import INPUT, InputShapes, input_shapes, verified_shapes
 from trtnet.cli.verifying import against, verify_batches
 from trtnet.errors import PlanError, UsageError
 from trtnet.module import Module
@@ -44,6 +44,7 @@ class Job:
 
     Attributes:
         chosen: arguments of the model's builder.
+        verified: the shapes to verify.
         path: where the engine goes.
     """
 
@@ -51,6 +52,7 @@ class Job:
     entry: Entry
     chosen: dict[str, Any]
     shapes: InputShapes
+    verified: list[tuple[int, ...]]
     backend: Backend
     config: BuildConfig
     path: Path
@@ -84,11 +86,13 @@ def prepare(arguments: argparse.Namespace) -> Job:
     need_data(arguments, arguments.rules)
     if not arguments.skip_verify:
         require("torch", "verification (--skip-verify does without)")
+    shapes = input_shapes(arguments, entry.input_shape)
     return Job(
         arguments=arguments,
         entry=entry,
         chosen=model_arguments(entry, arguments),
-        shapes=input_shapes(arguments, entry.input_shape),
+        shapes=shapes,
+        verified=verified_shapes(arguments, shapes),
         backend=backend,
         config=config,
         path=path,
@@ -122,12 +126,12 @@ def execute(job: Job, progress: Progress) -> dict[str, Any]:
     with progress.step("define"):
         started = time.perf_counter()
         table = calibrated.table if calibrated else None
-        network = define(job.backend, arguments.rules, job.shapes, model, table)
+        network = define(job.backend, arguments.rules, job.shapes, model, table, arguments.plugins)
         define_s = time.perf_counter() - started
         network.check()
     if calibrated is not None:
         check_range(calibrated.rows, network, progress.stream)
-    verify = verify_summary(None)
+    verify = {**verify_summary(None), "shapes": []}
     if not arguments.skip_verify:
         with progress.step("verify"):
             verify = _verify(job, model, network, calibrated)
@@ -137,6 +141,7 @@ def execute(job: Job, progress: Progress) -> dict[str, Any]:
         "precision": arguments.precision,
         "weights": {
             "source": weights.source,
+            "origin": weights.metadata.get("weights"),
             "sha256": weights.sha256,
             "parameters": sum(parameter.numel for parameter in model.parameters()),
         },
@@ -168,15 +173,18 @@ def _verify(
     job: Job, model: Module, network: Network, calibrated: Calibrated | None
 ) -> dict[str, Any]:
     counterpart = torch_model(job.entry, model, job.chosen)
+    data = calibrated.data if calibrated else None
+    shapes = job.verified if data is None else job.shapes.typical  # data has images of one size
     verification, images = verify_batches(
         network,
         counterpart,
-        job.shapes.typical,
+        shapes,
         images=job.arguments.verify_inputs,
         seed=job.arguments.seed,
-        data=calibrated.data if calibrated else None,
+        data=data,
     )
-    return verify_summary(verification, images, against(job.entry))
+    summary = verify_summary(verification, images, against(job.entry))
+    return {**summary, "shapes": [list(shape) for shape in shapes]}
 
 
 def _describe(network: Network, shapes: InputShapes, define_s: float) -> dict[str, Any]:

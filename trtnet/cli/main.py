@@ -14,8 +14,11 @@ _PROGRAMS = {
     "policy": ("trtnet.cli.policy", "which precision each module gets, and why"),
     "sensitivity": ("trtnet.cli.sensitivity", "what a lower precision harms, module by module"),
     "search": ("trtnet.cli.search", "the fastest mix of precisions within a budget"),
+    "segment": ("trtnet.cli.segment", "colour images by what their pixels show"),
+    "classify": ("trtnet.cli.classify", "name what images show"),
     "run": ("trtnet.cli.run", "execute an engine on arrays or images"),
     "bench": ("trtnet.cli.bench", "measure an engine or a model, as trtexec does"),
+    "plugin": ("trtnet.cli.plugin", "start, test and time a custom plugin"),
     "doctor": ("trtnet.cli.doctor", "what this machine can build and run, and why not more"),
 }
 _NETWORK_COMMANDS = {

@@ -22,13 +22,16 @@ def model_arguments(entry: Entry, arguments: argparse.Namespace) -> dict[str, An
     """Keyword arguments for the model's builder.
 
     Raises:
-        UsageError: ``--num-classes`` for a model without classes.
+        UsageError: a flag for an argument that the model does not have.
     """
     chosen = {}
-    if arguments.num_classes is not None:
-        if "num_classes" not in entry.arguments:
-            raise UsageError(f"{entry.name} does not take --num-classes")
-        chosen["num_classes"] = arguments.num_classes
+    for name in ("num_classes", "aux_loss", "argmax"):
+        value = getattr(arguments, name)
+        if value is None:
+            continue
+        if name not in entry.arguments:
+            raise UsageError(f"{entry.name} does not take --{name.replace('_', '-')}")
+        chosen[name] = value
     if arguments.image_size is not None and "image_size" in entry.arguments:
         chosen["image_size"] = arguments.image_size
     if entry.pretrained and _are_torchvisions(entry, arguments.weights):
@@ -56,7 +59,8 @@ def load_weights(entry: Entry, name: str | None, seed: int, chosen: dict[str, An
         return trtnet.weights.Weights(shipped, shipped.metadata)  # known by name, not by path
     if name == "random" and entry.twin is not None:
         return _random_weights(entry, seed, chosen)
-    return trtnet.weights.resolve(entry.name, name, seed, **chosen)
+    theirs = {key: value for key, value in chosen.items() if key not in entry.switches}
+    return trtnet.weights.resolve(entry.name, name, seed, **theirs)
 
 
 def torch_model(entry: Entry, model: Module, chosen: dict[str, Any]) -> torch.nn.Module:

@@ -93,7 +93,7 @@ def verify(argv: Sequence[str]) -> int:
     result, images = verify_batches(
         model.network,
         theirs,
-        model.shapes.typical,
+        model.shapes.typical if model.data else model.shapes.varied,  # data has images of one size
         arguments.verify_inputs,
         arguments.seed,
         model.data,

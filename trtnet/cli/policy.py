@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trtnet import zoo
-from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.arguments import add_architecture_flags
+from trtnet.cli.flags import Group, Parser
 from trtnet.cli.guard import exit_status
 from trtnet.cli.model import model_arguments
 from trtnet.cli.precision import add_precision_flags, named
@@ -67,9 +68,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("target", metavar="MODEL", help="such as resnet50 or resnet50:int8")
     add_precision_flags(Group(parser, "precision"))
-    flag = Group(parser, "model and output")
-    flag("--num-classes", type=positive, metavar="N")
-    flag("--image-size", type=positive, metavar="N", help="height and width")
+    add_architecture_flags(Group(parser, "model"))
+    parser.set_defaults(weights=None)
+    output = Group(parser, "output")
     parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="write it as TOML")
-    flag("--json", metavar="PATH", help="write a report; - for stdout")
+    output("--json", metavar="PATH", help="write a report; - for stdout")
     return parser

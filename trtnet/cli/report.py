@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trtnet.verification import Row, Verification
 
 Report = Mapping[str, Any]
+_DISTANCES = ("max_abs", "rel_l2", "sqnr_db", "cosine")
 
 
 def executed(backend: str, engine: str | None) -> dict[str, Any]:
@@ -39,14 +40,13 @@ def verify_summary(
     verification: Verification | None, images: int = 0, against: str | None = None
 ) -> dict[str, Any]:
     """The ``verify`` part of the report, in JSON values: ``None`` for NaN and infinity, and for
-    everything if verification was skipped. The numbers are those of the worst output."""
+    everything if verification was skipped. The numbers are those of the worst output; a map of
+    classes has no distance, but ``positions``, see :class:`trtnet.verification.Row`."""
     if verification is None:
         keys = (
-            "max_abs",
-            "rel_l2",
-            "sqnr_db",
-            "cosine",
+            *_DISTANCES,
             "argmax_agreement",
+            "positions",
             "first_divergent",
             "blame",
         )
@@ -54,14 +54,13 @@ def verify_summary(
         return {"against": against, "inputs": images, **missing, "rows": []}
     blame = verification.blame
     output = worst_row(verification.outputs)
+    distances = {name: _json_value(getattr(output, name)) for name in _DISTANCES}
     return {
         "against": against,
         "inputs": images,
-        "max_abs": _json_value(output.max_abs),
-        "rel_l2": _json_value(output.rel_l2),
-        "sqnr_db": _json_value(output.sqnr_db),
-        "cosine": _json_value(output.cosine),
+        **(distances if output.positions is None else dict.fromkeys(_DISTANCES)),
         "argmax_agreement": verification.argmax_agreement,
+        "positions": output.positions,
         "first_divergent": verification.first_divergent,
         "blame": None if blame is None else {"where": blame.where, "message": blame.message},
         "passed": verification.passed,
@@ -128,13 +127,15 @@ def _verify_line(verify: Report) -> str:
         return "no: skipped"
     if not verify["passed"]:
         return f"FAILED, first at {verify['first_divergent']}; against {verify['against']}"
-    agreement = verify["argmax_agreement"]
-    argmax = "" if agreement is None else f", argmax agreement {agreement:.1%}"
-    return (
-        f"yes, against {verify['against']}: {len(verify['rows'])} tensors, "
-        f"{verify['inputs']} image{'s' * (verify['inputs'] != 1)}, "
-        f"relative L2 {verify['rel_l2']:.2e}, cosine {verify['cosine']:.6f}{argmax}"
-    )
+    found = [f"{len(verify['rows'])} tensors", f"{verify['inputs']} image"]
+    found[1] += "s" * (verify["inputs"] != 1)
+    if verify["rel_l2"] is not None:
+        found += [f"relative L2 {verify['rel_l2']:.2e}", f"cosine {verify['cosine']:.6f}"]
+    if verify["argmax_agreement"] is not None:
+        found.append(f"argmax agreement {verify['argmax_agreement']:.1%}")
+    if verify["positions"] is not None:
+        found.append(f"{verify['positions']:.3%} of the positions as good")
+    return f"yes, against {verify['against']}: {', '.join(found)}"
 
 
 def divergence_lines(verify: Report, before: int = 2, after: int = 2) -> list[str]:

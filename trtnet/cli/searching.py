@@ -91,7 +91,7 @@ def prepare(arguments: argparse.Namespace, progress: Progress) -> Work:
     shapes = InputShapes(shape, (Shapes.fixed(shape),))
     backend = load(arguments.backend)
     subject = Subject(
-        lambda policy, ranges: define(backend, policy, shapes, module, ranges),
+        lambda policy, ranges: define(backend, policy, shapes, module, ranges, arguments.plugins),
         arguments.to,
         arguments.base,
         arguments.gpu,

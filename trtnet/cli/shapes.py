@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from trtnet.profiles import Input, Shapes, check_profiles
 
 INPUT = "input"
 _AXES = ("N", "C", "H", "W")
+_ODD_AT = (0.1, 0.25)  # of the way from min to opt: odd height and width, not in proportion
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,30 @@ class InputShapes:
     def typical(self) -> list[tuple[int, ...]]:
         """The `opt` shape of each profile."""
         return [profile.opt for profile in self.profiles]
+
+    @property
+    def varied(self) -> list[tuple[int, ...]]:
+        """What a network is verified on, smallest first: the `opt` shape of each profile; of the
+        first one, where the size of its images may vary, also `min`, and odd sizes between the
+        two. `max` takes the most time and memory, and tells no more."""
+        first, shapes = self.profiles[0], self.typical
+        if first.min[2:] != first.max[2:]:
+            sizes = zip(first.min[2:], first.opt[2:], _ODD_AT, strict=True)
+            shapes += [first.min, (*first.min[:2], *(_odd(*size) for size in sizes))]
+        return sorted(dict.fromkeys(shapes), key=math.prod)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises :class:`ShapeError` if no profile has room for `shape`."""
+        for profile in self.profiles:
+            if all(a <= n <= b for a, n, b in zip(profile.min, shape, profile.max, strict=True)):
+                return
+        ranges = (f"{_text(profile.min)} to {_text(profile.max)}" for profile in self.profiles)
+        raise ShapeError(
+            "the shape is outside every profile",
+            module=INPUT,
+            expected=", or ".join(ranges),
+            got=_text(shape),
+        )
 
 
 def input_shapes(arguments: argparse.Namespace, image: Sequence[int]) -> InputShapes:
@@ -59,6 +85,28 @@ def input_shapes(arguments: argparse.Namespace, image: Sequence[int]) -> InputSh
     declared = _declare(profiles, image[0])
     check_profiles([_input(declared)], [{INPUT: profile} for profile in profiles])
     return InputShapes(declared, profiles)
+
+
+def verified_shapes(arguments: argparse.Namespace, shapes: InputShapes) -> list[tuple[int, ...]]:
+    """What ``--verify-shapes`` means for a network with these `shapes`: those, smallest first, or
+    by default :attr:`InputShapes.varied`.
+
+    Raises:
+        UsageError: ``--calib-data`` is there too.
+        ShapeError: a shape that cannot be, or is in no profile.
+    """
+    if not arguments.verify_shapes:
+        return shapes.varied
+    if arguments.calib_data is not None:
+        raise UsageError(
+            "--verify-shapes and --calib-data exclude each other",
+            expected="inputs of any size, or the data, which has one",
+        )
+    rank = len(shapes.declared)
+    found = [parse_shape(text, rank) for text in arguments.verify_shapes]
+    for shape in found:
+        shapes.check(shape)
+    return sorted(found, key=math.prod)
 
 
 def parse_shape(text: str, rank: int) -> tuple[int, ...]:
@@ -98,6 +146,16 @@ def _declare(profiles: Sequence[Shapes], channels: int) -> tuple[int | str, ...]
     return tuple(
         name if len(found) > 1 else found.pop() for name, found in zip(_AXES, sizes, strict=True)
     )
+
+
+def _odd(low: int, high: int, share: float) -> int:
+    """An odd number from `low` to `high`, about `share` of the way; `low` if there is none."""
+    number = (low + int(share * (high - low))) | 1
+    return number if low <= number <= high else low
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _input(declared: Sequence[int | str]) -> Input:

@@ -25,6 +25,7 @@ from trtnet.cli.shapes import INPUT, InputShapes, input_shapes
 from trtnet.module import Module
 from trtnet.network import Network
 from trtnet.policy import QUANTIZED, Policy
+from trtnet.quantizer import Ranges
 from trtnet.weights import Weights
 from trtnet.zoo import Entry
 
@@ -128,15 +129,19 @@ def _network(
     """The network, and the data it was calibrated on if it was."""
     backend = load(arguments.backend)
     quantizes = policy.uses(*QUANTIZED)
+
+    def defined(table: Ranges | None) -> Network:
+        return define(backend, policy, shapes, module, table, arguments.plugins)
+
     given = arguments.calib_data is not None or (quantizes and arguments.calib_table is not None)
     if not given and not (quantizes and ranges):
-        table = unit_ranges(define(backend, policy, shapes, module)) if quantizes else None
-        return define(backend, policy, shapes, module, table), None
+        table = unit_ranges(defined(None)) if quantizes else None
+        return defined(table), None
     calibrator = Calibrator(arguments, backend, policy, shapes, module, weights)
     stream = human_stream(arguments.json)
     with Progress(stream).step("calibrate") as update:
         calibrated = calibrator.run(None, {}, update)
-    network = define(backend, policy, shapes, module, calibrated.table)
+    network = defined(calibrated.table)
     check_range(calibrated.rows, network, stream)
     return network, calibrated.data
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 
 from trtnet.cli.arguments import parse
-from trtnet.errors import ShapeError, TrtnetError, UnsupportedError, UsageError
-
-_BAD_USAGE = (UsageError, ShapeError, UnsupportedError)
-_INTERRUPTED = 130  # what shells give: 128 + SIGINT
+from trtnet.cli.guard import exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,28 +15,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when the engine is built and verified, 1 when either failed, 2 for bad usage.
     """
-    try:
-        arguments = parse(sys.argv[1:] if argv is None else argv)
-        if arguments.list is not None:
-            return _list(arguments.list)
-        from trtnet.cli.job import run  # not for --help and --list: they answer at once
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch and others, about their own affairs
-            return run(arguments)
-    except TrtnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, _BAD_USAGE) else 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
+    return exit_status(lambda: _run(sys.argv[1:] if argv is None else argv))
 
 
-def _list(pattern: str) -> int:
-    from trtnet.zoo import list_models
+def _run(argv: Sequence[str]) -> int:
+    arguments = parse(argv)
+    if arguments.list is not None:
+        from trtnet.cli.listing import show
 
-    names = list_models(pattern)
-    if not names:
-        raise UsageError(f"no model matches {pattern!r}", fix="--list shows all of them")
-    print("\n".join(names))
-    return 0
+        show(arguments.list, arguments.json)
+        return 0
+    from trtnet.cli.job import run  # not for --help and --list: they answer at once
+
+    return run(arguments)

@@ -39,8 +39,9 @@ def search(
     Modules are ranked by the time they save per squared error. Of the ranked list the longest
     part whose real network is within the budget is found by bisection, likewise of the list
     ranked by error alone, and from either end of the model; from the fastest of these, single
-    modules are then added, exchanged and taken back as long as that helps. Every network that counts is defined, read back and run
-    on all of the data, and nothing is left to chance: the same call gives the same policy.
+    modules are then added, exchanged and taken back as long as that helps. Every network that
+    counts is defined, read back and run on all of the data, and nothing is left to chance: the
+    same call gives the same policy.
 
     Args:
         data: what the budget is judged on.

@@ -1,0 +1,51 @@
+"""``--list``: the cards of the models, as aligned text or as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from trtnet.errors import UsageError
+from trtnet.zoo import Card, card, list_models
+
+_HEADERS = ("model", "task", "parameters", "GMAC", "input", "weights: acc@1 or mIoU in percent")
+_RIGHT = ("parameters", "GMAC")
+
+
+def show(pattern: str, json_path: str | None) -> None:
+    """Prints the models that match a shell pattern; with `json_path` their cards are written there
+    instead, ``-`` being stdout.
+
+    Raises:
+        UsageError: no model matches; the file cannot be written.
+    """
+    cards = [card(name) for name in list_models(pattern)]
+    if not cards:
+        raise UsageError(f"no model matches {pattern!r}", fix="--list shows all of them")
+    if json_path is None:
+        print(_aligned([_HEADERS, *map(_row, cards)]))
+        return
+    from trtnet.cli.report import write_json
+
+    write_json({found.name: dataclasses.asdict(found) for found in cards}, json_path)
+
+
+def _row(found: Card) -> tuple[str, ...]:
+    return (
+        found.name,
+        found.task,
+        f"{found.parameters:,}",
+        f"{found.macs / 1e9:.4g}",
+        "x".join(map(str, found.input_shape)),
+        ", ".join(map(str, found.weights)),
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns two blanks apart. Not rich's table, which takes longer to import than to print."""
+    columns = []
+    for header, *cells in zip(*rows, strict=True):
+        width = max(map(len, (header, *cells)))
+        justify = str.rjust if header in _RIGHT else str.ljust
+        columns.append([justify(text, width) for text in (header, *cells)])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))

@@ -1,0 +1,219 @@
+"""What ``trtnet segment`` and ``trtnet classify`` share: flags, finding images, going over them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.report import human_stream, write_json
+from trtnet.cli.run import add_device_flags
+from trtnet.errors import TrtnetError, UsageError
+from trtnet.imaging import SUFFIXES, image_mode, prepare, read_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from trtnet.runtime.session import Session
+
+_AHEAD = 3  # images that are read and copied while a GPU computes another
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image and what the network makes of it.
+
+    Attributes:
+        image: as it is in the file, upright.
+        outputs: of the network, by name, of the one image.
+        seconds: how long the network took.
+    """
+
+    path: Path
+    image: Image
+    outputs: Mapping[str, np.ndarray]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An image that nothing could be made of."""
+
+    path: Path
+    error: TrtnetError
+
+    def __str__(self) -> str:
+        text = str(self.error)
+        return text if str(self.path) in text else f"{self.path}: {text}"
+
+
+Show = Callable[[Seen], tuple[list[str], dict[str, Any]]]
+"""Lines for people about an image, and JSON values for programs."""
+
+
+def picture_parser(command: str, description: str) -> Parser:
+    """A parser with the flags that both commands have."""
+    parser = Parser(
+        prog=f"trtnet {command}",
+        description=description,
+        epilog="A MODEL is built for the images: with TensorRT where that can run here, otherwise "
+        "with PyTorch. Exit status: 0 done, 1 an image or the network failed, 2 bad usage.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "target", metavar="MODEL|ENGINE", help="a model of the zoo, or a file of --saveEngine"
+    )
+    images = Group(parser, "images")
+    images("--image", action="append", type=Path, default=[], metavar="FILE", help="repeat it "
+           "for more")  # fmt: skip
+    images("--folder", type=Path, metavar="DIR", help="all images in it and in folders below it")
+    model = Group(parser, "model")
+    model("--weights", metavar="W", help="random, DEFAULT, a torchvision enum name, or a file; "
+          "default: what is shipped, or else random")  # fmt: skip
+    model("--seed", type=int, default=0, help="of random weights")
+    model("--num-classes", type=positive, metavar="N")
+    parser.set_defaults(image_size=None, argmax=None, aux_loss=None)
+    add_device_flags(Group(parser, "where"))
+    Group(parser, "output")("--json", metavar="PATH", help="write a report; - for stdout")
+    return parser
+
+
+def find_images(arguments: argparse.Namespace, output: Path | None = None) -> list[Path]:
+    """The files of ``--image``, or the images in ``--folder`` in the order of their paths, without
+    those of an earlier run in the folder `output`.
+
+    Raises:
+        UsageError: there are none, or a file is not there.
+    """
+    folder, images = arguments.folder, list(dict.fromkeys(arguments.image))
+    if (folder is None) == (not images):
+        raise UsageError("name images", expected="--image FILE, or --folder DIR")
+    if folder is None:
+        for path in images:
+            if not path.is_file():
+                raise UsageError(f"--image: there is no file {path}")
+        return images
+    if not folder.is_dir():
+        raise UsageError(f"--folder: there is no folder {folder}")
+    files = (path for path in folder.rglob("*") if path.is_file())
+    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    if output is not None and folder.resolve() in output.resolve().parents:
+        found = [path for path in found if output.resolve() not in path.resolve().parents]
+    if not found:
+        raise UsageError(f"--folder: there are no images in {folder}", expected=", ".join(SUFFIXES))
+    return found
+
+
+def go_over(
+    session: Session,
+    paths: Sequence[Path],
+    preprocessing: Mapping[str, Any],
+    show: Show,
+    arguments: argparse.Namespace,
+) -> int:
+    """Runs the network on every image and shows what comes out, in order; one that fails does
+    not stop the others. Returns the exit status."""
+    stream = human_stream(arguments.json)
+    images: list[dict[str, Any]] = []
+    failures: list[Failed] = []
+    with _printer(stream, len(paths)) as (say, advance):
+        for line in _introduction(session):
+            say(line)
+        for result in _look(session, paths, preprocessing):
+            if isinstance(result, Failed):
+                failures.append(result)
+            else:
+                lines, values = show(result)
+                width, height = result.image.size
+                name = f"image     {result.path}, {width} x {height}, {1e3 * result.seconds:.1f} ms"
+                say("\n".join([name, *lines]))
+                common = {"file": str(result.path), "width": width, "height": height}
+                images.append({**common, "seconds": result.seconds, **values})
+            advance()
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures and len(paths) > 1:
+        print(f"{len(failures)} of {len(paths)} images failed", file=sys.stderr)
+    if arguments.json is not None:
+        about = {"target": arguments.target, "preprocessing": dict(preprocessing)}
+        report = {**about, **_about(session), "images": images, "failed": _as_json(failures)}
+        write_json(report, arguments.json)
+    return 1 if failures else 0
+
+
+def class_name(session: Session, index: int) -> str:
+    """What the sidecar calls the class, or its number."""
+    names = session.plan.sidecar.get("class_names")
+    return str(names[index]) if isinstance(names, list) and index < len(names) else f"class {index}"
+
+
+def _about(session: Session) -> dict[str, Any]:
+    """Where it runs and, as far as the sidecar tells, what its weights are."""
+    stated = session.plan.sidecar.get("weights")
+    weights = stated if isinstance(stated, dict) else {}
+    source = weights.get("source")
+    is_random = "random" in (weights.get("origin"), str(source).partition(" (")[0])
+    place = {"backend": session.backend, "device": session.device}
+    return {**place, "weights": source, "random": is_random}
+
+
+def _introduction(session: Session) -> list[str]:
+    about = _about(session)
+    lines = [f"backend   {about['backend']} on {about['device']}"]
+    if about["weights"] is not None:
+        lines.append(f"weights   {about['weights']}")
+    if about["random"]:
+        lines.append("          these are random: the network has learned nothing, and its answers")
+        lines.append("          mean nothing")
+    return lines
+
+
+def _as_json(failures: Sequence[Failed]) -> list[dict[str, str]]:
+    return [{"file": str(failed.path), "error": str(failed.error)} for failed in failures]
+
+
+def _look(
+    session: Session, paths: Sequence[Path], preprocessing: Mapping[str, Any]
+) -> Iterator[Seen | Failed]:
+    """What becomes of each image, in order. :meth:`Session.map` would end at the first failure."""
+    from trtnet.runtime.pipeline import in_order
+
+    mode, dtype = image_mode(preprocessing), session.inputs[0].dtype
+
+    def look(path: Path) -> Seen | Failed:
+        try:
+            image = read_image(path, mode)
+            values = prepare(image, preprocessing).astype(dtype)
+            started = time.perf_counter()
+            outputs = session(values)
+            return Seen(path, image, outputs, time.perf_counter() - started)
+        except TrtnetError as error:
+            return Failed(path, error)
+
+    return in_order(look, paths, _AHEAD if session.device == "cuda" else 1)
+
+
+@contextlib.contextmanager
+def _printer(
+    stream: TextIO, total: int
+) -> Iterator[tuple[Callable[[str], None], Callable[[], object]]]:
+    """Functions that print text, and that count one of `total`: with a bar on a terminal."""
+    if total == 1 or not stream.isatty():
+        yield (lambda text: print(text, file=stream, flush=True)), lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield console.print, lambda: bar.advance(task)

@@ -1,0 +1,103 @@
+"""``trtnet plugin``: starts, tests and times a custom plugin."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtnet.cli.flags import Parser, positive
+from trtnet.cli.guard import exit_status
+from trtnet.cli.tables import table
+from trtnet.plugins import registry, skeleton
+
+if TYPE_CHECKING:
+    from trtnet.plugins.declaration import Plugin
+
+_NAME = "an import path, such as my_plugins:LeakyGate; the class may be left out where it is alone"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    return exit_status(lambda: run(_parser().parse_args(argv)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does what the subcommand says; 1 where a plugin fails its test."""
+    if arguments.command == "new":
+        paths = skeleton.write(arguments.name, arguments.directory)
+        print(*(f"written: {path}" for path in paths), sep="\n")
+        print(f"test it: trtnet plugin test {paths[0].stem}")
+        return 0
+    if "" not in sys.path:  # as `python -m` has it: plugins in the folder that this runs in
+        sys.path.insert(0, "")
+    made = registry.load(arguments.name)
+    return _test(made, arguments) if arguments.command == "test" else _bench(made, arguments)
+
+
+def _test(made: type[Plugin], arguments: argparse.Namespace) -> int:
+    from trtnet.plugins import testing
+
+    rows = testing.check(made, arguments.cases, arguments.seed)
+    columns = (("format", "left"), ("form", "left"), ("cases", "right"), ("worst", "right"))
+    cells = [
+        (row.format, row.form, row.cases, f"{row.worst:.1e}" if row.cases else "") for row in rows
+    ]
+    table(columns, cells, sys.stdout)
+    failures = [f"failed: {row.failure}" for row in rows if row.failure is not None]
+    skipped = {f"{row.form}: {row.skipped}" for row in rows if row.skipped is not None}
+    compared = sum(row.cases for row in rows)
+    agree = f"{compared} examples agree with the reference" if compared else "nothing compared"
+    print("", *(failures or [*sorted(skipped), f"{made.name}: {agree}"]), sep="\n")
+    return 1 if failures else 0
+
+
+def _bench(made: type[Plugin], arguments: argparse.Namespace) -> int:
+    from trtnet.plugins import testing
+
+    rows = testing.bench(made, arguments.size, arguments.seed)
+    columns = tuple(
+        (name, "left" if name in ("format", "inputs") else "right")
+        for name in ("format", "inputs", "kernel", "reference", "speed-up", "GB/s", "GMAC/s")
+    )
+    cells = [
+        (
+            row.format,
+            row.shapes,
+            f"{1e6 * row.kernel:.1f} µs",
+            f"{1e6 * row.reference:.1f} µs",
+            f"{row.reference / row.kernel:.2f}",
+            f"{row.nbytes / row.kernel / 1e9:.0f}",
+            f"{row.macs / row.kernel / 1e9:.0f}" if row.macs else "",
+        )
+        for row in rows
+    ]
+    table(columns, cells, sys.stdout)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="trtnet plugin",
+        description="Starts, tests and times a custom plugin.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    new = commands.add_parser("new", help="write a plugin that works, and its test")
+    new.add_argument("name", metavar="NAME", help="leaky_gate, or my_ops::leaky_gate")
+    new.add_argument("--directory", type=Path, default=Path(), metavar="DIR")
+    test = commands.add_parser(
+        "test", help="compare it with its reference on random shapes, in every format"
+    )
+    test.add_argument("name", metavar="NAME", help=_NAME)
+    test.add_argument("--cases", type=positive, default=50, metavar="N", help="default 50")
+    bench = commands.add_parser("bench", help="time its kernel and its reference on a GPU")
+    bench.add_argument("name", metavar="NAME", help=_NAME)
+    bench.add_argument(
+        "--size", type=positive, default=64, metavar="N", help="of every axis; default 64"
+    )
+    for command in (test, bench):
+        command.add_argument("--seed", type=int, default=0)
+    return parser

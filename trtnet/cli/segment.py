@@ -1,0 +1,177 @@
+"""``trtnet segment``: images in, pictures of their classes out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtnet.cli.flags import Group, Parser
+from trtnet.cli.guard import exit_status
+from trtnet.cli.pictures import Seen, class_name, find_images, go_over, picture_parser
+from trtnet.errors import UsageError
+from trtnet.files import atomic_write
+from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_size, overlay, palette, shares
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from trtnet.runtime.session import Session
+
+_CLASSES, _LOGITS = "classes", "out"  # outputs: INT32 (N, H, W), or (N, classes, H, W)
+_COLORS = 256
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    return exit_status(lambda: run(_parser().parse_args(argv)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draws a picture for every image; 1 if any failed."""
+    targets = output_paths(find_images(arguments, arguments.output), arguments)
+    paths = list(targets)
+    from trtnet.cli.opening import open_session, preprocessing_of
+
+    def settle(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+        return _without_crop(preprocessing, arguments)
+
+    with open_session(arguments, "segmentation", paths, settle) as session:
+        _check_outputs(session)
+        preprocessing = settle(preprocessing_of(session.plan))
+        height, width = session.inputs[0].shape[2:]
+        if min(height, width) > 0 and not arguments.size and not arguments.no_resize:
+            preprocessing["resize_size"] = [height, width]  # the engine takes nothing else
+
+        def show(seen: Seen) -> tuple[list[str], dict[str, Any]]:
+            classes = class_map(seen)
+            _write(_draw(seen.image, classes, session, arguments), targets[seen.path])
+            return _describe(classes, session, targets[seen.path])
+
+        return go_over(session, paths, preprocessing, show, arguments)
+
+
+def class_map(seen: Seen) -> np.ndarray:
+    """The class of each pixel of the image in its own size."""
+    if _CLASSES in seen.outputs:
+        classes = seen.outputs[_CLASSES][0]
+    else:
+        classes = seen.outputs[_LOGITS][0].argmax(0)
+    return map_of_size(classes, seen.image.height, seen.image.width)
+
+
+def output_paths(paths: Sequence[Path], arguments: argparse.Namespace) -> dict[Path, Path]:
+    """Where the picture of each image goes.
+
+    ``-o`` is a .png for one image, otherwise a folder, which gets the layout of ``--folder``.
+    Where two would have one name, the images' suffixes stay: ``a.jpg.png``.
+
+    Raises:
+        UsageError: pictures that would replace each other, or the images.
+    """
+    output, folder = arguments.output, arguments.folder
+    is_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
+    if is_file and (folder is not None or len(paths) > 1):
+        raise UsageError(f"-o: {output} is one file", expected="a folder for several pictures")
+    if is_file and output.suffix.lower() != ".png":
+        raise UsageError(f"-o: {output} is no .png file", expected="a .png file, or a folder")
+    if is_file:
+        found = {paths[0]: output}
+    else:
+        names = [path.relative_to(folder) if folder else Path(path.name) for path in paths]
+        found = {path: output / name for path, name in zip(paths, _as_png(names), strict=True)}
+    originals = {path.resolve() for path in paths}
+    for target, count in Counter(found.values()).items():
+        if count > 1 or target.resolve() in originals:
+            raise UsageError(
+                f"-o: {target} would {'be written twice' if count > 1 else 'replace an image'}",
+                fix="name another folder",
+            )
+    return found
+
+
+def _as_png(names: Sequence[Path]) -> list[Path]:
+    short = [name.with_suffix(".png") for name in names]
+    counts = Counter(short)
+    return [
+        png if counts[png] == 1 else name.with_name(f"{name.name}.png")
+        for name, png in zip(names, short, strict=True)
+    ]
+
+
+def _parser() -> Parser:
+    parser = picture_parser("segment", "Colours images by what their pixels show.")
+    parser.add_argument(
+        "-o", dest="output", metavar="OUT", type=Path, default=Path("segmented"),
+        help="a .png for one image, otherwise a folder; default: segmented",
+    )  # fmt: skip
+    drawing = Group(parser, "pictures")
+    drawing("--palette", choices=tuple(PALETTES), default="tutorial", help="default: tutorial")
+    drawing("--overlay", action="store_true", help="draw over the image in grey, with a legend")
+    size = Group(parser, "size that the network sees; default: what the weights were trained for")
+    size("--size", type=_size, metavar="HxW")
+    size("--no-resize", action="store_true", help="the image's own")
+    return parser
+
+
+def _size(text: str) -> list[int]:
+    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 512x1024")
+    return [int(edge) for edge in text.split("x")]
+
+
+def _without_crop(
+    preprocessing: Mapping[str, Any], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """What the flags leave of it; every pixel gets a class, so nothing is cropped."""
+    if arguments.size and arguments.no_resize:
+        raise UsageError("--size and --no-resize exclude each other")
+    kept = {key: value for key, value in preprocessing.items() if key != "crop_size"}
+    if arguments.size:
+        kept["resize_size"] = arguments.size
+    elif arguments.no_resize:
+        kept.pop("resize_size", None)
+    return kept
+
+
+def _check_outputs(session: Session) -> None:
+    outputs = {binding.name: len(binding.shape) for binding in session.outputs}
+    if outputs.get(_CLASSES) != 3 and outputs.get(_LOGITS) != 4:
+        raise UsageError(
+            "the engine gives no classes of pixels",
+            expected=f"an output {_CLASSES} (N, H, W), or {_LOGITS} (N, classes, H, W)",
+            got=", ".join(f"{b.name} {b.shape}" for b in session.outputs),
+        )
+
+
+def _draw(
+    image: Image, classes: np.ndarray, session: Session, arguments: argparse.Namespace
+) -> Image:
+    colors = palette(arguments.palette, max(_COLORS, int(classes.max()) + 1))
+    if not arguments.overlay:
+        return color_map(classes, colors)
+    names = {index: class_name(session, index) for index in shares(classes)}
+    return overlay(image, classes, colors, names)
+
+
+def _write(picture: Image, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, durable=False) as file:
+            picture.save(file, "PNG")
+    except OSError as error:
+        raise UsageError(f"-o: {path} cannot be written", got=error) from error
+
+
+def _describe(
+    classes: np.ndarray, session: Session, target: Path
+) -> tuple[list[str], dict[str, Any]]:
+    found = [(i, class_name(session, i), share) for i, share in shares(classes).items()]
+    lines = [f"  {100 * share:6.2f} %  {i:>4}  {name}" for i, name, share in found]
+    values = [{"class": i, "name": name, "share": share} for i, name, share in found]
+    return [*lines, f"written   {target}"], {"classes": values, "written": str(target)}
