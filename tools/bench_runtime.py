@@ -18,7 +18,7 @@ import importlib.metadata
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,11 @@ def baselines(batch: int, autotune: bool) -> list[Candidate]:
     }
     if autotune:
         ways["torch.compile max-autotune"] = lambda: compiled(model, x, "max-autotune")
+    return prepared(ways)
+
+
+def prepared(ways: Mapping[str, Callable[[], Callable[[], object]]]) -> list[Candidate]:
+    """Each of `ways`, by name, called once and ready to be measured."""
     found = []
     for name, prepare in ways.items():
         started = time.perf_counter()

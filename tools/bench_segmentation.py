@@ -18,13 +18,13 @@ import gzip
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
-from bench_runtime import Candidate, captured, compiled, measure
+from bench_runtime import Candidate, captured, compiled, measure, prepared
 
 import trtnet
 from trtnet import graph, reference, zoo
@@ -94,20 +94,13 @@ def baselines(x: torch.Tensor) -> list[Candidate]:
     model = torchvision.models.get_model(MODEL, weights=None, weights_backbone=None).eval()
     fast = Classes(model).cuda().half().to(memory_format=torch.channels_last)
     half = x.half().to(memory_format=torch.channels_last)
-    ways: dict[str, Callable[[], Callable[[], object]]] = {
-        "eager channels_last": lambda: lambda: fast(half),
-        "CUDA graph of it": lambda: captured(fast, half),
-        "torch.compile reduce-overhead": lambda: compiled(fast, half, "reduce-overhead"),
-    }
-    found = []
-    for name, prepare in ways.items():
-        started = time.perf_counter()
-        call = prepare()
-        call()
-        torch.cuda.synchronize()
-        setup_s = time.perf_counter() - started
-        found.append(Candidate(name, call, torch.cuda.current_stream(), setup_s))
-    return found
+    return prepared(
+        {
+            "eager channels_last": lambda: lambda: fast(half),
+            "CUDA graph of it": lambda: captured(fast, half),
+            "torch.compile reduce-overhead": lambda: compiled(fast, half, "reduce-overhead"),
+        }
+    )
 
 
 def run(size: tuple[int, int], repeats: int, structure: Path | None) -> list[str]:
