@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING
 from trtnet.cli.flags import Parser, positive
 from trtnet.cli.guard import exit_status
 from trtnet.cli.tables import table
-from trtnet.plugins import registry, skeleton
+from trtnet.plugins import registry, shipped, skeleton
 
 if TYPE_CHECKING:
     from trtnet.plugins.declaration import Plugin
 
-_NAME = "an import path, such as my_plugins:LeakyGate; the class may be left out where it is alone"
+_NAME = (
+    "an import path, such as my_plugins:LeakyGate; the class may be left out where it is alone. Or "
+    f"a plugin of trtnet: {', '.join(shipped.PLACES)}"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,8 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if "" not in sys.path:  # as `python -m` has it: plugins in the folder that this runs in
         sys.path.insert(0, "")
-    made = registry.load(arguments.name)
+    made = registry.load(_place(arguments.name))
     return _test(made, arguments) if arguments.command == "test" else _bench(made, arguments)
+
+
+def _place(name: str) -> str:
+    """The import path of the plugin `name`; a module of the user's goes before one of trtnet's."""
+    own = name not in shipped.PLACES or importlib.util.find_spec(name) is not None
+    return name if own else shipped.PLACES[name]
 
 
 def _test(made: type[Plugin], arguments: argparse.Namespace) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trtnet.errors import ShapeError
+from trtnet.plugins.kernels import TritonKernel, triton_kernel
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,30 @@ class Work:
 
     launches: tuple[Launch, ...]
     scratch: Mapping[str, Shape] = field(default_factory=dict)
+
+    @property
+    def only(self) -> Launch:
+        """The launch, of work that is a single one."""
+        (launch,) = self.launches
+        return launch
+
+
+def embedded(function: str, launch: Callable[..., Launch], warps: int = 4) -> TritonKernel:
+    """A kernel of a single launch as one that a declaration takes, and that engines hold.
+
+    Args:
+        function: where the kernel is: ``"module:function"``; loaded when it is compiled.
+        launch: gives the launch of it, ``launch(plugin, *inputs, *outputs)``, on TensorSpecs whose
+            sizes may be unknown.
+        warps: as in the launch.
+    """
+    return triton_kernel(
+        function,
+        grid=lambda *specs: [launch(*specs).grid],
+        scalars=lambda *specs: launch(*specs).sizes,
+        constants=lambda *specs: launch(*specs).constants,
+        warps=warps,
+    )
 
 
 def run(work: Work, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -34,12 +34,14 @@ def deform_conv2d(
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
     mask: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """``torchvision.ops.deform_conv2d`` of CUDA tensors of one type, FP16 or FP32, summed up in
     FP32, with the weight as :func:`pack` gives it. `input` may be contiguous or channels_last, an
-    image of it has less than 2**31 elements; the others are contiguous."""
+    image of it has less than 2**31 elements; the others are contiguous, `out` too, to which the
+    result is written if it is given."""
     out_channels = packed.shape[2] * packed.shape[4]
-    y = input.new_empty(len(input), out_channels, *offset.shape[2:])
+    y = input.new_empty(len(input), out_channels, *offset.shape[2:]) if out is None else out
     tensors = {"input": input, "offset": offset, "weight": packed, "output": y}
     tensors |= {"mask": mask} if mask is not None else {}
     tensors |= {"bias": bias} if bias is not None else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ def deform_conv2d(
     kernel = as_tensor(weight, input, align=False)
     out_channels, in_group, *window = kernel.shape
     taps = window[0] * window[1]
-    offset_groups = _offset_groups(input, offset, in_group, out_channels, taps)
-    groups, pixels, batch = channels // in_group, out_h * out_w, n * offset_groups
+    split = offset_groups(input.shape, offset.shape, kernel.shape, input.network.path)
+    groups, pixels, batch = channels // in_group, out_h * out_w, n * split
 
     shifts = offset.to(float32).reshape(batch, taps, 2, pixels)
     amount = 1.0 if mask is None else mask.to(float32).reshape(batch, taps, pixels)
@@ -49,7 +50,7 @@ def deform_conv2d(
     grid_y = rows * stride[0] + (taps_y * dilation[0] - padding[0])
     grid_x = columns * stride[1] + (taps_x * dilation[1] - padding[1])
 
-    size = channels // offset_groups
+    size = channels // split
     planes = input.reshape(batch, size, height * width).permute(0, 2, 1)
     ys, xs = (_neighbours(grid, shifts[:, :, i]) for i, grid in enumerate((grid_y, grid_x)))
     sampled: Any = 0.0
@@ -60,7 +61,7 @@ def deform_conv2d(
             values = _pick(planes, place.reshape(batch, taps * pixels), size)
             sampled = values * share.to(input.dtype).reshape(batch, taps * pixels, 1) + sampled
 
-    matrix = sampled.reshape(n, offset_groups, taps, pixels, size).permute(0, 3, 1, 4, 2)
+    matrix = sampled.reshape(n, split, taps, pixels, size).permute(0, 3, 1, 4, 2)
     matrix = matrix.reshape(n, pixels, groups, in_group * taps).permute(0, 2, 1, 3)
     factor = kernel.reshape(1, groups, out_channels // groups, in_group * taps)
     y = (matrix @ factor.transpose(2, 3)).transpose(2, 3).reshape(n, out_channels, out_h, out_w)
@@ -99,15 +100,23 @@ def _pick(planes: Tensor, places: Tensor, channels: int) -> Tensor:
     )
 
 
-def _offset_groups(input: Tensor, offset: Tensor, in_group: int, out: int, taps: int) -> int:
-    channels, coordinates = input.shape[1], offset.shape[1]
-    groups, offset_groups = channels // in_group, coordinates // (2 * taps)
-    fits = channels % in_group == 0 and out % max(groups, 1) == 0
-    if not fits or coordinates % (2 * taps) or not offset_groups or channels % offset_groups:
+def offset_groups(
+    input: Sequence[Any], offset: Sequence[Any], weight: Sequence[Any], path: str = ""
+) -> int:
+    """The number of offset groups, from the shapes.
+
+    Raises:
+        ShapeError: channels that do not fit together.
+    """
+    channels, coordinates, out, in_group = input[1], offset[1], weight[0], weight[1]
+    step = 2 * weight[2] * weight[3]
+    groups, count = channels // in_group, coordinates // step
+    fits = channels == groups * in_group and coordinates == count * step
+    if not fits or out % max(groups, 1) or not count or channels % count:
         raise ShapeError(
             "deform_conv2d: channels do not fit together",
-            module=input.network.path or None,
-            expected=f"groups * {in_group} in the input, offset groups * {2 * taps} in the offset",
-            got=f"input {input.shape}, offset {offset.shape}",
+            module=path or None,
+            expected=f"groups * {in_group} in the input, offset groups * {step} in the offset",
+            got=f"input {tuple(input)}, offset {tuple(offset)}",
         )
-    return offset_groups
+    return int(count)

@@ -39,6 +39,28 @@ def normalize_image(
 
 def plan(shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]) -> Work:
     """What there is to launch for tensors of `shapes`."""
+    n, height, width, _ = shapes["images"]
+    if shapes["output"][2:] != (height, width):
+        return Work((resizing(shapes, mean, std),))
+    constants = {**_factors(shapes, mean, std), "block": _BLOCK}
+    grid, pixels = n * blocks(height * width, _BLOCK), height * width
+    return Work((Launch(_normalize, ("images",), (pixels,), ("output",), constants, grid),))
+
+
+def resizing(shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]) -> Launch:
+    """The launch for images of any size, whether or not it is the output's."""
+    n, height, width, _ = shapes["images"]
+    out_h, out_w = shapes["output"][2:]
+    sizes, block = (height, width, out_h, out_w), {"block_rows": _ROWS, "block_columns": _COLUMNS}
+    constants = {**_factors(shapes, mean, std), **block}
+    grid = n * blocks(out_h, _ROWS) * blocks(out_w, _COLUMNS)
+    return Launch(_resize_and_normalize, ("images",), sizes, ("output",), constants, grid, _WARPS)
+
+
+def _factors(
+    shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]
+) -> dict[str, Any]:
+    """What each channel is multiplied by, and what is added; checks the shapes."""
     n, height, width, channels = shapes["images"]
     out_h, out_w = shapes["output"][2:]
     expected: dict[str, Shape] = {
@@ -48,17 +70,7 @@ def plan(shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]) 
     require("normalize_image", shapes, expected)
     factors = tuple(1 / (255 * s) for s in std)
     shifts = tuple(-m / s for m, s in zip(mean, std, strict=True))
-    constants: dict[str, Any] = {"factors": factors, "shifts": shifts}
-    if (height, width) == (out_h, out_w):
-        grid = n * blocks(height * width, _BLOCK)
-        constants |= {"block": _BLOCK}
-        sizes: tuple[int, ...] = (height * width,)
-        return Work((Launch(_normalize, ("images",), sizes, ("output",), constants, grid),))
-    sizes = (height, width, out_h, out_w)
-    constants |= {"block_rows": _ROWS, "block_columns": _COLUMNS}
-    grid = n * blocks(out_h, _ROWS) * blocks(out_w, _COLUMNS)
-    launch = Launch(_resize_and_normalize, ("images",), sizes, ("output",), constants, grid, _WARPS)
-    return Work((launch,))
+    return {"factors": factors, "shifts": shifts}
 
 
 @triton.jit(do_not_specialize=["pixels"])

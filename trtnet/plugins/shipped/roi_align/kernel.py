@@ -22,13 +22,13 @@ def roi_align(
     spatial_scale: float = 1.0,
     sampling_ratio: int = -1,
     aligned: bool = False,
+    out: Tensor | None = None,
 ) -> Tensor:
     """``torchvision.ops.roi_align`` of CUDA tensors of one type, FP16 or FP32; positions and sums
     are FP32. `input` may be contiguous or channels_last; `boxes` (K, 5) is contiguous, and may be
-    FP32 beside an FP16 `input`, since FP16 cannot hold the corners in large images."""
-    y = torch.empty(
-        (len(boxes), input.shape[1], *output_size), dtype=input.dtype, device=input.device
-    )
+    FP32 beside an FP16 `input`, since FP16 cannot hold the corners in large images. The result is
+    written to `out`, if given, which is contiguous."""
+    y = input.new_empty(len(boxes), input.shape[1], *output_size) if out is None else out
     tensors = {"input": input, "boxes": boxes, "output": y}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     last = input.is_contiguous(memory_format=torch.channels_last)
