@@ -1,0 +1,115 @@
+"""normalize_image as two plugins, one for each type that can come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import trtnet
+from trtnet.errors import UsageError
+from trtnet.plugins.shipped.launch import Launch, embedded, require
+from trtnet.plugins.shipped.normalize_image import native
+from trtnet.plugins.shipped.pairs import pair
+
+if TYPE_CHECKING:
+    from trtnet.plugins import Draw, TensorSpec
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, torchvision's
+
+
+def _launch(plugin: Any, images: TensorSpec, output: TensorSpec) -> Launch:
+    from trtnet.plugins.shipped.normalize_image.kernel import resizing
+
+    return resizing({"images": images.shape, "output": output.shape}, plugin.mean, plugin.std)
+
+
+class _Normalize:
+    """What both plugins have in common."""
+
+    formats: Any
+    size: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    # The one that resizes, also where the size stays: at run time sizes may differ.
+    kernel = embedded(
+        "trtnet.plugins.shipped.normalize_image.kernel:_resize_and_normalize", _launch, warps=2
+    )
+
+    def outputs(self, images: TensorSpec) -> TensorSpec:
+        mean, _ = self._statistics(images)
+        n, *_ = images.shape
+        return images.like((n, len(mean), *pair(self, "size")), self.formats[0][-1])
+
+    def reference(self, images: Any) -> Any:
+        import torch
+
+        from trtnet.plugins.shipped.normalize_image.reference import normalize_image
+
+        size, statistics = pair(self, "size"), self._statistics(images)
+        return normalize_image(images, size, *statistics, torch.float32)
+
+    def native(self, images: trtnet.Tensor) -> trtnet.Tensor:
+        return native.normalize_image(images, pair(self, "size"), *self._statistics(images))
+
+    @classmethod
+    def example(cls: Any, draw: Draw) -> tuple[Any, Sequence[np.ndarray]]:
+        mean, std = draw.choice((_MEAN, _STD), ((0.5,), (0.25,)))
+        size, other = ([max(1, draw.size()) for _ in range(2)] for _ in range(2))
+        shape = (draw.size(), *draw.choice(size, other), len(mean))
+        images = draw.rng.integers(0, 256, shape, np.uint8)
+        return cls(size=tuple(size), mean=mean, std=std), [images]
+
+    def _statistics(self, images: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """`mean` and `std`, of as many channels as `images` have.
+
+        Raises:
+            UsageError: `mean` and `std` that do not fit together.
+            ShapeError: `images` that are not (N, H, W, channels).
+        """
+        if len(self.mean) != len(self.std) or 0 in self.std:
+            raise UsageError(
+                "normalize_image: mean and std do not fit together",
+                expected="a number for each channel, and none of std is zero",
+                got=f"mean {self.mean}, std {self.std}",
+            )
+        expected = (*images.shape[:3], len(self.mean))
+        require("normalize_image", {"images": tuple(images.shape)}, {"images": expected})
+        return self.mean, self.std
+
+
+@trtnet.plugin("trtnet::normalize_image")
+class NormalizeImage(_Normalize):
+    """``(images / 255 - mean) / std``, resized bilinearly, channels first, in one pass.
+
+    Called with bytes (N, H, W, C) it gives (N, C, *size) in float32. Centres of pixels lie at
+    halves; nothing is smoothed where the image shrinks.
+
+    Args:
+        size: rows and columns.
+        mean, std: of each channel, of values from 0 to 1; by default torchvision's for ImageNet.
+
+    >>> net = trtnet.Network("rtx")
+    >>> images = net.input("images", ("N", "H", "W", 3), "uint8")
+    >>> NormalizeImage(size=(224, 224))(images).shape
+    (N, 3, 224, 224)
+    """
+
+    size: tuple[int, ...]
+    mean: tuple[float, ...] = _MEAN
+    std: tuple[float, ...] = _STD
+
+    formats = (("uint8", "->", "fp32"),)
+
+
+@trtnet.plugin("trtnet::normalize_image_half")
+class NormalizeImageHalf(_Normalize):
+    """:class:`NormalizeImage` in float16."""
+
+    size: tuple[int, ...]
+    mean: tuple[float, ...] = _MEAN
+    std: tuple[float, ...] = _STD
+
+    formats = (("uint8", "->", "fp16"),)
