@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -297,3 +299,15 @@ def test_an_engine_that_holds_its_kernels_needs_no_import(monkeypatch: pytest.Mo
     registry.require([needed])
     with pytest.raises(trtnet.PlanError, match="import m before"):
         registry.require([{**needed, "embedded": False}])
+
+
+def test_an_engine_finds_the_plugins_of_trtnet_by_itself() -> None:
+    """In a process of its own: in this one they may have been imported."""
+    code = (
+        "from trtnet.plugins import registry\n"
+        "entry = {'name': 'trtnet::class_map', 'version': '1', 'module': 'x', 'embedded': False}\n"
+        "assert not registry.declared()\n"
+        "registry.require([entry])\n"
+        "assert [made.name for made in registry.declared()] == ['trtnet::class_map']\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -58,7 +58,7 @@ def find(name: str, version: str, owner: str | None = None) -> type[Plugin]:
     Raises:
         UnsupportedError: nobody has declared it in this process.
     """
-    if (name, version) not in _DECLARED:
+    if not _is_declared(name, version):
         raise UnsupportedError(
             f"the plugin {name} version {version} is not declared",
             module=owner,
@@ -90,12 +90,22 @@ def require(plugins: object) -> None:
     for entry in plugins if isinstance(plugins, list) else ():
         if not isinstance(entry, Mapping) or entry.get("embedded"):
             continue
-        if (entry.get("name"), entry.get("version")) not in _DECLARED:
+        if not _is_declared(str(entry.get("name")), str(entry.get("version"))):
             raise PlanError(
                 f"the engine needs the plugin {entry.get('name')} version {entry.get('version')}",
                 got=_known(),
                 fix=f"import {entry.get('module')} before the engine is loaded",
             )
+
+
+def _is_declared(name: str, version: str) -> bool:
+    """Whether that plugin is known; those that come with trtnet are declared on first use."""
+    from trtnet.plugins.shipped import PLACES
+
+    namespace, _, plain = name.partition("::")
+    if namespace == "trtnet" and plain in PLACES:
+        importlib.import_module(PLACES[plain].partition(":")[0])
+    return (name, version) in _DECLARED
 
 
 def _known() -> str:
