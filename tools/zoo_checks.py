@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from zoo_exact import EXACT, make_activations_exact, make_batch_norm_exact
+from zoo_exact import EXACT, make_batch_norm_exact, make_constants_exact
 
 import trtnet
 from trtnet import graph, zoo
@@ -233,7 +233,7 @@ def check(
             build_s = time.perf_counter() - start
         del network
     if "exact" in setting.checks:
-        make_activations_exact(torch_model)
+        make_constants_exact(torch_model)
         make_batch_norm_exact(torch_model, model)
         network = define(model, setting.declared, backend=backend, fold_batch_norm=False)
         found["exact"] = trtnet.verify(network, torch_model, inputs, float64=True, tolerance=EXACT)

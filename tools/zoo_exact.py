@@ -6,8 +6,12 @@ in which a small mistake can hide.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 import trtnet
 from trtnet.nn import BatchNorm2d
@@ -33,13 +37,35 @@ class Hardswish(Hardsigmoid):
         return x * super().forward(x)
 
 
-def make_activations_exact(torch_model: torch.nn.Module) -> None:
-    """Replaces the activations whose constants no float32 is."""
-    exact = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.Hardswish: Hardswish}
+class SelfAttention(torch.nn.Module):
+    """``torch.nn.MultiheadAttention`` of a batch to itself, with the parameters of `other` and the
+    scale that TensorRT's layer has: the float32 next to 1 / sqrt(width of a head)."""
+
+    def __init__(self, other: torch.nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.in_proj_weight, self.in_proj_bias = other.in_proj_weight, other.in_proj_bias
+        self.out_proj, self.num_heads = other.out_proj, other.num_heads
+        self.scale = float(np.float32(other.head_dim**-0.5))
+
+    def forward(self, x: torch.Tensor, *same: torch.Tensor, **options: Any) -> Any:
+        parts = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        found = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        joined = found.transpose(1, 2).flatten(2)
+        return F.linear(joined, self.out_proj.weight, self.out_proj.bias), None
+
+
+def make_constants_exact(torch_model: torch.nn.Module) -> None:
+    """Replaces the modules of constants that no float32 is."""
+    exact: dict[type, Callable[[Any], torch.nn.Module]] = {
+        torch.nn.Hardsigmoid: lambda _: Hardsigmoid(),
+        torch.nn.Hardswish: lambda _: Hardswish(),
+        torch.nn.MultiheadAttention: SelfAttention,
+    }
     for module in [*torch_model.modules()]:
         for name, child in module.named_children():
             if type(child) in exact:
-                setattr(module, name, exact[type(child)]())
+                setattr(module, name, exact[type(child)](child))
 
 
 def make_batch_norm_exact(torch_model: torch.nn.Module, model: trtnet.Module) -> None:

@@ -51,7 +51,8 @@ largest relative L2 distance, or the smallest cosine, over the outputs of all mo
 
 - definition: the network and PyTorch, both in float64, BatchNorm folded; at most 1e-5;
 - exact: the same, BatchNorm not folded and its statistics such that no weight is rounded, and
-  PyTorch's hard sigmoid and hard swish with the float32 that TensorRT has for 1/6; at most 1e-10;
+  PyTorch's hard sigmoid, hard swish and attention with the float32 that TensorRT has for 1/6 and
+  for the scale of the scores; at most 1e-10;
 - FP32: the network and PyTorch, both in float32; at most 1e-4;
 - FP16: the network in float16 and PyTorch in float32; at least 0.999. Each module by itself is
   also held to the rounding of its own output.

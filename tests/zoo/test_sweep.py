@@ -33,6 +33,22 @@ def _record(name: str, seconds: float = 1.0, **details: Any) -> dict[str, Any]:
 # What is checked
 
 
+def test_attention_differs_from_pytorchs_by_the_rounding_of_its_scale(
+    zoo_checks: ModuleType,
+) -> None:
+    torch.manual_seed(0)
+    original = torch.nn.MultiheadAttention(160, 2, batch_first=True).double().eval()
+    model = torch.nn.Sequential()
+    model.add_module("attention", original)
+    x = torch.randn(3, 7, 160, dtype=torch.float64)
+    with torch.no_grad():
+        want, _ = original(x, x, x, need_weights=False)
+        zoo_checks.make_constants_exact(model)
+        found, _ = model.attention(x, x, x, need_weights=False)
+    assert 0 < (found - want).norm() / want.norm() < 2**-24
+    assert model.state_dict().keys() == original.state_dict(prefix="attention.").keys()
+
+
 @pytest.mark.parametrize("name", zoo.list_models())
 def test_settings_cover_a_dynamic_batch_and_another_size(name: str, zoo_checks: ModuleType) -> None:
     entry = zoo.get_entry(name)
