@@ -215,18 +215,24 @@ def check(
         torch_model, model: of the same weights.
     """
     inputs, found = seeded_input(setting.shape), {}
+
+    def verify(**options: Any) -> Verification:
+        result = trtnet.verify(network, torch_model, inputs, **options)
+        gc.collect()  # modules that PyTorch traces are in cycles, and hold copies of the weights
+        return result
+
     network = define(model, setting.declared, backend=backend)
     macs = graph.macs(graph.read(network.definition), {"input": setting.shape})
     if "definition" in setting.checks:
-        found["definition"] = trtnet.verify(network, torch_model, inputs, float64=True)
+        found["definition"] = verify(float64=True)
     if "fp32" in setting.checks:
-        found["fp32"] = trtnet.verify(network, torch_model, inputs)
+        found["fp32"] = verify()
     del network  # before the next one: it holds a copy of the weights
     engine_bytes, build_s = 0, 0.0
     if "fp16" in setting.checks or setting.engine:
         network = define(model, setting.declared, backend=backend, precision="fp16")
         if "fp16" in setting.checks:
-            found["fp16"] = trtnet.verify(network, torch_model, inputs)
+            found["fp16"] = verify()
         if setting.engine:
             start = time.perf_counter()
             engine_bytes = len(trtnet.build(network, shapes=setting.profile).engine)
@@ -236,7 +242,7 @@ def check(
         make_constants_exact(torch_model)
         make_batch_norm_exact(torch_model, model)
         network = define(model, setting.declared, backend=backend, fold_batch_norm=False)
-        found["exact"] = trtnet.verify(network, torch_model, inputs, float64=True, tolerance=EXACT)
+        found["exact"] = verify(float64=True, tolerance=EXACT)
     return Result(found, macs, engine_bytes, build_s)
 
 
