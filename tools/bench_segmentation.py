@@ -28,6 +28,7 @@ from bench_runtime import Candidate, captured, compiled, measure, prepared
 
 import trtnet
 from trtnet import graph, reference, zoo
+from trtnet.cli.defining import mark_outputs
 from trtnet.files import atomic_write
 from trtnet.graph import Graph
 from trtnet.graph.types import Layer
@@ -68,8 +69,7 @@ def define(size: tuple[int, int]) -> Graph:
     slots = (*model.named_parameters(), *model.named_buffers())
     model.load_state_dict({name: np.zeros(slot.shape, np.float32) for name, slot in slots})
     net = trtnet.Network("torch", precision="fp16")
-    for name, tensor in model(net.input("input", (1, 3, *size))).items():
-        net.output(name, tensor)
+    mark_outputs(net, model(net.input("input", (1, 3, *size))))
     return graph.read(net.definition)
 
 

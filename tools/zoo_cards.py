@@ -20,10 +20,9 @@ from zoo_checks import define
 
 from trtnet import graph, weights, zoo
 from trtnet.files import atomic_write
+from trtnet.weights.torchvision_source import preprocessing_of
 from trtnet.zoo import Entry
 from trtnet.zoo.cards import FILE
-
-PREPROCESSING = ("resize_size", "crop_size", "mean", "std", "interpolation", "antialias")
 
 
 def facts(entry: Entry) -> dict[str, Any]:
@@ -70,10 +69,7 @@ def _enum(name: str) -> Any:
 def _torchvisions(found: Any) -> dict[str, Any]:
     ((dataset, metrics),) = found.meta["_metrics"].items()
     accuracy = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    transforms = found.transforms()
-    preprocessing = {key: getattr(transforms, key, None) for key in PREPROCESSING}
-    preprocessing["interpolation"] = transforms.interpolation.value
-    preprocessing = {key: value for key, value in preprocessing.items() if value is not None}
+    preprocessing = preprocessing_of(found.transforms())
     return {"dataset": dataset, "accuracy": accuracy, "preprocessing": preprocessing}
 
 

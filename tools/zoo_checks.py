@@ -24,6 +24,7 @@ from zoo_exact import EXACT, make_batch_norm_exact, make_constants_exact
 
 import trtnet
 from trtnet import graph, zoo
+from trtnet.cli.defining import mark_outputs
 from trtnet.verification import Verification
 from trtnet.weights.random_init import random_module
 from trtnet.zoo import Entry
@@ -200,9 +201,7 @@ def seeded_input(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 def define(model: trtnet.Module, shape: tuple[Any, ...], **options: Any) -> trtnet.Network:
     """A network with the input ``input`` and the output ``logits``, or those the model names."""
     network = trtnet.Network(**options)
-    result = model(network.input("input", shape))
-    for name, tensor in (result if isinstance(result, dict) else {"logits": result}).items():
-        network.output(name, tensor)
+    mark_outputs(network, model(network.input("input", shape)))
     return network
 
 

@@ -142,14 +142,15 @@ def _metadata(model: str, weights: str, module: torch.nn.Module, entry: Any) -> 
         "format_version": FORMAT_VERSION,
     }
     if entry is not None:
-        metadata["preprocessing"] = json.dumps(_preprocessing(entry.transforms()))
+        metadata["preprocessing"] = json.dumps(preprocessing_of(entry.transforms()))
         names = entry.meta.get("categories", [])
         if names and len(names) == _outputs(module):
             metadata["class_names"] = json.dumps(names, ensure_ascii=False)
     return metadata
 
 
-def _preprocessing(transforms: Any) -> dict[str, Any]:
+def preprocessing_of(transforms: Any) -> dict[str, Any]:
+    """What weights files say about torchvision's `transforms` of some weights."""
     found = {name: getattr(transforms, name, None) for name in _PREPROCESSING}
     if found["interpolation"] is not None:
         found["interpolation"] = found["interpolation"].value
