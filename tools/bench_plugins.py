@@ -58,18 +58,21 @@ def half(*shape: int) -> Tensor:
     return torch.randn(shape, device="cuda", dtype=torch.float16)
 
 
-def deformed(n: int, channels: int, size: int, out: int, last: bool = False) -> Contest:
-    x, weight, bias = half(n, channels, size, size), half(out, channels, 3, 3), half(out)
-    offset, mask = half(n, 18, size, size), half(n, 9, size, size).sigmoid()
+def deformed(
+    n: int, channels: int, height: int, width: int, out: int, last: bool = False
+) -> Contest:
+    x, weight, bias = half(n, channels, height, width), half(out, channels, 3, 3), half(out)
+    offset, mask = half(n, 18, height, width), half(n, 9, height, width).sigmoid()
     given = x.contiguous(memory_format=torch.channels_last) if last else x
-    packed, pair = pack(weight), (1, 1)
-    job = f"{n}x{channels}x{size}x{size} to {out}, 3x3, modulated{', channels_last' * last}"
+    packed, pair = pack(given, offset, weight), (1, 1)
+    job = f"{n}x{channels}x{height}x{width} to {out}, 3x3, modulated{', channels_last' * last}"
 
     def theirs() -> Tensor:
         return torchvision.ops.deform_conv2d(x, offset, weight, bias, 1, 1, 1, mask)
 
     def ours() -> Tensor:
-        return deform_conv2d(given, offset, packed, bias, pair, pair, pair, mask)
+        arguments = (weight, bias, pair, pair, pair, mask)
+        return deform_conv2d(given, offset, *arguments, packed=packed)
 
     return Contest("deform_conv2d", job, ours, "torchvision", theirs, 1.5)
 
@@ -123,11 +126,15 @@ def classified(n: int, classes: int, height: int, width: int, factor: int) -> Co
 
 CONTESTS: dict[str, Sequence[Callable[[], Contest]]] = {
     "deform_conv2d": (
-        lambda: deformed(8, 256, 64, 256),
-        lambda: deformed(8, 256, 64, 256, last=True),
-        lambda: deformed(2, 128, 128, 128),
-        lambda: deformed(16, 512, 25, 512),
-        lambda: deformed(1, 64, 160, 64),
+        lambda: deformed(8, 256, 64, 64, 256),
+        lambda: deformed(8, 256, 64, 64, 256, last=True),
+        lambda: deformed(2, 128, 128, 128, 128),
+        lambda: deformed(16, 512, 25, 25, 512),
+        lambda: deformed(1, 64, 160, 160, 64),
+        lambda: deformed(1, 64, 180, 320, 64),
+        lambda: deformed(8, 128, 100, 152, 128),
+        lambda: deformed(8, 256, 50, 76, 256),
+        lambda: deformed(1, 256, 50, 76, 256),
     ),
     "roi_align": (
         lambda: aligned(2, 256, 200, 272, 1000, 7),

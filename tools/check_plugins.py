@@ -83,9 +83,12 @@ class Draw:
 DEFORMED = (
     (3, 8, 1, 1, True), (16, 16, 1, 1, False), (64, 64, 1, 1, True), (24, 40, 1, 3, True),
     (12, 10, 2, 3, False), (8, 8, 8, 2, True), (130, 72, 2, 1, True), (128, 256, 1, 4, True),
+    (128, 70, 2, 1, False), (256, 300, 1, 2, True), (64, 128, 1, 1, True),
 )  # fmt: skip
 
-WINDOWS = ((3, 3), (1, 1), (3, 3), (2, 3), (3, 3), (1, 3), (5, 5), (3, 3))
+WINDOWS = (
+    (3, 3), (1, 1), (3, 3), (2, 3), (3, 3), (1, 3), (5, 5), (3, 3), (1, 2), (3, 3), (3, 3),
+)  # fmt: skip
 
 
 def deform_conv2d(index: int, draw: Draw) -> Case:
@@ -110,8 +113,7 @@ def deform_conv2d(index: int, draw: Draw) -> Case:
         x = x.contiguous(memory_format=torch.channels_last)
 
     def call() -> Tensor:
-        packed = deform_kernel.pack(weight, groups)
-        return deform_kernel.deform_conv2d(x, offset, packed, bias, stride, padding, dilation, mask)
+        return deform_kernel.deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
 
     def error(got: Tensor) -> float:
         wide = x.double(), offset.double(), weight.double()

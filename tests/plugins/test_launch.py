@@ -72,7 +72,7 @@ def test_a_kernel_gets_inputs_then_scalars_then_outputs(monkeypatch: pytest.Monk
 def test_strided_and_misaligned_inputs_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setattr(launch, "_loaded", lambda *_: ("function", Binary("k", "", 128, 0)))
-    monkeypatch.setattr(launch, "_launch", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(launch, "launch", lambda *arguments: given.append(arguments))
     whole = torch.randn(9, 9)
     launch.run(LeakyGate(), [whole.T, whole])
     launch.run(LeakyGate(), [whole.flatten()[1:10], whole.flatten()[3:12]])
@@ -97,7 +97,7 @@ def test_types_without_a_kernel_are_refused_or_left_to_the_reference() -> None:
 def test_a_scalar_has_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_driver", Driver)
     with pytest.raises(trtnet.ShapeError, match="32 bits"):
-        launch._launch("f", Binary("k", "", 1, 0), (1, 1, 1), [], [2**31], [])
+        launch.launch("f", Binary("k", "", 1, 0), (1, 1, 1), [], [2**31], [])
 
 
 def test_an_ipluginv3_runs_its_function_on_tensorrts_memory(

@@ -105,13 +105,19 @@ def compile_triton(
 
 
 def compile_cuda(
-    source: str, entry: str, block: tuple[int, int], capability: int, plugin: str
+    source: str,
+    entry: str,
+    block: tuple[int, int],
+    capability: int,
+    plugin: str,
+    exact: bool = False,
 ) -> Binary:
     """The kernel `entry` of the CUDA C++ `source`, compiled by NVRTC.
 
     Args:
         block: threads, and bytes of dynamic shared memory.
         capability, plugin: as for :func:`compile_triton`.
+        exact: for GPUs of this capability only, whose own instructions the source may then use.
 
     Raises:
         BuildError: it does not compile; carries NVRTC's words.
@@ -119,12 +125,13 @@ def compile_cuda(
     """
     _require(capability, plugin)
     nvrtc = _nvrtc()
-    key = ("nvrtc", _call(nvrtc, "nvrtcVersion"), source, entry, block)
+    target = f"compute_{capability}{'a' if exact else ''}"
+    key = ("nvrtc", _call(nvrtc, "nvrtcVersion"), source, entry, block, target)
 
     def compile() -> Binary:
         program = _call(nvrtc, "nvrtcCreateProgram", source.encode(), b"plugin.cu", 0, [], [])
         folders = [f"--include-path={folder}" for folder in _cuda_headers()]
-        options = [f"--gpu-architecture=compute_{capability}", "--std=c++17", *folders]
+        options = [f"--gpu-architecture={target}", "--std=c++17", *folders]
         try:
             (status,) = nvrtc.nvrtcCompileProgram(
                 program, len(options), [option.encode() for option in options]

@@ -67,12 +67,12 @@ def run(
         kernel.function(plugin, *inputs, *outputs)
         return tuple(outputs)
     everything = [*specs, *ruled]
-    launch = kernel.launch(plugin, everything)
-    if all(launch.grid):
+    shape = kernel.launch(plugin, everything)
+    if all(shape.grid):
         kind: Any = type(plugin)
         device = inputs[0].device.index or 0
         function, binary = _loaded(kind, plugin.fields, tuple(everything), device)
-        _launch(function, binary, launch.grid, inputs, launch.scalars, outputs)
+        launch(function, binary, shape.grid, inputs, shape.scalars, outputs)
     return tuple(outputs)
 
 
@@ -109,11 +109,11 @@ def _loaded(
     assert not isinstance(kernel, PythonKernel)
     major, minor = torch.cuda.get_device_capability(device)
     binary = kernel.compile(plugin, specs, 10 * major + minor)
-    return _load(binary), binary
+    return load(binary), binary
 
 
 @functools.lru_cache(256)
-def _load(binary: Binary) -> Any:
+def load(binary: Binary) -> Any:
     """`binary` as a function of CUDA; it stays loaded as long as the process lives."""
     ptx = binary.ptx.encode() + b"\0"
     library = _call("cuLibraryLoadData", ptx, [], [], 0, [], [], 0)
@@ -125,7 +125,7 @@ def _load(binary: Binary) -> Any:
     return _driver().CUfunction(int(kernel))
 
 
-def _launch(
+def launch(
     function: Any,
     binary: Binary,
     grid: Sequence[int],
@@ -133,6 +133,12 @@ def _launch(
     scalars: Sequence[int],
     outputs: Sequence[Tensor],
 ) -> None:
+    """Enqueues what :func:`load` gave for `binary` on PyTorch's current stream; the arguments are
+    pointers to the inputs, 32-bit integers, and pointers to the outputs.
+
+    Raises:
+        ShapeError: a scalar that has no 32 bits.
+    """
     if max(*scalars, *grid, 0) > _LARGEST:
         raise ShapeError("a kernel's scalars have 32 bits", got=max(*scalars, *grid))
     values: list[np.ndarray] = [

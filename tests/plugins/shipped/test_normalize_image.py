@@ -1,8 +1,12 @@
-"""normalize_image: the reference pixel by pixel, and the native form against it."""
+"""normalize_image: the reference pixel by pixel; the native form and the kernel against it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from trtnet.plugins.shipped.normalize_image import native, reference
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = [(7, 9), (5, 12), (14, 3), (1, 1)]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def between(index: int, size: int, out_size: int) -> tuple[int, int, float]:
@@ -54,3 +59,51 @@ def test_native_form_gives_the_type_asked_for(net: trtnet.Network) -> None:
     images = net.input("images", (1, 4, 4, 3), "uint8")
     y = native.normalize_image(images, (2, 2), MEAN, STD, trtnet.float16)
     assert (y.shape, y.dtype) == ((1, 3, 2, 2), trtnet.float16)
+
+
+# Every number of channels, borders, and images that end within a 32-bit word, which is how the
+# kernel reads them. A page without access follows them.
+INTERPRETED = """
+import ctypes
+import mmap
+import torch
+from trtnet.plugins.shipped.launch import run, Work
+from trtnet.plugins.shipped.normalize_image import kernel, reference
+
+PAGE = mmap.PAGESIZE
+pages = mmap.mmap(-1, 2 * PAGE)
+memory = torch.frombuffer(pages, dtype=torch.uint8)
+protect = ctypes.CDLL(None, use_errno=True).mprotect
+protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+assert protect(memory.data_ptr() + PAGE, PAGE, 0) == 0
+torch.manual_seed(3)
+for shape, size in (
+    ((1, 5, 7, 3), (4, 9)), ((2, 3, 1, 3), (5, 3)), ((1, 9, 5, 1), (19, 2)),
+    ((2, 3, 3, 4), (3, 3)), ((1, 1, 3, 2), (1, 4)), ((3, 4, 2, 5), (3, 5)),
+    ((1, 1, 1, 1), (2, 2)), ((1, 40, 3, 3), (18, 140)),
+):
+    count = torch.Size(shape).numel()
+    start = (PAGE - count) // 4 * 4  # aligned, as far as possible at the end of the page
+    images = memory[start : start + count].view(shape)
+    images.random_(0, 256)
+    mean, std = [0.1 * (i + 3) for i in range(shape[3])], [0.2 + 0.01 * i for i in range(shape[3])]
+    y = torch.full((shape[0], shape[3], *size), float("nan"))
+    launch = kernel.resizing({"images": shape, "output": tuple(y.shape)}, mean, std)
+    run(Work((launch,)), {"images": images, "output": y})
+    want = reference.normalize_image(images, size, mean, std, torch.float64)
+    print(float((y - want).norm() / want.norm()))
+"""
+
+
+def test_kernel_in_tritons_interpreter_reads_nothing_beyond_the_images() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRETED],
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    errors = [float(line) for line in done.stdout.splitlines()]
+    assert len(errors) == 8
+    assert max(errors) < 1e-6

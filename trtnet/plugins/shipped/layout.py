@@ -30,5 +30,6 @@ def _to_channels_last(
     channel = place // across % down * block_channels + tl.arange(0, block_channels)[:, None]
     pixel = place % across * block_pixels + tl.arange(0, block_pixels)[None, :]
     inside = (channel < channels) & (pixel < pixels)
-    value = tl.load(source + image + channel.to(tl.int64) * pixels + pixel, inside)
+    place = source + image + channel.to(tl.int64) * pixels + pixel
+    value = tl.load(place, inside, eviction_policy="evict_first")  # it is not needed again
     tl.store(target + image + pixel.to(tl.int64) * channels + channel, value, inside)

@@ -89,10 +89,9 @@ class DeformConv2d:
     def kernel(
         self, input: Any, offset: Any, weight: Any, bias: Any, mask: Any, output: Any
     ) -> None:
-        from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d, pack
+        from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d
 
-        packed = pack(weight, input.shape[1] // weight.shape[1])
-        deform_conv2d(input, offset, packed, bias, *self._arguments(), mask, out=output)
+        deform_conv2d(input, offset, weight, bias, *self._arguments(), mask, out=output)
 
     def native(
         self,

@@ -11,15 +11,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trtnet.plugins.shipped.deform_conv2d import hopper
 from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, power_of_2, require, run
 from trtnet.plugins.shipped.layout import to_channels_last
 
 Pair = tuple[int, int]
 
 
-def pack(weight: Tensor, groups: int = 1) -> Tensor:
-    """The weight (out, in / groups, h, w) as (h, w, groups, in / groups, out / groups): in the
-    order in which it is read."""
+def pack(input: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """The weight (out, in / groups, h, w) in the order in which the kernel for such tensors reads
+    it."""
+    groups = input.shape[1] // weight.shape[1]
+    if hopper.serves(input, offset, weight):
+        return hopper.pack(weight, groups)
     out, in_group, window_h, window_w = weight.shape
     parts = weight.reshape(groups, out // groups, in_group, window_h, window_w)
     return parts.permute(3, 4, 0, 2, 1).contiguous()
@@ -28,28 +32,66 @@ def pack(weight: Tensor, groups: int = 1) -> Tensor:
 def deform_conv2d(
     input: Tensor,
     offset: Tensor,
-    packed: Tensor,
+    weight: Tensor,
     bias: Tensor | None = None,
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
     mask: Tensor | None = None,
     out: Tensor | None = None,
+    packed: Tensor | None = None,
 ) -> Tensor:
     """``torchvision.ops.deform_conv2d`` of CUDA tensors of one type, FP16 or FP32, summed up in
-    FP32, with the weight as :func:`pack` gives it. `input` may be contiguous or channels_last, an
-    image of it has less than 2**31 elements; the others are contiguous, `out` too, to which the
-    result is written if it is given."""
-    out_channels = packed.shape[2] * packed.shape[4]
-    y = input.new_empty(len(input), out_channels, *offset.shape[2:]) if out is None else out
-    tensors = {"input": input, "offset": offset, "weight": packed, "output": y}
+    FP32. `input` may be contiguous or channels_last, an image of it has less than 2**31 elements;
+    the others are contiguous. Near infinite and NaN pixels of the border, zeros of the padding may
+    become NaN.
+
+    Args:
+        out: the result is written to it if it is given.
+        packed: what :func:`pack` gave for the weight; packed anew if None.
+
+    Raises:
+        ShapeError: shapes that do not fit together.
+    """
+    window = (weight.shape[2], weight.shape[3])
+    y = input.new_empty(len(input), len(weight), *offset.shape[2:]) if out is None else out
+    tensors = {"input": input, "offset": offset, "weight": weight, "output": y}
     tensors |= {"mask": mask} if mask is not None else {}
     tensors |= {"bias": bias} if bias is not None else {}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    last = input.is_contiguous(memory_format=torch.channels_last)
-    half = input.dtype is not torch.float32
-    run(plan(shapes, half, last, stride, padding, dilation), tensors)
+    check(shapes)
+    if packed is None:
+        packed = pack(input, offset, weight)
+    if hopper.serves(input, offset, weight):
+        geometry = (bias, stride, padding, dilation, mask, y)
+        hopper.deform_conv2d(input, offset, packed, window, *geometry)
+    else:
+        last = input.is_contiguous(memory_format=torch.channels_last)
+        half = input.dtype is not torch.float32
+        work = plan(shapes, half, last, stride, padding, dilation)
+        run(work, {**tensors, "weight": packed})
     return y
+
+
+def check(shapes: dict[str, Shape]) -> None:
+    """Checks that tensors of these shapes fit together.
+
+    Raises:
+        ShapeError: they do not.
+    """
+    n, channels, height, width = shapes["input"]
+    out_channels, in_group, window_h, window_w = shapes["weight"]
+    _, coordinates, out_h, out_w = shapes["offset"]
+    taps = window_h * window_w
+    offset_groups = coordinates // (2 * taps)
+    expected: dict[str, Shape] = {
+        "input": (n, max(channels // in_group, 1) * in_group, height, width),
+        "offset": (n, offset_groups * 2 * taps, out_h, out_w),
+        "mask": (n, offset_groups * taps, out_h, out_w),
+        "bias": (out_channels,),
+        "output": (n, out_channels, out_h, out_w),
+    }
+    require("deform_conv2d", shapes, expected)
 
 
 def plan(
@@ -60,28 +102,18 @@ def plan(
     padding: Pair,
     dilation: Pair,
 ) -> Work:
-    """What there is to launch for tensors of `shapes`.
+    """What there is to launch in Triton for tensors of `shapes`, which fit together; the weight is
+    packed.
 
     Args:
         half: whether they are FP16, not FP32.
         channels_last: whether `input` lies in memory as (N, H, W, C).
-
-    Raises:
-        ShapeError: shapes that do not fit together.
     """
     n, channels, height, width = shapes["input"]
-    window_h, window_w, groups, in_group, out_group = shapes["weight"]
+    out_channels, in_group, window_h, window_w = shapes["weight"]
     _, coordinates, out_h, out_w = shapes["offset"]
-    taps, out_channels = window_h * window_w, groups * out_group
-    offset_groups = coordinates // (2 * taps)
-    expected: dict[str, Shape] = {
-        "input": (n, groups * in_group, height, width),
-        "offset": (n, offset_groups * 2 * taps, out_h, out_w),
-        "mask": (n, offset_groups * taps, out_h, out_w),
-        "bias": (out_channels,),
-        "output": (n, out_channels, out_h, out_w),
-    }
-    require("deform_conv2d", shapes, expected)
+    taps, groups = window_h * window_w, channels // in_group
+    out_group, offset_groups = out_channels // groups, coordinates // (2 * taps)
     run_length = math.gcd(in_group, channels // offset_groups)
     tile = tiles(half, out_group, run_length)
     constants: dict[str, Any] = {

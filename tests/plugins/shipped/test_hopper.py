@@ -1,0 +1,110 @@
+"""deform_conv2d's kernel for Hopper GPUs: compiled anywhere, run where there is one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+
+pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed")
+hopper = pytest.importorskip(
+    "trtnet.plugins.shipped.deform_conv2d.hopper", reason="Triton is not installed"
+)
+
+TILES = {"narrow": hopper.NARROW, "middle": hopper.MIDDLE, "wide": hopper.WIDE}
+LARGEST = 227 << 10  # bytes of shared memory that a block has on Hopper
+REGISTERS = 65536  # of an SM
+CONSTANTS = {
+    "channels": 128, "groups": 2, "in_group": 64, "out_group": 70, "offset_channels": 128,
+    "taps": 9, "window_w": 3, "has_mask": True, "has_bias": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_it_compiles_without_a_gpu(name: str) -> None:
+    tile = TILES[name]
+    binary = hopper.compile(tile, CONSTANTS)
+    assert re.search(r"^\.target sm_90a$", binary.ptx, re.MULTILINE)
+    assert f"wgmma.mma_async.sync.aligned.m64n{tile.out_channels}k16" in binary.ptx
+    assert tile.per_sm * (binary.shared + 1024) <= LARGEST + 1024
+    assert tile.per_sm * binary.threads * 64 <= REGISTERS
+
+
+def test_packed_weights_are_swizzled_matrices() -> None:
+    """Against the definition, element by element."""
+    weight = torch.randn(2 * 70, 128, 2, 3)
+    packed = hopper.pack(weight, groups=2)
+    assert packed.shape == (2, 2, 2, 6, 64, 8, 8)
+    for group, out, channel, y, x in [(0, 0, 0, 0, 0), (1, 69, 127, 1, 2), (1, 13, 77, 0, 1)]:
+        row, run = out % 64, channel % 64 // 8
+        matrix = packed[group, out // 64, channel // 64, y * 3 + x]
+        assert matrix[row, run ^ row % 8, channel % 8] == weight[70 * group + out, channel, y, x]
+    assert not packed[:, 1, :, :, 6:].any()  # the 71st channel and those behind it
+
+
+@pytest.mark.parametrize("width", [1, 2, 31, 32, 64, 100, 152, 320, 1001])
+def test_strips_waste_little(width: int) -> None:
+    strip = hopper.strip_of(width)
+    assert 1 <= strip <= 32
+    assert -(-width // strip) * strip <= 1.05 * width
+
+
+@pytest.mark.parametrize("pixels", [1, 5000, 10000, 32768, 121600])
+@pytest.mark.parametrize("out", [1, 64, 65, 256, 300, 512])
+def test_launches_cover_every_pixel_once(pixels: int, out: int) -> None:
+    reached = 0
+    for tile, first, last in hopper.launches(pixels, out, 2, 36, 132):
+        assert first == reached < last
+        assert tile in TILES.values()
+        reached = last
+    assert reached == pixels
+
+
+def cases() -> Iterator[tuple[Any, ...]]:
+    """Input, output channels, offset groups, groups, window, stride, padding, dilation."""
+    yield (2, 256, 9, 40), 144, 2, 2, (3, 3), (1, 1), (1, 1), (1, 1)
+    yield (1, 256, 33, 35), 300, 4, 1, (2, 3), (1, 1), (1, 1), (1, 1)
+    yield (3, 128, 13, 28), 70, 1, 2, (3, 3), (2, 1), (0, 1), (2, 1)
+    yield (2, 64, 2, 2), 1, 1, 1, (1, 1), (1, 1), (0, 0), (1, 1)
+    yield (4, 64, 70, 90), 520, 1, 1, (3, 3), (1, 1), (1, 1), (1, 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", [*cases()])
+@pytest.mark.parametrize("tile", [*TILES, "two"])
+def test_every_tile_is_the_reference(
+    tile: str, case: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d
+
+    def ways(pixels: int, *_: Any) -> list[tuple[Any, int, int]]:
+        if tile != "two" or pixels < 2:
+            return [(TILES.get(tile, hopper.WIDE), 0, pixels)]
+        return [(hopper.WIDE, 0, pixels // 2), (hopper.MIDDLE, pixels // 2, pixels)]
+
+    monkeypatch.setattr(hopper, "launches", ways)
+    size, out, offset_groups, groups, window, *geometry = case
+    n, channels, *have = size
+    spread = zip(have, window, *geometry, strict=True)
+    grid = [(length + 2 * p - d * (k - 1) - 1) // s + 1 for length, k, s, p, d in spread]
+    entries = offset_groups * window[0] * window[1]
+    torch.manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, device="cuda").half()
+
+    x, weight, bias = normal(*size), normal(out, channels // groups, *window), normal(out)
+    offset, mask = 3 * normal(n, 2 * entries, *grid), normal(n, entries, *grid).sigmoid()
+    offset[:, :, -1] = 1e4  # far outside
+    assert hopper.serves(x, offset, weight)
+    y = torch.full((n, out, *grid), torch.nan, dtype=torch.float16, device="cuda")
+    deform_conv2d(x, offset, weight, bias, *geometry, mask, out=y)
+    wide = [t.double() for t in (x, offset, weight, bias)]
+    want = torchvision.ops.deform_conv2d(*wide, *geometry, mask.double())
+    assert (y.double() - want).norm() <= 2e-3 * want.norm()

@@ -1,0 +1,201 @@
+"""Deformable convolution on Hopper GPUs: the launches of the kernel in hopper.cu (CUDA C++)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trtnet.plugins.ahead import Binary, compile_cuda
+from trtnet.plugins.launch import launch, load
+from trtnet.plugins.shipped.launch import Work, blocks, run
+from trtnet.plugins.shipped.layout import to_channels_last
+
+Pair = tuple[int, int]
+
+_PART = 64  # input channels of a step, and rows of a packed matrix of weights
+_MOST_TAPS = 9  # of which the table fits beside the matrices
+_START = 6.0  # microseconds of a launch besides its steps
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one block computes at a time.
+
+    Attributes:
+        pixels, out_channels: its size.
+        stages, samplers, depth, per_sm: see hopper.cu.
+        step: microseconds in which an SM of an H200 does one step of it.
+    """
+
+    pixels: int
+    out_channels: int
+    stages: int
+    samplers: int
+    depth: int
+    per_sm: int
+    step: float
+
+    def shared(self, taps: int) -> int:
+        """Bytes of shared memory."""
+        matrices = self.stages * 2 * _PART * (self.pixels + self.out_channels)
+        return matrices + taps * self.pixels * 16 + self.stages * 16
+
+
+NARROW = Tile(128, 64, 2, 128, 2, 2, 0.73)
+MIDDLE = Tile(64, 128, 3, 128, 4, 2, 0.52)
+WIDE = Tile(128, 256, 3, 128, 4, 1, 1.2)
+
+
+def serves(input: Tensor, offset: Tensor, weight: Tensor) -> bool:
+    """Whether the kernel takes such tensors, which fit together."""
+    if not (input.is_cuda and input.dtype is torch.float16 and len(input)):
+        return False
+    taps = weight.shape[2] * weight.shape[3]
+    shared_offsets = input.shape[1] * 2 * taps // offset.shape[1]  # channels that have the same
+    return (
+        torch.cuda.get_device_capability(input.device) == (9, 0)
+        and math.gcd(weight.shape[1], shared_offsets) % _PART == 0
+        and taps <= _MOST_TAPS
+        and min(input.shape[2:]) >= 2
+        and 2 * input.numel() < 2**32
+        and 0 < 2 * len(input) * offset.shape[2] * offset.shape[3] < 2**31
+    )
+
+
+def pack(weight: Tensor, groups: int) -> Tensor:
+    """The weight (out, in / groups, h, w) as matrices of 64 output by 64 input channels:
+    (groups, out / groups / 64, in / groups / 64, h * w, 64, 64), rounded up with zeros. The eight
+    runs of 8 values in row i change places by an exclusive or with i % 8, as in shared memory."""
+    out, in_group, window_h, window_w = weight.shape
+    out_group, taps = out // groups, window_h * window_w
+    rows = blocks(out_group, _PART) * _PART
+    parts = weight.reshape(groups, out_group, in_group, taps)
+    if rows > out_group:
+        parts = torch.nn.functional.pad(parts, (0, 0, 0, 0, 0, rows - out_group))
+    runs = parts.reshape(groups, -1, _PART, in_group // _PART, 8, 8, taps)
+    matrices = runs.permute(0, 1, 3, 6, 2, 4, 5)
+    row = torch.arange(_PART, device=weight.device)[:, None]
+    return matrices[..., row, torch.arange(8, device=weight.device) ^ row % 8, :].contiguous()
+
+
+def deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    packed: Tensor,
+    window: Pair,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    mask: Tensor | None,
+    out: Tensor,
+) -> None:
+    """As :func:`trtnet.plugins.shipped.deform_conv2d.kernel.deform_conv2d`, for tensors that are
+    served, with the weight as :func:`pack` gives it."""
+    n, channels, height, width = input.shape
+    groups, in_group = len(packed), packed.shape[2] * _PART
+    taps, out_channels, (out_h, out_w) = math.prod(window), out.shape[1], out.shape[2:]
+    strip = strip_of(out_w)
+    constants = {
+        "channels": channels,
+        "groups": groups,
+        "in_group": in_group,
+        "out_group": out_channels // groups,
+        "offset_channels": channels * 2 * taps // offset.shape[1],
+        "taps": taps,
+        "window_w": window[1],
+        "has_mask": mask is not None,
+        "has_bias": bias is not None,
+    }
+    optional = [input if tensor is None else tensor for tensor in (mask, bias)]
+    inputs = [channels_last(input), offset, packed, *optional]
+    sizes = (height, width, out_h, out_w, *stride, *padding, *dilation, strip)
+    sms = torch.cuda.get_device_properties(input.device).multi_processor_count
+    places = n * blocks(out_w, strip) * strip * out_h
+    steps = in_group // _PART * taps
+    for tile, first, last in launches(places, out_channels // groups, groups, steps, sms):
+        function, binary = _kernel(tile, tuple(constants.items()), input.device.index or 0)
+        tiles = _tiles(tile, last - first, out_channels // groups, groups)
+        grid = (min(tiles, tile.per_sm * sms), 1, 1)
+        launch(function, binary, grid, inputs, (*sizes, first, last), [out])
+
+
+def channels_last(input: Tensor) -> Tensor:
+    """`input` as it lies in memory if that is channels_last, or a copy of it."""
+    if input.is_contiguous(memory_format=torch.channels_last):
+        return input
+    n, channels, *size = input.shape
+    pixels = input.new_empty(n, *size, channels)
+    turn = to_channels_last("input", "pixels", n, channels, math.prod(size))
+    run(Work((turn,)), {"input": input, "pixels": pixels})
+    return pixels
+
+
+def strip_of(width: int) -> int:
+    """How many columns wide the strips are in which pixels are taken: so that the pixels of a tile
+    lie together, and that the last strip wastes little."""
+    if width < 32:
+        return width
+    return min(range(12, 33), key=lambda strip: (blocks(width, strip) * strip, abs(strip - 16)))
+
+
+def launches(
+    pixels: int, out_group: int, groups: int, steps: int, sms: int
+) -> list[tuple[Tile, int, int]]:
+    """Tiles, and the first and the last pixel of those for which they are the fastest."""
+
+    def time(ways: list[tuple[Tile, int, int]]) -> float:
+        counts = [_tiles(tile, last - first, out_group, groups) for tile, first, last in ways]
+        return sum(
+            _START + blocks(count, sms) * steps * tile.step
+            for count, (tile, *_) in zip(counts, ways, strict=True)
+        )
+
+    ways = [[(tile, 0, pixels)] for tile in (NARROW, MIDDLE, WIDE)]
+    columns = groups * blocks(out_group, WIDE.out_channels)
+    whole = blocks(pixels, WIDE.pixels) * columns // sms * sms // columns * WIDE.pixels
+    if 0 < whole < pixels:  # wide ones as long as they keep all SMs busy
+        ways.append([(WIDE, 0, whole), (MIDDLE, whole, pixels)])
+    return min(ways, key=time)
+
+
+def _tiles(tile: Tile, pixels: int, out_group: int, groups: int) -> int:
+    return blocks(pixels, tile.pixels) * blocks(out_group, tile.out_channels) * groups
+
+
+@functools.lru_cache(256)
+def _kernel(tile: Tile, constants: tuple[tuple[str, int], ...], device: int) -> tuple[Any, Binary]:
+    """The kernel for one kind of convolution, on the current device."""
+    binary = compile(tile, dict(constants))
+    return load(binary), binary
+
+
+def compile(tile: Tile, constants: dict[str, int]) -> Binary:
+    """PTX for Hopper; `constants` are those of the convolution (see hopper.cu)."""
+    threads = tile.samplers + 2 * tile.pixels
+    source = "\n".join(_source(tile, constants))
+    shape = (threads, tile.shared(constants["taps"]))
+    return compile_cuda(source, "deform_conv2d", shape, 90, "trtnet::deform_conv2d", exact=True)
+
+
+def _source(tile: Tile, constants: dict[str, int]) -> Iterator[str]:
+    of_tile = {
+        "block_pixels": tile.pixels,
+        "block_out": tile.out_channels,
+        "stages": tile.stages,
+        "samplers": tile.samplers,
+        "depth": tile.depth,
+        "blocks_per_sm": tile.per_sm,
+    }
+    for name, value in {**constants, **of_tile}.items():
+        yield f"constexpr int {name} = {int(value)};"
+    for file in ("hopper_instructions.cu", "hopper.cu"):
+        path = Path(__file__).with_name(file)
+        yield f'#line 1 "{path}"\n{path.read_text()}'

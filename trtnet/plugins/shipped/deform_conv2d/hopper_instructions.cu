@@ -1,0 +1,88 @@
+// Hopper's instructions that CUDA C++ has no names for: barriers that count bytes, bulk copies, and
+// products of matrices in shared memory (PTX ISA, chapters mbarrier, cp.async.bulk and wgmma).
+
+#include <cuda_fp16.h>
+
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+__device__ u32 shared(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+__device__ void make_barrier(u32 barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+
+__device__ void arrive(u32 barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ void wait(u32 barrier, u32 parity) {
+  asm volatile(
+      "{\n.reg .pred done;\nagain:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::"r"(
+          barrier),
+      "r"(parity)
+      : "memory");
+}
+
+template <int barrier, int threads>
+__device__ void meet() {
+  asm volatile("bar.sync %0, %1;" ::"n"(barrier), "n"(threads) : "memory");
+}
+
+// Arrives at `barrier` when so many bytes have been copied.
+__device__ void arrive_after(u32 barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+// Copies to shared memory, and counts what is there at `barrier`.
+__device__ void copy(u32 to, const void* from, int bytes, u32 barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+// Products
+
+// Describes a matrix in shared memory: rows of 128 bytes, swizzled by 128 bytes.
+__device__ u64 matrix(const char* p) {
+  return (shared(p) & 0x3FFFF) >> 4 | u64(1) << 16 | u64(64) << 32 | u64(1) << 62;
+}
+
+#define TEN(t)                                                                    \
+  "%" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t "8, %" #t \
+  "9, "
+#define SIXTY TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5)
+#define OUT_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define OUT_16(i) OUT_4(i), OUT_4(i + 4), OUT_4(i + 8), OUT_4(i + 12)
+#define OUT_64(i) OUT_16(i), OUT_16(i + 16), OUT_16(i + 32), OUT_16(i + 48)
+
+// Adds the product of 64 pixels and all output channels over 16 input channels.
+template <int count>
+__device__ void multiply_add(float (&d)[count], u64 left, u64 right) {
+  if constexpr (count == 32) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" TEN() TEN(1) TEN(2)
+                 "%30, %31}, %32, %33, 1, 1, 1, 0, 0;"
+                 : OUT_16(0), OUT_16(16)
+                 : "l"(left), "l"(right));
+  } else if constexpr (count == 64) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" SIXTY
+                 "%60, %61, %62, %63}, %64, %65, 1, 1, 1, 0, 0;"
+                 : OUT_64(0)
+                 : "l"(left), "l"(right));
+  } else {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" SIXTY TEN(6) TEN(7) TEN(8)
+                 TEN(9) TEN(10) TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127}, "
+                 "%128, %129, 1, 1, 1, 0, 0;"
+                 : OUT_64(0), OUT_64(64)
+                 : "l"(left), "l"(right));
+  }
+}
+
+template <int newest>
+__device__ void finish_but() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(newest) : "memory");
+}
