@@ -83,6 +83,34 @@ def test_strided_and_misaligned_inputs_are_copied(monkeypatch: pytest.MonkeyPatc
             assert tensor.data_ptr() % 16 == 0
 
 
+def test_a_function_gets_channels_last_as_it_is() -> None:
+    given: list[torch.Tensor] = []
+
+    @trtnet.plugin("tests::keeps_layout")
+    class KeepsLayout:
+        formats = [("fp32", "->", "fp32")]  # noqa: RUF012
+
+        def outputs(self, x: Any) -> Any:
+            return x
+
+        def reference(self, x: Any) -> Any:
+            return x + 1
+
+        def kernel(self, x: Any, y: Any) -> None:
+            given.append(x)
+            y.copy_(x + 1)
+
+    plugin: Any = KeepsLayout()
+    last = torch.randn(2, 5, 4, 3).contiguous(memory_format=torch.channels_last)
+    for x in (last, last[:, :, ::2], last[:, 1:4]):
+        given.clear()
+        (y,) = launch.run(plugin, [x])
+        assert torch.equal(y, x + 1)
+        assert given[0].is_contiguous() == (x is not last)
+        assert (given[0] is x) == (x is last)
+        assert y.is_contiguous()
+
+
 def test_types_without_a_kernel_are_refused_or_left_to_the_reference() -> None:
     x = torch.randn(4, dtype=torch.bfloat16)
     with pytest.raises(trtnet.UnsupportedError, match="no kernel takes these types"):

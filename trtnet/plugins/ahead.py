@@ -53,6 +53,7 @@ def compile_triton(
     shape: tuple[int, int],
     capability: int,
     plugin: str,
+    registers: int | None = None,
 ) -> Binary:
     """The ``@triton.jit`` function `function`, compiled.
 
@@ -62,6 +63,7 @@ def compile_triton(
         shape: warps of a block, and stages of a pipelined loop.
         capability: such as 90.
         plugin: whose kernel it is, for messages.
+        registers: the most that a thread may have.
 
     Raises:
         BuildError: it does not compile; shows the line.
@@ -74,7 +76,15 @@ def compile_triton(
     except ImportError as error:
         raise BackendError(f"Triton is not installed ({error})", fix=_FIX) from error
     version = importlib.metadata.version("triton")
-    key = ("triton", version, function.cache_key, dict(signature), repr(constants), shape)
+    key = (
+        "triton",
+        version,
+        function.cache_key,
+        dict(signature),
+        repr(constants),
+        shape,
+        registers,
+    )
 
     def compile() -> Binary:
         pointers = [(i,) for i, kind in enumerate(signature.values()) if kind.startswith("*")]
@@ -87,6 +97,7 @@ def compile_triton(
         options = {
             "num_warps": shape[0],
             "num_stages": shape[1],
+            "maxnreg": registers,
             "ptx_version": _PTX if capability < 100 else _PTX_OF_BLACKWELL,
         }
         target = targets.GPUTarget("cuda", capability, 32)

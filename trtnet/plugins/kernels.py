@@ -97,6 +97,7 @@ class TritonKernel(CompiledKernel):
     function: Any = field(kw_only=True)
     warps: int = field(default=4, kw_only=True)
     stages: int = field(default=3, kw_only=True)
+    registers: int | None = field(default=None, kw_only=True)
 
     def compile(self, plugin: Plugin, specs: Sequence[TensorSpec], capability: int) -> ahead.Binary:
         """PTX for tensors like `specs` (inputs, then outputs) on GPUs of `capability`."""
@@ -116,8 +117,9 @@ class TritonKernel(CompiledKernel):
                 got=", ".join(passed),
             )
         signature = dict.fromkeys(names, "constexpr") | dict(zip(passed, kinds, strict=True))
+        shape = (self.warps, self.stages)
         return ahead.compile_triton(
-            function, signature, constants, (self.warps, self.stages), capability, plugin.name
+            function, signature, constants, shape, capability, plugin.name, self.registers
         )
 
     def interpret(
@@ -173,7 +175,8 @@ class CudaKernel(CompiledKernel):
 @dataclass(frozen=True)
 class PythonKernel:
     """A function that fills PyTorch tensors on a GPU: for what takes several launches, or memory
-    to work in. An engine with it needs Python where it runs."""
+    to work in. Inputs are contiguous, or channels_last where PyTorch has them so; outputs are
+    contiguous. An engine with it needs Python where it runs."""
 
     function: Callable[..., None]
 
@@ -189,6 +192,7 @@ def triton_kernel(
     constants: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
     warps: int = 4,
     stages: int = 3,
+    registers: int | None = None,
 ) -> TritonKernel:
     """A kernel in Triton.
 
@@ -200,6 +204,7 @@ def triton_kernel(
         scalars: gives integers that the kernel takes, in the same way.
         constants: values of other constants; a mapping, or a function as `grid` is.
         warps, stages: Triton's ``num_warps`` and ``num_stages``.
+        registers: the most that a thread may have, Triton's ``maxnreg``.
     """
     return TritonKernel(
         grid,
@@ -208,6 +213,7 @@ def triton_kernel(
         constants=constants or {},
         warps=warps,
         stages=stages,
+        registers=registers,
     )
 
 

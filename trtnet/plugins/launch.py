@@ -55,9 +55,10 @@ def run(
         UnsupportedError: no kernel takes these types.
         BuildError: the kernel does not compile.
     """
-    inputs = [_aligned(tensor.contiguous()) for tensor in inputs]
     specs = [spec_of(tensor) for tensor in inputs]
     kernel, ruled = kernel_of(plugin, specs)
+    dense = _dense if isinstance(kernel, PythonKernel) else Tensor.contiguous
+    inputs = [_aligned(dense(tensor)) for tensor in inputs]
     if outputs is None:
         outputs = [
             torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device=inputs[0].device)
@@ -74,6 +75,12 @@ def run(
         function, binary = _loaded(kind, plugin.fields, tuple(everything), device)
         launch(function, binary, shape.grid, inputs, shape.scalars, outputs)
     return tuple(outputs)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """`tensor`, contiguous unless it is channels_last, as convolutions leave it."""
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor if last else tensor.contiguous()
 
 
 def _aligned(tensor: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ def test_single_launches_are_embedded_as_they_are_planned() -> None:
         launch = kernel.launch(case.plugin, [*specs, *case.plugin.rule(specs)])
         assert launch == ((planned.grid, 1, 1), planned.sizes)
         assert (kernel.warps, kernel.stages) == (planned.warps, planned.stages)
+        assert kernel.registers == planned.registers
         assert kernel._function() is planned.kernel
 
 

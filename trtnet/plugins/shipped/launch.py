@@ -28,6 +28,7 @@ class Launch:
         constants: the arguments known when the kernel is compiled, by name.
         grid: the number of programs.
         warps, stages: Triton's ``num_warps`` and ``num_stages``.
+        registers: the most that a thread may have, Triton's ``maxnreg``.
     """
 
     kernel: Any
@@ -38,6 +39,7 @@ class Launch:
     grid: int
     warps: int = 4
     stages: int = 3
+    registers: int | None = None
 
     def signature(self, types: Mapping[str, str]) -> dict[str, str]:
         """Triton's type of every argument, for ``triton.compiler.ASTSource``.
@@ -66,14 +68,19 @@ class Work:
         return launch
 
 
-def embedded(function: str, launch: Callable[..., Launch], warps: int = 4) -> TritonKernel:
+def embedded(
+    function: str,
+    launch: Callable[..., Launch],
+    warps: int = 4,
+    registers: int | None = None,
+) -> TritonKernel:
     """A kernel of a single launch as one that a declaration takes, and that engines hold.
 
     Args:
         function: where the kernel is: ``"module:function"``; loaded when it is compiled.
         launch: gives the launch of it, ``launch(plugin, *inputs, *outputs)``, on TensorSpecs whose
             sizes may be unknown.
-        warps: as in the launch.
+        warps, registers: as in the launch.
     """
     return triton_kernel(
         function,
@@ -81,6 +88,7 @@ def embedded(function: str, launch: Callable[..., Launch], warps: int = 4) -> Tr
         scalars=lambda *specs: launch(*specs).sizes,
         constants=lambda *specs: launch(*specs).constants,
         warps=warps,
+        registers=registers,
     )
 
 
@@ -107,6 +115,7 @@ def run(work: Work, tensors: Mapping[str, torch.Tensor]) -> None:
                 **launch.constants,
                 num_warps=launch.warps,
                 num_stages=launch.stages,
+                maxnreg=launch.registers,
             )
 
 

@@ -217,7 +217,7 @@ __device__ void sample_all(const Sizes& s, const Buffers& m, const __half* x, co
 // Multiplying
 
 // Brings the weights of one step after the other; one thread does. They are packed as matrices of
-// `block_in` by `block_in`, by group, output and input channels, and taps.
+// `block_in` by `block_in` in bricks, by group, output and input channels, and taps.
 struct Weights {
   const __half* packed;
   int index, tiles, step;
@@ -277,10 +277,10 @@ __device__ void multiply_all(const Sizes& s, const Buffers& m, const __half* wei
     for (int step = 0; step < steps; step++, turn.next()) {
       wait(m.full + 8 * turn.stage, turn.parity);
       asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-      u64 a = matrix(m.left + turn.stage * left_bytes + thread / 128 * 64 * 128);
-      u64 b = matrix(m.right + turn.stage * right_bytes);
+      u64 a = swizzled_matrix(m.left + turn.stage * left_bytes + thread / 128 * 64 * 128);
+      u64 b = bricks(m.right + turn.stage * right_bytes);
 #pragma unroll
-      for (int i = 0; i < block_in / 16; i++) multiply_add(d, a + 2 * i, b + 2 * i);
+      for (int i = 0; i < block_in / 16; i++) multiply_add(d, a + 2 * i, b + 16 * i);
       asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
       finish_but<1>();
       if (step > 0) release(s, m, before, weights, thread);

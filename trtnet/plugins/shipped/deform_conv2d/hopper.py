@@ -70,19 +70,16 @@ def serves(input: Tensor, offset: Tensor, weight: Tensor) -> bool:
 
 
 def pack(weight: Tensor, groups: int) -> Tensor:
-    """The weight (out, in / groups, h, w) as matrices of 64 output by 64 input channels:
-    (groups, out / groups / 64, in / groups / 64, h * w, 64, 64), rounded up with zeros. The eight
-    runs of 8 values in row i change places by an exclusive or with i % 8, as in shared memory."""
+    """The weight (out, in / groups, h, w) as matrices of 64 output by 64 input channels, rounded up
+    with zeros: (groups, out / groups / 64, in / groups / 64, h * w, 8, 8, 8, 8). A matrix consists
+    of bricks of 8 by 8, which lie in memory as wgmma reads them without a swizzle."""
     out, in_group, window_h, window_w = weight.shape
-    out_group, taps = out // groups, window_h * window_w
-    rows = blocks(out_group, _PART) * _PART
-    parts = weight.reshape(groups, out_group, in_group, taps)
-    if rows > out_group:
-        parts = torch.nn.functional.pad(parts, (0, 0, 0, 0, 0, rows - out_group))
-    runs = parts.reshape(groups, -1, _PART, in_group // _PART, 8, 8, taps)
-    matrices = runs.permute(0, 1, 3, 6, 2, 4, 5)
-    row = torch.arange(_PART, device=weight.device)[:, None]
-    return matrices[..., row, torch.arange(8, device=weight.device) ^ row % 8, :].contiguous()
+    parts = weight.reshape(groups, out // groups, in_group, window_h * window_w)
+    missing = -(out // groups) % _PART
+    if missing:
+        parts = torch.nn.functional.pad(parts, (0, 0, 0, 0, 0, missing))
+    bricks = parts.reshape(groups, -1, 8, 8, in_group // _PART, 8, 8, window_h * window_w)
+    return bricks.permute(0, 1, 4, 7, 2, 5, 3, 6).contiguous()
 
 
 def deform_conv2d(

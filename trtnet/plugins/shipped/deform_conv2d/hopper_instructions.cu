@@ -48,8 +48,13 @@ __device__ void copy(u32 to, const void* from, int bytes, u32 barrier) {
 // Products
 
 // Describes a matrix in shared memory: rows of 128 bytes, swizzled by 128 bytes.
-__device__ u64 matrix(const char* p) {
-  return (shared(p) & 0x3FFFF) >> 4 | u64(1) << 16 | u64(64) << 32 | u64(1) << 62;
+__device__ u64 swizzled_matrix(const char* p) {
+  return (shared(p) & 0x3FFFF) >> 4 | u64(1) << 16 | u64(1024 / 16) << 32 | u64(1) << 62;
+}
+
+// One of bricks of 8 rows and 16 bytes; eight of them, one after the other, are 8 rows.
+__device__ u64 bricks(const char* p) {
+  return (shared(p) & 0x3FFFF) >> 4 | u64(128 / 16) << 16 | u64(1024 / 16) << 32;
 }
 
 #define TEN(t)                                                                    \

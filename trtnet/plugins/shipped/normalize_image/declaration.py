@@ -35,7 +35,10 @@ class _Normalize:
 
     # The one that resizes, also where the size stays: at run time sizes may differ.
     kernel = embedded(
-        "trtnet.plugins.shipped.normalize_image.kernel:_resize_and_normalize", _launch, warps=2
+        "trtnet.plugins.shipped.normalize_image.kernel:_resize_and_normalize",
+        _launch,
+        warps=2,
+        registers=48,
     )
 
     def outputs(self, images: TensorSpec) -> TensorSpec:

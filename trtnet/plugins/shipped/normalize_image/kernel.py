@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, require, run
 
-_ROWS, _COLUMNS, _WARPS = 16, 256, 2
+_ROWS, _COLUMNS, _WARPS, _REGISTERS = 12, 256, 2, 48
+_AHEAD = 2  # rows that are asked for before they are read
 _BLOCK = 1024
 
 
@@ -51,10 +53,15 @@ def resizing(shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[floa
     """The launch for images of any size, whether or not it is the output's."""
     n, height, width, _ = shapes["images"]
     out_h, out_w = shapes["output"][2:]
-    sizes, block = (height, width, out_h, out_w), {"block_rows": _ROWS, "block_columns": _COLUMNS}
-    constants = {**_factors(shapes, mean, std), **block}
-    grid = n * blocks(out_h, _ROWS) * blocks(out_w, _COLUMNS)
-    return Launch(_resize_and_normalize, ("images",), sizes, ("output",), constants, grid, _WARPS)
+    constants = {
+        **_factors(shapes, mean, std),
+        "block_rows": _ROWS,
+        "block_columns": _COLUMNS,
+        "ahead": 0 if os.environ.get("TRITON_INTERPRET") == "1" else _AHEAD,  # it knows no PTX
+    }
+    sizes, grid = (height, width, out_h, out_w), n * blocks(out_h, _ROWS) * blocks(out_w, _COLUMNS)
+    io = (("images",), sizes, ("output",))
+    return Launch(_resize_and_normalize, *io, constants, grid, _WARPS, registers=_REGISTERS)
 
 
 def _factors(
@@ -151,9 +158,20 @@ def _across(images, start, x, right, end, tail, channels: tl.constexpr, near_end
 
 
 @triton.jit
+def _prefetch(images, start, span, lanes: tl.constexpr):
+    """Brings `span` bytes from `start` on into the L2 cache."""
+    place = images + start + tl.minimum(32 * tl.arange(0, lanes), span - 1)
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [place],
+        dtype=tl.int32, is_pure=False, pack=1,
+    )  # fmt: skip
+
+
+@triton.jit
 def _tile(
-    images, image, size, height, width, out_h, out_w, y, line, column, factors: tl.constexpr,
-    shifts: tl.constexpr, block_rows: tl.constexpr, near_end: tl.constexpr,
+    images, image, size, height, width, out_h, out_w, y, line, left, factors: tl.constexpr,
+    shifts: tl.constexpr, block_rows: tl.constexpr, block_columns: tl.constexpr,
+    ahead: tl.constexpr, near_end: tl.constexpr,
 ):  # fmt: skip
     """Writes `block_rows` rows; of two that follow each other, the second keeps what it shares.
 
@@ -161,6 +179,11 @@ def _tile(
     `near_end`, all words of pixels, and some behind, lie within the `size` bytes of the images.
     """
     channels: tl.constexpr = len(factors)
+    column = left + tl.arange(0, block_columns)
+    first, _ = _between(left, width, out_w)
+    final, _ = _between(tl.minimum(left + block_columns, out_w) - 1, width, out_w)
+    # Of images that shrink by much, most of what is prefetched would not be used.
+    reach = tl.where(width < 2 * out_w, height, 0)
     x, right = _between(column, width, out_w)
     x *= channels
     pitch = width * channels
@@ -174,6 +197,11 @@ def _tile(
     for step in range(block_rows):
         row = line + step
         upper, below = _between(row, height, out_h)
+        if not near_end:
+            for i in tl.static_range(2, 2 + ahead):
+                if upper + i < reach:
+                    start = image + (upper + i) * pitch + first * channels
+                    _prefetch(images, start, (final - first + 1) * channels, block_columns // 4)
         if upper == lower:
             top = bottom
         else:
@@ -191,7 +219,7 @@ def _tile(
 @triton.jit(do_not_specialize=["height", "width", "out_h", "out_w"])
 def _resize_and_normalize(
     images, height, width, out_h, out_w, y, factors: tl.constexpr, shifts: tl.constexpr,
-    block_rows: tl.constexpr, block_columns: tl.constexpr,
+    block_rows: tl.constexpr, block_columns: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
     """One program writes a tile of one image."""
     channels: tl.constexpr = len(factors)
@@ -199,7 +227,7 @@ def _resize_and_normalize(
     place = tl.program_id(0)
     image = (place // (across * down)).to(tl.int64) * channels
     count = (tl.num_programs(0) // (across * down)).to(tl.int64)
-    column = place % across * block_columns + tl.arange(0, block_columns)
+    left = place % across * block_columns
     line = place // across % down * block_rows
     y += image * out_h * out_w
     image *= height * width
@@ -208,11 +236,11 @@ def _resize_and_normalize(
     reached = image + tl.minimum(lowest + 2, height) * width * channels
     if reached + 2 * channels + 6 <= size:
         _tile(
-            images, image, size, height, width, out_h, out_w, y, line, column, factors, shifts,
-            block_rows, False,
+            images, image, size, height, width, out_h, out_w, y, line, left, factors, shifts,
+            block_rows, block_columns, ahead, False,
         )  # fmt: skip
     else:
         _tile(
-            images, image, size, height, width, out_h, out_w, y, line, column, factors, shifts,
-            block_rows, True,
+            images, image, size, height, width, out_h, out_w, y, line, left, factors, shifts,
+            block_rows, block_columns, ahead, True,
         )  # fmt: skip
