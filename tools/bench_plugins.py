@@ -32,7 +32,6 @@ from trtnet.plugins.shipped.roi_align.kernel import roi_align
 Call = Callable[[], Tensor]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-COPY_BYTES = 1 << 29
 REPEATS = 5  # calls in one graph
 
 
@@ -208,15 +207,7 @@ def row(contest: Contest, rounds: int) -> str:
     )
 
 
-def copy_rate(rounds: int) -> float:
-    """Terabytes read and written per second by a long copy."""
-    source = torch.randint(0, 256, (COPY_BYTES,), device="cuda", dtype=torch.uint8)
-    target = torch.empty_like(source)
-    (milliseconds,) = measure([lambda: target.copy_(source)], rounds)
-    return 2 * COPY_BYTES / milliseconds / 1e9
-
-
-def table(lines: Sequence[str], rate: float, rounds: int) -> str:
+def table(lines: Sequence[str], rounds: int) -> str:
     packages = ("torch", "torchvision", "triton")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return "\n".join(
@@ -227,7 +218,7 @@ def table(lines: Sequence[str], rate: float, rounds: int) -> str:
             f"in which the candidates take turns, each a CUDA graph of {REPEATS} calls. Changes of "
             "layout are part of our times, the packing of constant weights is not. The aim of "
             "`normalize_image` is a share of the speed of a copy that reads and writes as many "
-            f"bytes; a copy of {COPY_BYTES >> 20} MiB ran at {rate:.2f} TB/s.",
+            "bytes.",
             "",
             f"{datetime.date.today()}; {torch.cuda.get_device_name()}; {versions}.",
             "",
@@ -252,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             lines.append(row(contest(), options.rounds))
             print(lines[-1], flush=True)
             torch.cuda.empty_cache()
-    text = table(lines, copy_rate(options.rounds), options.rounds)
+    text = table(lines, options.rounds)
     if options.markdown is not None:
         with atomic_write(options.markdown) as file:
             file.write(text.encode())
