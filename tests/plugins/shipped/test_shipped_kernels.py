@@ -86,6 +86,7 @@ def works() -> list[tuple[str, Any, dict[str, str]]]:
         ({"bias": (64,)}, "(512,)"),
         ({"input": (2, 63, 20, 20)}, "(2, 64, 20, 20)"),
         ({"offset": (1, 18, 20, 20)}, "(2, 18, 20, 20)"),
+        ({"offset": (2, 0, 20, 20)}, "(2, 18, 20, 20)"),
     ],
 )
 def test_shapes_that_would_be_read_beyond_are_refused(

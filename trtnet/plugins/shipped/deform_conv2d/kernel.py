@@ -83,7 +83,7 @@ def check(shapes: dict[str, Shape]) -> None:
     out_channels, in_group, window_h, window_w = shapes["weight"]
     _, coordinates, out_h, out_w = shapes["offset"]
     taps = window_h * window_w
-    offset_groups = coordinates // (2 * taps)
+    offset_groups = max(coordinates // (2 * taps), 1)
     expected: dict[str, Shape] = {
         "input": (n, max(channels // in_group, 1) * in_group, height, width),
         "offset": (n, offset_groups * 2 * taps, out_h, out_w),
