@@ -69,6 +69,29 @@ def test_a_kernel_gets_inputs_then_scalars_then_outputs(monkeypatch: pytest.Monk
     assert len(driver.launches) == 1  # nothing to compute, and CUDA refuses an empty grid
 
 
+def test_each_gpu_is_told_how_much_shared_memory_a_kernel_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[Any, ...]] = []
+    results = {
+        "cuLibraryLoadData": lambda *_: (0, "library"),
+        "cuLibraryGetKernel": lambda library, name: (0, 5),
+        "cuDeviceGet": lambda index: (0, f"gpu {index}"),
+        "cuKernelSetAttribute": lambda *arguments: (told.append(arguments), (0,))[1],
+        "CUfunction": lambda kernel: kernel,
+        "CUfunction_attribute": SimpleNamespace(
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="most shared"
+        ),
+    }
+    monkeypatch.setattr(launch, "_driver", lambda: SimpleNamespace(**results))
+    binary = Binary("k", "of this test", 128, 100 << 10)
+    for device in (0, 1, 1):
+        assert launch.load(binary, device) == 5
+    assert told == [("most shared", 100 << 10, 5, f"gpu {i}") for i in (0, 1)]
+    launch.load(Binary("k", "of this test", 128, 48 << 10), 0)
+    assert len(told) == 2  # what every kernel may have need not be asked for
+
+
 def test_strided_and_misaligned_inputs_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setattr(launch, "_loaded", lambda *_: ("function", Binary("k", "", 128, 0)))

@@ -64,16 +64,17 @@ def run(
             torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device=inputs[0].device)
             for spec in ruled
         ]
-    if isinstance(kernel, PythonKernel):
-        kernel.function(plugin, *inputs, *outputs)
-        return tuple(outputs)
-    everything = [*specs, *ruled]
-    shape = kernel.launch(plugin, everything)
-    if all(shape.grid):
-        kind: Any = type(plugin)
-        device = inputs[0].device.index or 0
-        function, binary = _loaded(kind, plugin.fields, tuple(everything), device)
-        launch(function, binary, shape.grid, inputs, shape.scalars, outputs)
+    with torch.cuda.device_of(inputs[0]):  # of several GPUs, that of the tensors
+        if isinstance(kernel, PythonKernel):
+            kernel.function(plugin, *inputs, *outputs)
+            return tuple(outputs)
+        everything = [*specs, *ruled]
+        shape = kernel.launch(plugin, everything)
+        if all(shape.grid):
+            kind: Any = type(plugin)
+            device = inputs[0].device.index or 0
+            function, binary = _loaded(kind, plugin.fields, tuple(everything), device)
+            launch(function, binary, shape.grid, inputs, shape.scalars, outputs)
     return tuple(outputs)
 
 
@@ -110,25 +111,26 @@ def has_kernel(plugin: Plugin, inputs: Sequence[Tensor]) -> bool:
 def _loaded(
     kind: Any, fields: str, specs: tuple[TensorSpec, ...], device: int
 ) -> tuple[Any, Binary]:
-    """The kernel of the plugin `kind` on the current device; PyTorch's context is used."""
+    """The kernel of the plugin `kind` on the GPU of that index; PyTorch's context is used."""
     plugin = kind(**json.loads(fields))
     kernel, _ = kernel_of(plugin, specs[: len(plugin.inputs)])
     assert not isinstance(kernel, PythonKernel)
     major, minor = torch.cuda.get_device_capability(device)
     binary = kernel.compile(plugin, specs, 10 * major + minor)
-    return load(binary), binary
+    return load(binary, device), binary
 
 
 @functools.lru_cache(256)
-def load(binary: Binary) -> Any:
-    """`binary` as a function of CUDA; it stays loaded as long as the process lives."""
+def load(binary: Binary, device: int) -> Any:
+    """`binary` as a function of CUDA for the GPU of that index; it stays loaded as long as the
+    process lives."""
     ptx = binary.ptx.encode() + b"\0"
     library = _call("cuLibraryLoadData", ptx, [], [], 0, [], [], 0)
     kernel = _call("cuLibraryGetKernel", library, binary.name.encode())
     if binary.shared > 48 << 10:
         attribute = _driver().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        device = _call("cuCtxGetDevice")
-        _call("cuKernelSetAttribute", attribute, binary.shared, kernel, device)
+        gpu = _call("cuDeviceGet", device)
+        _call("cuKernelSetAttribute", attribute, binary.shared, kernel, gpu)
     return _driver().CUfunction(int(kernel))
 
 

@@ -118,7 +118,7 @@ def deform_conv2d(
     places = n * blocks(out_w, strip) * strip * out_h
     steps = in_group // _PART * taps
     for tile, first, last in launches(places, out_channels // groups, groups, steps, sms):
-        function, binary = _kernel(tile, tuple(constants.items()))
+        function, binary = _kernel(tile, tuple(constants.items()), input.device.index or 0)
         tiles = _tiles(tile, last - first, out_channels // groups, groups)
         grid = (min(tiles, tile.per_sm * sms), 1, 1)
         launch(function, binary, grid, inputs, (*sizes, first, last), [out])
@@ -168,10 +168,10 @@ def _tiles(tile: Tile, pixels: int, out_group: int, groups: int) -> int:
 
 
 @functools.lru_cache(256)
-def _kernel(tile: Tile, constants: tuple[tuple[str, int], ...]) -> tuple[Any, Binary]:
-    """The kernel for one kind of convolution, and what it was loaded from."""
+def _kernel(tile: Tile, constants: tuple[tuple[str, int], ...], device: int) -> tuple[Any, Binary]:
+    """The kernel for one kind of convolution on a GPU, and what it was loaded from."""
     binary = compile(tile, dict(constants))
-    return load(binary), binary
+    return load(binary, device), binary
 
 
 def compile(tile: Tile, constants: dict[str, int]) -> Binary:
