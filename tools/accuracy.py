@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import math
 import os
 import platform
@@ -34,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from accuracy_data import Task, digits_tasks, imagenet_tasks
 from accuracy_networks import Variant, Zoo, variants
+from installed import versions
 
 import trtnet
 from trtnet import reference
@@ -168,16 +168,13 @@ def _kept(policy: trtnet.Policy) -> str:
 
 
 def heading(backend: str) -> list[str]:
-    versions = ", ".join(
-        f"{package} {importlib.metadata.version(package)}"
-        for package in (trtnet.backend.PACKAGES[backend], "torch", "scikit-learn", "numpy")
-    )
+    packages = (trtnet.backend.PACKAGES[backend], "torch", "scikit-learn", "numpy")
     command = shlex.join(["python", "tools/accuracy.py", *sys.argv[1:]])
     description = (__doc__ or "").split("\n\n")[2:5]
     return [
         "# Accuracy in every precision", "", f"`{command}`", "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, "
-        f"Python {platform.python_version()}; {versions}.", "",
+        f"Python {platform.python_version()}; {versions(*packages)}.", "",
         *"\n\n".join(description).splitlines(),
     ]  # fmt: skip
 

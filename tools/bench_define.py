@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
-import importlib.metadata
 import json
 import os
 import platform
@@ -24,6 +23,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from installed import versions
 
 SHAPE = (1, 3, 224, 224)
 
@@ -211,10 +212,7 @@ def _median(results: list[dict[str, Any]], key: str) -> float:
 
 
 def table(rows: list[tuple[str, str, str, str]], repeats: int) -> str:
-    versions = ", ".join(
-        f"{package} {importlib.metadata.version(package)}"
-        for package in ("tensorrt-rtx", "torch", "torchvision", "onnxscript", "numpy")
-    )
+    packages = ("tensorrt-rtx", "torch", "torchvision", "onnxscript", "numpy")
     lines = [
         "# From a weights file to a filled network definition",
         "",
@@ -222,7 +220,7 @@ def table(rows: list[tuple[str, str, str, str]], repeats: int) -> str:
         "processes each, imports not timed.",
         "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, "
-        f"Python {platform.python_version()}; {versions}; no GPU.",
+        f"Python {platform.python_version()}; {versions(*packages)}; no GPU.",
         "",
         "| what | trtnet | other | ratio |",
         "|---|---|---|---|",

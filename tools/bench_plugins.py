@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import torchvision
+from installed import versions
 from torch import Tensor
 
 from trtnet.files import atomic_write
@@ -208,8 +208,6 @@ def row(contest: Contest, rounds: int) -> str:
 
 
 def table(lines: Sequence[str], rounds: int) -> str:
-    packages = ("torch", "torchvision", "triton")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return "\n".join(
         [
             "# Kernels of the shipped plugins",
@@ -220,7 +218,8 @@ def table(lines: Sequence[str], rounds: int) -> str:
             "`normalize_image` is a share of the speed of a copy that reads and writes as many "
             "bytes.",
             "",
-            f"{datetime.date.today()}; {torch.cuda.get_device_name()}; {versions}.",
+            f"{datetime.date.today()}; {torch.cuda.get_device_name()}; "
+            f"{versions('torch', 'torchvision', 'triton')}.",
             "",
             "| plugin | job | ours | against | time | ratio | memory |",
             "|---|---|--:|---|--:|--:|--:|",

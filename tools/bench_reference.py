@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import os
 import platform
 import statistics
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from installed import versions
 
 import trtnet
 from trtnet import graph, reference, weights, zoo
@@ -140,9 +140,6 @@ def rows(batch: int, device: str, repeats: int, folder: Path | None) -> list[str
 
 
 def table(lines: Sequence[str], batches: Sequence[int], device: str, repeats: int) -> str:
-    versions = ", ".join(
-        f"{package} {importlib.metadata.version(package)}" for package in ("torch", "torchvision")
-    )
     flags = f"--device {device} {' '.join(f'--batch {n}' for n in batches)} --repeats {repeats}"
     place = f"{os.cpu_count()} cores, {platform.machine()}"
     if device != "cpu":
@@ -154,7 +151,7 @@ def table(lines: Sequence[str], batches: Sequence[int], device: str, repeats: in
             f"`python tools/bench_reference.py {flags}`: ResNet-50 at 224 by 224, medians of "
             f"{repeats} rounds in which the candidates take turns, the second of two runs each.",
             "",
-            f"{datetime.date.today()}; {place}; {versions}.",
+            f"{datetime.date.today()}; {place}; {versions('torch', 'torchvision')}.",
             "",
             *(VERIFICATION if device == "cpu" else ()),
             "| batch | what | time | against | time | ratio |",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from installed import versions
 
 import trtnet
 from trtnet import graph, weights, zoo
@@ -254,7 +254,6 @@ def roofline(plan: Plan, batch: int, milliseconds: float) -> Roofline:
 
 def table(tables: Sequence[Sequence[str]], options: argparse.Namespace) -> str:
     packages = ("torch", "torchvision", "triton", "cuda-bindings")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     flags = " ".join(f"--batch {batch}" for batch in options.batch)
     flags += f" --repeats {options.repeats}{' --max-autotune' * options.max_autotune}"
     speed, limits, mapped = tables
@@ -265,7 +264,7 @@ def table(tables: Sequence[Sequence[str]], options: argparse.Namespace) -> str:
             f"`python tools/bench_runtime.py {flags}`: ResNet-50 in FP16 at 224 by 224, medians of "
             f"{options.repeats} rounds in which the candidates take turns.",
             "",
-            f"{datetime.date.today()}; {torch.cuda.get_device_name()}; {versions}, "
+            f"{datetime.date.today()}; {torch.cuda.get_device_name()}; {versions(*packages)}, "
             f"cuDNN {torch.backends.cudnn.version()}.",
             "",
             "| batch | what | time | images/s | set up in | best of the others, divided by it |",

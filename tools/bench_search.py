@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import os
 import platform
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import train_lenet
 import train_resnet
+from installed import versions
 
 import trtnet
 from trtnet import zoo
@@ -199,9 +199,6 @@ def _orders(subject: Subject) -> Iterator[tuple[str, list[str]]]:
 
 def markdown(results: Sequence[Result]) -> list[str]:
     """The page."""
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("tensorrt-rtx", "torch", "numpy")
-    )
     lines = [
         "# Search against simpler ways",
         "",
@@ -217,7 +214,7 @@ def markdown(results: Sequence[Result]) -> list[str]:
         "cancel, which no ranking of modules alone knows; the search runs every network it counts.",
         "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, Python "
-        f"{platform.python_version()}; {versions}; no GPU.",
+        f"{platform.python_version()}; {versions('tensorrt-rtx', 'torch', 'numpy')}; no GPU.",
     ]
     for result in results:
         lines += ["", *_section(result)]

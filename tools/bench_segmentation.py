@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import datetime
 import gzip
-import importlib.metadata
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 import torchvision
 from bench_runtime import Candidate, captured, compiled, measure, prepared
+from installed import versions
 
 import trtnet
 from trtnet import graph, reference, zoo
@@ -149,7 +149,6 @@ def run(size: tuple[int, int], repeats: int, structure: Path | None) -> list[str
 
 def _heading(size: tuple[int, int], repeats: int) -> list[str]:
     packages = ("torch", "torchvision", "triton", "cuda-bindings")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     flags = f"--size {size[0]}x{size[1]} --repeats {repeats}"
     return [
         "# Segmentation by sessions of the torch backend",
@@ -158,7 +157,7 @@ def _heading(size: tuple[int, int], repeats: int) -> list[str]:
         f"{size[0]}x{size[1]}, with the argmax; medians of {repeats} rounds in which the "
         "candidates take turns.",
         "",
-        f"{datetime.date.today()}; {torch.cuda.get_device_name()}; {versions}, "
+        f"{datetime.date.today()}; {torch.cuda.get_device_name()}; {versions(*packages)}, "
         f"cuDNN {torch.backends.cudnn.version()}.",
         "",
     ]

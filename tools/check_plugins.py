@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import math
 import os
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+from installed import versions
 from torch import Tensor
 
 from trtnet.files import atomic_write
@@ -298,8 +298,6 @@ def row(name: str, dtype: torch.dtype, result: Result) -> str:
 
 
 def table(lines: Sequence[str], options: argparse.Namespace) -> str:
-    packages = ("torch", "torchvision", "triton")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     where = torch.cuda.get_device_name() if options.device == "cuda" else "Triton's interpreter"
     return "\n".join(
         [
@@ -310,7 +308,7 @@ def table(lines: Sequence[str], options: argparse.Namespace) -> str:
             "the same bits twice. For `class_map` the error is that of the logits which the "
             "chosen classes have, against the largest ones.",
             "",
-            f"{datetime.date.today()}; {where}; {versions}.",
+            f"{datetime.date.today()}; {where}; {versions('torch', 'torchvision', 'triton')}.",
             "",
             "| plugin | precision | shapes | of them empty | worst error | limit | |",
             "|---|---|--:|--:|--:|--:|---|",

@@ -80,7 +80,7 @@ def run(
 
 def _dense(tensor: Tensor) -> Tensor:
     """`tensor`, contiguous unless it is channels_last, as convolutions leave it."""
-    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    last = tensor.is_contiguous(memory_format=torch.channels_last)
     return tensor if last else tensor.contiguous()
 
 
