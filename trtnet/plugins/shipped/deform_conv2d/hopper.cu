@@ -6,20 +6,27 @@
 // multiply that of a step before by the weights, which a bulk copy has brought (Hopper's wgmma).
 // Barriers say which of the `stages` buffers are full, and which are empty again.
 //
+// Where there are few tiles, `split` blocks, a cluster, take the same: each its share of the input
+// channels. In the end they read one another's sums, and each adds up some of the output channels.
+// Each block has one tile then, since the sums lie where the matrices of a next one would.
+//
 // Constants, known when this is compiled:
 //   channels, groups, in_group, out_group: of the convolution, and of one of its groups
 //   offset_channels: how many input channels share their offsets
 //   taps, window_w: of the window
 //   has_mask, has_bias
-//   block_pixels, block_out, stages, samplers (threads that sample), depth (samples of a thread
+//   together: how many pixels lie together in the output, wherever a tile's are so aligned
+//   split, block_pixels, block_out, stages, samplers (threads that sample), depth (samples of a thread
 //   that are on their way at once), blocks_per_sm
 
 constexpr int block_in = 64;  // 128 bytes: the width of a swizzled matrix
 constexpr int multipliers = 2 * block_pixels;
 constexpr int left_bytes = block_pixels * block_in * 2, right_bytes = block_out * block_in * 2;
-constexpr int parts = in_group / block_in, steps = parts * taps;
+constexpr int parts = in_group / block_in;  // of the input channels
+constexpr int own_parts = parts / split, steps = own_parts * taps;  // of a block
 constexpr int offset_groups = channels / offset_channels;
 constexpr int out_blocks = (out_group + block_out - 1) / block_out;
+constexpr int sums = block_out / 2;  // of a thread that multiplies
 
 struct Sizes {
   int height, width, out_h, out_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
@@ -51,6 +58,14 @@ struct Tile {  // those of the same pixels follow one another
 __device__ int tile_count(const Sizes& s) {
   return (s.last - s.first + block_pixels - 1) / block_pixels * groups * out_blocks;
 }
+
+// The tiles of a block, and its parts of their input channels.
+struct Share {
+  int tile = blockIdx.x / split, stride = gridDim.x / split, tiles;
+  int part = blockIdx.x % split * own_parts;
+
+  __device__ Share(const Sizes& s) : tiles(tile_count(s)) {}
+};
 
 // The buffer in use.
 struct Turn {
@@ -201,13 +216,13 @@ __device__ void sample(const Buffers& m, Turn& turn, const __half* x, int first_
 __device__ void sample_all(const Sizes& s, const Buffers& m, const __half* x, const __half* offset,
                            const __half* mask) {
   Turn turn;
-  int tiles = tile_count(s);
-  for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
-    Tile tile(s, index);
+  Share own(s);
+  for (; own.tile < own.tiles; own.tile += own.stride) {
+    Tile tile(s, own.tile);
     Pixel at = pixel_at(s, tile.pixel + threadIdx.x % block_pixels);
-    for (int part = 0, end; part < parts; part = end) {
+    for (int part = own.part, last = part + own_parts, end; part < last; part = end) {
       int first = tile.group * in_group, offset_group = (first + part * block_in) / offset_channels;
-      end = min(parts, ((offset_group + 1) * offset_channels - first) / block_in);
+      end = min(last, ((offset_group + 1) * offset_channels - first) / block_in);
       locate(s, at, offset_group, offset, mask, m.samples);
       sample(m, turn, x, first + part * block_in, (end - part) * taps, s.width * (channels * 2));
     }
@@ -220,21 +235,25 @@ __device__ void sample_all(const Sizes& s, const Buffers& m, const __half* x, co
 // `block_in` by `block_in` in bricks, by group, output and input channels, and taps.
 struct Weights {
   const __half* packed;
-  int index, tiles, step;
+  Share own;
+  int step;
+
+  __device__ Weights(const Sizes& s, const __half* packed)
+      : packed(packed), own(s), step(0) {}
 
   __device__ void bring(const Sizes& s, const Buffers& m, int stage) {
-    if (index >= tiles) return;
+    if (own.tile >= own.tiles) return;
     constexpr int out_parts = (out_group + block_in - 1) / block_in;
     constexpr int bytes = block_in * block_in * 2;
-    Tile tile(s, index);
+    Tile tile(s, own.tile);
     int first = tile.out / block_in, count = min(block_out / block_in, out_parts - first);
     u32 barrier = m.full + 8 * stage, to = shared(m.right + stage * right_bytes);
     const char* from = reinterpret_cast<const char*>(packed) +
-                       (u64(tile.group * out_parts + first) * steps + step) * bytes;
+                       (u64(tile.group * out_parts + first) * (parts * taps) + own.part * taps + step) * bytes;
     arrive_after(barrier, count * bytes);
     for (int i = 0; i < count; i++)
-      copy(to + i * bytes, from + u64(i) * steps * bytes, bytes, barrier);
-    if (++step == steps) step = 0, index += gridDim.x;
+      copy(to + i * bytes, from + u64(i) * (parts * taps) * bytes, bytes, barrier);
+    if (++step == steps) step = 0, own.tile += own.stride;
   }
 };
 
@@ -243,37 +262,82 @@ __device__ void release(const Sizes& s, const Buffers& m, Turn used, Weights& we
   if (thread == 0) wait(m.empty + 8 * used.stage, used.parity), weights.bring(s, m, used.stage);
 }
 
-// Where a thread's sums belong: those of two pixels, eight apart, and two of every eight channels.
-__device__ void store(const Sizes& s, const Tile& tile, const __half* bias, int thread,
-                      const float (&d)[block_out / 2], __half* y) {
-  int pixels = s.out_h * s.out_w, out = tile.out + thread % 4 * 2;
+// The first sums: the bias, those of two pixels and of two in every eight channels.
+__device__ void begin(const Tile& tile, const __half* bias, int thread, float (&d)[sums]) {
+  int out = tile.out + thread % 4 * 2;
 #pragma unroll
-  for (int lower = 0; lower < 2; lower++) {
-    Pixel at = pixel_at(s, tile.pixel + thread / 32 * 16 + thread % 32 / 4 + 8 * lower);
-    if (!at.inside) continue;
-    u64 plane = u64(at.image * groups + tile.group) * out_group + out;
-    __half* to = y + plane * pixels + at.row * s.out_w + at.column;
+  for (int i = 0; i < sums / 2; i++) {
+    int channel = out + i / 2 * 8 + i % 2;
+    bool added = has_bias && channel < out_group && blockIdx.x % split == 0;
+    const __half* at = bias + tile.group * out_group + channel;
+    d[i / 2 * 4 + i % 2] = d[i / 2 * 4 + 2 + i % 2] = added ? __half2float(__ldg(at)) : 0.f;
+  }
+}
+
+// Writes the sums of channels from `out` on. A thread has those of two pixels, eight apart, and two
+// of every eight channels. It gives some away for others, so that it has `together` pixels, and that
+// neighbouring threads have those beside them: all 16 of a warp, where they lie together in `y`.
+template <int count>
+__device__ void store(const Sizes& s, const Tile& tile, int out, int thread,
+                      const float (&d)[count], __half* y) {
+  constexpr int writes = 8 / together, half = writes > 1 ? writes / 2 : 1;  // of 16 channels
+  int row = thread % 32 / 4, one = thread % 4, pixel = thread / 32 * 16;
+  if constexpr (together == 8) pixel += one % 2 * 8, out += one / 2 * 8 + row;
+  if constexpr (together == 4) pixel += one % 2 * 8 + one / 2 * 4, out += row;
+  if constexpr (together == 2) pixel += row % 2 * 8 + one * 2, out += row / 2 * 2;
+  if constexpr (together == 1) pixel += one % 2 * 8 + row, out += one / 2 * 4;
+  Pixel at = pixel_at(s, tile.pixel + pixel);
+  u64 pixels = s.out_h * s.out_w, plane = u64(at.image * groups + tile.group) * out_group + out;
+  y += plane * pixels + at.row * s.out_w + at.column;
 #pragma unroll
-    for (int i = 0; i < block_out / 4; i++) {
-      int further = i / 2 * 8 + i % 2;
-      if (out + further >= out_group) continue;
-      float sum = d[i / 2 * 4 + 2 * lower + i % 2];
-      const __half* added = bias + tile.group * out_group + out + further;
-      if (has_bias) sum += __half2float(__ldg(added));
-      to[u64(further) * pixels] = __float2half_rn(sum);
+  for (int i = 0; i < count; i += 8) {
+    u32 v[4];
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+      v[k] = two_halves(d[i + 2 * k], d[i + 2 * k + 1]);
+      if constexpr (together > 1) v[k] = transposed(v[k]);
+    }
+    swap<together == 2 ? 4 : 1>(v[0], v[1]), swap<together == 2 ? 4 : 1>(v[2], v[3]);
+    if constexpr (together == 8) swap<2>(v[0], v[2]), swap<2>(v[1], v[3]);
+#pragma unroll
+    for (int k = 0; k < writes; k++) {
+      int further = 2 * i + k / half * 8 + k % half;
+      if (at.inside && out + further < out_group) write<together>(y + further * pixels, v, k);
     }
   }
 }
 
+// Adds up the sums of all blocks of the cluster, a share of them in each.
+__device__ void add_up(char* memory, int thread, const float (&d)[sums],
+                       float (&total)[sums / split]) {
+  meet<2, multipliers>();  // the matrices there are no longer read
+  auto place = [&](int i) { return memory + (i / 4 * multipliers + thread) * sizeof(float4); };
+#pragma unroll
+  for (int i = 0; i < sums; i += 4)
+    *reinterpret_cast<float4*>(place(i)) = {d[i], d[i + 1], d[i + 2], d[i + 3]};
+  meet_cluster();
+  int first = blockIdx.x % split * (sums / split);
+  for (int block = 0; block < split; block++) {
+#pragma unroll
+    for (int i = 0; i < sums / split; i += 4) {
+      float4 part = read_from(block, shared(place(first + i)));
+      total[i] += part.x, total[i + 1] += part.y, total[i + 2] += part.z, total[i + 3] += part.w;
+    }
+  }
+  meet_cluster();  // nobody leaves whose memory is read
+}
+
 __device__ void multiply_all(const Sizes& s, const Buffers& m, const __half* weight,
                              const __half* bias, __half* y) {
-  int thread = threadIdx.x - samplers, tiles = tile_count(s);
-  Weights weights{weight, int(blockIdx.x), tiles, 0};
+  int thread = threadIdx.x - samplers;
+  Weights weights(s, weight);
   if (thread == 0)
     for (int i = 0; i < stages; i++) weights.bring(s, m, i);
   Turn turn, before;
-  for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
-    float d[block_out / 2] = {};
+  for (Share own(s); own.tile < own.tiles; own.tile += own.stride) {
+    Tile tile(s, own.tile);
+    float d[sums];
+    begin(tile, bias, thread, d);
     for (int step = 0; step < steps; step++, turn.next()) {
       wait(m.full + 8 * turn.stage, turn.parity);
       asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -288,12 +352,18 @@ __device__ void multiply_all(const Sizes& s, const Buffers& m, const __half* wei
     }
     finish_but<0>();
     release(s, m, before, weights, thread);
-    store(s, Tile(s, index), bias, thread, d, y);
+    if constexpr (split == 1) {
+      store(s, tile, tile.out, thread, d, y);
+    } else {
+      float total[sums / split] = {};
+      add_up(m.left, thread, d, total);
+      store(s, tile, tile.out + blockIdx.x % split * (block_out / split), thread, total, y);
+    }
   }
 }
 
-extern "C" __global__ void __launch_bounds__(samplers + multipliers, blocks_per_sm)
-    deform_conv2d(const __half* x, const __half* offset, const __half* weight, const __half* mask,
+extern "C" __global__ void __cluster_dims__(split)
+    __launch_bounds__(samplers + multipliers, blocks_per_sm) deform_conv2d(const __half* x, const __half* offset, const __half* weight, const __half* mask,
                   const __half* bias, int height, int width, int out_h, int out_w, int stride_h,
                   int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w,
                   int strip, int first, int last, __half* y) {

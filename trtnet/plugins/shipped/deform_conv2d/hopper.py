@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ Pair = tuple[int, int]
 _PART = 64  # input channels of a step, and rows of a packed matrix of weights
 _MOST_TAPS = 9  # of which the table fits beside the matrices
 _START = 6.0  # microseconds of a launch besides its steps
+_ADD_UP = 0.7  # of blocks that share a tile, besides their steps
+_ALONE = 1.12  # how much longer the steps of one of two blocks take that has its SM for itself
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,26 @@ class Tile:
         return matrices + taps * self.pixels * 16 + self.stages * 16
 
 
-NARROW = Tile(128, 64, 2, 128, 2, 2, 0.73)
-MIDDLE = Tile(64, 128, 3, 128, 4, 2, 0.52)
-WIDE = Tile(128, 256, 3, 128, 4, 1, 1.2)
+NARROW = Tile(128, 64, 2, 128, 2, 2, 0.70)
+MIDDLE = Tile(64, 128, 3, 128, 4, 2, 0.42)
+WIDE = Tile(128, 256, 3, 128, 4, 1, 1.12)
+TILES = (NARROW, MIDDLE, WIDE)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one launch computes.
+
+    Attributes:
+        tile: of its blocks.
+        split: how many blocks, a cluster, take a tile, each its share of the input channels.
+        first, last: of the pixels in the order of their strips.
+    """
+
+    tile: Tile
+    split: int
+    first: int
+    last: int
 
 
 def serves(input: Tensor, offset: Tensor, weight: Tensor) -> bool:
@@ -99,7 +118,7 @@ def deform_conv2d(
     n, channels, height, width = input.shape
     groups, in_group = len(packed), packed.shape[2] * _PART
     taps, out_channels, (out_h, out_w) = math.prod(window), out.shape[1], out.shape[2:]
-    strip = strip_of(out_w)
+    strip, start = strip_of(out_w), out.data_ptr() // 2
     constants = {
         "channels": channels,
         "groups": groups,
@@ -110,18 +129,19 @@ def deform_conv2d(
         "window_w": window[1],
         "has_mask": mask is not None,
         "has_bias": bias is not None,
+        "together": math.gcd(out_h * out_w if strip == out_w else math.gcd(out_w, strip), start, 8),
     }
     optional = [input if tensor is None else tensor for tensor in (mask, bias)]
     inputs = [channels_last(input), offset, packed, *optional]
     sizes = (height, width, out_h, out_w, *stride, *padding, *dilation, strip)
     sms = torch.cuda.get_device_properties(input.device).multi_processor_count
     places = n * blocks(out_w, strip) * strip * out_h
-    steps = in_group // _PART * taps
-    for tile, first, last in launches(places, out_channels // groups, groups, steps, sms):
-        function, binary = _kernel(tile, tuple(constants.items()), input.device.index or 0)
-        tiles = _tiles(tile, last - first, out_channels // groups, groups)
-        grid = (min(tiles, tile.per_sm * sms), 1, 1)
-        launch(function, binary, grid, inputs, (*sizes, first, last), [out])
+    for part in launches(places, constants, sms):
+        given = tuple(constants.items())
+        function, binary = _kernel(part.tile, part.split, given, input.device.index or 0)
+        tiles = _tiles(part, constants)
+        grid = tiles * part.split if part.split > 1 else min(tiles, part.tile.per_sm * sms)
+        launch(function, binary, (grid, 1, 1), inputs, (*sizes, part.first, part.last), [out])
 
 
 def channels_last(input: Tensor) -> Tensor:
@@ -137,53 +157,65 @@ def channels_last(input: Tensor) -> Tensor:
 
 def strip_of(width: int) -> int:
     """How many columns wide the strips are in which pixels are taken: so that the pixels of a tile
-    lie together, and that the last strip wastes little."""
-    if width < 32:
-        return width
-    return min(range(12, 33), key=lambda strip: (blocks(width, strip) * strip, abs(strip - 16)))
+    lie together, that rows of a strip begin with a sector, and that the last strip wastes
+    little."""
+
+    def cost(strip: int) -> float:
+        uneven = 1.0 if strip % 16 == 0 or strip == width else 1.06 if strip % 8 == 0 else 1.15
+        return blocks(width, strip) * strip * uneven
+
+    return min(range(min(width, 8), 33), key=lambda strip: (cost(strip), abs(strip - 16)))
 
 
-def launches(
-    pixels: int, out_group: int, groups: int, steps: int, sms: int
-) -> list[tuple[Tile, int, int]]:
-    """Tiles, and the first and the last pixel of those for which they are the fastest."""
+def launches(pixels: int, constants: Mapping[str, int], sms: int) -> list[Part]:
+    """Those that compute so many pixels the fastest; `constants` are as for :func:`compile`."""
 
-    def time(ways: list[tuple[Tile, int, int]]) -> float:
-        counts = [_tiles(tile, last - first, out_group, groups) for tile, first, last in ways]
-        return sum(
-            _START + blocks(count, sms) * steps * tile.step
-            for count, (tile, *_) in zip(counts, ways, strict=True)
-        )
+    def time(part: Part) -> float:
+        most = sms * 10 // 11 if part.split == 4 else sms  # clusters of four leave some
+        rounds = blocks(_tiles(part, constants) * part.split, most)
+        steps = (rounds + (_ALONE - 1) * (rounds % part.tile.per_sm)) * (parts // part.split)
+        added = _ADD_UP * rounds if part.split > 1 else 0
+        return _START + added + steps * constants["taps"] * part.tile.step
 
-    ways = [[(tile, 0, pixels)] for tile in (NARROW, MIDDLE, WIDE)]
-    columns = groups * blocks(out_group, WIDE.out_channels)
+    def fastest(first: int, last: int) -> Part:
+        ways = [Part(tile, split, first, last) for tile in TILES for split in splits]
+        return min(ways, key=time)
+
+    parts = constants["in_group"] // _PART
+    splits = [split for split in (1, 2, 4) if parts % split == 0]
+    columns = constants["groups"] * blocks(constants["out_group"], WIDE.out_channels)
     whole = blocks(pixels, WIDE.pixels) * columns // sms * sms // columns * WIDE.pixels
+    ways = [[fastest(0, pixels)]]
     if 0 < whole < pixels:  # wide ones as long as they keep all SMs busy
-        ways.append([(WIDE, 0, whole), (MIDDLE, whole, pixels)])
-    return min(ways, key=time)
+        ways.append([Part(WIDE, 1, 0, whole), fastest(whole, pixels)])
+    return min(ways, key=lambda way: sum(map(time, way)))
 
 
-def _tiles(tile: Tile, pixels: int, out_group: int, groups: int) -> int:
-    return blocks(pixels, tile.pixels) * blocks(out_group, tile.out_channels) * groups
+def _tiles(part: Part, constants: Mapping[str, int]) -> int:
+    tile, columns = part.tile, blocks(constants["out_group"], part.tile.out_channels)
+    return blocks(part.last - part.first, tile.pixels) * columns * constants["groups"]
 
 
 @functools.lru_cache(256)
-def _kernel(tile: Tile, constants: tuple[tuple[str, int], ...], device: int) -> tuple[Any, Binary]:
+def _kernel(
+    tile: Tile, split: int, constants: tuple[tuple[str, int], ...], device: int
+) -> tuple[Any, Binary]:
     """The kernel for one kind of convolution on a GPU, and what it was loaded from."""
-    binary = compile(tile, dict(constants))
+    binary = compile(tile, split, dict(constants))
     return load(binary, device), binary
 
 
-def compile(tile: Tile, constants: dict[str, int]) -> Binary:
+def compile(tile: Tile, split: int, constants: Mapping[str, int]) -> Binary:
     """PTX for Hopper; `constants` are those of the convolution (see hopper.cu)."""
     threads = tile.samplers + 2 * tile.pixels
-    source = "\n".join(_source(tile, constants))
+    source = "\n".join(_source(tile, split, constants))
     shape = (threads, tile.shared(constants["taps"]))
     return compile_cuda(source, "deform_conv2d", shape, 90, "trtnet::deform_conv2d", exact=True)
 
 
-def _source(tile: Tile, constants: dict[str, int]) -> Iterator[str]:
+def _source(tile: Tile, split: int, constants: Mapping[str, int]) -> Iterator[str]:
     of_tile = {
+        "split": split,
         "block_pixels": tile.pixels,
         "block_out": tile.out_channels,
         "stages": tile.stages,

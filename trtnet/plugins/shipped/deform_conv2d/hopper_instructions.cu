@@ -30,6 +30,22 @@ __device__ void meet() {
   asm volatile("bar.sync %0, %1;" ::"n"(barrier), "n"(threads) : "memory");
 }
 
+__device__ void meet_cluster() {  // all its threads that have not left
+  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
+// What another block of the cluster has in its shared memory at the place `here`.
+__device__ float4 read_from(int block, u32 here) {
+  float4 value;
+  asm volatile(
+      "{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %4, %5;\n"
+      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n}"
+      : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+      : "r"(here), "r"(block)
+      : "memory");
+  return value;
+}
+
 // Arrives at `barrier` when so many bytes have been copied.
 __device__ void arrive_after(u32 barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
@@ -90,4 +106,39 @@ __device__ void multiply_add(float (&d)[count], u64 left, u64 right) {
 template <int newest>
 __device__ void finish_but() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(newest) : "memory");
+}
+
+// Results
+
+// Of a matrix of 8 by 8, two elements of row `lane / 4` from column `lane % 4 * 2` on, transposed.
+__device__ u32 transposed(u32 two) {
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %0;" : "+r"(two));
+  return two;
+}
+
+// Of two threads so far apart in the warp, the first is given the first values of both, in their
+// order, and the second the second ones.
+template <int apart>
+__device__ void swap(u32& first, u32& second) {
+  bool later = threadIdx.x & apart;
+  u32 got = __shfl_xor_sync(~0u, later ? first : second, apart);
+  first = later ? got : first, second = later ? second : got;
+}
+
+__device__ u32 two_halves(float first, float second) {
+  __half2 two = __floats2half2_rn(first, second);
+  return *reinterpret_cast<u32*>(&two);
+}
+
+// Writes the `place`-th so many of eight halves.
+template <int count>
+__device__ void write(__half* to, const u32 (&v)[4], int place) {
+  if constexpr (count == 8)
+    *reinterpret_cast<uint4*>(to) = {v[0], v[1], v[2], v[3]};
+  else if constexpr (count == 4)
+    *reinterpret_cast<uint2*>(to) = {v[2 * place], v[2 * place + 1]};
+  else if constexpr (count == 2)
+    *reinterpret_cast<u32*>(to) = v[place];
+  else
+    *reinterpret_cast<unsigned short*>(to) = v[place / 2] >> place % 2 * 16;
 }
