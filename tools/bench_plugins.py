@@ -133,7 +133,10 @@ CONTESTS: dict[str, Sequence[Callable[[], Contest]]] = {
         lambda: deformed(1, 64, 180, 320, 64),
         lambda: deformed(8, 128, 100, 152, 128),
         lambda: deformed(8, 256, 50, 76, 256),
+        lambda: deformed(1, 128, 100, 152, 128),
         lambda: deformed(1, 256, 50, 76, 256),
+        lambda: deformed(1, 512, 25, 38, 512),
+        lambda: deformed(2, 256, 50, 76, 256),
     ),
     "roi_align": (
         lambda: aligned(2, 256, 200, 272, 1000, 7),

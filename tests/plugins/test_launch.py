@@ -38,10 +38,26 @@ class Pair:
 
 
 class Driver:
-    """Takes launches down; other calls succeed."""
+    """Takes launches down."""
+
+    CUlaunchConfig = SimpleNamespace
+    CUlaunchAttributeID = SimpleNamespace(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION=6)
 
     def __init__(self) -> None:
         self.launches: list[tuple[Any, ...]] = []
+
+    def CUlaunchAttribute(self) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(value=SimpleNamespace())
+
+    def cuLaunchKernelEx(self, config: Any, function: Any, *arguments: Any) -> tuple[int]:  # noqa: N802
+        grid = (config.gridDimX, config.gridDimY, config.gridDimZ)
+        block = (config.blockDimX, config.blockDimY, config.blockDimZ)
+        (attribute,) = config.attrs
+        assert config.numAttrs == 1
+        assert attribute.id == 6
+        assert attribute.value.programmaticStreamSerializationAllowed == 1
+        shape = (*grid, *block, config.sharedMemBytes, config.hStream)
+        return self.cuLaunchKernel(function, *shape, *arguments)
 
     def cuLaunchKernel(self, function: Any, *arguments: Any) -> tuple[int]:  # noqa: N802
         *shape, parameters, extra = arguments
@@ -67,6 +83,17 @@ def test_a_kernel_gets_inputs_then_scalars_then_outputs(monkeypatch: pytest.Monk
     assert values == [x.data_ptr(), gate.data_ptr(), 3000, y.data_ptr()]
     launch.run(LeakyGate(), [x[:0], gate[:0]])
     assert len(driver.launches) == 1  # nothing to compute, and CUDA refuses an empty grid
+
+
+def test_a_kernel_that_may_begin_early_is_launched_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver()
+    monkeypatch.setattr(launch, "_driver", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=7))
+    x, y = torch.randn(4), torch.randn(4)
+    for early in (False, True):
+        launch.launch("function", Binary("k", "", 128, 64), (3, 2, 1), [x, x], [5], [y], early)
+    plain, early = driver.launches
+    assert plain == early
 
 
 def test_each_gpu_is_told_how_much_shared_memory_a_kernel_has(

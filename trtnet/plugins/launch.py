@@ -141,9 +141,14 @@ def launch(
     inputs: Sequence[Tensor],
     scalars: Sequence[int],
     outputs: Sequence[Tensor],
+    early: bool = False,
 ) -> None:
     """Enqueues what :func:`load` gave for `binary` on PyTorch's current stream; the arguments are
     pointers to the inputs, 32-bit integers, and pointers to the outputs.
+
+    Args:
+        early: whether it may begin before the kernel before it has ended, for which it then waits
+            itself (from Hopper on; PTX: ``griddepcontrol``).
 
     Raises:
         ShapeError: a scalar that has no 32 bits.
@@ -158,7 +163,19 @@ def launch(
     pointers = np.array([value.ctypes.data for value in values], np.uint64)
     stream = torch.cuda.current_stream(inputs[0].device).cuda_stream
     block = (binary.threads, 1, 1)
-    _call("cuLaunchKernel", function, *grid, *block, binary.shared, stream, pointers.ctypes.data, 0)
+    if not early:
+        shape = (*grid, *block, binary.shared, stream)
+        _call("cuLaunchKernel", function, *shape, pointers.ctypes.data, 0)
+        return
+    config, attribute = _driver().CUlaunchConfig(), _driver().CUlaunchAttribute()
+    config.gridDimX, config.gridDimY, config.gridDimZ = grid
+    config.blockDimX, config.blockDimY, config.blockDimZ = block
+    config.sharedMemBytes, config.hStream = binary.shared, stream
+    kinds = _driver().CUlaunchAttributeID
+    attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+    attribute.value.programmaticStreamSerializationAllowed = 1
+    config.attrs, config.numAttrs = [attribute], 1
+    _call("cuLaunchKernelEx", config, function, pointers.ctypes.data, 0)
 
 
 @functools.cache

@@ -11,11 +11,10 @@ import torch
 import torchvision
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed")
-hopper = pytest.importorskip(
-    "trtnet.plugins.shipped.deform_conv2d.hopper", reason="Triton is not installed"
-)
 
-TILES = {"narrow": hopper.NARROW, "middle": hopper.MIDDLE, "wide": hopper.WIDE}
+from trtnet.plugins.shipped.deform_conv2d import hopper, schedule
+
+TILES = {"narrow": schedule.NARROW, "middle": schedule.MIDDLE, "wide": schedule.WIDE}
 LARGEST = 227 << 10  # bytes of shared memory that a block has on Hopper
 REGISTERS = 65536  # of an SM
 CONSTANTS = {
@@ -37,6 +36,13 @@ def test_it_compiles_without_a_gpu(name: str, split: int) -> None:
     assert 4 * tile.pixels * tile.out_channels <= matrices  # blocks exchange their sums there
 
 
+@pytest.mark.parametrize("together", [1, 2, 4, 8])
+def test_the_change_of_layout_compiles_without_a_gpu(together: int) -> None:
+    binary = hopper.compile_turn(128, together)
+    assert re.search(r"^\.target sm_90a$", binary.ptx, re.MULTILINE)
+    assert "griddepcontrol.launch_dependents" in binary.ptx
+
+
 def test_packed_weights_are_matrices_of_bricks() -> None:
     """Against the definition, element by element."""
     weight = torch.randn(2 * 70, 128, 2, 3)
@@ -51,35 +57,6 @@ def test_packed_weights_are_matrices_of_bricks() -> None:
     assert not packed[:, 1, :, :, 1:].any()
 
 
-@pytest.mark.parametrize("width", [1, 2, 31, 32, 64, 100, 152, 320, 1001])
-def test_strips_waste_little(width: int) -> None:
-    strip = hopper.strip_of(width)
-    assert 1 <= strip <= 32
-    assert -(-width // strip) * strip <= 1.15 * width
-
-
-@pytest.mark.parametrize("pixels", [1, 5000, 10000, 32768, 121600])
-@pytest.mark.parametrize("out", [1, 64, 65, 256, 300, 512])
-@pytest.mark.parametrize("parts", [1, 3, 4, 8])
-def test_launches_cover_every_pixel_once(pixels: int, out: int, parts: int) -> None:
-    constants = {"in_group": 64 * parts, "out_group": out, "groups": 2, "taps": 9}
-    reached = 0
-    for part in hopper.launches(pixels, constants, 132):
-        assert part.first == reached < part.last
-        assert part.tile in TILES.values()
-        assert parts % part.split == 0  # every block has as many
-        reached = part.last
-    assert reached == pixels
-
-
-def test_few_tiles_are_split() -> None:
-    constants = {"in_group": 512, "out_group": 512, "groups": 1, "taps": 9}
-    [few] = hopper.launches(950, constants, 132)
-    [many] = hopper.launches(132 * 64, constants, 132)
-    assert few.split > 1
-    assert many.split == 1
-
-
 def cases() -> Iterator[tuple[Any, ...]]:
     """Input, output channels, offset groups, groups, window, stride, padding, dilation."""
     yield (2, 256, 9, 40), 144, 2, 2, (3, 3), (1, 1), (1, 1), (1, 1)
@@ -91,6 +68,22 @@ def cases() -> Iterator[tuple[Any, ...]]:
     yield (3, 256, 24, 26), 130, 1, 1, (3, 3), (1, 1), (1, 1), (1, 1)
 
 
+def needs_hopper() -> None:
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [(8, 8), (63, 65), (2, 3), (10, 7), (2, 62)])
+def test_the_layout_changes_and_nothing_else(size: tuple[int, int]) -> None:
+    needs_hopper()
+    n, channels, area = 3, 192, size[0] * size[1]
+    memory = torch.randn(n * channels * area + 1, device="cuda").half()
+    for start in (0, 1):  # of it, also misaligned
+        x = memory[start : start + n * channels * area].view(n, channels, *size)
+        assert torch.equal(hopper.channels_last(x), x.permute(0, 2, 3, 1))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("case", [*cases()])
 @pytest.mark.parametrize("split", [1, 2, 4])
@@ -98,18 +91,22 @@ def cases() -> Iterator[tuple[Any, ...]]:
 def test_every_tile_is_the_reference(
     tile: str, split: int, case: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
+    needs_hopper()
     from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d
 
-    def ways(pixels: int, *_: Any) -> list[Any]:
-        if tile != "two" or pixels < 2:
-            return [hopper.Part(TILES.get(tile, hopper.WIDE), split, 0, pixels)]
+    def order(job: schedule.Job, _: int) -> schedule.Schedule:
+        strip = min(job.width, 16)
+        pixels = job.images * -(-job.width // strip) * strip * job.height
         half = pixels // 256 * 128
-        first = hopper.Part(hopper.WIDE, 1, 0, half)
-        return [first, hopper.Part(hopper.MIDDLE, split, half, pixels)][half == 0 :]
+        if tile != "two" or not half:
+            part = schedule.Part(TILES.get(tile, schedule.WIDE), split, 0, pixels)
+            return schedule.Schedule(strip, (part,))
+        first = schedule.Part(schedule.WIDE, 1, 0, half)
+        return schedule.Schedule(
+            strip, (first, schedule.Part(schedule.MIDDLE, split, half, pixels))
+        )
 
-    monkeypatch.setattr(hopper, "launches", ways)
+    monkeypatch.setattr(hopper, "schedule", order)
     size, out, offset_groups, groups, window, *geometry = case
     n, channels, *have = size
     if channels // groups // 64 % split:

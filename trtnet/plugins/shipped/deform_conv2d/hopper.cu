@@ -16,14 +16,14 @@
 //   taps, window_w: of the window
 //   has_mask, has_bias
 //   together: how many pixels lie together in the output, wherever a tile's are so aligned
-//   split, block_pixels, block_out, stages, samplers (threads that sample), depth (samples of a thread
-//   that are on their way at once), blocks_per_sm
+//   split, block_pixels, block_out, stages, samplers (threads that sample), depth (samples of a
+//   thread that are on their way at once), blocks_per_sm
 
 constexpr int block_in = 64;  // 128 bytes: the width of a swizzled matrix
 constexpr int multipliers = 2 * block_pixels;
 constexpr int left_bytes = block_pixels * block_in * 2, right_bytes = block_out * block_in * 2;
-constexpr int parts = in_group / block_in;  // of the input channels
-constexpr int own_parts = parts / split, steps = own_parts * taps;  // of a block
+constexpr int parts = in_group / block_in, own_parts = parts / split;  // of the input channels
+constexpr int steps = own_parts * taps;
 constexpr int offset_groups = channels / offset_channels;
 constexpr int out_blocks = (out_group + block_out - 1) / block_out;
 constexpr int sums = block_out / 2;  // of a thread that multiplies
@@ -224,6 +224,7 @@ __device__ void sample_all(const Sizes& s, const Buffers& m, const __half* x, co
       int first = tile.group * in_group, offset_group = (first + part * block_in) / offset_channels;
       end = min(last, ((offset_group + 1) * offset_channels - first) / block_in);
       locate(s, at, offset_group, offset, mask, m.samples);
+      wait_for_last();  // what x is from; nothing else is
       sample(m, turn, x, first + part * block_in, (end - part) * taps, s.width * (channels * 2));
     }
   }
@@ -238,8 +239,7 @@ struct Weights {
   Share own;
   int step;
 
-  __device__ Weights(const Sizes& s, const __half* packed)
-      : packed(packed), own(s), step(0) {}
+  __device__ Weights(const Sizes& s, const __half* packed) : packed(packed), own(s), step(0) {}
 
   __device__ void bring(const Sizes& s, const Buffers& m, int stage) {
     if (own.tile >= own.tiles) return;
@@ -248,8 +248,9 @@ struct Weights {
     Tile tile(s, own.tile);
     int first = tile.out / block_in, count = min(block_out / block_in, out_parts - first);
     u32 barrier = m.full + 8 * stage, to = shared(m.right + stage * right_bytes);
-    const char* from = reinterpret_cast<const char*>(packed) +
-                       (u64(tile.group * out_parts + first) * (parts * taps) + own.part * taps + step) * bytes;
+    const char* from =
+        reinterpret_cast<const char*>(packed) +
+        (u64(tile.group * out_parts + first) * (parts * taps) + own.part * taps + step) * bytes;
     arrive_after(barrier, count * bytes);
     for (int i = 0; i < count; i++)
       copy(to + i * bytes, from + u64(i) * (parts * taps) * bytes, bytes, barrier);
@@ -275,8 +276,9 @@ __device__ void begin(const Tile& tile, const __half* bias, int thread, float (&
 }
 
 // Writes the sums of channels from `out` on. A thread has those of two pixels, eight apart, and two
-// of every eight channels. It gives some away for others, so that it has `together` pixels, and that
-// neighbouring threads have those beside them: all 16 of a warp, where they lie together in `y`.
+// of every eight channels. It gives some away for others, so that it has `together` pixels, and
+// that neighbouring threads have those beside them: all 16 of a warp, where they lie together in
+// `y`.
 template <int count>
 __device__ void store(const Sizes& s, const Tile& tile, int out, int thread,
                       const float (&d)[count], __half* y) {
@@ -310,17 +312,26 @@ __device__ void store(const Sizes& s, const Tile& tile, int out, int thread,
 // Adds up the sums of all blocks of the cluster, a share of them in each.
 __device__ void add_up(char* memory, int thread, const float (&d)[sums],
                        float (&total)[sums / split]) {
-  meet<2, multipliers>();  // the matrices there are no longer read
+  constexpr int share = sums / split;
+  int own = blockIdx.x % split;
   auto place = [&](int i) { return memory + (i / 4 * multipliers + thread) * sizeof(float4); };
+  meet<2, multipliers>();  // the matrices there are no longer read
 #pragma unroll
   for (int i = 0; i < sums; i += 4)
-    *reinterpret_cast<float4*>(place(i)) = {d[i], d[i + 1], d[i + 2], d[i + 3]};
-  meet_cluster();
-  int first = blockIdx.x % split * (sums / split);
-  for (int block = 0; block < split; block++) {
+    if (i / share != own)
+      *reinterpret_cast<float4*>(place(i)) = {d[i], d[i + 1], d[i + 2], d[i + 3]};
 #pragma unroll
-    for (int i = 0; i < sums / split; i += 4) {
-      float4 part = read_from(block, shared(place(first + i)));
+  for (int i = 0; i < share; i++) {
+    total[i] = d[i];
+#pragma unroll
+    for (int block = 1; block < split; block++)
+      if (block == own) total[i] = d[block * share + i];
+  }
+  meet_cluster();
+  for (int further = 1; further < split; further++) {
+#pragma unroll
+    for (int i = 0; i < share; i += 4) {
+      float4 part = read_from((own + further) % split, shared(place(own * share + i)));
       total[i] += part.x, total[i + 1] += part.y, total[i + 2] += part.z, total[i + 3] += part.w;
     }
   }
@@ -355,7 +366,7 @@ __device__ void multiply_all(const Sizes& s, const Buffers& m, const __half* wei
     if constexpr (split == 1) {
       store(s, tile, tile.out, thread, d, y);
     } else {
-      float total[sums / split] = {};
+      float total[sums / split];
       add_up(m.left, thread, d, total);
       store(s, tile, tile.out + blockIdx.x % split * (block_out / split), thread, total, y);
     }
@@ -363,13 +374,14 @@ __device__ void multiply_all(const Sizes& s, const Buffers& m, const __half* wei
 }
 
 extern "C" __global__ void __cluster_dims__(split)
-    __launch_bounds__(samplers + multipliers, blocks_per_sm) deform_conv2d(const __half* x, const __half* offset, const __half* weight, const __half* mask,
-                  const __half* bias, int height, int width, int out_h, int out_w, int stride_h,
-                  int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w,
-                  int strip, int first, int last, __half* y) {
+    __launch_bounds__(samplers + multipliers, blocks_per_sm)
+        deform_conv2d(const __half* x, const __half* offset, const __half* weight,
+                      const __half* mask, const __half* bias, int height, int width, int out_h,
+                      int out_w, int stride_h, int stride_w, int padding_h, int padding_w,
+                      int dilation_h, int dilation_w, int strip, int first, int last, __half* y) {
   extern __shared__ __align__(1024) char memory[];
-  Sizes s{height,    width,     out_h,      out_w,      stride_h, stride_w, padding_h,
-          padding_w, dilation_h, dilation_w, strip,      first,    last};
+  Sizes s{height,    width,      out_h,      out_w, stride_h, stride_w, padding_h,
+          padding_w, dilation_h, dilation_w, strip, first,    last};
   Buffers m{memory, memory + stages * left_bytes};
   m.samples = reinterpret_cast<Sample*>(m.right + stages * right_bytes);
   m.full = shared(m.samples + taps * block_pixels), m.empty = m.full + 8 * stages;

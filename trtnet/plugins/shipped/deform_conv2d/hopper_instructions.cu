@@ -25,6 +25,12 @@ __device__ void wait(u32 barrier, u32 parity) {
       : "memory");
 }
 
+// Lets the next kernel of the stream begin before this one has ended, if it was launched so.
+__device__ void let_next_begin() { asm volatile("griddepcontrol.launch_dependents;"); }
+
+// Waits for the end of the kernel before, if this one may begin earlier.
+__device__ void wait_for_last() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
 template <int barrier, int threads>
 __device__ void meet() {
   asm volatile("bar.sync %0, %1;" ::"n"(barrier), "n"(threads) : "memory");
@@ -128,6 +134,23 @@ __device__ void swap(u32& first, u32& second) {
 __device__ u32 two_halves(float first, float second) {
   __half2 two = __floats2half2_rn(first, second);
   return *reinterpret_cast<u32*>(&two);
+}
+
+// Reads the `place`-th so many of eight halves.
+template <int count>
+__device__ void read(const __half* from, u32 (&v)[4], int place) {
+  if constexpr (count == 8) {
+    uint4 all = __ldcs(reinterpret_cast<const uint4*>(from));
+    v[0] = all.x, v[1] = all.y, v[2] = all.z, v[3] = all.w;
+  } else if constexpr (count == 4) {
+    uint2 four = __ldcs(reinterpret_cast<const uint2*>(from));
+    v[2 * place] = four.x, v[2 * place + 1] = four.y;
+  } else if constexpr (count == 2) {
+    v[place] = __ldcs(reinterpret_cast<const u32*>(from));
+  } else {
+    u32 one = __ldcs(reinterpret_cast<const unsigned short*>(from));
+    v[place / 2] |= one << place % 2 * 16;
+  }
 }
 
 // Writes the `place`-th so many of eight halves.
