@@ -12,7 +12,8 @@ import torchvision
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed")
 
-from trtnet.plugins.shipped.deform_conv2d import hopper, schedule
+from trtnet.plugins.shipped.deform_conv2d.hopper import kernel as hopper
+from trtnet.plugins.shipped.deform_conv2d.hopper import schedule
 
 TILES = {"narrow": schedule.NARROW, "middle": schedule.MIDDLE, "wide": schedule.WIDE}
 LARGEST = 227 << 10  # bytes of shared memory that a block has on Hopper
@@ -32,6 +33,9 @@ def test_it_compiles_without_a_gpu(name: str, split: int) -> None:
     assert f"wgmma.mma_async.sync.aligned.m64n{tile.out_channels}k16" in binary.ptx
     assert tile.per_sm * (binary.shared + 1024) <= LARGEST + 1024
     assert tile.per_sm * binary.threads * 64 <= REGISTERS
+    sampling, multiplying = tile.registers
+    used = tile.samplers * sampling + (binary.threads - tile.samplers) * multiplying
+    assert tile.per_sm * used <= REGISTERS
     matrices = tile.stages * 2 * 64 * (tile.pixels + tile.out_channels)
     assert 4 * tile.pixels * tile.out_channels <= matrices  # blocks exchange their sums there
 

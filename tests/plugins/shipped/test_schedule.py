@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trtnet.plugins.shipped.deform_conv2d.schedule import TILES, Job, schedule
+from trtnet.plugins.shipped.deform_conv2d.hopper.schedule import TILES, Job, schedule
 
 SMS = 132  # of an H200
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.plugins.shipped.deform_conv2d import hopper
+from trtnet.plugins.shipped.deform_conv2d.hopper import kernel as hopper
 from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, power_of_2, require, run
 from trtnet.plugins.shipped.layout import to_channels_last
 

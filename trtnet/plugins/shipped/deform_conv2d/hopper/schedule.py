@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trtnet.plugins.shipped.launch import blocks
 
@@ -22,8 +22,9 @@ class Tile:
 
     Attributes:
         pixels, out_channels: its size.
-        stages, samplers, depth, per_sm: see hopper.cu.
+        stages, samplers, depth, per_sm: see deform_conv2d.cu.
         step: microseconds in which an SM of an H200 does one step of it.
+        registers: of a thread that samples, and of one that multiplies; else all have as many.
     """
 
     pixels: int
@@ -33,17 +34,22 @@ class Tile:
     depth: int
     per_sm: int
     step: float
+    registers: tuple[int, int] = (0, 0)
+
+    def alone(self) -> Tile:
+        """The same, which has an SM for itself."""
+        return self if self.per_sm == 1 else replace(self, per_sm=1, registers=(0, 0))
 
     def shared(self, taps: int) -> int:
         """Bytes of shared memory: over half of an SM's if a block is to have it for itself."""
         matrices = self.stages * 2 * PART * (self.pixels + self.out_channels)
-        needed = matrices + taps * self.pixels * 16 + self.stages * 16
+        needed = matrices + taps * self.pixels * 12 + self.stages * 16
         return needed if self.per_sm > 1 else max(needed, 116 << 10)
 
 
-NARROW = Tile(128, 64, 2, 128, 2, 2, 0.70)
+NARROW = Tile(128, 64, 2, 128, 4, 2, 0.66, (96, 72))
 MIDDLE = Tile(64, 128, 3, 128, 4, 2, 0.42)
-WIDE = Tile(128, 256, 3, 128, 4, 1, 1.12)
+WIDE = Tile(128, 256, 3, 128, 4, 1, 1.10, (184, 160))
 TILES = (NARROW, MIDDLE, WIDE)
 
 

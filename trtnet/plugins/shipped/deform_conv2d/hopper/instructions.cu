@@ -6,6 +6,10 @@
 using u32 = unsigned int;
 using u64 = unsigned long long;
 
+__device__ __half2 as_halves(u32 word) { return *reinterpret_cast<__half2*>(&word); }
+
+__device__ u32 as_word(__half2 halves) { return *reinterpret_cast<u32*>(&halves); }
+
 __device__ u32 shared(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
 __device__ void make_barrier(u32 barrier, int arrivals) {
@@ -30,6 +34,15 @@ __device__ void let_next_begin() { asm volatile("griddepcontrol.launch_dependent
 
 // Waits for the end of the kernel before, if this one may begin earlier.
 __device__ void wait_for_last() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+// Changes how many registers a thread has; all threads of four warps do.
+template <int from, int to>
+__device__ void set_registers() {
+  if constexpr (to > from)
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(to));
+  else if constexpr (to > 0 && to < from)
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(to));
+}
 
 template <int barrier, int threads>
 __device__ void meet() {
@@ -129,11 +142,6 @@ __device__ void swap(u32& first, u32& second) {
   bool later = threadIdx.x & apart;
   u32 got = __shfl_xor_sync(~0u, later ? first : second, apart);
   first = later ? got : first, second = later ? second : got;
-}
-
-__device__ u32 two_halves(float first, float second) {
-  __half2 two = __floats2half2_rn(first, second);
-  return *reinterpret_cast<u32*>(&two);
 }
 
 // Reads the `place`-th so many of eight halves.

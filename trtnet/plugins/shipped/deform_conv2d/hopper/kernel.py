@@ -1,11 +1,10 @@
-"""Deformable convolution on Hopper GPUs: the launches of the kernel in hopper.cu (CUDA C++)."""
+"""Deformable convolution on Hopper GPUs: its kernels in CUDA C++, compiled and launched."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from trtnet.plugins.ahead import Binary, compile_cuda
 from trtnet.plugins.launch import launch, load
-from trtnet.plugins.shipped.deform_conv2d.schedule import PART, Job, Tile, schedule
+from trtnet.plugins.shipped.deform_conv2d.hopper.schedule import PART, Job, Tile, schedule
 from trtnet.plugins.shipped.launch import blocks
 
 Pair = tuple[int, int]
@@ -94,7 +93,7 @@ def deform_conv2d(
         tile, tiles = part.tile, part.tiles(job)
         grid = tiles * part.split if part.split > 1 else min(tiles, tile.per_sm * sms)
         if grid <= sms:  # each has an SM for itself, also when not all SMs are free yet
-            tile = replace(tile, per_sm=1)
+            tile = tile.alone()
         function, binary = _kernel(tile, part.split, tuple(constants.items()), device)
         scalars = (*sizes, part.first, part.last)
         early = source is not input and part.first == 0  # right after the change of layout
@@ -133,7 +132,7 @@ def _turn(channels: int, together: int, device: int) -> tuple[Any, Binary]:
 
 
 def compile(tile: Tile, split: int, constants: Mapping[str, int]) -> Binary:
-    """PTX for Hopper; `constants` are those of the convolution (see hopper.cu)."""
+    """PTX for Hopper; `constants` are those of the convolution (see deform_conv2d.cu)."""
     of_tile = {
         "split": split,
         "block_pixels": tile.pixels,
@@ -142,22 +141,26 @@ def compile(tile: Tile, split: int, constants: Mapping[str, int]) -> Binary:
         "samplers": tile.samplers,
         "depth": tile.depth,
         "blocks_per_sm": tile.per_sm,
+        "sampler_registers": tile.registers[0],
+        "multiplier_registers": tile.registers[1],
     }
     shape = (tile.samplers + 2 * tile.pixels, tile.shared(constants["taps"]))
-    return _compile("deform_conv2d", "hopper.cu", {**constants, **of_tile}, shape)
+    files = ("tiles", "sampling", "multiplying", "deform_conv2d")
+    return _compile("deform_conv2d", files, {**constants, **of_tile}, shape)
 
 
 def compile_turn(channels: int, together: int) -> Binary:
     """PTX of the change of layout (see channels_last.cu)."""
     constants = {"channels": channels, "together": together}
-    return _compile("to_channels_last", "channels_last.cu", constants, (4 * PART, 0))
+    return _compile("to_channels_last", ["channels_last"], constants, (4 * PART, 0))
 
 
 def _compile(
-    kernel: str, file: str, constants: Mapping[str, int], shape: tuple[int, int]
+    kernel: str, files: Sequence[str], constants: Mapping[str, int], shape: tuple[int, int]
 ) -> Binary:
+    """PTX of `kernel`, whose source is those files one after the other."""
     lines = [f"constexpr int {name} = {int(value)};" for name, value in constants.items()]
-    for part in ("hopper_instructions.cu", file):
-        path = Path(__file__).with_name(part)
+    for file in ("instructions", *files):
+        path = Path(__file__).with_name(f"{file}.cu")
         lines.append(f'#line 1 "{path}"\n{path.read_text()}')
     return compile_cuda("\n".join(lines), kernel, shape, 90, "trtnet::deform_conv2d", exact=True)
