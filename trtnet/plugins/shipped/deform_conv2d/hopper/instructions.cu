@@ -49,7 +49,7 @@ __device__ void meet() {
   asm volatile("bar.sync %0, %1;" ::"n"(barrier), "n"(threads) : "memory");
 }
 
-__device__ void meet_cluster() {  // all its threads that have not left
+__device__ void meet_cluster() {  // all its threads that have not ended
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
