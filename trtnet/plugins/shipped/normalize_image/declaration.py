@@ -20,9 +20,9 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, torch
 
 
 def _launch(plugin: Any, images: TensorSpec, output: TensorSpec) -> Launch:
-    from trtnet.plugins.shipped.normalize_image.kernel import resizing
+    from trtnet.plugins.shipped.normalize_image.kernel import plan
 
-    return resizing({"images": images.shape, "output": output.shape}, plugin.mean, plugin.std)
+    return plan({"images": images.shape, "output": output.shape}, plugin.mean, plugin.std).only
 
 
 class _Normalize:
@@ -33,7 +33,6 @@ class _Normalize:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    # The one that resizes, also where the size stays: at run time sizes may differ.
     kernel = embedded(
         "trtnet.plugins.shipped.normalize_image.kernel:_resize_and_normalize",
         _launch,

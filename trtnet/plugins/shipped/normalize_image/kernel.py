@@ -15,7 +15,7 @@ from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, require, 
 
 _ROWS, _COLUMNS, _WARPS, _REGISTERS = 12, 256, 2, 48
 _AHEAD = 2  # rows that are asked for before they are read
-_BLOCK = 1024
+_TOGETHER = 512  # pixels that are read at once where the size stays
 
 
 def normalize_image(
@@ -42,26 +42,18 @@ def normalize_image(
 def plan(shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]) -> Work:
     """What there is to launch for tensors of `shapes`."""
     n, height, width, _ = shapes["images"]
-    if shapes["output"][2:] != (height, width):
-        return Work((resizing(shapes, mean, std),))
-    constants = {**_factors(shapes, mean, std), "block": _BLOCK}
-    grid, pixels = n * blocks(height * width, _BLOCK), height * width
-    return Work((Launch(_normalize, ("images",), (pixels,), ("output",), constants, grid),))
-
-
-def resizing(shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]) -> Launch:
-    """The launch for images of any size, whether or not it is the output's."""
-    n, height, width, _ = shapes["images"]
     out_h, out_w = shapes["output"][2:]
     constants = {
         **_factors(shapes, mean, std),
         "block_rows": _ROWS,
         "block_columns": _COLUMNS,
+        "together": _TOGETHER,
         "ahead": 0 if os.environ.get("TRITON_INTERPRET") == "1" else _AHEAD,  # it knows no PTX
     }
     sizes, grid = (height, width, out_h, out_w), n * blocks(out_h, _ROWS) * blocks(out_w, _COLUMNS)
     io = (("images",), sizes, ("output",))
-    return Launch(_resize_and_normalize, *io, constants, grid, _WARPS, registers=_REGISTERS)
+    launch = Launch(_resize_and_normalize, *io, constants, grid, _WARPS, registers=_REGISTERS)
+    return Work((launch,))
 
 
 def _factors(
@@ -78,23 +70,6 @@ def _factors(
     factors = tuple(1 / (255 * s) for s in std)
     shifts = tuple(-m / s for m, s in zip(mean, std, strict=True))
     return {"factors": factors, "shifts": shifts}
-
-
-@triton.jit(do_not_specialize=["pixels"])
-def _normalize(
-    images, pixels, y, factors: tl.constexpr, shifts: tl.constexpr, block: tl.constexpr
-):  # fmt: skip
-    """One program writes `block` pixels of one image."""
-    channels: tl.constexpr = len(factors)
-    across = tl.cdiv(pixels, block)
-    image = (tl.program_id(0) // across).to(tl.int64) * pixels * channels
-    pixel = tl.program_id(0) % across * block + tl.arange(0, block)
-    inside = pixel < pixels
-    for channel in tl.static_range(channels):
-        value = tl.load(images + image + pixel * channels + channel, inside).to(tl.float32)
-        value = value * factors[channel] + shifts[channel]
-        target = y + image + channel * pixels + pixel
-        tl.store(target, value.to(y.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -216,12 +191,30 @@ def _tile(
             tl.store(target, value.to(y.dtype.element_ty), inside)
 
 
+@triton.jit
+def _same_size(
+    images, image, pixels, y, first, factors: tl.constexpr, shifts: tl.constexpr,
+    count: tl.constexpr, together: tl.constexpr,
+):  # fmt: skip
+    """Writes `count` pixels from the `first` one on."""
+    channels: tl.constexpr = len(factors)
+    for step in range(count // together):
+        pixel = first + step * together + tl.arange(0, together)
+        inside = pixel < pixels
+        for channel in tl.static_range(channels):
+            value = tl.load(images + image + pixel * channels + channel, inside).to(tl.float32)
+            value = value * factors[channel] + shifts[channel]
+            target = y + channel * pixels + pixel
+            tl.store(target, value.to(y.dtype.element_ty), inside)
+
+
 @triton.jit(do_not_specialize=["height", "width", "out_h", "out_w"])
 def _resize_and_normalize(
     images, height, width, out_h, out_w, y, factors: tl.constexpr, shifts: tl.constexpr,
-    block_rows: tl.constexpr, block_columns: tl.constexpr, ahead: tl.constexpr,
+    block_rows: tl.constexpr, block_columns: tl.constexpr, together: tl.constexpr,
+    ahead: tl.constexpr,
 ):  # fmt: skip
-    """One program writes a tile of one image."""
+    """One program writes a tile of one image, or as many pixels that follow one another."""
     channels: tl.constexpr = len(factors)
     across, down = tl.cdiv(out_w, block_columns), tl.cdiv(out_h, block_rows)
     place = tl.program_id(0)
@@ -234,7 +227,11 @@ def _resize_and_normalize(
     size = count * height * width * channels
     lowest, _ = _between(line + block_rows - 1, height, out_h)
     reached = image + tl.minimum(lowest + 2, height) * width * channels
-    if reached + 2 * channels + 6 <= size:
+    if (height == out_h) & (width == out_w):
+        each: tl.constexpr = block_rows * block_columns
+        first = place % (across * down) * each
+        _same_size(images, image, height * width, y, first, factors, shifts, each, together)
+    elif reached + 2 * channels + 6 <= size:
         _tile(
             images, image, size, height, width, out_h, out_w, y, line, left, factors, shifts,
             block_rows, block_columns, ahead, False,
