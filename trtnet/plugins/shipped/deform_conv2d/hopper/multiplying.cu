@@ -31,7 +31,8 @@ __device__ void release(const Sizes& s, const Buffers& m, Turn used, Weights& we
   if (thread == 0) wait(m.empty + 8 * used.stage, used.parity), weights.bring(s, m, used.stage);
 }
 
-// The first sums: the bias, those of two pixels and of two in every eight channels.
+// What the sums of a thread begin with: the bias, once for all blocks of a cluster. They are those
+// of two pixels, eight apart, and two of every eight channels.
 __device__ void begin(const Tile& tile, const __half* bias, int thread, float (&d)[sums]) {
   int out = tile.out + thread % 4 * 2;
 #pragma unroll
@@ -43,10 +44,9 @@ __device__ void begin(const Tile& tile, const __half* bias, int thread, float (&
   }
 }
 
-// Writes the sums of channels from `out` on. A thread has those of two pixels, eight apart, and two
-// of every eight channels. It gives some away for others, so that it has `together` pixels, and
-// that neighbouring threads have those beside them: all 16 of a warp, where they lie together in
-// `y`.
+// Writes the sums of the channels from `out` on. Threads exchange some first, so that each has
+// `together` pixels, and its neighbours those beside them: the 16 of a warp, which is a whole sector
+// of `y` where they lie together.
 template <int count>
 __device__ void store(const Sizes& s, const Tile& tile, int out, int thread,
                       const float (&d)[count], __half* y) {
@@ -83,8 +83,8 @@ __device__ void add_up(char* memory, int thread, const float (&d)[sums],
   constexpr int share = sums / split;
   int own = blockIdx.x % split;
   auto place = [&](int i) { return memory + (i / 4 * multipliers + thread) * sizeof(float4); };
-  // The matrices there are no longer written or read. It is the cluster that meets, because NVIDIA's
-  // racecheck (2026) takes no other barrier in its later blocks.
+  // The matrices there are no longer written or read. A barrier of the block would do, but NVIDIA's
+  // racecheck follows none in the later blocks of a cluster.
   meet_cluster();
 #pragma unroll
   for (int i = 0; i < sums; i += 4)

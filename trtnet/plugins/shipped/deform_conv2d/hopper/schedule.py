@@ -11,7 +11,7 @@ from trtnet.plugins.shipped.launch import blocks
 PART = 64  # input channels of a step, and rows of a packed matrix of weights
 _START = 6.0  # microseconds of a launch besides its steps
 _AGAIN = 4.0  # of the next blocks on an SM, where each has one tile
-_ADD_UP = 16384.0  # sums of a tile that its blocks add up in a microsecond
+_ADD_UP = 16384.0  # sums that the blocks of a tile add up in a microsecond
 _ALONE = 1.12  # how much longer the steps of one of two blocks take that has its SM for itself
 _WIDEST = 32  # columns of a strip
 
@@ -88,6 +88,7 @@ class Part:
     last: int
 
     def tiles(self, job: Job) -> int:
+        """How many there are."""
         columns = job.groups * blocks(job.out_group, self.tile.out_channels)
         return blocks(self.last - self.first, self.tile.pixels) * columns
 
