@@ -45,8 +45,8 @@ __device__ void begin(const Tile& tile, const __half* bias, int thread, float (&
 }
 
 // Writes the sums of the channels from `out` on. Threads exchange some first, so that each has
-// `together` pixels, and its neighbours those beside them: the 16 of a warp, which is a whole sector
-// of `y` where they lie together.
+// `together` pixels, and its neighbours those beside them: the 16 of a warp, which is a whole
+// sector of `y` where they lie together.
 template <int count>
 __device__ void store(const Sizes& s, const Tile& tile, int out, int thread,
                       const float (&d)[count], __half* y) {
