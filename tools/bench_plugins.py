@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trtnet.files import atomic_write
 from trtnet.plugins.shipped.class_map.kernel import class_map
-from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d, pack
+from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d
 from trtnet.plugins.shipped.normalize_image.kernel import normalize_image
 from trtnet.plugins.shipped.roi_align.kernel import roi_align
 
@@ -63,15 +63,14 @@ def deformed(
     x, weight, bias = half(n, channels, height, width), half(out, channels, 3, 3), half(out)
     offset, mask = half(n, 18, height, width), half(n, 9, height, width).sigmoid()
     given = x.contiguous(memory_format=torch.channels_last) if last else x
-    packed, pair = pack(given, offset, weight), (1, 1)
+    pair = (1, 1)
     job = f"{n}x{channels}x{height}x{width} to {out}, 3x3, modulated{', channels_last' * last}"
 
     def theirs() -> Tensor:
         return torchvision.ops.deform_conv2d(x, offset, weight, bias, 1, 1, 1, mask)
 
     def ours() -> Tensor:
-        arguments = (weight, bias, pair, pair, pair, mask)
-        return deform_conv2d(given, offset, *arguments, packed=packed)
+        return deform_conv2d(given, offset, weight, bias, pair, pair, pair, mask)
 
     return Contest("deform_conv2d", job, ours, "torchvision", theirs, 1.5)
 
@@ -217,7 +216,7 @@ def table(lines: Sequence[str], rounds: int) -> str:
             "",
             f"`python tools/bench_plugins.py --rounds {rounds}`: FP16, medians of {rounds} rounds "
             f"in which the candidates take turns, each a CUDA graph of {REPEATS} calls. Changes of "
-            "layout are part of our times, the packing of constant weights is not. The aim of "
+            "layout, also of weights, are part of our times. The aim of "
             "`normalize_image` is a share of the speed of a copy that reads and writes as many "
             "bytes.",
             "",

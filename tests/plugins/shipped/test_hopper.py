@@ -41,24 +41,12 @@ def test_it_compiles_without_a_gpu(name: str, split: int) -> None:
 
 
 @pytest.mark.parametrize("together", [1, 2, 4, 8])
-def test_the_change_of_layout_compiles_without_a_gpu(together: int) -> None:
-    binary = hopper.compile_turn(128, together)
+def test_the_preparation_compiles_without_a_gpu(together: int) -> None:
+    names = ("channels", "groups", "in_group", "out_group", "taps")
+    constants = {name: CONSTANTS[name] for name in names}
+    binary = hopper.compile_preparation({**constants, "together": together})
     assert re.search(r"^\.target sm_90a$", binary.ptx, re.MULTILINE)
     assert "griddepcontrol.launch_dependents" in binary.ptx
-
-
-def test_packed_weights_are_matrices_of_bricks() -> None:
-    """Against the definition, element by element."""
-    weight = torch.randn(2 * 70, 128, 2, 3)
-    packed = hopper.pack(weight, groups=2)
-    assert packed.shape == (2, 2, 2, 6, 8, 8, 8, 8)
-    assert packed.is_contiguous()
-    for group, out, channel, y, x in [(0, 0, 0, 0, 0), (1, 69, 127, 1, 2), (1, 13, 77, 0, 1)]:
-        matrix = packed[group, out // 64, channel // 64, y * 3 + x]
-        brick = matrix[out % 64 // 8, channel % 64 // 8]
-        assert brick[out % 8, channel % 8] == weight[70 * group + out, channel, y, x]
-    assert not packed[:, 1, :, :, 0, :, 6:].any()  # the 71st channel and those behind it
-    assert not packed[:, 1, :, :, 1:].any()
 
 
 def cases() -> Iterator[tuple[Any, ...]]:
@@ -79,13 +67,33 @@ def needs_hopper() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", [(8, 8), (63, 65), (2, 3), (10, 7), (2, 62)])
-def test_the_layout_changes_and_nothing_else(size: tuple[int, int]) -> None:
+def test_the_input_is_turned(size: tuple[int, int]) -> None:
     needs_hopper()
     n, channels, area = 3, 192, size[0] * size[1]
     memory = torch.randn(n * channels * area + 1, device="cuda").half()
+    weight = torch.randn(5, channels, 1, 1, device="cuda").half()
+    job = schedule.Job(n, *size, 1, channels, 5, 1)
     for start in (0, 1):  # of it, also misaligned
         x = memory[start : start + n * channels * area].view(n, channels, *size)
-        assert torch.equal(hopper.channels_last(x), x.permute(0, 2, 3, 1))
+        turned, _ = hopper.prepare(x, weight, job)
+        assert torch.equal(turned, x.permute(0, 2, 3, 1))
+        same, _ = hopper.prepare(turned.permute(0, 3, 1, 2), weight, job)
+        assert same.data_ptr() == turned.data_ptr()
+
+
+@pytest.mark.gpu
+def test_weights_become_matrices_of_bricks() -> None:
+    """Against the definition, element by element."""
+    needs_hopper()
+    x = torch.randn(1, 256, 4, 5, device="cuda").half()
+    weight = torch.randn(2 * 70, 128, 2, 3, device="cuda").half()
+    _, packed = hopper.prepare(x, weight, schedule.Job(1, 4, 5, 2, 128, 70, 6))
+    assert packed.shape == (2, 2, 2, 6, 8, 8, 8, 8)
+    assert packed.is_contiguous()
+    bricks = packed.permute(0, 1, 4, 6, 2, 5, 7, 3)  # group, output, input channel, tap
+    wanted = torch.zeros(2, 128, 128, 6, device="cuda").half()
+    wanted[:, :70] = weight.view(2, 70, 128, 6)
+    assert torch.equal(bricks.reshape(2, 128, 128, 6), wanted)
 
 
 @pytest.mark.gpu

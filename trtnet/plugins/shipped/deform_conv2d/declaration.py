@@ -91,7 +91,7 @@ class DeformConv2d:
     ) -> None:
         from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d
 
-        offset, mask = offset.contiguous(), mask.contiguous()
+        offset, weight, mask = (tensor.contiguous() for tensor in (offset, weight, mask))
         deform_conv2d(input, offset, weight, bias, *self._arguments(), mask, out=output)
 
     def native(

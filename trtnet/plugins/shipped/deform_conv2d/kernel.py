@@ -18,17 +18,6 @@ from trtnet.plugins.shipped.layout import to_channels_last
 Pair = tuple[int, int]
 
 
-def pack(input: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """The weight (out, in / groups, h, w) in the order in which the kernel for such tensors reads
-    it."""
-    groups = input.shape[1] // weight.shape[1]
-    if hopper.serves(input, offset, weight):
-        return hopper.pack(weight, groups)
-    out, in_group, window_h, window_w = weight.shape
-    parts = weight.reshape(groups, out // groups, in_group, window_h, window_w)
-    return parts.permute(3, 4, 0, 2, 1).contiguous()
-
-
 def deform_conv2d(
     input: Tensor,
     offset: Tensor,
@@ -39,7 +28,6 @@ def deform_conv2d(
     dilation: Pair = (1, 1),
     mask: Tensor | None = None,
     out: Tensor | None = None,
-    packed: Tensor | None = None,
 ) -> Tensor:
     """``torchvision.ops.deform_conv2d`` of CUDA tensors of one type, FP16 or FP32, summed up in
     FP32. `input` may be contiguous or channels_last, an image of it has less than 2**31 elements;
@@ -48,28 +36,27 @@ def deform_conv2d(
 
     Args:
         out: the result is written to it if it is given.
-        packed: what :func:`pack` gave for the weight; packed anew if None.
 
     Raises:
         ShapeError: shapes that do not fit together.
     """
-    window = (weight.shape[2], weight.shape[3])
     y = input.new_empty(len(input), len(weight), *offset.shape[2:]) if out is None else out
     tensors = {"input": input, "offset": offset, "weight": weight, "output": y}
     tensors |= {"mask": mask} if mask is not None else {}
     tensors |= {"bias": bias} if bias is not None else {}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     check(shapes)
-    if packed is None:
-        packed = pack(input, offset, weight)
+    geometry = (stride, padding, dilation)
     if hopper.serves(input, offset, weight):
-        geometry = (bias, stride, padding, dilation, mask, y)
-        hopper.deform_conv2d(input, offset, packed, window, *geometry)
+        hopper.deform_conv2d(input, offset, weight, bias, *geometry, mask, y)
     else:
         last = input.is_contiguous(memory_format=torch.channels_last)
         half = input.dtype is not torch.float32
-        work = plan(shapes, half, last, stride, padding, dilation)
-        run(work, {**tensors, "weight": packed})
+        work = plan(shapes, half, last, *geometry)
+        out_channels, in_group, *window = weight.shape
+        groups = input.shape[1] // in_group
+        parts = weight.reshape(groups, out_channels // groups, in_group, *window)
+        run(work, {**tensors, "weight": parts.permute(3, 4, 0, 2, 1).contiguous()})
     return y
 
 
@@ -102,8 +89,8 @@ def plan(
     padding: Pair,
     dilation: Pair,
 ) -> Work:
-    """What there is to launch in Triton for tensors of `shapes`, which fit together; the weight is
-    packed.
+    """What there is to launch in Triton for tensors of `shapes`, which fit together; the weight
+    comes as (h, w, groups, in / groups, out / groups).
 
     Args:
         half: whether they are FP16, not FP32.

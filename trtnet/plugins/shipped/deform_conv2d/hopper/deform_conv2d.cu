@@ -22,7 +22,7 @@
 
 extern "C" __global__ void __cluster_dims__(split)
     __launch_bounds__(samplers + multipliers, blocks_per_sm)
-        deform_conv2d(const __half* x, const __half* offset, const __half* weight,
+        deform_conv2d(const __half* x, const __half* weight, const __half* offset,
                       const __half* mask, const __half* bias, int height, int width, int out_h,
                       int out_w, int stride_h, int stride_w, int padding_h, int padding_w,
                       int dilation_h, int dilation_w, int strip, int first, int last, __half* y) {

@@ -37,24 +37,10 @@ def serves(input: Tensor, offset: Tensor, weight: Tensor) -> bool:
     )
 
 
-def pack(weight: Tensor, groups: int) -> Tensor:
-    """The weight (out, in / groups, h, w) as matrices of 64 output by 64 input channels, rounded up
-    with zeros: (groups, out / groups / 64, in / groups / 64, h * w, 8, 8, 8, 8). A matrix consists
-    of bricks of 8 by 8, which lie in memory as wgmma reads them without a swizzle."""
-    out, in_group, window_h, window_w = weight.shape
-    parts = weight.reshape(groups, out // groups, in_group, window_h * window_w)
-    missing = -(out // groups) % PART
-    if missing:
-        parts = torch.nn.functional.pad(parts, (0, 0, 0, 0, 0, missing))
-    bricks = parts.reshape(groups, -1, 8, 8, in_group // PART, 8, 8, window_h * window_w)
-    return bricks.permute(0, 1, 4, 7, 2, 5, 3, 6).contiguous()
-
-
 def deform_conv2d(
     input: Tensor,
     offset: Tensor,
-    packed: Tensor,
-    window: Pair,
+    weight: Tensor,
     bias: Tensor | None,
     stride: Pair,
     padding: Pair,
@@ -63,12 +49,11 @@ def deform_conv2d(
     out: Tensor,
 ) -> None:
     """As :func:`trtnet.plugins.shipped.deform_conv2d.kernel.deform_conv2d`, for tensors that are
-    served, with the weight as :func:`pack` gives it."""
+    served."""
     n, channels, height, width = input.shape
-    groups, out_channels, (out_h, out_w) = len(packed), out.shape[1], out.shape[2:]
-    job = Job(
-        n, out_h, out_w, groups, channels // groups, out_channels // groups, math.prod(window)
-    )
+    out_channels, in_group, *window = weight.shape
+    groups, (out_h, out_w) = channels // in_group, out.shape[2:]
+    job = Job(n, out_h, out_w, groups, in_group, out_channels // groups, math.prod(window))
     device = input.device.index or 0
     sms = torch.cuda.get_device_properties(device).multi_processor_count
     order = schedule(job, sms)
@@ -76,7 +61,7 @@ def deform_conv2d(
     constants = {
         "channels": channels,
         "groups": groups,
-        "in_group": job.in_group,
+        "in_group": in_group,
         "out_group": job.out_group,
         "offset_channels": channels * 2 * job.taps // offset.shape[1],
         "taps": job.taps,
@@ -86,8 +71,7 @@ def deform_conv2d(
         "together": math.gcd(rows, out.data_ptr() // 2, 8),
     }
     optional = [input if tensor is None else tensor for tensor in (mask, bias)]
-    source = channels_last(input)
-    inputs = [source, offset, packed, *optional]
+    inputs = [*prepare(input, weight, job), offset, *optional]
     sizes = (height, width, out_h, out_w, *stride, *padding, *dilation, order.strip)
     for part in order.parts:
         tile, tiles = part.tile, part.tiles(job)
@@ -96,23 +80,34 @@ def deform_conv2d(
             tile = tile.alone()
         function, binary = _kernel(tile, part.split, tuple(constants.items()), device)
         scalars = (*sizes, part.first, part.last)
-        early = source is not input and part.first == 0  # right after the change of layout
+        early = part.first == 0  # right after what was prepared
         launch(function, binary, (grid, 1, 1), inputs, scalars, [out], early)
 
 
-def channels_last(input: Tensor) -> Tensor:
-    """`input` as it lies in memory if that is channels_last, or a copy of it, whose kernel lets the
-    next one begin early."""
-    if input.is_contiguous(memory_format=torch.channels_last):
-        return input
+def prepare(input: Tensor, weight: Tensor, job: Job) -> tuple[Tensor, Tensor]:
+    """The input as (N, H, W, C), itself if it lies so in memory, and the weight as matrices of 64
+    output by 64 input channels, rounded up with zeros: (groups, out / groups / 64,
+    in / groups / 64, h * w, 8, 8, 8, 8). A matrix consists of bricks of 8 by 8, which lie in memory
+    as wgmma reads them without a swizzle. The kernel lets the next one begin early."""
     n, channels, *size = input.shape
-    pixels = math.prod(size)
-    copy = input.new_empty(n, *size, channels)
-    together = math.gcd(pixels, input.data_ptr() // 2, 8)
-    function, binary = _turn(channels, together, input.device.index or 0)
-    grid = blocks(pixels, PART) * n * (channels // PART)
-    launch(function, binary, (grid, 1, 1), [input], [pixels], [copy])
-    return copy
+    out_parts, in_parts = blocks(job.out_group, PART), job.in_group // PART
+    packed = weight.new_empty(job.groups, out_parts, in_parts, job.taps, 8, 8, 8, 8)
+    turned, turns, pixels = input.permute(0, 2, 3, 1), 0, math.prod(size)
+    if not turned.is_contiguous():
+        turned = input.new_empty(n, *size, channels)
+        turns = blocks(pixels, PART) * n * (channels // PART)
+    constants = {
+        "channels": channels,
+        "groups": job.groups,
+        "in_group": job.in_group,
+        "out_group": job.out_group,
+        "taps": job.taps,
+        "together": math.gcd(pixels, input.data_ptr() // 2, 8),
+    }
+    function, binary = _preparation(tuple(constants.items()), input.device.index or 0)
+    grid = (turns + job.groups * out_parts * 8 * in_parts, 1, 1)
+    launch(function, binary, grid, [input, weight], [pixels, turns], [turned, packed])
+    return turned, packed
 
 
 @functools.lru_cache(256)
@@ -124,10 +119,10 @@ def _kernel(
     return load(binary, device), binary
 
 
-@functools.lru_cache(64)
-def _turn(channels: int, together: int, device: int) -> tuple[Any, Binary]:
-    """The kernel that changes the layout of so many channels, and what it was loaded from."""
-    binary = compile_turn(channels, together)
+@functools.lru_cache(256)
+def _preparation(constants: tuple[tuple[str, int], ...], device: int) -> tuple[Any, Binary]:
+    """The kernel that prepares one kind of convolution, and what it was loaded from."""
+    binary = compile_preparation(dict(constants))
     return load(binary, device), binary
 
 
@@ -149,10 +144,9 @@ def compile(tile: Tile, split: int, constants: Mapping[str, int]) -> Binary:
     return _compile("deform_conv2d", files, {**constants, **of_tile}, shape)
 
 
-def compile_turn(channels: int, together: int) -> Binary:
-    """PTX of the change of layout (see channels_last.cu)."""
-    constants = {"channels": channels, "together": together}
-    return _compile("to_channels_last", ["channels_last"], constants, (4 * PART, 0))
+def compile_preparation(constants: Mapping[str, int]) -> Binary:
+    """PTX of what comes before (see prepare.cu)."""
+    return _compile("prepare", ["prepare"], constants, (4 * PART, 0))
 
 
 def _compile(

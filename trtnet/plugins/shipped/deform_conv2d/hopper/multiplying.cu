@@ -112,6 +112,7 @@ __device__ void multiply_all(const Sizes& s, const Buffers& m, const __half* wei
                              const __half* bias, __half* y) {
   int thread = threadIdx.x - samplers;
   Weights weights(s, weight);
+  wait_for_last();  // what the weights are from
   if (thread == 0)
     for (int i = 0; i < stages; i++) weights.bring(s, m, i);
   Turn turn, before;

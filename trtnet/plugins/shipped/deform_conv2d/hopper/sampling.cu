@@ -145,7 +145,7 @@ __device__ void sample_all(const Sizes& s, const Buffers& m, const __half* x, co
       int first = tile.group * in_group, offset_group = (first + part * block_in) / offset_channels;
       end = min(last, ((offset_group + 1) * offset_channels - first) / block_in);
       locate(s, at, offset_group, offset, mask, m);
-      wait_for_last();  // what x is from; nothing else is
+      wait_for_last();  // what x is from
       sample(m, turn, x, first + part * block_in, (end - part) * taps, s.width * (channels * 2));
     }
   }

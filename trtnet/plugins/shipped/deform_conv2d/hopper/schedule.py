@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from trtnet.plugins.shipped.launch import blocks
 
-PART = 64  # input channels of a step, and rows of a packed matrix of weights
+PART = 64  # input channels of a step, and both sides of a matrix of weights
 _START = 6.0  # microseconds of a launch besides its steps
 _AGAIN = 4.0  # of the next blocks on an SM, where each has one tile
 _ADD_UP = 16384.0  # sums that the blocks of a tile add up in a microsecond
