@@ -28,7 +28,7 @@ CONSTANTS = {
 @pytest.mark.parametrize("name", TILES)
 def test_it_compiles_without_a_gpu(name: str, split: int) -> None:
     tile = TILES[name]
-    binary = hopper.compile(tile, split, {**CONSTANTS, "in_group": 128, "groups": 1})
+    binary = hopper.compile({**CONSTANTS, "in_group": 128, "groups": 1}, tile, split)
     assert re.search(r"^\.target sm_90a$", binary.ptx, re.MULTILINE)
     assert f"wgmma.mma_async.sync.aligned.m64n{tile.out_channels}k16" in binary.ptx
     assert tile.per_sm * (binary.shared + 1024) <= LARGEST + 1024

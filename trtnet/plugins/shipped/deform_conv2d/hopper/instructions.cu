@@ -1,5 +1,6 @@
-// Hopper's instructions that CUDA C++ has no names for: barriers that count bytes, bulk copies, and
-// products of matrices in shared memory (PTX ISA, chapters mbarrier, cp.async.bulk and wgmma).
+// Hopper's instructions that CUDA C++ has no names for: barriers that count bytes, bulk copies,
+// clusters, products of matrices in shared memory (PTX ISA, chapters mbarrier, cp.async.bulk,
+// barrier.cluster and wgmma), and what threads exchange, read and write some halves at a time with.
 
 #include <cuda_fp16.h>
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def deform_conv2d(
     device = input.device.index or 0
     sms = torch.cuda.get_device_properties(device).multi_processor_count
     order = schedule(job, sms)
+    # How many pixels of a strip lie together: all of an image's, if it is the only one.
     rows = out_h * out_w if order.strip == out_w else math.gcd(out_w, order.strip)
     constants = {
         "channels": channels,
@@ -73,12 +74,13 @@ def deform_conv2d(
     optional = [input if tensor is None else tensor for tensor in (mask, bias)]
     inputs = [*prepare(input, weight, job), offset, *optional]
     sizes = (height, width, out_h, out_w, *stride, *padding, *dilation, order.strip)
+    given = tuple(constants.items())
     for part in order.parts:
         tile, tiles = part.tile, part.tiles(job)
         grid = tiles * part.split if part.split > 1 else min(tiles, tile.per_sm * sms)
         if grid <= sms:  # each has an SM for itself, also when not all SMs are free yet
             tile = tile.alone()
-        function, binary = _kernel(tile, part.split, tuple(constants.items()), device)
+        function, binary = _loaded(compile, given, device, tile, part.split)
         scalars = (*sizes, part.first, part.last)
         early = part.first == 0  # right after what was prepared
         launch(function, binary, (grid, 1, 1), inputs, scalars, [out], early)
@@ -104,29 +106,23 @@ def prepare(input: Tensor, weight: Tensor, job: Job) -> tuple[Tensor, Tensor]:
         "taps": job.taps,
         "together": math.gcd(pixels, input.data_ptr() // 2, 8),
     }
-    function, binary = _preparation(tuple(constants.items()), input.device.index or 0)
+    device = input.device.index or 0
+    function, binary = _loaded(compile_preparation, tuple(constants.items()), device)
     grid = (turns + job.groups * out_parts * 8 * in_parts, 1, 1)
     launch(function, binary, grid, [input, weight], [pixels, turns], [turned, packed])
     return turned, packed
 
 
-@functools.lru_cache(256)
-def _kernel(
-    tile: Tile, split: int, constants: tuple[tuple[str, int], ...], device: int
+@functools.lru_cache(512)
+def _loaded(
+    compile: Callable[..., Binary], constants: tuple[tuple[str, int], ...], device: int, *more: Any
 ) -> tuple[Any, Binary]:
-    """The kernel for one kind of convolution on a GPU, and what it was loaded from."""
-    binary = compile(tile, split, dict(constants))
+    """What `compile` gives for `constants` and `more`, on a GPU, and what it was loaded from."""
+    binary = compile(dict(constants), *more)
     return load(binary, device), binary
 
 
-@functools.lru_cache(256)
-def _preparation(constants: tuple[tuple[str, int], ...], device: int) -> tuple[Any, Binary]:
-    """The kernel that prepares one kind of convolution, and what it was loaded from."""
-    binary = compile_preparation(dict(constants))
-    return load(binary, device), binary
-
-
-def compile(tile: Tile, split: int, constants: Mapping[str, int]) -> Binary:
+def compile(constants: Mapping[str, int], tile: Tile, split: int) -> Binary:
     """PTX for Hopper; `constants` are those of the convolution (see deform_conv2d.cu)."""
     of_tile = {
         "split": split,

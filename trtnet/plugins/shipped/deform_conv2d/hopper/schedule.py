@@ -97,12 +97,13 @@ class Part:
         most = sms * 10 // 11 if self.split == 4 else sms  # clusters of four leave some
         rounds = blocks(self.tiles(job) * self.split, most)
         parts = job.in_group // PART // self.split
-        tile, added = self.tile, 0.0
+        tile = self.tile
         steps = (rounds + (_ALONE - 1) * (rounds % tile.per_sm)) * parts * job.taps
+        time = _START + steps * tile.step
         if self.split > 1:
-            added = _AGAIN * (blocks(rounds, tile.per_sm) - 1)
-            added += rounds * tile.pixels * tile.out_channels / _ADD_UP
-        return _START + added + steps * tile.step
+            time += _AGAIN * (blocks(rounds, tile.per_sm) - 1)
+            time += rounds * tile.pixels * tile.out_channels / _ADD_UP
+        return time
 
 
 @dataclass(frozen=True)
