@@ -11,8 +11,8 @@ from accuracy_data import BATCH, Task
 import trtnet
 from trtnet import zoo
 from trtnet.graph import Graph, read
+from trtnet.network.quantizer import Ranges
 from trtnet.quantization import METHODS, Calibration, calibrate
-from trtnet.quantizer import Ranges
 from trtnet.search import Subject, search
 from trtnet.search.journal import Journal
 

@@ -30,9 +30,9 @@ from installed import versions
 import trtnet
 from trtnet import graph, weights, zoo
 from trtnet.benchmark import Roofline, known_gpu
+from trtnet.building.plan import Plan
+from trtnet.engines.steps import Steps
 from trtnet.files import atomic_write
-from trtnet.plan import Plan
-from trtnet.runtime.steps import Steps
 
 MODEL = "resnet50"
 SHAPE = (3, 224, 224)

@@ -17,9 +17,9 @@ if (_checkout / "zoo" / "registry.py").is_file():
     __path__.append(str(_checkout))
 
 _HOMES = {
-    "trtnet.builder": ("build", "BuildConfig"),
-    "trtnet.profiles": ("Shapes",),
-    "trtnet.plan": ("Plan",),
+    "trtnet.building.builder": ("build", "BuildConfig"),
+    "trtnet.building.profiles": ("Shapes",),
+    "trtnet.building.plan": ("Plan",),
     "trtnet.dtypes": (
         *("DType", "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8"),
         "bool_",
@@ -31,7 +31,7 @@ _HOMES = {
     "trtnet.module": ("Module", "Parameter"),
     "trtnet.network": ("Network",),
     "trtnet.plugins.declaration": ("plugin",),
-    "trtnet.policy": ("Policy",),
+    "trtnet.precision.policy": ("Policy",),
     "trtnet.ops": (
         *("abs", "amax", "amin", "argmax", "argmin", "cat", "chunk", "clamp", "einsum", "erf"),
         *("exp", "flatten", "gather", "log", "matmul", "max", "mean", "min", "permute", "pow"),
@@ -39,14 +39,14 @@ _HOMES = {
         *("split", "sqrt", "squeeze", "stack", "sum", "tanh", "topk", "transpose", "unbind"),
         *("unsqueeze", "where"),
     ),
-    "trtnet.runtime.session": ("Session",),
+    "trtnet.engines.session": ("Session",),
     "trtnet.tensor": ("Dim", "Tensor"),
     "trtnet.verification": ("Verification", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = (
     *("backend", "benchmark", "graph", "nn", "ops", "plugins", "quantization", "reference"),
-    *("runtime", "weights", "zoo"),
+    *("engines", "weights", "zoo"),
 )
 
 __all__ = ["__version__", *_SUBMODULES, *_HOME_OF]

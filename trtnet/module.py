@@ -71,8 +71,8 @@ class Module:
     _modules: dict[str, Module]
 
     computes = ""
-    """Kind of work its precision depends on, one of :data:`trtnet.policy.KINDS`; ``""`` for a
-    module that takes the type of its input, or only calls others."""
+    """Kind of work its precision depends on, one of :data:`trtnet.precision.policy.KINDS`; ``""``
+    for a module that takes the type of its input, or only calls others."""
 
     ignored_keys: tuple[str, ...] = ()
     """Patterns of keys that a state_dict may have and this module does not take, such as

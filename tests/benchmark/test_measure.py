@@ -15,7 +15,7 @@ import trtnet
 from trtnet import nn
 from trtnet.benchmark import Settings, measure, summarize, without_warm_up
 from trtnet.benchmark.inputs import random_inputs
-from trtnet.runtime.protocol import Binding
+from trtnet.engines.protocol import Binding
 
 COPY_MS, EXECUTE_MS, BACK_MS = 2.0, 5.0, 1.0
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from trtnet.build_config import BuildConfig
+from trtnet.building.options import BuildConfig
+from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import parse
 from trtnet.cli.options import build_config
 from trtnet.cli.shapes import input_shapes
 from trtnet.errors import ShapeError, UsageError
-from trtnet.policy import Policy
-from trtnet.profiles import Shapes
+from trtnet.precision.policy import Policy
 
 IMAGE = (3, 224, 224)
 Raises = Callable[..., Any]

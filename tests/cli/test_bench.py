@@ -14,8 +14,8 @@ from trtnet.benchmark import from_json, summarize
 from trtnet.cli import bench
 from trtnet.cli.bench_arguments import bench_parser, parse_shapes, runtime_shapes
 from trtnet.cli.main import main
+from trtnet.engines.protocol import Binding
 from trtnet.hardware import missing_gpu
-from trtnet.runtime.protocol import Binding
 
 PLANS = sorted((Path(__file__).parents[1] / "data" / "plans").glob("*.engine"))
 SHORT = ("--warmUp", "0", "--duration", "0", "--iterations", "3")

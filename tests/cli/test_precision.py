@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from trtnet import weights, zoo
+from trtnet.building.plan import Plan
 from trtnet.cli.main import main
 from trtnet.cli.model import load_weights
-from trtnet.plan import Plan
-from trtnet.policy import Policy
+from trtnet.precision.policy import Policy
 from trtnet.quantization import CalibrationTable
 
 INT8_SQNR = 25.0  # dB: the aim for quantized networks

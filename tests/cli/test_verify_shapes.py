@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trtnet.building.plan import Plan
+from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import parse
 from trtnet.cli.shapes import InputShapes, input_shapes, verified_shapes
 from trtnet.cli.verifying import verify_batches
 from trtnet.cli.zoo import main
 from trtnet.errors import ShapeError, UsageError
-from trtnet.plan import Plan
-from trtnet.profiles import Shapes
 from trtnet.verification import FINITE, Row, Verification
 
 LRASPP = "lraspp_mobilenet_v3_large"

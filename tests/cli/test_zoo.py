@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from trtnet import graph
+from trtnet.building.plan import Plan
 from trtnet.cli import job
 from trtnet.cli.progress import Progress
 from trtnet.cli.verifying import batches
 from trtnet.cli.zoo import main
-from trtnet.plan import Plan
 from trtnet.weights import save
 
 LENET = ("lenet5", "--backend", "rtx")

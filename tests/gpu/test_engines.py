@@ -14,8 +14,8 @@ import pytest
 
 import trtnet
 from trtnet import Shapes
+from trtnet.engines.protocol import ExecutionError
 from trtnet.errors import PlanError, ShapeError
-from trtnet.runtime.protocol import ExecutionError
 
 pytestmark = pytest.mark.gpu
 

@@ -14,10 +14,10 @@ import torch
 
 import trtnet
 from trtnet import backend
+from trtnet.engines.torch import views as torch_views
 from trtnet.plugins import launch, running, v3
 from trtnet.plugins.ahead import Binary
 from trtnet.plugins.running import spec_of
-from trtnet.runtime import torch_views
 
 LeakyGate = importlib.import_module("user_example").LeakyGate
 

@@ -14,9 +14,9 @@ import torch
 
 import trtnet
 from trtnet import graph, nn
+from trtnet.engines.torch.passes import optimize
 from trtnet.plugins import cdiv, launch, maximum, minimum, running
 from trtnet.reference.shapes import infer
-from trtnet.runtime.torch_passes import optimize
 
 LeakyGate = importlib.import_module("user_example").LeakyGate
 

@@ -10,7 +10,7 @@ import pytest
 import trtnet
 from trtnet import Policy, nn, zoo
 from trtnet.errors import UnsupportedError, UsageError
-from trtnet.policy import PRESETS
+from trtnet.precision.policy import PRESETS
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trtnet.errors import ShapeError, UsageError
-from trtnet.policy import Policy
+from trtnet.precision.policy import Policy
 from trtnet.search import (
     Budget,
     Data,

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from trtnet.errors import UsageError
-from trtnet.policy import Policy
+from trtnet.precision.policy import Policy
 from trtnet.search import Budget, Data, Subject, pareto, search
 from trtnet.search.finding import Trials
 from trtnet.search.journal import Journal

@@ -11,7 +11,7 @@ import pytest
 
 from trtnet import graph, reference
 from trtnet.errors import UsageError
-from trtnet.policy import Policy
+from trtnet.precision.policy import Policy
 from trtnet.search import Data, Subject, sensitivity
 from trtnet.search.journal import Journal
 from trtnet.search.sensitivities import job

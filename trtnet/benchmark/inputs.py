@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trtnet.runtime.arrays import numpy_dtype
-from trtnet.runtime.protocol import Binding
+from trtnet.engines.arrays import numpy_dtype
+from trtnet.engines.protocol import Binding
 
 
 def random_inputs(

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from trtnet.benchmark.trace import Query
+from trtnet.engines.device import Event
+from trtnet.engines.steps import Steps
 from trtnet.errors import UsageError
-from trtnet.runtime.device import Event
-from trtnet.runtime.steps import Steps
 
 _DEPTH = 2  # queries in flight per stream: the device never waits for the host to look at the clock
 

@@ -14,7 +14,7 @@ from trtnet.files import atomic_write
 from trtnet.imaging import load_image
 
 if TYPE_CHECKING:
-    from trtnet.runtime.protocol import Binding
+    from trtnet.engines.protocol import Binding
 
 
 def read_inputs(

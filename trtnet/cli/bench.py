@@ -17,7 +17,8 @@ from trtnet.benchmark import LayerTime, Roofline, Summary, report
 from trtnet.benchmark.inputs import random_inputs
 from trtnet.benchmark.profile import bounded
 from trtnet.benchmark.profile import to_json as profile_json
-from trtnet.builder import build
+from trtnet.building.builder import build
+from trtnet.building.plan import Plan
 from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
 from trtnet.cli.guard import exit_status
 from trtnet.cli.progress import Progress
@@ -25,14 +26,13 @@ from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.shapes import INPUT
 from trtnet.cli.tables import table
 from trtnet.cli.target import find
+from trtnet.engines import compatibility
+from trtnet.engines.session import Session
+from trtnet.engines.steps import Steps
 from trtnet.errors import TrtnetError, UsageError
 from trtnet.files import atomic_write
 from trtnet.graph import Bound, Graph
 from trtnet.hardware import gpus
-from trtnet.plan import Plan
-from trtnet.runtime import compatibility
-from trtnet.runtime.session import Session
-from trtnet.runtime.steps import Steps
 
 _PROFILED = 10  # executions, layer by layer
 _COLUMNS = ("", "min", "max", "mean", "median", "90%", "95%", "99%")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from trtnet import graph
 from trtnet.benchmark import Settings
+from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_flags
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
 from trtnet.cli.run import add_device_flags
+from trtnet.engines.protocol import Binding
 from trtnet.errors import UsageError
-from trtnet.profiles import Shapes
-from trtnet.runtime.protocol import Binding
 
 _EPILOG = """\
 A model of the zoo is built for the torch backend in memory unless --backend says otherwise.

@@ -21,7 +21,7 @@ from trtnet.cli.shapes import INPUT, InputShapes
 from trtnet.cli.verifying import batches
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
-from trtnet.policy import QUANTIZED, Policy
+from trtnet.precision.policy import QUANTIZED, Policy
 from trtnet.quantization.table import CalibrationTable
 from trtnet.weights.container import raw_bytes
 

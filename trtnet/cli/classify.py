@@ -14,7 +14,7 @@ from trtnet.cli.pictures import Seen, class_name, find_images, go_over, picture_
 from trtnet.errors import UsageError
 
 if TYPE_CHECKING:
-    from trtnet.runtime.session import Session
+    from trtnet.engines.session import Session
 
 
 def main(argv: Sequence[str]) -> int:

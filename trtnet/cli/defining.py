@@ -8,8 +8,8 @@ from trtnet.backend import Backend
 from trtnet.cli.shapes import INPUT, InputShapes
 from trtnet.module import Module
 from trtnet.network import Network
-from trtnet.policy import Policy
-from trtnet.quantizer import Ranges
+from trtnet.network.quantizer import Ranges
+from trtnet.precision.policy import Policy
 
 OUTPUT = "logits"
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from trtnet import graph, zoo
 from trtnet.backend import Backend, load
-from trtnet.build_config import BuildConfig
-from trtnet.builder import build, check_fp8, describe
+from trtnet.building.builder import build, check_fp8, describe
+from trtnet.building.options import BuildConfig
+from trtnet.building.plan import Plan, sidecar_path
 from trtnet.cli.calibrating import Calibrated, Calibrator, need_data
 from trtnet.cli.defining import define
 from trtnet.cli.model import load_weights, model_arguments, torch_model
@@ -31,8 +32,7 @@ from trtnet.cli.verifying import against, verify_batches
 from trtnet.errors import PlanError, UsageError
 from trtnet.module import Module
 from trtnet.network import Network
-from trtnet.plan import Plan, sidecar_path
-from trtnet.policy import QUANTIZED
+from trtnet.precision.policy import QUANTIZED
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
 from trtnet.zoo import Entry

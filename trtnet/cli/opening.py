@@ -9,7 +9,9 @@ from typing import Any
 
 from trtnet import zoo
 from trtnet.backend import TORCH, load
-from trtnet.builder import build
+from trtnet.building.builder import build
+from trtnet.building.plan import Plan
+from trtnet.building.profiles import Shapes
 from trtnet.cli.abilities import abilities
 from trtnet.cli.defining import define
 from trtnet.cli.doctor import examine
@@ -17,12 +19,10 @@ from trtnet.cli.model import load_weights, model_arguments
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream
 from trtnet.cli.shapes import INPUT, InputShapes
+from trtnet.engines.session import Session
 from trtnet.errors import BackendError, UsageError
 from trtnet.hardware import missing_gpu
 from trtnet.imaging import prepared_size, upright_size
-from trtnet.plan import Plan
-from trtnet.profiles import Shapes
-from trtnet.runtime.session import Session
 
 _PRECISION = "tf32"  # what the zoo builds by default
 _FLOATS = ("float32", "float16")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from trtnet.build_config import BuildConfig
+from trtnet.building.options import BuildConfig
 from trtnet.errors import UsageError
 
 _POOLS = {"workspace": "workspace", "tacticSharedMem": "tactic_shared_memory"}

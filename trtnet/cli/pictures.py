@@ -22,7 +22,7 @@ from trtnet.imaging import SUFFIXES, image_mode, prepare, read_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from trtnet.runtime.session import Session
+    from trtnet.engines.session import Session
 
 _AHEAD = 3  # images that are read and copied while a GPU computes another
 
@@ -184,7 +184,7 @@ def _look(
     session: Session, paths: Sequence[Path], preprocessing: Mapping[str, Any]
 ) -> Iterator[Seen | Failed]:
     """What becomes of each image, in order. :meth:`Session.map` would end at the first failure."""
-    from trtnet.runtime.pipeline import in_order
+    from trtnet.engines.pipeline import in_order
 
     mode, dtype = image_mode(preprocessing), session.inputs[0].dtype
 

@@ -17,7 +17,7 @@ from trtnet.cli.precision import add_precision_flags, named
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.tables import table
 from trtnet.errors import UsageError
-from trtnet.policy import Policy
+from trtnet.precision.policy import Policy
 
 _COLUMNS = (("module", "left"), ("type", "left"), ("precision", "left"), ("why", "left"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trtnet.cli.flags import Group, positive
 from trtnet.errors import UsageError
-from trtnet.policy import PRESETS, Policy
+from trtnet.precision.policy import PRESETS, Policy
 from trtnet.quantization.table import METHODS
 
 _SHORTCUTS = ("fp16", "bf16", "int8", "fp8")

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Executes the engine once, prints what comes out and writes it."""
     if arguments.output is not None and arguments.output.suffix != ".npz":
         raise UsageError(f"-o: {arguments.output} is not a .npz file", fix="name it so")
-    from trtnet.runtime.session import Session
+    from trtnet.engines.session import Session
 
     with Session(arguments.engine, backend=arguments.backend, device=arguments.device) as session:
         sidecar = session.plan.sidecar

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet import graph, zoo
 from trtnet.backend import load
+from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import add_backend_flag, add_model_flags
 from trtnet.cli.calibrating import source_of
 from trtnet.cli.defining import define
@@ -18,7 +19,6 @@ from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.model import load_weights, model_arguments
 from trtnet.cli.progress import Progress
 from trtnet.cli.shapes import InputShapes
-from trtnet.profiles import Shapes
 from trtnet.quantization.table import METHODS
 from trtnet.search.metrics import Metrics
 from trtnet.search.plot_format import check_format

@@ -21,7 +21,7 @@ from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_size, overlay, 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from trtnet.runtime.session import Session
+    from trtnet.engines.session import Session
 
 _CLASSES, _LOGITS = "classes", "out"  # outputs: INT32 (N, H, W), or (N, classes, H, W)
 _COLORS = 256

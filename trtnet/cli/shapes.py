@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trtnet.building.profiles import Input, Shapes, check_profiles
 from trtnet.errors import ShapeError, UsageError
-from trtnet.profiles import Input, Shapes, check_profiles
 
 INPUT = "input"
 _AXES = ("N", "C", "H", "W")

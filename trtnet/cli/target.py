@@ -24,8 +24,8 @@ from trtnet.cli.report import human_stream
 from trtnet.cli.shapes import INPUT, InputShapes, input_shapes
 from trtnet.module import Module
 from trtnet.network import Network
-from trtnet.policy import QUANTIZED, Policy
-from trtnet.quantizer import Ranges
+from trtnet.network.quantizer import Ranges
+from trtnet.precision.policy import QUANTIZED, Policy
 from trtnet.weights import Weights
 from trtnet.zoo import Entry
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.naming import parameter_name
+from trtnet.names import parameter_name
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor

@@ -10,7 +10,7 @@ import numpy as np
 from trtnet.dtypes import float32, require_representable
 from trtnet.errors import ShapeError, WeightsError
 from trtnet.module import Module, Parameter
-from trtnet.naming import parameter_name
+from trtnet.names import parameter_name
 from trtnet.nn.arguments import array_of, check_input, optional_array, require
 from trtnet.ops.elementwise import add, mul
 from trtnet.ops.operands import mask

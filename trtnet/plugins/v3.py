@@ -148,8 +148,8 @@ class _Layer:
     ) -> None:
         import torch
 
+        from trtnet.engines.torch.views import view
         from trtnet.plugins.running import torch_dtype
-        from trtnet.runtime.torch_views import view
 
         kernel = self.plugin.kernels[self._entry([desc.type for desc in input_desc])]
         assert isinstance(kernel, PythonKernel)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from trtnet import graph
-from trtnet.policy import Explanation
+from trtnet.precision.policy import Explanation
 from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, to_numpy
 from trtnet.search.data import Data

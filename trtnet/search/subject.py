@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trtnet import graph
 from trtnet.errors import UsageError
 from trtnet.graph import Gpu, Graph
-from trtnet.policy import QUANTIZED, Explanation, Policy
+from trtnet.precision.policy import QUANTIZED, Explanation, Policy
 
 if TYPE_CHECKING:
     from trtnet.network import Network

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trtnet.policy import Policy
+from trtnet.precision.policy import Policy
 from trtnet.search.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -1,0 +1,164 @@
+"""Plans on disk: what a crash, a full disk, a truncated engine or a lying sidecar leads to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trtnet.building.plan import FORMAT_VERSION, Plan
+from trtnet.errors import BuildError, PlanError
+
+Raises = Callable[..., Any]
+
+
+def plan(content: bytes, **more: Any) -> Plan:
+    stated = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return Plan(content, {"format_version": FORMAT_VERSION, "engine": stated, **more})
+
+
+OLD = plan(b"old engine", model="old")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    OLD.save(tmp_path / "m.engine")
+    return tmp_path / "m.engine"
+
+
+def files(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
+def test_round_trip(path: Path) -> None:
+    new = plan(b"\0new\xff", model="é", profiles=[{"x": {"min": [1]}}], nothing=None)
+    new.save(path)
+    assert Plan.load(path) == new
+    assert path.read_bytes() == b"\0new\xff"
+    assert json.loads(Path(f"{path}.json").read_text())["model"] == "é"
+    assert files(path) == ["m.engine", "m.engine.json"]
+
+
+def test_an_engine_without_a_sidecar(path: Path) -> None:
+    Plan(b"bare").save(path)
+    assert files(path) == ["m.engine"]
+    assert Plan.load(path) == Plan(b"bare")
+
+
+def test_no_engine(tmp_path: Path, raises: Raises) -> None:
+    with raises(PlanError, "nothing.engine cannot be read", "fix: "):
+        Plan.load(tmp_path / "nothing.engine")
+    (tmp_path / "empty.engine").touch()
+    with raises(PlanError, "is empty", "build the engine again"):
+        Plan.load(tmp_path / "empty.engine")
+    with raises(PlanError, "cannot be read"):
+        Plan.load(tmp_path)
+
+
+def test_a_truncated_engine(path: Path, raises: Raises) -> None:
+    path.write_bytes(OLD.engine[:-1])
+    with raises(PlanError, "m.engine is not the engine", "10 bytes", "9 bytes", "cut short"):
+        Plan.load(path)
+
+
+def test_a_changed_engine(path: Path, raises: Raises) -> None:
+    path.write_bytes(b"Old engine")
+    with raises(PlanError, "is not the engine that its sidecar describes", "was changed"):
+        Plan.load(path)
+
+
+LYING: list[tuple[bytes, str]] = [
+    (b"", "not JSON"),
+    (b"{", "not JSON"),
+    (b"\xff\xfe\x00", "not JSON"),
+    (b"[" * 200_000, "not JSON"),
+    (b"[1]", "not a JSON object"),
+    (b"{}", "format version None"),
+    (b'{"format_version": 2}', "format version 2, not 1"),
+    (b'{"format_version": 1}', "does not say the engine's sha256"),
+    (b'{"format_version": 1, "engine": {"sha256": 5}}', "does not say the engine's sha256"),
+    (b'{"format_version": 1, "engine": {"sha256": "\\u001b[31m"}}', r"'\x1b[31m'"),
+]
+
+
+@pytest.mark.parametrize(("content", "text"), LYING)
+def test_a_lying_sidecar(path: Path, content: bytes, text: str, raises: Raises) -> None:
+    Path(f"{path}.json").write_bytes(content)
+    with raises(PlanError, "m.engine", text, "fix: "):
+        Plan.load(path)
+
+
+def test_a_sidecar_is_only_read(path: Path) -> None:
+    """Text that looks like code stays text."""
+    code = "__import__('os').remove('m.engine')"
+    plan(b"engine", model=code, weights={"__reduce__": code}).save(path)
+    assert Plan.load(path).sidecar["model"] == code
+    assert path.exists()
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "fsync"])
+def test_a_full_disk_leaves_the_old_pair(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str, raises: Raises
+) -> None:
+    def full(*arguments: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, raises(BuildError, "No space left", "fix: free 2.0 MB"):
+        patched.setattr(os, call, full)
+        plan(bytes(2_000_000)).save(path)
+    assert Plan.load(path) == OLD
+    assert files(path) == ["m.engine", "m.engine.json"]
+
+
+@pytest.mark.parametrize("name", [".", "nowhere/m.engine"])
+def test_places_where_no_engine_can_be_written(tmp_path: Path, name: str, raises: Raises) -> None:
+    with raises(BuildError, "cannot be written", "choose another path"):
+        OLD.save(tmp_path / name)
+
+
+_KILLED = """
+import os, pathlib, signal, sys
+from trtnet.building.plan import Plan
+calls, plain = 0, getattr(os, sys.argv[2])
+def deadly(*arguments):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(*arguments)
+setattr(os, sys.argv[2], deadly)
+new = pathlib.Path(sys.argv[1] + ".new")
+Plan(new.read_bytes(), {"format_version": 1, "engine": {"sha256": "?"}}).save(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "count", "old_pair"),
+    [
+        ("posix_fallocate", 1, True),  # the engine is about to be written
+        ("fsync", 1, True),  # it is written
+        ("fsync", 2, True),  # so is the sidecar
+        ("replace", 1, True),
+        ("replace", 2, False),  # the sidecar has been replaced, the engine not yet
+    ],
+)
+def test_a_kill_while_saving_is_harmless_or_found(
+    path: Path, call: str, count: int, old_pair: bool, raises: Raises
+) -> None:
+    Path(f"{path}.new").write_bytes(bytes(1_000_000))
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(path), call, str(count)], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == OLD.engine
+    if old_pair:
+        assert Plan.load(path) == OLD
+    else:
+        with raises(PlanError, "is not the engine that its sidecar describes"):
+            Plan.load(path)

@@ -1,0 +1,142 @@
+"""Pools of lanes, and map's order, without an engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from trtnet.engines.pipeline import in_order
+from trtnet.engines.pool import Pool
+from trtnet.engines.protocol import ExecutionError
+
+
+class Thing:
+    made: list[Thing]
+
+    def __init__(self) -> None:
+        self.is_used, self.closed = threading.Lock(), 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_pool_makes_no_more_than_its_limit_and_lends_each_to_one_thread():
+    made = []
+    pool = Pool(lambda: made.append(Thing()) or made[-1], 3)
+
+    def use(_):
+        thing = pool.take()
+        assert thing.is_used.acquire(blocking=False)
+        time.sleep(0.001)
+        thing.is_used.release()
+        pool.give(thing)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(use, range(200)))
+    assert 1 <= len(made) <= 3
+    pool.close()
+    pool.close()
+    assert [thing.closed for thing in made] == [1] * len(made)
+    with pytest.raises(ExecutionError, match="closed"):
+        pool.take()
+
+
+def test_a_pool_recovers_when_making_fails():
+    answers = iter([MemoryError("no room"), Thing()])
+
+    def make():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    pool = Pool(make, 1)
+    with pytest.raises(MemoryError):
+        pool.take()
+    assert isinstance(pool.take(), Thing)
+
+
+def test_closing_while_many_threads_take_turns():
+    for _ in range(20):
+        pool, stop = Pool(Thing, 2), []
+
+        def work(pool=pool, stop=stop):
+            try:
+                while not stop:
+                    thing = pool.take()
+                    assert not thing.closed
+                    pool.give(thing)
+            except ExecutionError:
+                return
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.002)
+        closing = threading.Thread(target=pool.close)
+        closing.start()
+        closing.join(5)
+        stop.append(True)
+        assert not closing.is_alive()
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_closing_wakes_those_who_wait():
+    pool, waiting, failed = Pool(Thing, 1), threading.Event(), []
+
+    def wait():
+        waiting.set()
+        try:
+            pool.take()
+        except ExecutionError as error:
+            failed.append(error)
+
+    thing = pool.take()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.wait()
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert len(failed) == 1
+    assert closing.is_alive()
+    assert not thing.closed
+    pool.give(thing)
+    closing.join(5)
+    assert thing.closed
+    assert not closing.is_alive()
+
+
+def test_results_come_in_order_though_they_end_in_another():
+    def work(i):
+        time.sleep(0.02 if i % 3 == 0 else 0)
+        return i
+
+    assert list(in_order(work, range(20), 4)) == list(range(20))
+
+
+def test_work_overlaps():
+    meeting = threading.Barrier(2, timeout=5)  # two items must be under way at once
+    assert len(list(in_order(lambda _: meeting.wait(), range(6), 2))) == 6
+
+
+def test_nothing_further_is_begun_after_a_failure():
+    begun = []
+
+    def work(i):
+        begun.append(i)
+        if i == 2:
+            raise ValueError(i)
+        return i
+
+    results = in_order(work, range(1000), 2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="2"):
+        next(results)
+    assert len(begun) < 10

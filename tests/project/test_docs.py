@@ -1,0 +1,63 @@
+"""Every example in the README and in docstrings runs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import trtnet
+from trtnet.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SHELL_LINES = re.findall(r"^trtnet .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+def modules() -> list[str]:
+    names = [info.name for info in pkgutil.walk_packages(trtnet.__path__[:1], "trtnet.")]
+    for folder in ("zoo", "weights"):
+        names += [f"trtnet.{folder}.{file.stem}" for file in (ROOT / folder).glob("*.py")]
+    return [name for name in names if not name.endswith("__main__")]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_docstring_examples(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", ["README.md"])
+def test_python_examples(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The python blocks of a page are one program, run in an empty folder."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    exec(compile("\n".join(blocks), page, "exec"), {"__name__": page})
+    if page == "README.md":
+        assert (tmp_path / "block.engine").stat().st_size > 0
+
+
+@pytest.mark.parametrize("line", SHELL_LINES)
+def test_trtnet_commands(
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In a folder that has nothing but ``docs``."""
+    monkeypatch.chdir(tmp_path)
+    Path("docs").symlink_to(ROOT / "docs")
+    differs = line.startswith("trtnet diff")  # exits with 1, as diff does
+    assert main(shlex.split(line, comments=True)[1:]) == (1 if differs else 0)
+    assert capsys.readouterr().out
+
+
+def test_relative_links_lead_somewhere() -> None:
+    for page in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+            assert (ROOT / target).exists(), f"{page} links to {target}"

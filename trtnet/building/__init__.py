@@ -1,0 +1,1 @@
+"""From a filled network to an engine: options, profiles, plans, recipes."""

@@ -1,0 +1,233 @@
+"""build(): from a filled network to a Plan."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trtnet
+from trtnet.backend import TORCH, Backend
+from trtnet.building.options import BuildConfig
+from trtnet.building.plan import FORMAT_VERSION, Plan
+from trtnet.building.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
+from trtnet.building.recipe import recipe_hash
+from trtnet.errors import BuildError, NetworkError, UnsupportedError
+from trtnet.files import atomic_write
+from trtnet.graph import dumps, read
+from trtnet.graph.layers import DTYPES
+from trtnet.graph.plugins import marks
+from trtnet.plugins import registry
+
+if TYPE_CHECKING:
+    from trtnet.network import Network
+
+__all__ = ["BuildConfig", "build"]
+
+FP8_CAPABILITY = 8.9
+_POLL_SECONDS = 0.1
+
+
+def build(
+    network: Network,
+    shapes: GivenProfile | Sequence[GivenProfile] | None = None,
+    config: BuildConfig | None = None,
+    *,
+    sidecar: Mapping[str, Any] | None = None,
+    reuse: Plan | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Plan:
+    """Builds the engine of `network`, which can be used, and built, again.
+
+    Args:
+        network: with at least one output.
+        shapes: :class:`trtnet.Shapes`, or one fixed shape, by input name, for inputs with dynamic
+            axes; a list of such mappings for several optimization profiles.
+        config: the builder's options.
+        sidecar: further JSON values to keep beside the engine, such as where its weights are from.
+        reuse: a plan built before; where its recipe is the same, its engine is taken as it is.
+        progress: called about ten times a second with the name of TensorRT's current phase.
+
+    Returns:
+        The engine's bytes, and a sidecar that describes them; see :class:`trtnet.Plan`. For the
+        backend ``torch`` they are the archive of the network: :func:`trtnet.graph.dumps`.
+
+    Raises:
+        ShapeError: `shapes` that do not fit the network; names the input.
+        UnsupportedError: options that the backend does not have.
+        UsageError, WeightsError: a policy or calibration that does not belong to the network.
+        BuildError: TensorRT cannot build the engine; carries its words. Also for INT8 and FP8
+            without a calibration.
+
+    >>> import trtnet
+    >>> from trtnet import nn
+    >>> net = trtnet.Network(backend="rtx")
+    >>> _ = net.output("y", nn.ReLU()(net.input("x", ("N", 8))))
+    >>> plan = trtnet.build(net, {"x": trtnet.Shapes(min=(1, 8), opt=(4, 8), max=(16, 8))})
+    >>> plan.sidecar["inputs"]
+    [{'name': 'x', 'dtype': 'float32', 'shape': [-1, 8]}]
+    """
+    config = config or BuildConfig()
+    definition = network.definition
+    if not definition.num_outputs:
+        raise BuildError("the network has no output", fix="mark one: network.output(name, tensor)")
+    profiles = check_profiles(inputs_of(definition), shapes)
+    config.check(network.backend)
+    network.check()
+    _check_precision(network, config)
+    recipe = _recipe(network, profiles, config)
+    if reuse is not None and recipe is not None and reuse.sidecar.get("recipe") == recipe:
+        engine = reuse.engine
+    elif network.backend.name == TORCH:
+        engine = dumps(read(definition))
+    else:
+        builder_config = _builder_config(network, profiles, config)
+        engine = _serialize(network, builder_config, progress)
+        if config.timing_cache_file is not None:
+            _save_timing_cache(builder_config, Path(config.timing_cache_file))
+    described = {
+        "format_version": FORMAT_VERSION,
+        "trtnet": trtnet.__version__,
+        "backend": {"name": network.backend.name, "version": network.backend.version},
+        "compute_capabilities": list(config.compute_capabilities) or None,
+        "precision": network.precision,
+        "policy": network.policy.as_dict(),
+        "inputs": describe(definition.get_input, definition.num_inputs),
+        "outputs": describe(definition.get_output, definition.num_outputs),
+        "profiles": as_json(profiles),
+        "plugins": _plugins(definition),
+        "options": config.chosen(),
+        "recipe": recipe,
+        "engine": {"bytes": len(engine), "sha256": hashlib.sha256(engine).hexdigest()},
+    }
+    return Plan(engine, {**(sidecar or {}), **described})
+
+
+def _check_precision(network: Network, config: BuildConfig) -> None:
+    if network.quantizer.is_observing:
+        raise BuildError(
+            f"{network.policy.compute.upper()} needs the ranges of {len(network.observed)} tensors",
+            fix="calibrate: run the network on data, and define it again with "
+            "trtnet.Network(..., calibration=table)",
+        )
+    if "fp8" in network.quantizer.formats:
+        check_fp8(network.backend, config)
+
+
+def check_fp8(backend: Backend, config: BuildConfig) -> None:
+    """Raises :class:`UnsupportedError` if `config` asks for GPUs without FP8."""
+    old = [c for c in config.compute_capabilities if float(c) < FP8_CAPABILITY]
+    if backend.name == "rtx" and (old or not config.compute_capabilities):
+        raise UnsupportedError(
+            f"FP8 needs GPUs of compute capability {FP8_CAPABILITY} or later",
+            got=f"targets {', '.join(old)}" if old else "TensorRT-RTX's default targets, from 8.0",
+            fix='BuildConfig(compute_capabilities=("8.9", "12.0")) or --compute-capability '
+            "8.9,12.0; INT8 runs on older ones",
+        )
+
+
+def describe(get: Callable[[int], Any], count: int) -> list[dict[str, Any]]:
+    """Name, dtype and shape (-1 for a dynamic axis) of the network's inputs or outputs."""
+    tensors = [get(index) for index in range(count)]
+    return [
+        {
+            "name": tensor.name,
+            "dtype": DTYPES.get(tensor.dtype.name, tensor.dtype.name.lower()),
+            "shape": list(tensor.shape),
+        }
+        for tensor in tensors
+    ]
+
+
+def _plugins(definition: Any) -> list[dict[str, Any]]:
+    """The plugins that `definition` has layers of, and the modules that declare them."""
+    found = {mark.plugin: mark for mark in marks(definition)}
+    return [
+        {
+            "name": mark.plugin,
+            "version": mark.version,
+            "module": registry.find(mark.plugin, mark.version).__module__,
+            "embedded": mark.embedded,
+        }
+        for mark in found.values()
+    ]
+
+
+def _recipe(network: Network, profiles: list[Profile], config: BuildConfig) -> str | None:
+    """``None`` for a network with hand-made layers that cannot be read: it is always rebuilt."""
+    try:
+        return recipe_hash(network, profiles, config)
+    except (UnsupportedError, NetworkError):
+        return None
+
+
+def _builder_config(network: Network, profiles: list[Profile], options: BuildConfig) -> Any:
+    trt, backend = network.trt, network.backend
+    backend.clear_errors()
+    config = network.builder.create_builder_config()
+    if network.precision == "tf32":
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    options.apply(backend, config)
+    if options.timing_cache_file is not None:
+        _load_timing_cache(config, Path(options.timing_cache_file))
+    for shapes in profiles:
+        profile = network.builder.create_optimization_profile()
+        for name, sizes in shapes.items():
+            profile.set_shape(name, sizes.min, sizes.opt, sizes.max)
+        if config.add_optimization_profile(profile) < 0:
+            raise BuildError("TensorRT refuses the shapes", got=backend.take_errors() or shapes)
+    errors = backend.take_errors()
+    if errors:
+        raise BuildError("TensorRT refuses the builder options", got=errors)
+    return config
+
+
+def _serialize(network: Network, config: Any, progress: Callable[[str], None] | None) -> bytes:
+    """Builds in a thread of its own, so that Ctrl-C is heard: TensorRT stops at its next step."""
+    monitor = config.progress_monitor = network.backend.progress_monitor()
+    with ThreadPoolExecutor(1, "trtnet-build") as pool:
+        building = pool.submit(network.builder.build_serialized_network, network.definition, config)
+        try:
+            while not wait([building], _POLL_SECONDS).done:
+                if progress is not None:
+                    progress(monitor.phase)
+        except BaseException:
+            monitor.cancelled = True
+            raise
+    serialized = building.result()
+    if serialized is None:
+        raise BuildError(
+            "TensorRT could not build the engine",
+            got=network.backend.take_errors() or "no reason given",
+        )
+    network.backend.clear_errors()
+    return bytes(serialized)
+
+
+def _load_timing_cache(config: Any, path: Path) -> None:
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise BuildError("the timing cache cannot be read", got=error, module=str(path)) from error
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, False):
+        raise BuildError(
+            "the timing cache cannot be used",
+            module=str(path),
+            expected="a cache made by this TensorRT version on this kind of GPU",
+            fix="name another file; a new one is written",
+        )
+
+
+def _save_timing_cache(config: Any, path: Path) -> None:
+    try:
+        with atomic_write(path) as file:
+            file.write(config.get_timing_cache().serialize())
+    except OSError as error:
+        raise BuildError(
+            "the timing cache cannot be written", got=error, module=str(path)
+        ) from error

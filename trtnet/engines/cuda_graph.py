@@ -1,0 +1,61 @@
+"""Work of a CUDA stream recorded once and launched as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from trtnet.engines import cuda
+from trtnet.engines.protocol import CaptureError, ExecutionError
+
+
+class CudaGraph:
+    """A recorded sequence of work; the addresses it reads and writes are part of it."""
+
+    is_standalone = True
+
+    def __init__(self, executable: Any) -> None:
+        self._executable = executable
+
+    def launch(self, stream: int) -> None:
+        """Enqueues all of the work; raises :class:`trtnet.engines.cuda.CudaError`."""
+        if self._executable is None:
+            raise ExecutionError("the CUDA graph is closed", fix="capture the execution again")
+        cuda.call("cudaGraphLaunch", self._executable, stream)
+
+    def close(self) -> None:
+        executable, self._executable = self._executable, None
+        if executable is not None:
+            cuda.call("cudaGraphExecDestroy", executable)
+
+
+def capture(stream: int, enqueue: Callable[[], None]) -> CudaGraph:
+    """What ``enqueue()`` puts into `stream`, which executes none of it.
+
+    Other threads go on using CUDA meanwhile. Afterwards `stream` takes ordinary work again,
+    whether this succeeded or not.
+
+    Raises:
+        CaptureError: CUDA, or `enqueue` itself, refuses; the message says what.
+    """
+    mode = cuda.runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    try:
+        cuda.call("cudaStreamBeginCapture", stream, mode)
+        try:
+            enqueue()
+        except BaseException:
+            with contextlib.suppress(ExecutionError):  # the reason is already on its way
+                cuda.call("cudaGraphDestroy", cuda.call("cudaStreamEndCapture", stream))
+            raise
+        graph = cuda.call("cudaStreamEndCapture", stream)
+        try:
+            return CudaGraph(cuda.call("cudaGraphInstantiate", graph, 0))
+        finally:
+            cuda.call("cudaGraphDestroy", graph)
+    except ExecutionError as error:
+        raise CaptureError(
+            "the execution cannot be captured as a CUDA graph",
+            got=f"{error.problem}: {error.got}" if error.got else error.problem,
+            fix="it runs without one",
+        ) from error

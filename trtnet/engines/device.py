@@ -1,0 +1,270 @@
+"""Memory, streams and events: of a CUDA device, or of the CPU behind the same calls."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from trtnet.engines import cuda
+from trtnet.engines.protocol import OutOfMemoryError
+
+_NON_BLOCKING = 1  # cudaStreamNonBlocking: never waits for the default stream
+_NO_TIMING = 2  # cudaEventDisableTiming
+_THREADS = min(8, os.cpu_count() or 1)
+_SHARE = 1 << 21  # bytes at least that a thread copies
+
+
+class Buffer:
+    """Memory at `address`, freed by :meth:`close` or with the object."""
+
+    def __init__(self, address: int, nbytes: int, free: Callable[[], object]) -> None:
+        self.address, self.nbytes = address, nbytes
+        self._free = weakref.finalize(self, free)
+        self._free.atexit = False  # at exit the driver may be gone, and frees everything itself
+
+    def close(self) -> None:
+        self._free()
+
+
+class Stream(Protocol):
+    """A queue of work. `handle` is a ``cudaStream_t`` as an integer, 0 on the CPU."""
+
+    handle: int
+
+    def synchronize(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Event(Protocol):
+    """A mark in a stream."""
+
+    def record(self, stream: int) -> None: ...
+
+    def wait(self, stream: int) -> None:
+        """Lets `stream` go on only when the mark has been reached."""
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_ms(self, earlier: Any) -> float: ...
+
+    def close(self) -> None: ...
+
+
+class Device(Protocol):
+    """Where an engine runs. `kind` is ``"cpu"`` or ``"cuda"``, `index` the GPU's number."""
+
+    kind: str
+    index: int
+
+    def activate(self) -> None:
+        """Makes this the calling thread's current device."""
+
+    def empty(self, nbytes: int) -> Buffer:
+        """Memory of the device; raises :class:`OutOfMemoryError` with the sizes."""
+
+    def zeros(self, nbytes: int) -> Buffer:
+        """:meth:`empty` memory, filled with zeros for every stream."""
+
+    def pinned(self, nbytes: int) -> Buffer:
+        """Host memory that can be copied from and to the device while both go on working."""
+
+    def new_stream(self) -> Stream: ...
+
+    def new_event(self, timing: bool = False) -> Event: ...
+
+    def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Enqueues a copy between any two addresses."""
+
+    def copy_on_host(self, target: int, source: int, nbytes: int) -> None:
+        """Copies between two addresses in host memory, at once."""
+
+    def is_pinned(self, address: int) -> bool:
+        """Whether host memory is page-locked, so that the device reads and writes it itself."""
+
+    def close(self) -> None:
+        """Ends the threads that copy."""
+
+
+class CpuDevice:
+    """The CPU: work is done when it is enqueued, and all memory is host memory."""
+
+    kind, index = "cpu", 0
+
+    def activate(self) -> None:
+        pass
+
+    def empty(self, nbytes: int) -> Buffer:
+        memory = np.zeros(max(nbytes, 1), np.uint8)
+        return Buffer(memory.ctypes.data, nbytes, lambda: memory)
+
+    pinned = zeros = empty
+
+    def new_stream(self) -> Stream:
+        return _CpuStream()
+
+    def new_event(self, timing: bool = False) -> Event:
+        return _CpuEvent()
+
+    def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        ctypes.memmove(target, source, nbytes)
+
+    def copy_on_host(self, target: int, source: int, nbytes: int) -> None:
+        ctypes.memmove(target, source, nbytes)
+
+    def is_pinned(self, address: int) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class _CpuStream:
+    handle = 0
+
+    def synchronize(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _CpuEvent:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def record(self, stream: int) -> None:
+        self.seconds = time.perf_counter()
+
+    def wait(self, stream: int) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_ms(self, earlier: _CpuEvent) -> float:
+        return 1e3 * (self.seconds - earlier.seconds)
+
+    def close(self) -> None:
+        pass
+
+
+class CudaDevice:
+    """The CUDA device number `index`."""
+
+    kind = "cuda"
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = index
+        self._threads = ThreadPoolExecutor(_THREADS, "trtnet-copy")
+        self._any_direction = cuda.runtime().cudaMemcpyKind.cudaMemcpyDefault
+        cuda.call("cudaSetDevice", index)
+        self._is_only = cuda.call("cudaGetDeviceCount") == 1
+
+    def activate(self) -> None:
+        if not self._is_only:
+            cuda.call("cudaSetDevice", self.index)
+
+    def empty(self, nbytes: int) -> Buffer:
+        address = self._allocate("cudaMalloc", nbytes)
+        return Buffer(address, nbytes, lambda: cuda.call("cudaFree", address))
+
+    def zeros(self, nbytes: int) -> Buffer:
+        buffer = self.empty(nbytes)
+        cuda.call("cudaMemset", buffer.address, 0, nbytes)
+        cuda.call("cudaStreamSynchronize", 0)  # streams that do not block would not wait for it
+        return buffer
+
+    def pinned(self, nbytes: int) -> Buffer:
+        address = self._allocate("cudaMallocHost", nbytes)
+        return Buffer(address, nbytes, lambda: cuda.call("cudaFreeHost", address))
+
+    def _allocate(self, function: str, nbytes: int) -> int:
+        try:
+            return int(cuda.call(function, max(nbytes, 1)))
+        except OutOfMemoryError as error:
+            free, total = cuda.call("cudaMemGetInfo")
+            raise OutOfMemoryError(
+                error.problem,
+                expected=f"{nbytes / 1e6:.1f} MB for one tensor",
+                got=f"{free / 1e6:.1f} of {total / 1e6:.1f} MB free on device {self.index}",
+                fix="use a smaller batch or image, or free memory; the session can still be used",
+            ) from error
+
+    def new_stream(self) -> Stream:
+        return _CudaStream()
+
+    def new_event(self, timing: bool = False) -> Event:
+        return _CudaEvent(timing)
+
+    def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        cuda.call("cudaMemcpyAsync", target, source, nbytes, self._any_direction, stream)
+
+    def copy_on_host(self, target: int, source: int, nbytes: int) -> None:
+        """By several threads: one of them is slower than the bus to the GPU."""
+        starts = range(0, nbytes, max(_SHARE, -(-nbytes // _THREADS)))
+        if len(starts) < 2:
+            ctypes.memmove(target, source, nbytes)
+            return
+        copies = [
+            self._threads.submit(
+                ctypes.memmove, target + i, source + i, min(starts.step, nbytes - i)
+            )
+            for i in starts
+        ]
+        for copy in copies:
+            copy.result()
+
+    def is_pinned(self, address: int) -> bool:
+        attributes = cuda.call("cudaPointerGetAttributes", address)
+        return attributes.type == cuda.runtime().cudaMemoryType.cudaMemoryTypeHost
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+
+class _CudaStream:
+    def __init__(self) -> None:
+        self.handle = int(cuda.call("cudaStreamCreateWithFlags", _NON_BLOCKING))
+        self._destroy = _once(self, "cudaStreamDestroy", self.handle)
+
+    def synchronize(self) -> None:
+        cuda.call("cudaStreamSynchronize", self.handle)
+
+    def close(self) -> None:
+        self._destroy()
+
+
+class _CudaEvent:
+    def __init__(self, timing: bool) -> None:
+        self._handle = int(cuda.call("cudaEventCreateWithFlags", 0 if timing else _NO_TIMING))
+        self._destroy = _once(self, "cudaEventDestroy", self._handle)
+
+    def record(self, stream: int) -> None:
+        cuda.call("cudaEventRecord", self._handle, stream)
+
+    def wait(self, stream: int) -> None:
+        cuda.call("cudaStreamWaitEvent", stream, self._handle, 0)
+
+    def synchronize(self) -> None:
+        cuda.call("cudaEventSynchronize", self._handle)
+
+    def elapsed_ms(self, earlier: _CudaEvent) -> float:
+        return float(cuda.call("cudaEventElapsedTime", earlier._handle, self._handle))
+
+    def close(self) -> None:
+        self._destroy()
+
+
+def _once(owner: object, function: str, handle: int) -> weakref.finalize:
+    """Calls `function` when it is called itself or `owner` goes, but not at interpreter exit."""
+    finalizer = weakref.finalize(owner, cuda.call, function, handle)
+    finalizer.atexit = False
+    return finalizer

@@ -1,0 +1,186 @@
+"""A context of the torch backend: one execution at a time, on memory given by address."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from trtnet.errors import NetworkError, TrtnetError
+from trtnet.reference.dtypes import DTYPES
+from trtnet.reference.runner import execute
+from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError, Replay
+from trtnet.engines.torch.views import view
+
+if TYPE_CHECKING:
+    from trtnet.engines.torch.engine import TorchEngine
+
+_CPU = torch.device("cpu")
+_FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
+
+
+class TorchContext:
+    """Runs on the CPU; see :class:`trtnet.engines.protocol.Context`."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        self.engine = engine
+        self._inputs = tuple(binding for binding in engine.bindings if binding.is_input)
+        self._dtypes = {binding.name: DTYPES[binding.dtype] for binding in engine.bindings}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+        self._allocators: dict[str, Callable[[int], int]] = {}
+        self._final: dict[str, tuple[int, ...]] = {}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        self._shapes[name] = tuple(shape)
+
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        values = {
+            binding.name: tuple(self._view(binding.name, _CPU).flatten().tolist())
+            for binding in self._inputs
+            if binding.on_host
+        }
+        found = self.engine.output_shapes(self._shapes, values)
+        self._final = dict(found)
+        return found
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self._addresses[name] = address
+        self._allocators.pop(name, None)
+
+    def set_output_allocator(self, name: str, allocate: Callable[[int], int]) -> None:
+        self._allocators[name] = allocate
+
+    def final_shape(self, name: str) -> tuple[int, ...]:
+        return self._final[name]
+
+    def execute(self, stream: int) -> None:
+        with self._on(stream), self._named():
+            self._run()
+
+    def capture(self, stream: int) -> Replay:
+        raise CaptureError("there are no CUDA graphs on a CPU")
+
+    def profile(self, stream: int) -> list[tuple[str, float]]:
+        timer = _Timer(self.engine.module, self._mark)
+        with self._on(stream), self._named():
+            self._deliver(timer.run(*self._arguments()))
+        return timer.rows(self._milliseconds)
+
+    def close(self) -> None:
+        self._shapes, self._addresses, self._allocators = {}, {}, {}
+
+    @contextmanager
+    def _on(self, stream: int) -> Iterator[None]:
+        """Inside, work is enqueued on `stream`."""
+        with torch.inference_mode():
+            yield
+
+    def _mark(self) -> Any:
+        """The moment between the work enqueued before and after it."""
+        return time.perf_counter()
+
+    def _milliseconds(self, start: Any, end: Any) -> float:
+        return 1e3 * (end - start)
+
+    def _run(self) -> None:
+        self._deliver(self.engine.forward(*self._arguments()))
+
+    def _arguments(self) -> list[Tensor]:
+        return [
+            self._view(binding.name, _CPU if binding.on_host else self.engine.place)
+            for binding in self._inputs
+        ]
+
+    def _view(
+        self, name: str, device: torch.device, shape: tuple[int, ...] | None = None
+    ) -> Tensor:
+        shape = self._shapes[name] if shape is None else shape
+        return view(self._addresses[name], shape, self._dtypes[name], device)
+
+    def _deliver(self, results: dict[str, Tensor]) -> None:
+        """Copies the results to where they are wanted."""
+        for name, value in results.items():
+            shape = tuple(value.shape)
+            if name in self._allocators:
+                nbytes = math.prod(shape) * self._dtypes[name].itemsize
+                self._addresses[name] = self._allocators[name](nbytes)
+            elif shape != self._final[name]:
+                raise ExecutionError(
+                    "the output has another shape than the inputs' shapes promise",
+                    module=name,
+                    expected=self._final[name],
+                    got=shape,
+                )
+            self._final[name] = shape
+            self._view(name, self.engine.place, shape).copy_(value)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Failures become errors that name the layer."""
+        try:
+            yield
+        except TrtnetError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(error) from error
+        except _FAILURES as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> ExecutionError:
+        """Runs again, layer by layer, to see which one fails."""
+        where, words = None, str(error)
+        if not isinstance(error, getattr(torch, "AcceleratorError", ())):  # nothing runs after it
+            try:
+                execute(self.engine.module, self._arguments())
+            except NetworkError as found:
+                where, words = found.module, str(found.got)
+            except torch.OutOfMemoryError as found:
+                return _out_of_memory(found)
+            except _FAILURES:
+                pass  # the error itself says what there is to say
+        return ExecutionError("the layer fails on these inputs", module=where, got=words)
+
+
+def _out_of_memory(error: Exception) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        "PyTorch is out of memory",
+        got=str(error).partition(" If reserved")[0],
+        fix="use a smaller batch or image, or free memory; the session can still be used",
+    )
+
+
+class _Timer(fx.Interpreter):
+    """Runs a module and notes the time behind every node."""
+
+    def __init__(self, module: fx.GraphModule, mark: Callable[[], Any]) -> None:
+        super().__init__(module)
+        self._mark = mark
+        self._marks: list[tuple[str, Any]] = []
+
+    def run_node(self, n: fx.Node) -> Any:
+        if not self._marks:
+            self._marks.append(("", self._mark()))
+        result = super().run_node(n)
+        if n.op.startswith("call"):
+            self._marks.append((_layer(n), self._mark()))
+        return result
+
+    def rows(self, milliseconds: Callable[[Any, Any], float]) -> list[tuple[str, float]]:
+        """The milliseconds of each layer, in the order of their first nodes."""
+        found: dict[str, float] = {}
+        for (_, start), (name, end) in zip(self._marks, self._marks[1:], strict=False):
+            found[name] = found.get(name, 0.0) + milliseconds(start, end)
+        return list(found.items())
+
+
+def _layer(node: fx.Node) -> str:
+    """The layer `node` computes; one that only converts a value belongs to who uses it."""
+    while "layer" not in node.meta and node.users:
+        node = next(iter(node.users))
+    return node.meta.get("layer", node.name)

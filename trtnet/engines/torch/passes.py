@@ -1,0 +1,224 @@
+"""What makes a reference module a fast engine on CUDA. Results stay within the rounding of its
+half-precision types; what :mod:`trtnet.reference.fusion` does for every module is done already."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from trtnet.plugins import launch, running
+from trtnet.reference import elementwise, linear
+from trtnet.reference.compiler import is_kept
+from trtnet.reference.fusion import convolution_relu, is_fusible
+from trtnet.reference.resize import interpolate
+from trtnet.engines.torch.resize import resize
+
+_CONVOLUTIONS = (F.conv2d, convolution_relu)
+_HALVES = ("half", "bfloat16")
+_IMAGE, _PADDED = 3, 4  # channels; cuDNN's first-layer kernels want four of them
+
+
+def optimize(module: fx.GraphModule) -> None:
+    """Rewrites `module`, compiled for a CUDA device, in place."""
+    passes = _Passes(module)
+    passes.merge_biases()
+    passes.clip_behind_relu()
+    passes.join_linear()
+    passes.join_attention()
+    passes.use_plugins()
+    passes.resize_at_once()
+    if importlib.util.find_spec("triton") is not None:
+        passes.use_kernels()
+    passes.lay_out_inputs()
+    passes.widen_outputs_last()
+    module.graph.eliminate_dead_code(is_kept)
+    passes.drop_unused()
+    module.recompile()
+
+
+class _Passes:
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.module, self.graph = module, module.graph
+
+    def merge_biases(self) -> None:
+        """``relu(conv(x) + a + (conv(y) + b))``: adds `b` to `a`, ahead of time.
+
+        PyTorch has cuDNN add a bias without ReLU in a pass of its own over the whole tensor.
+        """
+        for fused in self._calls(convolution_relu):
+            other = fused.kwargs["other"]
+            if not (_is_call(other, F.conv2d) and len(other.users) == 1 and other.args[2]):
+                continue
+            biases = [node for node in (fused.args[2], other.args[2]) if node is not None]
+            total = torch.stack([self._value(node).float() for node in biases]).sum(0)
+            with self.graph.inserting_before(fused):
+                merged = self._constant(biases[-1], "merged", total)
+            fused.update_arg(2, merged)
+            other.update_arg(2, None)
+
+    def clip_behind_relu(self) -> None:
+        """``clip(conv(x))`` to a range of no negative values: lets cuDNN add the bias and apply a
+        ReLU, which changes nothing, instead of adding the bias in a pass of its own."""
+        for clip in self._calls(elementwise.clip):
+            conv, low = clip.args[:2]
+            if low >= 0 and is_fusible(conv):
+                conv.target = convolution_relu
+
+    def join_linear(self) -> None:
+        """``x @ weight.T + bias`` by one kernel, which wants the weight transposed in memory."""
+        for total in self._calls(torch.add):
+            product, bias = total.args
+            if not (_is_call(product, linear.multiply) and len(product.users) == 1):
+                continue
+            x, weight, *ops = product.args
+            if ops != ["NONE", "TRANSPOSE"] or not (_is_stored(weight) and _is_stored(bias)):
+                continue
+            stored, shift = self._value(weight), self._value(bias)
+            features = stored.shape[-2]
+            if stored.numel() != features * stored.shape[-1] or shift.numel() != features:
+                continue
+            with self.graph.inserting_before(total):
+                columns = stored.reshape(features, -1).t().contiguous()
+                arguments = (
+                    x,
+                    self._constant(weight, "columns", columns),
+                    self._constant(bias, "row", shift.reshape(-1)),
+                )
+                self._replace((product, total), linear_of_columns, arguments)
+
+    def join_attention(self) -> None:
+        """``softmax(q @ k.mT) @ v`` without a matrix of all weights in memory."""
+        for product in self._calls(torch.matmul):
+            weights, value = product.args
+            if not (_is_call(weights, torch.softmax) and len(weights.users) == 1):
+                continue
+            scores, axis = weights.args
+            if not (_is_call(scores, torch.matmul) and len(scores.users) == 1):
+                continue
+            query, flipped = scores.args
+            swaps = _is_call(flipped, torch.permute) and flipped.args[1] == (0, 1, 3, 2)
+            if swaps and axis in (3, -1) and product.meta.get("half"):
+                with self.graph.inserting_before(product):
+                    chain = (scores, weights, product)
+                    self._replace(chain, attention, (query, flipped.args[0], value))
+
+    def use_plugins(self) -> None:
+        """Plugins by their own kernels instead of their references."""
+        for layer in self._calls(running.reference):
+            layer.target = launch.execute
+
+    def resize_at_once(self) -> None:
+        """Images are resized by PyTorch's kernels, which compute in float32 but read and write
+        the type of the image."""
+        for resized in self._calls(interpolate):
+            resized.target = resize
+            wide, (*users,) = resized.args[0], resized.users
+            if len(users) == 1 and _is_method(wide, "float") and _is_method(users[0], *_HALVES):
+                resized.update_arg(0, wide.args[0])
+                resized.meta.update(users[0].meta)
+                users[0].replace_all_uses_with(resized)
+                resized.name, users[0].name = users[0].name, resized.name
+
+    def use_kernels(self) -> None:
+        """Pooling, and packing images for the first convolution, by kernels of our own."""
+        from trtnet.engines.torch import kernels
+
+        for pool in self._calls(F.max_pool2d):
+            pool.target = kernels.max_pool2d
+        for conv in self._calls(*_CONVOLUTIONS):
+            source, kernel = conv.args[:2]
+            if not (conv.meta.get("half") and _is_stored(kernel)):
+                continue
+            weights = self._value(kernel)
+            if weights.shape[1] != _IMAGE or conv.args[6] != 1:
+                continue
+            image = _uncast(source)
+            padded = F.pad(weights, (0, 0, 0, 0, 0, _PADDED - _IMAGE))
+            padded = padded.contiguous(memory_format=torch.channels_last)
+            with self.graph.inserting_before(conv):
+                packed = self.graph.call_function(
+                    kernels.pack_channels_last, (image, _PADDED, weights.dtype)
+                )
+                packed.meta["layer"] = source.meta.get("layer", conv.meta["layer"])
+                conv.update_arg(1, self._constant(kernel, "padded", padded))
+            conv.update_arg(0, packed)
+
+    def lay_out_inputs(self) -> None:
+        """The cast in front of a convolution writes cuDNN's layout: one pass instead of two."""
+        for conv in self._calls(*_CONVOLUTIONS):
+            cast = conv.args[0]
+            if _uncast(cast) is not cast and conv.meta.get("half"):
+                cast.update_kwarg("memory_format", torch.channels_last)
+
+    def widen_outputs_last(self) -> None:
+        """A result is copied to where it is wanted, and can be widened by that copy."""
+        output: Any = self.graph.output_node()
+        results = output.args[0]
+        for node in results.values():
+            source = _uncast(node)
+            if source is not node and source.meta.get("half") and node.args[1] == torch.float32:
+                results = {name: source if n is node else n for name, n in results.items()}
+        output.args = (results,)
+
+    def drop_unused(self) -> None:
+        """Frees the weights that have been replaced."""
+        used = {node.target for node in self.graph.find_nodes(op="get_attr")}
+        for name in [name for name, _ in self.module.named_buffers(recurse=False)]:
+            if name not in used:
+                delattr(self.module, name)
+
+    def _calls(self, *functions: Any) -> list[Any]:
+        """The nodes that call one of `functions`; Any, because mypy knows no node's arguments."""
+        nodes = self.graph.nodes
+        return [node for node in nodes if node.op == "call_function" and node.target in functions]
+
+    def _value(self, node: fx.Node) -> Tensor:
+        return getattr(self.module, str(node.target))
+
+    def _constant(self, like: fx.Node, tail: str, value: Tensor) -> fx.Node:
+        """A new buffer, of the type of that of `like`."""
+        name = f"{like.target}_{tail}"
+        self.module.register_buffer(name, value.to(self._value(like).dtype))
+        return self.graph.get_attr(name)
+
+    def _replace(self, chain: Sequence[fx.Node], function: Any, args: tuple[Any, ...]) -> None:
+        """One call for all of `chain`, of which only the last is used elsewhere."""
+        last = chain[-1]
+        node = self.graph.call_function(function, args)
+        layers = [part.meta["layer"] for part in chain if "layer" in part.meta]
+        node.meta.update(last.meta, layer=" + ".join(layers))
+        last.replace_all_uses_with(node)
+        node.name, last.name = last.name, node.name
+
+
+def linear_of_columns(x: Tensor, columns: Tensor, bias: Tensor) -> Tensor:
+    """``x @ columns + bias``."""
+    return F.linear(x, columns.t(), bias)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Without a factor: a network has its own."""
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)
+
+
+def _is_call(node: Any, function: object) -> bool:
+    return isinstance(node, fx.Node) and node.target is function
+
+
+def _is_method(node: Any, *names: str) -> bool:
+    return isinstance(node, fx.Node) and node.op == "call_method" and node.target in names
+
+
+def _is_stored(node: object) -> bool:
+    return isinstance(node, fx.Node) and node.op == "get_attr"
+
+
+def _uncast(node: Any) -> Any:
+    """What `node` converts to another type; `node` itself if it is no conversion."""
+    converts = node.op == "call_method" and node.target == "to" and len(node.args) == 2
+    return node.args[0] if converts and isinstance(node.args[1], torch.dtype) else node

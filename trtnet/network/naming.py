@@ -1,0 +1,147 @@
+"""Where in the module tree the network is being filled, and unique names for what is added."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trtnet.module import Module
+    from trtnet.tensor import Tensor
+
+    Watcher = Callable[[Module, Any], None]
+
+
+class Scopes:
+    """The stack of module paths of one network.
+
+    Paths equal PyTorch's: the first module called is the root (path ``""``) and the modules
+    below it have their ``named_modules()`` names. The second call of a module is ``path#1``.
+    """
+
+    def __init__(self) -> None:
+        self._stack: list[str] = []
+        self._prefix = ""
+        self._paths: dict[int, str] = {}
+        self._calls: Counter[str] = Counter()
+        self._names: Counter[str] = Counter()
+
+    @property
+    def path(self) -> str:
+        """The path of the module being emitted; ``""`` at the root."""
+        return self._stack[-1] if self._stack else self._prefix
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether no module is being emitted."""
+        return not self._stack
+
+    def unique(self, name: str) -> str:
+        """`name`, or ``name#1``, ``name#2`` ... where it is taken."""
+        count = self._names[name]
+        self._names[name] += 1
+        return f"{name}#{count}" if count else name
+
+    def in_path(self, op: str) -> str:
+        """``<module path>/<op>``, made unique. The slash stays at the root too: no module's path
+        holds one, so a layer never takes a module's name."""
+        return self.unique(f"{self.path}/{op}")
+
+    @contextlib.contextmanager
+    def at(self, path: str) -> Iterator[None]:
+        """Emits what is inside the block as if in the module at `path`."""
+        self._stack.append(path)
+        try:
+            yield
+        finally:
+            self._stack.pop()
+
+    @contextlib.contextmanager
+    def prefixed(self, name: str) -> Iterator[None]:
+        """Puts the modules called inside the block under `name`."""
+        outer = self._prefix
+        self._prefix = f"{outer}.{name}" if outer else name
+        try:
+            yield
+        finally:
+            self._prefix = outer
+
+    @contextlib.contextmanager
+    def calling(self, module: Module) -> Iterator[str]:
+        """Enters `module`; yields its path, with ``#k`` for its k-th repeated call."""
+        outermost = not self._stack
+        if outermost:
+            self._paths = {id(child): name for name, child in module.named_modules()}
+        path = self._paths.get(id(module))
+        if path is None:  # not registered with its parent, such as one kept in a plain list
+            path = f"{self.path}.{type(module).__name__}".lstrip(".")
+        elif self._prefix:
+            path = f"{self._prefix}.{path}".rstrip(".")
+        count = self._calls[path]
+        self._calls[path] += 1
+        if count:
+            path = f"{path}#{count}"
+        try:
+            with self.at(path):
+                yield path
+        finally:
+            if outermost:
+                self._paths = {}
+
+
+class TensorNames:
+    """Names of a network's tensors: each is called after the first module that returns it.
+
+    Who watches is told what each module has returned, once it has its name.
+
+    Attributes:
+        returned: the tensor each module call returned, by module path.
+    """
+
+    def __init__(self) -> None:
+        self.returned: dict[str, Tensor] = {}
+        self._taken: set[str] = set()
+        self._watchers: list[Watcher] = []
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+    def take(self, name: str) -> None:
+        """Nothing else gets `name`, and the tensor that has it keeps it."""
+        self._taken.add(name)
+
+    def give(self, path: str, module: Module, result: Any, tensors: Sequence[Tensor]) -> None:
+        """The call `path` of `module` returned `result`, which holds `tensors`; those that are not
+        emitted yet are named later."""
+        for index, tensor in enumerate(tensors):
+            name = path if len(tensors) == 1 else f"{path}[{index}]"
+            self.returned[name] = tensor
+            if tensor.is_emitted:
+                self._name(tensor, name)
+        for watcher in self._watchers:
+            watcher(module, result)
+
+    @contextlib.contextmanager
+    def watching(self, watcher: Watcher) -> Iterator[None]:
+        """Tells `watcher` of each module that returns inside the block. What it raises ends the
+        calls of the modules around that one."""
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
+
+    def adopt(self, tensor: Tensor) -> None:
+        """Names a tensor that has just been emitted after the module that returned it."""
+        for path, returned in self.returned.items():
+            if returned is tensor:
+                self._name(tensor, path)
+                return
+
+    def _name(self, tensor: Tensor, path: str) -> None:
+        if not path or path in self._taken or tensor.name in self._taken:
+            return
+        tensor.itensor.name = path
+        self._taken.add(path)

@@ -1,0 +1,400 @@
+"""Network: one ``INetworkDefinition`` being filled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtnet.backend import Backend, load
+from trtnet.dtypes import DType, dtype_of, require_representable, to_storage
+from trtnet.errors import NetworkError, ShapeError, UsageError
+from trtnet.names import parameter_name
+from trtnet.network.casts import Casts
+from trtnet.network.naming import Scopes, TensorNames
+from trtnet.network.quantizer import Quantizer, Ranges
+from trtnet.network.sizes import Sizes
+from trtnet.network.weight_memory import Memory
+from trtnet.precision.policy import Policy
+from trtnet.tensor import Dim, Pending, Tensor, tensors_in
+
+if TYPE_CHECKING:
+    from trtnet.module import Module
+
+FORMS = ("auto", "native", "kernel")  # of plugins
+
+
+class Network:
+    """One strongly typed ``INetworkDefinition``, filled by calling modules on its inputs.
+
+    Args:
+        backend: ``"auto"``, ``"tensorrt"``, ``"rtx"``, or a loaded :class:`trtnet.backend.Backend`.
+        precision: a :class:`trtnet.Policy`, or the name of a preset: ``"fp32"``, ``"tf32"``
+            (float32 tensors; TF32 arithmetic allowed when built), ``"fp16"``, ``"bf16"``,
+            ``"mixed"``, ``"int8"``, ``"fp8"``, ``"int8-weights"``.
+        fold_batch_norm: fold each BatchNorm into the convolution, deconvolution or linear layer
+            before it; ``False`` keeps a Scale layer.
+        calibration: the activations' ranges, for INT8 and FP8. Without it such a network is
+            defined in float32 and *observes*: :attr:`observed` is what has to be calibrated.
+        plugins: what plugins become: ``"kernel"``, layers of their own; ``"native"``, TensorRT's
+            layers; ``"auto"``, the first of the two that the backend has.
+
+    Attributes:
+        definition: the real ``INetworkDefinition``: add raw layers to it at will.
+        inputs, outputs: name to :class:`Tensor`.
+        policy: the policy, and ``precision``, what it computes in: a string.
+
+    >>> import numpy, trtnet
+    >>> from trtnet import nn
+    >>> net = trtnet.Network(backend="rtx")
+    >>> x = net.input("x", ("N", 3, 8, 8))
+    >>> net.output("y", nn.MaxPool2d(2)(x)).shape
+    (N, 3, 4, 4)
+    """
+
+    def __init__(
+        self,
+        backend: str | Backend = "auto",
+        precision: str | Policy = "fp32",
+        fold_batch_norm: bool = True,
+        calibration: Ranges | None = None,
+        plugins: str = "auto",
+    ) -> None:
+        if plugins not in FORMS:
+            raise UsageError(f"no form of plugins {plugins!r}", expected=", ".join(FORMS))
+        self.policy = precision if isinstance(precision, Policy) else Policy.preset(precision)
+        self.backend = backend if isinstance(backend, Backend) else load(backend)
+        self.trt = self.backend.trt
+        self.calibration = calibration
+        self.quantizer = Quantizer(self, self.policy, calibration)
+        self.casts = Casts(self, self.policy, self.quantizer.is_observing)
+        self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
+        self.fold_batch_norm, self.plugins = fold_batch_norm, plugins
+        self.builder = self.backend.builder()
+        self.definition = self.backend.create_network(self.builder)
+        self.inputs: dict[str, Tensor] = {}
+        self.outputs: dict[str, Tensor] = {}
+        self.scopes = Scopes()
+        self.memory = Memory(self.definition)
+        self._axes: dict[str, Dim] = {}
+        self.roots: list[tuple[str, Module]] = []
+        self._sizes = Sizes(self)
+        self._scalars: dict[tuple[Any, ...], Tensor] = {}
+        self.names = TensorNames()
+
+    # Inputs and outputs
+
+    def input(self, name: str, shape: Sequence[int | str | None], dtype: object = None) -> Tensor:
+        """Declares an input; its type is the policy's ``io``, float32 by default. An axis is an
+        int, or a string that names a dynamic axis (axes of one name have one size in every
+        input), or ``None`` or -1 for an unnamed dynamic axis.
+
+        Raises:
+            NetworkError: the name is taken.
+            ShapeError: a size that is neither positive nor dynamic.
+        """
+        if name in self.names:
+            raise NetworkError("the name is taken", module=name, fix="choose another name")
+        sizes = [-1 if size is None or isinstance(size, str) else int(size) for size in shape]
+        if any(size == 0 or size < -1 for size in sizes):
+            wanted = "positive sizes, names, or None"
+            raise ShapeError(
+                "impossible input size", module=name, got=tuple(shape), expected=wanted
+            )
+        self.names.take(name)
+        itensor = self._checked(
+            self.definition.add_input(name, dtype_of(dtype or self.policy.io).of(self.trt), sizes),
+            name,
+        )
+        dims: list[int | Dim] = []
+        for axis, (size, given) in enumerate(zip(sizes, shape, strict=True)):
+            if isinstance(given, str):
+                itensor.set_dimension_name(axis, given)
+                dims.append(self._axes.setdefault(given, Dim(self, ("named", given, name, axis))))
+            else:
+                dims.append(size if size >= 0 else Dim(self, ("size", itensor, axis)))
+        self.inputs[name] = Tensor(self, itensor, tuple(dims))
+        return self.inputs[name]
+
+    def output(self, name: str, tensor: Tensor, dtype: object = None) -> Tensor:
+        """Marks `tensor` as the output `name`. A floating-point one comes out as the policy's
+        ``io``, float32 by default. Returns the tensor that was marked."""
+        self._same_network([tensor])
+        if name in self.outputs or name in self.inputs:
+            raise NetworkError("the name is taken", module=name, fix="choose another name")
+        default = self.policy.io if tensor.is_floating_point() else tensor.dtype
+        tensor = self.cast(tensor, dtype_of(dtype or default))
+        used = tensor.itensor.is_network_input or tensor.itensor.is_network_output
+        if used or self.quantizer.is_active:  # ranges are known by names that must not change
+            tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
+        if name in self.names and tensor.name != name:
+            raise NetworkError(
+                "the name is taken by another tensor", module=name, fix="choose another output name"
+            )
+        tensor.itensor.name = name
+        self.names.take(name)
+        self.definition.mark_output(tensor.itensor)
+        self.outputs[name] = tensor
+        return tensor
+
+    @property
+    def module_outputs(self) -> dict[str, Tensor]:
+        """The tensor each module call returned, by module path; the second call of a module is
+        ``path#1``. A module whose layer was folded away has no entry."""
+        returned = self.names.returned
+        return {path: tensor for path, tensor in returned.items() if tensor.is_emitted}
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names of the tensors that INT8 and FP8 need a range of, in order."""
+        return tuple(self.quantizer.observed)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Over names and values of all weights of the modules called so far: what a calibration
+        of this network belongs to."""
+        from trtnet.weights import data_sha256
+
+        digests = [data_sha256(module.state_dict()) for _, module in self.roots]
+        return (
+            digests[0] if len(digests) == 1 else hashlib.sha256(str(digests).encode()).hexdigest()
+        )
+
+    @property
+    def exactness(self) -> str:
+        """The precision that :func:`trtnet.verify` holds it to: the coarsest that occurs."""
+        quantized = [f for f in ("fp8", "int8", "int8-weights") if f in self.quantizer.formats]
+        return quantized[0] if quantized else self.casts.coarsest
+
+    def check(self) -> None:
+        """What :func:`trtnet.build` and :func:`trtnet.verify` check of a finished network.
+
+        Raises:
+            UsageError: a pattern of the policy that matches none of the modules called, nor one
+                inside them.
+            WeightsError: a calibration that was made with other weights.
+        """
+        if self.calibration is not None:
+            self.calibration.require_weights(self.weights_sha256)
+        named = (root.named_modules(prefix) for prefix, root in self.roots)
+        self.policy.check(path for modules in named for path, _ in modules)
+
+    def tensor(self, itensor: Any) -> Tensor:
+        """A :class:`Tensor` for an ``ITensor`` that was added by hand to :attr:`definition`."""
+        return Tensor(self, self._checked(itensor, self.scopes.path))
+
+    # Emitting
+
+    def emit(
+        self,
+        op: str,
+        method: str,
+        *args: Any,
+        dims: Sequence[Any] | None = None,
+        inputs: dict[int, Tensor] | None = None,
+        **attributes: Any,
+    ) -> Tensor:
+        """Adds one layer: the only place that calls ``add_*``.
+
+        Args:
+            op: short name; the layer is called ``<module path>/<op>``.
+            method: name of the ``INetworkDefinition`` method; `args` are its arguments, Tensors
+                included.
+            dims: sizes known to the caller (-1 where not), used where TensorRT only knows that
+                an axis is dynamic.
+            inputs: further inputs, set by index.
+            attributes: attributes of the layer.
+
+        Raises:
+            NetworkError: TensorRT refused the layer; carries the module path and TensorRT's words.
+        """
+        return self.emit_all(op, method, *args, dims=[dims], inputs=inputs, **attributes)[0]
+
+    def emit_all(
+        self,
+        op: str,
+        method: str,
+        *args: Any,
+        dims: Sequence[Sequence[Any] | None],
+        inputs: dict[int, Tensor] | None = None,
+        **attributes: Any,
+    ) -> list[Tensor]:
+        """:meth:`emit` for a layer with ``len(dims)`` outputs."""
+        sizes = [size for known in dims for size in known or () if isinstance(size, Dim)]
+        taken = [*tensors_in(args), *(inputs or {}).values()]
+        self._same_network([*taken, *sizes])
+        plain = [_unwrap(argument) for argument in args]  # may emit pending layers first
+        extra = {index: tensor.itensor for index, tensor in (inputs or {}).items()}
+        name = self.scopes.in_path(op)
+        self.backend.clear_errors()
+        layer = self._checked(getattr(self.definition, method)(*plain), name)
+        layer.name = name
+        for attribute, value in attributes.items():
+            setattr(layer, attribute, value)
+        for index, itensor in extra.items():
+            layer.set_input(index, itensor)
+        outputs = []
+        for index, known in enumerate(dims):
+            itensor = layer.get_output(index)
+            itensor.name = name if len(dims) == 1 else f"{name}.{index}"
+            outputs.append(Tensor(self, itensor, self._read_shape(itensor, known)))
+        complaint = self.backend.take_errors()  # setters refuse values by logging only
+        if complaint:
+            raise NetworkError("TensorRT refused the layer", module=name, got=complaint)
+        self.casts.follow(method, taken, outputs)
+        self.quantizer.follow(method, taken, outputs)
+        return outputs
+
+    def defer(
+        self,
+        weight: np.ndarray,
+        bias: np.ndarray | None,
+        ndim: int,
+        channels: int,
+        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
+        emit: Callable[[np.ndarray, np.ndarray | None], Tensor],
+    ) -> Tensor:
+        """A tensor whose layer ``emit(weight, bias)`` adds on first use, under the module path
+        of now, unless a BatchNorm folds into it first. See :class:`trtnet.tensor.Pending`."""
+        path = self.path
+
+        def emit_at_path(weight: np.ndarray, bias: np.ndarray | None) -> Tensor:
+            with self.scopes.at(path):
+                return emit(weight, bias)
+
+        pending = Pending(weight, bias, ndim, channels, self.compute_dtype, scaled, emit_at_path)
+        return Tensor(self, pending=pending)
+
+    def _checked(self, added: Any, name: str) -> Any:
+        if added is None:
+            raise NetworkError(
+                "TensorRT refused the layer",
+                module=name,
+                got=self.backend.take_errors() or "no reason given",
+            )
+        return added
+
+    def _read_shape(self, itensor: Any, known: Sequence[Any] | None) -> tuple[Any, ...] | None:
+        """Reads the shape at once: TensorRT reports some mistakes only then."""
+        try:
+            sizes = tuple(itensor.shape)
+        except (RuntimeError, ValueError) as error:
+            raise NetworkError(
+                "TensorRT refused the layer",
+                module=itensor.name,
+                got=self.backend.take_errors() or error,
+            ) from error
+        if -1 not in sizes:
+            return sizes
+        if known is None or len(known) != len(sizes):
+            return None
+        return tuple(
+            size if size >= 0 else hint if hint != -1 else Dim(self, ("size", itensor, axis))
+            for axis, (size, hint) in enumerate(zip(sizes, known, strict=True))
+        )
+
+    def _same_network(self, tensors: Sequence[Tensor | Dim]) -> None:
+        for tensor in tensors:
+            if tensor.network is not self:
+                raise NetworkError(
+                    "tensors of two networks cannot be mixed",
+                    module=self.scopes.path or None,
+                    got=f"{tensor!r} of another network",
+                    fix="call the module on tensors of one trtnet.Network",
+                )
+
+    # Weights, constants, casts
+
+    @property
+    def compute_dtype(self) -> DType:
+        """The type the module being emitted computes in, where it is not quantized."""
+        return self.casts.dtype()
+
+    def compute(self, tensor: Tensor, kind: str = "") -> Tensor:
+        """`tensor` in the type a `kind` of layer computes in, its layer added: were it still to
+        come, a long chain of layers would be added by calls nested as deep."""
+        return self.cast(tensor, self.casts.dtype(kind)).emitted()
+
+    def cast(self, tensor: Tensor, dtype: DType) -> Tensor:
+        """`tensor` as `dtype`, for the policy's sake; a cast back gives what was cast."""
+        return self.casts.to(tensor, dtype)
+
+    def convert(self, tensor: Tensor, dtype: DType) -> Tensor:
+        """`tensor` as `dtype`, for the model's sake: ``tensor.to(dtype)``."""
+        return self.casts.convert(tensor, dtype)
+
+    def weights(self, array: np.ndarray | None, dtype: DType | None = None, name: str = "") -> Any:
+        """The only maker of ``trt.Weights``: converts `array` once and holds its memory as
+        long as the definition lives. ``None`` gives empty weights.
+
+        Raises:
+            WeightsError: named values that are NaN or infinite; finite ones that `dtype` cannot
+                hold.
+        """
+        dtype = dtype or self.compute_dtype
+        if array is None:  # a Scale layer wants its empty power in the type of its other weights
+            return self.trt.Weights(dtype.of(self.trt))
+        if dtype.is_floating_point and array.size:
+            key = parameter_name(self.path, name) or "constant"
+            require_representable(array, dtype, key, finite=bool(name))
+        stored = self.memory.hold(to_storage(array, dtype))
+        return self.trt.Weights(dtype.of(self.trt), stored.ctypes.data, stored.size)
+
+    def constant(self, value: Any, dtype: object = None, name: str = "") -> Tensor:
+        """A constant tensor from a Parameter, array, or number.
+
+        `dtype` defaults to the value's own; Python floats and float64 arrays become float32 and
+        Python ints int64. With `name`, the parameter's in its module, it must be finite.
+        """
+        if hasattr(value, "require"):  # a Parameter
+            value = value.require(parameter_name(self.path, name))
+        array = np.asarray(value)
+        default = "float32" if array.dtype.kind == "f" and array.dtype.itemsize > 4 else array.dtype
+        wanted = dtype_of(default if dtype is None else dtype)
+        small = array.size <= 16 and not name
+        key = (array.shape, array.dtype, wanted, array.tobytes()) if small else None
+        if key is None or key not in self._scalars:
+            weights = self.weights(array, wanted, name)
+            made = self.emit("constant", "add_constant", array.shape, weights)
+            if key is None:
+                return made
+            self._scalars[key] = made
+        return self._scalars[key]
+
+    def sizes(self, sizes: Sequence[int | Dim]) -> Tensor:
+        """A 1-D int64 shape tensor holding `sizes`, which the engine computes where it must."""
+        self._same_network([size for size in sizes if isinstance(size, Dim)])
+        return self._sizes.tensor(sizes)
+
+    # Modules
+
+    @property
+    def path(self) -> str:
+        """Path of the module being emitted, for error messages."""
+        return self.scopes.path
+
+    @contextlib.contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Puts the modules called inside the block under `name`, for networks made of several
+        models."""
+        with self.scopes.prefixed(name):
+            yield
+
+    def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs ``module.forward`` in the module's scope and names what it returns."""
+        self._same_network(tensors_in([args, kwargs]))
+        if self.scopes.is_outside:
+            self.roots.append((self.scopes.path, module))
+        with self.scopes.calling(module) as path:
+            result = module.forward(*args, **kwargs)
+        self.names.give(path, module, result, [t.source for t in tensors_in(result)])
+        return result
+
+
+def _unwrap(argument: Any) -> Any:
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(_unwrap(item) for item in argument)
+    return argument.itensor if isinstance(argument, Tensor) else argument

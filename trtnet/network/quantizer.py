@@ -1,0 +1,256 @@
+"""Where Q/DQ pairs go, as TensorRT's fusion wants them, and what is in them.
+
+- On every input of a quantized convolution, deconvolution or matrix product: one pair per tensor,
+  however many layers read it. None between a product and the BatchNorm, activation or addition
+  behind it, which run as one kernel.
+- On the shortcut of an addition whose other operand is a quantized convolution.
+- In front of a global average pooling behind quantized layers.
+
+A concatenation needs none: the pair on its output gives all its inputs one scale. Activations have
+one scale per tensor, weights one per output channel and are stored quantized. All scales are
+float32 and symmetric: the largest magnitude is 127 in INT8 and 448 in FP8 (E4M3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from trtnet.dtypes import DType, float8, float32, int8, require_representable
+from trtnet.names import parameter_name
+from trtnet.precision.policy import QUANTIZED, WEIGHTS_ONLY, Policy
+from trtnet.tensor import Tensor
+
+if TYPE_CHECKING:
+    from trtnet.network.network import Network
+
+_STORED = {"int8": (int8, 127), "fp8": (float8, 448), WEIGHTS_ONLY: (int8, 127)}
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+# Methods whose output is still "what a product gives", and those that are fused behind one.
+_MOVES = frozenset(
+    {
+        *("add_concatenation", "add_gather", "add_padding_nd", "add_shuffle", "add_slice"),
+        *("add_squeeze", "add_unsqueeze", "add_cast", "add_identity"),
+    }
+)
+_POINTWISE = frozenset(
+    {"add_activation", "add_elementwise", "add_parametric_relu", "add_select", "add_unary"}
+)
+
+
+class Ranges(Protocol):
+    """What is asked of a :class:`trtnet.quantization.CalibrationTable`."""
+
+    def amax(self, name: str) -> float:
+        """The magnitude of the tensor `name` that becomes the largest code."""
+
+    def require_weights(self, sha256: str) -> None:
+        """Refuses other weights than those it was made with."""
+
+
+class Quantizer:
+    """The Q/DQ pairs of one network.
+
+    Args:
+        network: the network.
+        policy: its policy.
+        ranges: of the activations. Without them nothing is quantized, and a policy with INT8 or
+            FP8 in it only observes: the names of the tensors that need a range are collected.
+
+    Attributes:
+        observed: those names, in order; also where there are ranges.
+        formats: the quantized precisions that really occur.
+    """
+
+    def __init__(self, network: Network, policy: Policy, ranges: Ranges | None) -> None:
+        self._network, self._ranges = network, ranges
+        self.is_active = policy.uses(*QUANTIZED)
+        self.is_observing = self.is_active and ranges is None
+        self.observed: dict[str, None] = {}
+        self.formats: set[str] = set()
+        self._quantized: dict[tuple[Any, str], Tensor | None] = {}
+        self._pairs: dict[tuple[Any, str, DType], Tensor] = {}
+        self._constants: set[Any] = set()
+        self._products: dict[Any, str] = {}  # behind a quantized product, pointwise layers at most
+        self._branches: dict[Any, str] = {}  # what a quantized convolution gives
+
+    # What modules ask for
+
+    def format(self, kind: str, groups: int = 1) -> str | None:
+        """The precision a `kind` of layer in the module being emitted is quantized to, if any."""
+        precision = self._network.casts.decide(kind, groups).precision
+        return precision if precision in _STORED else None
+
+    def activation(self, tensor: Tensor, format: str | None, dtype: DType | None = None) -> Tensor:
+        """`tensor` as input of a layer quantized to `format`: behind its Q/DQ pair, in the type
+        `dtype` (by default the one computed in here).
+
+        Raises:
+            UsageError: the calibration has no range for it.
+        """
+        network = self._network
+        dtype = dtype or network.compute_dtype
+        if format not in QUANTIZED:
+            return network.cast(tensor, dtype).emitted()
+        source = network.casts.source(tensor).emitted()
+        key = (source.itensor, format)
+        if key not in self._quantized:
+            network.names.take(source.name)  # the join key: modules that return it rename nothing
+            self.observed[source.name] = None
+            self._quantized[key] = None if self.is_observing else self._quantize(source, format)
+        stored = self._quantized[key]
+        if stored is None:
+            return network.cast(tensor, dtype).emitted()
+        pair = (source.itensor, format, dtype)
+        if pair not in self._pairs:
+            scale = network.constant(self._scale(source.name, format))
+            self._pairs[pair] = self._dequantize("dequantize", stored, scale, dtype)
+        return self._pairs[pair]
+
+    def kernel(
+        self,
+        weight: np.ndarray,
+        format: str | None,
+        axis: int,
+        name: str,
+        dtype: DType | None = None,
+    ) -> tuple[np.ndarray | None, dict[int, Tensor]]:
+        """What the layer gets as its kernel, and as further inputs.
+
+        Quantized, `weight`, the parameter `name`, is a constant in `format`, with one scale per
+        index of `axis`, whose dequantized values are input 1; the layer's own kernel is empty.
+
+        Raises:
+            WeightsError: values that are not finite.
+        """
+        if format is None or (self.is_observing and format in QUANTIZED):
+            return weight, {}
+        network = self._network
+        stored, limit = _STORED[format]
+        key = parameter_name(network.path, name)
+        require_representable(weight, float32, key, finite=True)
+        self.formats.add(format)
+        scales = channel_scales(weight, axis, limit)
+        shape = [1] * weight.ndim
+        shape[axis] = -1
+        codes = weight / scales.reshape(shape)
+        if stored is int8:
+            codes = np.rint(codes, out=codes).astype(np.int8)
+        constant = network.emit(
+            "weight", "add_constant", weight.shape, network.weights(codes, stored)
+        )
+        dtype, scale = dtype or network.compute_dtype, network.constant(scales)
+        return None, {1: self._dequantize("dequantize_weight", constant, scale, dtype, axis=axis)}
+
+    def product(self, tensor: Tensor, format: str | None, convolution: bool = False) -> Tensor:
+        """Notes that `tensor` is what a product quantized to `format` gives; returns it."""
+        if format in QUANTIZED:
+            self._products[tensor.itensor] = format
+            if convolution:
+                self._branches[tensor.itensor] = format
+        return tensor
+
+    def shortcut(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """The operands of an addition, the shortcut of a residual block quantized.
+
+        Of two quantized convolutions, the one that has a pair already counts as the shortcut, or
+        else the second.
+        """
+        if not self.is_active or not _same_shape(a, b):
+            return a, b
+        operands = [a, b]
+        formats = [self._branches.get(operand.itensor) for operand in operands]
+        if formats == [None, None] or any(x.itensor in self._constants for x in operands):
+            return a, b
+        if None in formats:
+            index = formats.index(None)
+        else:
+            index = 0 if self._has_pair(a) and not self._has_pair(b) else 1
+        branch = operands[1 - index]
+        operands[index] = self.activation(operands[index], formats[1 - index], branch.dtype)
+        return operands[0], operands[1]
+
+    def pooled(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        """The input of an average over `axes`, quantized where these are all positions of a
+        quantized layer's output, unless the policy names a floating-point type for it."""
+        if not self.is_active or list(axes) != list(range(2, x.ndim)) or x.ndim < 3:
+            return x
+        decision, format = self._network.casts.decide("pooling"), self._products.get(x.itensor)
+        if format is None or (decision.named and decision.precision not in QUANTIZED):
+            return x
+        return self.activation(x, format, x.dtype)
+
+    # What the network tells
+
+    def follow(self, method: str, taken: Sequence[Tensor], made: Sequence[Tensor]) -> None:
+        """Notes that `method` made the tensors `made` of those `taken`."""
+        if not self.is_active or not made:
+            return
+        itensors = [tensor.itensor for tensor in taken]
+        if method == "add_constant":
+            self._constants.add(made[0].itensor)
+        elif method in _MOVES or method == "add_scale_nd":
+            if itensors and itensors[0] in self._constants:
+                self._constants.update(tensor.itensor for tensor in made)
+            self._carry(itensors, made, self._products)
+            self._carry(itensors[:1], made, self._branches)
+        elif method in _POINTWISE:
+            operands = [itensor for itensor in itensors if itensor not in self._constants]
+            self._carry(operands, made, self._products)
+            if method == "add_elementwise" and len(operands) == 1:  # a bias
+                self._carry(operands, made, self._branches)
+
+    def _carry(
+        self, itensors: Sequence[Any], made: Sequence[Tensor], formats: dict[Any, str]
+    ) -> None:
+        found = next((formats[i] for i in itensors if i in formats), None)
+        if found:
+            formats.update((tensor.itensor, found) for tensor in made)
+
+    # Layers
+
+    def _quantize(self, tensor: Tensor, format: str) -> Tensor:
+        network = self._network
+        self.formats.add(format)
+        scale = network.constant(self._scale(tensor.name, format))
+        dtype = _STORED[format][0].of(network.trt)
+        return network.emit("quantize", "add_quantize", tensor, scale, dtype, dims=tensor.shape)
+
+    def _dequantize(
+        self, op: str, stored: Tensor, scale: Tensor, dtype: DType, **attributes: Any
+    ) -> Tensor:
+        attributes["dims"] = stored.shape
+        output_type = dtype.of(self._network.trt)
+        return self._network.emit(op, "add_dequantize", stored, scale, output_type, **attributes)
+
+    def _scale(self, name: str, format: str) -> np.ndarray:
+        assert self._ranges is not None
+        return _scales(np.float32(self._ranges.amax(name)), _STORED[format][1])
+
+    def _has_pair(self, tensor: Tensor) -> bool:
+        source = self._network.casts.source(tensor)
+        return any(key[0] is source.itensor for key in self._quantized)
+
+
+def channel_scales(weight: np.ndarray, axis: int, limit: float) -> np.ndarray:
+    """float32 scales, one per index of `axis`: the largest magnitude there is `limit` times it."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    largest = np.maximum(weight.max(others), -weight.min(others))
+    return _scales(largest.astype(np.float32), limit)
+
+
+def _scales(largest: np.ndarray, limit: float) -> np.ndarray:
+    """``largest / limit``, and 1 where there are only zeros: a scale is positive."""
+    scales = np.maximum(largest / np.float32(limit), np.float32(_SMALLEST))
+    return np.where(largest == 0, np.float32(1), scales).astype(np.float32)
+
+
+def _same_shape(a: Tensor, b: Tensor) -> bool:
+    """Whether nothing is broadcast, as far as the sizes are known."""
+    return a.ndim == b.ndim and all(
+        x == y or (1 not in (x, y) and not (isinstance(x, int) and isinstance(y, int)))
+        for x, y in zip(a.shape, b.shape, strict=True)
+    )
