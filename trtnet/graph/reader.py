@@ -22,13 +22,20 @@ class Unit(Protocol):
     """An element that :func:`sort` can order: a layer, or a group of layers."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Unique name."""
+
     @property
-    def type(self) -> str: ...
+    def type(self) -> str:
+        """Layer type; recurrences are ordered by their first input alone."""
+
     @property
-    def inputs(self) -> tuple[str | None, ...]: ...
+    def inputs(self) -> tuple[str | None, ...]:
+        """Tensor names, ``None`` for an input that is not connected."""
+
     @property
-    def outputs(self) -> tuple[str, ...]: ...
+    def outputs(self) -> tuple[str, ...]:
+        """Tensor names."""
 
 
 AnyUnit = TypeVar("AnyUnit", bound=Unit)
