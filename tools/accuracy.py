@@ -14,7 +14,8 @@ limit is missed.
 A *mix* of FP16 and INT8 is the policy that ``trtnet search`` finds within the budget on the
 calibration images, without the held-out ones, or a policy given with ``--policy``. ``--imagenet``
 adds ResNet-50 with both of torchvision's weights (downloaded once); FOLDER has a folder of images
-for each class. Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU, but ``--device cuda`` is faster.
+for each class. Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU, but ``--device cuda`` is
+faster.
 """
 
 from __future__ import annotations

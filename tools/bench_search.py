@@ -205,9 +205,10 @@ def markdown(results: Sequence[Result]) -> list[str]:
         "`python tools/bench_search.py`: the estimated time (roofline of an NVIDIA L40S, one "
         "batch, µs) of the policy that `trtnet.search` finds between INT8 and FP16, and the best "
         "that other ways to choose modules reach within the same budget. Each of these is tried "
-        f"with every N on the real network; of the {RANDOM_ORDERS} random orders the best and the mean "
-        "are given. Bold: no other way is faster than the search. All modules fit into the first "
-        "budget, so all ways are equal there; a way that can change no module has FP16's time.",
+        f"with every N on the real network; of the {RANDOM_ORDERS} random orders the best and "
+        "the mean are given. Bold: no other way is faster than the search. All modules fit into "
+        "the first budget, so all ways are equal there; a way that can change no module has "
+        "FP16's time.",
         "",
         "The rank correlation compares the error of each module alone in INT8 with the decrease of "
         "the error when this module alone leaves an INT8 network. In the trained networks errors "
