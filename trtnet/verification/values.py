@@ -114,7 +114,6 @@ def _as_good(ours: Tensor, theirs: Tensor, scores: Tensor, distance: float) -> T
     inside = (both[1] >= 0) & (both[1] < len(scores))
     chosen = scores.gather(0, both.long().clamp(0, len(scores) - 1))
     allowed = _DEVIATIONS * distance * scores.square().mean().sqrt()
-    allowed = allowed.nan_to_num(
-        0.0, posinf=0.0
-    )  # with infinite scores, only equal ones are as good
+    # With infinite scores, only equal ones are as good.
+    allowed = allowed.nan_to_num(0.0, posinf=0.0)
     return (inside & ((chosen[0] - chosen[1]).abs() <= allowed)).reshape(ours.shape)
