@@ -2,19 +2,20 @@
 
     python tools/accuracy.py [--search BUDGET] [--imagenet FOLDER] [--markdown docs/accuracy.md]
 
-Each network is defined in TensorRT, read back, and executed by the reference, with the casts and
-Q/DQ pairs that it really has. INT8 and FP8 are calibrated with 1,024 of the digits that the
-networks were trained with, or with 512 of ImageNet's validation images, without their labels.
+Each network is defined in TensorRT, read back, and executed by the reference, casts and Q/DQ pairs
+included. INT8 and FP8 are calibrated with 1,024 of the digits that the networks were trained with,
+or with 512 of ImageNet's validation images, without their labels.
 
-The *drop* is what top-1 loses against FP32, in percentage points, with the standard error of that
-difference, which the images make on which just one of the two is right. *As FP32* is the share of
-images that get the class they get in FP32; *SQNR* is that of the logits. The exit status is 1
-where a limit is missed.
+The *drop* is the loss of top-1 against FP32 in percentage points, with its standard error, which
+follows from the images that exactly one of the two classifies correctly. *As FP32* is the share of
+images with the same class as in FP32; *SQNR* is that of the logits. The exit status is 1 if a
+limit is missed.
 
-A *mix* of FP16 and INT8 is what ``trtnet search`` finds within the budget on the images that also
-calibrate, the held-out ones unseen, or a policy given with ``--policy``. ``--imagenet`` adds
-ResNet-50 with both of torchvision's weights (downloaded once); FOLDER has a folder of images for
-each class. Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU, but ``--device cuda`` is faster.
+A *mix* of FP16 and INT8 is the policy that ``trtnet search`` finds within the budget on the
+calibration images, without the held-out ones, or a policy given with ``--policy``. ``--imagenet``
+adds ResNet-50 with both of torchvision's weights (downloaded once); FOLDER has a folder of images
+for each class. Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU, but ``--device cuda`` is
+faster.
 """
 
 from __future__ import annotations

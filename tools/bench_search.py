@@ -204,14 +204,16 @@ def markdown(results: Sequence[Result]) -> list[str]:
         "",
         "`python tools/bench_search.py`: the estimated time (roofline of an NVIDIA L40S, one "
         "batch, µs) of the policy that `trtnet.search` finds between INT8 and FP16, and the best "
-        "that other ways to choose modules reach within the same budget. They have every N tried "
-        f"on the real network; of the {RANDOM_ORDERS} random orders the best and the mean count. "
-        "Bold: the search is beaten by none of them. Everything fits into the first budget, so all "
-        "are equal there, and where no way finds anything to change all are at FP16's time.",
+        "that other ways to choose modules reach within the same budget. Each of these is tried "
+        f"with every N on the real network; of the {RANDOM_ORDERS} random orders the best and "
+        "the mean are given. Bold: no other way is faster than the search. All modules fit into "
+        "the first budget, so all ways are equal there; a way that can change no module has "
+        "FP16's time.",
         "",
-        "The rank correlation compares each module's error alone with what leaving it out of a "
-        "network that is INT8 otherwise takes off the error. In the trained networks errors partly "
-        "cancel, which no ranking of modules alone knows; the search runs every network it counts.",
+        "The rank correlation compares the error of each module alone in INT8 with the decrease of "
+        "the error when this module alone leaves an INT8 network. In the trained networks errors "
+        "partly cancel, which a ranking of single modules cannot show; the search runs every "
+        "network that it reports.",
         "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, Python "
         f"{platform.python_version()}; {versions('tensorrt-rtx', 'torch', 'numpy')}; no GPU.",

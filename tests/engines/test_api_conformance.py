@@ -46,7 +46,7 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
         "_save_timing_cache.config": BUILDER_CONFIG,
         "tensor": TENSOR,
     },
-    "trtnet/graph/lint_rules.py": {"subject": OURS},
+    "trtnet/graph/lint_rules.py": {"checked": OURS},
     "trtnet/graph/plugins.py": {
         "network": NETWORK,
         "mark_of.layer": instance("ILayer"),

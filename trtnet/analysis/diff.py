@@ -1,4 +1,4 @@
-"""What differs between two networks, and where it begins."""
+"""diff(): the differences between two networks, in execution order."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trtnet.graph.counting import Shapes, macs
-from trtnet.graph.types import Graph, Layer, parameters
+from trtnet.analysis.counting import macs
+from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
 
 Pair = tuple[int, int]
-_SHOWN = 10  # differences in the text; all of them are in the object
+_SHOWN = 10  # differences in str(diff); Diff.differences has all of them
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not the same in both networks.
+    """One difference between two networks.
 
     Attributes:
         layer: the layer's name in the first network, or in the second if only that has it.
         what: ``"layer"``, ``"type"``, ``"input 0"``, ``"output 0"``, an attribute
             (``"stride_nd"``) or weights (``"kernel"``); for the whole network ``"input 0"`` or
             ``"output 0"`` with an empty `layer`.
-        a: what the first network has, None if nothing.
-        b: what the second network has, None if nothing.
+        a: the value in the first network, None where it has none.
+        b: the value in the second network, None where it has none.
     """
 
     layer: str
@@ -45,13 +45,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Diff:
-    """Two networks compared. ``str(diff)`` is a summary.
+    """The comparison of two networks. ``str(diff)`` is a summary.
 
     Attributes:
-        layers: number of layers of each type in either network.
-        casts: number of casts by the types they convert between (``"float32 → float16"``).
-        macs: multiply-accumulates; None for a dynamic network without shapes.
-        parameters: weight elements, constants included.
+        layers: number of layers of each type in both networks.
+        casts: number of casts in both networks, by source and target type
+            (``"float32 → float16"``).
+        macs: multiply-accumulates of both; None for a dynamic network without shapes.
+        parameters: weight elements of both, constants included.
         differences: all of them, in execution order.
     """
 
@@ -84,19 +85,21 @@ class Diff:
         return "\n".join(lines)
 
 
-def diff(a: Graph, b: Graph, shapes: Shapes | None = None) -> Diff:
-    """What differs between the networks `a` and `b`.
+def diff(a: Graph, b: Graph, shapes: TensorShapes | None = None) -> Diff:
+    """The differences between the networks `a` and `b`.
 
-    Layers are joined by name; those left over, by type and position.
-    Network inputs and outputs are joined by position. Joined layers differ in their types, where
-    their inputs come from, their attributes, the types and shapes of their outputs, and their
-    weights, which are compared value by value. Names alone are no difference.
+    Layers are joined by name, the remaining ones by type and position; network inputs and outputs
+    by position. Of joined layers these are compared: types, the producers of their inputs,
+    attributes, types and shapes of outputs, and weights value by value. A name alone is not a
+    difference.
 
     Args:
+        a: the first network.
+        b: the second network.
         shapes: the shape of each input, for the multiply-accumulates of dynamic networks.
 
     Raises:
-        ShapeError: `shapes` that are not the networks'.
+        ShapeError: `shapes` that do not fit the networks' inputs.
     """
     pairs = _join(a.layers, b.layers)
     return Diff(
@@ -109,7 +112,7 @@ def diff(a: Graph, b: Graph, shapes: Shapes | None = None) -> Diff:
 
 
 def _join(a: Sequence[Layer], b: Sequence[Layer]) -> list[tuple[Layer | None, Layer | None]]:
-    """Pairs of layers in the order of `a`; those that only `b` has before what follows them."""
+    """Pairs of layers in the order of `a`; a layer only in `b` comes before its next pair."""
     partner = _partners(a, b)
     theirs = {layer.name: layer for layer in b}
     taken = set(partner.values())
@@ -145,7 +148,7 @@ def _partners(a: Sequence[Layer], b: Sequence[Layer]) -> dict[str, str]:
 def _differences(
     a: Graph, b: Graph, pairs: Sequence[tuple[Layer | None, Layer | None]]
 ) -> Iterator[Difference]:
-    same = dict(zip(a.inputs, b.inputs, strict=False))  # tensor of a → the one it is in b
+    same = dict(zip(a.inputs, b.inputs, strict=False))  # tensor of a → its counterpart in b
     for first, second in pairs:
         if first and second:
             same.update(zip(first.outputs, second.outputs, strict=False))
@@ -177,7 +180,7 @@ def _sources(
     b: Sequence[str | None],
     same: Mapping[str, str],
 ) -> Iterator[Difference]:
-    """Tensors of `a` that are not their counterparts in `b`."""
+    """Inputs or outputs of `a` whose counterpart in `b` is another tensor."""
     for i, (mine, theirs) in enumerate(itertools.zip_longest(a, b)):
         if (None if mine is None else same.get(mine, "")) != theirs:
             yield Difference(layer, f"{what} {i}", mine, theirs)
@@ -186,7 +189,7 @@ def _sources(
 def _tensors(
     what: str, layer: str, a: Graph, b: Graph, mine: Sequence[str], theirs: Sequence[str]
 ) -> Iterator[Difference]:
-    """Types and shapes that are not the same."""
+    """Tensors whose types or shapes differ."""
     for i, names in enumerate(itertools.zip_longest(mine, theirs)):
         first, second = (
             f"{graph.tensors[name].dtype} {graph.tensors[name].shape}" if name else None
@@ -217,7 +220,7 @@ def _weights(a: Layer, b: Layer) -> Iterator[Difference]:
 
 
 def _values(layer: str, name: str, a: np.ndarray, b: np.ndarray) -> Iterator[Difference]:
-    """Names the element with the largest difference."""
+    """The element with the largest difference, and the number of elements that differ."""
     differ = (a != b) & ~(np.isnan(a) & np.isnan(b))
     count = np.count_nonzero(differ)
     if count:
@@ -230,7 +233,7 @@ def _values(layer: str, name: str, a: np.ndarray, b: np.ndarray) -> Iterator[Dif
 
 
 def _numbers(array: np.ndarray) -> np.ndarray:
-    """`array` itself, or the bfloat16 values that its bits stand for."""
+    """`array` itself; bits of bfloat16 values as float32."""
     if array.dtype == np.uint16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array
@@ -253,7 +256,7 @@ def _counts(a: Counter[str], b: Counter[str]) -> dict[str, Pair]:
     return {name: (a[name], b[name]) for name in sorted(a | b)}
 
 
-def _macs(graph: Graph, shapes: Shapes | None) -> int | None:
+def _macs(graph: Graph, shapes: TensorShapes | None) -> int | None:
     dynamic = any(-1 in graph.tensors[name].shape for name in graph.inputs)
     return None if dynamic and shapes is None else macs(graph, shapes)
 

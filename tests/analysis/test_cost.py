@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import trtnet
 from trtnet import graph, zoo
 from trtnet.errors import ShapeError, UsageError
-from trtnet.graph.fusion import fuse
+from trtnet.graph.kernels import group_into_kernels
 
 
 def half(*shape: int) -> np.ndarray:
@@ -289,8 +289,8 @@ def test_dynamic_and_static_networks_cost_the_same() -> None:
     ("shapes", "message"),
     [
         (None, "x: the cost of a dynamic network depends"),
-        ({"x": (2, 4, 8, 8)}, "x: the network was made for another shape"),
-        ({"x": (2, 3, 8)}, "x: the network was made for another shape"),
+        ({"x": (2, 4, 8, 8)}, "x: the network was defined for another shape"),
+        ({"x": (2, 3, 8)}, "x: the network was defined for another shape"),
         ({"x": (2, 3, 8, 8), "z": (1,)}, "z: the network has no such input"),
     ],
 )
@@ -397,7 +397,7 @@ def test_every_tensor_is_written_before_it_is_read(
     shapes = {key: info.shape for key, info in read.tensors.items()}
     constants = {out for layer in read.layers if layer.type == "CONSTANT" for out in layer.outputs}
     there, layers = {*read.inputs, *constants}, []
-    for kernel in fuse(read, shapes):
+    for kernel in group_into_kernels(read, shapes):
         assert there.issuperset(kernel.reads)
         assert not there & set(kernel.writes)
         there.update(kernel.writes)

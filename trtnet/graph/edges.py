@@ -1,4 +1,4 @@
-"""Who makes each tensor of a graph, and who reads it."""
+"""The edges of a graph: the producer and the readers of each tensor."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ MOVES = frozenset(
 )
 
 
-class Links:
-    """The edges of a graph.
+class Edges:
+    """The producer and the readers of each tensor of a graph.
 
     Attributes:
-        maker: the layer that makes each tensor; network inputs have none.
-        readers: the layers that take each tensor, in order.
+        producers: the layer that produces each tensor; network inputs have none.
+        readers: the layers that read each tensor, in order.
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.maker = {name: layer for layer in graph.layers for name in layer.outputs}
+        self.producers = {name: layer for layer in graph.layers for name in layer.outputs}
         self.readers: dict[str, list[Layer]] = {name: [] for name in graph.tensors}
         for layer in graph.layers:
             for name in dict.fromkeys(layer.inputs):
@@ -27,13 +27,14 @@ class Links:
                     self.readers[name].append(layer)
 
     def origin(self, name: str | None, through: frozenset[str]) -> Layer | None:
-        """The layer `name` comes from, looking through the first input of the types `through`.
+        """The producer of `name`; layers of the types `through` are skipped, along first inputs.
 
-        None for a network input, an input that is not connected, and a value that recurs.
+        None for a network input, an input that is not connected, and a value that depends on
+        itself through a loop.
         """
         seen: set[str] = set()
         while name is not None and name not in seen:
-            layer = self.maker.get(name)
+            layer = self.producers.get(name)
             if layer is None or layer.type not in through:
                 return layer
             seen.add(name)

@@ -1,4 +1,4 @@
-"""Which layers run as one kernel, and which tensors then go through memory."""
+"""Groups layers into kernels: which layers run as one, and which tensors go through memory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trtnet.graph.counting import Shapes
-from trtnet.graph.types import Graph, Layer
+from trtnet.graph.types import Graph, Layer, TensorShapes
 
 PRODUCTS = frozenset(
     {"ATTENTION_INPUT", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "MATRIX_MULTIPLY"}
@@ -17,7 +16,7 @@ POINTWISE = frozenset({"ACTIVATION", "ELEMENTWISE", "PARAMETRIC_RELU", "SCALE", 
 _RENAMES = frozenset({"ATTENTION_OUTPUT", "SQUEEZE", "UNSQUEEZE"})
 _TAKES_EPILOGUE = PRODUCTS | POINTWISE | CONVERSIONS
 
-# How many of the first inputs are data; the others are sizes, axes and scales.
+# The number of leading inputs that are data; the others are sizes, axes and scales.
 _DATA_INPUTS = {
     "CUMULATIVE": 1,
     "DEQUANTIZE": 1,
@@ -37,9 +36,9 @@ class Kernel:
     """Layers that share one pass over memory.
 
     Attributes:
-        layers: the one that the others are fused into comes first.
-        reads: names of the tensors taken from memory, once each, constants included.
-        writes: names of the tensors put into memory.
+        layers: the main layer first, then those fused into it.
+        reads: names of the tensors read from memory, once each, constants included.
+        writes: names of the tensors written to memory.
     """
 
     layers: tuple[Layer, ...]
@@ -47,30 +46,32 @@ class Kernel:
     writes: tuple[str, ...]
 
 
-def fuse(graph: Graph, shapes: Shapes) -> list[Kernel]:
+def group_into_kernels(graph: Graph, shapes: TensorShapes) -> list[Kernel]:
     """The kernels of `graph`, in an order in which they can run.
 
-    - A pointwise layer joins a convolution, a matrix product or another pointwise layer that
-      makes one of its inputs. Among several it joins the last to run, whose output must have as
-      many elements as its own; the other operands (a bias, a residual) are read.
-    - A cast or a quantize joins whatever makes its input.
-    - What only renames memory costs nothing: squeeze, unsqueeze, a shuffle that moves no element.
-      A dequantize, and a cast of a network input, is done by each reader: it reads the original.
-    - Constants, sizes, and what is computed from these alone are ready before the first kernel.
-    - Any other layer is a kernel of its own; an attention is one, with all that is inside.
+    - A pointwise layer joins the kernel of a convolution, a matrix product or another pointwise
+      layer that produces one of its inputs. Of several it joins the last to run, whose output
+      must have as many elements as its own; the other operands (a bias, a residual) are read.
+    - A cast or a quantize joins the producer of its input.
+    - Layers that only rename memory cost nothing: squeeze, unsqueeze, a shuffle that moves no
+      element. A dequantize, or a cast of a network input, is part of each reader, which reads the
+      original tensor.
+    - Constants, sizes, and values computed from these alone are ready before the first kernel.
+    - Any other layer is a kernel of its own; a whole attention is one kernel.
 
     A tensor that leaves its kernel is written once and read once by each other kernel; all others
-    never reach memory. TensorRT may fuse less (a value needed inside and outside) or more (an
+    stay out of memory. TensorRT may fuse less (a value needed inside and outside) or more (an
     attention made of single products, a concatenation). The body of a loop and both branches of a
-    conditional are taken once.
+    conditional count once.
 
     Args:
-        shapes: a known size for each axis of each tensor.
+        graph: the network.
+        shapes: the concrete shape of every tensor.
     """
-    fusion = _Fusion(graph, shapes)
+    grouping = _Grouping(graph, shapes)
     for layer in graph.layers:
-        fusion.place(layer)
-    return fusion.kernels()
+        grouping.place(layer)
+    return grouping.kernels()
 
 
 def data_inputs(layer: Layer) -> list[str]:
@@ -78,16 +79,19 @@ def data_inputs(layer: Layer) -> list[str]:
     return [name for name in layer.inputs[: _DATA_INPUTS.get(layer.type)] if name is not None]
 
 
-class _Fusion:
-    def __init__(self, graph: Graph, shapes: Shapes) -> None:
+class _Grouping:
+    """Assigns each layer, in execution order, to a new or an existing kernel."""
+
+    def __init__(self, graph: Graph, shapes: TensorShapes) -> None:
         self.shapes = shapes
         self.outputs = graph.outputs
         self.members: list[list[Layer]] = []
         self.kernel_of: dict[str, int] = {}  # stored tensor → position in members
-        self.stored: dict[str, str] = {}  # tensor → the tensor whose memory it is read from
+        self.stored: dict[str, str] = {}  # alias → the stored tensor that is read for it
         self.ready: set[str] = set()  # tensors known before the first kernel runs
 
     def place(self, layer: Layer) -> None:
+        """Adds `layer`, unless it is an alias or computed before the first kernel."""
         sources = [self._stored(name) for name in data_inputs(layer)]
         if self._is_alias(layer, sources):
             self.stored[layer.outputs[0]] = sources[0]
@@ -102,6 +106,7 @@ class _Fusion:
             self.kernel_of.update((name, position) for name in layer.outputs)
 
     def kernels(self) -> list[Kernel]:
+        """The kernels of all layers placed so far."""
         reads = [self._reads(position) for position in range(len(self.members))]
         leaving = {self._stored(name) for name in self.outputs}.union(*reads)
         return [
@@ -128,15 +133,16 @@ class _Fusion:
         if layer.type == "SHUFFLE":
             return _moves_nothing(layer, self.shapes)
         if layer.outputs and layer.outputs[0] in self.outputs:
-            return False  # converted, it has to be written
+            return False  # a converted network output must be written
         if layer.type in CONVERSIONS:
             return sources[0] not in self.kernel_of and sources[0] not in self.ready
         return layer.type == "DEQUANTIZE"
 
     def _home(self, layer: Layer, sources: Sequence[str]) -> int | None:
-        """The kernel `layer` joins.
+        """The position of the kernel that `layer` joins; None where it starts one of its own.
 
-        Always the last of those it depends on: so data only flows from one kernel to a later one.
+        It is the last kernel that `layer` depends on, so that data flows from one kernel to a
+        later one only.
         """
         made = [name for name in sources if name in self.kernel_of]
         if not made or layer.type not in POINTWISE | CONVERSIONS | {"DEQUANTIZE"}:
@@ -151,7 +157,7 @@ class _Fusion:
         return last if fits and self.members[last][0].type in _TAKES_EPILOGUE else None
 
 
-def _moves_nothing(layer: Layer, shapes: Shapes) -> bool:
+def _moves_nothing(layer: Layer, shapes: TensorShapes) -> bool:
     before, after = shapes[layer.inputs[0] or ""], shapes[layer.outputs[0]]
     first = layer.attributes["first_transpose"][: len(before)]
     second = layer.attributes["second_transpose"][: len(after)]

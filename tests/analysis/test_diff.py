@@ -198,7 +198,7 @@ def test_dynamic_networks_are_compared_without_shapes(read: Callable[..., Graph]
     assert "?" in str(graph.diff(dynamic, dynamic))
     macs = 3 * 2 * 81 * 8 * 8 * 9
     assert graph.diff(dynamic, dynamic, {"x": (3, 8, 9, 9)}).macs == (macs, macs)
-    with pytest.raises(ShapeError, match="x: the network was made for another shape"):
+    with pytest.raises(ShapeError, match="x: the network was defined for another shape"):
         graph.diff(dynamic, dynamic, {"x": (3, 8, 9)})
 
 
