@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import trtnet
-from trtnet.backend import TORCH, Backend
+from trtnet.backend import Backend
 from trtnet.building.options import BuildConfig
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.building.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
@@ -20,6 +19,7 @@ from trtnet.graph import dumps, read
 from trtnet.graph.layers import DTYPES
 from trtnet.graph.plugins import marks
 from trtnet.plugins import registry
+from trtnet.version import __version__
 
 if TYPE_CHECKING:
     from trtnet.network import Network
@@ -80,7 +80,7 @@ def build(
     recipe = _recipe(network, profiles, config)
     if reuse is not None and recipe is not None and reuse.sidecar.get("recipe") == recipe:
         engine = reuse.engine
-    elif network.backend.name == TORCH:
+    elif network.backend.description.writes_archive:
         engine = dumps(read(definition))
     else:
         builder_config = _builder_config(network, profiles, config)
@@ -89,7 +89,7 @@ def build(
             _save_timing_cache(builder_config, Path(config.timing_cache_file))
     described = {
         "format_version": FORMAT_VERSION,
-        "trtnet": trtnet.__version__,
+        "trtnet": __version__,
         "backend": {"name": network.backend.name, "version": network.backend.version},
         "compute_capabilities": list(config.compute_capabilities) or None,
         "precision": network.precision,

@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import trtnet
 from trtnet.building.profiles import Profile, as_json
 from trtnet.graph import Graph, read
+from trtnet.version import __version__
 from trtnet.weights.container import raw_bytes
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def recipe_hash(network: Network, profiles: list[Profile], config: BuildConfig) 
     """
     graph = read(network.definition)
     ingredients = {
-        "trtnet": trtnet.__version__,
+        "trtnet": __version__,
         "backend": [network.backend.name, network.backend.version],
         "precision": network.precision,
         "options": config.chosen(),

@@ -1,4 +1,4 @@
-"""Objects TensorRT calls back, made from the base classes of whichever binding is loaded."""
+"""Objects that TensorRT calls back while executing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Any
 
 
 def output_allocator(trt: ModuleType, allocate: Callable[[int], int]) -> Any:
-    """A ``trt.IOutputAllocator`` with two attributes: ``shape``, the output's once TensorRT has
-    told it, and ``error``, what `allocate` raised: the binding would swallow it."""
+    """A ``trt.IOutputAllocator`` with two attributes: ``shape``, the output's shape once TensorRT
+    has given it, and ``error``, the exception of `allocate`, which the binding does not pass on.
 
-    class OutputAllocator(trt.IOutputAllocator):  # type: ignore[name-defined]
+    Args:
+        trt: the TensorRT package.
+        allocate: called with a number of bytes; gives the address of device memory.
+    """
+
+    class OutputAllocator(trt.IOutputAllocator):  # type: ignore[name-defined]  # at run time
         def __init__(self) -> None:
             super().__init__()
             self.shape: tuple[int, ...] | None = None
@@ -24,7 +29,7 @@ def output_allocator(trt: ModuleType, allocate: Callable[[int], int]) -> Any:
                 return allocate(max(size, 1))
             except Exception as error:
                 self.error = error
-                return 0  # TensorRT's word for "no memory"
+                return 0  # for TensorRT: no memory
 
         def notify_shape(self, tensor_name: str, shape: Any) -> None:
             self.shape = tuple(shape)
@@ -35,7 +40,7 @@ def output_allocator(trt: ModuleType, allocate: Callable[[int], int]) -> Any:
 def profiler(trt: ModuleType) -> Any:
     """A ``trt.IProfiler`` with one attribute: ``times``, each layer's name and milliseconds."""
 
-    class Profiler(trt.IProfiler):  # type: ignore[name-defined]
+    class Profiler(trt.IProfiler):  # type: ignore[name-defined]  # known at run time
         def __init__(self) -> None:
             super().__init__()
             self.times: list[tuple[str, float]] = []
