@@ -10,7 +10,15 @@ from trtnet.backend.engine_format import EngineFormat, HeaderFields, tensorrt_fo
 from trtnet.backend.features import FEATURES
 from trtnet.backend.interface import Backend
 from trtnet.backend.loading import load
-from trtnet.backend.registry import choices, description, descriptions, names, register, registered
+from trtnet.backend.registry import (
+    choices,
+    description,
+    descriptions,
+    names,
+    portable,
+    register,
+    registered,
+)
 
 __all__ = [
     "FEATURES",
@@ -25,6 +33,7 @@ __all__ = [
     "descriptions",
     "load",
     "names",
+    "portable",
     "register",
     "registered",
     "tensorrt_format",

@@ -80,7 +80,7 @@ class BackendDescription:
         writes_archive: its engine is the archive of the network (:func:`trtnet.graph.dumps`), in
             which plugins stand as layers of their own; otherwise TensorRT's builder makes it, and
             it belongs to the release that built it.
-        can_compile: ``torch.compile`` can be applied to its engines.
+        runs_in_pytorch: PyTorch executes its engines, and ``torch.compile`` can be applied to them.
         run_tool: the command line tool of its vendor that runs an engine; ``None`` for none.
         needs_gpu_to_define: networks can be defined and built only where there is a GPU.
         lacks: builder options that it cannot honour, by name.
@@ -101,7 +101,7 @@ class BackendDescription:
     minimum: tuple[int, ...] = ()
     devices: tuple[str, ...] = ("cuda",)
     writes_archive: bool = False
-    can_compile: bool = False
+    runs_in_pytorch: bool = False
     run_tool: str | None = None
     needs_gpu_to_define: bool = False
     lacks: Mapping[str, OptionLack] = field(default_factory=dict)

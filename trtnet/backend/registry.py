@@ -60,6 +60,11 @@ def choices(*, defining: bool = False) -> tuple[str, ...]:
     return (AUTO, *names(defining=defining))
 
 
+def portable() -> BackendDescription:
+    """The first backend whose engines run on a CPU too."""
+    return next(found for found in descriptions() if not found.needs_gpu)
+
+
 def description(name: str) -> BackendDescription:
     """The description of the backend called `name`.
 

@@ -14,6 +14,8 @@ from trtnet.errors import BackendError
 if TYPE_CHECKING:
     from trtnet.cli.doctor import Machine
 
+_UNSEEN = ""  # a package that was not looked for: loading the backend tells whether it is there
+
 Problem = tuple[str, str]
 """Why something cannot be done, and what to do about it."""
 
@@ -57,12 +59,10 @@ def _checks() -> Iterator[tuple[str, str, Check]]:
         if about.needs_gpu:
             yield f"run {about.name}", f"run {about.title} engines", partial(_run, about)
             continue
-        yield (
-            f"run {about.name} cpu",
-            f"run {about.name} engines on the CPU",
-            partial(_installed, about),
-        )
-        yield f"run {about.name} cuda", f"run {about.name} engines on a GPU", partial(_run, about)
+        own = f"run {about.name}"
+        yield f"{own} cpu", f"{own} engines on the CPU", partial(_installed, about)
+        if "cuda" in about.devices:
+            yield f"{own} cuda", f"{own} engines on a GPU", partial(_run, about)
 
 
 def _title(about: BackendDescription) -> str:
@@ -77,30 +77,37 @@ def _basics(machine: Machine) -> Iterator[Problem]:
 
 def _build(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
     yield from _basics(machine)
-    if about.package is not None:
-        if about.needs_gpu_to_define:
-            yield from _gpu(machine, f"{about.title} defines and builds networks only with one")
-        yield from _package(about, about.package, machine)
+    if about.package is None:
+        yield from _define(machine)
+        yield from _installed(about, machine)
         return
-    defining = [d for d in backend.descriptions() if d.package is not None]
-    if all(next(_build(other, machine), None) for other in defining):
-        simplest = min(defining, key=lambda d: d.needs_gpu_to_define)
+    if about.needs_gpu_to_define:
+        yield from _gpu(machine, f"{about.title} defines and builds networks only with one")
+    yield from _package(about, about.package, machine)
+
+
+def _define(machine: Machine) -> Iterator[Problem]:
+    """With whichever TensorRT works here."""
+    defining = [found for found in backend.descriptions() if found.package is not None]
+    if all(next(_build(found, machine), None) for found in defining):
+        simplest = min(defining, key=lambda found: found.needs_gpu_to_define)
         yield (
             "networks are defined with TensorRT's API, and neither TensorRT works here",
             f"{simplest.install}, which needs no GPU",
         )
-    yield from _installed(about, machine)
 
 
 def _verify(machine: Machine) -> Iterator[Problem]:
-    yield from _build(backend.description("torch"), machine)
-    if machine.packages["torchvision"] is None:
-        yield "torchvision is not installed", 'pip install "trtnet[torch]"'
+    yield from _basics(machine)
+    yield from _define(machine)
+    for name in ("torch", "torchvision"):
+        if machine.packages[name] is None:
+            yield f"{name} is not installed", 'pip install "trtnet[torch]"'
 
 
 def _installed(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
     yield from _basics(machine)
-    if machine.packages[about.distribution] is None:
+    if machine.packages.get(about.distribution, _UNSEEN) is None:
         yield f"{about.distribution} is not installed", about.install
 
 
@@ -110,27 +117,30 @@ def _run(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
         yield from _installed(about, machine)
     yield from _basics(machine)
     yield from _gpu(machine)
-    if about.can_compile:  # its engines run in PyTorch
+    if about.runs_in_pytorch:
         if machine.torch_cuda is None:
             fix = "choose a CUDA build on https://pytorch.org"
             yield "this PyTorch was built without CUDA", fix
         yield from _supported_by_driver(machine, "PyTorch", machine.torch_cuda)
-    targets = about.gpu_targets
-    if targets is not None and not any(
-        targets.supports(g.compute_capability) for g in machine.gpus
-    ):
-        names = ", ".join(
-            f"{gpu.name} ({'.'.join(map(str, gpu.compute_capability))})" for gpu in machine.gpus
-        )
-        others = [d for d in backend.descriptions() if d.gpu_targets is None]
-        yield (
-            f"{about.title} runs on compute capability {targets.describe_supported()}, but here is "
-            f"{names}",
-            "use another backend here: " + ", ".join(f"--backend {d.name}" for d in others),
-        )
+    yield from _targets(about, machine)
     if about.package is not None:
         yield from _package(about, about.package, machine)
     yield from _cuda_python(machine)
+
+
+def _targets(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
+    targets = about.gpu_targets
+    if targets is None or any(targets.supports(gpu.compute_capability) for gpu in machine.gpus):
+        return
+    names = ", ".join(
+        f"{gpu.name} ({'.'.join(map(str, gpu.compute_capability))})" for gpu in machine.gpus
+    )
+    others = [found for found in backend.descriptions() if found.gpu_targets is None]
+    yield (
+        f"{about.title} runs on compute capability {targets.describe_supported()}, but here is "
+        f"{names}",
+        "use another backend here: " + ", ".join(f"--backend {found.name}" for found in others),
+    )
 
 
 def _gpu(machine: Machine, why: str = "") -> Iterator[Problem]:
@@ -149,7 +159,7 @@ def _gpu(machine: Machine, why: str = "") -> Iterator[Problem]:
 
 def _package(about: BackendDescription, package: str, machine: Machine) -> Iterator[Problem]:
     """Loads the TensorRT package: an installed one can be broken."""
-    if machine.packages.get(about.distribution, "") is None:
+    if machine.packages.get(about.distribution, _UNSEEN) is None:
         yield f"{package} is not installed", about.install
         return
     try:

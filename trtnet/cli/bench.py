@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trtnet import benchmark, graph
-from trtnet.backend import description, descriptions
+from trtnet.backend import description, portable
 from trtnet.benchmark import LayerTime, Roofline, Summary, report
 from trtnet.benchmark.inputs import random_inputs
 from trtnet.benchmark.profile import bounded
@@ -164,7 +164,7 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
     if arguments.network is not None:
         raise UsageError("--network is for engine files", fix=f"leave it out: {path} is a model")
     if arguments.backend == "auto":
-        arguments.backend = next(d.name for d in descriptions() if not d.needs_gpu)
+        arguments.backend = portable().name
     if arguments.shapes is not None and not arguments.optShapes and arguments.batch is None:
         for which in ("minShapes", "optShapes", "maxShapes"):
             setattr(arguments, which, [arguments.shapes])

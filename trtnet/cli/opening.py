@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trtnet import zoo
-from trtnet.backend import description, descriptions, load
+from trtnet.backend import description, descriptions, load, portable
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
@@ -108,13 +108,12 @@ def _backend(asked: str, device: str) -> str:
     """
     if asked != "auto" and not description(asked).needs_gpu:
         return asked
-    portable = next(found.name for found in descriptions() if not found.needs_gpu)
     if asked == "auto" and (device == "cpu" or missing_gpu() is not None):
-        return portable
+        return portable().name
     found = {ability.task: ability for ability in abilities(examine())}
     if asked == "auto":
         names = [about.name for about in descriptions() if about.needs_gpu]
-        return next((n for n in names if found[f"run {n}"].problem is None), portable)
+        return next((n for n in names if found[f"run {n}"].problem is None), portable().name)
     if (problem := found[f"run {asked}"].problem) is not None:
         raise BackendError(problem, fix=found[f"run {asked}"].fix)
     return asked

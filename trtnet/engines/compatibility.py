@@ -196,7 +196,7 @@ def _check_capability(plan: Plan, targets: GpuTargets, title: str) -> None:
             + (", ".join(named) if named else targets.describe_default()),
             got=f"a GPU of compute capability {_dotted(gpu)}",
             fix=f"build it with --compute-capability {_dotted(gpu)} if {title} offers that, or "
-            "with --backend torch",
+            f"with --backend {backends.portable().name}",
         )
 
 

@@ -37,7 +37,7 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
         )
     compatibility.check(plan, name)
     description = backends.description(name)
-    if options.compile and not description.can_compile:
+    if options.compile and not description.runs_in_pytorch:
         raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
     place = _place(description, device)
     load = _loader(description)
@@ -53,13 +53,20 @@ def _loader(description: BackendDescription) -> EngineLoader:
 
 def _place(description: BackendDescription, device: str) -> Device:
     """The device `device` of a session, made the current one."""
-    fix = "run it where there is one; engines built with --backend torch run on a CPU too"
+    fix = (
+        f"run it where there is one; engines built with --backend {backends.portable().name} run "
+        "on a CPU too"
+    )
     if device == "cpu" and description.needs_gpu:
         raise UnsupportedError(f"an engine of {description.name} needs an NVIDIA GPU", fix=fix)
-    if device == "auto":
-        device = "cuda" if description.needs_gpu or missing_gpu() is None else "cpu"
+    if device == "auto" and not description.needs_gpu:
+        device = "cuda" if "cuda" in description.devices and missing_gpu() is None else "cpu"
     if device == "cpu":
         return CpuDevice()
+    if "cuda" not in description.devices:
+        raise UnsupportedError(
+            f"an engine of {description.name} runs on a CPU only", got=device, fix='device="cpu"'
+        )
     try:
         return CudaDevice(_index(device))
     except ExecutionError as error:
@@ -73,7 +80,9 @@ def _place(description: BackendDescription, device: str) -> Device:
 
 
 def _index(device: str) -> int:
-    """The number of the GPU ``cuda`` or ``cuda:N``."""
+    """The number of the GPU ``cuda`` or ``cuda:N``; of ``auto``, the first."""
+    if device == "auto":
+        return 0
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if match is None:
         raise UsageError(f"no device {device!r}", expected="auto, cpu, cuda, cuda:1, ...")

@@ -27,7 +27,7 @@ DESCRIPTION = BackendDescription(
     engine_loader="trtnet.engines.torch.loading:load_engine",
     devices=("cpu", "cuda"),
     writes_archive=True,
-    can_compile=True,
+    runs_in_pytorch=True,
     lacks_all=OptionLack(
         "its engine is the network itself, which TensorRT's builder never sees",
         "leave it out, or choose the backend tensorrt or rtx",
