@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from collections import deque
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
+
+
+class ErrorLogger(Protocol):
+    """What :func:`make_logger` makes.
+
+    Attributes:
+        errors: the messages of the last 32 errors that TensorRT logged.
+    """
+
+    errors: deque[str]
+
+
+class BuildMonitor(Protocol):
+    """What :func:`make_monitor` makes.
+
+    Attributes:
+        phase: name of the build's current phase.
+        cancelled: when this is set, the build stops at its next step.
+    """
+
+    phase: str
+    cancelled: bool
+
 
 # Logged by TensorRT-RTX at nearly every call on a machine without a driver; never a cause.
 _NOISE = ("cudaError 35", "CUDA driver version is insufficient")
 
 
-def make_logger(trt: ModuleType) -> Any:
-    """A ``trt.ILogger`` with one attribute: ``errors``, the messages of the last 32 errors."""
+def make_logger(trt: ModuleType) -> ErrorLogger:
+    """A ``trt.ILogger`` that keeps errors and drops everything else."""
 
     class Logger(trt.ILogger):  # type: ignore[name-defined]  # the module is only known at run time
         def __init__(self) -> None:
@@ -24,12 +47,12 @@ def make_logger(trt: ModuleType) -> Any:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message)
 
-    return Logger()
+    logger: ErrorLogger = Logger()
+    return logger
 
 
-def make_monitor(trt: ModuleType) -> Any:
-    """A ``trt.IProgressMonitor`` with two attributes: ``phase``, the name of the build's current
-    phase, and ``cancelled``; when that is set the build stops at its next step."""
+def make_monitor(trt: ModuleType) -> BuildMonitor:
+    """A ``trt.IProgressMonitor`` for one build."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined]  # known only at run time
         def __init__(self) -> None:
@@ -48,4 +71,5 @@ def make_monitor(trt: ModuleType) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             return not self.cancelled
 
-    return Monitor()
+    monitor: BuildMonitor = Monitor()
+    return monitor

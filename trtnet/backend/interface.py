@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from trtnet.backend.callbacks import make_monitor
+from trtnet.backend.callbacks import BuildMonitor, ErrorLogger, make_monitor
 from trtnet.backend.description import BackendDescription
 from trtnet.backend.features import has_feature
 from trtnet.errors import BackendError, UnsupportedError
@@ -27,7 +27,7 @@ class Backend:
 
     description: BackendDescription
     trt: ModuleType
-    logger: Any
+    logger: ErrorLogger
 
     @property
     def name(self) -> str:
@@ -123,9 +123,8 @@ class Backend:
             raise UnsupportedError(f"{self.name} {self.version} has no plugins")
         return importlib.import_module(f"{self.trt.__name__}.plugin")
 
-    def progress_monitor(self) -> Any:
-        """An ``IProgressMonitor`` with two attributes: ``phase``, the name of the build's current
-        phase, and ``cancelled``; when that is set the build stops at its next step."""
+    def progress_monitor(self) -> BuildMonitor:
+        """A fresh ``IProgressMonitor`` for one build."""
         return make_monitor(self.trt)
 
     def clear_errors(self) -> None:

@@ -6,10 +6,9 @@ import functools
 import importlib
 import importlib.metadata
 from types import ModuleType
-from typing import Any
 
 from trtnet.backend import registry
-from trtnet.backend.callbacks import make_logger
+from trtnet.backend.callbacks import ErrorLogger, make_logger
 from trtnet.backend.description import BackendDescription, dotted
 from trtnet.backend.interface import Backend
 from trtnet.errors import BackendError
@@ -71,7 +70,9 @@ def _load_on_another(description: BackendDescription) -> Backend:
     return Backend(description, defining.trt, defining.logger)
 
 
-def _import_package(description: BackendDescription, package: str) -> tuple[ModuleType, Any]:
+def _import_package(
+    description: BackendDescription, package: str
+) -> tuple[ModuleType, ErrorLogger]:
     """The package and its logger.
 
     Raises:
@@ -94,6 +95,6 @@ def _import_package(description: BackendDescription, package: str) -> tuple[Modu
 
 
 @functools.cache
-def _logger(trt: ModuleType) -> Any:
+def _logger(trt: ModuleType) -> ErrorLogger:
     """One per package: TensorRT keeps the first that a process registers."""
     return make_logger(trt)

@@ -1,4 +1,4 @@
-"""The recipe of an engine: one hash over everything that it is made of."""
+"""recipe_hash(): one hash over everything that an engine is made of."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def recipe_hash(network: Network, profiles: list[Profile], config: BuildConfig) -> str:
-    """SHA-256 over what TensorRT holds (layers, attributes, weights), the profiles, the options
-    and the versions. Equal recipes give interchangeable engines.
+    """SHA-256 over the network as TensorRT holds it (layers, attributes, weights), the profiles,
+    the options and the versions, in hexadecimal. Equal recipes give interchangeable engines.
 
     Raises:
         UnsupportedError: a layer of a type that cannot be read back.

@@ -244,7 +244,7 @@ class CudaDevice(Device):
 
     def is_pinned(self, address: int) -> bool:
         attributes = cuda.call("cudaPointerGetAttributes", address)
-        return attributes.type == cuda.runtime().cudaMemoryType.cudaMemoryTypeHost
+        return bool(attributes.type == cuda.runtime().cudaMemoryType.cudaMemoryTypeHost)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -283,7 +283,7 @@ class _CudaEvent(Event):
         self._destroy()
 
 
-def _once(owner: object, function: str, handle: int) -> weakref.finalize:
+def _once(owner: object, function: str, handle: int) -> weakref.finalize[..., object]:
     """A finalizer that calls `function` once: when it is called, or when `owner` is collected, but
     not at interpreter exit."""
     finalizer = weakref.finalize(owner, cuda.call, function, handle)
