@@ -92,9 +92,9 @@ COMPUTED = frozenset(
 
 # Files in which strings name members of enumerations, for a look-up elsewhere.
 STRINGS = {
-    "trtnet/ops/pieces.py": {"SampleMode"},
+    "trtnet/ops/padding.py": {"SampleMode"},
     "trtnet/engines/compatibility.py": {"EngineInvalidityDiagnostics"},
-    "trtnet/tensor.py": {"ElementWiseOperation"},
+    "trtnet/tensor/dim.py": {"ElementWiseOperation"},
 }
 NO_MEMBERS = {"SM", "FORMULA", "UPPER"}  # a prefix, and members of an enumeration that is named
 
