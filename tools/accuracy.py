@@ -169,7 +169,12 @@ def _kept(policy: trtnet.Policy) -> str:
 
 
 def heading(backend: str) -> list[str]:
-    packages = (trtnet.backend.PACKAGES[backend], "torch", "scikit-learn", "numpy")
+    packages = (
+        trtnet.backend.description(backend).package or backend,
+        "torch",
+        "scikit-learn",
+        "numpy",
+    )
     command = shlex.join(["python", "tools/accuracy.py", *sys.argv[1:]])
     description = (__doc__ or "").split("\n\n")[2:5]
     return [
@@ -228,7 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="ImageNet's validation images: also measure ResNet-50")  # fmt: skip
     parser.add_argument("--limit", type=int, help="images of ImageNet at most; default: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
+    parser.add_argument(
+        "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
+    )
     parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
     try:
         return run(parser.parse_args(argv))

@@ -45,7 +45,12 @@ SOURCES = ("trtnet/*.py", "trtnet/graph/*.py", "trtnet/nn/*.py", "trtnet/ops/*.p
 
 
 def versions(backend: str) -> dict[str, str]:
-    packages = (trtnet.backend.PACKAGES[backend], "torch", "torchvision", "numpy")
+    packages = (
+        trtnet.backend.description(backend).package or backend,
+        "torch",
+        "torchvision",
+        "numpy",
+    )
     return {name: importlib.metadata.version(name) for name in packages}
 
 
@@ -165,7 +170,9 @@ class Sweep:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: those not measured")
-    parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
+    parser.add_argument(
+        "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
+    )
     parser.add_argument("--journal", type=Path, default=zoo_page.JOURNAL)
     parser.add_argument("--page", type=Path, default=zoo_page.PAGE)
     args = parser.parse_args()

@@ -286,7 +286,9 @@ def _plain(setting: Setting, result: Result) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
+    parser.add_argument(
+        "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
+    )
     args = parser.parse_args()
     print(json.dumps(measure(args.model, args.backend)))
     return 0

@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-__version__ = "0.1.0"
+from trtnet.version import __version__
 
 # In a checkout `trtnet.zoo` and `trtnet.weights` are the top-level folders zoo/ and weights/.
 _checkout = Path(__file__).resolve().parent.parent

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trtnet import backend, hardware
+from trtnet.backend import BackendDescription
 from trtnet.errors import BackendError
 
 if TYPE_CHECKING:
     from trtnet.cli.doctor import Machine
 
-_RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9))  # and 12.0 or later; see TensorRT-RTX's docs
-_RTX_FROM = (12, 0)
+_UNSEEN = ""  # a package that was not looked for: loading the backend tells whether it is there
 
 Problem = tuple[str, str]
 """Why something cannot be done, and what to do about it."""
@@ -34,23 +35,38 @@ class Ability:
     fix: str | None = None
 
 
+Check = Callable[["Machine"], Iterator[Problem]]
+
+
 def abilities(machine: Machine) -> list[Ability]:
-    """Everything trtnet does, on `machine`."""
-    checks: tuple[tuple[str, str, Callable[[Machine], Iterator[Problem]]], ...] = (
-        ("build rtx", "build engines for TensorRT-RTX", _build_rtx),
-        ("build tensorrt", "build engines for TensorRT", _build_tensorrt),
-        ("build torch", "build engines for the torch backend", _build_torch),
-        ("verify", "verify networks against PyTorch", _verify),
-        ("run torch cpu", "run torch engines on the CPU", _torch),
-        ("run torch cuda", "run torch engines on a GPU", _run_torch_cuda),
-        ("run rtx", "run TensorRT-RTX engines", _run_rtx),
-        ("run tensorrt", "run TensorRT engines", _run_tensorrt),
-    )
+    """Everything trtnet does, on `machine`: building and running, for every backend."""
     found = []
-    for task, title, check in checks:
+    for task, title, check in _checks():
         problem, fix = next(check(machine), (None, None))
         found.append(Ability(task, title, problem, fix))
     return found
+
+
+def _checks() -> Iterator[tuple[str, str, Check]]:
+    """Task, title and check of every ability; what needs the least comes first."""
+    building = sorted(
+        backend.descriptions(), key=lambda d: (d.package is None, d.needs_gpu_to_define)
+    )
+    for about in building:
+        yield f"build {about.name}", f"build engines for {_title(about)}", partial(_build, about)
+    yield "verify", "verify networks against PyTorch", _verify
+    for about in sorted(building, key=lambda d: d.needs_gpu):
+        if about.needs_gpu:
+            yield f"run {about.name}", f"run {about.title} engines", partial(_run, about)
+            continue
+        own = f"run {about.name}"
+        yield f"{own} cpu", f"{own} engines on the CPU", partial(_installed, about)
+        if "cuda" in about.devices:
+            yield f"{own} cuda", f"{own} engines on a GPU", partial(_run, about)
+
+
+def _title(about: BackendDescription) -> str:
+    return about.title if about.package is not None else f"the {about.name} backend"
 
 
 def _basics(machine: Machine) -> Iterator[Problem]:
@@ -59,69 +75,72 @@ def _basics(machine: Machine) -> Iterator[Problem]:
         yield f"{' and '.join(missing)} missing", f"pip install {' '.join(missing)}"
 
 
-def _build_rtx(machine: Machine) -> Iterator[Problem]:
+def _build(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
     yield from _basics(machine)
-    yield from _package(machine, "rtx")
+    if about.package is None:
+        yield from _define(machine)
+        yield from _installed(about, machine)
+        return
+    if about.needs_gpu_to_define:
+        yield from _gpu(machine, f"{about.title} defines and builds networks only with one")
+    yield from _package(about, about.package, machine)
 
 
-def _build_tensorrt(machine: Machine) -> Iterator[Problem]:
-    yield from _basics(machine)
-    yield from _gpu(machine, "TensorRT defines and builds networks only with one")
-    yield from _package(machine, "tensorrt")
-
-
-def _build_torch(machine: Machine) -> Iterator[Problem]:
-    yield from _basics(machine)
-    if next(_build_rtx(machine), None) and next(_build_tensorrt(machine), None):
+def _define(machine: Machine) -> Iterator[Problem]:
+    """With whichever TensorRT works here."""
+    defining = [found for found in backend.descriptions() if found.package is not None]
+    if all(next(_build(found, machine), None) for found in defining):
+        simplest = min(defining, key=lambda found: found.needs_gpu_to_define)
         yield (
             "networks are defined with TensorRT's API, and neither TensorRT works here",
-            'pip install "trtnet[rtx]", which needs no GPU',
+            f"{simplest.install}, which needs no GPU",
         )
-    yield from _torch(machine)
 
 
 def _verify(machine: Machine) -> Iterator[Problem]:
-    yield from _build_torch(machine)
-    if machine.packages["torchvision"] is None:
-        yield "torchvision is not installed", 'pip install "trtnet[torch]"'
-
-
-def _torch(machine: Machine) -> Iterator[Problem]:
     yield from _basics(machine)
-    if machine.packages["torch"] is None:
-        yield "torch is not installed", 'pip install "trtnet[torch]"'
+    yield from _define(machine)
+    for name in ("torch", "torchvision"):
+        if machine.packages[name] is None:
+            yield f"{name} is not installed", 'pip install "trtnet[torch]"'
 
 
-def _run_torch_cuda(machine: Machine) -> Iterator[Problem]:
-    yield from _torch(machine)
+def _installed(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
+    yield from _basics(machine)
+    if machine.packages.get(about.distribution, _UNSEEN) is None:
+        yield f"{about.distribution} is not installed", about.install
+
+
+def _run(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
+    """On a GPU."""
+    if about.package is None:
+        yield from _installed(about, machine)
+    yield from _basics(machine)
     yield from _gpu(machine)
-    if machine.torch_cuda is None:
-        yield "this PyTorch was built without CUDA", "choose a CUDA build on https://pytorch.org"
-    yield from _supported_by_driver(machine, "PyTorch", machine.torch_cuda)
+    if about.runs_in_pytorch:
+        if machine.torch_cuda is None:
+            fix = "choose a CUDA build on https://pytorch.org"
+            yield "this PyTorch was built without CUDA", fix
+        yield from _supported_by_driver(machine, "PyTorch", machine.torch_cuda)
+    yield from _targets(about, machine)
+    if about.package is not None:
+        yield from _package(about, about.package, machine)
     yield from _cuda_python(machine)
 
 
-def _run_rtx(machine: Machine) -> Iterator[Problem]:
-    yield from _basics(machine)
-    yield from _gpu(machine)
-    if not any(_rtx_runs_on(gpu.compute_capability) for gpu in machine.gpus):
-        names = ", ".join(
-            f"{gpu.name} ({'.'.join(map(str, gpu.compute_capability))})" for gpu in machine.gpus
-        )
-        yield (
-            "TensorRT-RTX runs on compute capability 7.5, 8.0, 8.6, 8.9 and 12.0 or later, but "
-            f"here is {names}",
-            "use the torch backend or TensorRT here: --backend torch, --backend tensorrt",
-        )
-    yield from _package(machine, "rtx")
-    yield from _cuda_python(machine)
-
-
-def _run_tensorrt(machine: Machine) -> Iterator[Problem]:
-    yield from _basics(machine)
-    yield from _gpu(machine)
-    yield from _package(machine, "tensorrt")
-    yield from _cuda_python(machine)
+def _targets(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
+    targets = about.gpu_targets
+    if targets is None or any(targets.supports(gpu.compute_capability) for gpu in machine.gpus):
+        return
+    names = ", ".join(
+        f"{gpu.name} ({'.'.join(map(str, gpu.compute_capability))})" for gpu in machine.gpus
+    )
+    others = [found for found in backend.descriptions() if found.gpu_targets is None]
+    yield (
+        f"{about.title} runs on compute capability {targets.describe_supported()}, but here is "
+        f"{names}",
+        "use another backend here: " + ", ".join(f"--backend {found.name}" for found in others),
+    )
 
 
 def _gpu(machine: Machine, why: str = "") -> Iterator[Problem]:
@@ -138,18 +157,17 @@ def _gpu(machine: Machine, why: str = "") -> Iterator[Problem]:
         yield problem, "use a machine with an NVIDIA GPU; in a container: start it with --gpus all"
 
 
-def _package(machine: Machine, name: str) -> Iterator[Problem]:
-    """Loads the TensorRT package: one that is there can still be broken."""
-    extra = f'pip install "trtnet[{name}]"'
-    if machine.packages["tensorrt-rtx" if name == "rtx" else name] is None:
-        yield f"{backend.PACKAGES[name]} is not installed", extra
+def _package(about: BackendDescription, package: str, machine: Machine) -> Iterator[Problem]:
+    """Loads the TensorRT package: an installed one can be broken."""
+    if machine.packages.get(about.distribution, _UNSEEN) is None:
+        yield f"{package} is not installed", about.install
         return
     try:
-        backend.load(name)
+        backend.load(about.name)
     except BackendError as error:
-        yield error.problem, error.fix or extra
+        yield error.problem, error.fix or about.install
     except Exception as error:  # a broken package may fail with anything
-        yield f"{backend.PACKAGES[name]} cannot be imported: {error}", f"{extra} --force-reinstall"
+        yield f"{package} cannot be imported: {error}", f"{about.install} --force-reinstall"
 
 
 def _cuda_python(machine: Machine) -> Iterator[Problem]:
@@ -172,7 +190,3 @@ def _supported_by_driver(machine: Machine, what: str, version: str | None) -> It
             f"{has}",
             "update the driver: https://www.nvidia.com/drivers",
         )
-
-
-def _rtx_runs_on(capability: tuple[int, int]) -> bool:
-    return capability in _RTX_CAPABILITIES or capability >= _RTX_FROM

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from trtnet.backend import choices
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.precision import (
     add_calibration_flags,
@@ -17,7 +18,6 @@ from trtnet.cli.refused import check_flags
 from trtnet.errors import UsageError
 from trtnet.network import FORMS
 
-BACKENDS = ("auto", "tensorrt", "rtx", "torch")
 _EPILOG = """\
 Flags in camel case are accepted in kebab case too: --save-engine is --saveEngine.
 Exit status: 0 done and verified, 1 verification or build failed, 2 bad usage."""
@@ -33,8 +33,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     check_flags(argv)
     arguments = _parser().parse_args(argv)
-    if arguments.backend not in BACKENDS:
-        raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(BACKENDS))
+    if arguments.backend not in choices():
+        raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(choices()))
     if arguments.list is None and arguments.model is None:
         raise UsageError("name a model", fix="--list shows them, --help the flags")
     arguments.rules = settle_policy(arguments)
@@ -103,7 +103,7 @@ def add_shape_flags(flag: Group) -> None:
 
 def add_backend_flag(flag: Group) -> None:
     """Which TensorRT defines the network."""
-    flag("--backend", choices=("auto", "tensorrt", "rtx"), default="auto")
+    flag("--backend", choices=choices(defining=True), default="auto")
     add_plugins_flag(flag)
 
 
@@ -119,7 +119,7 @@ def add_plugins_flag(flag: Group) -> None:
 
 
 def _add_output_flags(flag: Group) -> None:
-    flag("--backend", metavar="B", default="auto", help=f"{', '.join(BACKENDS)}; default: auto")
+    flag("--backend", metavar="B", default="auto", help=f"{', '.join(choices())}; default: auto")
     add_plugins_flag(flag)
     flag(
         "--compute-capability",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trtnet import benchmark, graph
-from trtnet.backend import TORCH
+from trtnet.backend import description, portable
 from trtnet.benchmark import LayerTime, Roofline, Summary, report
 from trtnet.benchmark.inputs import random_inputs
 from trtnet.benchmark.profile import bounded
@@ -164,7 +164,7 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
     if arguments.network is not None:
         raise UsageError("--network is for engine files", fix=f"leave it out: {path} is a model")
     if arguments.backend == "auto":
-        arguments.backend = TORCH
+        arguments.backend = portable().name
     if arguments.shapes is not None and not arguments.optShapes and arguments.batch is None:
         for which in ("minShapes", "optShapes", "maxShapes"):
             setattr(arguments, which, [arguments.shapes])
@@ -177,8 +177,8 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
 
 
 def _archived(plan: Plan) -> Graph | None:
-    """The network in an engine of the torch backend, which is the network itself."""
-    if compatibility.backend_of(plan) != TORCH:
+    """The network in an engine that is an archive of it; ``None`` for other engines."""
+    if not description(compatibility.backend_of(plan)).writes_archive:
         return None
     return graph.loads(plan.engine, "the engine")
 

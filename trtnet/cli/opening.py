@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trtnet import zoo
-from trtnet.backend import TORCH, load
+from trtnet.backend import description, descriptions, load, portable
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
@@ -100,17 +100,20 @@ def _plan(arguments: argparse.Namespace, task: str, paths: Sequence[Path], settl
 
 
 def _backend(asked: str, device: str) -> str:
-    """The backend to build for: TensorRT, where it can run here, otherwise PyTorch.
+    """The name of the backend to build for: the first with GPU engines that can run here,
+    otherwise the first whose engines run on the CPU too.
 
     Raises:
         BackendError: one that was `asked` for cannot run here.
     """
-    if asked == TORCH or (asked == "auto" and (device == "cpu" or missing_gpu() is not None)):
-        return TORCH
+    if asked != "auto" and not description(asked).needs_gpu:
+        return asked
+    if asked == "auto" and (device == "cpu" or missing_gpu() is not None):
+        return portable().name
     found = {ability.task: ability for ability in abilities(examine())}
     if asked == "auto":
-        able = [name for name in ("tensorrt", "rtx") if found[f"run {name}"].problem is None]
-        return able[0] if able else TORCH
+        names = [about.name for about in descriptions() if about.needs_gpu]
+        return next((n for n in names if found[f"run {n}"].problem is None), portable().name)
     if (problem := found[f"run {asked}"].problem) is not None:
         raise BackendError(problem, fix=found[f"run {asked}"].fix)
     return asked

@@ -184,7 +184,7 @@ def _look(
     session: Session, paths: Sequence[Path], preprocessing: Mapping[str, Any]
 ) -> Iterator[Seen | Failed]:
     """What becomes of each image, in order. :meth:`Session.map` would end at the first failure."""
-    from trtnet.engines.pipeline import in_order
+    from trtnet.engines.ordered_map import ordered_map
 
     mode, dtype = image_mode(preprocessing), session.inputs[0].dtype
 
@@ -198,7 +198,7 @@ def _look(
         except TrtnetError as error:
             return Failed(path, error)
 
-    return in_order(look, paths, _AHEAD if session.device == "cuda" else 1)
+    return ordered_map(look, paths, _AHEAD if session.device == "cuda" else 1)
 
 
 @contextlib.contextmanager

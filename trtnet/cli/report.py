@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from trtnet.backend import TORCH
+from trtnet.backend import description
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.hardware import missing_gpu
@@ -23,12 +23,16 @@ _DISTANCES = ("max_abs", "rel_l2", "sqnr_db", "cosine")
 
 def executed(backend: str, engine: str | None) -> dict[str, Any]:
     """Whether the engine ran, honestly: building never runs one."""
-    tool = "tensorrt_rtx" if backend == "rtx" else "trtexec"
-    missing = missing_gpu()
+    about, missing = description(backend), missing_gpu()
     if engine is None:
         reason = "no engine was written"
-    elif backend != TORCH and missing is not None:
-        reason = f"{missing}; where there is a GPU: {tool} --loadEngine={engine}"
+    elif about.needs_gpu and missing is not None:
+        tool = (
+            f"{about.run_tool} --loadEngine={engine}"
+            if about.run_tool
+            else f"trtnet bench {engine}"
+        )
+        reason = f"{missing}; where there is a GPU: {tool}"
     else:
         reason = (
             f"it is only built and verified here; it runs on this machine: trtnet bench {engine}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.cli.arguments import BACKENDS
+from trtnet.backend import choices
 from trtnet.cli.arrays import read_inputs, write_results
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.guard import exit_status
@@ -80,5 +80,5 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_device_flags(flag: Group) -> None:
     """Where an engine is executed."""
-    flag("--backend", choices=BACKENDS, default="auto", help="default: what the engine is for")
+    flag("--backend", choices=choices(), default="auto", help="default: what the engine is for")
     flag("--device", default="auto", metavar="D", help="cpu, cuda or cuda:1; default: a GPU if any")

@@ -1,4 +1,4 @@
-"""Bound: a context whose input shapes are set, with the memory it reads and writes."""
+"""BoundContext: a context whose input shapes are set, with the memory it reads and writes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from trtnet.engines.device import Buffer, CpuDevice, Device, Stream
 from trtnet.engines.protocol import CaptureError, Context, Engine, Replay
 
 _HOST = CpuDevice()
-_MOST_GRAPHS = 8  # of one set of shapes
-_MOST_SEEN = 64
+_MOST_GRAPHS = 8  # CUDA graphs for one set of shapes, each for other addresses
+_MOST_SEEN = 64  # addresses remembered in order to recognise them when they come again
 
 
-class Bound:
+class BoundContext:
     """One context of an engine, and what it is bound to.
 
     Inputs and outputs are either the arrays given to :meth:`bind_arrays`, or after
-    :meth:`bind_own` memory that stays the same, which is what a CUDA graph needs.
+    :meth:`bind_buffers` memory of the context itself, whose addresses stay the same.
 
     Attributes:
-        output_shapes: for the present input shapes; -1 where only the data tells.
-        open_outputs: names of those with a -1.
-        refused: why no CUDA graph could be captured, once that was tried.
-        is_standalone: whether graphs were captured that hold their addresses themselves.
+        context: the context of the engine.
+        output_shapes: for the present input shapes; -1 for an axis that depends on the data.
+        data_dependent: names of the outputs with such an axis.
+        capture_failure: why no CUDA graph could be captured; ``None`` if none has failed.
+        is_standalone: the captured graphs hold their addresses, see
+            :class:`trtnet.engines.protocol.Replay`; ``False`` before the first capture.
     """
 
     def __init__(self, engine: Engine, device: Device, profile: int) -> None:
         self.context: Context = engine.create_context(profile)
         self.output_shapes: dict[str, tuple[int, ...]] = {}
-        self.open_outputs: list[str] = []
-        self.refused: str | None = None
+        self.data_dependent: list[str] = []
+        self.capture_failure: str | None = None
         self.is_standalone = False
         self._device = device
         self._bindings = {binding.name: binding for binding in engine.bindings}
@@ -46,22 +48,25 @@ class Bound:
     @property
     def can_be_captured(self) -> bool:
         """Whether it has run for these shapes, so that a CUDA graph can be tried."""
-        return self._has_run and self.refused is None and not self.open_outputs
-
-    def graph_of(self, addresses: tuple[int, ...]) -> Replay | None:
-        """The CUDA graph captured for these addresses of all inputs and outputs, in order."""
-        return self._graphs.get(addresses)
+        return self._has_run and self.capture_failure is None and not self.data_dependent
 
     @property
     def graph(self) -> Replay | None:
         """The CUDA graph for the present addresses."""
-        return self._graphs.get(tuple(self._addresses.values()))
+        return self.graph_for(tuple(self._addresses.values()))
 
-    def comes_back(self, addresses: tuple[int, ...]) -> bool:
-        """Whether these addresses come for the second time, and a graph for them is wanted: there
-        are some for the arrays a caller uses again and again, and no further ones, so that a
-        caller with ever new arrays does not spend the time on captures."""
-        if len(self._graphs) >= _MOST_GRAPHS or self.refused is not None:
+    def graph_for(self, addresses: tuple[int, ...]) -> Replay | None:
+        """The CUDA graph captured for these addresses of all inputs and outputs, in order."""
+        return self._graphs.get(addresses)
+
+    def should_capture(self, addresses: tuple[int, ...]) -> bool:
+        """Whether to capture a CUDA graph for these addresses: they come for the second time, and
+        there are fewer than 8 graphs.
+
+        Graphs are kept for the arrays that a caller uses again and again. There is a limit, so
+        that a caller with always new arrays does not spend the time on captures.
+        """
+        if len(self._graphs) >= _MOST_GRAPHS or self.capture_failure is not None:
             return False
         if addresses in self._seen:
             return True
@@ -71,7 +76,8 @@ class Bound:
         return False
 
     def set_shapes(self, views: Mapping[str, View]) -> None:
-        """Takes the shapes of `views`, and the values of those that are shapes themselves."""
+        """Sets the shapes of `views`, and the values of those that are shapes themselves. Other
+        shapes, and all values, discard the CUDA graphs."""
         shapes = {name: view.shape for name, view in views.items()}
         hosted = {name: view for name, view in views.items() if self._bindings[name].on_host}
         if shapes == self._input_shapes and not hosted:
@@ -85,19 +91,21 @@ class Bound:
             ctypes.memmove(address, view.address, view.nbytes)
             self._set_address(name, address)
         self.output_shapes = self.context.output_shapes()
-        self.open_outputs = [name for name, shape in self.output_shapes.items() if -1 in shape]
+        self.data_dependent = [name for name, shape in self.output_shapes.items() if -1 in shape]
         self._input_shapes, self._has_run = shapes, False
-        for name in self.open_outputs:
+        for name in self.data_dependent:
             self.context.set_output_allocator(name, self._allocator(name))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of an input or output; of one that depends on the data, once the execution ended."""
+        """The shape of an input or output; for one that depends on the data it is known once the
+        execution has ended."""
         if name in self._input_shapes:
             return self._input_shapes[name]
         shape = self.output_shapes[name]
         return self.context.final_shape(name) if -1 in shape else shape
 
     def nbytes(self, name: str) -> int:
+        """The size of an input or output in bytes; see :meth:`shape`."""
         return math.prod(self.shape(name)) * item_bytes(self._bindings[name].dtype)
 
     def address(self, name: str) -> int:
@@ -105,26 +113,27 @@ class Bound:
         return self._addresses[name]
 
     def pinned(self, name: str) -> int:
-        """Host memory for a tensor, to copy it from or to the device."""
+        """The address of pinned host memory for a tensor, to copy it from or to the device."""
         return self._buffer("pinned", name, self.nbytes(name), self._device)
 
     def bind_arrays(self, arrays: Mapping[str, View]) -> None:
-        """The memory of `arrays`, for the next execution."""
+        """Makes the next execution read and write the memory of `arrays`."""
         for name, array in arrays.items():
             if not (self._bindings[name].on_host and self._bindings[name].is_input):
                 self._set_address(name, array.address)
 
-    def bind_own(self) -> None:
-        """Memory of its own for all inputs and outputs, those excepted that are allocated while
-        executing; raises :class:`OutOfMemoryError` with the sizes."""
+    def bind_buffers(self) -> None:
+        """Makes the next execution read and write memory of this context, except for outputs that
+        are allocated while executing; raises :class:`OutOfMemoryError` with the sizes."""
         for name, binding in self._bindings.items():
-            if name in self.open_outputs or (binding.on_host and binding.is_input):
+            if name in self.data_dependent or (binding.on_host and binding.is_input):
                 continue
             place = _HOST if binding.on_host else self._device
             self._set_address(name, self._buffer("own", name, self.nbytes(name), place))
 
     def enqueue(self, stream: int) -> None:
-        """One execution: a launch of the CUDA graph if there is one for the present addresses."""
+        """Enqueues one execution: a launch of the CUDA graph for the present addresses if there is
+        one."""
         graph = self.graph
         if graph is not None:
             graph.launch(stream)
@@ -133,18 +142,18 @@ class Bound:
             self._has_run = True
 
     def capture(self, idle: Stream) -> None:
-        """Makes a CUDA graph for the present addresses; `idle` is used for that, and what is at
-        the outputs' addresses may be overwritten."""
+        """Captures a CUDA graph for the present addresses on the stream `idle`; where that fails,
+        sets `capture_failure`. The outputs' memory may be overwritten."""
         try:
             graph = self.context.capture(idle.handle)
         except CaptureError as error:
-            self.refused = str(error)
+            self.capture_failure = str(error)
         else:
             self._graphs[tuple(self._addresses.values())] = graph
             self.is_standalone = graph.is_standalone
 
     def close(self) -> None:
-        """Releases everything; nothing is under way any more."""
+        """Releases the graphs, the context and its memory; nothing is executing any more."""
         self._drop_graphs()
         self.context.close()
         for buffer in self._buffers.values():
@@ -171,7 +180,7 @@ class Bound:
         return allocate
 
     def _buffer(self, purpose: str, name: str, nbytes: int, device: Device) -> int:
-        """Memory of at least `nbytes`, the same as before where that is large enough."""
+        """The address of at least `nbytes`; the same as before where that is large enough."""
         found = self._buffers.get((purpose, name))
         if found is None or found.nbytes < nbytes:
             if found is not None:

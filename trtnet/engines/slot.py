@@ -1,4 +1,4 @@
-"""Lane: one execution at a time, from arrays to results."""
+"""ExecutionSlot: one execution at a time, from arrays to results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from trtnet.engines.arrays import View, empty
-from trtnet.engines.bound import Bound
+from trtnet.engines.bound_context import BoundContext
 from trtnet.engines.device import Device
 from trtnet.engines.protocol import Binding, Engine, Replay
 from trtnet.engines.signature import Fit
@@ -18,12 +18,12 @@ _DEFAULT_STREAMS = (0, 1, 2)  # TensorRT synchronises more than it must on these
 _NOTHING = View(0, (), "float32", "numpy")  # stands for the inputs of an engine without any
 
 
-class Lane:
-    """A stream, and for each of the last sets of shapes a context with its memory.
+class ExecutionSlot:
+    """A stream, and a context with its memory for each of the sets of shapes used last.
 
     A CUDA graph belongs to the shapes, the addresses and the state of the context it was captured
-    from, so every set of shapes has a context of its own. One thread uses a lane at a time; its
-    work may still be under way on the GPU when the next thread takes it.
+    from, so every set of shapes has a context of its own. One thread uses a slot at a time; the
+    GPU may still execute its work when the next thread takes the slot.
 
     Args:
         graphs: how many sets of shapes keep a context and a CUDA graph; with 0 there is one
@@ -36,25 +36,30 @@ class Lane:
         self._graphs = graphs if device.kind == "cuda" else 0
         self._arrived, self._done = device.new_event(), device.new_event()
         self._last: int | None = None  # the stream that `_done` was recorded on
-        self._bounds: OrderedDict[Any, Bound] = OrderedDict()
+        self._contexts: OrderedDict[Any, BoundContext] = OrderedDict()
         self._newest: Any = None
         self._has_shape_values = any(b.on_host and b.is_input for b in engine.bindings)
         self._inputs = [binding for binding in engine.bindings if binding.is_input]
         self._outputs = [binding for binding in engine.bindings if not binding.is_input]
 
     def run(self, views: Mapping[str, View], fit: Fit) -> dict[str, View]:
-        """The outputs for `views`, in arrays of the same kind.
+        """Executes the engine on `views`.
 
-        Work on GPU arrays is enqueued for the stream their owner works on, and may be under way
-        on return; results in host memory are there.
+        Args:
+            views: the inputs.
+            fit: what :meth:`Signature.fit` gave for them.
+
+        Returns:
+            The outputs, in arrays of the same kind. For GPU arrays the work is enqueued on the
+            stream of their owner, and may not have ended; results in host memory are complete.
         """
-        if fit.pieces is not None:
-            return self._run_in_pieces(views, fit.profile, fit.pieces)
+        if fit.chunk_size is not None:
+            return self._run_in_chunks(views, fit.profile, fit.chunk_size)
         bound, first = self.bound(views, fit.profile), _first(views)
         results = {
             b.name: self._empty(b, bound.output_shapes[b.name], first)
             for b in self._outputs
-            if b.name not in bound.open_outputs
+            if b.name not in bound.data_dependent
         }
         if self.device.kind == "cpu" or (first.on_gpu and not self._graphs):
             return self._run_direct(bound, views, results)
@@ -63,55 +68,57 @@ class Lane:
                 *[view.address for view in views.values()],
                 *[view.address for view in results.values()],
             )
-            graph = bound.graph_of(addresses)
-            if graph is None and bound.comes_back(addresses):
+            graph = bound.graph_for(addresses)
+            if graph is None and bound.should_capture(addresses):
                 graph = self._capture_on(bound, {**views, **results}, first.stream)
             if graph is not None:
                 return self._launch(graph, results, first.stream)
         return self._run_staged(bound, views, results)
 
-    def bound(self, views: Mapping[str, View], profile: int) -> Bound:
+    def bound(self, views: Mapping[str, View], profile: int) -> BoundContext:
         """The context for the shapes of `views`."""
         key: Any = profile
         if self._graphs:
             key = (profile, *((name, view.shape) for name, view in views.items()))
         if key == self._newest and not self._has_shape_values:
-            return self._bounds[key]
-        self._newest, bound = None, self._bounds.pop(key, None)
+            return self._contexts[key]
+        self._newest, bound = None, self._contexts.pop(key, None)
         if bound is None:
-            if len(self._bounds) >= max(self._graphs, len(self._engine.profiles)):
+            if len(self._contexts) >= max(self._graphs, len(self._engine.profiles)):
                 self.settle()
-                self._bounds.popitem(last=False)[1].close()
-            bound = Bound(self._engine, self.device, profile)
-        self._bounds[key] = bound  # behind those that were not used for longer
+                self._contexts.popitem(last=False)[1].close()
+            bound = BoundContext(self._engine, self.device, profile)
+        self._contexts[key] = bound  # last: the one used most recently
         bound.set_shapes(views)
         self._newest = key if self._graphs else None
         return bound
 
-    def prepare(self, bound: Bound) -> None:
-        """Binds memory that stays the same; captures a CUDA graph if there shall be one and the
-        first, plain execution is done."""
-        bound.bind_own()
+    def prepare(self, bound: BoundContext) -> None:
+        """Binds memory of the context itself; captures a CUDA graph if graphs are used, there is
+        none yet, and the first execution without one is done."""
+        bound.bind_buffers()
         if self._graphs and bound.can_be_captured and bound.graph is None:
             self.settle()
             bound.capture(self.stream)
 
     def settle(self) -> None:
-        """Waits for the work under way."""
+        """Waits until all work of this slot has ended."""
         if self._last is not None:
             self._done.synchronize()
             self._last = None
 
     def close(self) -> None:
-        """Waits for the work under way, and releases everything."""
+        """Waits until all work has ended, and releases everything."""
         self.settle()
-        for bound in self._bounds.values():
+        for bound in self._contexts.values():
             bound.close()
-        self._bounds.clear()
+        self._contexts.clear()
         for part in (self._arrived, self._done, self.stream):
             part.close()
 
-    def _capture_on(self, bound: Bound, arrays: Mapping[str, View], caller: int) -> Replay | None:
+    def _capture_on(
+        self, bound: BoundContext, arrays: Mapping[str, View], caller: int
+    ) -> Replay | None:
         """A CUDA graph that works on the memory of `arrays` itself."""
         self._arrived.record(caller)  # the outputs' memory may still be in use there
         self._arrived.synchronize()
@@ -130,9 +137,9 @@ class Lane:
         return results
 
     def _run_direct(
-        self, bound: Bound, views: Mapping[str, View], results: dict[str, View]
+        self, bound: BoundContext, views: Mapping[str, View], results: dict[str, View]
     ) -> dict[str, View]:
-        """On the memory of the arrays themselves."""
+        """Executes on the memory of the arrays themselves."""
         bound.bind_arrays({**views, **results})
         stream = self._enter(bound, views)
         bound.enqueue(stream)
@@ -141,12 +148,13 @@ class Lane:
         return {**results, **grown}
 
     def _run_staged(
-        self, bound: Bound, views: Mapping[str, View], results: dict[str, View]
+        self, bound: BoundContext, views: Mapping[str, View], results: dict[str, View]
     ) -> dict[str, View]:
-        """Through memory that stays the same, so that a CUDA graph can be launched.
+        """Copies the inputs to memory of the context, executes on it, and copies the outputs back.
+        Its addresses stay the same, so that one CUDA graph serves all arrays.
 
         `views` and `results` may have fewer entries on the first axis than the shapes of `bound`.
-        The first execution for some shapes is a plain one, behind it the graph is captured.
+        The first execution for some shapes is without a graph, before the second it is captured.
         """
         self.prepare(bound)
         stream = self._enter(bound, views)
@@ -163,8 +171,9 @@ class Lane:
             self.device.copy_on_host(view.address, bound.pinned(name), view.nbytes)
         return {**results, **grown}
 
-    def _run_in_pieces(self, views: Mapping[str, View], profile: int, size: int) -> dict[str, View]:
-        """A batch of another size than the engine's fixed one: cut, and the last piece padded."""
+    def _run_in_chunks(self, views: Mapping[str, View], profile: int, size: int) -> dict[str, View]:
+        """Executes a batch of another size than the engine's fixed `size`: in chunks of that size,
+        the last one padded."""
         data = {b.name: views[b.name] for b in self._inputs if not b.on_host}
         count = next(view.shape[0] for view in data.values())
         full = {n: replace(view, shape=(size, *view.shape[1:])) for n, view in data.items()}
@@ -190,7 +199,7 @@ class Lane:
             )
         return results
 
-    def _copy_in(self, bound: Bound, name: str, view: View, stream: int) -> None:
+    def _copy_in(self, bound: BoundContext, name: str, view: View, stream: int) -> None:
         source = view.address
         if self._needs_pinned(view):
             source = bound.pinned(name)
@@ -198,16 +207,18 @@ class Lane:
         self.device.copy(bound.address(name), source, view.nbytes, stream)
 
     def _needs_pinned(self, view: View) -> bool:
-        """Whether a copy between the device and this host memory would stop both."""
+        """Whether this is pageable host memory, whose copies would block host and device."""
         if self.device.kind == "cpu" or view.on_gpu:
             return False
         return not self.device.is_pinned(view.address)
 
-    def _grown(self, bound: Bound, views: Mapping[str, View], stream: int) -> dict[str, View]:
-        """Outputs whose shape is known only now that the execution has ended."""
+    def _grown(
+        self, bound: BoundContext, views: Mapping[str, View], stream: int
+    ) -> dict[str, View]:
+        """Waits for the execution, and copies the outputs whose shape depends on the data."""
         grown = {}
         for b in self._outputs:
-            if b.name in bound.open_outputs:
+            if b.name in bound.data_dependent:
                 self._synchronize(stream)
                 view = grown[b.name] = self._empty(b, bound.shape(b.name), _first(views))
                 if view.nbytes:
@@ -216,12 +227,13 @@ class Lane:
         return grown
 
     def _empty(self, output: Binding, shape: tuple[int, ...], like: View) -> View:
-        """A result of the kind of `like`; values in host memory stay there."""
+        """A new result array of the kind of `like`; an output `on_host` is in host memory."""
         kind = "numpy" if output.on_host and like.on_gpu else like.kind
         return empty(kind, shape, output.dtype, self.device, like.stream)
 
-    def _enter(self, bound: Bound, views: Mapping[str, View]) -> int:
-        """The stream to work on, behind all earlier work of this lane and of the arrays' owner."""
+    def _enter(self, bound: BoundContext, views: Mapping[str, View]) -> int:
+        """The stream to work on. It waits for all earlier work of this slot and of the arrays'
+        owner."""
         caller = _caller(views)
         own = not _on_gpu(views) or (caller in _DEFAULT_STREAMS and not bound.is_standalone)
         stream = self.stream.handle if own else caller
@@ -233,7 +245,8 @@ class Lane:
         return stream
 
     def _leave(self, views: Mapping[str, View], stream: int) -> None:
-        """Lets the owner of GPU arrays go on behind the work; waits for it otherwise."""
+        """Makes the stream of the GPU arrays' owner wait for the work; for host arrays, waits for
+        it here."""
         self._done.record(stream)
         self._last = stream
         if not _on_gpu(views):

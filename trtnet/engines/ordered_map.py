@@ -1,4 +1,4 @@
-"""Work on a stream of items by several threads, with the results in order."""
+"""ordered_map(): a function on many items by several threads, with the results in order."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """``function(item)`` for each of `items`, in order, by `threads` threads.
+def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yields ``function(item)`` for each of `items`, in order, computed by `threads` threads.
 
     `items` is advanced in the caller's thread, at most `threads` + 1 items ahead of the results
-    taken. Whatever `items` or `function` raises comes out in the place of the result; what was
-    begun before then ends, and nothing further is begun.
+    taken. An exception of `items` or `function` is raised in the place of that result, after
+    those before it. Calls that have started are then completed; no further ones are started.
     """
     source, pending = iter(items), deque[Future[R]]()
     with ThreadPoolExecutor(threads, "trtnet-map") as pool:
