@@ -23,6 +23,7 @@ from trtnet.zoo import (  # noqa: F401
     vision_transformer,
 )
 from trtnet.zoo.cards import Card, card
-from trtnet.zoo.registry import Entry, get_entry, get_model, list_models, register
+from trtnet.zoo.entry import Entry
+from trtnet.zoo.registry import get_entry, get_model, list_models, register
 
 __all__ = ["Card", "Entry", "card", "get_entry", "get_model", "list_models", "register"]

@@ -51,6 +51,7 @@ def _twin(num_classes: int = 10) -> torch.nn.Module:
     twin=_twin,
     embedded={"DIGITS_V1": "lenet5_digits.safetensors"},
     default_weights="DIGITS_V1",
+    fixed_size=True,
 )
 def lenet5(num_classes: int = 10) -> LeNet5:
     """LeNet-5; weights trained on scikit-learn's digits by ``tools/train_lenet.py``."""

@@ -126,13 +126,13 @@ class MobileNetV3(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-@register()
+@register(torchvision=True)
 def mobilenet_v3_large(num_classes: int = 1000, dilated: bool = False) -> MobileNetV3:
     """MobileNetV3-Large; `dilated`, it is the backbone of segmentation models."""
     return MobileNetV3(_LARGE, 1280, num_classes, dilated)
 
 
-@register()
+@register(torchvision=True)
 def mobilenet_v3_small(num_classes: int = 1000) -> MobileNetV3:
     """MobileNetV3-Small."""
     return MobileNetV3(_SMALL, 1024, num_classes)

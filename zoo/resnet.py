@@ -162,19 +162,19 @@ class ResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-@register()
+@register(torchvision=True)
 def resnet18(num_classes: int = 1000) -> ResNet:
     """ResNet-18."""
     return ResNet(BasicBlock, (2, 2, 2, 2), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def resnet34(num_classes: int = 1000) -> ResNet:
     """ResNet-34."""
     return ResNet(BasicBlock, (3, 4, 6, 3), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def resnet50(
     num_classes: int = 1000, replace_stride_with_dilation: Sequence[bool] = _STRIDED
 ) -> ResNet:
@@ -182,7 +182,7 @@ def resnet50(
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, replace_stride_with_dilation)
 
 
-@register()
+@register(torchvision=True)
 def resnet101(
     num_classes: int = 1000, replace_stride_with_dilation: Sequence[bool] = _STRIDED
 ) -> ResNet:
@@ -190,37 +190,37 @@ def resnet101(
     return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, replace_stride_with_dilation)
 
 
-@register()
+@register(torchvision=True)
 def resnet152(num_classes: int = 1000) -> ResNet:
     """ResNet-152."""
     return ResNet(Bottleneck, (3, 8, 36, 3), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def resnext50_32x4d(num_classes: int = 1000) -> ResNet:
     """ResNeXt-50, 32 groups of 4 channels."""
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, groups=32, width_per_group=4)
 
 
-@register()
+@register(torchvision=True)
 def resnext101_32x8d(num_classes: int = 1000) -> ResNet:
     """ResNeXt-101, 32 groups of 8 channels."""
     return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, groups=32, width_per_group=8)
 
 
-@register()
+@register(torchvision=True)
 def resnext101_64x4d(num_classes: int = 1000) -> ResNet:
     """ResNeXt-101, 64 groups of 4 channels."""
     return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, groups=64, width_per_group=4)
 
 
-@register()
+@register(torchvision=True)
 def wide_resnet50_2(num_classes: int = 1000) -> ResNet:
     """Wide ResNet-50-2: twice the channels in the 3×3 convolutions."""
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, width_per_group=128)
 
 
-@register()
+@register(torchvision=True)
 def wide_resnet101_2(num_classes: int = 1000) -> ResNet:
     """Wide ResNet-101-2: twice the channels in the 3×3 convolutions."""
     return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, width_per_group=128)

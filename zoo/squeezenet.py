@@ -69,13 +69,13 @@ class SqueezeNet(nn.Module):
         return self.classifier(self.features(x)).flatten(1)
 
 
-@register()
+@register(torchvision=True)
 def squeezenet1_0(num_classes: int = 1000) -> SqueezeNet:
     """SqueezeNet 1.0, that of the paper."""
     return SqueezeNet((96, 7), (0, 3, 7), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def squeezenet1_1(num_classes: int = 1000) -> SqueezeNet:
     """SqueezeNet 1.1: earlier pooling, 2.4 times less arithmetic."""
     return SqueezeNet((64, 3), (0, 2, 4), num_classes)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import trtnet
 from trtnet import nn
-from trtnet.zoo.registry import register
 from trtnet.zoo.resnet import ResNet, resnet50, resnet101
 from trtnet.zoo.segmentation.backbones import mobilenet_v3_features, resnet_features
 from trtnet.zoo.segmentation.fcn import FCNHead
-from trtnet.zoo.segmentation.model import DETAILS, SegmentationModel, enlarge
+from trtnet.zoo.segmentation.model import SegmentationModel, enlarge, register_segmentation
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -105,7 +104,7 @@ def _on_resnet(
     return DeepLabV3(backbone, DeepLabHead(2048, num_classes), aux, argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def deeplabv3_resnet50(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:
@@ -113,7 +112,7 @@ def deeplabv3_resnet50(
     return _on_resnet(resnet50, num_classes, aux_loss, argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def deeplabv3_resnet101(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:
@@ -121,7 +120,7 @@ def deeplabv3_resnet101(
     return _on_resnet(resnet101, num_classes, aux_loss, argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def deeplabv3_mobilenet_v3_large(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:

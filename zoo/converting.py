@@ -11,7 +11,8 @@ from trtnet.weights import checkpoint, wts
 from trtnet.weights.container import Weights
 from trtnet.weights.loading import CHECKPOINT_SUFFIXES, SUFFIXES, WTS_SUFFIX, load
 from trtnet.weights.safetensors_writer import save
-from trtnet.weights.timm_source import PREFIX, from_timm
+from trtnet.zoo.registry import get_model
+from trtnet.zoo.timm_weights import PREFIX, from_timm
 
 
 def convert(
@@ -63,9 +64,7 @@ def convert(
 def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weights:
     if model.startswith(PREFIX):
         return from_timm(weights, model, **model_args)
-    from trtnet import zoo
-
-    module = zoo.get_model(model, **model_args)
+    module = get_model(model, **model_args)
     try:
         module.load_state_dict(weights)
     except WeightsError as error:
