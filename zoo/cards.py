@@ -93,10 +93,16 @@ def card(model: str | Entry, *, compute: bool = True) -> Card:
     Raises:
         UsageError: there is no such model, or it cannot be imported or built.
     """
-    if isinstance(model, str) and not compute and registered(model) is None:
-        for offer in offers().get(model, ()):
-            return Card(model, None, None, None, None, (), (), None, offer.distribution)
-    entry = model if isinstance(model, Entry) else get_entry(model)
+    if isinstance(model, Entry):
+        entry = model
+    elif compute:
+        entry = get_entry(model)
+    else:
+        known = registered(model)
+        if known is None and model in offers():
+            distribution = offers()[model][0].distribution
+            return Card(model, None, None, None, None, (), (), None, distribution)
+        entry = known or get_entry(model)
     facts = _facts().get(entry.name) if entry.shipped else None
     if facts is None:
         facts = {"weights": {}, "default_weights": None, **(_computed(entry) if compute else {})}
