@@ -9,7 +9,7 @@ from typing import Any
 from trtnet.errors import UsageError, WeightsError
 from trtnet.weights import checkpoint, wts
 from trtnet.weights.container import Weights
-from trtnet.weights.loading import CHECKPOINT_SUFFIXES, SUFFIXES, WTS_SUFFIX, load
+from trtnet.weights.loading import CHECKPOINT_SUFFIXES, WTS_SUFFIX, check_suffix, load
 from trtnet.weights.safetensors_writer import save
 from trtnet.zoo.registry import get_model
 from trtnet.zoo.timm_weights import PREFIX, from_timm
@@ -41,8 +41,7 @@ def convert(
         WeightsError: a file cannot be read or written; the weights do not fit the model.
     """
     path = Path(target)
-    if path.suffix not in SUFFIXES:
-        raise UsageError("unknown file format", expected=", ".join(SUFFIXES), got=path)
+    check_suffix(path)
     weights = load(source)
     if model is not None:
         weights = _for_model(weights, model, model_args)

@@ -339,7 +339,7 @@ def test_a_file_that_cannot_be_imported(code: str, got: str, write: Write) -> No
         ("    return 1 / 0", "raised an error", "ZeroDivisionError: division by zero, at {}:5"),
         ("    return 3", "returned no trtnet.Module", "int: 3"),
         ("    pass", "returned no trtnet.Module", "NoneType: None"),
-        ("    import torch\n    return torch.nn.ReLU()", "makes a torch.nn.Mod", "a torch.nn.Module"),
+        ("    import torch\n    return torch.nn.ReLU()", "makes a torch.nn", "a torch.nn.Module"),
         ("    return nn.Linear(3, 4).no_such()", "raised an error",
          "AttributeError: 'Linear' object has no attribute 'no_such', at {}:5"),
     ],
