@@ -13,6 +13,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
+import signal
 import statistics
 import struct
 import subprocess
@@ -42,12 +44,15 @@ DECISION = """\
 
 The hand-written reader and writer stay, and the package does not depend on the library:
 
-- the library's numpy reader copies every tensor; ours maps the file, which weights of a network
-  need, as TensorRT reads them from there;
-- the library's numpy reader has no BF16, its writer stores other values for arrays that are not
-  contiguous, and it overwrites the file in place, so that a kill leaves half of one;
-- a damaged file is refused by both, but the library seldom names the tensor, and takes a name that
-  occurs twice.
+- the library's numpy reader copies every tensor; ours maps the file, and FP32 weights go to
+  TensorRT from there;
+- the library's numpy reader has no BF16;
+- its writer stores other values for arrays whose values do not lie in order, without an error,
+  makes files that only their owner can read, and replaces a symbolic link;
+- a damaged file is refused by both, but the library seldom names the tensor, and it accepts a name
+  that occurs twice.
+
+Writing takes about the same time; both replace a file only when the new one is complete.
 
 Tests hold both directions against the library, which is in the extra `dev`."""
 # In a new process: seconds to open the file, anonymous memory that it took, and seconds until
@@ -100,9 +105,7 @@ def measure_saving(
     writers: dict[str, Callable[[Path], Any]] = {
         "trtnet.weights.save: atomic": lambda path: weights.save(path, state),
         "the same with checksum=True": lambda path: weights.save(path, state, checksum=True),
-        "safetensors.numpy.save_file: not atomic": lambda path: safetensors.numpy.save_file(
-            state, path
-        ),
+        "safetensors.numpy.save_file": lambda path: safetensors.numpy.save_file(state, path),
         "the same, and a flush to the disk": flushed,
     }
     found: dict[str, list[float]] = {name: [] for name in writers}
@@ -150,25 +153,64 @@ def damaged_files() -> Iterator[tuple[str, bytes]]:
     yield "no JSON", raw(b"{]", bytes(8))
 
 
-def stored_wrongly(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Arrays that are no plain memory: whether each writer stores their values."""
+WRITERS: dict[str, Callable[[Path, dict[str, np.ndarray]], None]] = {
+    OURS: weights.save,
+    LIBRARY: lambda path, state: safetensors.numpy.save_file(state, path),
+}
+
+
+def written(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """What each writer does with arrays whose values do not lie in order, and with old files."""
     arrays = {
-        "transposed": np.arange(6, dtype=np.float32).reshape(2, 3).T,
-        "every second value": np.arange(8, dtype=np.float32)[::2],
-        "big-endian": np.arange(3, dtype=">f4"),
-    }
-    writers = {
-        OURS: weights.save,
-        LIBRARY: lambda path, state: safetensors.numpy.save_file(state, path),
+        "a transposed array": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "every second value of an array": np.arange(8, dtype=np.float32)[::2],
+        "a big-endian array": np.arange(3, dtype=">f4"),
     }
     for kind, array in arrays.items():
-        found = {}
-        for name, writer in writers.items():
-            path = folder / f"{name}.safetensors"
-            writer(path, {"x": array})
-            equal = np.array_equal(weights.load(path)["x"], array)
-            found[name] = "stored" if equal else "OTHER VALUES, no error"
-        yield kind, found
+        yield kind, {name: _stored(folder, name, array) for name in WRITERS}
+    yield "permissions of the file, umask 022", {name: _mode(folder, name) for name in WRITERS}
+    yield "a symbolic link in its place", {name: _link(folder, name) for name in WRITERS}
+    yield (
+        "an old file, where the new one does not fit",
+        {name: _too_large(folder, name) for name in WRITERS},
+    )
+
+
+def _stored(folder: Path, name: str, array: np.ndarray) -> str:
+    path = folder / f"{name}.safetensors"
+    WRITERS[name](path, {"x": array})
+    return "stored" if np.array_equal(weights.load(path)["x"], array) else "OTHER VALUES, no error"
+
+
+def _mode(folder: Path, name: str) -> str:
+    path, old = folder / f"mode-{name}.safetensors", os.umask(0o022)
+    WRITERS[name](path, {"x": np.zeros(1)})
+    os.umask(old)
+    return f"{path.stat().st_mode & 0o777:o}"
+
+
+def _link(folder: Path, name: str) -> str:
+    link = folder / f"link-{name}.safetensors"
+    link.symlink_to(f"target-{name}.safetensors")
+    WRITERS[name](link, {"x": np.zeros(1)})
+    return "followed" if link.is_symlink() else "replaced"
+
+
+def _too_large(folder: Path, name: str) -> str:
+    path = folder / f"old-{name}.safetensors"
+    WRITERS[name](path, {"x": np.zeros(1)})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        WRITERS[name](path, {"x": np.zeros(100_000)})
+        answer = "no error"
+    except Exception as error:  # of either
+        answer = f"`` {' '.join(str(error).replace(str(folder), '').split())} ``"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    return f"{'intact' if path.read_bytes() == before else 'LOST'}: {answer}"
 
 
 def answers(path: Path) -> dict[str, str]:
@@ -200,8 +242,8 @@ def page(folder: Path, repeats: int) -> Iterator[str]:
     yield "# trtnet's safetensors reader and writer against the library"
     yield ""
     yield f"`python tools/bench_safetensors.py --repeats {repeats}`. The file has ResNet-50's"
-    yield f"{len(state)} tensors, {path.stat().st_size / 1e6:.1f} MB. Medians; the ways take turns. A file is"
-    yield "loaded from the page cache, in a new process for each run."
+    yield f"{len(state)} tensors, {path.stat().st_size / 1e6:.1f} MB. Medians; the ways take turns."
+    yield "A file is loaded from the page cache, in a new process for each run."
     yield ""
     yield (f"{date.today()}; {os.cpu_count()} cores, {platform.machine()}, "
            f"Python {platform.python_version()}; {versions}.")  # fmt: skip
@@ -220,11 +262,11 @@ def page(folder: Path, repeats: int) -> Iterator[str]:
     for name, (median, best) in measure_saving(folder, state, repeats).items():
         yield f"| {name} | {median * 1e3:.0f} ms | {best * 1e3:.0f} ms |"
     yield ""
-    yield "## Arrays whose values do not lie in order"
+    yield "## Writing"
     yield ""
-    yield "| array | trtnet | safetensors.numpy |"
+    yield "| what | trtnet | safetensors.numpy |"
     yield "|---|---|---|"
-    for kind, found in stored_wrongly(folder):
+    for kind, found in written(folder):
         yield f"| {kind} | {found[OURS]} | {found[LIBRARY]} |"
     for title, files in (("Element types that numpy lacks", type_files()),
                          ("Damaged files", damaged_files())):  # fmt: skip

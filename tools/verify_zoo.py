@@ -99,7 +99,7 @@ def machine() -> str:
 
 
 def save(records: Records, path: Path) -> None:
-    """Writes the journal: a killed sweep leaves that of the model before."""
+    """Writes the journal in one step: a killed sweep leaves the journal of the model before."""
     lines = (json.dumps(records[name]) + "\n" for name in sorted(records))
     with atomic_write(path) as file:
         file.write("".join(lines).encode())

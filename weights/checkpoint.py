@@ -53,7 +53,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         # torchvision's and timm's training scripts store their command line, which is only data.
         allowed = torch.serialization.safe_globals([argparse.Namespace])
         with allowed, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an error of ours says it all; success needs no advice
+            warnings.simplefilter("ignore")  # failures are reported by our own error
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise _refused(path, error) from error

@@ -1,4 +1,4 @@
-"""Opening a weights file, whatever it turns out to be."""
+"""Loading a weights file of any format."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def load(path: str | os.PathLike[str]) -> Weights:
                 got=f"a PyTorch checkpoint or another {kind}, under the wrong name",
                 fix=f"rename it to {file.with_suffix('.pth').name}; it is loaded if that is safe",
             )
-        safetensors_reader.read(content, file)  # raises: it says what is wrong with the header
+        safetensors_reader.read(content, file)  # raises, naming the fault of the header
     if kind is None:
         others = [name for name in weights_files(file.parent) if name != file.name]
         raise WeightsError(

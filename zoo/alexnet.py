@@ -53,5 +53,5 @@ class AlexNet(nn.Module):
 
 @register(torchvision=True)
 def alexnet(num_classes: int = 1000) -> AlexNet:
-    """AlexNet."""
+    """AlexNet (Krizhevsky, https://arxiv.org/abs/1404.5997)."""
     return AlexNet(num_classes)

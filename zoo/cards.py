@@ -70,7 +70,7 @@ class Card:
 
     @property
     def preprocessing(self) -> Mapping[str, Any] | None:
-        """That of the default weights."""
+        """Preprocessing of images for the default weights."""
         by_name = {weights.name: weights.preprocessing for weights in self.weights}
         return by_name.get(self.default_weights or "")
 

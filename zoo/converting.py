@@ -1,4 +1,4 @@
-"""Weights from one file format, and one architecture's names, to another."""
+"""Converting weights between file formats, and from timm's names to torchvision's."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def convert(
     Args:
         source: any file that :func:`trtnet.weights.load` reads.
         target: ``*.safetensors``, ``*.pt``, ``*.pth``, ``*.bin`` or ``*.wts``.
-        model: a model of the zoo that the weights must fit, and that gives a ``.wts`` file its
-            shapes; or timm's name of one, such as ``timm/vit_base_patch16_224``, whose keys
+        model: a model of the zoo (a name or an address) that the weights must fit, and that gives
+            a ``.wts`` file its shapes; or timm's name of one, such as ``timm/vit_base_patch16_224``, whose keys
             :func:`from_timm` renames. What the model does not take, such as the heads that serve
             training alone, is left out. By default everything is written as it is.
         **model_args: for the model's builder, such as ``num_classes``.
 
     Returns:
-        what was written. Of the metadata only a safetensors file keeps anything; it gets
-        a hash of the tensors besides.
+        what was written. Only a safetensors file keeps the metadata; a hash of the tensors is
+        added to them.
 
     Raises:
         UsageError: an unknown format or model; shapes are needed and no model is named.

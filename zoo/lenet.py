@@ -54,5 +54,8 @@ def _twin(num_classes: int = 10) -> torch.nn.Module:
     fixed_size=True,
 )
 def lenet5(num_classes: int = 10) -> LeNet5:
-    """LeNet-5; weights trained on scikit-learn's digits by ``tools/train_lenet.py``."""
+    """LeNet-5; weights trained on scikit-learn's digits by ``tools/train_lenet.py``.
+
+    LeCun et al., https://doi.org/10.1109/5.726791.
+    """
     return LeNet5(num_classes)

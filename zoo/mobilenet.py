@@ -72,5 +72,5 @@ class MobileNetV2(nn.Module):
 
 @register(torchvision=True)
 def mobilenet_v2(num_classes: int = 1000) -> MobileNetV2:
-    """MobileNetV2 of width 1.0."""
+    """MobileNetV2 of width 1.0 (Sandler et al., https://arxiv.org/abs/1801.04381)."""
     return MobileNetV2(num_classes)

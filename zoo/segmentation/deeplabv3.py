@@ -108,7 +108,7 @@ def _on_resnet(
 def deeplabv3_resnet50(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:
-    """DeepLabV3 on ResNet-50."""
+    """DeepLabV3 on ResNet-50 (Chen et al., https://arxiv.org/abs/1706.05587)."""
     return _on_resnet(resnet50, num_classes, aux_loss, argmax)
 
 
@@ -116,7 +116,7 @@ def deeplabv3_resnet50(
 def deeplabv3_resnet101(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:
-    """DeepLabV3 on ResNet-101."""
+    """DeepLabV3 on ResNet-101 (Chen et al., https://arxiv.org/abs/1706.05587)."""
     return _on_resnet(resnet101, num_classes, aux_loss, argmax)
 
 
@@ -124,7 +124,7 @@ def deeplabv3_resnet101(
 def deeplabv3_mobilenet_v3_large(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:
-    """DeepLabV3 on MobileNetV3-Large."""
+    """DeepLabV3 on MobileNetV3-Large (Chen et al., https://arxiv.org/abs/1706.05587)."""
     aux = FCNHead(40, num_classes) if aux_loss else None
     backbone = mobilenet_v3_features("aux" if aux_loss else None, "out")
     return DeepLabV3(backbone, DeepLabHead(960, num_classes), aux, argmax)

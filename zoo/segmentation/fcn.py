@@ -41,11 +41,11 @@ class FCN(SegmentationModel):
 
 @register_segmentation
 def fcn_resnet50(num_classes: int = 21, aux_loss: bool = False, argmax: bool = False) -> FCN:
-    """FCN on ResNet-50."""
+    """FCN on ResNet-50 (Long et al., https://arxiv.org/abs/1411.4038)."""
     return FCN(resnet50, num_classes, aux_loss, argmax)
 
 
 @register_segmentation
 def fcn_resnet101(num_classes: int = 21, aux_loss: bool = False, argmax: bool = False) -> FCN:
-    """FCN on ResNet-101."""
+    """FCN on ResNet-101 (Long et al., https://arxiv.org/abs/1411.4038)."""
     return FCN(resnet101, num_classes, aux_loss, argmax)

@@ -70,5 +70,5 @@ class LRASPP(nn.Module):
 
 @register_segmentation
 def lraspp_mobilenet_v3_large(num_classes: int = 21, argmax: bool = False) -> LRASPP:
-    """Lite R-ASPP on MobileNetV3-Large."""
+    """Lite R-ASPP on MobileNetV3-Large (Howard et al., https://arxiv.org/abs/1905.02244)."""
     return LRASPP(mobilenet_v3_features("low", "high"), 40, 960, num_classes, argmax=argmax)
