@@ -27,9 +27,10 @@ def convert(
         source: any file that :func:`trtnet.weights.load` reads.
         target: ``*.safetensors``, ``*.pt``, ``*.pth``, ``*.bin`` or ``*.wts``.
         model: a model of the zoo (a name or an address) that the weights must fit, and that gives
-            a ``.wts`` file its shapes; or timm's name of one, such as ``timm/vit_base_patch16_224``, whose keys
-            :func:`from_timm` renames. What the model does not take, such as the heads that serve
-            training alone, is left out. By default everything is written as it is.
+            a ``.wts`` file its shapes; or timm's name of one, such as
+            ``timm/vit_base_patch16_224``, whose keys :func:`from_timm` renames. Entries that the
+            model does not take, such as heads for training, are left out. By default everything
+            is written as it is.
         **model_args: for the model's builder, such as ``num_classes``.
 
     Returns:

@@ -91,8 +91,8 @@ class MobileNetV3(nn.Module):
     Args:
         settings: of the inverted residuals.
         head_width: channels of the classifier's hidden layer.
-        dilated: whether the last strided block and the blocks after it keep the size of their input,
-            dilated by 2.
+        dilated: whether the last strided block and the blocks after it are dilated by 2 and keep
+            the size of their input.
     """
 
     def __init__(
