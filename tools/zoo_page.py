@@ -32,6 +32,50 @@ INTRODUCTION = """\
 --list`) and the results of `python tools/verify_zoo.py`, in `benchmarks/zoo.jsonl`.
 """
 
+OWN = """
+## A model of one's own
+
+A function that returns a `trtnet.Module`, or a subclass of it, is a model of the zoo. One file is
+enough, anywhere; its PyTorch twin is optional, and what the model is verified against.
+
+```python
+# small_net.py
+import trtnet
+from trtnet import nn, zoo
+
+class SmallNet(nn.Module):
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, x: trtnet.Tensor) -> trtnet.Tensor:
+        return self.fc(nn.functional.relu(self.conv(x)).mean((2, 3)))
+
+def torch_small_net(num_classes: int = 10):
+    from torch_small_net import TorchSmallNet  # beside this file; imported when it is needed
+    return TorchSmallNet(num_classes)
+
+@zoo.register(input_shape=(3, 32, 32), twin=torch_small_net)
+def small_net(num_classes: int = 10) -> SmallNet:
+    return SmallNet(num_classes)
+```
+
+- `zoo.get_model("small_net.py:small_net")` and `zoo.get_entry` take the path of the file and the
+  name of the callable, or `package.module:callable`. Modules beside the file can be imported.
+- `@zoo.register` gives a name in the registry once the module is imported. A callable that is not
+  registered can have the attributes `input_shape`, `twin` and `task`.
+- A distribution offers its models in `pyproject.toml`. They are listed without being imported:
+
+  ```toml
+  [project.entry-points."trtnet.zoo"]
+  small_net = "my_package.small_net:small_net"
+  ```
+
+- `zoo.card` computes the card. A file in the folder `zoo/` of trtnet itself needs nothing else; the
+  tests and tools find it in the registry.
+"""
+
 CARDS = """
 ## Models
 
@@ -87,6 +131,7 @@ def page(records: Records) -> Iterator[str]:
     known = {name: records[name] for name in models if name in records}
     yield INTRODUCTION
     yield from summary(known)
+    yield OWN
     yield CARDS
     yield from table(CARD_COLUMNS, map(card_row, map(zoo.card, models)))
     yield VERIFICATION

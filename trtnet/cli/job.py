@@ -86,7 +86,7 @@ def prepare(arguments: argparse.Namespace) -> Job:
     need_data(arguments, arguments.rules)
     if not arguments.skip_verify:
         require("torch", "verification (--skip-verify does without)")
-    shapes = input_shapes(arguments, entry.require_input_shape())
+    shapes = input_shapes(arguments, entry.input_shape)
     return Job(
         arguments=arguments,
         entry=entry,

@@ -80,7 +80,7 @@ def torch_model(entry: Entry, model: Module, chosen: dict[str, Any]) -> torch.nn
 def _random_weights(entry: Entry, seed: int, chosen: dict[str, Any]) -> Weights:
     """Random weights of a model that torchvision does not have."""
     state = trtnet.weights.random_state(
-        entry.torch_model, seed, input_shape=entry.require_input_shape(), **chosen
+        entry.torch_model, seed, input_shape=entry.input_shape, **chosen
     )
     metadata = {"architecture": entry.name, "weights": "random", "seed": str(seed)}
     return trtnet.weights.Weights(state, metadata)

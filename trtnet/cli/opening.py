@@ -88,7 +88,7 @@ def _plan(arguments: argparse.Namespace, task: str, paths: Sequence[Path], settl
         raise _unknown_preprocessing("preprocessing in the metadata of the weights")
     module = entry.build(**chosen)
     module.load_state_dict(weights)
-    shapes = _shapes(entry.require_input_shape(), paths, settle(weights.preprocessing))
+    shapes = _shapes(entry.input_shape, paths, settle(weights.preprocessing))
     network = define(load(backend), _PRECISION, shapes, module)
     about = {
         "model": entry.name,

@@ -86,8 +86,8 @@ def prepare(arguments: argparse.Namespace, progress: Progress) -> Work:
     entry = zoo.get_entry(arguments.target)
     chosen = model_arguments(entry, arguments)
     module = entry.build(**chosen)
-    size = (arguments.image_size,) * 2 if arguments.image_size else entry.require_input_shape()[1:]
-    shape = (arguments.batch, entry.require_input_shape()[0], *size)
+    size = (arguments.image_size,) * 2 if arguments.image_size else entry.input_shape[1:]
+    shape = (arguments.batch, entry.input_shape[0], *size)
     shapes = InputShapes(shape, (Shapes.fixed(shape),))
     backend = load(arguments.backend)
     subject = Subject(

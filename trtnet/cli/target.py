@@ -111,7 +111,7 @@ def find(text: str, arguments: argparse.Namespace, *, values: bool, ranges: bool
     else:
         weights = Weights(_ones(module))
     module.load_state_dict(weights)
-    shapes = input_shapes(arguments, entry.require_input_shape())
+    shapes = input_shapes(arguments, entry.input_shape)
     network, data = _network(arguments, policy, shapes, module, weights, ranges)
     network.check()
     model = Model(entry, chosen, module, network, shapes, data)
