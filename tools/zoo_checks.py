@@ -319,7 +319,7 @@ def _plain(setting: Setting, result: Result) -> dict[str, Any]:
 def main() -> int:
     """Prints the record of one model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", metavar="MODEL", help="a name, or FILE.py:CALLABLE")
+    parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
     args = parser.parse_args()
     print(json.dumps(measure(args.model, args.backend)))

@@ -11,7 +11,7 @@ from trtnet.weights import checkpoint, wts
 from trtnet.weights.container import Weights
 from trtnet.weights.loading import CHECKPOINT_SUFFIXES, WTS_SUFFIX, check_suffix, load
 from trtnet.weights.safetensors_writer import save
-from trtnet.zoo.registry import get_model
+from trtnet.zoo.registry import get_entry
 from trtnet.zoo.timm_weights import PREFIX, from_timm
 
 
@@ -64,7 +64,8 @@ def convert(
 def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weights:
     if model.startswith(PREFIX):
         return from_timm(weights, model, **model_args)
-    module = get_model(model, **model_args)
+    entry = get_entry(model)
+    module = entry.build(**model_args)
     try:
         module.load_state_dict(weights)
     except WeightsError as error:
@@ -76,4 +77,4 @@ def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weig
         ) from error
     held = module.state_dict()
     fitted = {key: held[key] for key in weights if key in held}
-    return weights.replaced(fitted, architecture=model)
+    return weights.replaced(fitted, architecture=entry.name)

@@ -224,6 +224,19 @@ def test_cards_are_computed_where_none_is_stored(
     assert (without.parameters, without.macs) == (PARAMETERS, None)
 
 
+def test_weights_are_converted_for_a_model_by_address(write: Write, tmp_path: Path) -> None:
+    address = f"{write('small.py', MODEL)}:SmallNet"
+    model = zoo.get_model(address)
+    slots = [*model.named_parameters(), *model.named_buffers()]
+    state = {name: np.ones(slot.shape, np.float32) for name, slot in slots}
+    trtnet.weights.save(tmp_path / "a.safetensors", state)
+    trtnet.weights.convert(tmp_path / "a.safetensors", tmp_path / "a.wts", address)
+    trtnet.weights.convert(tmp_path / "a.wts", tmp_path / "b.safetensors", address)
+    found = trtnet.weights.load(tmp_path / "b.safetensors")
+    assert found.metadata["architecture"] == "SmallNet"
+    assert found["conv.weight"].shape == (8, 3, 3, 3)
+
+
 def test_two_folders_with_files_of_the_same_names(write: Write) -> None:
     for folder, width in (("old", 3), ("new", 5)):
         write(f"{folder}/blocks.py", f"WIDTH = {width}")
