@@ -180,7 +180,8 @@ def published(name: str) -> Published | None:
 
 def _image_size(weights: Any) -> list[int]:
     transforms = weights.transforms()
-    return getattr(transforms, "crop_size", None) or transforms.resize_size
+    found: list[int] = getattr(transforms, "crop_size", None) or transforms.resize_size
+    return found
 
 
 def _training_only(name: str) -> int:

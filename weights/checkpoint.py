@@ -133,7 +133,7 @@ def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
     try:
-        return tensor.numpy()
+        array: np.ndarray = tensor.numpy()
     except (TypeError, RuntimeError) as error:  # quantized, sparse, FP8, or without data
         raise WeightsError(
             f"{path} holds a tensor that numpy cannot represent",
@@ -142,3 +142,4 @@ def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:
             got=f"{value.dtype}, {value.layout}",
             fix="convert it before saving: tensor.float(), tensor.dequantize() or to_dense()",
         ) from error
+    return array

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from trtnet.errors import WeightsError
 
+_Json = TypeVar("_Json", dict[str, Any], list[str])
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 CHECKSUM = "sha256"  # the metadata entry with the hash of the tensors
 _INTEGERS = ("num_batches_tracked", "relative_position_index")  # the integers PyTorch's models have
@@ -99,7 +100,7 @@ class Weights(Mapping[str, np.ndarray]):
         arrays = {name: _shaped(name, array, shapes.get(name)) for name, array in self.items()}
         return Weights(arrays, self.metadata, self.path, self._file_bytes)
 
-    def _json(self, key: str, kind: type) -> Any:
+    def _json(self, key: str, kind: type[_Json]) -> _Json | None:
         text = self.metadata.get(key)
         if text is None:
             return None
@@ -118,7 +119,7 @@ class Weights(Mapping[str, np.ndarray]):
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
+    view: np.ndarray = array.view()
     view.flags.writeable = False
     return view
 

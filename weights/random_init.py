@@ -34,6 +34,7 @@ from trtnet.weights.torch_import import require
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn import Module as TorchModule
 
 _BATCH = 8
 _NOISE = 0.1  # standard deviation, added to parameters that are initialised to a constant
@@ -80,6 +81,7 @@ def random_module(
     torch = require("torch", "making random weights")
     if not 0 <= seed < 2**63:
         raise UsageError("not a seed", expected="0 to 2**63 - 1", got=seed)
+    module: TorchModule
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         if isinstance(model, torch.nn.Module):
@@ -108,7 +110,7 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
         model_args["weights_backbone"] = None  # by default it would be downloaded
     try:
         with torch.random.fork_rng(devices=[]):  # initialising draws from the caller's stream
-            return builder(weights=weights, **model_args)
+            module: TorchModule = builder(weights=weights, **model_args)
     except (TypeError, ValueError) as error:
         raise UsageError(
             "torchvision refuses these model arguments",
@@ -116,6 +118,7 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
             got=f"{model_args}: {error}",
             fix="leave the argument out; pretrained weights fix num_classes and image_size",
         ) from error
+    return module
 
 
 def _keep_signal(module: torch.nn.Module) -> None:

@@ -168,6 +168,6 @@ def _to_numpy(value: Any) -> np.ndarray:
     if _is_torch(value):
         torch = sys.modules["torch"]
         if value.dtype == torch.bfloat16:
-            return value.detach().cpu().contiguous().view(torch.int16).numpy()
-        return value.numpy(force=True)
+            value = value.detach().cpu().contiguous().view(torch.int16)
+        value = value.numpy(force=True)
     return np.asarray(value)
