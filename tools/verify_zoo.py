@@ -79,18 +79,18 @@ def key(name: str, backend: str) -> dict[str, Any]:
 
 
 def outdated(records: Records, backend: str) -> list[str]:
-    """The models that have a PyTorch counterpart, and no result of these versions and sources."""
+    """The models that can be measured, and have no result of these versions and sources."""
     return [
         name for name in zoo.list_models(shipped=True)
-        if zoo.get_entry(name).has_counterpart
+        if comparable(name)
         and not key(name, backend).items() <= records.get(name, {}).items()
     ]  # fmt: skip
 
 
-def without_counterpart() -> list[str]:
-    """The models that nothing in PyTorch can be compared with."""
-    return [name for name in zoo.list_models(shipped=True)
-            if not zoo.get_entry(name).has_counterpart]  # fmt: skip
+def comparable(name: str) -> bool:
+    """Whether the model has a counterpart in PyTorch, and says what its input is."""
+    entry = zoo.get_entry(name)
+    return entry.has_counterpart and entry.input_shape is not None
 
 
 def machine() -> str:
@@ -187,8 +187,8 @@ def main() -> int:
     sweep.run()
     zoo_page.write(sweep.records, args.page)
     failed = [name for name, record in sweep.records.items() if not record["passed"]]
-    if missing := without_counterpart():
-        print(f"not compared, for lack of a PyTorch counterpart: {', '.join(missing)}")
+    if missing := [name for name in zoo.list_models(shipped=True) if not comparable(name)]:
+        print(f"not compared, without a PyTorch counterpart or input shape: {', '.join(missing)}")
     print(f"no result: {', '.join(sweep.broken) or 'none'}; failed: {', '.join(failed) or 'none'}")
     return 1 if sweep.broken or failed else 0
 
