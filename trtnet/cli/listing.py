@@ -19,7 +19,7 @@ def show(pattern: str, json_path: str | None) -> None:
     Raises:
         UsageError: no model matches; the file cannot be written.
     """
-    cards = [card(name) for name in list_models(pattern)]
+    cards = [card(name, compute=False) for name in list_models(pattern)]
     if not cards:
         raise UsageError(f"no model matches {pattern!r}", fix="--list shows all of them")
     if json_path is None:
@@ -31,13 +31,14 @@ def show(pattern: str, json_path: str | None) -> None:
 
 
 def _row(found: Card) -> tuple[str, ...]:
+    weights = ", ".join(map(str, found.weights))
     return (
         found.name,
-        found.task,
-        f"{found.parameters:,}",
-        f"{found.macs / 1e9:.4g}",
-        "x".join(map(str, found.input_shape)),
-        ", ".join(map(str, found.weights)),
+        found.task or "-",
+        "-" if found.parameters is None else f"{found.parameters:,}",
+        "-" if found.macs is None else f"{found.macs / 1e9:.4g}",
+        "-" if found.input_shape is None else "x".join(map(str, found.input_shape)),
+        f"of {found.distribution}" if found.distribution else weights,
     )
 
 

@@ -182,7 +182,7 @@ def _block_rules(timm: str, torchvision: str, layers: set[str]) -> Iterator[tupl
 
 
 def _conv_rules(conv: str, norm: str, torchvision: str) -> Rules:
-    """A convolution and the BatchNorm behind it, which are one module in torchvision."""
+    """A convolution and the BatchNorm after it, which are one module in torchvision."""
     return ((conv, f"{torchvision}.0."), (norm, f"{torchvision}.1."))
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from trtnet import nn
 from trtnet.errors import UnsupportedError, UsageError, WeightsError
-from trtnet.weights import timm_keys
+from trtnet.module import Module
+from trtnet.names import did_you_mean
 from trtnet.weights.container import Weights
-from trtnet.weights.timm_keys import State
-
-if TYPE_CHECKING:
-    from trtnet.module import Module
+from trtnet.zoo import timm_keys
+from trtnet.zoo.registry import get_model
+from trtnet.zoo.timm_keys import State
 
 PREFIX = "timm/"  # of a model's name: as on huggingface.co
 _EPS = 1e-5  # of every BatchNorm in the architectures below
@@ -129,17 +129,15 @@ def _find(name: str) -> Architecture:
 
 
 def _nearest(plain: str) -> str:
-    near = difflib.get_close_matches(plain.removeprefix(_TENSORFLOW), ARCHITECTURES, 3, cutoff=0.7)
-    return f"did you mean {', '.join(near)}?" if near else f"choose {', '.join(ARCHITECTURES)}"
+    near = did_you_mean(plain.removeprefix(_TENSORFLOW), ARCHITECTURES, cutoff=0.7)
+    return near or f"choose {', '.join(ARCHITECTURES)}"
 
 
 def _fitted(
     renamed: Weights, name: str, architecture: Architecture, model_args: dict[str, Any]
 ) -> Module:
     """The zoo's model with the weights, which must be all that it needs."""
-    from trtnet import zoo
-
-    model = zoo.get_model(architecture.model, **{**architecture.model_args, **model_args})
+    model = get_model(architecture.model, **{**architecture.model_args, **model_args})
     try:
         model.load_state_dict(renamed)
     except WeightsError as error:
@@ -154,8 +152,6 @@ def _fitted(
 
 def _rescaled(arrays: State, model: Module) -> State:
     """The scales of the BatchNorms that add another number to the variance than timm's."""
-    from trtnet import nn
-
     scales = {}
     for path, norm in model.named_modules():
         if isinstance(norm, nn.BatchNorm2d) and norm.eps != _EPS:

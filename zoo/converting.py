@@ -1,4 +1,4 @@
-"""Weights from one file format, and one architecture's names, to another."""
+"""Converting weights between file formats, and from timm's names to torchvision's."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from trtnet.errors import UsageError, WeightsError
 from trtnet.weights import checkpoint, wts
 from trtnet.weights.container import Weights
-from trtnet.weights.loading import CHECKPOINT_SUFFIXES, SUFFIXES, WTS_SUFFIX, load
+from trtnet.weights.loading import CHECKPOINT_SUFFIXES, WTS_SUFFIX, check_suffix, load
 from trtnet.weights.safetensors_writer import save
-from trtnet.weights.timm_source import PREFIX, from_timm
+from trtnet.zoo.registry import get_entry
+from trtnet.zoo.timm_weights import PREFIX, from_timm
 
 
 def convert(
@@ -25,23 +26,23 @@ def convert(
     Args:
         source: any file that :func:`trtnet.weights.load` reads.
         target: ``*.safetensors``, ``*.pt``, ``*.pth``, ``*.bin`` or ``*.wts``.
-        model: a model of the zoo that the weights must fit, and that gives a ``.wts`` file its
-            shapes; or timm's name of one, such as ``timm/vit_base_patch16_224``, whose keys
-            :func:`from_timm` renames. What the model does not take, such as the heads that serve
-            training alone, is left out. By default everything is written as it is.
+        model: a model of the zoo (a name or an address) that the weights must fit, and that gives
+            a ``.wts`` file its shapes; or timm's name of one, such as
+            ``timm/vit_base_patch16_224``, whose keys :func:`from_timm` renames. Entries that the
+            model does not take, such as heads for training, are left out. By default everything
+            is written as it is.
         **model_args: for the model's builder, such as ``num_classes``.
 
     Returns:
-        what was written. Of the metadata only a safetensors file keeps anything; it gets
-        a hash of the tensors besides.
+        what was written. Only a safetensors file keeps the metadata; a hash of the tensors is
+        added to them.
 
     Raises:
         UsageError: an unknown format or model; shapes are needed and no model is named.
         WeightsError: a file cannot be read or written; the weights do not fit the model.
     """
     path = Path(target)
-    if path.suffix not in SUFFIXES:
-        raise UsageError("unknown file format", expected=", ".join(SUFFIXES), got=path)
+    check_suffix(path)
     weights = load(source)
     if model is not None:
         weights = _for_model(weights, model, model_args)
@@ -63,9 +64,8 @@ def convert(
 def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weights:
     if model.startswith(PREFIX):
         return from_timm(weights, model, **model_args)
-    from trtnet import zoo
-
-    module = zoo.get_model(model, **model_args)
+    entry = get_entry(model)
+    module = entry.build(**model_args)
     try:
         module.load_state_dict(weights)
     except WeightsError as error:
@@ -77,4 +77,4 @@ def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weig
         ) from error
     held = module.state_dict()
     fitted = {key: held[key] for key in weights if key in held}
-    return weights.replaced(fitted, architecture=model)
+    return weights.replaced(fitted, architecture=entry.name)
