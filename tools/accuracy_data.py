@@ -14,10 +14,10 @@ import train_lenet
 import train_resnet
 
 from trtnet import zoo
-from trtnet.cli.model import load_weights
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
 from trtnet.imaging import SUFFIXES, load_image
+from trtnet.pipeline import load_weights
 from trtnet.search import Data, load_data
 from trtnet.weights import Weights
 

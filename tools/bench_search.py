@@ -33,8 +33,8 @@ from installed import versions
 
 import trtnet
 from trtnet import zoo
-from trtnet.cli.model import load_weights
 from trtnet.files import atomic_write
+from trtnet.pipeline import load_weights
 from trtnet.search import Budget, Data, Sensitivity, Subject, search, sensitivity
 from trtnet.search.finding import Trials
 from trtnet.search.journal import Journal

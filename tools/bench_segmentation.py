@@ -28,10 +28,10 @@ from installed import versions
 
 import trtnet
 from trtnet import graph, reference, zoo
-from trtnet.cli.defining import mark_outputs
 from trtnet.files import atomic_write
 from trtnet.graph import Graph
 from trtnet.graph.types import Layer
+from trtnet.pipeline import mark_outputs
 
 MODEL = "fcn_resnet101"
 OURS = "session"

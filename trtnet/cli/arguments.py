@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trtnet.cli.flags import Group, Parser, positive
-from trtnet.cli.precision import (
-    add_calibration_flags,
-    add_precision_flags,
-    settle_policy,
-    settle_precision,
-)
-from trtnet.cli.refused import check_flags
+from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
+from trtnet.cli.removed_flags import refuse_removed_flags
 from trtnet.errors import UsageError
 from trtnet.network import FORMS
 
@@ -24,21 +19,20 @@ Exit status: 0 done and verified, 1 verification or build failed, 2 bad usage.""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments, with ``precision`` settled, and the ``rules`` that it stands for, or that
-    the file ``policy`` holds.
+    """The arguments; ``chosen`` is the one precision that they ask for, and ``model`` is without
+    it.
 
     Raises:
         UsageError: an argument that is unknown, removed, or in conflict.
         SystemExit: after ``--help``.
     """
-    check_flags(argv)
+    refuse_removed_flags(argv)
     arguments = _parser().parse_args(argv)
     if arguments.backend not in BACKENDS:
         raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(BACKENDS))
     if arguments.list is None and arguments.model is None:
         raise UsageError("name a model", fix="--list shows them, --help the flags")
-    arguments.rules = settle_policy(arguments)
-    arguments.precision = settle_precision(arguments)
+    arguments.model, arguments.chosen = named(arguments.model or "", arguments)
     return arguments
 
 
@@ -85,8 +79,22 @@ def add_architecture_flags(flag: Group) -> None:
     flag("--aux-loss", **switch, help="segmentation: also the output of the auxiliary head")
 
 
+def add_input_flag(flag: Group) -> None:
+    """Name and shape of a model's input."""
+    flag(
+        "--input",
+        dest="model_input",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="input:1x3x224x224, the name and the shape of the input, for models that do not "
+        "state one",
+    )
+
+
 def add_shape_flags(flag: Group) -> None:
-    """See :func:`trtnet.cli.shapes.input_shapes`."""
+    """The flags of :func:`trtnet.cli.shapes.parse_profiles`, and ``--input``."""
+    add_input_flag(flag)
     flag("--batch", type=positive, metavar="N", help="static batch size, default 1")
     for which in ("min", "opt", "max"):
         flag(
@@ -113,7 +121,7 @@ def add_plugins_flag(flag: Group) -> None:
         "--plugins",
         choices=FORMS,
         default="auto",
-        help="what custom plugins become: layers with kernels of their own, or TensorRT's layers; "
+        help="what custom plugins become: layers with their own kernels, or TensorRT's layers; "
         "default: the first of the two that the backend has",
     )
 

@@ -20,12 +20,11 @@ from trtnet.benchmark.profile import to_json as profile_json
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
-from trtnet.cli.guard import exit_status
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
-from trtnet.cli.shapes import INPUT
 from trtnet.cli.tables import table
-from trtnet.cli.target import find
+from trtnet.cli.target_flags import find
 from trtnet.engines import compatibility
 from trtnet.engines.session import Session
 from trtnet.engines.steps import Steps
@@ -33,6 +32,7 @@ from trtnet.errors import TrtnetError, UsageError
 from trtnet.files import atomic_write
 from trtnet.graph import Bound, Graph
 from trtnet.hardware import gpus
+from trtnet.pipeline.files import is_model_file
 
 _PROFILED = 10  # executions, layer by layer
 _COLUMNS = ("", "min", "max", "mean", "median", "90%", "95%", "99%")
@@ -69,7 +69,7 @@ class Result:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(bench_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(bench_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -156,7 +156,7 @@ def as_json(result: Result, arguments: argparse.Namespace) -> dict[str, Any]:
 def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | Plan, Graph | None]:
     """The engine, and what it computes if that is known; a model's is built here."""
     path = Path(arguments.target)
-    if path.is_file():
+    if is_model_file(arguments.target):
         plan = Plan.load(path)
         if arguments.network is not None:
             return path, find(arguments.network, arguments, values=False).graph
@@ -169,11 +169,12 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
         for which in ("minShapes", "optShapes", "maxShapes"):
             setattr(arguments, which, [arguments.shapes])
     with progress.step("build"):
-        model = find(arguments.target, arguments, values=True).model
-        if model is None:
+        target = find(arguments.target, arguments, values=True)
+        if target.defined is None:
             raise UsageError("name an engine file or a model", got=arguments.target)
-        profiles = [{INPUT: profile} for profile in model.shapes.profiles]
-        return build(model.network, profiles), graph.read(model.network.definition)
+        shapes = target.defined.model.shapes
+        profiles = [{shapes.name: profile} for profile in shapes.profiles]
+        return build(target.defined.network, profiles), target.graph
 
 
 def _archived(plan: Plan) -> Graph | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from trtnet.cli.arguments import add_input_flag
 from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.progress import Progress
+from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
 from trtnet.errors import TrtnetError, UsageError
 from trtnet.imaging import SUFFIXES, image_mode, prepare, read_image
+from trtnet.pipeline.precision_suffix import split_precision
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +74,9 @@ def picture_parser(command: str, description: str) -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "target", metavar="MODEL|ENGINE", help="a model of the zoo, or a file of --saveEngine"
+        "target",
+        metavar="MODEL|ENGINE",
+        help="a model, such as resnet50 or net.py:Net, or a file of --saveEngine",
     )
     images = Group(parser, "images")
     images("--image", action="append", type=Path, default=[], metavar="FILE", help="repeat it "
@@ -80,10 +87,28 @@ def picture_parser(command: str, description: str) -> Parser:
           "default: what is shipped, or else random")  # fmt: skip
     model("--seed", type=int, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
-    parser.set_defaults(image_size=None, argmax=None, aux_loss=None)
+    add_input_flag(model)
     add_device_flags(Group(parser, "where"))
     Group(parser, "output")("--json", metavar="PATH", help="write a report; - for stdout")
     return parser
+
+
+def open_session(
+    arguments: argparse.Namespace,
+    task: str,
+    paths: Sequence[Path],
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> Session:
+    """:func:`trtnet.pipeline.open_image_session` of the flags."""
+    from trtnet.pipeline.image_session import open_image_session
+
+    name, precision = split_precision(arguments.target)
+    recipe = model_recipe(arguments, name)
+    if precision is not None:
+        recipe = dataclasses.replace(recipe, precision=precision)
+    observer = Progress(human_stream(arguments.json))
+    device = arguments.device
+    return open_image_session(recipe, task, paths, settle=settle, device=device, observer=observer)
 
 
 def find_images(arguments: argparse.Namespace, output: Path | None = None) -> list[Path]:

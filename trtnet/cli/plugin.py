@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Parser, positive
-from trtnet.cli.guard import exit_status
 from trtnet.cli.tables import table
 from trtnet.plugins import registry, shipped, skeleton
 
@@ -25,7 +25,7 @@ _NAME = (
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:

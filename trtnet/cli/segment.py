@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser
-from trtnet.cli.guard import exit_status
-from trtnet.cli.pictures import Seen, class_name, find_images, go_over, picture_parser
+from trtnet.cli.pictures import Seen, class_name, find_images, go_over, open_session, picture_parser
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_size, overlay, palette, shares
@@ -29,14 +29,14 @@ _COLORS = 256
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draws a picture for every image; 1 if any failed."""
     targets = output_paths(find_images(arguments, arguments.output), arguments)
     paths = list(targets)
-    from trtnet.cli.opening import open_session, preprocessing_of
+    from trtnet.pipeline.image_session import preprocessing_of
 
     def settle(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
         return _without_crop(preprocessing, arguments)

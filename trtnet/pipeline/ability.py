@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trtnet import backend, hardware
 from trtnet.errors import BackendError
-
-if TYPE_CHECKING:
-    from trtnet.cli.doctor import Machine
+from trtnet.pipeline.machine import Machine
 
 _RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9))  # and 12.0 or later; see TensorRT-RTX's docs
 _RTX_FROM = (12, 0)
