@@ -41,7 +41,8 @@ def random_weights(
     state = {}
     for key, slot in [*module.named_parameters(), *module.named_buffers()]:
         path, _, name_in_owner = key.rpartition(".")
-        state[key] = _values(random, owners[path], name_in_owner, slot)
+        if slot.data is not None or not slot.optional:
+            state[key] = _values(random, owners[path], name_in_owner, slot)
     metadata = {"architecture": name, "weights": "random", "seed": str(seed)}
     if preprocessing is not None:
         metadata["preprocessing"] = json.dumps(preprocessing)
@@ -49,7 +50,7 @@ def random_weights(
 
 
 def _values(random: np.random.Generator, owner: Module, name: str, slot: Parameter) -> np.ndarray:
-    values = random.standard_normal(slot.shape, dtype=np.float32)
+    values = np.asarray(random.standard_normal(slot.shape, dtype=np.float32))
     if slot.data is not None:
         return slot.data
     if name == "running_var":
@@ -60,7 +61,7 @@ def _values(random: np.random.Generator, owner: Module, name: str, slot: Paramet
         values = _NOISE * values
     else:
         values = values * np.float32(math.sqrt(2 / _fan_in(owner, slot)))
-    return values
+    return np.asarray(values)
 
 
 def _fan_in(owner: Module, slot: Parameter) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from trtnet import graph
 from trtnet.backend import load
-from trtnet.errors import UsageError
 from trtnet.pipeline.calibration import Calibrator, unit_ranges
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
 from trtnet.pipeline.files import is_model_file
