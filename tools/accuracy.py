@@ -66,6 +66,7 @@ class Score:
 
     @property
     def passed(self) -> bool:
+        """Whether the drop is within the limit, if there is one."""
         return self.limit is None or round(100 * self.drop, 9) <= self.limit
 
 
@@ -168,6 +169,7 @@ def _kept(policy: trtnet.Policy) -> str:
 
 
 def heading(backend: str) -> list[str]:
+    """The first lines of the page."""
     packages = (trtnet.backend.PACKAGES[backend], "torch", "scikit-learn", "numpy")
     command = shlex.join(["python", "tools/accuracy.py", *sys.argv[1:]])
     description = (__doc__ or "").split("\n\n")[2:5]
@@ -198,6 +200,7 @@ def policy_files(given: Iterable[str], tasks: Iterable[Task]) -> dict[str, list[
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measures every task, and prints and writes its tables; returns the exit status."""
     tasks = digits_tasks()
     if args.imagenet:
         tasks += imagenet_tasks(args.imagenet, args.limit)
@@ -217,6 +220,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--search", action="append", default=[], metavar="BUDGET",
                         help="add the best mix of FP16 and INT8, such as within "

@@ -56,6 +56,7 @@ class Task:
     limits: Mapping[str, float]
 
     def load(self) -> Weights:
+        """The weights."""
         return load_weights(zoo.get_entry(self.model), self.weights, 0, {})
 
 

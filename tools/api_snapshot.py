@@ -101,6 +101,7 @@ def _split(parameters: str) -> list[str]:
 
 
 def main() -> None:
+    """Writes the snapshot that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", help="such as tensorrt or tensorrt_rtx")
     parser.add_argument("folder", type=Path)

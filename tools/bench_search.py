@@ -79,6 +79,7 @@ class Comparison:
 
     @property
     def is_beaten(self) -> bool:
+        """Whether another way found a faster network."""
         return self.found > min(self.ways.values()) * (1 + 1e-9)
 
 
@@ -94,6 +95,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
+        """Whether the search is beaten nowhere, and the ranking is good enough."""
         least = self.case.correlation
         ranked = least is None or self.correlation >= least
         return ranked and not any(row.is_beaten for row in self.comparisons)
@@ -242,6 +244,7 @@ def _section(result: Result) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = [case.model for case in CASES]
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: {', '.join(names)}")

@@ -91,6 +91,7 @@ class Report:
     wrong: list[str]
 
     def total(self, column: str) -> int:
+        """The sum of a column over all operators."""
         return sum(getattr(row, column) for row in self.rows.values())
 
     @property
@@ -100,6 +101,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether no result is wrong, and enough tests pass."""
         return not self.wrong and self.share >= TARGET
 
 
@@ -214,6 +216,7 @@ def _summary(report: Report) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default="", metavar="PATTERN", help="tests whose name has this")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")

@@ -69,6 +69,7 @@ class Planted:
 
     @property
     def found(self) -> bool:
+        """Whether the module with the fault is among those blamed."""
         return self.fault.named in self.blamed
 
 
@@ -161,6 +162,7 @@ def report(results: Sequence[Planted], alarms: Sequence[str], count: int) -> lis
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kind", action="append", help="plant only this kind; repeatable")
     parser.add_argument("--markdown", type=Path, help="also write the report to this file")

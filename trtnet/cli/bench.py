@@ -39,8 +39,8 @@ _COLUMNS = ("", "min", "max", "mean", "median", "90%", "95%", "99%")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was measured.
+class BenchResult:
+    """The measurements of one engine.
 
     Attributes:
         device: name of the GPU, or ``"cpu"``.
@@ -60,10 +60,12 @@ class Result:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether it ran on a GPU."""
         return self.device != "cpu"
 
     @property
     def limited_by(self) -> str | None:
+        """What limits the throughput, in words; ``None`` where that is not known."""
         return benchmark.limited_by(self.summary, self.roofline, asynchronous=self.on_gpu)
 
 
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def measure(
     session: Session, network: Graph | None, arguments: argparse.Namespace, progress: Progress
-) -> Result:
+) -> BenchResult:
     """Runs `session` as the flags say."""
     device = _device_name(session, arguments.device)
     chosen = settings(arguments)
@@ -129,13 +131,13 @@ def measure(
     roofline = None if bound is None else benchmark.roofline(bound, summary)
     if roofline is not None:
         layers = bounded(layers, roofline.layers_ms)
-    return Result(
+    return BenchResult(
         session.backend, device, precision, shapes, captured, trace, summary, roofline, layers
     )
 
 
-def as_json(result: Result, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Of what was measured, times in milliseconds."""
+def as_json(result: BenchResult, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The report in JSON values, times in milliseconds."""
     return {
         "target": arguments.target,
         "backend": result.backend,
@@ -154,7 +156,7 @@ def as_json(result: Result, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | Plan, Graph | None]:
-    """The engine, and what it computes if that is known; a model's is built here."""
+    """The engine, and its network if that is known; that of a model is built here."""
     path = Path(arguments.target)
     if is_model_file(arguments.target):
         plan = Plan.load(path)
@@ -225,7 +227,7 @@ def _profile(lane: Steps) -> list[LayerTime]:
     return benchmark.profile(lambda: lane.context.profile(lane.stream.handle), _PROFILED)
 
 
-def _print(result: Result, arguments: argparse.Namespace, stream: TextIO) -> None:
+def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -> None:
     batch = next((shape[0] for shape in result.shapes.values() if shape), 1)
     shapes = ", ".join(f"{name} {'x'.join(map(str, s))}" for name, s in result.shapes.items())
     graphs = ", CUDA graphs" if result.captured else ""

@@ -23,6 +23,7 @@ Flags in camel case are accepted in kebab case too: --warm-up is --warmUp."""
 
 
 def bench_parser() -> Parser:
+    """The parser of ``trtnet bench``."""
     parser = Parser(
         prog="trtnet bench",
         description="Measures an engine as trtexec does.",

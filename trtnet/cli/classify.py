@@ -10,7 +10,14 @@ import numpy as np
 
 from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser, positive
-from trtnet.cli.pictures import Seen, class_name, find_images, go_over, open_session, picture_parser
+from trtnet.cli.pictures import (
+    ImageResult,
+    class_name,
+    find_images,
+    open_session,
+    picture_parser,
+    process_images,
+)
 from trtnet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     with open_session(arguments, "classification", paths) as session:
         output = _scores(session)
 
-        def show(seen: Seen) -> tuple[list[str], dict[str, Any]]:
+        def show(seen: ImageResult) -> tuple[list[str], dict[str, Any]]:
             probabilities = softmax(seen.outputs[output][0])
             best = np.argsort(-probabilities, kind="stable")[: arguments.top].tolist()
             found = [(i, class_name(session, i), float(probabilities[i])) for i in best]
@@ -38,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             values = [{"class": i, "name": name, "probability": p} for i, name, p in found]
             return lines, {"classes": values}
 
-        return go_over(session, paths, preprocessing_of(session.plan), show, arguments)
+        return process_images(session, paths, preprocessing_of(session.plan), show, arguments)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""``trtnet doctor``: what this machine can build and run, and what stands in the way."""
+"""``trtnet doctor``: what this machine can build and run, and what prevents the rest."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Prints or writes the report; returns 0."""
     machine = examine()
     found = abilities(machine)
     if arguments.json is None:

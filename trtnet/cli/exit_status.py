@@ -20,7 +20,7 @@ def errors_to_exit_status(command: Callable[[], int]) -> int:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch and others, about their own affairs
+            warnings.simplefilter("ignore")  # of torch and other packages
             return command()
     except TrtnetError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,7 +13,14 @@ import numpy as np
 
 from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser
-from trtnet.cli.pictures import Seen, class_name, find_images, go_over, open_session, picture_parser
+from trtnet.cli.pictures import (
+    ImageResult,
+    class_name,
+    find_images,
+    open_session,
+    picture_parser,
+    process_images,
+)
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_size, overlay, palette, shares
@@ -48,15 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
         if min(height, width) > 0 and not arguments.size and not arguments.no_resize:
             preprocessing["resize_size"] = [height, width]  # the engine takes nothing else
 
-        def show(seen: Seen) -> tuple[list[str], dict[str, Any]]:
+        def show(seen: ImageResult) -> tuple[list[str], dict[str, Any]]:
             classes = class_map(seen)
             _write(_draw(seen.image, classes, session, arguments), targets[seen.path])
             return _describe(classes, session, targets[seen.path])
 
-        return go_over(session, paths, preprocessing, show, arguments)
+        return process_images(session, paths, preprocessing, show, arguments)
 
 
-def class_map(seen: Seen) -> np.ndarray:
+def class_map(seen: ImageResult) -> np.ndarray:
     """The class of each pixel of the image in its own size."""
     if _CLASSES in seen.outputs:
         classes = seen.outputs[_CLASSES][0]

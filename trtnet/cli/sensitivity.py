@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def print_rows(rows: Sequence[Sensitivity], stream: TextIO) -> None:
+    """Prints a table of `rows`, one module each."""
     cells = []
     for row in rows:
         drop = row.metrics.top1_drop

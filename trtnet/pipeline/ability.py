@@ -1,4 +1,4 @@
-"""What a machine can build and run, and for what it cannot: why, and what to do."""
+"""What a machine can build and run; for the rest, why not and what to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Problem = tuple[str, str]
 
 @dataclass(frozen=True)
 class Ability:
-    """Something this machine can do, or cannot because of `problem`.
+    """Something a machine can do, or cannot because of `problem`.
 
     Attributes:
         task: for programs, such as ``"run torch cuda"``.
@@ -32,7 +32,7 @@ class Ability:
 
 
 def abilities(machine: Machine) -> list[Ability]:
-    """Everything trtnet does, on `machine`."""
+    """What trtnet can do on `machine`, and what it cannot."""
     checks: tuple[tuple[str, str, Callable[[Machine], Iterator[Problem]]], ...] = (
         ("build rtx", "build engines for TensorRT-RTX", _build_rtx),
         ("build tensorrt", "build engines for TensorRT", _build_tensorrt),

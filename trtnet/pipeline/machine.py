@@ -10,7 +10,7 @@ from trtnet.pipeline.packages import PACKAGES, installed_version, torch_cuda
 
 @dataclass(frozen=True)
 class Machine:
-    """What was found; versions are text, ``None`` where something is not there.
+    """Hardware, driver and packages; versions are text, ``None`` where something is missing.
 
     Attributes:
         driver: of NVIDIA; `driver_cuda` is the newest CUDA that it supports.
@@ -28,7 +28,7 @@ class Machine:
 
 
 def examine() -> Machine:
-    """Looks at this machine. PyTorch is looked at, but not imported."""
+    """This machine. PyTorch is found, but not imported."""
     return Machine(
         driver=hardware.driver_version(),
         driver_cuda=hardware.driver_cuda_version(),
