@@ -73,9 +73,9 @@ def test_columns_are_aligned(stream: io.StringIO, on: str, off: str) -> None:
     columns = (("name", "left"), ("µs", "right"), ("note", "left"))
     table(columns, [("conv", 1.5, ""), ("long/name", 10, "[bold]")], stream)
     assert stream.getvalue().splitlines() == [
-        f"{on}name         µs  note{off}",
-        "conv        1.5",
-        "long/name    10  [bold]",
+        f"{on}name        µs  note{off}",
+        "conv       1.5",
+        "long/name   10  [bold]",
     ]
 
 
