@@ -81,7 +81,8 @@ def verify(model: trtnet.Module, name: str, setting: Setting) -> Verification:
     results = result if isinstance(result, tuple) else (result,)
     for label, tensor in zip(("logits", "labels"), results, strict=False):
         network.output(label, tensor)
-    return trtnet.verify(network, sample.torch_model, {"input": sample.image})
+    found: Verification = trtnet.verify(network, sample.torch_model, {"input": sample.image})
+    return found
 
 
 def plant(fault: Fault, setting: Setting) -> Planted:

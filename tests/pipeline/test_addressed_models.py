@@ -48,7 +48,7 @@ def test_it_builds_and_says_what_it_was_compared_with(
     assert found["engine"]["path"] == "engines/Tiny-fp16.engine"
     assert found["weights"]["origin"] == "random"
     assert Plan.load("engines/Tiny-fp16.engine").sidecar["verification"]["against"] == AGAINST
-    assert f"verified  yes, against {AGAINST}: 1 tensors" in capsys.readouterr().out
+    assert f"verified  yes, against {AGAINST}: 1 tensor, 3 images" in capsys.readouterr().out
     assert report("zoo", addressed(), "--fp16")["engine"]["reused"] is True
 
 
@@ -128,6 +128,17 @@ def test_every_command(addressed: Addressed, command: list[str], states_its_shap
     if not states_its_shape and command[0] != "policy":
         arguments.append(SHAPE)
     assert report(*arguments)
+
+
+def test_a_search_says_how_to_build_what_it_found(
+    addressed: Addressed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data=random", "--items=8", "--budget=sqnr>=20dB", "-o", "p.toml"]
+    assert main(["search", addressed(image=None), SHAPE, *flags]) == 0
+    command = f"trtnet zoo {addressed(image=None)} {SHAPE} --policy p.toml"
+    assert command in capsys.readouterr().out
+    found = report(*command.split()[1:], "--calib-data=random", "--calib-items=8")
+    assert found["engine"]["path"] == "engines/Tiny-p.engine"
 
 
 def test_classify_and_run(addressed: Addressed, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,8 +58,7 @@ def _verify_line(verify: Report) -> str:
         return "no: skipped"
     if not verify["passed"]:
         return f"FAILED, first at {verify['first_divergent']}; against {verify['against']}"
-    found = [f"{len(verify['rows'])} tensors", f"{verify['inputs']} image"]
-    found[1] += "s" * (verify["inputs"] != 1)
+    found = [_counted(len(verify["rows"]), "tensor"), _counted(verify["inputs"], "image")]
     if verify["rel_l2"] is not None:
         found += [f"relative L2 {verify['rel_l2']:.2e}", f"cosine {verify['cosine']:.6f}"]
     if verify["argmax_agreement"] is not None:
@@ -67,6 +66,10 @@ def _verify_line(verify: Report) -> str:
     if verify["positions"] is not None:
         found.append(f"{verify['positions']:.3%} of the positions as good")
     return f"yes, against {verify['against']}: {', '.join(found)}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def divergence_lines(verify: Report, before: int = 2, after: int = 2) -> list[str]:

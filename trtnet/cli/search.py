@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -59,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     save(found.policy, output)
     _print(found, setup, budget, stream)
-    print(f"written to {output}: trtnet zoo {setup.name} --policy {output}", file=stream)
+    model = shlex.join([arguments.target, *(f"--input={text}" for text in arguments.model_input)])
+    print(f"written to {output}: trtnet zoo {model} --policy {output}", file=stream)
     if arguments.plot is not None:
         plot_search(found, budget, f"{setup.name} in {setup.subject.to}: {budget}", arguments.plot)
         print(f"plotted to {arguments.plot}", file=stream)

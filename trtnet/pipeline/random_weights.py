@@ -50,7 +50,7 @@ def random_weights(
 
 
 def _values(random: np.random.Generator, owner: Module, name: str, slot: Parameter) -> np.ndarray:
-    values = np.asarray(random.standard_normal(slot.shape, dtype=np.float32))
+    values: np.ndarray = np.asarray(random.standard_normal(slot.shape, dtype=np.float32))
     if slot.data is not None:
         return slot.data
     if name == "running_var":
