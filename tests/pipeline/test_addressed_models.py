@@ -18,7 +18,7 @@ from trtnet.building.plan import Plan
 from trtnet.cli.main import main
 from trtnet.pipeline.float64 import compare_with_float64
 from trtnet.pipeline.precision_suffix import split_precision
-from trtnet.pipeline.running import default_engine
+from trtnet.pipeline.recipe import default_engine
 
 AGAINST = "itself in float64: no PyTorch counterpart"
 SHAPE = "--input=x:1x3x16x16"
@@ -208,6 +208,20 @@ def test_inputs_that_are_no_images(addressed: Addressed) -> None:
     outputs = [(output["name"], output["shape"]) for output in found["network"]["outputs"]]
     assert outputs == [("output0", [-1, 4]), ("output1", [-1])]
     assert found["verify"]["passed"] is True
+
+
+class Doubled(nn.Module):
+    """Takes an input without a batch axis."""
+
+    def forward(self, x: trtnet.Tensor) -> trtnet.Tensor:
+        return x * 2
+
+
+@pytest.mark.parametrize("shapes", [["--input=x:6"], ["--input=x:6", "--minShapes=2",
+                                    "--optShapes=6", "--maxShapes=9"]])  # fmt: skip
+def test_inputs_of_one_axis(addressed: Addressed, shapes: list[str]) -> None:
+    found = report("zoo", addressed(Doubled, None), *shapes)
+    assert found["verify"]["max_abs"] == 0
 
 
 @pytest.mark.parametrize(

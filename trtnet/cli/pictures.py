@@ -17,12 +17,10 @@ import numpy as np
 from trtnet.cli.arguments import add_input_flag
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.progress import Progress
-from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
 from trtnet.errors import TrtnetError, UsageError
 from trtnet.imaging import SUFFIXES, image_mode, prepare, read_image
-from trtnet.pipeline.precision_suffix import split_precision
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -100,7 +98,9 @@ def open_session(
     settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> Session:
     """:func:`trtnet.pipeline.open_image_session` of the flags."""
+    from trtnet.cli.recipes import model_recipe
     from trtnet.pipeline.image_session import open_image_session
+    from trtnet.pipeline.precision_suffix import split_precision
 
     name, precision = split_precision(arguments.target)
     recipe = model_recipe(arguments, name)

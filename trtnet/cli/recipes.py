@@ -9,8 +9,7 @@ from trtnet.cli.options import build_config
 from trtnet.cli.precision import ChosenPrecision, named
 from trtnet.cli.shapes import parse_input, parse_profiles, parse_shape
 from trtnet.errors import UsageError
-from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe
-from trtnet.pipeline.running import default_engine
+from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe, default_engine
 
 _ARGUMENTS = ("num_classes", "aux_loss", "argmax")  # of builders, that have flags
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trtnet import zoo
 from trtnet.errors import UsageError
 from trtnet.names import did_you_mean
 from trtnet.precision.policy import PRESETS
@@ -27,6 +26,8 @@ def split_precision(text: str) -> tuple[str, str | None]:
     model, colon, end = text.rpartition(":")
     if not colon or end in PRESETS:
         return (model, end) if colon else (text, None)
+    from trtnet import zoo  # all models: not for --help
+
     without_drive = re.sub(r"^[A-Za-z]:(?=[\\/])", "", model)
     if ":" in without_drive or model in zoo.list_models():
         raise unknown_precision(end)

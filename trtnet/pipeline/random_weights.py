@@ -24,7 +24,9 @@ def random_weights(
 
     Matrices and kernels get He's initialisation, with which a ReLU network keeps the size of its
     signal; scales of norms are near 1, biases near 0, running means near 0 and running variances
-    near 1. Values that the module already has are kept.
+    near 1. Values that the module already has are kept. Statistics are not settled on data, as
+    :func:`trtnet.weights.random_state` does for PyTorch's models: the branches of a deep residual
+    network add up.
 
     Args:
         name: of the model, for the metadata.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -116,3 +117,13 @@ class Recipe:
     def quantizes(self) -> bool:
         """Whether the network needs ranges."""
         return self.policy.uses(*QUANTIZED)
+
+
+def default_engine(model: str, precision: str) -> Path:
+    """The file of the engine of a model, where none is named.
+
+    >>> default_engine("models/tiny.py:TinyNet", "fp16").as_posix()
+    'engines/TinyNet-fp16.engine'
+    """
+    name = re.sub(r"[^\w.+-]", "_", model.rpartition(":")[2])
+    return Path("engines") / f"{name}-{precision}.engine"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from trtnet.pipeline.defined import DefinedModel, LoadedModel
 from trtnet.pipeline.model import builder_arguments, load_weights
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
-from trtnet.pipeline.recipe import Recipe
+from trtnet.pipeline.recipe import Recipe, default_engine
 from trtnet.pipeline.report import executed, verify_summary
 from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
 from trtnet.weights import Weights
@@ -67,16 +66,6 @@ class Result:
     def passed(self) -> bool:
         """False where verification failed; true where it was left out."""
         return self.report["verify"]["passed"] is not False
-
-
-def default_engine(model: str, precision: str) -> Path:
-    """The file of the engine of a model, where none is named.
-
-    >>> default_engine("models/tiny.py:TinyNet", "fp16").as_posix()
-    'engines/TinyNet-fp16.engine'
-    """
-    name = re.sub(r"[^\w.+-]", "_", model.rpartition(":")[2])
-    return Path("engines") / f"{name}-{precision}.engine"
 
 
 def prepare(recipe: Recipe) -> PreparedRecipe:

@@ -120,7 +120,7 @@ def input_shapes(recipe: Recipe, image: Sequence[int] | None) -> InputShapes:
         rank = len(profile.opt) if image is None else len(image) + 1
         for shape in (profile.min, profile.opt, profile.max):
             check_rank(shape, rank, name)
-    declared = _declare(recipe.profiles, name, None if image is None else image[0])
+    declared = _declare(recipe.profiles, name, image[0] if image else None)
     check_profiles([_input(declared, name)], [{name: profile} for profile in recipe.profiles])
     return InputShapes(declared, recipe.profiles, name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,6 @@ from trtnet.pipeline.recipe import INPUT
 from trtnet.pipeline.report import worst_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import torch
 
     from trtnet.network import Network
