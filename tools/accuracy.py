@@ -47,7 +47,7 @@ COLUMNS = ("precision", "calibration", "top-1", "drop", "limit", "as FP32",
 
 @dataclass(frozen=True)
 class Score:
-    """What a variant got right.
+    """The results of one variant.
 
     Attributes:
         top1, drop, error, same: shares of 1; `drop` against FP32, `error` its standard error,
@@ -72,7 +72,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Results:
-    """What several networks make of the same images.
+    """The classes that several networks find in the same images.
 
     Attributes:
         classes: that each of them finds, (networks, images).

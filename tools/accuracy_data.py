@@ -133,7 +133,7 @@ def labelled_images(folder: Path, classes: int, limit: int | None = None) -> lis
 def read_images(
     labelled: Sequence[tuple[Path, int]], preprocessing: Mapping[str, Any], batch: int = BATCH
 ) -> Iterator[Labelled]:
-    """Batches of prepared images; the next ones are read while the caller is at work."""
+    """Batches of prepared images; the next ones are read meanwhile."""
     with ThreadPoolExecutor() as pool:
 
         def start(first: int) -> list[Any]:

@@ -92,7 +92,7 @@ def candidates(batch: int, device: str, folder: Path | None) -> dict[str, Candid
 
 
 def start_up(network: trtnet.Network) -> None:
-    """What verification does before it runs anything: read the network back and compile it."""
+    """Reads the network back and compiles it, as verification does before it runs anything."""
     names = sorted({tensor.name for tensor in network.module_outputs.values()})
     reference.compile(graph.read(network.definition), outputs=names)
 

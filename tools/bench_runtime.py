@@ -67,7 +67,7 @@ def engine(folder: Path) -> Plan:
 
 
 def torchvision_model() -> torch.nn.Module:
-    """With the weights of the engine, in half precision and channels_last."""
+    """torchvision's model with the weights of the engine, in half precision and channels_last."""
     model: torch.nn.Module = torchvision.models.get_model(MODEL).eval()
     state = weights.random_state(MODEL)
     model.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in state.items()})
@@ -249,7 +249,7 @@ def rows(batch: int, plan: Plan, options: argparse.Namespace) -> tuple[list[str]
 
 
 def roofline(plan: Plan, batch: int, milliseconds: float) -> Roofline:
-    """Against the ceilings measured on this kind of GPU, or else those of its data sheet."""
+    """The roofline with ceilings measured on this kind of GPU, or else those of its data sheet."""
     key = known_gpu(torch.cuda.get_device_name()) or "h200"
     measured = f"{key}-measured"
     gpu = measured if measured in graph.gpus() else key

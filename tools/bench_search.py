@@ -85,7 +85,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one network."""
+    """The measurements of one network."""
 
     case: Case
     comparisons: list[Comparison]
@@ -120,7 +120,7 @@ CASES = (
 
 
 def measure(case: Case) -> Result:
-    """Searches within every budget, and does it the simpler ways."""
+    """Searches within every budget, and tries the simpler ways."""
     subject, data = _prepare(case)
     journal, ranked_by = Journal(None, ""), data.head(case.ranked_by)
     started = time.perf_counter()
@@ -161,7 +161,7 @@ def leave_one_out(rows: Sequence[Sensitivity], trials: Trials, subject: Subject)
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of values without ties."""
+    """Spearman's rank correlation of values without ties."""
     ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 

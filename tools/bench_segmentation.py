@@ -65,7 +65,7 @@ def plan(size: tuple[int, int], path: Path | None) -> trtnet.Plan:
 
 
 def define(size: tuple[int, int]) -> Graph:
-    """With zeros for weights."""
+    """The network with zeros for weights."""
     model = zoo.get_model(MODEL, argmax=True)
     slots = (*model.named_parameters(), *model.named_buffers())
     model.load_state_dict({name: np.zeros(slot.shape, np.float32) for name, slot in slots})

@@ -69,7 +69,7 @@ def _same_kind(dtype: str, wanted: str) -> bool:
 
 @dataclasses.dataclass
 class Row:
-    """What happened to the tests of one operator."""
+    """Counts of the tests of one operator."""
 
     tests: int = 0
     parsed: int = 0
@@ -84,7 +84,7 @@ class Report:
 
     Attributes:
         rows: counts by operator.
-        wrong: what should not have happened, one line each.
+        wrong: results that contradict the explanations, one line each.
     """
 
     rows: dict[str, Row]

@@ -138,7 +138,7 @@ def table(results: Sequence[Planted]) -> Iterator[str]:
 
 
 def line(result: Planted) -> str:
-    """What became of one fault."""
+    """The line of the table for one fault."""
     where = result.blame.where if result.blame else "nothing"
     fault = result.fault
     return (

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_model_flags(flag: Group) -> None:
-    """Weights, and the model's arguments."""
+    """Adds flags for weights and the model's arguments."""
     flag(
         "--weights",
         metavar="W",
@@ -71,7 +71,7 @@ def add_model_flags(flag: Group) -> None:
 
 
 def add_architecture_flags(flag: Group) -> None:
-    """Arguments of the model's builder."""
+    """Adds flags for arguments of the model's builder."""
     flag("--num-classes", type=positive, metavar="N")
     flag("--image-size", type=positive, metavar="N", help="height and width")
     switch = {"action": "store_const", "const": True}
@@ -80,7 +80,7 @@ def add_architecture_flags(flag: Group) -> None:
 
 
 def add_input_flag(flag: Group) -> None:
-    """Name and shape of a model's input."""
+    """Adds ``--input``: name and shape of a model's input."""
     flag(
         "--input",
         dest="model_input",
@@ -93,7 +93,7 @@ def add_input_flag(flag: Group) -> None:
 
 
 def add_shape_flags(flag: Group) -> None:
-    """The flags of :func:`trtnet.cli.shapes.parse_profiles`, and ``--input``."""
+    """Adds ``--input``, ``--batch``, and those of :func:`trtnet.cli.shapes.parse_profiles`."""
     add_input_flag(flag)
     flag("--batch", type=positive, metavar="N", help="static batch size, default 1")
     for which in ("min", "opt", "max"):
@@ -110,13 +110,13 @@ def add_shape_flags(flag: Group) -> None:
 
 
 def add_backend_flag(flag: Group) -> None:
-    """Which TensorRT defines the network."""
+    """Adds ``--backend``, the TensorRT that defines the network, and ``--plugins``."""
     flag("--backend", choices=("auto", "tensorrt", "rtx"), default="auto")
     add_plugins_flag(flag)
 
 
 def add_plugins_flag(flag: Group) -> None:
-    """See :class:`trtnet.Network`."""
+    """Adds ``--plugins``; see :class:`trtnet.Network`."""
     flag(
         "--plugins",
         choices=FORMS,

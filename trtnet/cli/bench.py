@@ -1,4 +1,4 @@
-"""``trtnet bench``: how fast an engine, or a model of the zoo, is here."""
+"""``trtnet bench``: measures an engine, or a model of the zoo, on this machine."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def _bound(
     in_fp32 = precision == "fp32" or (precision == "tf32" and "tf32" not in gpu.flops)
     try:
         return graph.cost(network, shapes).bound(gpu, "fp32" if in_fp32 else None)
-    except TrtnetError:  # a ceiling that is not in the table, or shapes that only the data tells
+    except TrtnetError:  # a ceiling that is not in the table, or shapes that depend on data
         if asked is not None:
             raise
         return None

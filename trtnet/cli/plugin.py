@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(*(f"written: {path}" for path in paths), sep="\n")
         print(f"test it: trtnet plugin test {paths[0].stem}")
         return 0
-    if "" not in sys.path:  # as `python -m` has it: plugins in the folder that this runs in
+    if "" not in sys.path:  # as with `python -m`: finds plugins in the present folder
         sys.path.insert(0, "")
     made = registry.load(_place(arguments.name))
     return _test(made, arguments) if arguments.command == "test" else _bench(made, arguments)

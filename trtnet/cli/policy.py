@@ -1,4 +1,4 @@
-"""``trtnet policy``: what every module of a model gets, and why."""
+"""``trtnet policy``: the precision of every module of a model, and why."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class ChosenPrecision:
 
 
 def add_precision_flags(flag: Group) -> None:
-    """The flags that :func:`settle_precision` reads."""
+    """Adds the flags that :func:`settle_precision` reads."""
     for name in _SHORTCUTS:
         flag(f"--{name}", action="store_true")
     flag("--noTF32", action="store_true", help="fp32 without TensorFloat-32 arithmetic")
@@ -54,7 +54,7 @@ def add_precision_flags(flag: Group) -> None:
 
 
 def add_calibration_flags(flag: Group) -> None:
-    """The flags of :class:`trtnet.pipeline.CalibrationSettings`."""
+    """Adds the flags of :class:`trtnet.pipeline.CalibrationSettings`."""
     flag(
         "--calib-data",
         metavar="DATA",

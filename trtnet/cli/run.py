@@ -79,6 +79,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_device_flags(flag: Group) -> None:
-    """Where an engine is executed."""
+    """Adds ``--backend`` and ``--device``: where an engine is executed."""
     flag("--backend", choices=BACKENDS, default="auto", help="default: what the engine is for")
     flag("--device", default="auto", metavar="D", help="cpu, cuda or cuda:1; default: a GPU if any")

@@ -135,7 +135,7 @@ def _size(text: str) -> list[int]:
 def _without_crop(
     preprocessing: Mapping[str, Any], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """What the flags leave of it; every pixel gets a class, so nothing is cropped."""
+    """The preprocessing as the flags change it, without a crop: every pixel gets a class."""
     if arguments.size and arguments.no_resize:
         raise UsageError("--size and --no-resize exclude each other")
     kept = {key: value for key, value in preprocessing.items() if key != "crop_size"}
