@@ -48,7 +48,7 @@ COLUMNS = ("precision", "calibration", "top-1", "drop", "limit", "as FP32",
 
 @dataclass(frozen=True)
 class Score:
-    """What a variant got right.
+    """The results of one variant.
 
     Attributes:
         top1, drop, error, same: shares of 1; `drop` against FP32, `error` its standard error,
@@ -67,12 +67,13 @@ class Score:
 
     @property
     def passed(self) -> bool:
+        """Whether the drop is within the limit, if there is one."""
         return self.limit is None or round(100 * self.drop, 9) <= self.limit
 
 
 @dataclass(frozen=True)
 class Results:
-    """What several networks make of the same images.
+    """The classes that several networks find in the same images.
 
     Attributes:
         classes: that each of them finds, (networks, images).
@@ -169,12 +170,9 @@ def _kept(policy: trtnet.Policy) -> str:
 
 
 def heading(backend: str) -> list[str]:
-    packages = (
-        trtnet.backend.description(backend).package or backend,
-        "torch",
-        "scikit-learn",
-        "numpy",
-    )
+    """The first lines of the page."""
+    package = trtnet.backend.description(backend).package or backend
+    packages = (package, "torch", "scikit-learn", "numpy")
     command = shlex.join(["python", "tools/accuracy.py", *sys.argv[1:]])
     description = (__doc__ or "").split("\n\n")[2:5]
     return [
@@ -204,6 +202,7 @@ def policy_files(given: Iterable[str], tasks: Iterable[Task]) -> dict[str, list[
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measures every task, and prints and writes its tables; returns the exit status."""
     tasks = digits_tasks()
     if args.imagenet:
         tasks += imagenet_tasks(args.imagenet, args.limit)
@@ -223,6 +222,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--search", action="append", default=[], metavar="BUDGET",
                         help="add the best mix of FP16 and INT8, such as within "

@@ -48,7 +48,7 @@ class Weighted:
 
 
 def _segmenter(nn: Any, functional: Any, ops: ModuleType) -> Any:
-    """One class for both libraries: a small segmentation net of what the zoo's models lack."""
+    """One class for both libraries: a small segmentation net of layers that the zoo lacks."""
 
     class Block(nn.Module):
         def __init__(self, channels: int) -> None:

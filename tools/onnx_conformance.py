@@ -69,7 +69,7 @@ def _same_kind(dtype: str, wanted: str) -> bool:
 
 @dataclasses.dataclass
 class Row:
-    """What happened to the tests of one operator."""
+    """Counts of the tests of one operator."""
 
     tests: int = 0
     parsed: int = 0
@@ -84,13 +84,14 @@ class Report:
 
     Attributes:
         rows: counts by operator.
-        wrong: what should not have happened, one line each.
+        wrong: results that contradict the explanations, one line each.
     """
 
     rows: dict[str, Row]
     wrong: list[str]
 
     def total(self, column: str) -> int:
+        """The sum of a column over all operators."""
         return sum(getattr(row, column) for row in self.rows.values())
 
     @property
@@ -100,6 +101,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether no result is wrong, and enough tests pass."""
         return not self.wrong and self.share >= TARGET
 
 
@@ -214,6 +216,7 @@ def _summary(report: Report) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default="", metavar="PATTERN", help="tests whose name has this")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")

@@ -1,4 +1,4 @@
-"""Which ONNX node tests TensorRT's networks answer differently, why, and how that shows.
+"""The ONNX node tests whose results differ in TensorRT's networks: why, and the proof.
 
 Each reason comes with a proof: a function that looks for it in the network at hand. Where the
 parser leaves something out that ONNX can also say in another way, it comes with that spelling.

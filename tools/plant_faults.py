@@ -70,6 +70,7 @@ class Planted:
 
     @property
     def found(self) -> bool:
+        """Whether the module with the fault is among those blamed."""
         return self.fault.named in self.blamed
 
 
@@ -81,7 +82,8 @@ def verify(model: trtnet.Module, name: str, setting: Setting) -> Verification:
     results = result if isinstance(result, tuple) else (result,)
     for label, tensor in zip(("logits", "labels"), results, strict=False):
         network.output(label, tensor)
-    return trtnet.verify(network, sample.torch_model, {"input": sample.image})
+    found: Verification = trtnet.verify(network, sample.torch_model, {"input": sample.image})
+    return found
 
 
 def plant(fault: Fault, setting: Setting) -> Planted:
@@ -162,6 +164,7 @@ def report(results: Sequence[Planted], alarms: Sequence[str], count: int) -> lis
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kind", action="append", help="plant only this kind; repeatable")
     parser.add_argument("--markdown", type=Path, help="also write the report to this file")

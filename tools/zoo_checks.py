@@ -25,7 +25,7 @@ from zoo_exact import EXACT, make_batch_norm_exact, make_constants_exact
 
 import trtnet
 from trtnet import graph, zoo
-from trtnet.cli.defining import mark_outputs
+from trtnet.pipeline import mark_outputs
 from trtnet.verification import Verification
 from trtnet.weights.random_init import random_module
 from trtnet.zoo import Entry

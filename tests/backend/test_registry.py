@@ -20,11 +20,10 @@ from trtnet import backend
 from trtnet.backend import BackendDescription, EngineFormat, GpuTargets, HeaderFields, OptionLack
 from trtnet.building.plan import Plan
 from trtnet.cli import arguments, packages
-from trtnet.cli.abilities import Ability, abilities
 from trtnet.cli.doctor import Machine
-from trtnet.cli.opening import _backend
 from trtnet.cli.report import executed
 from trtnet.engines.protocol import Binding
+from trtnet.pipeline.ability import Ability, abilities
 
 ROOT = Path(__file__).parents[2]
 ENGINE = b"exmp" + bytes(12)

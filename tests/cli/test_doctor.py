@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from trtnet import backend, hardware
-from trtnet.cli import packages
-from trtnet.cli.abilities import abilities
-from trtnet.cli.doctor import Machine, examine, lines
+from trtnet.cli.doctor import lines
 from trtnet.cli.main import main
 from trtnet.errors import BackendError, CudaError
 from trtnet.hardware import GpuDevice
+from trtnet.pipeline import Machine, abilities, examine, packages
 
 ROOT = Path(__file__).parents[2]
 TASKS = [

@@ -1,4 +1,4 @@
-"""Which backend a model is built with for ``trtnet segment`` and ``classify``, and for which
+"""Which backend a model is built with for images, and for which
 shapes."""
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 import trtnet
-from trtnet.cli import opening
-from trtnet.cli.abilities import Ability
-from trtnet.cli.opening import _backend, _shapes
+from trtnet.pipeline import Ability, image_session
+from trtnet.pipeline.image_session import choose_backend, shapes_for_images
 
 
 @pytest.mark.parametrize(
@@ -29,21 +28,21 @@ def test_tensorrt_where_it_can_run(
     able: set[str], device: str, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_gpu(able, monkeypatch)
-    assert _backend("auto", device) == wanted
+    assert choose_backend("auto", device) == wanted
 
 
 def test_without_a_gpu_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "missing_gpu", lambda: "no GPU")
-    monkeypatch.setattr(opening, "abilities", None)  # it would import every TensorRT there is
-    assert _backend("auto", "auto") == "torch"
+    monkeypatch.setattr(image_session, "missing_gpu", lambda: "no GPU")
+    monkeypatch.setattr(image_session, "abilities", None)  # it would import every TensorRT there is
+    assert choose_backend("auto", "auto") == "torch"
 
 
 def test_what_is_asked_for_or_why_not(monkeypatch: pytest.MonkeyPatch, raises: Any) -> None:
     with_gpu({"rtx"}, monkeypatch)
-    assert _backend("rtx", "auto") == "rtx"
-    assert _backend("torch", "cuda") == "torch"
+    assert choose_backend("rtx", "auto") == "rtx"
+    assert choose_backend("torch", "cuda") == "torch"
     with raises(trtnet.BackendError, "tensorrt is missing", "fix: install it"):
-        _backend("tensorrt", "auto")
+        choose_backend("tensorrt", "auto")
 
 
 def with_gpu(able: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +53,8 @@ def with_gpu(able: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
         else Ability(f"run {name}", "", f"{name} is missing", "install it")
         for name in ("tensorrt", "rtx")
     ]
-    monkeypatch.setattr(opening, "missing_gpu", lambda: None)
-    monkeypatch.setattr(opening, "abilities", lambda machine: found)
+    monkeypatch.setattr(image_session, "missing_gpu", lambda: None)
+    monkeypatch.setattr(image_session, "abilities", lambda machine: found)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +90,7 @@ def test_shapes_for_the_images(
     for i, size in enumerate(sizes):  # the narrow one would become too large: it is refused later
         paths.append(tmp_path / f"{i}.png")
         Image.new("RGB", size).save(paths[-1])
-    found = _shapes((3, 5, 6), paths, preprocessing)
+    found = shapes_for_images((3, 5, 6), paths, preprocessing)
     assert found.declared == declared
     (shapes,) = found.profiles
     assert [shapes.min, shapes.opt, shapes.max] == [(1, 3, *size) for size in profile]

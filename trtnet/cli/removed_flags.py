@@ -1,4 +1,4 @@
-"""Flags people know from trtexec that are answered instead of parsed."""
+"""Flags that trtexec had and TensorRT has removed: what replaces them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from trtnet.errors import UsageError
 
-# Removed from TensorRT: what replaces them.
 _REMOVED = {
     "--best": "networks are strongly typed: choose one of --fp16, --bf16, --noTF32",
     "--workspace": "use --memPoolSize=workspace:MiB",
@@ -18,8 +17,8 @@ _REMOVED = {
 }
 
 
-def check_flags(argv: Iterable[str]) -> None:
-    """Raises :class:`UsageError` at the first flag that TensorRT had once."""
+def refuse_removed_flags(argv: Iterable[str]) -> None:
+    """Raises :class:`UsageError` at the first flag in `argv` that TensorRT has removed."""
     removed = {_fold(flag): flag for flag in _REMOVED}
     for argument in argv:
         if argument == "--":

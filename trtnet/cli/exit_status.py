@@ -1,4 +1,4 @@
-"""What a command's errors look like to the shell."""
+"""Errors of a command as text on stderr, and its exit status."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _BAD_USAGE = (UsageError, ShapeError, UnsupportedError)
 _INTERRUPTED = 130  # what shells give: 128 + SIGINT
 
 
-def exit_status(command: Callable[[], int]) -> int:
-    """Runs `command`; errors go to stderr as text.
+def errors_to_exit_status(command: Callable[[], int]) -> int:
+    """Runs `command`, and prints its errors to stderr.
 
     Returns:
-        What `command` gives; 1 if it fails, 2 for bad usage.
+        What `command` returns; 1 if it fails, 2 for bad usage.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch and others, about their own affairs
+            warnings.simplefilter("ignore")  # of torch and other packages
             return command()
     except TrtnetError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,18 +1,15 @@
-"""What a machine can build and run, and for what it cannot: why, and what to do."""
+"""What a machine can build and run; for the rest, why not and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from trtnet import backend, hardware
 from trtnet.backend import BackendDescription
 from trtnet.errors import BackendError
-
-if TYPE_CHECKING:
-    from trtnet.cli.doctor import Machine
+from trtnet.pipeline.machine import Machine
 
 _UNSEEN = ""  # a package that was not looked for: loading the backend tells whether it is there
 
@@ -22,7 +19,7 @@ Problem = tuple[str, str]
 
 @dataclass(frozen=True)
 class Ability:
-    """Something this machine can do, or cannot because of `problem`.
+    """Something a machine can do, or cannot because of `problem`.
 
     Attributes:
         task: for programs, such as ``"run torch cuda"``.
@@ -39,7 +36,7 @@ Check = Callable[["Machine"], Iterator[Problem]]
 
 
 def abilities(machine: Machine) -> list[Ability]:
-    """Everything trtnet does, on `machine`: building and running, for every backend."""
+    """What trtnet can do on `machine`, and what it cannot, for every backend."""
     found = []
     for task, title, check in _checks():
         problem, fix = next(check(machine), (None, None))

@@ -1,4 +1,4 @@
-"""Which packages are installed, found without importing the heavy ones."""
+"""Versions of installed packages, found without importing the heavy ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-# What pip calls it → the module that must be there, and distributions that bring it.
+# Name for pip → the module that must exist, and the distributions that contain it.
 PACKAGES = {
     "numpy": ("numpy", ("numpy",)),
     "safetensors": ("safetensors", ("safetensors",)),
@@ -22,8 +22,8 @@ PACKAGES = {
 
 
 def installed_version(name: str) -> str | None:
-    """Of one of :data:`PACKAGES`; ``"unknown"`` where only the module is there, ``None`` where it
-    is not installed."""
+    """The version of one of :data:`PACKAGES`; ``"unknown"`` where only the module exists, ``None``
+    where it is not installed."""
     module, distributions = PACKAGES[name]
     if _spec(module) is None:
         return None

@@ -1,8 +1,7 @@
-"""Calibration for the command line: ranges for INT8 and FP8, and whether FP16 holds the values."""
+"""Calibration of a model: ranges for INT8 and FP8, and whether FP16 holds the values."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtnet import graph
-from trtnet.cli.defining import define
-from trtnet.cli.progress import Update
-from trtnet.cli.shapes import INPUT, InputShapes
-from trtnet.cli.verifying import batches
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
+from trtnet.pipeline.definition import define
+from trtnet.pipeline.inputs import seeded_batches
+from trtnet.pipeline.model import RANDOM
+from trtnet.pipeline.progress import Update
+from trtnet.pipeline.recipe import INPUT, CalibrationSettings
+from trtnet.pipeline.shapes import InputShapes
 from trtnet.precision.policy import QUANTIZED, Policy
 from trtnet.quantization.table import CalibrationTable
 from trtnet.weights.container import raw_bytes
@@ -32,19 +33,18 @@ if TYPE_CHECKING:
     from trtnet.quantization import Batches, Calibration, RangeRow
     from trtnet.weights import Weights
 
-RANDOM = "random"
-BATCH = 8
+_BATCH = 8
 _RANDOM_ITEMS = 32
 _EVERY = 8  # batches between two writes of the journal
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What a calibration gave.
+    """The result of a calibration.
 
     Attributes:
         table: the ranges; ``None`` where nothing is quantized.
-        rows: what FP16 does to each tensor, worst first; none where the ranges were at hand.
+        rows: what FP16 does to each tensor, worst first; empty where the ranges existed already.
         data: what was calibrated on, if it was given.
         about: for the report and the sidecar.
     """
@@ -55,9 +55,9 @@ class Calibrated:
     about: dict[str, Any]
 
 
-def need_data(arguments: argparse.Namespace, policy: Policy) -> None:
-    """Raises :class:`UsageError` if ranges are needed and no flag says where from."""
-    if not policy.uses(*QUANTIZED) or arguments.calib_data or arguments.calib_table:
+def require_data(settings: CalibrationSettings, policy: Policy) -> None:
+    """Raises :class:`UsageError` if `policy` needs ranges and `settings` do not say from where."""
+    if not policy.uses(*QUANTIZED) or settings.data or settings.table:
         return
     names = " and ".join(name for name in QUANTIZED if policy.uses(name))
     raise UsageError(
@@ -67,15 +67,16 @@ def need_data(arguments: argparse.Namespace, policy: Policy) -> None:
     )
 
 
-def source_of(
-    text: str, weights: Weights, shape: Sequence[int], items: int, seed: int
+def data_source(
+    text: str, weights: Weights, shape: Sequence[int], items: int, seed: int, name: str = INPUT
 ) -> str | Batches:
-    """What ``--calib-data`` and ``--data`` mean: a path, or for ``random`` seeded noise.
+    """The data that `text` stands for: a path, or for ``"random"`` seeded noise.
 
     Args:
-        weights: of the network; only random ones go with noise.
+        weights: of the network; only random ones accept noise.
         shape: of a batch of its input.
         items: how many at most.
+        name: of the input.
 
     Raises:
         UsageError: noise for trained weights.
@@ -91,61 +92,72 @@ def source_of(
     from trtnet.quantization import Batches
 
     count = min(items, _RANDOM_ITEMS)
-    noise = [image for _, image in batches([(1, *shape[1:])], count, seed)]
-    return Batches(count, BATCH, lambda part: {INPUT: np.concatenate([noise[i] for i in part])})
+    noise = [image for _, image in seeded_batches([(1, *shape[1:])], count, seed)]
+    return Batches(count, _BATCH, lambda part: {name: np.concatenate([noise[i] for i in part])})
 
 
 class Calibrator:
-    """Calibrates one model as the flags say.
+    """Calibrates one model, or finds ranges that exist already.
 
     Args:
+        settings: data, method and table.
+        backend: that defines the networks.
         policy: of the network that the calibration is for.
         shapes: of its input.
+        model: with weights.
         weights: what `model` was loaded with.
+        seed: of noise.
+        plugins: see :class:`trtnet.Network`.
+
+    Raises:
+        UsageError: `policy` needs ranges and `settings` do not say from where.
     """
 
     def __init__(
         self,
-        arguments: argparse.Namespace,
+        settings: CalibrationSettings,
         backend: Backend,
         policy: Policy,
         shapes: InputShapes,
         model: Module,
         weights: Weights,
+        seed: int = 0,
+        plugins: str = "auto",
     ) -> None:
-        need_data(arguments, policy)
-        self.arguments, self.policy, self.weights = arguments, policy, weights
+        require_data(settings, policy)
+        self.settings, self.policy, self.weights, self.seed = settings, policy, weights, seed
         self.shapes = dataclasses.replace(shapes, declared=("N", *shapes.declared[1:]))
         self.quantizes = policy.uses(*QUANTIZED)
         observing = policy if self.quantizes else Policy("fp32")
-        self.network = define(backend, observing, self.shapes, model, plugins=arguments.plugins)
+        self.network = define(backend, observing, self.shapes, model, plugins=plugins)
 
-    def run(self, path: Path | None, known: Mapping[str, Any], update: Update) -> Calibrated:
-        """Calibrates, or takes ranges that are there already.
+    def run(self, engine: Path | None, known: Mapping[str, Any], update: Update) -> Calibrated:
+        """Calibrates, or takes ranges that exist already.
 
         Args:
-            path: of the engine, beside which the ranges are kept; ``None`` keeps none.
+            engine: file of the engine, beside which the ranges are kept; ``None`` keeps none.
             known: what was written about them there.
+            update: receives the progress.
 
         Raises:
             UsageError: data or a table that cannot be used.
             WeightsError: a table that was made with other weights.
         """
-        given = self.arguments.calib_table
+        given = self.settings.table
         read = graph.read(self.network.definition)
-        data = None if self.arguments.calib_data is None else self._data(read)
+        data = None if self.settings.data is None else self._data(self.settings.data, read)
         if given is not None and (data is None or given.exists()):
             found = CalibrationTable.load(given)
             found.require_weights(self.network.weights_sha256)
             about = {"method": found.method, "items": found.items, "key": None}
             return Calibrated(found, (), data, self._about(about, given, reused=True))
-        assert data is not None  # need_data()
-        table = given or (path and path.with_name(f"{path.name}.calib.json"))
+        assert data is not None  # require_data()
+        table = given or (engine and engine.with_name(f"{engine.name}.calib.json"))
         key = self._key(read, data)
         if table and known.get("key") == key and known.get("sha256") == _sha256(table):
             found = CalibrationTable.load(table)
             return Calibrated(found, (), data, self._about(known, table, reused=True))
-        journal = path and path.with_name(f"{path.name}.calib-{key[:12]}")
+        journal = engine and engine.with_name(f"{engine.name}.calib-{key[:12]}")
         started = time.perf_counter()
         calibration = self._calibrate(read, data, journal, update)
         made = self._table(calibration)
@@ -159,7 +171,7 @@ class Calibrator:
         self, about: Mapping[str, Any], table: Path | None, seconds: float = 0, reused: bool = False
     ) -> dict[str, Any]:
         return {
-            "data": self.arguments.calib_data,
+            "data": self.settings.data,
             **{name: about[name] for name in ("method", "items", "key")},
             "tensors": len(self.network.observed),
             "table": str(table) if self.quantizes and table is not None else None,
@@ -168,36 +180,36 @@ class Calibrator:
             "seconds": round(seconds, 3),
         }
 
-    def _data(self, read: Graph) -> Batches:
+    def _data(self, text: str, read: Graph) -> Batches:
         from trtnet.quantization import Batches, dataset
 
-        arguments = self.arguments
-        shape, seed = self.shapes.typical[0], arguments.seed + 1  # verification has the seed itself
-        source = source_of(arguments.calib_data, self.weights, shape, arguments.calib_items, seed)
+        shape, seed = self.shapes.typical[0], self.seed + 1  # verification has the seed itself
+        items = self.settings.items
+        source = data_source(text, self.weights, shape, items, seed, self.shapes.name)
         found = dataset(
             source,
             read,
-            batch=BATCH,
-            limit=arguments.calib_items,
+            batch=_BATCH,
+            limit=items,
             preprocessing=self.weights.preprocessing,
         )
         assert isinstance(found, Batches)
         return found
 
     def _key(self, read: Graph, data: Iterable[Mapping[str, np.ndarray]]) -> str:
-        """A checksum of all that the ranges follow from."""
+        """A checksum of everything that decides the ranges."""
         digest = hashlib.sha256(graph.dumps(read))
         for batch in data:
             for name in sorted(batch):
                 digest.update(f"{name} {batch[name].shape}".encode())
                 digest.update(raw_bytes(batch[name]))
-        method, observed = self.arguments.calibrator, self.network.observed
+        method, observed = self.settings.method, self.network.observed
         digest.update(json.dumps([method, self._precision, observed]).encode())
         return digest.hexdigest()
 
     @property
     def _precision(self) -> str:
-        """What the ranges are for."""
+        """The precision that the ranges are for."""
         return "int8" if self.policy.uses("int8") else "fp8"
 
     def _calibrate(
@@ -215,15 +227,16 @@ class Calibrator:
     def _table(self, calibration: Calibration) -> CalibrationTable | None:
         if not self.quantizes:
             return None
-        return calibration.table(
-            self.arguments.calibrator,
+        made: CalibrationTable = calibration.table(
+            self.settings.method,
             weights_sha256=self.network.weights_sha256,
             precision=self._precision,
         )
+        return made
 
 
 def unit_ranges(network: Network) -> CalibrationTable:
-    """Ranges of 1 for `network`, which observes: for looks at its structure."""
+    """Ranges of 1 for `network`, which observes: enough to define its structure."""
     return CalibrationTable(dict.fromkeys(network.observed, 1.0), "minmax", network.weights_sha256)
 
 

@@ -1,55 +1,34 @@
-"""What ``trtnet sensitivity`` and ``trtnet search`` share: the model, its ranges, the data."""
+"""What ``trtnet sensitivity`` and ``trtnet search`` share: flags, setup, and JSON of rows."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtnet import graph, zoo
-from trtnet.backend import load
-from trtnet.building.profiles import Shapes
-from trtnet.cli.arguments import add_backend_flag, add_model_flags
-from trtnet.cli.calibrating import source_of
-from trtnet.cli.defining import define
+from trtnet import graph
+from trtnet.cli.arguments import add_backend_flag, add_input_flag, add_model_flags
 from trtnet.cli.flags import Group, Parser, positive
-from trtnet.cli.model import load_weights, model_arguments
 from trtnet.cli.progress import Progress
-from trtnet.cli.shapes import InputShapes
+from trtnet.cli.recipes import model_recipe
+from trtnet.pipeline.search_setup import SearchSettings, SearchSetup, set_up_search
 from trtnet.quantization.table import METHODS
 from trtnet.search.metrics import Metrics
 from trtnet.search.plot_format import check_format
-from trtnet.search.subject import TARGETS, Subject
+from trtnet.search.subject import TARGETS
 
 if TYPE_CHECKING:
-    from trtnet.search.data import Data
     from trtnet.search.sensitivities import Sensitivity
 
 _BATCH = 8
 
 
-@dataclass(frozen=True)
-class Work:
-    """What the flags ask for, ready to be measured.
-
-    Attributes:
-        name: of the model.
-        subject: with ranges, where it needs any.
-        data: what networks are judged on.
-    """
-
-    name: str
-    subject: Subject
-    data: Data
-
-
 def parser(command: str, description: str, items: int) -> Parser:
-    """The flags of both; `items` is how many are taken by default."""
+    """A parser with the flags of both commands; `items` is the default of ``--items``."""
     made = Parser(prog=f"trtnet {command}", description=description, allow_abbrev=False)
-    made.add_argument("target", metavar="MODEL", help="such as resnet50")
+    made.add_argument("target", metavar="MODEL", help="such as resnet50 or net.py:Net")
     flag = Group(made, "precision and data")
     flag("--to", choices=TARGETS, default="int8", help="what modules are changed to; default int8")
     flag("--base", choices=("fp16", "bf16", "fp32"), default="fp16",
@@ -64,7 +43,9 @@ def parser(command: str, description: str, items: int) -> Parser:
          help=f"batch size of the network, whose time is estimated; default {_BATCH}")  # fmt: skip
     gpus = ", ".join(graph.gpus())
     flag("--gpu", default="l40s", metavar="GPU", help=f"default l40s; one of {gpus}")
-    add_model_flags(Group(made, "model"))
+    model = Group(made, "model")
+    add_model_flags(model)
+    add_input_flag(model)
     output = Group(made, "backend and output")
     add_backend_flag(output)
     output("--journal", type=Path, metavar="FILE", help="keeps results; goes on where it ended")
@@ -73,47 +54,23 @@ def parser(command: str, description: str, items: int) -> Parser:
     return made
 
 
-def prepare(arguments: argparse.Namespace, progress: Progress) -> Work:
-    """Loads the model and the data, and calibrates.
+def set_up(arguments: argparse.Namespace, progress: Progress) -> SearchSetup:
+    """:func:`trtnet.pipeline.set_up_search` of the flags.
 
     Raises:
         UsageError: flags, data or a model that cannot be used.
     """
-    from trtnet.search.data import load_data
-
     if arguments.plot is not None:
         check_format(arguments.plot)
-    entry = zoo.get_entry(arguments.target)
-    chosen = model_arguments(entry, arguments)
-    module = entry.build(**chosen)
-    size = (arguments.image_size,) * 2 if arguments.image_size else entry.input_shape[1:]
-    shape = (arguments.batch, entry.input_shape[0], *size)
-    shapes = InputShapes(shape, (Shapes.fixed(shape),))
-    backend = load(arguments.backend)
-    subject = Subject(
-        lambda policy, ranges: define(backend, policy, shapes, module, ranges, arguments.plugins),
-        arguments.to,
-        arguments.base,
-        arguments.gpu,
+    settings = SearchSettings(
+        data=arguments.data,
+        items=arguments.items,
+        to=arguments.to,
+        base=arguments.base,
+        gpu=arguments.gpu,
+        method=arguments.calibrator,
     )
-    with progress.step("weights"):
-        weights = load_weights(entry, arguments.weights, arguments.seed, chosen)
-        module.load_state_dict(weights)
-    source = source_of(arguments.data, weights, shape, arguments.items, arguments.seed + 1)
-    data = load_data(
-        source,
-        subject.in_fp32,
-        batch=arguments.batch,
-        limit=arguments.items,
-        preprocessing=weights.preprocessing,
-    )
-    with progress.step("calibrate") as update:
-        subject = subject.calibrated(
-            data,
-            arguments.calibrator,
-            lambda done, _, rate: update(f"{done}/{data.items} items, {rate:.1f}/s"),
-        )
-    return Work(entry.name, subject, data)
+    return set_up_search(model_recipe(arguments, arguments.target), settings, progress)
 
 
 def row_json(row: Sensitivity) -> dict[str, Any]:
