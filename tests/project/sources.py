@@ -1,15 +1,27 @@
-"""The project's source files and what they import, read without importing them."""
+"""The project's source files and what they import, read without importing them; its wheel."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"trtnet": "trtnet", "zoo": "trtnet.zoo", "weights": "trtnet.weights"}
+
+
+def tracked_files() -> list[str]:
+    """Paths of the files that git has, and of new ones that it does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    return [name for name in listed.stdout.split("\0") if name]
 
 
 class Import(NamedTuple):
@@ -69,3 +81,20 @@ def module_of(target: str) -> str:
     while target and target not in modules():
         target = target.rpartition(".")[0]
     return target
+
+
+def run_python(*arguments: str, cwd: Path, path: Path | None = None) -> str:
+    """What a Python program prints; `path` is its PYTHONPATH."""
+    environment = {**os.environ, "PYTHONPATH": str(path) if path else ""}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def build_wheel(source: Path, folder: Path) -> Path:
+    """The wheel of a source tree or source distribution, built by pip into `folder`."""
+    run_python("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder),
+               str(source), cwd=folder)  # fmt: skip
+    return next(folder.glob("*.whl"))

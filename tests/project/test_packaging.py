@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -14,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from sources import PACKAGES, ROOT, modules
+from sources import PACKAGES, ROOT, build_wheel, modules
+from sources import run_python as python
 
 from trtnet import exports
 
@@ -28,41 +28,6 @@ CHECK = (
     "import trtnet, trtnet.zoo, trtnet.weights; from trtnet.zoo.resnet import resnet50;"
     "print(trtnet.__file__, trtnet.zoo.__file__, trtnet.weights.__file__, sep='\\n')"
 )
-
-
-def python(*arguments: str, cwd: Path, path: Path | None = None) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(path) if path else ""}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def build_wheel(source: Path, folder: Path) -> Path:
-    python("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder),
-           str(source), cwd=folder)  # fmt: skip
-    return next(folder.glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what git has, or would have: no links, nothing built."""
-    source = tmp_path_factory.mktemp("source") / "trtnet"
-    files = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                           cwd=ROOT, capture_output=True, check=True)  # fmt: skip
-    for name in filter(None, files.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    return source
-
-
-@pytest.fixture(scope="module")
-def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = tmp_path_factory.mktemp("source") / "trtnet"
-    shutil.copytree(clone, source)
-    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
