@@ -6,7 +6,7 @@ are listed in ``__init__.pyi``.
 
 from pathlib import Path
 
-from trtnet import exports
+from trtnet import lazy_imports
 
 # `trtnet.zoo` and `trtnet.weights` are links to, or copies of, the folders zoo/ and weights/. In a
 # clone that was never installed they are not there yet: the folders are found at its top.
@@ -14,4 +14,4 @@ _top = Path(__file__).resolve().parent.parent
 if not Path(__file__).with_name("zoo").is_dir() and (_top / "zoo" / "registry.py").is_file():
     __path__.append(str(_top))
 
-__getattr__, __dir__ = exports.from_stub(__name__, __file__)
+__getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)

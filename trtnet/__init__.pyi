@@ -1,4 +1,4 @@
-"""Public names of trtnet, with their types; `trtnet.exports` imports them on first use."""
+"""Public names of trtnet, with their types; `trtnet.lazy_imports` imports them on first use."""
 
 from . import (
     backend as backend,

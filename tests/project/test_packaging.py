@@ -16,7 +16,7 @@ import pytest
 from sources import PACKAGES, ROOT, build_wheel, modules
 from sources import run_python as python
 
-from trtnet import exports
+from trtnet import lazy_imports
 
 NEEDS_TORCH = (  # what runs networks with PyTorch
     *("reference", "verif", "engines.torch.", "quantization.observer", "quantization.running"),
@@ -244,7 +244,8 @@ def test_a_star_in_a_stub_gives_the_names_of_that_module(
     package = tmp_path / "starred"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from trtnet import exports\n__getattr__, __dir__ = exports.from_stub(__name__, __file__)\n"
+        "from trtnet import lazy_imports as lazy\n"
+        "__getattr__, __dir__ = lazy.from_stub(__name__, __file__)\n"
     )
     (package / "__init__.pyi").write_text("from . import file as file\nfrom .file import *\n")
     (package / "file.py").write_text("__all__ = ['shown']\nshown, hidden = 1, 2\n")
@@ -265,4 +266,4 @@ def test_a_star_in_a_stub_gives_the_names_of_that_module(
 def test_a_stub_holds_relative_exports_only(line: str, tmp_path: Path) -> None:
     (tmp_path / "__init__.pyi").write_text(line)
     with pytest.raises(SyntaxError, match="expected `"):
-        exports.from_stub("package", str(tmp_path / "__init__.py"))
+        lazy_imports.from_stub("package", str(tmp_path / "__init__.py"))

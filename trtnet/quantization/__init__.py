@@ -3,6 +3,6 @@
 Names are imported on first use; only running a calibration needs torch.
 """
 
-from trtnet import exports
+from trtnet import lazy_imports
 
-__getattr__, __dir__ = exports.from_stub(__name__, __file__)
+__getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Public names of trtnet.quantization; `trtnet.exports` imports them on first use."""
+"""Public names of trtnet.quantization; `trtnet.lazy_imports` imports them on first use."""
 
 from .calibration import Calibration as Calibration, Observation as Observation
 from .data import Batches as Batches, dataset as dataset

@@ -1,4 +1,4 @@
-"""Public names of trtnet.search; `trtnet.exports` imports them on first use."""
+"""Public names of trtnet.search; `trtnet.lazy_imports` imports them on first use."""
 
 from .budget import Budget as Budget
 from .data import Data as Data, load_data as load_data

@@ -2,7 +2,7 @@
 
 A package whose ``__init__.py`` says ::
 
-    __getattr__, __dir__ = exports.from_stub(__name__, __file__)
+    __getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)
 
 has the names that the ``__init__.pyi`` beside it re-exports, as ``__all__`` too. Type checkers read
 the stub and see the real types; at run time a name is imported when it is asked for. The stub holds
