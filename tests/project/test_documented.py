@@ -98,8 +98,8 @@ def test_what_is_documented_is_told_apart() -> None:
     prefix = test_what_is_documented_is_told_apart.__name__ + ".<locals>"
     assert undocumented(module) == [
         f"made_up.{prefix}.Base.bare",
-        "made_up.Derived",
+        f"made_up.{prefix}.Derived",
         f"made_up.{prefix}.Derived.named",
-        "made_up.Record",
-        "made_up.Kind",
+        f"made_up.{prefix}.Record",
+        f"made_up.{prefix}.Kind",
     ]

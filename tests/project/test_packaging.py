@@ -241,7 +241,8 @@ def test_every_name_of_a_stub_is_there(package: str) -> None:
 def test_a_star_in_a_stub_gives_the_names_of_that_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "starred"
+    name = "starred"
+    package = tmp_path / name
     package.mkdir()
     (package / "__init__.py").write_text(
         "from trtnet import lazy_imports as lazy\n"
@@ -250,7 +251,7 @@ def test_a_star_in_a_stub_gives_the_names_of_that_module(
     (package / "__init__.pyi").write_text("from . import file as file\nfrom .file import *\n")
     (package / "file.py").write_text("__all__ = ['shown']\nshown, hidden = 1, 2\n")
     monkeypatch.syspath_prepend(tmp_path)
-    starred = importlib.import_module("starred")
+    starred = importlib.import_module(name)
     assert "starred.file" not in sys.modules
     assert starred.shown == 1
     assert starred.__all__ == ["file", "shown"]

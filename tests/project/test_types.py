@@ -37,7 +37,6 @@ REVEALED = {  # expression → pattern of its type
     "trtnet.__version__": r"(builtins\.)?str",
 }
 SCRIPT = [
-    "from typing_extensions import reveal_type",
     "import trtnet, trtnet.quantization, trtnet.search",
     "from trtnet import nn",
     *(f"reveal_type({expression})" for expression in REVEALED),
