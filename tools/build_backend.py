@@ -10,8 +10,10 @@ that type checkers follow, and wheels and source distributions hold real files.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +59,12 @@ def _make_link(folder: Path, link: Path) -> None:
     try:
         os.symlink(os.path.join("..", folder.name), link, target_is_directory=True)
     except OSError:
-        if sys.platform != "win32":
-            raise
-        import _winapi
+        if sys.platform == "win32":
+            import _winapi
 
-        _winapi.CreateJunction(str(folder), str(link))
+            _winapi.CreateJunction(str(folder), str(link))
+        else:
+            raise
 
 
 def _is_link(path: Path) -> bool:
@@ -81,58 +84,26 @@ def _remove_link(link: Path) -> None:
         link.unlink()
 
 
-def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
-    """PEP 517's hook."""
-    make_links()
-    return build_meta.get_requires_for_build_wheel(config_settings)
+def _with_links(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """setuptools' hook, called after the links are made."""
+
+    @functools.wraps(hook)
+    def run(*arguments: Any, **options: Any) -> Any:
+        make_links()
+        return hook(*arguments, **options)
+
+    return run
 
 
-def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: Any = None) -> str:
-    """PEP 517's hook."""
-    make_links()
-    return build_meta.prepare_metadata_for_build_wheel(metadata_directory, config_settings)
-
-
-def build_wheel(
-    wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None
-) -> str:
-    """PEP 517's hook."""
-    make_links()
-    return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
-
-
-def get_requires_for_build_sdist(config_settings: Any = None) -> list[str]:
-    """PEP 517's hook."""
-    make_links()
-    return build_meta.get_requires_for_build_sdist(config_settings)
-
-
-def build_sdist(sdist_directory: str, config_settings: Any = None) -> str:
-    """PEP 517's hook."""
-    make_links()
-    return build_meta.build_sdist(sdist_directory, config_settings)
-
-
-def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
-    """PEP 660's hook."""
-    make_links()
-    return build_meta.get_requires_for_build_editable(config_settings)
-
-
-def prepare_metadata_for_build_editable(
-    metadata_directory: str, config_settings: Any = None
-) -> str:
-    """PEP 660's hook."""
-    make_links()
-    return build_meta.prepare_metadata_for_build_editable(metadata_directory, config_settings)
-
-
-def build_editable(
-    wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None
-) -> str:
-    """PEP 660's hook."""
-    make_links()
-    return build_meta.build_editable(wheel_directory, config_settings, metadata_directory)
+# The hooks of PEP 517 and PEP 660.
+get_requires_for_build_wheel = _with_links(build_meta.get_requires_for_build_wheel)
+prepare_metadata_for_build_wheel = _with_links(build_meta.prepare_metadata_for_build_wheel)
+build_wheel = _with_links(build_meta.build_wheel)
+get_requires_for_build_sdist = _with_links(build_meta.get_requires_for_build_sdist)
+build_sdist = _with_links(build_meta.build_sdist)
+get_requires_for_build_editable = _with_links(build_meta.get_requires_for_build_editable)
+prepare_metadata_for_build_editable = _with_links(build_meta.prepare_metadata_for_build_editable)
+build_editable = _with_links(build_meta.build_editable)
 
 
 if __name__ == "__main__":
