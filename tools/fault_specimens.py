@@ -110,7 +110,7 @@ def _small_vit() -> Specimen:
 
 
 def _small_resnext() -> Specimen:
-    widths = {"groups": 8, "width_per_group": 8}
+    widths: dict[str, Any] = {"groups": 8, "width_per_group": 8}
     return Specimen(
         lambda: resnet.ResNet(resnet.Bottleneck, (1, 1, 1, 1), CLASSES, **widths),
         lambda: tv.ResNet(

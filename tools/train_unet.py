@@ -71,7 +71,7 @@ def train(
 ) -> UNet:
     """A U-Net after `steps` batches of new pictures; on one thread the same for the same seed."""
     torch.manual_seed(seed)
-    model = UNet().train().to(device, memory_format=torch.channels_last)
+    model = UNet().train().to(torch.device(device)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, steps, pct_start=WARM_UP

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -205,9 +206,11 @@ def test_attention_is_one_layer(raw: Any, trt: ModuleType) -> None:
     given = 2 * 2 * 8 * 16 * 64
     read = given + 2 * 2 * (2 * 8 * 24 * 64)
     assert costs(raw, y) == [("ATTENTION_INPUT", 2, 0, read, given)]
-    with FlopCounterMode(display=False) as counter:
+    macs = graph.macs(graph.read(raw))
+    assert macs == 2 * 8 * (16 * 24 * 64 + 16 * 24 * 64)  # scores, then the weighted values
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         scaled_dot_product_attention(*(torch.zeros(shape) for shape in shapes.values()))
-    assert graph.macs(graph.read(raw)) == counter.get_total_flops() // 2 > 0
+    assert macs == counter.get_total_flops() // 2  # newer PyTorch counts 0 for fused attention
 
 
 def test_a_slice_reads_what_it_gives(raw: Any, trt: ModuleType) -> None:

@@ -197,7 +197,9 @@ def test_engines_are_checked_by_its_format(example: BackendDescription, raises: 
 
 
 def test_doctor_and_reports_know_it(example: BackendDescription) -> None:
-    assert _backend("example", "auto") == "example"  # runs on the CPU, so nothing can be missing
+    assert (
+        choose_backend("example", "auto") == "example"
+    )  # runs on the CPU, so nothing can be missing
     assert "trtnet bench m.engine" in executed("example", "m.engine")["reason"]
     titles = {one.task: one for one in abilities(machine())}
     assert titles["build example"] == Ability("build example", "build engines for Example")
