@@ -125,7 +125,7 @@ class _Object:
 
     Args:
         content: the parsed JSON.
-        path: where it stands in the file, for messages.
+        path: position of the object in the file, for messages.
     """
 
     def __init__(self, content: object, path: str) -> None:

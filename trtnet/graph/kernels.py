@@ -47,7 +47,7 @@ class Kernel:
 
 
 def group_into_kernels(graph: Graph, shapes: TensorShapes) -> list[Kernel]:
-    """The kernels of `graph`, in an order in which they can run.
+    """The kernels of `graph`, in execution order.
 
     - A pointwise layer joins the kernel of a convolution, a matrix product or another pointwise
       layer that produces one of its inputs. Of several it joins the last to run, whose output

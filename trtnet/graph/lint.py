@@ -86,7 +86,7 @@ RULES: dict[str, Rule] = {
         "BatchNorm, activation and the addition of a shortcut run in the kernel of the convolution "
         "or matrix product before them. A pair in between splits that kernel in two and rounds "
         "once more. Of an addition only one operand is to be quantized: the shortcut.",
-        lint_rules.pair_behind_product,
+        lint_rules.pair_after_product,
     ),
     "Q005": Rule(
         "doubled Q/DQ",

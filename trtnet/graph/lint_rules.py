@@ -185,7 +185,7 @@ def unquantized_pooling(checked: CheckedGraph) -> Iterator[Hit]:
             )
 
 
-def pair_behind_product(checked: CheckedGraph) -> Iterator[Hit]:
+def pair_after_product(checked: CheckedGraph) -> Iterator[Hit]:
     """Rule Q004: a Q/DQ pair between a product and a layer that would be fused into it."""
     for quantize in checked.layers("QUANTIZE"):
         product = _product_before_epilogue(checked, quantize.inputs[0])
@@ -198,7 +198,7 @@ def pair_behind_product(checked: CheckedGraph) -> Iterator[Hit]:
                 yield Hit(
                     quantize.name,
                     f"stands between {product.name!r} and {reader.name!r}, which would be fused",
-                    f"remove the pair, or quantize behind {reader.name!r}",
+                    f"remove the pair, or quantize after {reader.name!r}",
                 )
 
 
