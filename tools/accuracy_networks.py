@@ -60,6 +60,7 @@ class Zoo:
         model = entry.build()
         model.load_state_dict(self.task.load())
         network = trtnet.Network(self.backend, precision=policy, calibration=ranges)
+        assert entry.input_shape is not None, self.task.model
         network.output("logits", model(network.input("input", (batch, *entry.input_shape))))
         return network
 

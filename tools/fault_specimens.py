@@ -136,6 +136,7 @@ def _from_zoo(name: str, size: int) -> Specimen:
     arguments: dict[str, Any] = {"num_classes": CLASSES}
     if "image_size" in entry.arguments:
         arguments["image_size"] = size
+    assert entry.input_shape is not None, name
     return Specimen(
         functools.partial(entry.build, **arguments),
         functools.partial(entry.torch_model, **arguments),

@@ -89,7 +89,7 @@ def train(
         schedule.step()
         if step % 100 == 0:
             print(f"step {step} of {steps}: loss {loss.item():.4f}", flush=True)
-    return model.to("cpu", memory_format=torch.contiguous_format).eval()
+    return model.to("cpu").to(memory_format=torch.contiguous_format).eval()
 
 
 @torch.no_grad()

@@ -19,11 +19,13 @@ import trtnet
 from trtnet import backend
 from trtnet.backend import BackendDescription, EngineFormat, GpuTargets, HeaderFields, OptionLack
 from trtnet.building.plan import Plan
-from trtnet.cli import arguments, packages
-from trtnet.cli.doctor import Machine
-from trtnet.cli.report import executed
+from trtnet.cli import arguments
 from trtnet.engines.protocol import Binding
+from trtnet.pipeline import packages
 from trtnet.pipeline.ability import Ability, abilities
+from trtnet.pipeline.image_session import choose_backend
+from trtnet.pipeline.machine import Machine
+from trtnet.pipeline.report import executed
 
 ROOT = Path(__file__).parents[2]
 ENGINE = b"exmp" + bytes(12)

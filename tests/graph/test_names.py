@@ -13,7 +13,7 @@ PROGRAM = """
 import sys
 import trtnet.graph
 assert not {"torch", "trtnet.analysis", "trtnet.reference"} & sys.modules.keys()
-assert trtnet.graph.cost.__module__ == "trtnet.analysis.cost"
+assert trtnet.graph.cost.__module__ == "trtnet.analysis.costing"
 """
 
 

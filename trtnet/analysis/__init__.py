@@ -5,9 +5,9 @@ Users reach these names as ``trtnet.graph.cost``, ``trtnet.graph.macs`` and ``tr
 
 from __future__ import annotations
 
-from trtnet.analysis.cost import Bound, Cost, LayerBound, LayerCost, cost
+from trtnet.analysis.comparing import Diff, Difference, diff
+from trtnet.analysis.costing import Bound, Cost, LayerBound, LayerCost, cost
 from trtnet.analysis.counting import macs
-from trtnet.analysis.diff import Diff, Difference, diff
 
 __all__ = [
     "Bound",

@@ -157,9 +157,14 @@ def _random_twin(
     entry: Entry, seed: int, arguments: Mapping[str, Any], image: Sequence[int] | None
 ) -> Weights:
     """Random weights of a model whose PyTorch counterpart comes with it."""
-    state = trtnet.weights.random_state(
-        entry.torch_model, seed, input_shape=entry.input_shape or image, **arguments
-    )
+    shape = entry.input_shape or image
+    if shape is None:
+        raise UsageError(
+            "nothing tells the shape of the model's input",
+            module=entry.name,
+            fix="--input NAME:1x3x224x224, or input_shape=... where the model is registered",
+        )
+    state = trtnet.weights.random_state(entry.torch_model, seed, input_shape=shape, **arguments)
     metadata = {"architecture": entry.name, "weights": RANDOM, "seed": str(seed)}
     return trtnet.weights.Weights(state, metadata)
 

@@ -124,7 +124,7 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
     if calibrated is not None:
         check_range(calibrated.rows, network, observer)
     defined = DefinedModel(model, network, calibrated.data if calibrated else None)
-    report = {
+    report: dict[str, Any] = {
         "model": recipe.entry.name,
         "backend": {"name": prepared.backend.name, "version": prepared.backend.version},
         "precision": recipe.precision_name,
