@@ -29,7 +29,7 @@ class OptionLack:
 
 @dataclass(frozen=True)
 class GpuTargets:
-    """The GPUs that engines run on, for a backend that builds for GPUs it is told.
+    """The GPUs that engines run on, for a backend that builds for named GPUs.
 
     Attributes:
         supported: compute capabilities below `all_from` that engines can be built for.

@@ -50,7 +50,7 @@ class Event(Protocol):
     """A mark in a stream."""
 
     def record(self, stream: int) -> None:
-        """Puts the mark behind the work enqueued in `stream` so far."""
+        """Places the mark after the work enqueued in `stream` so far."""
 
     def wait(self, stream: int) -> None:
         """Makes further work of `stream` wait until the mark is reached."""

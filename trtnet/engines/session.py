@@ -33,8 +33,8 @@ class Session:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``"auto"`` takes the first GPU if there is
             one. Only the torch backend runs on a CPU.
         cuda_graph: launch captured CUDA graphs for the shapes used last. Arrays on the GPU are
-            then copied to and from the graph's memory; without graphs the engine works on them
-            directly.
+            then copied to and from the graph's memory, unless they come again and get a graph of
+            their own; without graphs the engine works on them directly.
         contexts: how many threads may execute at the same time; further ones wait.
         compile: hand the network to ``torch.compile`` (torch backend only).
 
