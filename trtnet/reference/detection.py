@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trtnet.reference.site import Call, Site
+from trtnet.reference.layer_context import LayerContext, TorchCall
 
 
-def nms(site: Site) -> Call:
-    boxes, scores, count, iou, threshold = (site.input(i) for i in range(5))
+def nms(layer: LayerContext) -> TorchCall:
+    boxes, scores, count, iou, threshold = (layer.input(i) for i in range(5))
     options = {
         "iou": 0.0 if iou is None else iou,
         "threshold": 0.0 if threshold is None else threshold,
-        "centers": site["bounding_box_format"] == "CENTER_SIZES",
-        "limit": site["topk_box_limit"],
-        "dtype": site.output_dtype(),
+        "centers": layer["bounding_box_format"] == "CENTER_SIZES",
+        "limit": layer["topk_box_limit"],
+        "dtype": layer.output_dtype(),
     }
-    return Call(suppress, (boxes, scores, count), options)
+    return TorchCall(suppress, (boxes, scores, count), options)
 
 
 def suppress(
@@ -82,8 +82,8 @@ def _overlap(box: Tensor, others: Tensor) -> Tensor:
     return torch.where(common > 0, common / (areas - common), 0)
 
 
-def non_zero(site: Site) -> Call:
-    return Call(positions, (site.x, site.output_dtype()))
+def non_zero(layer: LayerContext) -> TorchCall:
+    return TorchCall(positions, (layer.x, layer.output_dtype()))
 
 
 def positions(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trtnet.reference.site import Call, Site
+from trtnet.reference.layer_context import LayerContext, TorchCall
 
 
-def activation(site: Site) -> Call:
-    alpha, beta = site["alpha"], site["beta"]
+def activation(layer: LayerContext) -> TorchCall:
+    alpha, beta = layer["alpha"], layer["beta"]
     choices: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
         "RELU": (torch.relu, ()),
         "SIGMOID": (torch.sigmoid, ()),
@@ -30,8 +30,8 @@ def activation(site: Site) -> Call:
         "GELU_ERF": (F.gelu, ()),
         "GELU_TANH": (gelu_tanh, ()),
     }
-    function, args = choices[site["op"]]
-    return Call(function, (site.x, *args))
+    function, args = choices[layer["op"]]
+    return TorchCall(function, (layer.x, *args))
 
 
 def selu(x: Tensor, alpha: float, beta: float) -> Tensor:
@@ -90,8 +90,8 @@ _UNARY: dict[str, Callable[..., Any]] = {
 }
 
 
-def unary(site: Site) -> Call:
-    return Call(_UNARY[site["op"]], (site.x,))
+def unary(layer: LayerContext) -> TorchCall:
+    return TorchCall(_UNARY[layer["op"]], (layer.x,))
 
 
 _BINARY: dict[str, Callable[..., Any]] = {
@@ -111,15 +111,15 @@ _BINARY: dict[str, Callable[..., Any]] = {
 }
 
 
-def elementwise(site: Site) -> Call:
-    op, integral = site["op"], "int" in site.info().dtype
+def elementwise(layer: LayerContext) -> TorchCall:
+    op, integral = layer["op"], "int" in layer.info().dtype
     if op == "FLOOR_DIV":
         function = integer_floor_divide if integral else floor_divide
     elif op == "DIV" and integral:
         function = truncated_divide
     else:
         function = _BINARY[op]
-    return Call(function, site.inputs)
+    return TorchCall(function, layer.inputs)
 
 
 def floor_divide(a: Tensor, b: Tensor) -> Tensor:
@@ -134,29 +134,31 @@ def truncated_divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.div(a, b, rounding_mode="trunc")
 
 
-def parametric_relu(site: Site) -> Call:
-    return Call(leaky, site.inputs)
+def parametric_relu(layer: LayerContext) -> TorchCall:
+    return TorchCall(leaky, layer.inputs)
 
 
 def leaky(x: Tensor, slopes: Tensor) -> Tensor:
     return torch.where(x >= 0, x, x * slopes)
 
 
-def select(site: Site) -> Call:
-    return Call(torch.where, site.inputs)
+def select(layer: LayerContext) -> TorchCall:
+    return TorchCall(torch.where, layer.inputs)
 
 
-def scale(site: Site) -> Call:
-    axis, shape = site["channel_axis"], site.info().shape
-    if site["mode"] == "UNIFORM":
+def scale(layer: LayerContext) -> TorchCall:
+    axis, shape = layer["channel_axis"], layer.info().shape
+    if layer["mode"] == "UNIFORM":
         view: tuple[int, ...] = ()
-    elif site["mode"] == "CHANNEL":
-        view = (-1,) + (1,) * (site.rank - axis - 1)
+    elif layer["mode"] == "CHANNEL":
+        view = (-1,) + (1,) * (layer.rank - axis - 1)
     else:
         view = shape[axis:]
-    if set(site.weights) == {"scale", "shift"}:
-        return Call(scale_shift, (site.x, site.weights["scale"], site.weights["shift"], view))
-    return Call(scale_shift_power, (site.x,), {**site.weights, "view": view})
+    if set(layer.weights) == {"scale", "shift"}:
+        return TorchCall(
+            scale_shift, (layer.x, layer.weights["scale"], layer.weights["shift"], view)
+        )
+    return TorchCall(scale_shift_power, (layer.x,), {**layer.weights, "view": view})
 
 
 def scale_shift(x: Tensor, scale: Tensor, shift: Tensor, view: tuple[int, ...]) -> Tensor:
@@ -180,8 +182,8 @@ def scale_shift_power(
     return x if power is None else torch.pow(x, power.reshape(view))
 
 
-def assertion(site: Site) -> Call:
-    return Call(require, (site.x, site["message"]))
+def assertion(layer: LayerContext) -> TorchCall:
+    return TorchCall(require, (layer.x, layer["message"]))
 
 
 def require(condition: Tensor, message: str) -> None:

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trtnet.reference.site import Call, Site, integers, mask_axes
+from trtnet.reference.layer_context import LayerContext, TorchCall, integers, mask_axes
 
 
-def reduce(site: Site) -> Call:
+def reduce(layer: LayerContext) -> TorchCall:
     functions: dict[str, Callable[..., Any]] = {
         "SUM": torch.sum,
         "AVG": mean,
@@ -21,12 +21,12 @@ def reduce(site: Site) -> Call:
         "MIN": torch.amin,
         "PROD": product,
     }
-    if site["op"] not in functions:
-        raise site.unsupported("this reduction cannot be executed", site["op"])
-    function = functions[site["op"]]
-    dtype = site.output_dtype()
+    if layer["op"] not in functions:
+        raise layer.unsupported("this reduction cannot be executed", layer["op"])
+    function = functions[layer["op"]]
+    dtype = layer.output_dtype()
     options = {"dtype": dtype} if function is torch.sum and not dtype.is_floating_point else {}
-    return Call(function, (site.x, mask_axes(site["axes"]), site["keep_dims"]), options)
+    return TorchCall(function, (layer.x, mask_axes(layer["axes"]), layer["keep_dims"]), options)
 
 
 def mean(x: Tensor, axes: tuple[int, ...], keep_dims: bool) -> Tensor:
@@ -43,13 +43,13 @@ def product(x: Tensor, axes: tuple[int, ...], keep_dims: bool) -> Tensor:
     return x
 
 
-def softmax(site: Site) -> Call:
-    (axis,) = mask_axes(site["axes"])
-    return Call(torch.softmax, (site.x, axis))
+def softmax(layer: LayerContext) -> TorchCall:
+    (axis,) = mask_axes(layer["axes"])
+    return TorchCall(torch.softmax, (layer.x, axis))
 
 
-def ragged_softmax(site: Site) -> Call:
-    return Call(softmax_of_starts, site.inputs)
+def ragged_softmax(layer: LayerContext) -> TorchCall:
+    return TorchCall(softmax_of_starts, layer.inputs)
 
 
 def softmax_of_starts(x: Tensor, lengths: Tensor) -> Tensor:
@@ -58,14 +58,14 @@ def softmax_of_starts(x: Tensor, lengths: Tensor) -> Tensor:
     return torch.softmax(x.masked_fill(~inside, -math.inf), -1).nan_to_num(0)
 
 
-def local_response(site: Site) -> Call:
-    args = (site.x, site["window_size"], site["alpha"], site["beta"], site["k"])
-    return Call(F.local_response_norm, args)
+def local_response(layer: LayerContext) -> TorchCall:
+    args = (layer.x, layer["window_size"], layer["alpha"], layer["beta"], layer["k"])
+    return TorchCall(F.local_response_norm, args)
 
 
-def cumulative(site: Site) -> Call:
-    options = {"exclusive": site["exclusive"], "reverse": site["reverse"]}
-    return Call(cumulative_sum, site.inputs, options)
+def cumulative(layer: LayerContext) -> TorchCall:
+    options = {"exclusive": layer["exclusive"], "reverse": layer["reverse"]}
+    return TorchCall(cumulative_sum, layer.inputs, options)
 
 
 def cumulative_sum(x: Tensor, axis: Tensor, *, exclusive: bool, reverse: bool) -> Tensor:
@@ -78,13 +78,13 @@ def cumulative_sum(x: Tensor, axis: Tensor, *, exclusive: bool, reverse: bool) -
     return total.flip(dim) if reverse else total
 
 
-def normalization(site: Site) -> Call:
-    args = (*site.inputs, mask_axes(site["axes"]), site["epsilon"])
-    groups = site["num_groups"]
+def normalization(layer: LayerContext) -> TorchCall:
+    args = (*layer.inputs, mask_axes(layer["axes"]), layer["epsilon"])
+    groups = layer["num_groups"]
     if groups == 1:
-        return Call(normalize, args)
-    per_channel = bool(site.layer.attributes.get("is_v2"))
-    return Call(group_normalize, args, {"groups": groups, "per_channel": per_channel})
+        return TorchCall(normalize, args)
+    per_channel = bool(layer.get("is_v2"))
+    return TorchCall(group_normalize, args, {"groups": groups, "per_channel": per_channel})
 
 
 def normalize(

@@ -1,5 +1,7 @@
-"""What makes a reference module a fast engine on CUDA. Results stay within the rounding of its
-half-precision types; what :mod:`trtnet.reference.fusion` does for every module is done already."""
+"""Rewrites that make a module fast on CUDA, after those of :mod:`trtnet.engines.torch.fusion`.
+
+Results stay within the rounding of the module's half-precision types.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from trtnet.engines.torch.fusion import convolution_relu, is_fusible
+from trtnet.engines.torch.resize import resize
 from trtnet.plugins import launch, running
 from trtnet.reference import elementwise, linear
-from trtnet.reference.compiler import is_kept
-from trtnet.reference.fusion import convolution_relu, is_fusible
+from trtnet.reference.dtypes import HALF_METHODS
+from trtnet.reference.module_builder import is_kept
 from trtnet.reference.resize import interpolate
-from trtnet.engines.torch.resize import resize
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
-_HALVES = ("half", "bfloat16")
 _IMAGE, _PADDED = 3, 4  # channels; cuDNN's first-layer kernels want four of them
 
 
 def optimize(module: fx.GraphModule) -> None:
-    """Rewrites `module`, compiled for a CUDA device, in place."""
+    """Rewrites `module`, compiled for a CUDA device, in place.
+
+    The bodies of loops and conditionals stay as they are.
+    """
     passes = _Passes(module)
     passes.merge_biases()
     passes.clip_behind_relu()
@@ -42,6 +47,8 @@ def optimize(module: fx.GraphModule) -> None:
 
 
 class _Passes:
+    """One method per rewrite, in the order of :func:`optimize`."""
+
     def __init__(self, module: fx.GraphModule) -> None:
         self.module, self.graph = module, module.graph
 
@@ -118,7 +125,8 @@ class _Passes:
         for resized in self._calls(interpolate):
             resized.target = resize
             wide, (*users,) = resized.args[0], resized.users
-            if len(users) == 1 and _is_method(wide, "float") and _is_method(users[0], *_HALVES):
+            rounded = len(users) == 1 and _is_method(users[0], *HALF_METHODS.values())
+            if rounded and _is_method(wide, "float"):
                 resized.update_arg(0, wide.args[0])
                 resized.meta.update(users[0].meta)
                 users[0].replace_all_uses_with(resized)
@@ -178,7 +186,8 @@ class _Passes:
         return [node for node in nodes if node.op == "call_function" and node.target in functions]
 
     def _value(self, node: fx.Node) -> Tensor:
-        return getattr(self.module, str(node.target))
+        value: Tensor = getattr(self.module, str(node.target))
+        return value
 
     def _constant(self, like: fx.Node, tail: str, value: Tensor) -> fx.Node:
         """A new buffer, of the type of that of `like`."""
@@ -202,7 +211,7 @@ def linear_of_columns(x: Tensor, columns: Tensor, bias: Tensor) -> Tensor:
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Without a factor: a network has its own."""
+    """``softmax(query @ keyᵀ) @ value``; nothing is scaled, as in TensorRT's layers."""
     return F.scaled_dot_product_attention(query, key, value, scale=1.0)
 
 

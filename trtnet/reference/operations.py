@@ -1,0 +1,38 @@
+"""The operation of each layer type that rooms above the reference define.
+
+What TensorRT's own layers compute is defined in this room. What a layer computes that somebody
+else declares (``PLUGIN_V3``) is registered by the room that knows the declarations, when it is
+imported. This module imports no PyTorch, so that registering is cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trtnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from trtnet.reference.layer_context import Operation
+
+_REGISTERED: dict[str, Operation] = {}
+
+
+def register_operation(layer_type: str, operation: Operation) -> None:
+    """Makes `operation` define what layers of `layer_type` compute; called at import time.
+
+    Args:
+        layer_type: the name of a ``trt.LayerType``, such as ``"PLUGIN_V3"``.
+        operation: takes the :class:`~trtnet.reference.layer_context.LayerContext` of a layer and
+            returns the :class:`~trtnet.reference.layer_context.TorchCall` that computes it. The
+            call takes and gives values of the tensors' own types.
+
+    Raises:
+        UsageError: another operation is registered for this type.
+    """
+    if _REGISTERED.setdefault(layer_type, operation) is not operation:
+        raise UsageError(f"layers of type {layer_type} have an operation already")
+
+
+def registered_operation(layer_type: str) -> Operation | None:
+    """The operation registered for `layer_type`, or ``None``."""
+    return _REGISTERED.get(layer_type)
