@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from trtnet.reference.operations import register_operation
+
+if TYPE_CHECKING:
+    from trtnet.reference.layer_context import LayerContext, TorchCall
 
 __version__ = "0.1.0"
 
@@ -62,3 +67,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _plugin_operation(layer: LayerContext) -> TorchCall:
+    """The call that computes a plugin layer; `trtnet.plugins` is imported for the first one."""
+    home = importlib.import_module("trtnet.plugins.reference_operation")
+    call: TorchCall = home.plugin_operation(layer)
+    return call
+
+
+register_operation("PLUGIN_V3", _plugin_operation)

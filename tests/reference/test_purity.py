@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 
 import trtnet.reference
+from trtnet import graph
+from trtnet.errors import UsageError
+from trtnet.graph import Graph, Layer, TensorInfo
+from trtnet.reference.operations import register_operation, registered_operation
 
 FILES = sorted(Path(trtnet.reference.__file__).parent.rglob("*.py"))
 ALLOWED_ROOMS = {"errors", "graph", "reference"}
@@ -74,18 +79,36 @@ def test_no_import_is_hidden_in_a_string(tree):
     assert named <= {"trtnet.reference.compiler", "trtnet.reference.runner"}
 
 
-def test_rooms_that_register_an_operation_need_no_pytorch():
+def test_registering_an_operation_needs_no_pytorch():
     code = "import sys, trtnet.reference.operations; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_operation_is_registered_once():
-    import trtnet.plugins.reference_operation as ours
-    from trtnet.errors import UsageError
-    from trtnet.reference.operations import register_operation, registered_operation
-
-    register_operation("PLUGIN_V3", ours.plugin_operation)  # again: nothing changes
-    assert registered_operation("PLUGIN_V3") is ours.plugin_operation
+    ours = registered_operation("PLUGIN_V3")
+    register_operation("PLUGIN_V3", ours)  # again: nothing changes
     with pytest.raises(UsageError, match="PLUGIN_V3 have an operation already"):
         register_operation("PLUGIN_V3", lambda layer: None)
+    assert registered_operation("PLUGIN_V3") is ours
     assert registered_operation("SOFTMAX") is None  # TensorRT's own layers are not registered
+
+
+def test_plugins_that_come_with_trtnet_run_without_an_import(tmp_path):
+    """A graph that another process has saved is all that is there."""
+    path, attributes = tmp_path / "graph.safetensors", {"size": [4, 4]}
+    stated = {
+        "plugin_name": "class_map", "plugin_namespace": "trtnet", "plugin_version": "1",
+        "fields": json.dumps(attributes),
+    }  # fmt: skip
+    infos = [TensorInfo("x", "float32", (1, 3, 2, 2)), TensorInfo("y", "int32", (1, 4, 4))]
+    layer = Layer("map", "PLUGIN_V3", ("x",), ("y",), stated)
+    graph.save(path, Graph("net", ("x",), ("y",), (layer,), {info.name: info for info in infos}))
+    code = f"""
+import numpy as np
+from trtnet.graph.archive import load
+from trtnet.reference.runner import run
+x = np.zeros((1, 3, 2, 2), np.float32)
+x[:, 2] = 1
+assert (run(load({str(path)!r}), {{"x": x}})["y"] == 2).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

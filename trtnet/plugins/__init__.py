@@ -3,14 +3,10 @@
 from trtnet.plugins.declaration import Plugin, plugin
 from trtnet.plugins.examples import Draw
 from trtnet.plugins.kernels import cuda_kernel, triton_kernel
-from trtnet.plugins.reference_operation import plugin_operation
 from trtnet.plugins.sizes import Size, cdiv, maximum, minimum
 from trtnet.plugins.spec import TensorSpec
-from trtnet.reference.operations import register_operation
 
 __all__ = [
     "Draw", "Plugin", "Size", "TensorSpec", "cdiv", "cuda_kernel", "maximum", "minimum", "plugin",
     "triton_kernel",
 ]  # fmt: skip
-
-register_operation("PLUGIN_V3", plugin_operation)

@@ -1,6 +1,6 @@
 """Executes read-back networks with PyTorch, in TensorRT's strongly typed semantics.
 
-The names are imported on first use: rooms that register an operation import no PyTorch.
+The names are imported on first use, so that registering an operation imports no PyTorch.
 """
 
 from __future__ import annotations

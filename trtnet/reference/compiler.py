@@ -279,9 +279,5 @@ def _operation(layer_type: str) -> Operation:
     """What layers of `layer_type` compute; raises :class:`UnsupportedError` if that is unknown."""
     operation = OPERATIONS.get(layer_type) or registered_operation(layer_type)
     if operation is None:
-        fix = "import trtnet.plugins, and the module that declares the plugin"
-        raise UnsupportedError(
-            f"layers of type {layer_type} cannot be executed",
-            fix=fix if layer_type == "PLUGIN_V3" else None,
-        )
+        raise UnsupportedError(f"layers of type {layer_type} cannot be executed")
     return operation

@@ -91,6 +91,7 @@ class LayerContext:
         return UnsupportedError(problem, module=self.layer.name, got=got)
 
 
+# What a layer type computes: from the context of a layer to the call that computes it.
 Operation = Callable[[LayerContext], TorchCall]
 
 

@@ -1,8 +1,8 @@
-"""The operation of each layer type that rooms above the reference define.
+"""The operations of layer types that are defined above the reference.
 
-What TensorRT's own layers compute is defined in this room. What a layer computes that somebody
-else declares (``PLUGIN_V3``) is registered by the room that knows the declarations, when it is
-imported. This module imports no PyTorch, so that registering is cheap.
+What TensorRT's own layers compute is defined in this room. What the layers of plugins
+(``PLUGIN_V3``) compute is defined by their declarations in :mod:`trtnet.plugins`; the package
+``trtnet`` registers the operation when it is imported. This module does not import PyTorch.
 """
 
 from __future__ import annotations
