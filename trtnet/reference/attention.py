@@ -17,7 +17,7 @@ _PACKED = "PACKED_NHD"
 
 
 def attention_input(layer: LayerContext) -> TorchCall:
-    """The whole attention; the ATTENTION_OUTPUT layer behind it only names the result."""
+    """ATTENTION_INPUT: the whole attention; its ATTENTION_OUTPUT layer only names the result."""
     query, key, value = layer.inputs[:3]
     mask, scale, query_lengths, key_lengths = (layer.input(i) for i in (3, 4, 5, 6))
     causal = layer["causal_kind"] or ("UPPER_LEFT" if layer["causal"] else "NONE")
@@ -44,10 +44,10 @@ def attention(
 ) -> Tensor:
     """``softmax(query @ keyᵀ + mask) @ value`` for tensors [..., heads, tokens, width].
 
-    Nothing is scaled: TensorRT wants that done before. A group of query heads shares a head of
-    `key` and `value`. A boolean `mask` is true where attention is allowed; a row without any such
-    place gives zeros, as in ONNX and PyTorch (TensorRT documents nothing). The normalised weights
-    go through type `quantized` and back where `scale` is given.
+    Nothing is scaled; that is a layer of its own, before this one. A group of query heads shares a
+    head of `key` and `value`. A boolean `mask` is true where attention is allowed; a row without
+    any such place becomes zeros, as in ONNX and PyTorch (TensorRT documents nothing). The
+    normalised weights go through type `quantized` and back where `scale` is given.
     """
     groups = query.shape[-3] // key.shape[-3]
     key, value = (x.repeat_interleave(groups, -3) if groups > 1 else x for x in (key, value))
@@ -116,10 +116,12 @@ def _sequences(x: Tensor, lengths: Tensor | None, packed: bool) -> list[Tensor]:
 
 
 def attention_output(layer: LayerContext) -> TorchCall:
+    """ATTENTION_OUTPUT: the result of its ATTENTION_INPUT layer."""
     return TorchCall("to", (layer.x, layer.output_dtype()))
 
 
 def rotary_embedding(layer: LayerContext) -> TorchCall:
+    """ROTARY_EMBEDDING: pairs of elements rotated by an angle for each position."""
     positions = layer.input(3)
     options = {"interleaved": layer["interleaved"], "width": layer["rotary_embedding_dim"]}
     return TorchCall(rotate, (*layer.inputs[:3], positions), options)
@@ -128,7 +130,7 @@ def rotary_embedding(layer: LayerContext) -> TorchCall:
 def rotate(
     x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None, *, interleaved: bool, width: int
 ) -> Tensor:
-    """Turns pairs of the first `width` (0: all) elements of [batch, heads, tokens, size] vectors.
+    """Rotates pairs of the first `width` (0: all) elements of [batch, heads, tokens, size] vectors.
 
     The angles are [positions, pairs] with `positions` [batch, tokens], or [batch, tokens, pairs].
     """
@@ -147,13 +149,14 @@ def rotate(
 
 
 def kv_cache_update(layer: LayerContext) -> TorchCall:
+    """KV_CACHE_UPDATE: a cache with new keys or values written into it."""
     if layer["update_form"] == _PACKED:
         return TorchCall(update_packed, layer.inputs)
     return TorchCall(update_cache, layer.inputs[:3])
 
 
 def update_cache(cache: Tensor, update: Tensor, starts: Tensor) -> Tensor:
-    """`cache` with ``update[i]`` written behind position ``starts[i]`` of its tokens (axis 2)."""
+    """`cache` with ``update[i]`` written from position ``starts[i]`` of its tokens (axis 2)."""
     updated = cache.clone()
     for i, start in enumerate(integers(starts)):
         _write(updated[i], update[i], start)

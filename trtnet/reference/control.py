@@ -50,9 +50,9 @@ class Loop(nn.Module):
     """Runs `body` as often as the trip limits allow.
 
     The body takes a slice of each scanned tensor, the recurrent values and the captured tensors. It
-    returns the next recurrent values, then the values that the outputs stack. `condition` tells
-    before each iteration whether it runs; it takes those of the body's arguments whose positions
-    `condition_inputs` lists.
+    returns the next recurrent values, then the values that the outputs stack. `condition`
+    computes before each iteration whether it runs; it takes those of the body's arguments whose
+    positions `condition_inputs` lists.
     """
 
     def __init__(

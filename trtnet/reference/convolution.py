@@ -14,6 +14,7 @@ _TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def convolution(layer: LayerContext) -> TorchCall:
+    """CONVOLUTION: in two or three dimensions."""
     kernel, bias = layer.weight("kernel", 1), layer.weight("bias", 2)
     pre, post, mode = layer["pre_padding"], layer["post_padding"], layer["padding_mode"]
     stride, dilation, groups = layer["stride_nd"], layer["dilation_nd"], layer["num_groups"]
@@ -44,6 +45,7 @@ def padded_convolution(
 
 
 def deconvolution(layer: LayerContext) -> TorchCall:
+    """DECONVOLUTION: transposed convolution in two or three dimensions."""
     kernel, bias = layer.weight("kernel", 1), layer.weight("bias", 2)
     stride, dilation, groups = layer["stride_nd"], layer["dilation_nd"], layer["num_groups"]
     pre, post = layer["pre_padding"], layer["post_padding"]
@@ -101,7 +103,7 @@ def _split(total: Ints, mode: str) -> tuple[Ints, Ints]:
 
 
 def pad_list(pre: Ints, post: Ints) -> list[int]:
-    """The order ``F.pad`` wants: last axis first, before and after each."""
+    """The order of ``F.pad``: last axis first, before and after each."""
     axes = reversed(list(zip(pre, post, strict=True)))
     return [amount for pair in axes for amount in pair]
 

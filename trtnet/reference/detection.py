@@ -9,6 +9,7 @@ from trtnet.reference.layer_context import LayerContext, TorchCall
 
 
 def nms(layer: LayerContext) -> TorchCall:
+    """NMS: the boxes that overlap no better box of their class."""
     boxes, scores, count, iou, threshold = (layer.input(i) for i in range(5))
     options = {
         "iou": 0.0 if iou is None else iou,
@@ -40,7 +41,7 @@ def suppress(
         iou: boxes that overlap a better one of their class by more are dropped.
         threshold: boxes with no larger score are dropped.
         centers: boxes are centre and size, not two corners.
-        limit: so many best boxes of each batch item are looked at.
+        limit: the most boxes of each batch item considered, those of the best scores.
         dtype: of the rows.
 
     Rows are in the order of their batch items, within one of falling scores.
@@ -83,6 +84,7 @@ def _overlap(box: Tensor, others: Tensor) -> Tensor:
 
 
 def non_zero(layer: LayerContext) -> TorchCall:
+    """NON_ZERO: where the input is not zero."""
     return TorchCall(positions, (layer.x, layer.output_dtype()))
 
 

@@ -10,6 +10,7 @@ from trtnet.reference.layer_context import LayerContext, TorchCall, integers
 
 
 def fill(layer: LayerContext) -> TorchCall:
+    """FILL: evenly spaced or random values."""
     shape = layer.input(0) if layer.input(0) is not None else layer["shape"]
     start = layer.input(1) if layer.input(1) is not None else layer["alpha"]
     delta = layer.input(2) if layer.input(2) is not None else layer["beta"]

@@ -9,6 +9,7 @@ from trtnet.reference.layer_context import LayerContext, TorchCall, integers, ma
 
 
 def gather(layer: LayerContext) -> TorchCall:
+    """GATHER: elements or slices at given indices."""
     x, index = layer.inputs
     mode, axis, batch = layer["mode"], layer["axis"], layer["num_elementwise_dims"]
     if mode == "ELEMENT":
@@ -39,11 +40,12 @@ def take(x: Tensor, index: Tensor, axis: int, batch: int) -> Tensor:
 
 
 def gather_elements(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    """For each element of `index`, the element of `x` at that place along `axis`."""
     return x.gather(axis, from_end(index, x.shape[axis]))
 
 
 def gather_nd(x: Tensor, index: Tensor, batch: int) -> Tensor:
-    """Each vector along the last axis of `index` is one position behind the `batch` axes."""
+    """Each vector along the last axis of `index` is a position in the axes after `batch`."""
     rows = []
     for dim in range(batch):
         view = [1] * (index.dim() - 1)
@@ -54,20 +56,24 @@ def gather_nd(x: Tensor, index: Tensor, batch: int) -> Tensor:
 
 
 def scatter(layer: LayerContext) -> TorchCall:
+    """SCATTER: the first input with updates written at given indices."""
     if layer["mode"] == "ELEMENT":
         return TorchCall(scatter_elements, (*layer.inputs, layer["axis"]))
     return TorchCall(scatter_nd, layer.inputs)
 
 
 def scatter_elements(x: Tensor, index: Tensor, updates: Tensor, axis: int) -> Tensor:
+    """`x` with each element of `updates` written at its `index` along `axis`."""
     return x.scatter(axis, from_end(index, x.shape[axis]), updates)
 
 
 def scatter_nd(x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+    """`x` with slices of `updates` written at the positions along the last axis of `index`."""
     return x.index_put(index.long().unbind(-1), updates)
 
 
 def one_hot(layer: LayerContext) -> TorchCall:
+    """ONE_HOT: one value at the index along a new axis, another elsewhere."""
     return TorchCall(encode, (*layer.inputs, layer["axis"]))
 
 
@@ -80,6 +86,7 @@ def encode(index: Tensor, values: Tensor, depth: Tensor, axis: int) -> Tensor:
 
 
 def top_k(layer: LayerContext) -> TorchCall:
+    """TOPK: the largest or smallest elements along an axis, and their indices."""
     (axis,) = mask_axes(layer["axes"])
     k = layer.input(1) if layer.input(1) is not None else layer["k"]
     options = {"largest": layer["op"] == "MAX", "index_dtype": layer.output_dtype(1)}
@@ -100,6 +107,7 @@ def select_k(
 
 
 def reverse_sequence(layer: LayerContext) -> TorchCall:
+    """REVERSE_SEQUENCE: the start of each sequence in reverse order."""
     return TorchCall(reverse_starts, (*layer.inputs, layer["batch_axis"], layer["sequence_axis"]))
 
 

@@ -1,7 +1,7 @@
 """Products of quantized values as TensorRT computes them: integers, scaled once at the end.
 
-Layer by layer a graph says: dequantize both operands, round them to the type of the product, then
-multiply. TensorRT's INT8 kernels never do that. They sum products of integers in INT32, multiply
+A graph states: dequantize both operands, round them to the type of the product, then multiply.
+TensorRT's INT8 kernels do not compute that. They sum products of integers in INT32, multiply
 each sum by the scales of both operands in float32, and add the bias.
 """
 
@@ -44,7 +44,7 @@ def scale_at_the_end(graph: fx.Graph, buffers: Mapping[str, Any], float64: bool)
     """Rewrites the products of two dequantized operands of `graph`.
 
     Where sums may leave the integers that float32 holds exactly (a convolution of more than 1,040
-    products may), they are made in float64. Dead nodes stay behind.
+    products may), they are made in float64. Unused nodes stay in the graph.
     """
     for node in list(graph.nodes):
         if node.op != "call_function" or node.target not in (*_CONVOLUTIONS, *_GROUPS, *_PRODUCTS):

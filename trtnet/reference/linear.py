@@ -9,6 +9,7 @@ from trtnet.reference.layer_context import LayerContext, TorchCall
 
 
 def matrix_multiply(layer: LayerContext) -> TorchCall:
+    """MATRIX_MULTIPLY: the product of two matrices, or batches of them."""
     a, b = layer.inputs
     ops = (layer["op0"], layer["op1"])
     return (
@@ -29,6 +30,7 @@ def multiply(a: Tensor, b: Tensor, op0: str, op1: str) -> Tensor:
 
 
 def einsum(layer: LayerContext) -> TorchCall:
+    """EINSUM: products and sums in Einstein's notation."""
     return TorchCall(torch.einsum, (layer["equation"], *layer.inputs))
 
 

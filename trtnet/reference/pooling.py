@@ -16,6 +16,7 @@ _AVERAGE = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def pooling(layer: LayerContext) -> TorchCall:
+    """POOLING: the maximum or average of each window, or a blend of both."""
     op, window, stride = layer["op"], layer["window_size_nd"], layer["stride_nd"]
     pre, post, mode = layer["pre_padding"], layer["post_padding"], layer["padding_mode"]
     excludes = layer["average_count_excludes_padding"]
@@ -47,7 +48,7 @@ def average_pool(
 ) -> Tensor:
     """Sum over each window, divided by its overlap with the input.
 
-    Explicit padding counts as input unless `excludes`; what rounding up adds behind it never
+    Explicit padding counts as input unless `excludes`; what rounding up adds after it never
     counts.
     """
     size = tuple(x.shape[2:])

@@ -18,6 +18,7 @@ _LOWEST_E8M0 = -127  # the exponents of float8_e8m0 are -127 to 127
 
 
 def quantize(layer: LayerContext) -> TorchCall:
+    """QUANTIZE: the input divided by its scale, rounded to a narrow type."""
     target = layer.output().dtype
     if target not in (*_RANGES, *_FLOATS):
         raise layer.unsupported("TensorRT quantizes to no such type", target)
@@ -30,7 +31,7 @@ def to_quantized(
 ) -> Tensor:
     """``x / scale``, rounded and saturated to type `dtype`.
 
-    TensorRT wants zero points that are zero; others follow the formula it documents,
+    TensorRT accepts only zero points that are zero; others follow the formula it documents,
     ``clamp(round(x / scale) + zero)``.
     """
     scaled = x / _spread(scale, view, x)
@@ -43,6 +44,7 @@ def to_quantized(
 
 
 def dequantize(layer: LayerContext) -> TorchCall:
+    """DEQUANTIZE: quantized values multiplied by their scale."""
     return TorchCall(
         from_quantized, (layer.x, layer.inputs[1], _view(layer)), {"zero": layer.input(2)}
     )
@@ -82,6 +84,7 @@ def _spread(scale: Tensor, view: Ints | None, x: Tensor) -> Tensor:
 
 
 def dynamic_quantize(layer: LayerContext) -> TorchCall:
+    """DYNAMIC_QUANTIZE: quantized blocks, and scales taken from the values of each block."""
     block = layer["block_shape"] or ()
     if not block:
         axis = layer["axis"] % layer.rank

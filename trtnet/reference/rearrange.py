@@ -13,6 +13,7 @@ from trtnet.reference.layer_context import LayerContext, TorchCall, integers
 
 
 def cast(layer: LayerContext) -> TorchCall:
+    """CAST and IDENTITY: the input converted to the type of the output."""
     source, target = layer.info().dtype, layer.output().dtype
     if target in ROUNDED_BY and source != target:
         return TorchCall(ROUNDED_BY[target], (layer.x,))
@@ -20,10 +21,12 @@ def cast(layer: LayerContext) -> TorchCall:
 
 
 def concatenation(layer: LayerContext) -> TorchCall:
+    """CONCATENATION: the inputs joined along an axis."""
     return TorchCall(torch.cat, (list(layer.inputs), layer["axis"]))
 
 
 def shape(layer: LayerContext) -> TorchCall:
+    """SHAPE: the sizes of the input as int64."""
     return TorchCall(shape_of, (layer.x,))
 
 
@@ -33,6 +36,7 @@ def shape_of(x: Tensor) -> Tensor:
 
 
 def shuffle(layer: LayerContext) -> TorchCall:
+    """SHUFFLE: a permutation of the axes, a reshape, and another permutation."""
     first = layer["first_transpose"][: layer.rank]
     second = layer["second_transpose"][: len(layer.output().shape)]
     dims = layer.input(1) if layer.input(1) is not None else layer["reshape_dims"]
@@ -64,18 +68,22 @@ def transpose_reshape(
 
 
 def squeeze(layer: LayerContext) -> TorchCall:
+    """SQUEEZE: the input without axes of size 1."""
     return TorchCall(remove_axes, layer.inputs)
 
 
 def remove_axes(x: Tensor, axes: Tensor | None = None) -> Tensor:
+    """`x` without `axes`, or without every axis of size 1 if None."""
     return x.squeeze() if axes is None else x.squeeze(integers(axes))
 
 
 def unsqueeze(layer: LayerContext) -> TorchCall:
+    """UNSQUEEZE: the input with new axes of size 1."""
     return TorchCall(insert_axes, layer.inputs)
 
 
 def insert_axes(x: Tensor, axes: Tensor) -> Tensor:
+    """`x` with axes of size 1 at the positions `axes` of the result."""
     dims = integers(axes)
     for dim in sorted(d % (x.dim() + len(dims)) for d in dims):
         x = x.unsqueeze(dim)
@@ -83,11 +91,13 @@ def insert_axes(x: Tensor, axes: Tensor) -> Tensor:
 
 
 def padding(layer: LayerContext) -> TorchCall:
+    """PADDING: zeros around the last axes; negative amounts cut off."""
     amounts = pad_list(layer["pre_padding_nd"], layer["post_padding_nd"])
     return TorchCall(F.pad, (layer.x, amounts))
 
 
 def slice_(layer: LayerContext) -> TorchCall:
+    """SLICE: elements at regular distances along some axes."""
     names = ("start", "shape", "stride")
     values = [
         layer.input(i + 1) if layer.input(i + 1) is not None else layer[name]
@@ -110,8 +120,8 @@ def cut(
     mode: str,
     fill: Tensor | None = None,
 ) -> Tensor:
-    """Along each axis the elements ``start + stride * (0 .. size - 1)``; `mode` says what stands
-    outside of `x`."""
+    """Along each axis the elements ``start + stride * (0 .. size - 1)``; `mode` is what
+    is read outside of `x`."""
     steps = (integers(start), integers(size), integers(stride))
     chosen = range(x.dim()) if axes is None else integers(axes)
     for axis, begin, count, step in zip(chosen, *steps, strict=True):

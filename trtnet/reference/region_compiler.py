@@ -139,7 +139,7 @@ def _check_boundary(scope: Scope, layer: Layer) -> None:
 def _condition(
     scope: Scope, layers: _LoopLayers, entering: list[str]
 ) -> tuple[nn.Module | None, list[int]]:
-    """The module that says whether another iteration begins, and the positions of its arguments
+    """The module that computes whether another iteration begins, and the positions of its arguments
     among those of the body; None where the loop has no condition."""
     name = layers.limit("WHILE")
     if name is None:
@@ -181,7 +181,7 @@ def _loop_arguments(scope: Scope, layers: _LoopLayers, captured: list[str]) -> t
 
 
 def _length(scope: Scope, layer: Layer) -> fx.Node | None:
-    """The value that says how many iterations a stacked output has room for."""
+    """The number of iterations that a stacked output has room for; None for a last value."""
     if layer.attributes["kind"] == _LAST:
         return None
     if len(layer.inputs) < 2:

@@ -13,6 +13,7 @@ from trtnet.reference.layer_context import LayerContext, TorchCall, integers
 
 
 def resize(layer: LayerContext) -> TorchCall:
+    """RESIZE: the input interpolated to another size."""
     size = layer.input(1) if layer.input(1) is not None else layer["shape"]
     options = {
         "scales": None if size is not None else layer["scales"],
@@ -113,6 +114,7 @@ def _weigh(x: Tensor, axis: int, index: Tensor, weights: Tensor, exclude_outside
 
 
 def grid_sample(layer: LayerContext) -> TorchCall:
+    """GRID_SAMPLE: the input interpolated at given positions."""
     mode = {"NEAREST": "nearest", "LINEAR": "bilinear", "CUBIC": "bicubic"}
     padding = {"FILL": "zeros", "CLAMP": "border", "REFLECT": "reflection"}
     if layer["sample_mode"] not in padding:

@@ -166,7 +166,7 @@ class _Interpreter(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.extra_traceback = False  # the layer's name says more than generated code
+        self.extra_traceback = False  # errors name the layer instead of a line of generated code
 
     def run_node(self, n: fx.Node) -> Any:
         try:

@@ -47,9 +47,9 @@ def lay_out_kernels(module: fx.GraphModule) -> None:
 def fuse(graph: fx.Graph) -> None:
     """Replaces ``relu(conv)`` and ``relu(conv + other)`` in half precision by one call of cuDNN.
 
-    cuDNN rounds once behind all three, as TensorRT's own fused kernels do, and the network's
+    cuDNN rounds once after all three, as TensorRT's own fused kernels do, and the network's
     largest tensors are read and written once instead of three times. A value that is used
-    elsewhere, or asked for by name, is not fused away. Dead nodes stay behind.
+    elsewhere, or asked for by name, is not fused away. Unused nodes stay in the graph.
     """
     for relu in graph.find_nodes(op="call_function", target=torch.relu):
         source, other, chain = relu.args[0], None, [relu]
@@ -70,7 +70,7 @@ def fuse(graph: fx.Graph) -> None:
 
 
 def overwrite(graph: fx.Graph) -> None:
-    """Has each ReLU overwrite its input where that is a new tensor nobody else uses.
+    """Has each ReLU overwrite its input where that is a new tensor with no other use.
 
     On a CPU, fresh memory costs as much time as the ReLU itself.
     """

@@ -32,7 +32,7 @@ def optimize(module: fx.GraphModule) -> None:
     """
     passes = _Passes(module)
     passes.merge_biases()
-    passes.clip_behind_relu()
+    passes.clip_after_relu()
     passes.join_linear()
     passes.join_attention()
     passes.use_plugins()
@@ -68,16 +68,16 @@ class _Passes:
             fused.update_arg(2, merged)
             other.update_arg(2, None)
 
-    def clip_behind_relu(self) -> None:
-        """``clip(conv(x))`` to a range of no negative values: lets cuDNN add the bias and apply a
-        ReLU, which changes nothing, instead of adding the bias in a pass of its own."""
+    def clip_after_relu(self) -> None:
+        """``clip(conv(x))`` to a range of no negative values: has cuDNN add the bias and apply
+        a ReLU, which changes nothing, instead of adding the bias in a pass of its own."""
         for clip in self._calls(elementwise.clip):
             conv, low = clip.args[:2]
             if low >= 0 and is_fusible(conv):
                 conv.target = convolution_relu
 
     def join_linear(self) -> None:
-        """``x @ weight.T + bias`` by one kernel, which wants the weight transposed in memory."""
+        """``x @ weight.T + bias`` by one kernel, which needs the weight transposed in memory."""
         for total in self._calls(torch.add):
             product, bias = total.args
             if not (_is_call(product, linear.multiply) and len(product.users) == 1):
@@ -157,14 +157,14 @@ class _Passes:
             conv.update_arg(0, packed)
 
     def lay_out_inputs(self) -> None:
-        """The cast in front of a convolution writes cuDNN's layout: one pass instead of two."""
+        """The cast before a convolution writes cuDNN's layout: one pass instead of two."""
         for conv in self._calls(*_CONVOLUTIONS):
             cast = conv.args[0]
             if _uncast(cast) is not cast and conv.meta.get("half"):
                 cast.update_kwarg("memory_format", torch.channels_last)
 
     def widen_outputs_last(self) -> None:
-        """A result is copied to where it is wanted, and can be widened by that copy."""
+        """Outputs stay in half precision; the copy to their address widens them."""
         output: Any = self.graph.output_node()
         results = output.args[0]
         for node in results.values():
@@ -181,7 +181,7 @@ class _Passes:
                 delattr(self.module, name)
 
     def _calls(self, *functions: Any) -> list[Any]:
-        """The nodes that call one of `functions`; Any, because mypy knows no node's arguments."""
+        """The nodes that call one of `functions`; Any, as the types of arguments are unknown."""
         nodes = self.graph.nodes
         return [node for node in nodes if node.op == "call_function" and node.target in functions]
 
