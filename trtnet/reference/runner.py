@@ -16,7 +16,7 @@ from trtnet.graph.types import Graph, TensorInfo
 from trtnet.reference.compiler import compile
 from trtnet.reference.dtypes import execution_dtype, share
 from trtnet.reference.layer_context import is_shape_value
-from trtnet.reference.located import located, with_owner
+from trtnet.reference.located import located
 
 
 def run(
@@ -172,7 +172,8 @@ class _Interpreter(fx.Interpreter):
         try:
             return super().run_node(n)
         except ShapeError as error:
-            raise with_owner(error, n.meta.get("layer")) from error
+            error.locate(n.meta.get("layer", n.name))
+            raise
         except (RuntimeError, IndexError, ValueError, AssertionError) as error:
             raise NetworkError(
                 "the layer fails on these inputs", module=n.meta.get("layer"), got=error
