@@ -28,10 +28,10 @@ _SAME: dict[str, tuple[int, ...] | None] = {
     "SELECT": (1, 2),
 }
 
-# These only move values or convert them once, or, as plugins do, round by themselves: they work in
-# the values' own type. All others compute half-precision values in float32 and round the result
-# once.
-EXACT = frozenset(
+# Layers whose operation works in the values' own type: it only moves values, or converts them once,
+# or rounds by itself, as plugins do. All others compute half-precision values in float32 and round
+# the result once.
+KEEPS_TYPE = frozenset(
     {
         *("ASSERTION", "ATTENTION_OUTPUT", "CAST", "CONCATENATION", "CONSTANT", "FILL", "GATHER"),
         *("IDENTITY", "KV_CACHE_UPDATE", "NON_ZERO", "ONE_HOT", "PADDING", "PLUGIN_V3"),
@@ -60,15 +60,16 @@ _NUMPY_BITS = {"uint16": "bfloat16"}
 
 
 def weights_dtype(array: np.ndarray) -> str:
-    """The type of the weights a layer holds itself; bfloat16 ones are bits."""
-    return _NUMPY_BITS.get(array.dtype.name, array.dtype.name)
+    """The element type of weights that a layer holds itself; those of bfloat16 are bits."""
+    name: str = array.dtype.name
+    return _NUMPY_BITS.get(name, name)
 
 
-def check(graph: Graph, layer: Layer) -> None:
-    """Refuses what strong typing refuses.
+def check_types(graph: Graph, layer: Layer) -> None:
+    """Refuses operands of types that TensorRT does not take together.
 
     Raises:
-        NetworkError: operands of different types; the message names the layer and the types.
+        NetworkError: operands of different types; it names them, and the caller the layer.
     """
     found: dict[str, str] = {}
     positions = _SAME.get(layer.type, ())
@@ -83,7 +84,6 @@ def check(graph: Graph, layer: Layer) -> None:
     if len(set(found.values())) > 1:
         raise NetworkError(
             "operands of different types; TensorRT converts nothing by itself",
-            module=layer.name,
             expected="one type",
             got=", ".join(f"{what}: {dtype}" for what, dtype in found.items()),
             fix="insert a cast",

@@ -1,8 +1,6 @@
-"""Layers that move, cut, join or describe elements without computing with them."""
+"""Layers that move, cut, join or convert elements, or give their number, without arithmetic."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,29 +8,26 @@ from torch import Tensor
 
 from trtnet.errors import ShapeError
 from trtnet.reference.convolution import Ints, pad_list
-from trtnet.reference.dtypes import to_fp4, to_fp8, to_int4
-from trtnet.reference.site import Call, Site, integers
-
-_NARROW: dict[str, Callable[[Tensor], Tensor]] = {
-    "float8_e4m3": to_fp8,
-    "float4_e2m1": to_fp4,
-    "int4": to_int4,
-}
+from trtnet.reference.dtypes import ROUNDED_BY
+from trtnet.reference.layer_context import LayerContext, TorchCall, integers
 
 
-def cast(site: Site) -> Call:
-    source, target = site.info().dtype, site.output().dtype
-    if target in _NARROW and source != target:
-        return Call(_NARROW[target], (site.x,))
-    return Call("to", (site.x, site.output_dtype()))
+def cast(layer: LayerContext) -> TorchCall:
+    """CAST and IDENTITY: the input converted to the type of the output."""
+    source, target = layer.info().dtype, layer.output().dtype
+    if target in ROUNDED_BY and source != target:
+        return TorchCall(ROUNDED_BY[target], (layer.x,))
+    return TorchCall("to", (layer.x, layer.output_dtype()))
 
 
-def concatenation(site: Site) -> Call:
-    return Call(torch.cat, (list(site.inputs), site["axis"]))
+def concatenation(layer: LayerContext) -> TorchCall:
+    """CONCATENATION: the inputs joined along an axis."""
+    return TorchCall(torch.cat, (list(layer.inputs), layer["axis"]))
 
 
-def shape(site: Site) -> Call:
-    return Call(shape_of, (site.x,))
+def shape(layer: LayerContext) -> TorchCall:
+    """SHAPE: the sizes of the input as int64."""
+    return TorchCall(shape_of, (layer.x,))
 
 
 def shape_of(x: Tensor) -> Tensor:
@@ -40,23 +35,24 @@ def shape_of(x: Tensor) -> Tensor:
     return torch.tensor(x.shape, dtype=torch.int64)
 
 
-def shuffle(site: Site) -> Call:
-    first = site["first_transpose"][: site.rank]
-    second = site["second_transpose"][: len(site.output().shape)]
-    dims = site.input(1) if site.input(1) is not None else site["reshape_dims"]
+def shuffle(layer: LayerContext) -> TorchCall:
+    """SHUFFLE: a permutation of the axes, a reshape, and another permutation."""
+    first = layer["first_transpose"][: layer.rank]
+    second = layer["second_transpose"][: len(layer.output().shape)]
+    dims = layer.input(1) if layer.input(1) is not None else layer["reshape_dims"]
     moves_first, moves_second = (p != tuple(range(len(p))) for p in (first, second))
     if dims is None:
         order = tuple(first[axis] for axis in second)
-        return Call(torch.permute, (site.x, order))
-    zero_copies = site["zero_is_placeholder"] and (not isinstance(dims, tuple) or 0 in dims)
+        return TorchCall(torch.permute, (layer.x, order))
+    zero_copies = layer["zero_is_placeholder"] and (not isinstance(dims, tuple) or 0 in dims)
     if moves_first or moves_second or zero_copies or not isinstance(dims, tuple):
         options = {
             "first": first if moves_first else None,
             "second": second if moves_second else None,
             "zero_copies": zero_copies,
         }
-        return Call(transpose_reshape, (site.x, dims), options)
-    return Call(torch.reshape, (site.x, dims))
+        return TorchCall(transpose_reshape, (layer.x, dims), options)
+    return TorchCall(torch.reshape, (layer.x, dims))
 
 
 def transpose_reshape(
@@ -71,41 +67,47 @@ def transpose_reshape(
     return x if second is None else x.permute(second)
 
 
-def squeeze(site: Site) -> Call:
-    return Call(remove_axes, site.inputs)
+def squeeze(layer: LayerContext) -> TorchCall:
+    """SQUEEZE: the input without axes of size 1."""
+    return TorchCall(remove_axes, layer.inputs)
 
 
 def remove_axes(x: Tensor, axes: Tensor | None = None) -> Tensor:
+    """`x` without `axes`, or without every axis of size 1 if None."""
     return x.squeeze() if axes is None else x.squeeze(integers(axes))
 
 
-def unsqueeze(site: Site) -> Call:
-    return Call(insert_axes, site.inputs)
+def unsqueeze(layer: LayerContext) -> TorchCall:
+    """UNSQUEEZE: the input with new axes of size 1."""
+    return TorchCall(insert_axes, layer.inputs)
 
 
 def insert_axes(x: Tensor, axes: Tensor) -> Tensor:
+    """`x` with axes of size 1 at the positions `axes` of the result."""
     dims = integers(axes)
     for dim in sorted(d % (x.dim() + len(dims)) for d in dims):
         x = x.unsqueeze(dim)
     return x
 
 
-def padding(site: Site) -> Call:
-    amounts = pad_list(site["pre_padding_nd"], site["post_padding_nd"])
-    return Call(F.pad, (site.x, amounts))
+def padding(layer: LayerContext) -> TorchCall:
+    """PADDING: zeros around the last axes; negative amounts cut off."""
+    amounts = pad_list(layer["pre_padding_nd"], layer["post_padding_nd"])
+    return TorchCall(F.pad, (layer.x, amounts))
 
 
-def slice_(site: Site) -> Call:
+def slice_(layer: LayerContext) -> TorchCall:
+    """SLICE: elements at regular distances along some axes."""
     names = ("start", "shape", "stride")
     values = [
-        site.input(i + 1) if site.input(i + 1) is not None else site[name]
+        layer.input(i + 1) if layer.input(i + 1) is not None else layer[name]
         for i, name in enumerate(names)
     ]
-    axes = site.input(5) if site.input(5) is not None else site.layer.attributes.get("axes")
-    options = {"axes": axes, "mode": site["mode"]}
-    if site["mode"] == "FILL":
-        options["fill"] = site.input(4)
-    return Call(cut, (site.x, *values), options)
+    axes = layer.input(5) if layer.input(5) is not None else layer.get("axes")
+    options = {"axes": axes, "mode": layer["mode"]}
+    if layer["mode"] == "FILL":
+        options["fill"] = layer.input(4)
+    return TorchCall(cut, (layer.x, *values), options)
 
 
 def cut(
@@ -118,8 +120,8 @@ def cut(
     mode: str,
     fill: Tensor | None = None,
 ) -> Tensor:
-    """Along each axis the elements ``start + stride * (0 .. size - 1)``; `mode` says what stands
-    outside of `x`."""
+    """Along each axis the elements ``start + stride * (0 .. size - 1)``; `mode` is what
+    is read outside of `x`."""
     steps = (integers(start), integers(size), integers(stride))
     chosen = range(x.dim()) if axes is None else integers(axes)
     for axis, begin, count, step in zip(chosen, *steps, strict=True):

@@ -1,4 +1,4 @@
-"""What an operation sees of the layer it stands for, and what it answers with."""
+"""What an operation sees of the layer it computes, and what it answers with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from trtnet.reference.dtypes import execution_dtype
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call, the value of a layer: of a function, or of the method so named."""
+class TorchCall:
+    """One call that computes a layer.
+
+    Attributes:
+        function: the function, or the name of a method of the first argument.
+        args: positional arguments: nodes of the compiled graph, and constants.
+        kwargs: keyword arguments, likewise.
+    """
 
     function: Callable[..., Any] | str
     args: tuple[Any, ...] = ()
@@ -23,12 +29,13 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Site:
-    """One layer during compilation.
+class LayerContext:
+    """One layer during compilation: ``context["stride_nd"]`` is its attribute of that name.
 
     Attributes:
         layer: the layer itself.
-        inputs: the values of its inputs (graph nodes), ``None`` where nothing is connected.
+        inputs: the values of its inputs (nodes of the compiled graph), ``None`` where nothing is
+            connected.
         weights: the values of the weights it holds.
         tensors: every tensor of the graph by name.
         float64: whether floating values are computed in double precision.
@@ -43,13 +50,17 @@ class Site:
     def __getitem__(self, name: str) -> Any:
         return self.layer.attributes[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The layer's attribute `name`, or `default` if it has none of that name."""
+        return self.layer.attributes.get(name, default)
+
     @property
     def x(self) -> Any:
-        """The first input."""
+        """The value of the first input."""
         return self.inputs[0]
 
     def input(self, index: int) -> Any:
-        """Input `index`, or ``None`` if the layer has no such input."""
+        """The value of input `index`, or ``None`` if the layer has no such input."""
         return self.inputs[index] if index < len(self.inputs) else None
 
     def weight(self, name: str, index: int) -> Any:
@@ -57,9 +68,9 @@ class Site:
         return self.weights[name] if name in self.weights else self.input(index)
 
     def info(self, index: int = 0) -> TensorInfo:
-        """Name, dtype and shape of input `index`."""
+        """Name, dtype and shape of input `index`, which must be connected."""
         name = self.layer.inputs[index]
-        assert name is not None, f"{self.layer.name}: input {index} is not connected"
+        assert name is not None, f"input {index} is not connected"
         return self.tensors[name]
 
     def output(self, index: int = 0) -> TensorInfo:
@@ -73,10 +84,15 @@ class Site:
 
     def output_dtype(self, index: int = 0) -> torch.dtype:
         """The type output `index` has while the graph is executed."""
-        return execution_dtype(self.output(index).dtype, self.float64, self.layer.name)
+        return execution_dtype(self.output(index).dtype, self.float64)
 
     def unsupported(self, problem: str, got: object) -> UnsupportedError:
+        """The error for a layer that the reference cannot execute; `got` is what it cannot."""
         return UnsupportedError(problem, module=self.layer.name, got=got)
+
+
+# What a layer type computes: from the context of a layer to the call that computes it.
+Operation = Callable[[LayerContext], TorchCall]
 
 
 def is_shape_value(info: TensorInfo) -> bool:
@@ -85,12 +101,12 @@ def is_shape_value(info: TensorInfo) -> bool:
 
 
 def mask_axes(mask: int) -> tuple[int, ...]:
-    """The axes whose bits are set in `mask`, TensorRT's way to name a set of axes."""
+    """The axes whose bits are set in `mask`; TensorRT passes a set of axes as such a mask."""
     return tuple(axis for axis in range(mask.bit_length()) if mask >> axis & 1)
 
 
 def integers(values: Any) -> tuple[int, ...]:
-    """The ints in a shape tensor (or already in a tuple)."""
+    """The elements of a shape tensor, or of a sequence of ints, as a tuple of ints."""
     if isinstance(values, torch.Tensor):
         values = values.reshape(-1).tolist()
     return tuple(int(value) for value in values)
