@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from trtnet.weights.container import Weights, check_finite, data_sha256, parameter_count
+from trtnet.finite import check_finite
+from trtnet.weights.container import Weights, data_sha256, parameter_count
 from trtnet.weights.converting import convert
 from trtnet.weights.loading import load, loads
 from trtnet.weights.random_init import random_state

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from trtnet.errors import UsageError, WeightsError
-from trtnet.weights.container import Weights, check_finite
+from trtnet.finite import check_finite
+from trtnet.weights.container import Weights
 from trtnet.weights.loading import SUFFIXES, load
 from trtnet.weights.random_init import build, random_module
 from trtnet.weights.safetensors_writer import save

@@ -14,10 +14,10 @@ from trtnet.building.options import BuildConfig
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.building.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
 from trtnet.building.recipe import recipe_hash
+from trtnet.dtypes import tensorrt_dtype_name
 from trtnet.errors import BuildError, NetworkError, UnsupportedError
 from trtnet.files import atomic_write
 from trtnet.graph import dumps, read
-from trtnet.graph.layers import DTYPES
 from trtnet.graph.plugins import marks
 from trtnet.plugins import registry
 
@@ -134,7 +134,7 @@ def describe(get: Callable[[int], Any], count: int) -> list[dict[str, Any]]:
     return [
         {
             "name": tensor.name,
-            "dtype": DTYPES.get(tensor.dtype.name, tensor.dtype.name.lower()),
+            "dtype": tensorrt_dtype_name(tensor.dtype.name),
             "shape": list(tensor.shape),
         }
         for tensor in tensors

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from trtnet.backend import TORCH
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
+from trtnet.finite import json_number
 from trtnet.hardware import missing_gpu
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def worst_row(rows: Sequence[Row]) -> Row:
 
 
 def _json_value(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, float):
+        return json_number(value)
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.model import load_weights, model_arguments
 from trtnet.cli.progress import Progress
 from trtnet.cli.shapes import InputShapes
+from trtnet.finite import json_number
 from trtnet.quantization.table import METHODS
 from trtnet.search.metrics import Metrics
 from trtnet.search.plot_format import check_format
@@ -129,5 +129,4 @@ def row_json(row: Sensitivity) -> dict[str, Any]:
 def metrics_json(metrics: Metrics) -> dict[str, Any]:
     """JSON values: ``None`` for infinity."""
     values = {**dataclasses.asdict(metrics), "sqnr_db": metrics.sqnr_db}
-    return {name: None if value is None or not math.isfinite(value) else value
-            for name, value in values.items()}  # fmt: skip
+    return {name: None if value is None else json_number(value) for name, value in values.items()}

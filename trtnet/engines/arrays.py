@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from trtnet.dtypes import DType
 from trtnet.errors import ShapeError
 from trtnet.engines.device import Buffer, Device
 from trtnet.engines.protocol import OutOfMemoryError
 
-_NUMPY = {"bfloat16": "uint16", "float8_e4m3": "uint8"}  # bit patterns: numpy lacks these types
-_TORCH = {"float8_e4m3": "float8_e4m3fn"}
+_ELEMENTS = {dtype.value: dtype.element for dtype in DType}
 _LEGACY_STREAM = 1  # __cuda_array_interface__'s word for CUDA's default stream
 
 
@@ -86,7 +86,7 @@ def item_bytes(dtype: str) -> int:
 
 def numpy_dtype(dtype: str) -> np.dtype:
     """Types that numpy lacks as bit patterns."""
-    return np.dtype(_NUMPY.get(dtype, dtype))
+    return np.dtype(_ELEMENTS[dtype].storage if dtype in _ELEMENTS else dtype)
 
 
 def view(name: str, value: Any) -> View:
@@ -203,7 +203,7 @@ def _empty_torch(shape: Sequence[int], dtype: str, kind: str, index: int, stream
 
 @functools.cache
 def _torch_dtype(dtype: str) -> Any:
-    return getattr(sys.modules["torch"], _TORCH.get(dtype, dtype))
+    return getattr(sys.modules["torch"], _ELEMENTS[dtype].torch if dtype in _ELEMENTS else dtype)
 
 
 @functools.cache

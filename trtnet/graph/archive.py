@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from trtnet import weights
+from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.errors import NetworkError, WeightsError
-from trtnet.graph.layers import DTYPES, KINDS
+from trtnet.graph.layers import KINDS
 from trtnet.graph.reader import sort, weight_shape
 from trtnet.graph.types import Graph, Layer, TensorInfo
 
@@ -207,9 +208,9 @@ def _check(graph: Graph) -> None:
 
 
 def _check_tensor(info: TensorInfo) -> None:
-    if info.dtype not in DTYPES.values():
+    if info.dtype not in ELEMENT_TYPES:
         raise NetworkError(
-            "unknown dtype", module=info.name, expected=", ".join(DTYPES.values()), got=info.dtype
+            "unknown dtype", module=info.name, expected=", ".join(ELEMENT_TYPES), got=info.dtype
         )
     if len(info.shape) > _MAX_RANK or any(not -1 <= n < 2**63 for n in info.shape):
         raise NetworkError(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtnet.backend import Backend, load
-from trtnet.dtypes import DType, dtype_of, require_representable, to_storage
+from trtnet.dtypes import DType, dtype_of, to_storage
 from trtnet.errors import NetworkError, ShapeError, UsageError
+from trtnet.finite import require_representable
 from trtnet.names import parameter_name
 from trtnet.network.casts import Casts
 from trtnet.network.naming import Scopes, TensorNames
@@ -19,6 +20,7 @@ from trtnet.network.quantizer import Quantizer, Ranges
 from trtnet.network.sizes import Sizes
 from trtnet.network.weight_memory import Memory
 from trtnet.precision.policy import Policy
+from trtnet.precision.table import coarsest
 from trtnet.tensor import Dim, Pending, Tensor, tensors_in
 
 if TYPE_CHECKING:
@@ -166,8 +168,8 @@ class Network:
     @property
     def exactness(self) -> str:
         """The precision that :func:`trtnet.verify` holds it to: the coarsest that occurs."""
-        quantized = [f for f in ("fp8", "int8", "int8-weights") if f in self.quantizer.formats]
-        return quantized[0] if quantized else self.casts.coarsest
+        formats = self.quantizer.formats
+        return coarsest(formats) if formats else self.casts.coarsest
 
     def check(self) -> None:
         """What :func:`trtnet.build` and :func:`trtnet.verify` check of a finished network.

@@ -19,7 +19,7 @@ from trtnet.ops.operands import is_tensor
 from trtnet.ops.pieces import split
 from trtnet.ops.reduction import mean, softmax
 from trtnet.ops.shape import permute, reshape, transpose, unsqueeze
-from trtnet.precision.policy import QUANTIZED
+from trtnet.precision.table import QUANTIZED
 
 if TYPE_CHECKING:
     from trtnet.network import Network

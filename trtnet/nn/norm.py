@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtnet.dtypes import float32, require_representable
+from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, WeightsError
+from trtnet.finite import require_representable
 from trtnet.module import Module, Parameter
 from trtnet.names import parameter_name
 from trtnet.nn.arguments import array_of, check_input, optional_array, require

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from trtnet.dtypes import DType
 from trtnet.errors import ShapeError, UsageError
+from trtnet.finite import nonfinite_count
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph
 from trtnet.quantization.calibration import Calibration, Observation
@@ -23,7 +25,7 @@ from trtnet.reference.runner import execute, prepare
 
 Progress = Callable[[int, "int | None", float], None]
 
-_FLOATING = ("float32", "float16", "bfloat16")
+_FLOATING = tuple(dtype.value for dtype in DType if dtype.is_floating_point)
 
 
 def activations(graph: Graph) -> tuple[str, ...]:
@@ -176,7 +178,7 @@ def _check_tensors(graph: Graph, names: Sequence[str]) -> None:
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:
-    bad = array.size - np.count_nonzero(np.isfinite(array))
+    bad = nonfinite_count(array)
     if bad:
         raise UsageError(
             "the data has NaN or infinite values",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -13,9 +12,10 @@ from typing import Any
 
 from trtnet.errors import UsageError, WeightsError
 from trtnet.files import atomic_write
+from trtnet.names import nearest
+from trtnet.precision.table import QUANTIZED
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
-_PRECISIONS = ("int8", "fp8")
 _FORMAT = "trtnet.calibration 1"
 _SHA256 = re.compile("[0-9a-f]{64}(,[0-9a-f]{64})*")
 _FLOAT32_MAX = (2 - 2**-23) * 2.0**127
@@ -48,7 +48,7 @@ class CalibrationTable:
     def __post_init__(self) -> None:
         for what, allowed, got in (
             ("method", METHODS, self.method),
-            ("precision", _PRECISIONS, self.precision),
+            ("precision", QUANTIZED, self.precision),
         ):
             if got not in allowed:
                 raise UsageError(
@@ -81,7 +81,7 @@ class CalibrationTable:
         """
         if name in self.ranges:
             return self.ranges[name]
-        near = difflib.get_close_matches(name, self.ranges, n=3)
+        near = nearest(name, self.ranges)
         raise UsageError(
             "the calibration table has no range for this tensor",
             module=name,

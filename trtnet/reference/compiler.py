@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from trtnet.dtypes import held_dtype_name
 from trtnet.errors import NetworkError, UnsupportedError, UsageError
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference import (
@@ -33,7 +34,7 @@ from trtnet.reference.native import native
 from trtnet.reference.region_compiler import compile_conditional, compile_loop
 from trtnet.reference.regions import Region, Unit, nest
 from trtnet.reference.site import Call, Site, is_shape_value
-from trtnet.reference.types import EXACT, HOST_INPUTS, check, weights_dtype
+from trtnet.reference.types import EXACT, HOST_INPUTS, check
 
 OPERATIONS = {
     **attention.OPERATIONS,
@@ -259,7 +260,7 @@ class Compiler:
 
     def _weights(self, layer: Layer, name: str, wide: bool) -> fx.Node:
         array = layer.weights[name]
-        dtype = weights_dtype(array)
+        dtype = held_dtype_name(array)
         target = torch.float32 if wide else execution_dtype(dtype, self.float64, layer.name)
         tensor = decode(array, dtype)
         if self.device.type == "cuda" and tensor.dim() == 4 and dtype in _HALF and not wide:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trtnet.precision.table import FLOATS, STORED, TABLE
+
 _BLOCK = 1 << 18  # elements compared at a time: a difference that large stays in the cache
 
 
@@ -54,49 +56,31 @@ class Tolerance:
         return f"relative L2 <= {self.rel_l2:g}, cosine >= {self.cosine:g}"
 
 
-# End to end. Folded BatchNorm rounds weights to float32 once, which float64 arithmetic does not
-# undo. Integers flip where what they are rounded from is closer than the rounding. A position of a
-# largest value (an argmax, a map of classes) may flip where two candidates are as close as values
-# may be off, and is then as good as PyTorch's. Nearly all have to be, in float64 and float32 all.
+# The limits of each precision are in trtnet.precision.table. In float64 only BatchNorm's folding
+# rounds, once, to float32.
 FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-5, agreement=0.999, positions=1.0)
-FP32_TOLERANCE = Tolerance(rel_l2=1e-4, agreement=0.999, positions=1.0)
-FP16_TOLERANCE = Tolerance(cosine=0.999, agreement=0.9, positions=0.999)
-BF16_TOLERANCE = Tolerance(cosine=0.99, agreement=0.7, positions=0.999)
+LOCAL_FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-6, agreement=0.98, positions=1.0)
+FINITE = Tolerance()  # accepts everything that is finite
 
-TOLERANCES: Mapping[str, Tolerance] = {
-    "fp32": FP32_TOLERANCE,
-    "tf32": FP32_TOLERANCE,
-    "fp16": FP16_TOLERANCE,
-    "bf16": BF16_TOLERANCE,
-}
-
-# A quantized network's outputs, as the signal-to-noise ratio in dB they are held to: how far a
-# tensor inside may be off depends on what reads it, so there is no limit for modules. FP8 has 3
-# bits of fraction, which costs 32 dB per tensor whatever its range; both operands of every
-# product, and the depth of the network, add to that.
-INT8_WEIGHTS_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7, positions=0.9)
-INT8_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7, positions=0.9)
-FP8_TOLERANCE = Tolerance(rel_l2=10 ** (-15 / 20), agreement=0.7, positions=0.9)
-FINITE = Tolerance()
+TOLERANCES: Mapping[str, Tolerance] = {name: Tolerance(*TABLE[name].limits) for name in FLOATS}
+"""Of the outputs of a network, by precision."""
 
 QUANTIZED_TOLERANCES: Mapping[str, Tolerance] = {
-    "int8-weights": INT8_WEIGHTS_TOLERANCE,
-    "int8": INT8_TOLERANCE,
-    "fp8": FP8_TOLERANCE,
+    name: Tolerance(*TABLE[name].limits) for name in STORED
 }
+"""Of the outputs of a quantized network, by precision."""
 
-# One module on the network's own input. Its weights and its output are rounded once, each by at
-# most a unit roundoff (half precision accumulates in float32); where a BatchNorm takes the mean
-# off, what is left carries the rounding of what was there. Over the zoo's modules the worst is
-# 1.6 units in FP16 and BF16 and, as convolutions sum in another order, 10 in FP32.
-_ROUNDOFFS = 8
-LOCAL_FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-6, agreement=0.98, positions=1.0)
 LOCAL_TOLERANCES: Mapping[str, Tolerance] = {
-    "fp32": Tolerance(rel_l2=1e-5, agreement=0.98, positions=0.999),
-    "tf32": Tolerance(rel_l2=1e-5, agreement=0.98, positions=0.999),
-    "fp16": Tolerance(rel_l2=_ROUNDOFFS * 2.0**-11, agreement=0.98, positions=0.999),
-    "bf16": Tolerance(rel_l2=_ROUNDOFFS * 2.0**-8, agreement=0.98, positions=0.999),
+    name: Tolerance(*precision.module_limits)
+    for name, precision in TABLE.items()
+    if precision.module_limits is not None
 }
+"""Of one module on the network's own input, by precision."""
+
+FP32_TOLERANCE, FP16_TOLERANCE = TOLERANCES["fp32"], TOLERANCES["fp16"]
+BF16_TOLERANCE, FP8_TOLERANCE = TOLERANCES["bf16"], QUANTIZED_TOLERANCES["fp8"]
+INT8_TOLERANCE = QUANTIZED_TOLERANCES["int8"]
+INT8_WEIGHTS_TOLERANCE = QUANTIZED_TOLERANCES["int8-weights"]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from trtnet.errors import ShapeError, VerificationError
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph
+from trtnet.precision.table import HALF
 from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, stream
 from trtnet.verification.blame import Blame, Locator, Sites
@@ -34,8 +35,6 @@ from trtnet.verification.values import Values, candidates
 
 if TYPE_CHECKING:
     from trtnet.network import Network
-
-_HALF = ("fp16", "bf16")  # precisions whose rounding hides small mistakes from end to end
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,8 @@ def verify(
     finals = {name: tensor.name for name, tensor in network.outputs.items()}
     reference = _Reference(read(network.definition), inputs, float64)
     compared = [*tensors.values(), *finals.values()]
-    local = local and precision in _HALF and not float64
+    # Half precision: its rounding hides small mistakes from end to end.
+    local = local and precision in HALF and not float64
     values = reference.values(compared, keep=local)
     torch_run = TorchRun(network, torch_model, inputs, float64)
     observer = _EndToEnd(tensors, values, tolerance)
