@@ -36,6 +36,8 @@ _RTX_LACKS = {
     ),
 }
 _RTX_NEEDS_GPU = ("refit", "strip_weights")
+RTX_DEFAULT_CAPABILITIES = ("8.0", "8.6", "8.9")  # what it builds for by itself, and these later:
+RTX_DEFAULT_FROM = 12  # major number
 
 # What not every supported version has, and the members of the binding that it stands for. Whatever
 # is not listed here is in all of them.
@@ -135,6 +137,30 @@ class Backend:
         _, found = runtime.get_engine_validity(engine[: runtime.engine_header_size])
         faults = self.trt.EngineInvalidityDiagnostics.__members__
         return [name for name, bit in faults.items() if int(found) & int(bit)]
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What it can be told to build for: ``"8.9"`` and so on to ``trt.ComputeCapability``."""
+        if not self.has("compute_capabilities"):
+            return {}
+        members = self.trt.ComputeCapability.__members__
+        return {
+            f"{name[2:-1]}.{name[-1]}": member
+            for name, member in members.items()
+            if name.startswith("SM")
+        }
+
+    @property
+    def default_capabilities(self) -> tuple[str, ...]:
+        """What it builds for unless told otherwise; none where that is the GPU at hand."""
+        if self.name != "rtx":
+            return ()
+        return tuple(
+            capability
+            for capability in self.capabilities
+            if capability in RTX_DEFAULT_CAPABILITIES
+            or int(capability.partition(".")[0]) >= RTX_DEFAULT_FROM
+        )
 
     def has(self, feature: str) -> bool:
         """Whether this version's binding has one of the :data:`FEATURES`."""

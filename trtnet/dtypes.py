@@ -82,7 +82,7 @@ def tensorrt_dtype_name(tensorrt: str) -> str:
 def held_dtype_name(array: np.ndarray) -> str:
     """The name of the type whose values `array` holds: the array's own type, or where that is no
     element type (uint16), the one whose bit patterns it stores (bfloat16)."""
-    own = array.dtype.name
+    own = str(array.dtype.name)
     return own if own in ELEMENT_TYPES else _STORED_IN.get(own, own)
 
 
@@ -197,4 +197,5 @@ def _to_float8(array: np.ndarray) -> np.ndarray:
     # Below 2^-6 the numbers are the multiples of 2^-9.
     codes = np.where(sizes < 2.0**-6, np.rint(sizes * 2.0**9), codes)
     codes = np.where(np.isnan(array), 0x7F, codes).astype(np.uint8)
-    return codes | (np.signbit(array).astype(np.uint8) << 7)
+    signs = np.signbit(array).astype(np.uint8) << 7
+    return np.asarray(codes | signs)

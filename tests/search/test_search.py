@@ -18,17 +18,17 @@ import pytest
 
 from trtnet.errors import UsageError
 from trtnet.precision.policy import Policy
-from trtnet.search import Budget, Data, Subject, pareto, search
-from trtnet.search.finding import Trials
-from trtnet.search.journal import Journal
+from trtnet.search import Budget, Data, MixableNetwork, pareto, search
+from trtnet.search.finding import MixRunner
+from trtnet.search.journal import SearchJournal
 
 BUDGETS = ("sqnr>=30dB", "sqnr>=50dB", "sqnr>=53dB", "cosine>=0.99999", "top1_drop<=0.3")
 
 
 @pytest.fixture(scope="module")
-def every_choice(lenet: Subject, lenet_data: Data) -> Trials:
+def every_choice(lenet: MixableNetwork, lenet_data: Data) -> MixRunner:
     """All 32 networks, in memory."""
-    trials = Trials(lenet, lenet_data, Journal(None, ""), None)
+    trials = MixRunner(lenet, lenet_data, SearchJournal(None, ""), None)
     for count in range(6):
         for changed in itertools.combinations(lenet.modules, count):
             trials(changed)
@@ -37,7 +37,7 @@ def every_choice(lenet: Subject, lenet_data: Data) -> Trials:
 
 @pytest.mark.parametrize("text", BUDGETS)
 def test_no_choice_of_lenets_modules_is_faster(
-    text: str, lenet: Subject, lenet_data: Data, every_choice: Trials
+    text: str, lenet: MixableNetwork, lenet_data: Data, every_choice: MixRunner
 ) -> None:
     budget = Budget.parse(text)
     found = search(lenet, lenet_data, budget, journal=every_choice.journal)
@@ -47,15 +47,15 @@ def test_no_choice_of_lenets_modules_is_faster(
     assert found.policy == lenet.policy(found.best.changed)
 
 
-def fastest(order: Sequence[str], trials: Trials, budget: Budget) -> float:
+def fastest(order: Sequence[str], trials: MixRunner, budget: Budget) -> float:
     tried = [trials(order[:n]) for n in range(len(order) + 1)]
     return min(trial.seconds for trial in tried if budget.accepts(trial.metrics))
 
 
-def test_simpler_ways_are_no_faster(residual: Subject, residual_data: Data) -> None:
+def test_simpler_ways_are_no_faster(residual: MixableNetwork, residual_data: Data) -> None:
     """Uniform, the first N, the last N, and N in random orders, within two budgets."""
-    journal = Journal(None, "")
-    trials = Trials(residual, residual_data, journal, None)
+    journal = SearchJournal(None, "")
+    trials = MixRunner(residual, residual_data, journal, None)
     modules = list(residual.modules)
     random = np.random.default_rng(0)
     orders = [modules, modules[::-1]]
@@ -69,7 +69,9 @@ def test_simpler_ways_are_no_faster(residual: Subject, residual_data: Data) -> N
             assert found.best.seconds <= fastest(order, trials, budget) * (1 + 1e-12)
 
 
-def test_a_budget_that_even_the_rest_exceeds(lenet: Subject, lenet_data: Data, raises: Any) -> None:
+def test_a_budget_that_even_the_rest_exceeds(
+    lenet: MixableNetwork, lenet_data: Data, raises: Any
+) -> None:
     with raises(UsageError, "sqnr>=200dB is exceeded before any module is int8", "fp16"):
         search(lenet, lenet_data, "sqnr>=200dB")
 
@@ -81,7 +83,7 @@ def test_top1_is_of_classifiers(residual_define: Any, residual_data: Data, raise
         Budget.parse("top1_drop<=1").accepts(Metrics(0.1, 0.9, None))
 
 
-def test_the_front_has_no_trial_that_another_beats(every_choice: Trials) -> None:
+def test_the_front_has_no_trial_that_another_beats(every_choice: MixRunner) -> None:
     trials = list(every_choice.done.values())
     front = pareto(trials)
     for trial in trials:

@@ -21,7 +21,8 @@ from trtnet.cli.shapes import INPUT, InputShapes
 from trtnet.cli.verifying import batches
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
-from trtnet.precision.policy import QUANTIZED, Policy
+from trtnet.precision.policy import Policy
+from trtnet.precision.table import QUANTIZED
 from trtnet.quantization.table import CalibrationTable
 from trtnet.weights.container import raw_bytes
 
@@ -197,8 +198,8 @@ class Calibrator:
 
     @property
     def _precision(self) -> str:
-        """What the ranges are for."""
-        return "int8" if self.policy.uses("int8") else "fp8"
+        """What the ranges are for; any where nothing is quantized."""
+        return self.policy.calibrated_for or QUANTIZED[-1]
 
     def _calibrate(
         self, read: Graph, data: Batches, journal: Path | None, update: Update

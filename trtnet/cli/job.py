@@ -10,7 +10,7 @@ from typing import Any
 
 from trtnet import graph, zoo
 from trtnet.backend import Backend, load
-from trtnet.building.builder import build, check_fp8, describe
+from trtnet.building.builder import build, choose_gpus, describe
 from trtnet.building.options import BuildConfig
 from trtnet.building.plan import Plan, sidecar_path
 from trtnet.cli.calibrating import Calibrated, Calibrator, need_data
@@ -32,7 +32,8 @@ from trtnet.cli.verifying import against, verify_batches
 from trtnet.errors import PlanError, UsageError
 from trtnet.module import Module
 from trtnet.network import Network
-from trtnet.precision.policy import QUANTIZED
+from trtnet.precision.table import QUANTIZED
+from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
 from trtnet.zoo import Entry
@@ -81,8 +82,11 @@ def prepare(arguments: argparse.Namespace) -> Job:
     _check_paths(path, arguments.json)
     backend = load(arguments.backend)
     config.check(backend)
-    if arguments.rules.uses("fp8"):
-        check_fp8(backend, config)
+    choose_targets(  # before any work; the network decides whether they really occur
+        config.compute_capabilities,
+        backend.default_capabilities,
+        lambda precision: arguments.rules.uses(precision.name),
+    )
     need_data(arguments, arguments.rules)
     if not arguments.skip_verify:
         require("torch", "verification (--skip-verify does without)")
@@ -150,7 +154,9 @@ def execute(job: Job, progress: Progress) -> dict[str, Any]:
         "verify": verify,
     }
     if verify["passed"] is False:
-        report["engine"] = dict.fromkeys(("path", "bytes", "sha256", "build_s", "reused"))
+        report["engine"] = dict.fromkeys(
+            ("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
+        )
     else:
         report["engine"] = _build(job, network, _about(report, weights), progress)
     report["executed"] = executed(job.backend.name, report["engine"]["path"])
@@ -234,6 +240,8 @@ def _build(job: Job, network: Network, about: dict[str, Any], progress: Progress
         "sha256": engine["sha256"],
         "build_s": 0.0 if reused else round(build_s, 3),
         "reused": reused,
+        "compute_capabilities": plan.sidecar["compute_capabilities"],
+        "note": choose_gpus(network, job.config).note,
     }
 
 

@@ -8,16 +8,15 @@ from pathlib import Path
 from trtnet.cli.flags import Group, positive
 from trtnet.errors import UsageError
 from trtnet.precision.policy import PRESETS, Policy
+from trtnet.precision.table import FLAGS, QUANTIZED, TABLE
 from trtnet.quantization.table import METHODS
-
-_SHORTCUTS = ("fp16", "bf16", "int8", "fp8")
 
 
 def add_precision_flags(flag: Group) -> None:
     """Settled by :func:`settle_precision` and :func:`settle_policy`."""
-    for name in _SHORTCUTS:
-        flag(f"--{name}", action="store_true")
-    flag("--noTF32", action="store_true", help="fp32 without TensorFloat-32 arithmetic")
+    for name in FLAGS:
+        flag(f"--{name}", action="store_true", help=TABLE[name].help)
+    flag("--noTF32", action="store_true", help=TABLE["fp32"].help)
     flag("--precision", metavar="P", help=f"{', '.join(PRESETS)}; default: tf32, as in trtexec")
     flag("--policy", type=Path, metavar="FILE", help="a precision for each module, of a TOML file")
 
@@ -27,8 +26,8 @@ def add_calibration_flags(flag: Group) -> None:
     flag(
         "--calib-data",
         metavar="DATA",
-        help="for int8 and fp8, and to check the range of fp16: a folder of images, a .npy or "
-        ".npz file, or, for random weights, random",
+        help=f"for {' and '.join(QUANTIZED)}, and to check the range of fp16: a folder of images, "
+        "a .npy or .npz file, or, for random weights, random",
     )
     flag("--calib-items", type=positive, default=512, metavar="N",
          help="how many of them to use at most, spread evenly; default 512")  # fmt: skip
@@ -48,7 +47,7 @@ def settle_precision(arguments: argparse.Namespace) -> str:
     Raises:
         UsageError: there is no such precision, or they ask for several.
     """
-    shortcuts = [name for name in _SHORTCUTS if getattr(arguments, name)]
+    shortcuts = [name for name in FLAGS if getattr(arguments, name)]
     chosen = {*shortcuts, *filter(None, [arguments.precision])}
     files = [] if arguments.policy is None else [str(arguments.policy)]
     if len(chosen) + len(files) > 1 or (arguments.noTF32 and (files or "tf32" in chosen)):

@@ -16,10 +16,10 @@ from trtnet.cli.searching import Work, metrics_json, parser, prepare, row_json
 from trtnet.cli.sensitivity import print_rows
 from trtnet.errors import UsageError
 from trtnet.search.budget import Budget
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 
 if TYPE_CHECKING:
-    from trtnet.search.trial import Found, Trial
+    from trtnet.search.result import SearchResult, TriedMix
 
 _ITEMS = 64
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     progress = Progress(stream)
     work = prepare(arguments, progress)
     ranked_by = work.data.head(arguments.rank_items)
-    journal = Journal(
+    journal = SearchJournal(
         arguments.journal or output.with_name(f"{output.name}.journal"),
         job(work.subject, work.data, ranked_by),
     )
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print(found: Found, work: Work, budget: Budget, stream: TextIO) -> None:
+def _print(found: SearchResult, work: Work, budget: Budget, stream: TextIO) -> None:
     subject, best = work.subject, found.best
     left = [row for row in found.sensitivities if row.module not in best.changed]
     if left:
@@ -82,7 +82,7 @@ def _print(found: Found, work: Work, budget: Budget, stream: TextIO) -> None:
           file=stream)  # fmt: skip
 
 
-def _as_json(found: Found, work: Work, budget: Budget) -> dict[str, Any]:
+def _as_json(found: SearchResult, work: Work, budget: Budget) -> dict[str, Any]:
     return {
         "model": work.name,
         "to": work.subject.to,
@@ -96,7 +96,7 @@ def _as_json(found: Found, work: Work, budget: Budget) -> dict[str, Any]:
     }
 
 
-def _trial_json(trial: Trial) -> dict[str, Any]:
+def _trial_json(trial: TriedMix) -> dict[str, Any]:
     return {
         "changed": list(trial.changed),
         **metrics_json(trial.metrics),

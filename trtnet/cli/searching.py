@@ -19,10 +19,11 @@ from trtnet.cli.model import load_weights, model_arguments
 from trtnet.cli.progress import Progress
 from trtnet.cli.shapes import InputShapes
 from trtnet.finite import json_number
+from trtnet.precision.table import QUANTIZED, TENSOR_TYPES
 from trtnet.quantization.table import METHODS
 from trtnet.search.metrics import Metrics
+from trtnet.search.mixable_network import TARGETS, MixableNetwork
 from trtnet.search.plot_format import check_format
-from trtnet.search.subject import TARGETS, Subject
 
 if TYPE_CHECKING:
     from trtnet.search.data import Data
@@ -42,7 +43,7 @@ class Work:
     """
 
     name: str
-    subject: Subject
+    subject: MixableNetwork
     data: Data
 
 
@@ -52,8 +53,8 @@ def parser(command: str, description: str, items: int) -> Parser:
     made.add_argument("target", metavar="MODEL", help="such as resnet50")
     flag = Group(made, "precision and data")
     flag("--to", choices=TARGETS, default="int8", help="what modules are changed to; default int8")
-    flag("--base", choices=("fp16", "bf16", "fp32"), default="fp16",
-         help="what the others compute in, beside int8 and fp8; default fp16")  # fmt: skip
+    flag("--base", choices=TENSOR_TYPES, default="fp16",
+         help=f"of the others, beside {' and '.join(QUANTIZED)}; default fp16")  # fmt: skip
     flag("--data", required=True, metavar="DATA",
          help="a folder of images, a .npy file, or a .npz file, which may hold labels; or, for "
          "random weights, random")  # fmt: skip
@@ -90,7 +91,7 @@ def prepare(arguments: argparse.Namespace, progress: Progress) -> Work:
     shape = (arguments.batch, entry.input_shape[0], *size)
     shapes = InputShapes(shape, (Shapes.fixed(shape),))
     backend = load(arguments.backend)
-    subject = Subject(
+    subject = MixableNetwork(
         lambda policy, ranges: define(backend, policy, shapes, module, ranges, arguments.plugins),
         arguments.to,
         arguments.base,

@@ -25,7 +25,8 @@ from trtnet.cli.shapes import INPUT, InputShapes, input_shapes
 from trtnet.module import Module
 from trtnet.network import Network
 from trtnet.network.quantizer import Ranges
-from trtnet.precision.policy import QUANTIZED, Policy
+from trtnet.precision.policy import Policy
+from trtnet.precision.table import QUANTIZED
 from trtnet.weights import Weights
 from trtnet.zoo import Entry
 

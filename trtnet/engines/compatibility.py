@@ -15,7 +15,6 @@ from trtnet.engines import cuda
 _MAGIC = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
 _HEADER = 64  # bytes
 _RTX_LAYOUT = 2
-_RTX_DEFAULT = ("8.0", "8.6", "8.9")  # and 12.0 or later
 
 _FAULTS = {
     "VERSION_MISMATCH": ("it is of another release", "build it with the release installed here"),
@@ -200,11 +199,13 @@ def _check_capability(plan: Plan) -> None:
     if here is None:
         return
     named = plan.sidecar.get("compute_capabilities") or ()
-    fits = here in (named or _RTX_DEFAULT) or (not named and int(here.partition(".")[0]) >= 12)
+    default = backends.RTX_DEFAULT_CAPABILITIES
+    is_later = not named and int(here.partition(".")[0]) >= backends.RTX_DEFAULT_FROM
+    fits = is_later or here in (named or default)
     if not fits:
         raise PlanError(
             "the engine was not built for this GPU",
-            expected=f"compute capability {', '.join(named or _RTX_DEFAULT)}"
+            expected=f"compute capability {', '.join(named or default)}"
             + ("" if named else ", 12.0 or later"),
             got=f"a GPU of compute capability {here}",
             fix=f"build it with --compute-capability {here} if TensorRT-RTX offers that, or with "

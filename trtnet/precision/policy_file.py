@@ -31,7 +31,7 @@ def read_entries(path: str | os.PathLike[str], entries: Mapping[str, bool]) -> d
         UsageError: a file that cannot be read, is not TOML, or has other entries.
     """
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
             "the policy cannot be read", module=str(path), got=error, fix="write a TOML file"

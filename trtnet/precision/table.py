@@ -56,8 +56,7 @@ class Precision:
         capability: the least compute capability of GPUs that have it; ``None`` for every GPU that
             TensorRT supports.
         gpus: those GPUs, in words.
-        rate: the name under which tables of GPUs give the speed of its products; by default its
-            own.
+        rate: see :attr:`product_rate`; ``""`` for its own name.
     """
 
     name: str
@@ -80,6 +79,11 @@ class Precision:
     def is_half(self) -> bool:
         """Whether modules compute in a floating-point type of 16 bits."""
         return self.dtype is not None and self.dtype.element.bits == 16
+
+    @property
+    def product_rate(self) -> str:
+        """The name under which tables of GPUs give the speed of its products."""
+        return self.rate or self.name
 
     def unsuited(self, kind: str, groups: int) -> str:
         """Why modules of `kind` are not quantized; ``""`` where they are, or nothing is.
@@ -208,13 +212,13 @@ QUANTIZED = tuple(name for name, p in TABLE.items() if p.calibrated)
 FLAGS = tuple(name for name, p in TABLE.items() if p.flag)
 
 PRODUCT_RATES: Mapping[str, str] = {
-    dtype.value: p.rate or p.name
+    dtype.value: p.product_rate
     for p in TABLE.values()
     for dtype in (p.dtype, p.stored if p.calibrated else None)
     if dtype is not None
 }
-"""Element type of the operands of a product, such as ``"float16"``, to the :attr:`Precision.rate`
-it runs at. Of float32 it is TF32's, which TensorRT uses unless told not to."""
+"""Element type of the operands of a product, such as ``"float16"``, to its
+:attr:`Precision.product_rate`. Of float32 it is TF32's, which TensorRT uses unless told not to."""
 
 
 def coarsest(names: Iterable[str]) -> str:

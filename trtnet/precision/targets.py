@@ -65,6 +65,7 @@ def choose_targets(
 def _refusal(
     precision: Precision, lacking: Sequence[str], better: Sequence[str]
 ) -> UnsupportedError:
+    better = better or [precision.capability or ""]
     return UnsupportedError(
         f"{precision.name.upper()} needs GPUs of compute capability {precision.capability} or "
         f"later: {precision.gpus}",

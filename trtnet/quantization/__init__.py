@@ -6,7 +6,21 @@ Names are imported on first use; only running a calibration needs torch.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trtnet.quantization.calibration import Calibration as Calibration
+    from trtnet.quantization.calibration import Observation as Observation
+    from trtnet.quantization.data import Batches as Batches
+    from trtnet.quantization.data import dataset as dataset
+    from trtnet.quantization.histogram import Histogram as Histogram
+    from trtnet.quantization.ranges import RangeRow as RangeRow
+    from trtnet.quantization.ranges import check_fp16 as check_fp16
+    from trtnet.quantization.running import activations as activations
+    from trtnet.quantization.running import calibrate as calibrate
+    from trtnet.quantization.table import METHODS as METHODS
+    from trtnet.quantization.table import CalibrationTable as CalibrationTable
+
 
 _HOMES = {
     "trtnet.quantization.calibration": ("Calibration", "Observation"),

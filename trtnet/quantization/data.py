@@ -143,7 +143,8 @@ def _arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
 def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
         if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            return array
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return dict(archive)

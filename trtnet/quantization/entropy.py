@@ -54,9 +54,9 @@ def _divergence(inside: np.ndarray, outside: tuple[int, int]) -> float:
 
 
 def _smooth(counts: np.ndarray) -> np.ndarray:
-    """As probabilities, none of them zero: the others give a little of theirs."""
+    """`counts` as probabilities; zeros get a little, which is taken from the others."""
     empty = counts == 0
     zeros = np.count_nonzero(empty)
     taken = _EPSILON * zeros / (len(counts) - zeros)
     smoothed = np.where(empty, _EPSILON, counts - taken)
-    return smoothed / smoothed.sum()
+    return np.asarray(smoothed / smoothed.sum())

@@ -116,4 +116,5 @@ class Histogram:
 
 def _edge(bins: np.ndarray) -> np.ndarray:
     """The lower edges, as float64, of the uint32 `bins` of positive values."""
-    return (bins << np.uint32(SHIFT)).view(np.float32).astype(np.float64)
+    edges = np.asarray(bins << np.uint32(SHIFT))
+    return edges.view(np.float32).astype(np.float64)

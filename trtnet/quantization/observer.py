@@ -35,7 +35,8 @@ class Observer(nn.Module):
 def _counted(bins: Tensor) -> tuple[Tensor, Tensor]:
     """The different numbers in `bins`, rising, and how often each occurs."""
     if bins.numel() < _FEW:
-        return torch.unique(bins, return_counts=True)
+        found, counts = torch.unique(bins, return_counts=True)
+        return found, counts
     counts = torch.bincount(bins, minlength=ROWS * BINS)
     (found,) = counts.nonzero(as_tuple=True)
     return found, counts[found]

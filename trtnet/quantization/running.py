@@ -18,7 +18,7 @@ from trtnet.graph.types import Graph
 from trtnet.quantization.calibration import Calibration, Observation
 from trtnet.quantization.data import Batches
 from trtnet.quantization.histogram import Histogram
-from trtnet.quantization.journal import Journal, State, chained
+from trtnet.quantization.journal import CalibrationJournal, CalibrationState, chained
 from trtnet.quantization.observer import observed
 from trtnet.reference.regions import nest
 from trtnet.reference.runner import execute, prepare
@@ -77,7 +77,9 @@ def calibrate(
     _check_tensors(graph, names)
     if every < 1:
         raise UsageError("impossible interval for the journal", expected="1 or more", got=every)
-    run = _Run(graph, names, None if resume is None else Journal(resume, graph, names), device)
+    run = _Run(
+        graph, names, None if resume is None else CalibrationJournal(resume, graph, names), device
+    )
     total = batches.items if isinstance(batches, Batches) else None
     started, before = time.perf_counter(), run.state.items
     for batch in batches:
@@ -102,10 +104,10 @@ class _Run:
     """
 
     def __init__(
-        self, graph: Graph, names: Sequence[str], journal: Journal | None, device: str
+        self, graph: Graph, names: Sequence[str], journal: CalibrationJournal | None, device: str
     ) -> None:
         self.graph, self.journal, self.device = graph, journal, device
-        fresh = State({name: Histogram() for name in names})
+        fresh = CalibrationState({name: Histogram() for name in names})
         self.state = (journal.load() if journal else None) or fresh
         self.position = 0
         self._skipped = self.state.batches

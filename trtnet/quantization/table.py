@@ -164,7 +164,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a calibration table", got=error, fix=_AGAIN) from error
     found = content.get("format") if isinstance(content, dict) else None
-    if found != _FORMAT:
+    if not isinstance(content, dict) or found != _FORMAT:
         raise UsageError(
             f"{path} is not a calibration table of this version",
             expected=f"the format {_FORMAT!r}",

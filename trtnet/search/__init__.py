@@ -6,7 +6,24 @@ Names are imported on first use; running anything needs torch, plotting matplotl
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trtnet.search.budget import Budget as Budget
+    from trtnet.search.data import Data as Data
+    from trtnet.search.data import load_data as load_data
+    from trtnet.search.finding import search as search
+    from trtnet.search.metrics import Metrics as Metrics
+    from trtnet.search.mixable_network import MixableNetwork as MixableNetwork
+    from trtnet.search.mixable_network import Subject as Subject
+    from trtnet.search.plotting import plot_search as plot_search
+    from trtnet.search.plotting import plot_sensitivity as plot_sensitivity
+    from trtnet.search.result import SearchResult as SearchResult
+    from trtnet.search.result import TriedMix as TriedMix
+    from trtnet.search.result import pareto as pareto
+    from trtnet.search.sensitivities import Sensitivity as Sensitivity
+    from trtnet.search.sensitivities import sensitivity as sensitivity
+
 
 _HOMES = {
     "trtnet.search.budget": ("Budget",),
@@ -15,8 +32,8 @@ _HOMES = {
     "trtnet.search.metrics": ("Metrics",),
     "trtnet.search.plotting": ("plot_search", "plot_sensitivity"),
     "trtnet.search.sensitivities": ("Sensitivity", "sensitivity"),
-    "trtnet.search.subject": ("Subject",),
-    "trtnet.search.trial": ("Found", "Trial", "pareto"),
+    "trtnet.search.mixable_network": ("MixableNetwork", "Subject"),
+    "trtnet.search.result": ("SearchResult", "TriedMix", "pareto"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -17,9 +17,9 @@ from trtnet.precision.policy import Explanation
 from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, to_numpy
 from trtnet.search.data import Data
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 from trtnet.search.metrics import Metrics, Tally
-from trtnet.search.subject import Subject
+from trtnet.search.mixable_network import MixableNetwork
 from trtnet.search.suffix import suffix, values_of
 
 Progress = Callable[[int, int, str], None]
@@ -53,10 +53,10 @@ class Sensitivity:
 
 
 def sensitivity(
-    subject: Subject,
+    subject: MixableNetwork,
     data: Data,
     *,
-    journal: Journal | None = None,
+    journal: SearchJournal | None = None,
     progress: Progress | None = None,
 ) -> list[Sensitivity]:
     """One row for each module that can be changed, the most sensitive first.
@@ -69,7 +69,7 @@ def sensitivity(
         data: a few items; all their activations are held in memory.
         journal: where results are kept, of :func:`job`.
     """
-    journal = Journal(None, "") if journal is None else journal
+    journal = SearchJournal(None, "") if journal is None else journal
     worker = _Worker(subject, data)
     rows = []
     for done, row in enumerate(subject.candidates):
@@ -88,7 +88,7 @@ def most_sensitive_first(rows: Iterable[Sensitivity]) -> list[Sensitivity]:
     return sorted(rows, key=lambda row: -row.metrics.rel_l2)
 
 
-def job(subject: Subject, *data: Data) -> str:
+def job(subject: MixableNetwork, *data: Data) -> str:
     """A checksum of all that results follow from: the network and its weights, the precisions,
     the ranges, the GPU and the data."""
     digest = hashlib.sha256(graph.dumps(subject.in_fp32))
@@ -102,7 +102,7 @@ def job(subject: Subject, *data: Data) -> str:
 class _Worker:
     """Measures modules; the FP32 run is only done if there is any to measure."""
 
-    def __init__(self, subject: Subject, data: Data) -> None:
+    def __init__(self, subject: MixableNetwork, data: Data) -> None:
         self.subject, self.data = subject, data
         self._values: list[dict[str, Tensor]] = []
         self._seconds = 0.0

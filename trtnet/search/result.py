@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TriedMix:
     """A network that was tried.
 
     Attributes:
@@ -29,7 +29,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The result of :func:`trtnet.search.search`.
 
     Attributes:
@@ -40,14 +40,14 @@ class Found:
     """
 
     policy: Policy
-    best: Trial
-    trials: tuple[Trial, ...]
+    best: TriedMix
+    trials: tuple[TriedMix, ...]
     sensitivities: tuple[Sensitivity, ...]
 
 
-def pareto(trials: Sequence[Trial]) -> list[Trial]:
+def pareto(trials: Sequence[TriedMix]) -> list[TriedMix]:
     """Those of `trials` that no other beats in both time and error, the fastest first."""
-    front: list[Trial] = []
+    front: list[TriedMix] = []
     for trial in sorted(trials, key=lambda trial: (trial.seconds, trial.metrics.rel_l2)):
         if not front or trial.metrics.rel_l2 < front[-1].metrics.rel_l2:
             front.append(trial)
