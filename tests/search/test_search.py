@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,17 @@ import pytest
 
 from trtnet.errors import UsageError
 from trtnet.precision.policy import Policy
-from trtnet.search import Budget, Data, MixableNetwork, pareto, search
-from trtnet.search.finding import MixRunner
+from trtnet.search import (
+    Budget,
+    Data,
+    Metrics,
+    MixableNetwork,
+    Sensitivity,
+    TriedMix,
+    pareto,
+    search,
+)
+from trtnet.search.finding import MixRunner, _improved, _neighbours
 from trtnet.search.journal import SearchJournal
 
 BUDGETS = ("sqnr>=30dB", "sqnr>=50dB", "sqnr>=53dB", "cosine>=0.99999", "top1_drop<=0.3")
@@ -74,6 +83,57 @@ def test_a_budget_that_even_the_rest_exceeds(
 ) -> None:
     with raises(UsageError, "sqnr>=200dB is exceeded before any module is int8", "fp16"):
         search(lenet, lenet_data, "sqnr>=200dB")
+
+
+class FakeRunner:
+    """Stands for a MixRunner: `squares` has the squared error of each set of changed modules; each
+    module saves a microsecond."""
+
+    def __init__(self, squares: dict[frozenset[str], float]) -> None:
+        self.squares, self.tried = squares, list[frozenset[str]]()
+
+    def has(self, changed: Collection[str]) -> bool:
+        return frozenset(changed) in self.tried
+
+    def seconds(self, changed: Collection[str]) -> float:
+        return 1e-3 - 1e-6 * len(changed)
+
+    def __call__(self, changed: Collection[str]) -> TriedMix:
+        self.tried.append(frozenset(changed))
+        metrics = Metrics(self.squares[frozenset(changed)] ** 0.5, 1.0, None)
+        return TriedMix(tuple(changed), metrics, self.seconds(changed))
+
+
+@pytest.mark.parametrize(
+    ("alone", "is_tried"), [(0.5e-4, True), (2.9e-4, True), (3.1e-4, False), (20e-4, False)]
+)
+def test_what_exceeds_the_budget_threefold_by_prediction_is_not_tried(
+    alone: float, is_tried: bool
+) -> None:
+    """Errors of modules can cancel: a mix that is predicted to have up to three times the squared
+    error of the budget is run, and counts by what it really has."""
+    budget = Budget.parse("sqnr>=40dB")  # a squared error of 1e-4
+    rows = [Sensitivity("new", "convolution", Metrics(alone**0.5, 1.0, None), 1e-6)]
+    runner = FakeRunner({frozenset(["new"]): 0.9e-4})
+    start = TriedMix((), Metrics(0.0, 1.0, None), 1e-3)
+    found = _improved(start, rows, runner, budget)  # type: ignore[arg-type]  # stands for a runner
+    assert runner.tried == ([frozenset(["new"])] if is_tried else [])
+    assert found.changed == (("new",) if is_tried else ())
+
+
+def test_the_error_of_what_is_changed_already_counts() -> None:
+    """So much of the threefold room is taken, also by the module that is exchanged."""
+    budget = Budget.parse("sqnr>=40dB")
+    errors = {"old": 0.9e-4, "fits": 2.0e-4, "too-much": 2.2e-4}
+    rows = [
+        Sensitivity(name, "convolution", Metrics(square**0.5, 1.0, None), 1e-6)
+        for name, square in errors.items()
+    ]
+    best = TriedMix(("old",), Metrics(errors["old"] ** 0.5, 1.0, None), 1e-3)
+    neighbours = list(_neighbours(best, rows, budget))
+    assert ("old", "fits") in neighbours
+    assert ("old", "too-much") not in neighbours
+    assert ("too-much",) in neighbours  # instead of "old", whose error goes
 
 
 def test_top1_is_of_classifiers(residual_define: Any, residual_data: Data, raises: Any) -> None:

@@ -102,7 +102,8 @@ def _squared_errors(
     cuts = np.pad(cuts, ((0, 0), (1, 1)), constant_values=((0, 0), (0, len(values))))
     count, first, second = np.diff(moments[:, cuts], axis=2)
     level = thresholds[:, None] * levels
-    return np.asarray(second - 2 * level * first + level**2 * count).sum(axis=1)
+    errors: np.ndarray = second - 2 * level * first + level**2 * count
+    return np.asarray(errors.sum(axis=1))
 
 
 def _magnitudes(stored: DType, largest: float) -> np.ndarray:
