@@ -109,7 +109,7 @@ class DType(Enum):
 
     @property
     def is_floating_point(self) -> bool:
-        """Whether layers compute in it; float8 only stores what is quantized."""
+        """Whether it is a floating-point type that layers compute in; float8 only stores values."""
         return self in (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
     def of(self, trt: ModuleType) -> Any:
@@ -184,7 +184,7 @@ def to_storage(array: np.ndarray, dtype: DType) -> np.ndarray:
         bits = np.asarray(array, np.float32, order="C").view(np.uint32)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
-    with np.errstate(over="ignore"):  # what overflows is reported by name by the caller
+    with np.errstate(over="ignore"):  # the caller reports overflows by name
         return np.asarray(array, np.dtype(dtype.value), order="C")
 
 

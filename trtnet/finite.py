@@ -9,7 +9,7 @@ import numpy as np
 from trtnet.dtypes import DType, float16
 from trtnet.errors import WeightsError
 
-_FLOAT16_OVERFLOW = 65520.0  # the least magnitude that float16 rounds to infinity
+FLOAT16_OVERFLOW = 65520.0  # the least magnitude that float16 rounds to infinity
 
 
 def nonfinite_count(array: np.ndarray) -> int:
@@ -63,9 +63,9 @@ def require_representable(array: np.ndarray, dtype: DType, name: str, finite: bo
             got=describe_nonfinite(array),
             fix="extract the weights again from a healthy checkpoint",
         )
-    if dtype is float16 and max(-low, high) >= _FLOAT16_OVERFLOW:
+    if dtype is float16 and max(-low, high) >= FLOAT16_OVERFLOW:
         largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0))
-        if largest >= _FLOAT16_OVERFLOW:
+        if largest >= FLOAT16_OVERFLOW:
             raise WeightsError(
                 "does not fit float16",
                 module=name,

@@ -164,6 +164,29 @@ def test_a_journal_keeps_what_was_put(tmp_path: Path, raises: Any) -> None:
         SearchJournal(tmp_path / "missing" / "j", "job")
 
 
+def test_a_journal_written_by_an_earlier_version_is_read(tmp_path: Path, raises: Any) -> None:
+    path = tmp_path / "j"
+    header = b'{"format": "trtnet.search-journal 1", "job": "0123"}\n'
+    path.write_bytes(header + b'{"key": "module c1", "value": {"rel_l2": 0.5}}\n')
+    journal = SearchJournal(path, "0123")
+    assert journal.get("module c1") == {"rel_l2": 0.5}
+    journal.put("trial c1", [1])
+    last = path.read_bytes().splitlines()[-1]
+    assert last == b'{"key": "trial c1", "value": [1]}'
+    path.write_bytes(header.replace(b"journal 1", b"journal 2"))
+    with raises(UsageError, "is not a journal of a search", "delete it"):
+        SearchJournal(path, "0123")
+    path.write_bytes(b"[]\n")
+    with raises(UsageError, "cannot be read"):
+        SearchJournal(path, "0123")
+
+
+def test_the_former_name_of_a_mixable_network() -> None:
+    import trtnet.search
+
+    assert trtnet.search.Subject is trtnet.search.MixableNetwork
+
+
 def rows() -> list[Sensitivity]:
     return [
         Sensitivity("stem", "convolution", Metrics(0.1, 0.99, 1.0), 1e-6),

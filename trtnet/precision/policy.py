@@ -26,13 +26,13 @@ PRESETS = (*PRECISIONS, "mixed")
 
 # Squares and sums leave FP16's range long before their inputs do, and BF16 has three digits.
 # TensorRT 11 has no switch for the type a layer accumulates in: only FP32 tensors guarantee it.
-# A softmax is safe: it takes the maximum off first, and what it gives is at most 1.
+# A softmax is safe: it subtracts the maximum first, and its values are at most 1.
 SAFE_KINDS: Mapping[str, str] = {"normalization": "fp32", "reduction": "fp32"}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a module gets.
+    """The precision of one module.
 
     Attributes:
         precision: one of :data:`PRECISIONS`.
@@ -90,14 +90,14 @@ class Policy:
     """Which precision each module computes in.
 
     Args:
-        compute: one of :data:`PRECISIONS`. ``int8`` and ``fp8`` quantize convolutions,
-            deconvolutions, linear layers and the input of global average pooling (``fp8`` also
-            the products of an attention) and need a calibration; ``int8-weights`` stores weights
-            in INT8 and needs none.
+        compute: one of :data:`PRECISIONS`. Those of :data:`QUANTIZED` quantize the kinds of
+            modules that :data:`TABLE` gives them (convolutions, linear layers …) and need a
+            calibration; ``int8-weights`` stores weights in INT8 and needs none.
         keep: pattern to precision. A pattern is a shell pattern over module paths; it holds for
             the modules it matches and everything below them, and the last that matches wins.
         io: type of the engine's floating-point inputs and outputs: fp32, fp16 or bf16.
-        base: what quantized modules give, and what is not quantized computes in.
+        base: the precision of what quantized modules give, and of all modules that are not
+            quantized.
         kinds: kind (one of :data:`KINDS`) to precision, where no pattern of `keep` names a
             floating-point type. By default norms, sums and long means stay in FP32. INT8
             products of an attention are only made with ``{"attention": "int8"}``.
@@ -128,8 +128,8 @@ class Policy:
 
     @classmethod
     def preset(cls, name: str) -> Policy:
-        """The policy called `name`, one of :data:`PRESETS`: a precision, or ``mixed``, which is
-        FP16 with norms, softmax and all reductions in FP32, as ``torch.autocast`` has it.
+        """The policy called `name`, one of :data:`PRESETS`: a precision, or ``mixed``: FP16 with
+        norms, softmax and all reductions in FP32, as in ``torch.autocast``.
 
         Raises:
             UnsupportedError: there is none.
@@ -146,7 +146,7 @@ class Policy:
         return self.decide(path, kind, groups).precision
 
     def decide(self, path: str, kind: str = "", groups: int = 1) -> Decision:
-        """What the module at `path` gets, and why.
+        """The precision of the module at `path`, and why.
 
         Args:
             path: as in ``named_modules()``; the number of a repeated call does not count.
@@ -195,7 +195,7 @@ class Policy:
         if kind == "batch_norm":
             reason = f"folded into the layer before it, in whose precision; otherwise {reason}"
         elif kind == "pooling" and (precision in QUANTIZED or not decision.named):
-            reason = f"a global average behind quantized layers reads what they give; {reason}"
+            reason = f"quantized like the layers before it, if it is a global average; {reason}"
         elif not kind:
             reason = "takes the type of its input"
         return Explanation(path, type(module).__name__, kind, precision, reason)
@@ -249,7 +249,7 @@ class Policy:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Policy:
-        """Reads a TOML file as :meth:`save` writes it; what it leaves out has its default.
+        """Reads a TOML file as :meth:`save` writes it; missing entries have their defaults.
 
         Raises:
             UsageError: a file that cannot be read, is not TOML, or has unknown entries.
@@ -262,7 +262,7 @@ class Policy:
         """Writes a TOML file, atomically.
 
         Raises:
-            OSError: it cannot be written; an old file is as it was.
+            OSError: it cannot be written; an old file is unchanged.
         """
         write_entries(path, self.as_dict())
 
@@ -274,7 +274,7 @@ def _by_kind(kind: str, precision: str) -> str:
 
 
 def _with_parents(path: str) -> list[str]:
-    """``a.b.c`` and what it lies in: ``a.b``, ``a`` and the model itself."""
+    """``a.b.c`` and the modules around it: ``a.b``, ``a`` and the model itself."""
     parts = path.split(".")
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)] + [""]
 

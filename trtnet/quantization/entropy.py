@@ -31,7 +31,7 @@ def entropy_threshold(counts: np.ndarray, width: float) -> float:
 
 
 def _divergence(inside: np.ndarray, outside: tuple[int, int]) -> float:
-    """Of the quantized distribution from the clipped one.
+    """The divergence of the quantized distribution from the clipped one.
 
     Args:
         inside: counts between the thresholds.
@@ -40,7 +40,7 @@ def _divergence(inside: np.ndarray, outside: tuple[int, int]) -> float:
     clipped = inside.copy()
     clipped[0] += outside[0]
     clipped[-1] += outside[1]
-    size = len(inside) // LEVELS  # of a level, in bins; the last level takes what is left over
+    size = len(inside) // LEVELS  # of a level, in bins; the last level also has the rest
     whole = size * LEVELS
     sums = inside[:whole].reshape(LEVELS, size).sum(axis=1)
     sums[-1] += inside[whole:].sum()

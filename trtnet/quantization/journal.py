@@ -1,4 +1,4 @@
-"""A calibration's journal: what a killed run had counted, so that the next one goes on."""
+"""A calibration's journal: the counts of a run that was killed, from which the next one goes on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trtnet.weights.container import data_sha256
 
 @dataclass
 class CalibrationState:
-    """How far a calibration has come.
+    """The counts of the first batches of a calibration.
 
     Attributes:
         histograms: one for each tensor.
@@ -52,7 +52,7 @@ class CalibrationJournal(ResumableJournal):
         super().__init__(path, hashlib.sha256(content).hexdigest())
 
     def load(self) -> CalibrationState | None:
-        """What the file holds; ``None`` if there is none.
+        """Reads the file; ``None`` if there is none.
 
         Raises:
             UsageError: it is damaged, or of another calibration, or there is no such folder.
@@ -120,7 +120,7 @@ class CalibrationJournal(ResumableJournal):
 
 
 def chained(before: str, batch: Mapping[str, np.ndarray]) -> str:
-    """The checksum of the data so far and `batch` behind it."""
+    """The checksum of the data so far followed by `batch`."""
     shapes = {name: [str(array.dtype), *array.shape] for name, array in sorted(batch.items())}
     text = before + data_sha256(batch) + json.dumps(shapes)
     return hashlib.sha256(text.encode()).hexdigest()

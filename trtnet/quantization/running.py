@@ -29,8 +29,8 @@ _FLOATING = tuple(dtype.value for dtype in DType if dtype.is_floating_point)
 
 
 def activations(graph: Graph) -> tuple[str, ...]:
-    """The names of all floating-point tensors of `graph` that hang on its inputs, in order; those
-    inside of loops and conditionals, which exist only there, are left out."""
+    """The names of all floating-point tensors of `graph` that depend on its inputs, in order,
+    without those inside loops and conditionals."""
     found = dict.fromkeys(graph.inputs)
     for unit in nest(graph):
         if not found.keys().isdisjoint(unit.inputs):
@@ -51,8 +51,8 @@ def calibrate(
     """The distributions of `tensors` over the data; one pass serves all methods.
 
     Batches are run one after the other, and each tensor is freed when its values are counted and
-    used. Equal data in equal batches gives equal results; other batches do too, as far as
-    PyTorch's kernels give the same values for them, since counts do not hang on the order.
+    used. Equal data in equal batches gives equal results. So do other batches, as far as
+    PyTorch's kernels give the same values for them, since the order does not matter for counts.
 
     Args:
         network: an ``INetworkDefinition`` or a :class:`trtnet.graph.Graph`, in FP32.
@@ -62,8 +62,8 @@ def calibrate(
         progress: called after each batch with the number of items done (images, mostly: the
             first axis), the number of all (``None`` if unknown) and the items per second.
         resume: a file that is written after each `every` batches, atomically, and removed at the
-            end. Where it exists, the calibration goes on behind it; the data is read again, and
-            must be the same, but is not run.
+            end. Where it exists, the calibration goes on after its last batch; the data before is
+            read again, and must be the same, but is not run.
         device: ``"cpu"`` or ``"cuda"``.
 
     Raises:
@@ -115,7 +115,7 @@ class _Run:
         self._module = observed(graph, self.state.histograms, device)
 
     def take(self, batch: Any) -> bool:
-        """Counts the next batch; whether it was not counted before."""
+        """Counts the next batch, unless the journal has it; whether it was counted now."""
         self.position += 1
         with _located(f"batch {self.position}"):
             inputs = self._inputs(batch)
@@ -192,7 +192,7 @@ def _check_finite(name: str, array: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def _located(place: str) -> Iterator[None]:
-    """Puts `place` in front of what is wrong."""
+    """Puts `place` at the start of the messages of errors."""
     try:
         yield
     except (ShapeError, UsageError) as error:

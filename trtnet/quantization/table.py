@@ -1,4 +1,4 @@
-"""CalibrationTable: the range of each tensor, in a small file that belongs to certain weights."""
+"""CalibrationTable: the range of each tensor of a network with certain weights, in a file."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class CalibrationTable:
     """The range of each tensor of one network with certain weights.
 
     Attributes:
-        ranges: tensor name → the magnitude that becomes 127 in INT8 and 448 in FP8; positive.
+        ranges: tensor name → the magnitude that becomes the largest code; positive.
         method: one of :data:`METHODS`.
         weights_sha256: :attr:`trtnet.Network.weights_sha256` of the network: a checksum for each
             model it was made of.
-        precision: ``"int8"`` or ``"fp8"``: for which of them the ranges are; the methods other
-            than ``"mse"`` give both the same.
+        precision: what the ranges are for, one of :data:`trtnet.precision.QUANTIZED`; the methods
+            other than ``"mse"`` give all of them the same.
         items: the number of images, or whatever the data consists of.
 
     Raises:
-        UsageError: a method, precision, checksum or range that cannot be.
+        UsageError: an unknown method or precision, or an impossible checksum, size or range.
     """
 
     ranges: Mapping[str, float]
@@ -107,7 +107,7 @@ class CalibrationTable:
         """Writes JSON, atomically; :meth:`load` gives an equal table.
 
         Raises:
-            UsageError: it cannot be written; an old file is as it was.
+            UsageError: it cannot be written; an old file is unchanged.
         """
         content = {
             "format": _FORMAT,
@@ -128,8 +128,8 @@ class CalibrationTable:
         """The table in the file `path`.
 
         Raises:
-            UsageError: the file is missing, damaged, of another version, or holds what no table
-                can have.
+            UsageError: the file is missing, damaged, of another version, or holds impossible
+                values.
         """
         content = _read(path)
         try:

@@ -28,13 +28,13 @@ def threshold(
     precision: str = "int8",
     percentile: float = PERCENTILE,
 ) -> float:
-    """The magnitude that becomes 127 in INT8, or 448 in FP8; positive.
+    """The magnitude that becomes the largest code (127 in INT8, 448 in FP8); positive.
 
     Args:
         method: ``"minmax"``: the largest magnitude; ``"percentile"``: the `percentile` of the
             magnitudes; ``"entropy"``: see :mod:`trtnet.quantization.entropy`; ``"mse"``: the least
             squared error in `precision`, up to a 64th of a 64th of an octave.
-        precision: ``"int8"`` or ``"fp8"``.
+        precision: one of :data:`trtnet.precision.QUANTIZED`.
 
     Raises:
         UsageError: an unknown method or precision, or an impossible percentile.

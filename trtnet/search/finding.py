@@ -20,9 +20,11 @@ from trtnet.search.mixable_network import MixableNetwork
 from trtnet.search.result import SearchResult, TriedMix
 from trtnet.search.sensitivities import Progress, Sensitivity, sensitivity
 
-_TRIALS = 24  # networks run to improve on the ranked lists, at most
-_LOOKS = 400  # networks defined for their time alone, likewise
-_SLACK = 3  # errors do not add up exactly: predicted to exceed the budget by less, it is tried
+_TRIALS = 24  # at most so many networks are run to improve on the ranked lists
+_LOOKS = 400  # at most so many are defined, for their time alone
+# Errors do not add up exactly: a mix is tried if its predicted squared error is at most so many
+# times the one that the budget allows.
+_SLACK = 3
 
 
 def search(
@@ -34,19 +36,19 @@ def search(
     journal: SearchJournal | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """The policy with the least time of those tried that are within the budget.
+    """Finds the fastest mix of precisions within a budget.
 
     Modules are ranked by the time they save per squared error. Of the ranked list the longest
     part whose real network is within the budget is found by bisection, likewise of the list
     ranked by error alone, and from either end of the model; from the fastest of these, single
-    modules are then added, exchanged and taken back as long as that helps. Every network that
-    counts is defined, read back and run on all of the data, and nothing is left to chance: the
-    same call gives the same policy.
+    modules are then added, exchanged and removed as long as that helps. Every network that
+    counts is defined, read back and run on all of the data. There is no randomness: the same
+    call gives the same policy.
 
     Args:
         data: what the budget is judged on.
         ranked_by: the items whose errors rank the modules; by default the first eight of `data`.
-        journal: results of before, such as of a search that was killed; they are not measured
+        journal: earlier results, such as of a search that was killed; they are not measured
             again. See :func:`trtnet.search.sensitivities.job`.
 
     Raises:
@@ -132,8 +134,8 @@ class MixRunner:
 
 
 def _lists(rows: Sequence[Sensitivity], modules: Sequence[str]) -> list[Sequence[str]]:
-    """What to change first: what saves most per error, what has the least error, or one end of
-    the model, because modules that follow each other need no conversions between them."""
+    """Orders in which to change modules: by time saved per error, by error, and from either end of
+    the model, because neighbours need no conversions between them."""
     by_merit = sorted(rows, key=lambda row: -row.merit)
     by_error = sorted(rows, key=lambda row: row.metrics.rel_l2)
     ranked = ([row.module for row in order] for order in (by_merit, by_error))
@@ -163,7 +165,7 @@ def _fastest(
 def _improved(
     best: TriedMix, rows: Sequence[Sensitivity], trials: MixRunner, budget: Budget
 ) -> TriedMix:
-    """`best` with single modules added, exchanged or taken back while that makes it faster."""
+    """`best` with single modules added, exchanged or removed while that makes it faster."""
     looks = tried = 0
     improved = True
     while improved:

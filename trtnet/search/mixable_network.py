@@ -1,4 +1,4 @@
-"""MixableNetwork: a network that can be defined in any mix of precisions, and what it costs."""
+"""MixableNetwork: a network that can be defined in any mix of precisions, and its cost."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from trtnet.search.data import Data
 
 TARGETS = (*QUANTIZED, *HALF)
-# Kinds whose precision follows from the module before them; a pooling is quantized behind
+# Kinds whose precision follows from the module before them; a pooling is quantized after
 # quantized layers only, and then always.
 _NOT_ALONE = ("", "batch_norm", "pooling")
 
 
 @dataclass(frozen=True)
 class MixableNetwork:
-    """A network to be changed module by module.
+    """A network whose modules can be changed to another precision one by one.
 
     Args:
         define: makes the network, outputs marked, under a policy and (``None`` for none) with a
@@ -68,7 +68,7 @@ class MixableNetwork:
 
     @property
     def rest(self) -> str:
-        """The precision of what is not changed."""
+        """The precision of the modules that are not changed."""
         return self.base if self.to in QUANTIZED else "fp32"
 
     @cached_property

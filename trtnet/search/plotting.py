@@ -23,8 +23,8 @@ _ROW = 0.22  # inches, of a bar with its name
 
 
 def plot_sensitivity(rows: Sequence[Sensitivity], title: str, path: str | os.PathLike[str]) -> None:
-    """A bar for each module: the signal-to-noise ratio with it changed alone, the lowest on top,
-    and the time that saves.
+    """Plots two bars for each module: the signal-to-noise ratio with it alone changed, the lowest
+    on top, and the time saved.
 
     Raises:
         UsageError: matplotlib is not installed, or a path of another format.
@@ -47,8 +47,8 @@ def plot_sensitivity(rows: Sequence[Sensitivity], title: str, path: str | os.Pat
 def plot_search(
     found: SearchResult, budget: Budget | str, title: str, path: str | os.PathLike[str]
 ) -> None:
-    """Every network that was tried by its time and error, the best of them as a line, the budget
-    and the one that was chosen.
+    """Plots the time and the error of every mix that was tried, the Pareto front, the budget, and
+    the mix that was chosen.
 
     Raises:
         UsageError: matplotlib is not installed, or a path of another format.

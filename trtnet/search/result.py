@@ -1,4 +1,4 @@
-"""What a search tried and found."""
+"""Results of a search: the mixes that it tried, and the one that it found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TriedMix:
-    """A network that was tried.
+    """A mix of precisions that was measured.
 
     Attributes:
         changed: the modules that were changed, in the order of the model.
@@ -34,8 +34,8 @@ class SearchResult:
 
     Attributes:
         policy: the fastest within the budget.
-        best: what it reaches.
-        trials: everything that was tried, in order; the first changes nothing, the second all.
+        best: the mix of that policy, with its measurements.
+        trials: all mixes that were measured, in order; the first changes no module, the second all.
         sensitivities: of each module alone, the most sensitive first.
     """
 

@@ -1,4 +1,4 @@
-"""What changing each module alone does to the outputs, and what time it saves."""
+"""Sensitivities: the error and the time saved by changing each module alone."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from trtnet.search.mixable_network import MixableNetwork
 from trtnet.search.suffix import suffix, values_of
 
 Progress = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and what it was."""
+"""Called with the number of steps done, the number of all steps, and the name of the last one."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One module, changed alone.
+    """The effect of changing one module alone.
 
     Attributes:
         module: its path.
@@ -62,12 +62,12 @@ def sensitivity(
     """One row for each module that can be changed, the most sensitive first.
 
     The network runs once in FP32, and every tensor is kept. For each module it is defined with
-    that module changed, read back, and only what differs from FP32 runs: the module and what is
-    behind it. So the numbers are those of the real network, quantized by its own Q/DQ layers.
+    that module changed, read back, and only the layers that differ from FP32 run: the
+    module and all that depend on it. The numbers are those of the real network.
 
     Args:
         data: a few items; all their activations are held in memory.
-        journal: where results are kept, of :func:`job`.
+        journal: keeps the results; its job is :func:`job`.
     """
     journal = SearchJournal(None, "") if journal is None else journal
     worker = _Worker(subject, data)
