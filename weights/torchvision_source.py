@@ -75,13 +75,12 @@ def extract(
     """
     _weights_enum(model)
     found = resolve(model, weights, seed, **model_args)
-    metadata = dict(found.metadata)
-    source = found.path
-    if source is not None:
+    metadata, file = dict(found.metadata), found.path
+    if file is not None:
         with require("torch", "checking weights").device("meta"):
             module = build(model, **model_args)
         found = _checked_fit(model, module, found)
-        metadata = {**_metadata(model, source.name, module, None), **metadata}
+        metadata = {**_metadata(model, file.name, module, None), **metadata}
     for name, array in found.items():
         check_finite(name, array)
     save(path, found, metadata, checksum=True)
