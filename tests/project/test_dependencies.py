@@ -20,6 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+STDLIB = {*sys.stdlib_module_names, "tomllib"}  # tomllib: from Python 3.11 on
 DISTRIBUTION_OF = {  # where it is not the module's name
     "PIL": "pillow",
     "cuda": "cuda-python",
@@ -78,7 +79,7 @@ def distributions(files: Iterable[tuple[Path, str]]) -> dict[str, str]:
     for file, module in files:
         for each in imports(file, module):
             top = each.target.partition(".")[0]
-            if top and top not in ours and top not in sys.stdlib_module_names:
+            if top and top not in ours and top not in STDLIB:
                 found[DISTRIBUTION_OF.get(top, top.replace("_", "-"))] = str(each)
     return found
 
