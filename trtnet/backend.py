@@ -15,7 +15,7 @@ from trtnet.hardware import missing_gpu
 
 PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 TORCH = "torch"  # defines networks with either package; its engines are archives of graphs
-MINIMUM = {"tensorrt": (10, 13), "rtx": (1, 5)}
+MINIMUM = {"tensorrt": (10, 13), "rtx": (1, 7)}
 
 # Logged by TensorRT-RTX at nearly every call on a machine without a driver; never a cause.
 _NOISE = ("cudaError 35", "CUDA driver version is insufficient")
