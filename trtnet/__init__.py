@@ -7,6 +7,7 @@ are listed in ``__init__.pyi``.
 from pathlib import Path
 
 from trtnet import lazy_imports
+from trtnet.reference.operations import register_operation
 
 # `trtnet.zoo` and `trtnet.weights` are links to, or copies of, the folders zoo/ and weights/. In a
 # clone that was never installed they are not there yet: the folders are found at its top.
@@ -15,3 +16,8 @@ if not Path(__file__).with_name("zoo").is_dir() and (_top / "zoo" / "registry.py
     __path__.append(str(_top))
 
 __getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)
+
+# The reference stands below the plugins, so it is told here what computes their layers.
+register_operation(
+    "PLUGIN_V3", lazy_imports.function("trtnet.plugins.reference_operation", "plugin_operation")
+)

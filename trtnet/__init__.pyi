@@ -42,48 +42,7 @@ from .errors import (
 )
 from .module import Module as Module, Parameter as Parameter
 from .network import Network as Network
-from .ops import (
-    abs as abs,
-    amax as amax,
-    amin as amin,
-    argmax as argmax,
-    argmin as argmin,
-    cat as cat,
-    chunk as chunk,
-    clamp as clamp,
-    einsum as einsum,
-    erf as erf,
-    exp as exp,
-    flatten as flatten,
-    gather as gather,
-    log as log,
-    matmul as matmul,
-    max as max,
-    maximum as maximum,
-    mean as mean,
-    min as min,
-    minimum as minimum,
-    permute as permute,
-    pow as pow,
-    prod as prod,
-    relu as relu,
-    reshape as reshape,
-    roll as roll,
-    rsqrt as rsqrt,
-    sigmoid as sigmoid,
-    softmax as softmax,
-    split as split,
-    sqrt as sqrt,
-    squeeze as squeeze,
-    stack as stack,
-    sum as sum,
-    tanh as tanh,
-    topk as topk,
-    transpose as transpose,
-    unbind as unbind,
-    unsqueeze as unsqueeze,
-    where as where,
-)
+from .ops import *
 from .plugins.declaration import plugin as plugin
 from .precision.policy import Policy as Policy
 from .tensor import Dim as Dim, Tensor as Tensor

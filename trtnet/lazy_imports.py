@@ -56,6 +56,15 @@ def from_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[
     return get, names
 
 
+def function(module: str, name: str) -> Callable[..., Any]:
+    """The function `name` of `module`, which is imported when the function is first called."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+
+    return call
+
+
 def _read(stub: Path) -> tuple[dict[str, str], list[str]]:
     """Module of each name (``.`` for a module of the package), and the modules with a star."""
     homes: dict[str, str] = {}

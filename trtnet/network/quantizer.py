@@ -1,10 +1,10 @@
-"""Where Q/DQ pairs go, as TensorRT's fusion wants them, and what is in them.
+"""Q/DQ pairs: where TensorRT's fusion needs them, and their scales.
 
 - On every input of a quantized convolution, deconvolution or matrix product: one pair per tensor,
   however many layers read it. None between a product and the BatchNorm, activation or addition
-  behind it, which run as one kernel.
+  that follows it: these run as one kernel.
 - On the shortcut of an addition whose other operand is a quantized convolution.
-- In front of a global average pooling behind quantized layers.
+- On the input of a global average pooling that follows quantized layers.
 
 A concatenation needs none: the pair on its output gives all its inputs one scale. Activations have
 one scale per tensor, weights one per output channel and are stored quantized. All scales are
@@ -14,22 +14,22 @@ float32 and symmetric: the largest magnitude is 127 in INT8 and 448 in FP8 (E4M3
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
 from trtnet.dtypes import DType, float8, float32, int8, require_representable
 from trtnet.names import parameter_name
+from trtnet.network.casts import Casts
+from trtnet.network.naming import TensorNames
 from trtnet.precision.policy import QUANTIZED, WEIGHTS_ONLY, Policy
 from trtnet.tensor import Tensor
-
-if TYPE_CHECKING:
-    from trtnet.network.network import Network
+from trtnet.tensor.emitter import Emitter
 
 _STORED = {"int8": (int8, 127), "fp8": (float8, 448), WEIGHTS_ONLY: (int8, 127)}
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
-# Methods whose output is still "what a product gives", and those that are fused behind one.
+# Layers that only move the values of a product, and pointwise layers that fuse with a product.
 _MOVES = frozenset(
     {
         *("add_concatenation", "add_gather", "add_padding_nd", "add_shuffle", "add_slice"),
@@ -42,10 +42,10 @@ _POINTWISE = frozenset(
 
 
 class Ranges(Protocol):
-    """What is asked of a :class:`trtnet.quantization.CalibrationTable`."""
+    """Ranges of activations, such as a :class:`trtnet.quantization.CalibrationTable`."""
 
     def amax(self, name: str) -> float:
-        """The magnitude of the tensor `name` that becomes the largest code."""
+        """The magnitude in the tensor `name` that the largest code stands for."""
 
     def require_weights(self, sha256: str) -> None:
         """Refuses other weights than those it was made with."""
@@ -56,49 +56,63 @@ class Quantizer:
 
     Args:
         network: the network.
+        casts, names: its casts and tensor names.
         policy: its policy.
-        ranges: of the activations. Without them nothing is quantized, and a policy with INT8 or
-            FP8 in it only observes: the names of the tensors that need a range are collected.
+        ranges: of the activations. Without them nothing is quantized: under a policy with INT8
+            or FP8 only the names of the tensors that need a range are collected.
 
     Attributes:
-        observed: those names, in order; also where there are ranges.
-        formats: the quantized precisions that really occur.
+        is_active: whether the policy quantizes activations.
+        is_observing: whether it does, and their ranges are not known.
+        observed: names of the tensors that need a range, in order.
+        formats: the quantized precisions that occur in the network.
     """
 
-    def __init__(self, network: Network, policy: Policy, ranges: Ranges | None) -> None:
-        self._network, self._ranges = network, ranges
+    def __init__(
+        self,
+        network: Emitter[Tensor],
+        casts: Casts,
+        names: TensorNames,
+        policy: Policy,
+        ranges: Ranges | None,
+    ) -> None:
+        self._network, self._casts, self._names, self._ranges = network, casts, names, ranges
         self.is_active = policy.uses(*QUANTIZED)
-        self.is_observing = self.is_active and ranges is None
+        self.is_observing = needs_ranges(policy, ranges)
         self.observed: dict[str, None] = {}
         self.formats: set[str] = set()
         self._quantized: dict[tuple[Any, str], Tensor | None] = {}
         self._pairs: dict[tuple[Any, str, DType], Tensor] = {}
         self._constants: set[Any] = set()
-        self._products: dict[Any, str] = {}  # behind a quantized product, pointwise layers at most
-        self._branches: dict[Any, str] = {}  # what a quantized convolution gives
+        self._products: dict[Any, str] = {}  # results, also after pointwise layers
+        self._branches: dict[Any, str] = {}  # results of quantized convolutions
 
-    # What modules ask for
+    # Called by operators
 
     def format(self, kind: str, groups: int = 1) -> str | None:
         """The precision a `kind` of layer in the module being emitted is quantized to, if any."""
-        precision = self._network.casts.decide(kind, groups).precision
+        precision = self._casts.decide(kind, groups).precision
         return precision if precision in _STORED else None
 
+    def quantizes_activations(self, format: str | None) -> TypeGuard[str]:
+        """Whether layers of this `format` have quantized inputs, not only weights."""
+        return format in QUANTIZED
+
     def activation(self, tensor: Tensor, format: str | None, dtype: DType | None = None) -> Tensor:
-        """`tensor` as input of a layer quantized to `format`: behind its Q/DQ pair, in the type
-        `dtype` (by default the one computed in here).
+        """`tensor` as input of a layer quantized to `format`: the output of its Q/DQ pair, in the
+        type `dtype` (by default what the module computes in).
 
         Raises:
             UsageError: the calibration has no range for it.
         """
         network = self._network
         dtype = dtype or network.compute_dtype
-        if format not in QUANTIZED:
+        if not self.quantizes_activations(format):
             return network.cast(tensor, dtype).emitted()
-        source = network.casts.source(tensor).emitted()
+        source = self._casts.source(tensor).emitted()
         key = (source.itensor, format)
         if key not in self._quantized:
-            network.names.take(source.name)  # the join key: modules that return it rename nothing
+            self._names.take(source.name)  # the join key: modules that return it rename nothing
             self.observed[source.name] = None
             self._quantized[key] = None if self.is_observing else self._quantize(source, format)
         stored = self._quantized[key]
@@ -146,7 +160,7 @@ class Quantizer:
         return None, {1: self._dequantize("dequantize_weight", constant, scale, dtype, axis=axis)}
 
     def product(self, tensor: Tensor, format: str | None, convolution: bool = False) -> Tensor:
-        """Notes that `tensor` is what a product quantized to `format` gives; returns it."""
+        """Notes that `tensor` is the result of a product quantized to `format`; returns it."""
         if format in QUANTIZED:
             self._products[tensor.itensor] = format
             if convolution:
@@ -178,15 +192,15 @@ class Quantizer:
         quantized layer's output, unless the policy names a floating-point type for it."""
         if not self.is_active or list(axes) != list(range(2, x.ndim)) or x.ndim < 3:
             return x
-        decision, format = self._network.casts.decide("pooling"), self._products.get(x.itensor)
+        decision, format = self._casts.decide("pooling"), self._products.get(x.itensor)
         if format is None or (decision.named and decision.precision not in QUANTIZED):
             return x
         return self.activation(x, format, x.dtype)
 
-    # What the network tells
+    # Called by the network after each layer
 
     def follow(self, method: str, taken: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-        """Notes that `method` made the tensors `made` of those `taken`."""
+        """Notes that the layer that `method` added made `made` from `taken`."""
         if not self.is_active or not made:
             return
         itensors = [tensor.itensor for tensor in taken]
@@ -231,8 +245,13 @@ class Quantizer:
         return _scales(np.float32(self._ranges.amax(name)), _STORED[format][1])
 
     def _has_pair(self, tensor: Tensor) -> bool:
-        source = self._network.casts.source(tensor)
+        source = self._casts.source(tensor)
         return any(key[0] is source.itensor for key in self._quantized)
+
+
+def needs_ranges(policy: Policy, ranges: Ranges | None) -> bool:
+    """Whether `policy` quantizes activations whose ranges are not known yet."""
+    return ranges is None and policy.uses(*QUANTIZED)
 
 
 def channel_scales(weight: np.ndarray, axis: int, limit: float) -> np.ndarray:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from trtnet.dtypes import float32
-from trtnet.network import Network
 from trtnet.tensor import Tensor
+from trtnet.tensor.emitter import Emitter
 
 
-def ramp(network: Network, size: Any) -> Tensor:
+def ramp(network: Emitter[Tensor], size: Any) -> Tensor:
     """0, 1, ... `size` - 1 as float32; `size` may be a Dim."""
     if isinstance(size, int):
         return network.constant(np.arange(size, dtype=np.float32))
