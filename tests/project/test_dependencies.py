@@ -20,6 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+STDLIB = {*sys.stdlib_module_names, "tomllib"}  # tomllib: from Python 3.11 on
 DISTRIBUTION_OF = {  # where it is not the module's name
     "PIL": "pillow",
     "cuda": "cuda-python",
@@ -78,7 +79,7 @@ def distributions(files: Iterable[tuple[Path, str]]) -> dict[str, str]:
     for file, module in files:
         for each in imports(file, module):
             top = each.target.partition(".")[0]
-            if top and top not in ours and top not in sys.stdlib_module_names:
+            if top and top not in ours and top not in STDLIB:
                 found[DISTRIBUTION_OF.get(top, top.replace("_", "-"))] = str(each)
     return found
 
@@ -117,11 +118,21 @@ def test_developers_import_all_that_is_declared_for_them() -> None:
     assert not [each.name for each in declared(dev=True) if each.name not in imported]
 
 
+def backend_text() -> str:
+    """The source of trtnet.backend, a file or a folder."""
+    files = [file for file, name in package_files() if f"{name}.".startswith("trtnet.backend.")]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def test_backends_refuse_versions_below_the_promised_minimum() -> None:
+    for package in ("tensorrt", "tensorrt-rtx"):
+        major, minor = release(oldest()[package])[:2]
+        assert f"({major}, {minor})" in backend_text()
+
+
 def test_packages_named_in_a_table_are_there() -> None:
     """The names of NOT_IMPORTED that a backend imports by a variable."""
-    home = ROOT / "trtnet" / "backend"
-    files = sorted(home.rglob("*.py")) if home.is_dir() else [home.with_suffix(".py")]
-    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    text = backend_text()
     for name, why in NOT_IMPORTED.items():
         if "trtnet.backend" in why and name in {each.name for each in declared(dev=True)}:
             assert f'"{name.replace("-", "_")}"' in text

@@ -27,20 +27,22 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "graph",
     "reference",
     "plugins",
-    "quantization analysis imaging",
+    "imaging",
+    "quantization analysis",
     "verification",
     "search",
     "building",
     "engines",
     "benchmark",
     "zoo",
+    "trtnet",
     "pipeline",
     "cli",
 )
 ALLOWED = {  # (file, what it imports): why; three at most
     ("zoo/__main__.py", "trtnet.cli.zoo"): "`python -m trtnet.zoo` is the command line's program",
 }
-TOP = "trtnet"  # the package's own stub, which re-exports from every room and which none imports
+TOP = "trtnet"  # the package itself, whose stub re-exports from the rooms above its line
 
 
 def edges() -> Mapping[str, set[str]]:
@@ -128,7 +130,6 @@ def test_no_circle_of_files() -> None:
 
 def test_rooms_import_only_rooms_below() -> None:
     floor = {name: number for number, line in enumerate(ROOMS) for name in line.split()}
-    floor[TOP] = len(ROOMS)
     unknown = sorted({room(module) for module in modules()} - floor.keys())
     assert not unknown, f"rooms without a floor: {unknown}"
     upward = [

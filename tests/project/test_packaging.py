@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from sources import PACKAGES, ROOT, build_wheel, modules
+from sources import PACKAGES, ROOT, build_wheel, modules, tracked_files
 from sources import run_python as python
 
 from trtnet import lazy_imports
@@ -65,29 +65,17 @@ def test_installed_package_works_inside_the_checkout(installed: Path) -> None:
     assert "resnet50" in python("-m", "trtnet.zoo", "--list", cwd=ROOT, path=installed)
 
 
-def sources_in_package() -> set[str]:
-    """Source files under the names that they have in an installed package."""
-    return {
-        f"{package.replace('.', '/')}/{file.relative_to(ROOT / folder).as_posix()}"
+def test_wheel_holds_what_git_has_of_the_packages_and_nothing_else(wheel: Path) -> None:
+    tracked = {
+        f"{package.replace('.', '/')}/{name.removeprefix(f'{folder}/')}"
         for folder, package in PACKAGES.items()
-        for files in modules().values()
-        for file in files
-        if file.is_relative_to(ROOT / folder)
+        for name in tracked_files()
+        if name.startswith(f"{folder}/") and (ROOT / name).is_file()
     }
-
-
-def test_wheel_holds_only_trtnet_with_its_data(wheel: Path) -> None:
+    assert {"trtnet/py.typed", "trtnet/__init__.pyi", "trtnet/zoo/resnet.py"} <= tracked
+    assert "trtnet/weights/lenet5_digits.safetensors" in tracked
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"trtnet"}
-    assert "trtnet/py.typed" in names
-    assert "trtnet/graph/gpus.json" in names
-    assert "trtnet/weights/lenet5_digits.safetensors" in names
-    assert "trtnet/weights/resnet20_digits.safetensors" in names
-    assert {name for name in names if name.endswith((".py", ".pyi"))} == sources_in_package()
-    for name in names:
-        assert name.rpartition(".")[2] in ("py", "pyi", "typed", "json", "cu", "safetensors") or (
-            ".dist-info/" in name
-        ), f"{name} is no file of the package"
+    assert {name for name in names if ".dist-info/" not in name} == tracked
 
 
 def test_everything_imports_without_torch_and_tensorrt(tmp_path: Path) -> None:

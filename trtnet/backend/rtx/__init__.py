@@ -11,7 +11,7 @@ DESCRIPTION = BackendDescription(
     package="tensorrt_rtx",
     distribution="tensorrt-rtx",
     install='pip install "trtnet[rtx]"',
-    minimum=(1, 5),
+    minimum=(1, 7),
     engine_format=tensorrt_format(b"vtrt", layout=2, size="exact", has_reliable_version=True),
     engine_loader="trtnet.engines.tensorrt.loading:load_engine",
     run_tool="tensorrt_rtx",
