@@ -18,7 +18,7 @@ from trtnet.graph import Graph, Layer, TensorInfo
 from trtnet.reference.operations import register_operation, registered_operation
 
 FILES = sorted(Path(trtnet.reference.__file__).parent.rglob("*.py"))
-ALLOWED_ROOMS = {"errors", "graph", "reference"}
+ALLOWED_ROOMS = {"errors", "graph", "lazy_imports", "reference"}
 # A precision setting, not a function: float32 convolutions are to be computed in float32.
 ALLOWED_CUDNN = {"torch.backends.cudnn", "torch.backends.cudnn.allow_tf32"}
 
@@ -76,7 +76,7 @@ def test_nothing_is_overwritten(tree):
 
 def test_no_import_is_hidden_in_a_string(tree):
     named = {text for text in strings(tree) if text.startswith("trtnet.")}
-    assert named <= {"trtnet.reference.compiler", "trtnet.reference.runner"}
+    assert not named
 
 
 def test_registering_an_operation_needs_no_pytorch():

@@ -3,21 +3,6 @@
 The names are imported on first use, so that registering an operation imports no PyTorch.
 """
 
-from __future__ import annotations
+from trtnet import lazy_imports
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from trtnet.reference.compiler import compile
-    from trtnet.reference.runner import run
-
-_HOMES = {"compile": "trtnet.reference.compiler", "run": "trtnet.reference.runner"}
-
-__all__ = ["compile", "run"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trtnet.engines import cuda
+from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.context import TorchContext
