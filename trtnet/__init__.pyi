@@ -7,6 +7,7 @@ from . import (
     graph as graph,
     nn as nn,
     ops as ops,
+    pipeline as pipeline,
     plugins as plugins,
     quantization as quantization,
     reference as reference,

@@ -10,7 +10,11 @@ relative imports and nothing else:
 
 * ``from . import nn as nn``: a module of the package;
 * ``from .folder.file import Name as Name``: a name of a file;
-* ``from .folder import *``: the names in ``__all__`` of that module.
+* ``from .folder import *``: the names in ``__all__`` of that module;
+* ``from ..room.file import Name as Name``: a name of another package of the same parent.
+
+A name must not be that of a file in the package, unless it means that module: importing the file
+would hide it.
 """
 
 from __future__ import annotations
@@ -72,9 +76,9 @@ def _read(stub: Path) -> tuple[dict[str, str], list[str]]:
     for node in ast.parse(stub.read_text(encoding="utf-8"), stub).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        if not isinstance(node, ast.ImportFrom) or node.level != 1:
+        if not isinstance(node, ast.ImportFrom) or node.level not in (1, 2):
             raise SyntaxError(f"{stub}:{node.lineno}: expected `from .module import name as name`")
-        home = f".{node.module or ''}"
+        home = "." * node.level + (node.module or "")
         for alias in node.names:
             if alias.name == "*":
                 starred.append(home)

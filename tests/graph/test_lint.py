@@ -13,7 +13,7 @@ import trtnet
 from trtnet import graph, zoo
 from trtnet.errors import UsageError
 from trtnet.graph import Finding, Graph
-from trtnet.graph.lint import RULES
+from trtnet.graph.linting import RULES
 
 
 class Definition:

@@ -11,7 +11,7 @@ from trtnet.module import Module
 from trtnet.network import Network
 from trtnet.network.quantizer import Ranges
 from trtnet.pipeline.definition import define
-from trtnet.pipeline.model import counterpart_name, has_counterpart, torch_model
+from trtnet.pipeline.model import counterpart_name, torch_model
 from trtnet.pipeline.shapes import InputShapes
 from trtnet.pipeline.verification import verify_batches, verify_in_float64
 from trtnet.precision.policy import Policy
@@ -81,7 +81,7 @@ class DefinedModel:
             shapes = model.shapes.typical  # data has images of one size
         chosen = tuple(model.shapes.varied if shapes is None else shapes)
         options = (chosen, images, seed, self.data, model.shapes.name)
-        if has_counterpart(model.entry):
+        if model.entry.has_counterpart:
             theirs = torch_model(model.entry, model.module, model.arguments)
             found, count = verify_batches(self.network, theirs, *options)
             against = counterpart_name(model.entry)

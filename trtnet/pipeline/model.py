@@ -28,11 +28,6 @@ RANDOM = "random"
 """What asks for random weights, and for noise as data."""
 
 
-def has_counterpart(entry: Entry) -> bool:
-    """Whether there is a PyTorch model to compare with."""
-    return bool(getattr(entry, "has_counterpart", True))
-
-
 def builder_arguments(recipe: Recipe) -> dict[str, Any]:
     """Keyword arguments for the model's builder.
 
@@ -90,7 +85,7 @@ def load_weights(
         return trtnet.weights.Weights(shipped, shipped.metadata)  # known by name, not by path
     if is_path(name):
         return _load_file(entry, name)
-    if not has_counterpart(entry):
+    if not entry.has_counterpart:
         return _without_counterpart(entry, name, seed, chosen, image)
     if name == RANDOM and entry.twin is not None:
         return _random_twin(entry, seed, chosen, image)

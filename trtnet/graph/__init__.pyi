@@ -1,0 +1,19 @@
+"""Public names of trtnet.graph, with their types; they are imported on first use."""
+
+from ..analysis import (
+    Bound as Bound,
+    Cost as Cost,
+    Diff as Diff,
+    Difference as Difference,
+    LayerBound as LayerBound,
+    LayerCost as LayerCost,
+    cost as cost,
+    diff as diff,
+    macs as macs,
+)
+from .archive import dumps as dumps, load as load, loads as loads, save as save
+from .gpus import Gpu as Gpu, find_gpu as find_gpu, gpus as gpus
+from .linting import Finding as Finding, explain as explain, lint as lint
+from .reader import read as read
+from .types import Graph as Graph, Layer as Layer, TensorInfo as TensorInfo
+from .types import parameters as parameters
