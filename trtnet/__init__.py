@@ -30,7 +30,7 @@ _HOMES = {
     ),
     "trtnet.module": ("Module", "Parameter"),
     "trtnet.network": ("Network",),
-    "trtnet.plugins.declaration": ("plugin",),
+    "trtnet.plugins.decorator": ("plugin",),
     "trtnet.precision.policy": ("Policy",),
     "trtnet.ops": (
         *("abs", "amax", "amin", "argmax", "argmin", "cat", "chunk", "clamp", "einsum", "erf"),

@@ -14,8 +14,8 @@ import torch
 import trtnet
 from trtnet import UsageError
 from trtnet.plugins import Plugin, Size, TensorSpec, cdiv, cuda_kernel, maximum, minimum, registry
-from trtnet.plugins.sizes import OPERATIONS, evaluate
 from trtnet.plugins.spec import Format
+from trtnet.plugins.symbolic_sizes import OPERATIONS, evaluate
 
 LeakyGate = importlib.import_module("user_example").LeakyGate
 
@@ -222,7 +222,7 @@ def test_an_unknown_size_is_no_number(use: Callable[[Any], Any]) -> None:
 
 
 def test_formats_are_read() -> None:
-    read = Format.parse(("fp16", "int32", "->", "bf16"), "p")
+    read = Format.parse(("fp16", "int32", "->", "bf16"))
     assert str(read) == "float16 int32 -> bfloat16"
     assert TensorSpec((2, 3), trtnet.float32).numel == 6
 

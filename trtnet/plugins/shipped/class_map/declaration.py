@@ -1,4 +1,4 @@
-"""class_map as a plugin."""
+"""Declares the plugin class_map."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 import trtnet
 from trtnet.plugins.shipped.class_map import native
-from trtnet.plugins.shipped.launch import Launch, embedded
-from trtnet.plugins.shipped.pairs import pair
+from trtnet.plugins.shipped.rows_columns import rows_and_columns
+from trtnet.plugins.shipped.triton_launch import TritonLaunch, embedded
 
 if TYPE_CHECKING:
     from trtnet.plugins import Draw, TensorSpec
 
 
-def _launch(plugin: Any, logits: TensorSpec, classes: TensorSpec) -> Launch:
+def _launch(plugin: Any, logits: TensorSpec, classes: TensorSpec) -> TritonLaunch:
     from trtnet.plugins.shipped.class_map.kernel import plan
 
     return plan({"logits": logits.shape, "classes": classes.shape}).only
@@ -24,11 +24,10 @@ def _launch(plugin: Any, logits: TensorSpec, classes: TensorSpec) -> Launch:
 
 @trtnet.plugin("trtnet::class_map")
 class ClassMap:
-    """The class of every pixel: ``F.interpolate(logits, size, mode="bilinear").argmax(1)`` as
-    int32, without the logits at full size in memory.
+    """The class of every pixel, without the logits at full size in memory.
 
-    Called with logits (N, C, h, w), float32 or float16, it gives (N, *size). Of equal logits the
-    first counts.
+    That is ``F.interpolate(logits, size, mode="bilinear").argmax(1)`` as int32. Called with logits
+    (N, C, h, w), float32 or float16, it gives (N, *size). Of equal logits the first class wins.
 
     Args:
         size: rows and columns.
@@ -45,15 +44,15 @@ class ClassMap:
 
     def outputs(self, logits: TensorSpec) -> TensorSpec:
         n, *_ = logits.shape
-        return logits.like((n, *pair(self, "size")), "int32")
+        return logits.like((n, *rows_and_columns(self, "size")), "int32")
 
     def reference(self, logits: Any) -> Any:
         from trtnet.plugins.shipped.class_map.reference import class_map
 
-        return class_map(logits, pair(self, "size"))
+        return class_map(logits, rows_and_columns(self, "size"))
 
     def native(self, logits: trtnet.Tensor) -> trtnet.Tensor:
-        return native.class_map(logits, pair(self, "size"))
+        return native.class_map(logits, rows_and_columns(self, "size"))
 
     @classmethod
     def example(cls: Any, draw: Draw) -> tuple[Any, Sequence[np.ndarray]]:

@@ -1,4 +1,4 @@
-"""deform_conv2d as a plugin."""
+"""Declares the plugin deform_conv2d."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import trtnet
 from trtnet.ops.operands import as_tensor
 from trtnet.plugins.emission import emit
 from trtnet.plugins.shipped.deform_conv2d import native
-from trtnet.plugins.shipped.launch import Shape
-from trtnet.plugins.shipped.pairs import pair
+from trtnet.plugins.shipped.rows_columns import rows_and_columns
+from trtnet.plugins.shipped.triton_launch import Shape
 
 if TYPE_CHECKING:
     from trtnet.plugins import Draw, TensorSpec
@@ -24,15 +24,15 @@ _WINDOWS = ((3, 3), (1, 1), (2, 3))
 
 @trtnet.plugin("trtnet::deform_conv2d")
 class DeformConv2d:
-    """``torchvision.ops.deform_conv2d``: deformable convolution, modulated where it has a mask.
+    """Deformable convolution, ``torchvision.ops.deform_conv2d``; modulated if it gets a mask.
 
     Called with an input (N, C, H, W), an offset (N, 2 * G * h * w, OH, OW) of G offset groups, a
-    weight (O, C / groups, h, w), and where they are wanted a bias (O,) and a mask
-    (N, G * h * w, OH, OW), it gives (N, O, OH, OW). Weight and bias may be parameters of a module;
-    all tensors are brought to one type, float32 or float16.
+    weight (O, C / groups, h, w), and optionally a bias (O,) and a mask (N, G * h * w, OH, OW), it
+    gives (N, O, OH, OW). Weight and bias may be parameters of a module. All tensors are cast to
+    one type, float32 or float16.
 
     Args:
-        stride, padding, dilation: for rows and columns.
+        stride, padding, dilation: pairs, for rows and columns.
 
     >>> net = trtnet.Network("rtx")
     >>> x, offset = net.input("x", ("N", 64, 20, 20)), net.input("offset", ("N", 18, 20, 20))
@@ -76,7 +76,7 @@ class DeformConv2d:
         bias: TensorSpec,
         mask: TensorSpec,
     ) -> TensorSpec:
-        self._arguments()  # refuses what is no pair
+        self._arguments()  # checks that these are pairs
         native.offset_groups(input.shape, offset.shape, weight.shape)
         n, _, *size = offset.shape
         return input.like((n, weight.shape[0], *size))
@@ -105,7 +105,7 @@ class DeformConv2d:
         return native.deform_conv2d(input, offset, weight, bias, *self._arguments(), mask)
 
     def cost(self, input: Shape, offset: Shape, weight: Shape, bias: Shape, mask: Shape) -> int:
-        """Those of the convolution, and four for each sample."""
+        """Returns the multiply-accumulates of the convolution, plus four for each sample."""
         out_channels, in_group, *window = weight
         samples = input[0] * math.prod(window) * math.prod(offset[2:])
         return samples * (out_channels * in_group + 4 * input[1])
@@ -134,5 +134,9 @@ class DeformConv2d:
         return cls(stride, padding, dilation), arrays
 
     def _arguments(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """What the three forms take after the bias."""
-        return pair(self, "stride"), pair(self, "padding"), pair(self, "dilation")
+        """Returns the arguments that follow the bias in all three forms."""
+        return (
+            rows_and_columns(self, "stride"),
+            rows_and_columns(self, "padding"),
+            rows_and_columns(self, "dilation"),
+        )
