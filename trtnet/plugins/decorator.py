@@ -70,7 +70,7 @@ def plugin(name: str, version: str = "1") -> Callable[[type], Any]:
     return declare
 
 
-def _make(declared: type, name: str, version: str) -> type[Plugin]:
+def _make(declared: Any, name: str, version: str) -> type[Plugin]:
     """Returns the plugin class of a declaration."""
     if issubclass(declared, Plugin):
         raise UsageError(
@@ -89,7 +89,7 @@ def _make(declared: type, name: str, version: str) -> type[Plugin]:
             got=", ".join(sorted(taken)),
             fix="choose another name for it",
         )
-    inputs = _parameters(declared.reference)  # type: ignore[attr-defined]
+    inputs = _parameters(declared.reference)
     space = {
         "__doc__": declared.__doc__,
         "__module__": declared.__module__,

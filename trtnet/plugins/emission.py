@@ -29,24 +29,25 @@ def emit(plugin: Plugin, inputs: Sequence[Any]) -> Any:
         UsageError: another number of inputs, or inputs that are not Tensors.
         UnsupportedError: no format fits, or the network's backend cannot have the plugin.
     """
-    if len(inputs) != len(plugin.inputs) or not all(isinstance(x, Tensor) for x in inputs):
-        raise UsageError(
-            f"{type(plugin).__name__} takes {len(plugin.inputs)} tensors",
-            module=plugin.name,
-            expected=", ".join(plugin.inputs),
-            got=", ".join(type(x).__name__ for x in inputs),
-        )
-    network = inputs[0].network
-    with ErrorPath(network.path or plugin.name):
-        entry = choose_format(plugin, network, inputs)
-        tensors = [
+    tensors = [x for x in inputs if isinstance(x, Tensor)]
+    path = tensors[0].network.path if tensors else ""
+    with ErrorPath(path or plugin.name):
+        if not len(tensors) == len(inputs) == len(plugin.inputs):
+            raise UsageError(
+                f"{type(plugin).__name__} takes {len(plugin.inputs)} tensors",
+                expected=", ".join(plugin.inputs),
+                got=", ".join(type(x).__name__ for x in inputs),
+            )
+        network = tensors[0].network
+        entry = choose_format(plugin, network, tensors)
+        cast = [
             network.cast(tensor, dtype).emitted()
-            for tensor, dtype in zip(inputs, entry.inputs, strict=True)
+            for tensor, dtype in zip(tensors, entry.inputs, strict=True)
         ]
         if uses_native(plugin, entry, network):
-            results = _emit_native(plugin, network, tensors, entry)
+            results = _emit_native(plugin, network, cast, entry)
         else:
-            results = _emit_layer(plugin, network, tensors, entry)
+            results = _emit_layer(plugin, network, cast, entry)
     return results[0] if len(results) == 1 else tuple(results)
 
 

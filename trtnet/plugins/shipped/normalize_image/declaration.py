@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import trtnet
 from trtnet.errors import UsageError
+from trtnet.plugins.decorator import plugin
 from trtnet.plugins.shipped.normalize_image import native
 from trtnet.plugins.shipped.rows_columns import rows_and_columns
 from trtnet.plugins.shipped.triton_launch import TritonLaunch, embedded, require_shapes
+from trtnet.tensor import Tensor
 
 if TYPE_CHECKING:
-    from trtnet.plugins import Draw, TensorSpec
+    from trtnet.plugins.examples import Draw
+    from trtnet.plugins.spec import TensorSpec
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, torchvision's
 
@@ -41,11 +43,13 @@ class _Normalize:
     )
 
     def outputs(self, images: TensorSpec) -> TensorSpec:
+        """Returns the spec of the output, (N, C, *size)."""
         mean, _ = self._statistics(images)
         n, *_ = images.shape
         return images.like((n, len(mean), *rows_and_columns(self, "size")), self.formats[0][-1])
 
     def reference(self, images: Any) -> Any:
+        """Computes the operator in PyTorch."""
         import torch
 
         from trtnet.plugins.shipped.normalize_image.reference import normalize_image
@@ -53,13 +57,15 @@ class _Normalize:
         size, statistics = rows_and_columns(self, "size"), self._statistics(images)
         return normalize_image(images, size, *statistics, torch.float32)
 
-    def native(self, images: trtnet.Tensor) -> trtnet.Tensor:
+    def native(self, images: Tensor) -> Tensor:
+        """Computes the operator by TensorRT's layers."""
         return native.normalize_image(
             images, rows_and_columns(self, "size"), *self._statistics(images)
         )
 
     @classmethod
     def example(cls: Any, draw: Draw) -> tuple[Any, Sequence[np.ndarray]]:
+        """Returns a plugin with a random size, and random images."""
         mean, std = draw.choice((_MEAN, _STD), ((0.5,), (0.25,)))
         size, other = ([max(1, draw.size()) for _ in range(2)] for _ in range(2))
         shape = (draw.size(), *draw.choice(size, other), len(mean))
@@ -84,7 +90,7 @@ class _Normalize:
         return self.mean, self.std
 
 
-@trtnet.plugin("trtnet::normalize_image")
+@plugin("trtnet::normalize_image")
 class NormalizeImage(_Normalize):
     """``(images / 255 - mean) / std``, resized bilinearly, channels first, in one pass.
 
@@ -96,6 +102,7 @@ class NormalizeImage(_Normalize):
         mean, std: mean and standard deviation of each channel, for values from 0 to 1; by default
             torchvision's for ImageNet.
 
+    >>> import trtnet
     >>> net = trtnet.Network("rtx")
     >>> images = net.input("images", ("N", "H", "W", 3), "uint8")
     >>> NormalizeImage(size=(224, 224))(images).shape
@@ -109,7 +116,7 @@ class NormalizeImage(_Normalize):
     formats = (("uint8", "->", "fp32"),)
 
 
-@trtnet.plugin("trtnet::normalize_image_half")
+@plugin("trtnet::normalize_image_half")
 class NormalizeImageHalf(_Normalize):
     """:class:`NormalizeImage` in float16."""
 

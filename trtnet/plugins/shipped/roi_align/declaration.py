@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import trtnet
+from trtnet.plugins.decorator import plugin
 from trtnet.plugins.shipped.roi_align import native
 from trtnet.plugins.shipped.rows_columns import rows_and_columns
 from trtnet.plugins.shipped.triton_launch import Shape
+from trtnet.tensor import Tensor
 
 if TYPE_CHECKING:
-    from trtnet.plugins import Draw, TensorSpec
+    from trtnet.plugins.examples import Draw
+    from trtnet.plugins.spec import TensorSpec
 
 
-@trtnet.plugin("trtnet::roi_align")
+@plugin("trtnet::roi_align")
 class RoIAlign:
     """``torchvision.ops.RoIAlign``: features of boxes whose corners are not rounded.
 
@@ -32,6 +34,7 @@ class RoIAlign:
             of a bin.
         aligned: whether pixel centres lie at half coordinates.
 
+    >>> import trtnet
     >>> net = trtnet.Network("rtx")
     >>> x, boxes = net.input("x", ("N", 256, "H", "W")), net.input("boxes", ("K", 5))
     >>> RoIAlign((7, 7), spatial_scale=0.25, sampling_ratio=2, aligned=True)(x, boxes).shape
@@ -50,20 +53,24 @@ class RoIAlign:
     )
 
     def outputs(self, input: TensorSpec, boxes: TensorSpec) -> TensorSpec:
+        """Returns the spec of the output, (K, C, *output_size)."""
         return input.like((boxes.shape[0], input.shape[1], *rows_and_columns(self, "output_size")))
 
     def reference(self, input: Any, boxes: Any) -> Any:
+        """Computes the operator in PyTorch, by torchvision."""
         from trtnet.plugins.shipped.roi_align.reference import roi_align
 
         # torchvision takes tensors of one type only.
         return roi_align(input, boxes.to(input.dtype), *self._arguments())
 
     def kernel(self, input: Any, boxes: Any, output: Any) -> None:
+        """Writes the result to `output`, (K, C, *output_size), on the GPU."""
         from trtnet.plugins.shipped.roi_align.kernel import roi_align
 
         roi_align(input, boxes, *self._arguments(), out=output)
 
-    def native(self, input: trtnet.Tensor, boxes: trtnet.Tensor) -> trtnet.Tensor:
+    def native(self, input: Tensor, boxes: Tensor) -> Tensor:
+        """Computes the operator by TensorRT's layers."""
         return native.roi_align(input, boxes, *self._arguments())
 
     def cost(self, input: Shape, boxes: Shape) -> int:
@@ -73,6 +80,7 @@ class RoIAlign:
 
     @classmethod
     def example(cls: Any, draw: Draw) -> tuple[Any, Sequence[np.ndarray]]:
+        """Returns a plugin with random arguments, and random features and boxes."""
         n, channels, height, width = (max(1, draw.size()) for _ in range(4))
         count, scale = draw.size(), draw.choice(0.25, 0.5, 1.0)
         reach = np.array([width, height]) / scale

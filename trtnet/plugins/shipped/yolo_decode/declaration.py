@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import trtnet
 from trtnet.errors import UsageError
+from trtnet.plugins.decorator import plugin
 from trtnet.plugins.shipped.triton_launch import TritonLaunch, embedded
 from trtnet.plugins.shipped.yolo_decode import native
 from trtnet.plugins.shipped.yolo_decode.head import STYLES, Anchors, classes_of
+from trtnet.tensor import Tensor
 
 if TYPE_CHECKING:
-    from trtnet.plugins import Draw, TensorSpec
+    from trtnet.plugins.examples import Draw
+    from trtnet.plugins.spec import TensorSpec
 
 
 def _launch(plugin: Any, head: TensorSpec, boxes: TensorSpec, scores: TensorSpec) -> TritonLaunch:
@@ -33,7 +35,7 @@ def _arguments(plugin: Any) -> tuple[str, float, Anchors, int]:
     return plugin.style, plugin.stride, anchors, plugin.bins
 
 
-@trtnet.plugin("trtnet::yolo_decode")
+@plugin("trtnet::yolo_decode")
 class YoloDecode:
     """Boxes and scores from the raw map of one YOLO detection head.
 
@@ -49,6 +51,7 @@ class YoloDecode:
             ``"yolox"`` and ``"yolov8"``, where A is 1.
         bins: for ``"yolov8"``, the number of distances in a distribution.
 
+    >>> import trtnet
     >>> net = trtnet.Network("rtx")
     >>> boxes, scores = YoloDecode("yolov8", stride=8)(net.input("head", ("N", 144, 80, 80)))
     >>> boxes.shape, scores.shape
@@ -64,6 +67,7 @@ class YoloDecode:
     kernel = embedded("trtnet.plugins.shipped.yolo_decode.kernel:_yolo_decode", _launch)
 
     def outputs(self, head: TensorSpec) -> tuple[TensorSpec, TensorSpec]:
+        """Returns the specs of boxes, (N, A * H * W, 4), and scores, (N, A * H * W, classes)."""
         style, _, anchors, bins = _arguments(self)
         n, channels, height, width = head.shape
         classes = classes_of(int(channels), style, anchors, bins)
@@ -71,15 +75,18 @@ class YoloDecode:
         return head.like((n, places, 4)), head.like((n, places, classes))
 
     def reference(self, head: Any) -> Any:
+        """Computes boxes and scores in PyTorch."""
         from trtnet.plugins.shipped.yolo_decode.reference import yolo_decode
 
         return yolo_decode(head, *_arguments(self))
 
-    def native(self, head: trtnet.Tensor) -> tuple[trtnet.Tensor, trtnet.Tensor]:
+    def native(self, head: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes boxes and scores by TensorRT's layers."""
         return native.yolo_decode(head, *_arguments(self))
 
     @classmethod
     def example(cls: Any, draw: Draw) -> tuple[Any, Sequence[np.ndarray]]:
+        """Returns a plugin with a random style, and a random head."""
         style, classes, bins = draw.choice(*STYLES), draw.choice(1, 3, 80), draw.choice(16, 9)
         anchors = {"yolov3": (10, 13, 16, 30, 33, 23), "yolov5": (10, 13, 16, 30)}.get(style, ())
         each = 4 * bins + classes if style == "yolov8" else 5 + classes
