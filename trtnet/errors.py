@@ -24,12 +24,18 @@ class TrtnetError(Exception):
         got: object = None,
         fix: str | None = None,
     ) -> None:
+        super().__init__(problem)
         self.problem, self.module, self.fix = problem, module, fix
         self.expected, self.got = expected, got
-        lines = [f"{module}: {problem}" if module else problem]
-        details = (("expected", expected), ("got", got), ("fix", fix))
-        lines += [f"  {label}: {value}" for label, value in details if value is not None]
-        super().__init__("\n".join(lines))
+
+    def locate(self, module: str) -> None:
+        """Says that it happened in `module`, unless it names a module already."""
+        self.module = self.module or module or None
+
+    def __str__(self) -> str:
+        lines = [f"{self.module}: {self.problem}" if self.module else self.problem]
+        details = (("expected", self.expected), ("got", self.got), ("fix", self.fix))
+        return "\n".join([*lines, *(f"  {k}: {v}" for k, v in details if v is not None)])
 
 
 class BackendError(TrtnetError):

@@ -58,7 +58,7 @@ class Features(Module):
 
         network = tensors_in([args, kwargs])[0].network
         try:
-            with network.names.watching(note):
+            with network.watching(note):
                 self._run(*args, **kwargs)
         except _AllFound:
             if len(found) < len(ids):

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from trtnet import graph
-from trtnet.graph import Graph, Layer, TensorInfo
 from trtnet.building.plan import Plan
+from trtnet.graph import Graph, Layer, TensorInfo
 
 CHANNELS, CLASSES = 8, 10
 SHAPES = {

@@ -13,8 +13,8 @@ import pytest
 
 import trtnet
 from trtnet import backend
-from trtnet.building import options as build_config
 from trtnet.backend import FEATURES
+from trtnet.building import options as build_config
 from trtnet.graph.layers import KINDS
 
 ROOT = Path(__file__).parents[2]

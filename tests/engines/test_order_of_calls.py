@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtnet.errors import BackendError, PlanError
 from trtnet.building.plan import Plan
-from trtnet.engines.tensorrt import engine as tensorrt_engine
 from trtnet.engines.protocol import ExecutionError
+from trtnet.engines.tensorrt import engine as tensorrt_engine
+from trtnet.errors import BackendError, PlanError
 
 # The order
 

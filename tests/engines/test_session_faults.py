@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import trtnet
-from trtnet.errors import PlanError, ShapeError, UnsupportedError, UsageError
-from trtnet.engines.torch import context as torch_context
 from trtnet.engines.protocol import ExecutionError, OutOfMemoryError
+from trtnet.engines.torch import context as torch_context
+from trtnet.errors import PlanError, ShapeError, UnsupportedError, UsageError
 
 
 def ones(*shape: int) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import trtnet
-from trtnet.errors import BackendError, ShapeError, UnsupportedError
 from trtnet.engines.arrays import CudaArray
 from trtnet.engines.protocol import ExecutionError, OutOfMemoryError
+from trtnet.errors import BackendError, ShapeError, UnsupportedError
 
 
 def rows(*shape: int) -> np.ndarray:

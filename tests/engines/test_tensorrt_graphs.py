@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtnet.engines.tensorrt import engine as tensorrt_engine
 from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError
+from trtnet.engines.tensorrt import engine as tensorrt_engine
 
 
 def _positive(fake_trt: Any, memory: Any) -> Any:

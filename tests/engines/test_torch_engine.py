@@ -12,12 +12,12 @@ import residual
 import torch
 
 from trtnet import graph
-from trtnet.errors import PlanError, UnsupportedError
-from trtnet.graph import Layer, TensorInfo
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
-from trtnet.engines.torch import engine as torch_engine
 from trtnet.engines.protocol import Binding, CaptureError, ExecutionError
+from trtnet.engines.torch import engine as torch_engine
+from trtnet.errors import PlanError, UnsupportedError
+from trtnet.graph import Layer, TensorInfo
 
 # Largest error relative to the largest magnitude.
 TOLERANCES = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from trtnet.engines.torch.passes import attention, linear_of_columns, optimize
+from trtnet.engines.torch.resize import resize
 from trtnet.graph import Graph, Layer, TensorInfo
 from trtnet.reference import elementwise, linear
 from trtnet.reference.compiler import compile
 from trtnet.reference.fusion import convolution_relu, fuse
 from trtnet.reference.resize import interpolate
-from trtnet.engines.torch.passes import attention, linear_of_columns, optimize
-from trtnet.engines.torch.resize import resize
 
 kernels = pytest.importorskip("trtnet.engines.torch.kernels", reason="needs Triton")
 LAST = torch.channels_last

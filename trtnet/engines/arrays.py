@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.errors import ShapeError
 from trtnet.engines.device import Buffer, Device
 from trtnet.engines.protocol import OutOfMemoryError
+from trtnet.errors import ShapeError
 
 _NUMPY = {"bfloat16": "uint16", "float8_e4m3": "uint8"}  # bit patterns: numpy lacks these types
 _TORCH = {"float8_e4m3": "float8_e4m3fn"}

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from trtnet import backend as backends
 from trtnet.backend import Backend
-from trtnet.errors import PlanError, TrtnetError
 from trtnet.building.plan import Plan
-from trtnet.plugins import registry
 from trtnet.engines import cuda
+from trtnet.errors import PlanError, TrtnetError
+from trtnet.plugins import registry
 
 _MAGIC = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
 _HEADER = 64  # bytes

@@ -7,8 +7,8 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from trtnet.errors import BackendError
 from trtnet.engines.protocol import ExecutionError, OutOfMemoryError
+from trtnet.errors import BackendError
 
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from trtnet.errors import ShapeError
 from trtnet.engines.arrays import View, empty
 from trtnet.engines.bound import Bound
 from trtnet.engines.device import Device
 from trtnet.engines.protocol import Binding, Engine, Replay
 from trtnet.engines.signature import Fit
+from trtnet.errors import ShapeError
 
 _DEFAULT_STREAMS = (0, 1, 2)  # TensorRT synchronises more than it must on these
 _NOTHING = View(0, (), "float32", "numpy")  # stands for the inputs of an engine without any

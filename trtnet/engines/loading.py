@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 from trtnet import backend as backends
-from trtnet.errors import BackendError, UnsupportedError, UsageError
-from trtnet.hardware import missing_gpu
 from trtnet.building.plan import Plan
-from trtnet.plugins.tensorrt import register_declared
 from trtnet.engines import compatibility
 from trtnet.engines.device import CpuDevice, CudaDevice, Device
 from trtnet.engines.protocol import Engine, ExecutionError
+from trtnet.errors import BackendError, UnsupportedError, UsageError
+from trtnet.hardware import missing_gpu
+from trtnet.plugins.tensorrt import register_declared
 
 
 def load_engine(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from trtnet.errors import TrtnetError
 from trtnet.building.profiles import Shapes
+from trtnet.errors import TrtnetError
 
 
 class ExecutionError(TrtnetError):

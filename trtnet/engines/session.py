@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from trtnet.errors import UsageError
 from trtnet.building.plan import Plan
 from trtnet.engines.arrays import View, given, view
 from trtnet.engines.lane import Lane
@@ -17,6 +16,7 @@ from trtnet.engines.pipeline import in_order
 from trtnet.engines.pool import Pool
 from trtnet.engines.signature import Fit, Signature
 from trtnet.engines.steps import Steps
+from trtnet.errors import UsageError
 
 _GRAPHS = 4  # sets of shapes per lane that keep a context and a CUDA graph
 _COPIES = 3  # items of map() that are copied in or out while another is computed

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trtnet.errors import ShapeError
 from trtnet.building.profiles import Shapes
 from trtnet.engines.arrays import View
 from trtnet.engines.protocol import Binding
+from trtnet.errors import ShapeError
 
 _DYNAMIC = -1
 

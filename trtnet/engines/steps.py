@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.errors import ShapeError, UsageError
 from trtnet.engines.arrays import View, empty, given, numpy_dtype, view
 from trtnet.engines.bound import Bound
 from trtnet.engines.lane import Lane
 from trtnet.engines.protocol import Binding, Context
 from trtnet.engines.signature import Signature
+from trtnet.errors import ShapeError, UsageError
 
 
 class Steps:

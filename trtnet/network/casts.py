@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trtnet.dtypes import DType, bfloat16, dtype_of, float16, float32
 from trtnet.precision.policy import FLOATS, Decision, Policy
-from trtnet.tensor import Recast, Tensor
-
-if TYPE_CHECKING:
-    from trtnet.network.network import Network
+from trtnet.tensor import CastOnUse, Tensor
+from trtnet.tensor.emitter import Emitter
 
 _HALF = (float16, bfloat16)
 _PASSES_ON = frozenset(
@@ -23,11 +21,10 @@ _PASSES_ON = frozenset(
 
 
 class Casts:
-    """Which type what is emitted now computes in, and the casts that bring tensors to it.
+    """The type that each module computes in, and the casts that bring tensors to it.
 
-    A cast that the policy asks for may be taken back: casting its result to the type of before
-    gives the tensor of before. One that a model's own code asks for is kept, and what is computed
-    from it keeps its type.
+    Casting the result of a policy's cast back to the original type gives the original tensor. A
+    cast that a model's own code asks for is kept, and what is computed from it keeps its type.
 
     Args:
         network: the network.
@@ -35,7 +32,7 @@ class Casts:
         observing: everything computes in float32, whatever the policy says.
     """
 
-    def __init__(self, network: Network, policy: Policy, observing: bool) -> None:
+    def __init__(self, network: Emitter[Tensor], policy: Policy, observing: bool) -> None:
         self._network, self._policy, self._observing = network, policy, observing
         self._made: dict[tuple[Any, DType, bool], Tensor] = {}
         self._sources: dict[Any, Tensor] = {}  # what the policy's casts are made from
@@ -95,22 +92,22 @@ class Casts:
         return self._made[key]
 
     def back(self, tensor: Tensor, dtype: DType | None = None) -> Tensor:
-        """`tensor` as `dtype`, by default what the module being emitted computes in; there is a
-        Cast layer once it is needed in that type."""
+        """`tensor` as `dtype`, by default what the module being emitted computes in. The Cast
+        layer is added on first use in that type."""
         dtype = dtype or self.dtype()
-        return tensor if tensor.dtype is dtype else Recast(tensor, dtype)
+        return tensor if tensor.dtype is dtype else CastOnUse(tensor, dtype)
 
     def around(self, kind: str, x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """``compute(x)`` in the type of `kind` where `x` has half precision; the result has the
-        type of `x`, once it is needed in that type."""
+        """``compute(x)`` in the type of `kind` where `x` has half precision. The result is cast
+        back to the type of `x` on first use in that type."""
         dtype = self.dtype(kind)
         if x.dtype not in _HALF or dtype is x.dtype or x.itensor in self._own:
             return compute(x)
         return self.back(compute(self.to(x, dtype)), x.dtype)
 
     def meet(self, tensors: Sequence[Tensor], promoted: DType) -> DType:
-        """The type in which `tensors` meet in one layer: that of the module where they have
-        different floating types and it was the policy that gave them these."""
+        """The type in which `tensors` meet in one layer: `promoted`, or the module's type where
+        they have different floating types and the policy chose these."""
         dtypes = {tensor.dtype for tensor in tensors}
         mixed = len(dtypes) > 1 and all(dtype.is_floating_point for dtype in dtypes)
         if not mixed or any(tensor.source.itensor in self._own for tensor in tensors):
@@ -118,7 +115,7 @@ class Casts:
         return self.dtype()
 
     def follow(self, method: str, taken: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-        """Notes that `method` made the tensors `made` of those `taken`."""
+        """Notes that the layer that `method` added made `made` from `taken`."""
         passes_on = self._own and method in _PASSES_ON
         if passes_on and any(tensor.itensor in self._own for tensor in taken):
             self._own.update(tensor.itensor for tensor in made)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from trtnet.module import Module
-    from trtnet.tensor import Tensor
+from trtnet.errors import TrtnetError
+from trtnet.module import Module
+from trtnet.tensor import Tensor
 
-    Watcher = Callable[[Module, Any], None]
+Watcher = Callable[[Module, Any], None]
 
 
 class Scopes:
@@ -45,16 +45,23 @@ class Scopes:
         return f"{name}#{count}" if count else name
 
     def in_path(self, op: str) -> str:
-        """``<module path>/<op>``, made unique. The slash stays at the root too: no module's path
-        holds one, so a layer never takes a module's name."""
+        """``<module path>/<op>``, made unique. The slash stays at the root too: no module path
+        contains one, so a layer never takes the name of a module."""
         return self.unique(f"{self.path}/{op}")
 
     @contextlib.contextmanager
     def at(self, path: str) -> Iterator[None]:
-        """Emits what is inside the block as if in the module at `path`."""
+        """Emits what is inside the block as if in the module at `path`.
+
+        Errors raised inside get `path` as their module, unless they name one already: operators
+        need not know where they are called.
+        """
         self._stack.append(path)
         try:
             yield
+        except TrtnetError as error:
+            error.locate(path)
+            raise
         finally:
             self._stack.pop()
 
@@ -65,6 +72,9 @@ class Scopes:
         self._prefix = f"{outer}.{name}" if outer else name
         try:
             yield
+        except TrtnetError as error:
+            error.locate(self._prefix)
+            raise
         finally:
             self._prefix = outer
 
@@ -74,11 +84,7 @@ class Scopes:
         outermost = not self._stack
         if outermost:
             self._paths = {id(child): name for name, child in module.named_modules()}
-        path = self._paths.get(id(module))
-        if path is None:  # not registered with its parent, such as one kept in a plain list
-            path = f"{self.path}.{type(module).__name__}".lstrip(".")
-        elif self._prefix:
-            path = f"{self._prefix}.{path}".rstrip(".")
+        path = self._path_of(module)
         count = self._calls[path]
         self._calls[path] += 1
         if count:
@@ -90,11 +96,15 @@ class Scopes:
             if outermost:
                 self._paths = {}
 
+    def _path_of(self, module: Module) -> str:
+        path = self._paths.get(id(module))
+        if path is None:  # not registered with its parent, such as one kept in a plain list
+            return f"{self.path}.{type(module).__name__}".lstrip(".")
+        return f"{self._prefix}.{path}".rstrip(".") if self._prefix else path
+
 
 class TensorNames:
     """Names of a network's tensors: each is called after the first module that returns it.
-
-    Who watches is told what each module has returned, once it has its name.
 
     Attributes:
         returned: the tensor each module call returned, by module path.
@@ -109,12 +119,15 @@ class TensorNames:
         return name in self._taken
 
     def take(self, name: str) -> None:
-        """Nothing else gets `name`, and the tensor that has it keeps it."""
+        """Reserves `name` for the tensor that has it."""
         self._taken.add(name)
 
-    def give(self, path: str, module: Module, result: Any, tensors: Sequence[Tensor]) -> None:
-        """The call `path` of `module` returned `result`, which holds `tensors`; those that are not
-        emitted yet are named later."""
+    def name_results(
+        self, path: str, module: Module, result: Any, tensors: Sequence[Tensor]
+    ) -> None:
+        """Names `tensors`, which the call `path` of `module` returned inside `result`, and calls
+        the watchers. Tensors that are not emitted yet are named later, by :meth:`name_returned`.
+        """
         for index, tensor in enumerate(tensors):
             name = path if len(tensors) == 1 else f"{path}[{index}]"
             self.returned[name] = tensor
@@ -125,15 +138,15 @@ class TensorNames:
 
     @contextlib.contextmanager
     def watching(self, watcher: Watcher) -> Iterator[None]:
-        """Tells `watcher` of each module that returns inside the block. What it raises ends the
-        calls of the modules around that one."""
+        """Calls ``watcher(module, result)`` after each module that returns inside the block. An
+        exception from it passes through the calls of the enclosing modules."""
         self._watchers.append(watcher)
         try:
             yield
         finally:
             self._watchers.remove(watcher)
 
-    def adopt(self, tensor: Tensor) -> None:
+    def name_returned(self, tensor: Tensor) -> None:
         """Names a tensor that has just been emitted after the module that returned it."""
         for path, returned in self.returned.items():
             if returned is tensor:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from trtnet import ops  # noqa: F401  (adds the operators to Tensor)
 from trtnet.backend import Backend, load
-from trtnet.dtypes import DType, dtype_of, require_representable, to_storage
-from trtnet.errors import NetworkError, ShapeError, UsageError
-from trtnet.names import parameter_name
+from trtnet.dtypes import DType, dtype_of
+from trtnet.errors import NetworkError, UsageError
+from trtnet.module import Module
+from trtnet.network.axes import NamedAxes, declared_sizes
 from trtnet.network.casts import Casts
-from trtnet.network.naming import Scopes, TensorNames
-from trtnet.network.quantizer import Quantizer, Ranges
-from trtnet.network.sizes import Sizes
-from trtnet.network.weight_memory import Memory
+from trtnet.network.constants import Constants
+from trtnet.network.naming import Scopes, TensorNames, Watcher
+from trtnet.network.quantizer import Quantizer, Ranges, needs_ranges
+from trtnet.network.sizes import ShapeTensors
+from trtnet.network.weight_memory import WeightMemory
 from trtnet.precision.policy import Policy
-from trtnet.tensor import Dim, Pending, Tensor, tensors_in
-
-if TYPE_CHECKING:
-    from trtnet.module import Module
+from trtnet.tensor import Dim, FoldableLayer, Tensor, tensors_in
+from trtnet.weights.container import data_sha256
 
 FORMS = ("auto", "native", "kernel")  # of plugins
 
@@ -67,10 +69,11 @@ class Network:
             raise UsageError(f"no form of plugins {plugins!r}", expected=", ".join(FORMS))
         self.policy = precision if isinstance(precision, Policy) else Policy.preset(precision)
         self.backend = backend if isinstance(backend, Backend) else load(backend)
-        self.trt = self.backend.trt
+        self.trt: ModuleType = self.backend.trt
         self.calibration = calibration
-        self.quantizer = Quantizer(self, self.policy, calibration)
-        self.casts = Casts(self, self.policy, self.quantizer.is_observing)
+        self.names = TensorNames()
+        self.casts = Casts(self, self.policy, needs_ranges(self.policy, calibration))
+        self.quantizer = Quantizer(self, self.casts, self.names, self.policy, calibration)
         self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
         self.fold_batch_norm, self.plugins = fold_batch_norm, plugins
         self.builder = self.backend.builder()
@@ -78,12 +81,11 @@ class Network:
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
         self.scopes = Scopes()
-        self.memory = Memory(self.definition)
-        self._axes: dict[str, Dim] = {}
         self.roots: list[tuple[str, Module]] = []
-        self._sizes = Sizes(self)
-        self._scalars: dict[tuple[Any, ...], Tensor] = {}
-        self.names = TensorNames()
+        self._axes = NamedAxes(self)
+        self._memory = WeightMemory(self.definition)
+        self._constants = Constants(self, self._memory)
+        self._sizes = ShapeTensors(self)
 
     # Inputs and outputs
 
@@ -98,30 +100,25 @@ class Network:
         """
         if name in self.names:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
-        sizes = [-1 if size is None or isinstance(size, str) else int(size) for size in shape]
-        if any(size == 0 or size < -1 for size in sizes):
-            wanted = "positive sizes, names, or None"
-            raise ShapeError(
-                "impossible input size", module=name, got=tuple(shape), expected=wanted
-            )
+        sizes = declared_sizes(name, shape)
         self.names.take(name)
         itensor = self._checked(
             self.definition.add_input(name, dtype_of(dtype or self.policy.io).of(self.trt), sizes),
             name,
         )
-        dims: list[int | Dim] = []
-        for axis, (size, given) in enumerate(zip(sizes, shape, strict=True)):
-            if isinstance(given, str):
-                itensor.set_dimension_name(axis, given)
-                dims.append(self._axes.setdefault(given, Dim(self, ("named", given, name, axis))))
-            else:
-                dims.append(size if size >= 0 else Dim(self, ("size", itensor, axis)))
-        self.inputs[name] = Tensor(self, itensor, tuple(dims))
+        self.inputs[name] = Tensor(self, itensor, self._axes.dims(itensor, shape))
         return self.inputs[name]
 
     def output(self, name: str, tensor: Tensor, dtype: object = None) -> Tensor:
         """Marks `tensor` as the output `name`. A floating-point one comes out as the policy's
         ``io``, float32 by default. Returns the tensor that was marked."""
+        if not isinstance(tensor, Tensor):
+            raise NetworkError(
+                "an output must be a trtnet.Tensor",
+                module=name,
+                got=type(tensor).__name__,
+                fix="pass what the model returned; does its forward() return something?",
+            )
         self._same_network([tensor])
         if name in self.outputs or name in self.inputs:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
@@ -156,8 +153,6 @@ class Network:
     def weights_sha256(self) -> str:
         """Over names and values of all weights of the modules called so far: what a calibration
         of this network belongs to."""
-        from trtnet.weights import data_sha256
-
         digests = [data_sha256(module.state_dict()) for _, module in self.roots]
         return (
             digests[0] if len(digests) == 1 else hashlib.sha256(str(digests).encode()).hexdigest()
@@ -170,7 +165,7 @@ class Network:
         return quantized[0] if quantized else self.casts.coarsest
 
     def check(self) -> None:
-        """What :func:`trtnet.build` and :func:`trtnet.verify` check of a finished network.
+        """Checks a finished network: :func:`trtnet.build` and :func:`trtnet.verify` call it.
 
         Raises:
             UsageError: a pattern of the policy that matches none of the modules called, nor one
@@ -194,7 +189,7 @@ class Network:
         method: str,
         *args: Any,
         dims: Sequence[Any] | None = None,
-        inputs: dict[int, Tensor] | None = None,
+        inputs: Mapping[int, Tensor] | None = None,
         **attributes: Any,
     ) -> Tensor:
         """Adds one layer: the only place that calls ``add_*``.
@@ -219,7 +214,7 @@ class Network:
         method: str,
         *args: Any,
         dims: Sequence[Sequence[Any] | None],
-        inputs: dict[int, Tensor] | None = None,
+        inputs: Mapping[int, Tensor] | None = None,
         **attributes: Any,
     ) -> list[Tensor]:
         """:meth:`emit` for a layer with ``len(dims)`` outputs."""
@@ -257,15 +252,18 @@ class Network:
         scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
         emit: Callable[[np.ndarray, np.ndarray | None], Tensor],
     ) -> Tensor:
-        """A tensor whose layer ``emit(weight, bias)`` adds on first use, under the module path
-        of now, unless a BatchNorm folds into it first. See :class:`trtnet.tensor.Pending`."""
+        """A tensor whose layer ``emit(weight, bias)`` adds on first use, under the path of the
+        module that is being emitted, unless a BatchNorm folds into it first. See
+        :class:`trtnet.tensor.FoldableLayer`."""
         path = self.path
 
         def emit_at_path(weight: np.ndarray, bias: np.ndarray | None) -> Tensor:
             with self.scopes.at(path):
                 return emit(weight, bias)
 
-        pending = Pending(weight, bias, ndim, channels, self.compute_dtype, scaled, emit_at_path)
+        pending = FoldableLayer(
+            weight, bias, ndim, channels, self.compute_dtype, scaled, emit_at_path
+        )
         return Tensor(self, pending=pending)
 
     def _checked(self, added: Any, name: str) -> Any:
@@ -301,7 +299,6 @@ class Network:
             if tensor.network is not self:
                 raise NetworkError(
                     "tensors of two networks cannot be mixed",
-                    module=self.scopes.path or None,
                     got=f"{tensor!r} of another network",
                     fix="call the module on tensors of one trtnet.Network",
                 )
@@ -314,8 +311,8 @@ class Network:
         return self.casts.dtype()
 
     def compute(self, tensor: Tensor, kind: str = "") -> Tensor:
-        """`tensor` in the type a `kind` of layer computes in, its layer added: were it still to
-        come, a long chain of layers would be added by calls nested as deep."""
+        """`tensor` in the type that a `kind` of layer computes in. Emits its layer immediately,
+        so that deep chains do not recurse."""
         return self.cast(tensor, self.casts.dtype(kind)).emitted()
 
     def cast(self, tensor: Tensor, dtype: DType) -> Tensor:
@@ -334,14 +331,11 @@ class Network:
             WeightsError: named values that are NaN or infinite; finite ones that `dtype` cannot
                 hold.
         """
-        dtype = dtype or self.compute_dtype
-        if array is None:  # a Scale layer wants its empty power in the type of its other weights
-            return self.trt.Weights(dtype.of(self.trt))
-        if dtype.is_floating_point and array.size:
-            key = parameter_name(self.path, name) or "constant"
-            require_representable(array, dtype, key, finite=bool(name))
-        stored = self.memory.hold(to_storage(array, dtype))
-        return self.trt.Weights(dtype.of(self.trt), stored.ctypes.data, stored.size)
+        return self._constants.weights(array, dtype or self.compute_dtype, name)
+
+    def weight_buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Uninitialised float32 memory for computed weights, held as long as the definition."""
+        return self._memory.buffer(shape)
 
     def constant(self, value: Any, dtype: object = None, name: str = "") -> Tensor:
         """A constant tensor from a Parameter, array, or number.
@@ -349,20 +343,7 @@ class Network:
         `dtype` defaults to the value's own; Python floats and float64 arrays become float32 and
         Python ints int64. With `name`, the parameter's in its module, it must be finite.
         """
-        if hasattr(value, "require"):  # a Parameter
-            value = value.require(parameter_name(self.path, name))
-        array = np.asarray(value)
-        default = "float32" if array.dtype.kind == "f" and array.dtype.itemsize > 4 else array.dtype
-        wanted = dtype_of(default if dtype is None else dtype)
-        small = array.size <= 16 and not name
-        key = (array.shape, array.dtype, wanted, array.tobytes()) if small else None
-        if key is None or key not in self._scalars:
-            weights = self.weights(array, wanted, name)
-            made = self.emit("constant", "add_constant", array.shape, weights)
-            if key is None:
-                return made
-            self._scalars[key] = made
-        return self._scalars[key]
+        return self._constants.constant(value, dtype, name)
 
     def sizes(self, sizes: Sequence[int | Dim]) -> Tensor:
         """A 1-D int64 shape tensor holding `sizes`, which the engine computes where it must."""
@@ -373,8 +354,24 @@ class Network:
 
     @property
     def path(self) -> str:
-        """Path of the module being emitted, for error messages."""
+        """Path of the module being emitted."""
         return self.scopes.path
+
+    def has(self, feature: str) -> bool:
+        """Whether the TensorRT version has one of :data:`trtnet.backend.FEATURES`."""
+        return self.backend.has(feature)
+
+    def at(self, path: str) -> contextlib.AbstractContextManager[None]:
+        """Emits what is inside the block as if in the module at `path`."""
+        return self.scopes.at(path)
+
+    def name_returned(self, tensor: Tensor) -> None:
+        """Names a tensor that has just been emitted after the module that returned it."""
+        self.names.name_returned(tensor)
+
+    def watching(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
+        """Calls ``watcher(module, result)`` after each module that returns inside the block."""
+        return self.names.watching(watcher)
 
     @contextlib.contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -390,7 +387,7 @@ class Network:
             self.roots.append((self.scopes.path, module))
         with self.scopes.calling(module) as path:
             result = module.forward(*args, **kwargs)
-        self.names.give(path, module, result, [t.source for t in tensors_in(result)])
+        self.names.name_results(path, module, result, [t.source for t in tensors_in(result)])
         return result
 
 

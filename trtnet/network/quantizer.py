@@ -14,17 +14,17 @@ float32 and symmetric: the largest magnitude is 127 in INT8 and 448 in FP8 (E4M3
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
 from trtnet.dtypes import DType, float8, float32, int8, require_representable
 from trtnet.names import parameter_name
+from trtnet.network.casts import Casts
+from trtnet.network.naming import TensorNames
 from trtnet.precision.policy import QUANTIZED, WEIGHTS_ONLY, Policy
 from trtnet.tensor import Tensor
-
-if TYPE_CHECKING:
-    from trtnet.network.network import Network
+from trtnet.tensor.emitter import Emitter
 
 _STORED = {"int8": (int8, 127), "fp8": (float8, 448), WEIGHTS_ONLY: (int8, 127)}
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -56,6 +56,7 @@ class Quantizer:
 
     Args:
         network: the network.
+        casts, names: its casts and tensor names.
         policy: its policy.
         ranges: of the activations. Without them nothing is quantized, and a policy with INT8 or
             FP8 in it only observes: the names of the tensors that need a range are collected.
@@ -65,10 +66,17 @@ class Quantizer:
         formats: the quantized precisions that really occur.
     """
 
-    def __init__(self, network: Network, policy: Policy, ranges: Ranges | None) -> None:
-        self._network, self._ranges = network, ranges
+    def __init__(
+        self,
+        network: Emitter[Tensor],
+        casts: Casts,
+        names: TensorNames,
+        policy: Policy,
+        ranges: Ranges | None,
+    ) -> None:
+        self._network, self._casts, self._names, self._ranges = network, casts, names, ranges
         self.is_active = policy.uses(*QUANTIZED)
-        self.is_observing = self.is_active and ranges is None
+        self.is_observing = needs_ranges(policy, ranges)
         self.observed: dict[str, None] = {}
         self.formats: set[str] = set()
         self._quantized: dict[tuple[Any, str], Tensor | None] = {}
@@ -81,8 +89,12 @@ class Quantizer:
 
     def format(self, kind: str, groups: int = 1) -> str | None:
         """The precision a `kind` of layer in the module being emitted is quantized to, if any."""
-        precision = self._network.casts.decide(kind, groups).precision
+        precision = self._casts.decide(kind, groups).precision
         return precision if precision in _STORED else None
+
+    def quantizes_activations(self, format: str | None) -> TypeGuard[str]:
+        """Whether layers of this `format` have quantized inputs, not only weights."""
+        return format in QUANTIZED
 
     def activation(self, tensor: Tensor, format: str | None, dtype: DType | None = None) -> Tensor:
         """`tensor` as input of a layer quantized to `format`: behind its Q/DQ pair, in the type
@@ -93,12 +105,12 @@ class Quantizer:
         """
         network = self._network
         dtype = dtype or network.compute_dtype
-        if format not in QUANTIZED:
+        if not self.quantizes_activations(format):
             return network.cast(tensor, dtype).emitted()
-        source = network.casts.source(tensor).emitted()
+        source = self._casts.source(tensor).emitted()
         key = (source.itensor, format)
         if key not in self._quantized:
-            network.names.take(source.name)  # the join key: modules that return it rename nothing
+            self._names.take(source.name)  # the join key: modules that return it rename nothing
             self.observed[source.name] = None
             self._quantized[key] = None if self.is_observing else self._quantize(source, format)
         stored = self._quantized[key]
@@ -178,7 +190,7 @@ class Quantizer:
         quantized layer's output, unless the policy names a floating-point type for it."""
         if not self.is_active or list(axes) != list(range(2, x.ndim)) or x.ndim < 3:
             return x
-        decision, format = self._network.casts.decide("pooling"), self._products.get(x.itensor)
+        decision, format = self._casts.decide("pooling"), self._products.get(x.itensor)
         if format is None or (decision.named and decision.precision not in QUANTIZED):
             return x
         return self.activation(x, format, x.dtype)
@@ -231,8 +243,13 @@ class Quantizer:
         return _scales(np.float32(self._ranges.amax(name)), _STORED[format][1])
 
     def _has_pair(self, tensor: Tensor) -> bool:
-        source = self._network.casts.source(tensor)
+        source = self._casts.source(tensor)
         return any(key[0] is source.itensor for key in self._quantized)
+
+
+def needs_ranges(policy: Policy, ranges: Ranges | None) -> bool:
+    """Whether `policy` quantizes activations whose ranges are not known yet."""
+    return ranges is None and policy.uses(*QUANTIZED)
 
 
 def channel_scales(weight: np.ndarray, axis: int, limit: float) -> np.ndarray:

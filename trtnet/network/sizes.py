@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trtnet.dtypes import int64
 from trtnet.tensor import Dim, Tensor
-
-if TYPE_CHECKING:
-    from trtnet.network.network import Network
+from trtnet.tensor.emitter import Emitter
 
 
-class Sizes:
-    """The shape tensors of one network; what is asked for twice is emitted once."""
+class ShapeTensors:
+    """The shape tensors of one network; the same size is emitted once."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Emitter[Tensor]) -> None:
         self._network = network
         self._known: dict[Any, Tensor] = {}
 
@@ -29,22 +27,21 @@ class Sizes:
         return self._network.emit("sizes", "add_concatenation", [part.itensor for part in parts])
 
     def _size(self, key: Any) -> Tensor:
-        """The size a :class:`Dim` with `key`, or an int, stands for, as one element."""
+        """One int64 element: the size that `key`, an int or that of a :class:`Dim`, describes."""
         if not isinstance(key, tuple):
             return self._network.constant(np.array([key], np.int64), int64)
         if key not in self._known:
-            self._known[key] = self._read(key) if key[0] in ("size", "named") else self._join(key)
+            is_axis = key[0] in ("size", "named")
+            self._known[key] = self._of_axis(*key[-2:]) if is_axis else self._computed(*key)
         return self._known[key]
 
-    def _read(self, key: tuple[Any, ...]) -> Tensor:
-        network, axis = self._network, key[-1]
-        source = key[1] if key[0] == "size" else network.inputs[key[2]].itensor
-        whole = ("shape", source)
+    def _of_axis(self, itensor: Any, axis: int) -> Tensor:
+        whole = ("shape", itensor)
         if whole not in self._known:
-            self._known[whole] = network.emit("shape", "add_shape", source)
-        return network.emit("size", "add_slice", self._known[whole], (axis,), (1,), (1,))
+            self._known[whole] = self._network.emit("shape", "add_shape", itensor)
+        return self._network.emit("size", "add_slice", self._known[whole], (axis,), (1,), (1,))
 
-    def _join(self, key: tuple[Any, ...]) -> Tensor:
-        kind = getattr(self._network.trt.ElementWiseOperation, key[0])
-        left, right = self._size(key[1]), self._size(key[2])
-        return self._network.emit("size", "add_elementwise", left, right, kind)
+    def _computed(self, operation: str, left: Any, right: Any) -> Tensor:
+        kind = getattr(self._network.trt.ElementWiseOperation, operation)
+        operands = self._size(left), self._size(right)
+        return self._network.emit("size", "add_elementwise", *operands, kind)

@@ -11,9 +11,9 @@ import numpy as np
 _BLOCK = 1 << 23  # elements; 32 MB
 
 
-class Memory:
-    """Arrays that live as long as `definition`, which a read-back graph may keep beyond its
-    network: TensorRT keeps pointers, not arrays."""
+class WeightMemory:
+    """Arrays that live as long as `definition`: TensorRT keeps pointers, not arrays, and a
+    read-back graph may keep the definition longer than its network."""
 
     def __init__(self, definition: Any) -> None:
         self._held: list[np.ndarray] = []
@@ -26,8 +26,11 @@ class Memory:
         return array
 
     def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Uninitialised float32 memory for weights computed on the way, such as folded ones. It is
-        cut from large blocks, which get huge pages: a fraction of the page faults."""
+        """Uninitialised float32 memory for computed weights, such as folded ones.
+
+        It is cut from large blocks, which the system backs with huge pages: a fraction of the
+        page faults of separate arrays.
+        """
         size = math.prod(shape)
         if size > self._block.size:
             self._block = np.empty(max(size, _BLOCK), np.float32)

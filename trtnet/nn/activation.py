@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trtnet import ops
+from trtnet.exports import export
 from trtnet.module import Module, Parameter
-
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor
 
 
 class _InPlace(Module):
@@ -18,6 +15,7 @@ class _InPlace(Module):
         super().__init__()
 
 
+@export
 class ReLU(_InPlace):
     """``torch.nn.ReLU``."""
 
@@ -25,6 +23,7 @@ class ReLU(_InPlace):
         return ops.relu(input)
 
 
+@export
 class ReLU6(_InPlace):
     """``torch.nn.ReLU6``."""
 
@@ -32,6 +31,7 @@ class ReLU6(_InPlace):
         return ops.relu6(input)
 
 
+@export
 class SELU(_InPlace):
     """``torch.nn.SELU``."""
 
@@ -39,6 +39,7 @@ class SELU(_InPlace):
         return ops.selu(input)
 
 
+@export
 class SiLU(_InPlace):
     """``torch.nn.SiLU``."""
 
@@ -46,6 +47,7 @@ class SiLU(_InPlace):
         return ops.silu(input)
 
 
+@export
 class Mish(_InPlace):
     """``torch.nn.Mish``."""
 
@@ -53,6 +55,7 @@ class Mish(_InPlace):
         return ops.mish(input)
 
 
+@export
 class Hardswish(_InPlace):
     """``torch.nn.Hardswish``."""
 
@@ -60,6 +63,7 @@ class Hardswish(_InPlace):
         return ops.hardswish(input)
 
 
+@export
 class Hardsigmoid(_InPlace):
     """``torch.nn.Hardsigmoid``."""
 
@@ -67,6 +71,7 @@ class Hardsigmoid(_InPlace):
         return ops.hardsigmoid(input)
 
 
+@export
 class Sigmoid(Module):
     """``torch.nn.Sigmoid``."""
 
@@ -74,6 +79,7 @@ class Sigmoid(Module):
         return ops.sigmoid(input)
 
 
+@export
 class Tanh(Module):
     """``torch.nn.Tanh``."""
 
@@ -81,6 +87,7 @@ class Tanh(Module):
         return ops.tanh(input)
 
 
+@export
 class Softsign(Module):
     """``torch.nn.Softsign``."""
 
@@ -88,6 +95,7 @@ class Softsign(Module):
         return ops.softsign(input)
 
 
+@export
 class Hardtanh(Module):
     """``torch.nn.Hardtanh``."""
 
@@ -99,6 +107,7 @@ class Hardtanh(Module):
         return ops.hardtanh(input, self.min_val, self.max_val)
 
 
+@export
 class LeakyReLU(Module):
     """``torch.nn.LeakyReLU``."""
 
@@ -110,6 +119,7 @@ class LeakyReLU(Module):
         return ops.leaky_relu(input, self.negative_slope)
 
 
+@export
 class ELU(Module):
     """``torch.nn.ELU``."""
 
@@ -121,6 +131,7 @@ class ELU(Module):
         return ops.elu(input, self.alpha)
 
 
+@export
 class GELU(Module):
     """``torch.nn.GELU``; `approximate` is ``"none"`` or ``"tanh"``."""
 
@@ -132,6 +143,7 @@ class GELU(Module):
         return ops.gelu(input, self.approximate)
 
 
+@export
 class Softplus(Module):
     """``torch.nn.Softplus``."""
 
@@ -143,6 +155,7 @@ class Softplus(Module):
         return ops.softplus(input, self.beta, self.threshold)
 
 
+@export
 class PReLU(Module):
     """``torch.nn.PReLU``: one slope, or one per channel."""
 
@@ -154,6 +167,7 @@ class PReLU(Module):
         return ops.prelu(input, self.weight)
 
 
+@export
 class Softmax(Module):
     """``torch.nn.Softmax``; `dim` must be given."""
 
@@ -167,6 +181,7 @@ class Softmax(Module):
         return ops.softmax(input, self.dim)
 
 
+@export
 class LogSoftmax(Module):
     """``torch.nn.LogSoftmax``; `dim` must be given."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trtnet import ops
+from trtnet.exports import export
 from trtnet.module import Module
-from trtnet.nn.arguments import ntuple
-
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
+from trtnet.ops.arguments import ntuple
+from trtnet.tensor import Tensor
 
 
+@export
 class Identity(Module):
     """``torch.nn.Identity``; emits nothing."""
 
@@ -22,6 +22,7 @@ class Identity(Module):
         return input
 
 
+@export
 class Dropout(Module):
     """``torch.nn.Dropout`` at inference; emits nothing."""
 
@@ -36,18 +37,22 @@ class Dropout(Module):
         return f"p={self.p}"
 
 
+@export
 class Dropout1d(Dropout):
     """``torch.nn.Dropout1d`` at inference; emits nothing."""
 
 
+@export
 class Dropout2d(Dropout):
     """``torch.nn.Dropout2d`` at inference; emits nothing."""
 
 
+@export
 class Dropout3d(Dropout):
     """``torch.nn.Dropout3d`` at inference; emits nothing."""
 
 
+@export
 class Flatten(Module):
     """``torch.nn.Flatten``."""
 
@@ -59,6 +64,7 @@ class Flatten(Module):
         return ops.flatten(input, self.start_dim, self.end_dim)
 
 
+@export
 class Unflatten(Module):
     """``torch.nn.Unflatten``."""
 
@@ -85,54 +91,63 @@ class _PadNd(Module):
         return f"{self.padding}"
 
 
+@export
 class ZeroPad1d(_PadNd):
     """``torch.nn.ZeroPad1d``: (left, right)."""
 
     mode, rank = "constant", 1
 
 
+@export
 class ZeroPad2d(_PadNd):
     """``torch.nn.ZeroPad2d``: (left, right, top, bottom)."""
 
     mode, rank = "constant", 2
 
 
+@export
 class ZeroPad3d(_PadNd):
     """``torch.nn.ZeroPad3d``: (left, right, top, bottom, front, back)."""
 
     mode, rank = "constant", 3
 
 
+@export
 class ReflectionPad1d(_PadNd):
     """``torch.nn.ReflectionPad1d``."""
 
     mode, rank = "reflect", 1
 
 
+@export
 class ReflectionPad2d(_PadNd):
     """``torch.nn.ReflectionPad2d``."""
 
     mode, rank = "reflect", 2
 
 
+@export
 class ReflectionPad3d(_PadNd):
     """``torch.nn.ReflectionPad3d``."""
 
     mode, rank = "reflect", 3
 
 
+@export
 class ReplicationPad1d(_PadNd):
     """``torch.nn.ReplicationPad1d``."""
 
     mode, rank = "replicate", 1
 
 
+@export
 class ReplicationPad2d(_PadNd):
     """``torch.nn.ReplicationPad2d``."""
 
     mode, rank = "replicate", 2
 
 
+@export
 class ReplicationPad3d(_PadNd):
     """``torch.nn.ReplicationPad3d``."""
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.names import parameter_name
-from trtnet.ops.elementwise import gt, mul, where
-
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
+from trtnet.ops.elementwise import exp, gt, log, mul, sub, where
+from trtnet.ops.operands import insert_axes, normalize_axis, remove_axes
+from trtnet.ops.operator import operator
+from trtnet.ops.reduction import amax, sum
+from trtnet.tensor import Parameter, Tensor
 
 
 def _activation(op: str, kind: str, x: Tensor, **attributes: Any) -> Tensor:
@@ -22,30 +23,41 @@ def _activation(op: str, kind: str, x: Tensor, **attributes: Any) -> Tensor:
     return x.network.emit(op, "add_activation", x, activation, dims=x.shape, **attributes)
 
 
+@operator
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(input, 0)``. `inplace` is accepted here and below for PyTorch's sake; tensors are
     immutable."""
     return _activation("relu", "RELU", input)
 
 
+@operator(methods=())
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """``min(max(input, 0), 6)``."""
     return _activation("relu6", "CLIP", input, alpha=0.0, beta=6.0)
 
 
+@operator(methods=())
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
+    """`input` limited to ``[min_val, max_val]``."""
     return _activation("hardtanh", "CLIP", input, alpha=min_val, beta=max_val)
 
 
+@operator(methods=())
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """`input` where it is positive, ``negative_slope * input`` elsewhere."""
     return _activation("leaky_relu", "LEAKY_RELU", input, alpha=negative_slope)
 
 
+@operator(methods=())
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """`input` where it is positive, ``alpha * (exp(input) - 1)`` elsewhere. Clevert et al.,
+    https://arxiv.org/abs/1511.07289."""
     return _activation("elu", "ELU", input, alpha=alpha)
 
 
+@operator(methods=())
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """Klambauer et al., https://arxiv.org/abs/1706.02515."""
     return _activation(
@@ -57,18 +69,25 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     )
 
 
+@operator
 def sigmoid(input: Tensor) -> Tensor:
+    """``1 / (1 + exp(-input))``."""
     return _activation("sigmoid", "SIGMOID", input)
 
 
+@operator
 def tanh(input: Tensor) -> Tensor:
+    """Hyperbolic tangent."""
     return _activation("tanh", "TANH", input)
 
 
+@operator(methods=())
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """``input * sigmoid(input)``, also called swish."""
     return mul(input, sigmoid(input))
 
 
+@operator(methods=())
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """``approximate`` is ``"none"`` (erf) or ``"tanh"``."""
     kinds = {"none": "GELU_ERF", "tanh": "GELU_TANH"}
@@ -77,14 +96,19 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return _activation("gelu", kinds[approximate], input)
 
 
+@operator(methods=())
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """``min(max(input / 6 + 1/2, 0), 1)``."""
     return _activation("hardsigmoid", "HARD_SIGMOID", input, alpha=1 / 6, beta=0.5)
 
 
+@operator(methods=())
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """``input * hardsigmoid(input)``. Howard et al., https://arxiv.org/abs/1905.02244."""
     return mul(input, hardsigmoid(input))
 
 
+@operator(methods=())
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta * input)) / beta``, and `input` itself where ``beta * input`` exceeds
     `threshold`."""
@@ -92,14 +116,19 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return where(gt(input, threshold / beta), input, smooth)
 
 
+@operator(methods=())
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """``input * tanh(softplus(input))``. Misra, https://arxiv.org/abs/1908.08681."""
     return mul(input, tanh(softplus(input)))
 
 
+@operator(methods=())
 def softsign(input: Tensor) -> Tensor:
+    """``input / (1 + abs(input))``."""
     return _activation("softsign", "SOFTSIGN", input)
 
 
+@operator
 def prelu(input: Tensor, weight: Any) -> Tensor:
     """``weight * input`` where `input` is negative. `weight` holds one slope, or one per channel
     (axis 1).
@@ -108,14 +137,13 @@ def prelu(input: Tensor, weight: Any) -> Tensor:
         ShapeError: as many slopes as neither one nor the channels.
     """
     network = input.network
-    if hasattr(weight, "require"):  # a Parameter
+    if isinstance(weight, Parameter):
         weight = weight.require(parameter_name(network.path, "weight"))
     slopes = np.asarray(weight).reshape(-1)
     channels = input.shape[1] if input.ndim > 1 else 1
     if slopes.size not in (1, channels):
         raise ShapeError(
             "prelu: slopes do not fit",
-            module=network.path or None,
             expected=f"1 or {channels}",
             got=slopes.size,
         )
@@ -124,3 +152,29 @@ def prelu(input: Tensor, weight: Any) -> Tensor:
         shape[1] = slopes.size
     aligned = network.constant(slopes.reshape(shape), input.dtype, "weight")
     return network.emit("prelu", "add_parametric_relu", input, aligned, dims=input.shape)
+
+
+@operator
+def softmax(input: Tensor, dim: int) -> Tensor:
+    """``exp(input)`` divided by its sum along axis `dim`; half precision in the policy's type for
+    softmax."""
+    network = input.network
+    axis = normalize_axis(dim, input.ndim, "softmax")
+    if input.ndim == 1:  # TensorRT wants at least two axes
+        return remove_axes(softmax(insert_axes(input, [0]), 1), [0])
+
+    def compute(x: Tensor) -> Tensor:
+        return network.emit("softmax", "add_softmax", x, dims=x.shape, axes=1 << axis)
+
+    return network.casts.around("softmax", input, compute)
+
+
+@operator
+def log_softmax(input: Tensor, dim: int) -> Tensor:
+    """``log(softmax(input))`` without losing small probabilities."""
+
+    def compute(x: Tensor) -> Tensor:
+        shifted = sub(x, amax(x, dim, keepdim=True))
+        return sub(shifted, log(sum(exp(shifted), dim, keepdim=True)))
+
+    return input.network.casts.around("reduction", input, compute)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from trtnet.dtypes import int32, int64
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.operands import insert_axes, is_dim, is_size, is_tensor, normalize_axis, remove_axes
+from trtnet.ops.operands import insert_axes, is_size, normalize_axis, remove_axes
+from trtnet.ops.operator import operator
 from trtnet.ops.shape import slice_
-
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
+from trtnet.tensor import Dim, Tensor
 
 
+@operator(methods=("__getitem__",))
 def getitem(input: Tensor, index: Any) -> Tensor:
     """``input[...]`` with ints, slices (positive steps), ``None``, ``...``, sizes known only at
     run time, and at most one integer index tensor.
@@ -21,63 +22,64 @@ def getitem(input: Tensor, index: Any) -> Tensor:
         UnsupportedError: boolean masks, lists, or several index tensors.
     """
     items = _complete(input, index if isinstance(index, tuple) else (index,))
-    starts: list[Any] = []
-    sizes: list[Any] = []
-    steps: list[int] = []
-    dropped, inserted, picks = [], [], []
-    position = 0  # axis of the result
-    for item in items:
-        if item is None:
-            inserted.append(position)
-            position += 1
-            continue
-        axis = len(starts)
-        size = input.shape[axis]
-        if is_size(item):
-            start, length, step = _from_end(item, size, axis, input), 1, 1
-            dropped.append(axis)
-        elif isinstance(item, slice):
-            start, length, step = _bounds(item, size, input)
-            position += 1
-        elif is_tensor(item):
-            start, length, step = 0, size, 1
-            picks.append((position, item))
-            position += item.ndim
-        else:
-            raise UnsupportedError(
-                f"[]: cannot index with {type(item).__name__}",
-                module=input.network.path or None,
-                expected="ints, slices, None, ..., or an index tensor",
-            )
-        starts.append(start)
-        sizes.append(length)
-        steps.append(step)
-    result = input
-    if any(s != 0 for s in starts) or any(s != 1 for s in steps) or tuple(sizes) != input.shape:
-        result = slice_(input, starts, sizes, steps)
+    if sum(isinstance(item, Tensor) for item in items) > 1:
+        raise UnsupportedError("[]: only one index tensor at a time", fix="index in two steps")
+    per_axis = [item for item in items if item is not None]
+    cuts = [_cut(item, axis, input) for axis, item in enumerate(per_axis)]
+    result = _slice(input, cuts)
+    dropped = [axis for axis, item in enumerate(per_axis) if is_size(item)]
     if dropped:
         result = remove_axes(result, dropped)
-    if len(picks) > 1:
-        raise UnsupportedError(
-            "[]: only one index tensor at a time",
-            module=input.network.path or None,
-            fix="index in two steps",
-        )
-    for position, indices in picks:
-        before = sum(1 for at in inserted if at < position)
-        result = take(result, indices, position - before)
-    return insert_axes(result, inserted) if inserted else result
+    remaining = [item for item in per_axis if not is_size(item)]
+    for axis, item in enumerate(remaining):
+        if isinstance(item, Tensor):
+            result = take(result, item, axis)
+    new = _new_axes(items)
+    return insert_axes(result, new) if new else result
+
+
+def _cut(item: Any, axis: int, x: Tensor) -> tuple[Any, Any, int]:
+    """Start, length and step of what `item` leaves of an axis."""
+    size = x.shape[axis]
+    if is_size(item):
+        return _from_end(item, size, axis), 1, 1
+    if isinstance(item, slice):
+        return _bounds(item, size)
+    if isinstance(item, Tensor):
+        return 0, size, 1
+    raise UnsupportedError(
+        f"[]: cannot index with {type(item).__name__}",
+        expected="ints, slices, None, ..., or an index tensor",
+    )
+
+
+def _slice(x: Tensor, cuts: Sequence[tuple[Any, Any, int]]) -> Tensor:
+    starts, sizes, steps = (
+        (list(column) for column in zip(*cuts, strict=True)) if cuts else ([],) * 3
+    )
+    is_whole = not any(s != 0 for s in starts) and not any(s != 1 for s in steps)
+    return x if is_whole and tuple(sizes) == x.shape else slice_(x, starts, sizes, steps)
+
+
+def _new_axes(items: Sequence[Any]) -> list[int]:
+    """Positions in the result of the axes that ``None`` inserts."""
+    found, position = [], 0
+    for item in items:
+        if item is None:
+            found.append(position)
+        if not is_size(item):
+            position += item.ndim if isinstance(item, Tensor) else 1
+    return found
 
 
 def _complete(x: Tensor, items: tuple[Any, ...]) -> list[Any]:
     """Replaces ``...`` and adds what is left out, so that every axis has an item."""
     if sum(item is Ellipsis for item in items) > 1:
-        raise ShapeError("[]: only one '...' at a time", module=x.network.path or None)
+        raise ShapeError("[]: only one '...' at a time")
     used = sum(1 for item in items if item is not None and item is not Ellipsis)
     if used > x.ndim:
         raise ShapeError(
             "[]: too many indices",
-            module=x.network.path or None,
             expected=f"at most {x.ndim}",
             got=used,
         )
@@ -86,26 +88,23 @@ def _complete(x: Tensor, items: tuple[Any, ...]) -> list[Any]:
     return [*items[:at], *fill, *items[at + 1 :]]
 
 
-def _from_end(item: Any, size: Any, axis: int, x: Tensor) -> Any:
-    if is_dim(item):
+def _from_end(item: Any, size: Any, axis: int) -> Any:
+    if isinstance(item, Dim):
         return item
     item = int(item)
     if isinstance(size, int) and not -size <= item < size:
         raise ShapeError(
             "[]: index out of range",
-            module=x.network.path or None,
             expected=f"{-size} to {size - 1} on axis {axis}",
             got=item,
         )
     return size + item if item < 0 else item
 
 
-def _bounds(item: slice, size: Any, x: Tensor) -> tuple[Any, Any, int]:
+def _bounds(item: slice, size: Any) -> tuple[Any, Any, int]:
     step = 1 if item.step is None else item.step
     if not isinstance(step, int) or step < 1:
-        raise UnsupportedError(
-            "[]: the step must be a positive int", got=item.step, module=x.network.path or None
-        )
+        raise UnsupportedError("[]: the step must be a positive int", got=item.step)
     if isinstance(size, int) and all(
         v is None or isinstance(v, int) for v in (item.start, item.stop)
     ):
@@ -141,27 +140,27 @@ def take(input: Tensor, indices: Tensor, axis: int) -> Tensor:
         raise UnsupportedError(
             "[]: an index tensor must be int32 or int64",
             got=indices.dtype,
-            module=input.network.path or None,
         )
     dims = [*input.shape[:axis], *indices.shape, *input.shape[axis + 1 :]]
     return input.network.emit("gather", "add_gather", input, indices, axis, dims=dims)
 
 
+@operator
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of axis `dim` at the positions in the 1-D tensor `index`."""
-    return take(input, index, normalize_axis(dim, input.ndim, input.network, "index_select"))
+    return take(input, index, normalize_axis(dim, input.ndim, "index_select"))
 
 
+@operator
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """``result[i][j][k] = input[index[i][j][k]][j][k]`` for ``dim=0``, and so on. Sizes of
     `index` on other axes may be smaller than those of `input`."""
     network = input.network
-    axis = normalize_axis(dim, input.ndim, network, "gather")
+    axis = normalize_axis(dim, input.ndim, "gather")
     if index.ndim != input.ndim:
         raise ShapeError(
             "gather: index and input must have one rank",
             got=index.shape,
-            module=network.path or None,
             expected=f"rank {input.ndim}",
         )
     sizes = [

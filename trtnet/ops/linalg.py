@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.operands import broadcast_dims, insert_axes, same_type
+from trtnet.ops.operator import operator
+from trtnet.tensor import Tensor
 
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
 
-
+@operator(methods=("matmul", "__matmul__"), reflected="__rmatmul__")
 def matmul(input: Any, other: Any) -> Tensor:
     """Matrix product as ``torch.matmul``: vectors are 1-D, leading axes broadcast.
 
@@ -24,14 +24,12 @@ def matmul(input: Any, other: Any) -> Tensor:
     if not a.ndim or not b.ndim:
         raise ShapeError(
             "matmul: needs at least one axis",
-            module=network.path or None,
             got=f"{a.shape} and {b.shape}",
         )
     inner = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
     if all(isinstance(size, int) for size in inner) and inner[0] != inner[1]:
         raise ShapeError(
             "matmul: inner sizes differ",
-            module=network.path or None,
             expected=f"{inner[0]}",
             got=f"{inner[1]} ({a.shape} @ {b.shape})",
         )
@@ -61,6 +59,7 @@ def _with_batch(x: Tensor, batch: int) -> Tensor:
     return insert_axes(x, range(missing)) if missing else x
 
 
+@operator(methods=())
 def einsum(equation: str, *operands: Any) -> Tensor:
     """``torch.einsum`` for one or two operands without ``...`` and without diagonals, which
     TensorRT has not.
@@ -78,14 +77,13 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         result = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     reason = _refusal(text, inputs, result, len(tensors))
     if reason:
-        raise UnsupportedError(f"einsum {equation!r}: {reason}", module=network.path or None)
+        raise UnsupportedError(f"einsum {equation!r}: {reason}")
     sizes: dict[str, Any] = {}
     for term, x in zip(inputs, tensors, strict=True):
         if len(term) != x.ndim:
             raise ShapeError(
                 f"einsum {equation!r}: an operand has another rank",
                 got=x.shape,
-                module=network.path or None,
                 expected=f"{len(term)} axes",
             )
         for letter, size in zip(term, x.shape, strict=True):
@@ -93,7 +91,6 @@ def einsum(equation: str, *operands: Any) -> Tensor:
             if isinstance(known, int) and isinstance(size, int) and known != size:
                 raise ShapeError(
                     f"einsum {equation!r}: index {letter} has two sizes",
-                    module=network.path or None,
                     got=f"{known} and {size}",
                 )
     return network.emit(

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trtnet.dtypes import DType, float32, int64, promote
 from trtnet.errors import ShapeError
-
-if TYPE_CHECKING:
-    from trtnet.network import Network
-    from trtnet.tensor import Tensor
-
-
-def is_tensor(value: object) -> bool:
-    """Whether `value` is a :class:`trtnet.Tensor`. Asked of the class, so that no pending layer
-    is emitted; by name, since Tensor's methods are these operations."""
-    return hasattr(type(value), "itensor")
+from trtnet.tensor import Dim, Parameter, Tensor
+from trtnet.tensor.emitter import Emitter
 
 
 def is_size(value: object) -> bool:
     """Whether `value` is one axis's size: an int or a Dim."""
-    return is_dim(value) or (isinstance(value, numbers.Integral) and not isinstance(value, bool))
-
-
-def is_dim(value: object) -> bool:
-    """Whether `value` is a :class:`trtnet.Dim`; by name, as :func:`is_tensor`."""
-    return hasattr(type(value), "key")
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_int or isinstance(value, Dim)
 
 
 def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
@@ -37,10 +25,10 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
     types it: a number takes the tensor's dtype unless only it is floating point; floating-point
     arrays take the dtype of a floating-point tensor. With `align`, numbers and arrays get the
     rank of `like` at once, so that broadcasting costs no layer."""
-    if is_tensor(value):
-        return value  # type: ignore[no-any-return]
+    if isinstance(value, Tensor):
+        return value
     network = like.network
-    if is_dim(value):
+    if isinstance(value, Dim):
         return network.emit("size", "add_squeeze", network.sizes([value]), _axes(network, [0]))
     if isinstance(value, numbers.Number):
         floating = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
@@ -48,7 +36,7 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
         array = np.asarray(value)
         dtype: DType | None = like.dtype if follows else _default_type(value)
     else:
-        array = value.require(network.path) if hasattr(value, "require") else np.asarray(value)
+        array = value.require(network.path) if isinstance(value, Parameter) else np.asarray(value)
         both_float = array.dtype.kind == "f" and like.dtype.is_floating_point
         dtype = like.dtype if both_float else None  # None: the array's own
     if align and array.ndim < like.ndim:
@@ -64,7 +52,7 @@ def _default_type(value: Any) -> DType:
 
 def same_type(*values: Any, align: bool = True) -> list[Tensor]:
     """Tensors promoted to one dtype; see :func:`as_tensor` for `align`."""
-    first = next((value for value in values if is_tensor(value)), None)
+    first = next((value for value in values if isinstance(value, Tensor)), None)
     if first is None:
         raise ShapeError("needs at least one trtnet.Tensor", got=str([type(v) for v in values]))
     tensors = [as_tensor(value, first, align) for value in values]
@@ -118,11 +106,11 @@ def remove_axes(tensor: Tensor, axes: Sequence[int]) -> Tensor:
     )
 
 
-def _axes(network: Network, axes: Sequence[int]) -> Tensor:
+def _axes(network: Emitter[Tensor], axes: Sequence[int]) -> Tensor:
     return network.constant(list(axes), int64)
 
 
-def normalize_axis(axis: Any, rank: int, network: Network, op: str) -> int:
+def normalize_axis(axis: Any, rank: int, op: str) -> int:
     """`axis` counted from the front.
 
     Raises:
@@ -131,21 +119,20 @@ def normalize_axis(axis: Any, rank: int, network: Network, op: str) -> int:
     if not isinstance(axis, numbers.Integral) or not -rank <= int(axis) < rank:
         raise ShapeError(
             f"{op}: dim is out of range",
-            module=network.path or None,
             expected=f"an int from {-rank} to {rank - 1}",
             got=axis,
         )
     return int(axis) % rank
 
 
-def normalize_axes(axes: Any, rank: int, network: Network, op: str) -> list[int]:
+def normalize_axes(axes: Any, rank: int, op: str) -> list[int]:
     """Axes counted from the front, ascending; ``None`` or ``()`` means all of them."""
     if axes is None or (isinstance(axes, (tuple, list)) and not axes):
         return list(range(rank))
     listed = axes if isinstance(axes, (tuple, list)) else [axes]
-    found = [normalize_axis(axis, rank, network, op) for axis in listed]
+    found = [normalize_axis(axis, rank, op) for axis in listed]
     if len(set(found)) != len(found):
-        raise ShapeError(f"{op}: a dim is given twice", module=network.path or None, got=axes)
+        raise ShapeError(f"{op}: a dim is given twice", got=axes)
     return sorted(found)
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trtnet.dtypes import DType, int64
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.elementwise import exp, log, sub
+from trtnet.ops.elementwise import maximum, minimum
 from trtnet.ops.operands import insert_axes, mask, normalize_axes, normalize_axis, remove_axes
+from trtnet.ops.operator import operator
 from trtnet.ops.shape import flatten
-
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor
 
 TOPK_LIMIT = 3840  # TensorRT's largest k
 _LONG = 2048  # FP16 counts no further: to 2048 ones it cannot add another
 
 
 def _reduce(op: str, kind: str, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    axes = normalize_axes(dim, x.ndim, x.network, op)
+    axes = normalize_axes(dim, x.ndim, op)
     if not axes:  # a 0-d tensor reduces to itself
         return x
     dims = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
@@ -41,10 +40,13 @@ def _sum_up(op: str, kind: str, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
     )
 
 
+@operator
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Sum over `dim`; integers and booleans give int64."""
     return _sum_up("sum", "SUM", _wide(input), dim, keepdim)
 
 
+@operator
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Mean over `dim`.
 
@@ -55,10 +57,9 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
         raise UnsupportedError(
             "mean: needs a floating-point tensor",
             got=input.dtype,
-            module=input.network.path or None,
             fix="x.float().mean()",
         )
-    axes = normalize_axes(dim, input.ndim, input.network, "mean")
+    axes = normalize_axes(dim, input.ndim, "mean")
     pooled = input.network.quantizer.pooled(input, axes)
     sizes = [input.shape[axis] for axis in axes]
     if pooled is not input:  # TensorRT sums INT8 up in INT32
@@ -68,24 +69,32 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     return _sum_up("mean", "AVG", input, dim, keepdim)
 
 
+@operator
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Product over `dim`; integers and booleans give int64."""
     return _sum_up("prod", "PROD", _wide(input), dim, keepdim)
 
 
+@operator
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Largest value over `dim`."""
     return _reduce("amax", "MAX", input, dim, keepdim)
 
 
+@operator
 def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Smallest value over `dim`."""
     return _reduce("amin", "MIN", input, dim, keepdim)
 
 
+@operator
 def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """Without `dim` the largest value; with it ``(values, indices)``. With a tensor in place of
     `dim`, the elementwise maximum, as in PyTorch."""
     return _extreme("MAX", input, dim, keepdim)
 
 
+@operator
 def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """As :func:`max`, for the smallest value."""
     return _extreme("MIN", input, dim, keepdim)
@@ -94,20 +103,20 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 def _extreme(kind: str, x: Tensor, dim: Any, keepdim: bool) -> Any:
     if dim is None:
         return amax(x) if kind == "MAX" else amin(x)
-    if hasattr(type(dim), "itensor"):
-        from trtnet.ops.elementwise import maximum, minimum
-
+    if isinstance(dim, Tensor):
         return (maximum if kind == "MAX" else minimum)(x, dim)
-    axis = normalize_axis(dim, x.ndim, x.network, kind.lower())
+    axis = normalize_axis(dim, x.ndim, kind.lower())
     found = _topk(x, 1, axis, kind)
     return found if keepdim else tuple(remove_axes(tensor, [axis]) for tensor in found)
 
 
+@operator
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the largest value as int64; of equal ones the first."""
     return _arg("MAX", input, dim, keepdim)
 
 
+@operator
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the smallest value as int64; of equal ones the first."""
     return _arg("MIN", input, dim, keepdim)
@@ -116,11 +125,12 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 def _arg(kind: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     if dim is None:
         x, dim = flatten(x), 0
-    axis = normalize_axis(dim, x.ndim, x.network, "arg" + kind.lower())
+    axis = normalize_axis(dim, x.ndim, "arg" + kind.lower())
     indices = _topk(x, 1, axis, kind)[1]
     return indices if keepdim else remove_axes(indices, [axis])
 
 
+@operator
 def topk(
     input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> tuple[Tensor, Tensor]:
@@ -134,16 +144,14 @@ def topk(
             "topk: k is too large for TensorRT",
             expected=f"<= {TOPK_LIMIT}",
             got=k,
-            module=input.network.path or None,
         )
-    axis = normalize_axis(dim, input.ndim, input.network, "topk")
+    axis = normalize_axis(dim, input.ndim, "topk")
     size = input.shape[axis]
     if not 0 < k <= (size if isinstance(size, int) else TOPK_LIMIT):
         raise ShapeError(
             "topk: k does not fit the axis",
             expected=f"at least 1, at most {size}",
             got=k,
-            module=input.network.path or None,
         )
     return _topk(input, k, axis, "MAX" if largest else "MIN")
 
@@ -161,25 +169,3 @@ def _topk(x: Tensor, k: int, axis: int, kind: str) -> tuple[Tensor, Tensor]:
         "topk", "add_topk", x, operation, k, 1 << axis, dims=[dims, dims]
     )
     return values, indices.to(int64)
-
-
-def softmax(input: Tensor, dim: int) -> Tensor:
-    network = input.network
-    axis = normalize_axis(dim, input.ndim, network, "softmax")
-    if input.ndim == 1:  # TensorRT wants at least two axes
-        return remove_axes(softmax(insert_axes(input, [0]), 1), [0])
-
-    def compute(x: Tensor) -> Tensor:
-        return network.emit("softmax", "add_softmax", x, dims=x.shape, axes=1 << axis)
-
-    return network.casts.around("softmax", input, compute)
-
-
-def log_softmax(input: Tensor, dim: int) -> Tensor:
-    """``log(softmax(input))`` without losing small probabilities."""
-
-    def compute(x: Tensor) -> Tensor:
-        shifted = sub(x, amax(x, dim, keepdim=True))
-        return sub(shifted, log(sum(exp(shifted), dim, keepdim=True)))
-
-    return input.network.casts.around("reduction", input, compute)

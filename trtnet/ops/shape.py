@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.ops.operands import (
@@ -14,9 +14,8 @@ from trtnet.ops.operands import (
     normalize_axis,
     remove_axes,
 )
-
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
+from trtnet.ops.operator import operator
+from trtnet.tensor import Tensor
 
 
 def _listed(values: tuple[Any, ...]) -> list[Any]:
@@ -26,6 +25,7 @@ def _listed(values: tuple[Any, ...]) -> list[Any]:
     return list(values)
 
 
+@operator(methods=("reshape", "view"))
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """`input` with other sizes; one may be -1. Sizes may be Dims.
 
@@ -65,9 +65,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 def _infer(x: Tensor, sizes: list[Any]) -> list[Any]:
     """Replaces -1 by a size where it can be known, and checks the number of elements."""
     if sizes.count(-1) > 1:
-        raise ShapeError(
-            "reshape: only one size can be -1", module=x.network.path or None, got=sizes
-        )
+        raise ShapeError("reshape: only one size can be -1", got=sizes)
     given = [size for size in sizes if not (isinstance(size, int) and size == -1)]
     unmatched = Counter(size for size in x.shape if not isinstance(size, int))
     unmatched.subtract(Counter(size for size in given if not isinstance(size, int)))
@@ -79,24 +77,23 @@ def _infer(x: Tensor, sizes: list[Any]) -> list[Any]:
     if not fits:
         raise ShapeError(
             "reshape: the number of elements differs",
-            module=x.network.path or None,
             expected=f"{have} elements ({x.shape})",
             got=tuple(sizes),
         )
     return [have // want if isinstance(size, int) and size == -1 else size for size in sizes]
 
 
+@operator
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Joins the axes from `start_dim` to `end_dim` (included) into one."""
     if input.ndim == 0:
         return reshape(input, 1)
-    first = normalize_axis(start_dim, input.ndim, input.network, "flatten")
-    last = normalize_axis(end_dim, input.ndim, input.network, "flatten")
+    first = normalize_axis(start_dim, input.ndim, "flatten")
+    last = normalize_axis(end_dim, input.ndim, "flatten")
     if first > last:
         raise ShapeError(
             "flatten: start_dim lies behind end_dim",
             got=(start_dim, end_dim),
-            module=input.network.path or None,
         )
     if first == last:
         return input
@@ -104,22 +101,23 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return reshape(input, *input.shape[:first], joined, *input.shape[last + 1 :])
 
 
+@operator
 def unflatten(input: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
     """Splits axis `dim` into axes of `sizes`, one of which may be -1."""
-    axis = normalize_axis(dim, input.ndim, input.network, "unflatten")
+    axis = normalize_axis(dim, input.ndim, "unflatten")
     known = math.prod(size for size in sizes if size != -1)
     inner = [input.shape[axis] // known if size == -1 else size for size in sizes]
     return reshape(input, *input.shape[:axis], *inner, *input.shape[axis + 1 :])
 
 
+@operator
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """Axis `i` of the result is axis ``dims[i]`` of `input`."""
     rank, network = input.ndim, input.network
-    order = [normalize_axis(axis, rank, network, "permute") for axis in _listed(dims)]
+    order = [normalize_axis(axis, rank, "permute") for axis in _listed(dims)]
     if sorted(order) != list(range(rank)):
         raise ShapeError(
             "permute: every axis must be named once",
-            module=network.path or None,
             expected=f"{rank} axes",
             got=_listed(dims),
         )
@@ -129,30 +127,32 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return network.emit("permute", "add_shuffle", input, dims=sizes, first_transpose=order)
 
 
+@operator
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Swaps two axes."""
     order = list(range(input.ndim))
-    a = normalize_axis(dim0, input.ndim, input.network, "transpose")
-    b = normalize_axis(dim1, input.ndim, input.network, "transpose")
+    a = normalize_axis(dim0, input.ndim, "transpose")
+    b = normalize_axis(dim1, input.ndim, "transpose")
     order[a], order[b] = order[b], order[a]
     return permute(input, *order)
 
 
+@operator
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """Inserts an axis of size one at `dim`."""
-    axis = normalize_axis(dim, input.ndim + 1, input.network, "unsqueeze")
+    axis = normalize_axis(dim, input.ndim + 1, "unsqueeze")
     return insert_axes(input, [axis])
 
 
+@operator
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Removes axes of size one: those in `dim`, or all that are known to be one."""
-    axes = normalize_axes(dim, input.ndim, input.network, "squeeze")
+    axes = normalize_axes(dim, input.ndim, "squeeze")
     if dim is not None:
         for axis in axes:
             if not isinstance(input.shape[axis], int):
                 raise ShapeError(
                     "squeeze: the size is known only at run time",
-                    module=input.network.path or None,
                     got=input.shape[axis],
                     fix="declare this axis with size 1",
                 )
@@ -160,14 +160,13 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     return remove_axes(input, ones) if ones else input
 
 
+@operator
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Repeats axes of size one to `sizes`; -1 keeps an axis. Further axes may come in front."""
-    network = input.network
     wanted = _listed(sizes)
     if len(wanted) < input.ndim:
         raise ShapeError(
             "expand: too few sizes",
-            module=network.path or None,
             expected=f"at least {input.ndim}",
             got=wanted,
         )
@@ -175,9 +174,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     if len(wanted) > input.ndim:
         x = insert_axes(input, range(len(wanted) - input.ndim))
     if any(isinstance(size, int) and size == -1 for size in wanted[: len(wanted) - input.ndim]):
-        raise ShapeError(
-            "expand: a new axis needs a size, not -1", module=network.path or None, got=wanted
-        )
+        raise ShapeError("expand: a new axis needs a size, not -1", got=wanted)
     strides, target = [], []
     for have, want in zip(x.shape, wanted, strict=True):
         keep = (isinstance(want, int) and want == -1) or want == have
@@ -185,7 +182,6 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
             raise ShapeError(
                 "expand: only axes of size 1 can be expanded",
                 got=wanted,
-                module=network.path or None,
                 expected=x.shape,
             )
         target.append(have if keep else want)

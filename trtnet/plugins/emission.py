@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from trtnet.backend import TORCH
 from trtnet.dtypes import DType, float32
@@ -38,16 +38,16 @@ def emit(plugin: Plugin, inputs: Sequence[Any]) -> Any:
                 expected=", ".join(plugin.inputs),
                 got=", ".join(type(x).__name__ for x in inputs),
             )
-        network = tensors[0].network
+        network = cast(Network, tensors[0].network)  # an Emitter, and Network is the only one
         entry = choose_format(plugin, network, tensors)
-        cast = [
+        converted = [
             network.cast(tensor, dtype).emitted()
             for tensor, dtype in zip(tensors, entry.inputs, strict=True)
         ]
         if uses_native(plugin, entry, network):
-            results = _emit_native(plugin, network, cast, entry)
+            results = _emit_native(plugin, network, converted, entry)
         else:
-            results = _emit_layer(plugin, network, cast, entry)
+            results = _emit_layer(plugin, network, converted, entry)
     return results[0] if len(results) == 1 else tuple(results)
 
 

@@ -33,12 +33,5 @@ class ErrorPath(ContextDecorator):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, TrtnetError) and not error.module:
-            TrtnetError.__init__(
-                error,
-                error.problem,
-                module=self._path,
-                expected=error.expected,
-                got=error.got,
-                fix=error.fix,
-            )
+        if isinstance(error, TrtnetError):
+            error.locate(self._path)

@@ -7,7 +7,6 @@ from typing import Any
 
 from trtnet.backend import Backend
 from trtnet.engines import cuda
-from trtnet.engines.tensorrt import callbacks as tensorrt_callbacks
 from trtnet.engines.cuda_graph import capture
 from trtnet.engines.protocol import (
     Binding,
@@ -16,6 +15,7 @@ from trtnet.engines.protocol import (
     OutOfMemoryError,
     Replay,
 )
+from trtnet.engines.tensorrt import callbacks as tensorrt_callbacks
 
 _DEFAULT_STREAMS = (0, 1, 2)  # cudaStreamDefault, cudaStreamLegacy, cudaStreamPerThread
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from trtnet.backend import Backend
-from trtnet.errors import PlanError
-from trtnet.files import atomic_write
-from trtnet.graph.layers import DTYPES
-from trtnet.hardware import missing_gpu
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.engines import compatibility, cuda
 from trtnet.engines.protocol import Binding, ExecutionError
 from trtnet.engines.tensorrt.context import TensorRTContext, failure
+from trtnet.errors import PlanError
+from trtnet.files import atomic_write
+from trtnet.graph.layers import DTYPES
+from trtnet.hardware import missing_gpu
 
 
 def load(

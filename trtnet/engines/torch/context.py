@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError, Replay
 from trtnet.errors import NetworkError, TrtnetError
+from trtnet.plugins.tensor_views import tensor_at
 from trtnet.reference.dtypes import DTYPES
 from trtnet.reference.runner import execute
-from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError, Replay
-from trtnet.plugins.tensor_views import tensor_at
 
 if TYPE_CHECKING:
     from trtnet.engines.torch.engine import TorchEngine

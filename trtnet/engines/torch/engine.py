@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, fx
 
 from trtnet import graph
-from trtnet.errors import PlanError, TrtnetError
-from trtnet.graph import Graph, TensorInfo
-from trtnet.hardware import missing_gpu
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
-from trtnet.reference.compiler import compile as compile_graph
-from trtnet.reference.dtypes import execution_dtype
-from trtnet.reference.site import is_shape_value
 from trtnet.engines.protocol import Binding, ExecutionError
 from trtnet.engines.torch.context import TorchContext
 from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.shapes import OutputShapes
+from trtnet.errors import PlanError, TrtnetError
+from trtnet.graph import Graph, TensorInfo
+from trtnet.hardware import missing_gpu
+from trtnet.reference.compiler import compile as compile_graph
+from trtnet.reference.dtypes import execution_dtype
+from trtnet.reference.site import is_shape_value
 
 _UNLIMITED = 2**31 - 1
 Forward = Callable[..., dict[str, Tensor]]

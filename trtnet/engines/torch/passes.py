@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from trtnet.engines.torch.resize import resize
 from trtnet.plugins.kernel_execution import execute_plugin
 from trtnet.plugins.reference_execution import reference
 from trtnet.reference import elementwise, linear
 from trtnet.reference.compiler import is_kept
 from trtnet.reference.fusion import convolution_relu, is_fusible
 from trtnet.reference.resize import interpolate
-from trtnet.engines.torch.resize import resize
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
 _HALVES = ("half", "bfloat16")

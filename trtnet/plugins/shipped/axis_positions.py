@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from trtnet.dtypes import float32
-from trtnet.network import Network
 from trtnet.tensor import Tensor
+from trtnet.tensor.emitter import Emitter
 
 
-def axis_positions(network: Network, size: Any) -> Tensor:
+def axis_positions(network: Emitter[Tensor], size: Any) -> Tensor:
     """Returns 0, 1, ... `size` - 1 as a float32 tensor of shape (size,); `size` may be a Dim."""
     if isinstance(size, int):
         return network.constant(np.arange(size, dtype=np.float32))

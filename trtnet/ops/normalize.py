@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from trtnet.nn.arguments import require
+from trtnet.ops.arguments import require
 from trtnet.ops.elementwise import div, maximum, sqrt, square
+from trtnet.ops.operator import operator
 from trtnet.ops.reduction import sum
-
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor
 
 
+@operator(methods=())
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """``input / max(length, eps)`` with the Euclidean length along axis `dim`; in half precision
     computed in the policy's type for reductions, in which squares do not overflow.

@@ -1,0 +1,25 @@
+"""``@export``: the one way in which names get into the ``__all__`` of their file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Exported = TypeVar("Exported", bound=Callable[..., Any])
+
+
+def export(thing: Exported) -> Exported:
+    """Adds a function or class to ``__all__`` of the file that defines it.
+
+    Packages collect their names by ``from file import *``, so a new function or layer needs no
+    further line anywhere. Type checkers see no ``__all__`` and take every public name.
+
+    Raises:
+        ValueError: the file exports the name already.
+    """
+    names: list[str] = vars(sys.modules[thing.__module__]).setdefault("__all__", [])
+    if thing.__name__ in names:
+        raise ValueError(f"{thing.__module__} exports {thing.__name__!r} twice")
+    names.append(thing.__name__)
+    return thing

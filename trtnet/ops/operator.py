@@ -1,0 +1,54 @@
+"""``@operator``: the one way in which a function becomes an operator of trtnet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+from trtnet.exports import export
+from trtnet.tensor.operators import Operators
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@overload
+def operator(function: Function) -> Function: ...
+@overload
+def operator(
+    *, methods: Sequence[str] | None = None, reflected: str | None = None
+) -> Callable[[Function], Function]: ...
+
+
+def operator(
+    function: Any = None, *, methods: Sequence[str] | None = None, reflected: str | None = None
+) -> Any:
+    """Exports a function of a file in ``trtnet/ops``, and makes it a method of Tensor.
+
+    The function is then ``trtnet.ops.<name>`` and ``trtnet.<name>``. What is defined in a file
+    that :mod:`trtnet.nn.functional` takes its names from is ``F.<name>`` as well.
+
+    Args:
+        methods: the methods of Tensor that call it with the tensor as first argument; its own
+            name by default, none for ``()``.
+        reflected: a method that calls it with the tensor as *second* argument, such as
+            ``"__rsub__"``.
+
+    Raises:
+        ValueError: Tensor has one of these methods already.
+    """
+
+    def add(function: Function) -> Function:
+        export(function)
+        for name in (function.__name__,) if methods is None else methods:
+            _attach(name, function)
+        if reflected is not None:
+            _attach(reflected, lambda tensor, other: function(other, tensor))
+        return function
+
+    return add if function is None else add(function)
+
+
+def _attach(name: str, function: Callable[..., Any]) -> None:
+    if name in vars(Operators):
+        raise ValueError(f"Tensor has a method {name!r} already")
+    setattr(Operators, name, function)
