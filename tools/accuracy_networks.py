@@ -60,6 +60,7 @@ class Zoo:
         model = entry.build()
         model.load_state_dict(self.task.load())
         network = trtnet.Network(self.backend, precision=policy, calibration=ranges)
+        assert entry.input_shape is not None, self.task.model
         network.output("logits", model(network.input("input", (batch, *entry.input_shape))))
         return network
 
@@ -85,15 +86,15 @@ class Zoo:
 
     def searched(self, budgets: Iterable[str]) -> list[Variant]:
         """The fastest mix of FP16 and INT8 within each of `budgets` on the calibration images."""
-        subject = Subject(partial(self.define, batch=BATCH))  # costs hang on the batch
+        subject = Subject(partial(self.define, batch=BATCH))  # costs depend on the batch
         data = self.task.calibration(subject.in_fp32)
         subject = subject.calibrated(data, MIX_METHOD)
-        journal = Journal(None, "")  # what one budget has measured serves the next
+        journal = Journal(None, "")  # measurements for one budget are reused for the next
         found = {text: search(subject, data, text, journal=journal).policy for text in budgets}
         return [self.mix(policy, f"`{text}`") for text, policy in found.items()]
 
     def _calibrated(self, graph: Graph, observed: tuple[str, ...]) -> Calibration:
-        """One pass over the images serves all methods."""
+        """The calibration of one pass over the images, which serves all methods."""
         if observed not in self._calibrations:
             images = self.task.calibration(graph).batches
             found = calibrate(graph, observed, images, device=self.device)

@@ -33,8 +33,8 @@ from installed import versions
 
 import trtnet
 from trtnet import zoo
-from trtnet.cli.model import load_weights
 from trtnet.files import atomic_write
+from trtnet.pipeline import load_weights
 from trtnet.search import Budget, Data, Sensitivity, Subject, search, sensitivity
 from trtnet.search.finding import Trials
 from trtnet.search.journal import Journal
@@ -79,12 +79,13 @@ class Comparison:
 
     @property
     def is_beaten(self) -> bool:
+        """Whether another way found a faster network."""
         return self.found > min(self.ways.values()) * (1 + 1e-9)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one network."""
+    """The measurements of one network."""
 
     case: Case
     comparisons: list[Comparison]
@@ -94,6 +95,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
+        """Whether the search is beaten nowhere, and the ranking is good enough."""
         least = self.case.correlation
         ranked = least is None or self.correlation >= least
         return ranked and not any(row.is_beaten for row in self.comparisons)
@@ -118,7 +120,7 @@ CASES = (
 
 
 def measure(case: Case) -> Result:
-    """Searches within every budget, and does it the simpler ways."""
+    """Searches within every budget, and tries the simpler ways."""
     subject, data = _prepare(case)
     journal, ranked_by = Journal(None, ""), data.head(case.ranked_by)
     started = time.perf_counter()
@@ -159,7 +161,7 @@ def leave_one_out(rows: Sequence[Sensitivity], trials: Trials, subject: Subject)
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of values without ties."""
+    """Spearman's rank correlation of values without ties."""
     ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
@@ -204,14 +206,16 @@ def markdown(results: Sequence[Result]) -> list[str]:
         "",
         "`python tools/bench_search.py`: the estimated time (roofline of an NVIDIA L40S, one "
         "batch, µs) of the policy that `trtnet.search` finds between INT8 and FP16, and the best "
-        "that other ways to choose modules reach within the same budget. They have every N tried "
-        f"on the real network; of the {RANDOM_ORDERS} random orders the best and the mean count. "
-        "Bold: the search is beaten by none of them. Everything fits into the first budget, so all "
-        "are equal there, and where no way finds anything to change all are at FP16's time.",
+        "that other ways to choose modules reach within the same budget. Each of these is tried "
+        f"with every N on the real network; of the {RANDOM_ORDERS} random orders the best and "
+        "the mean are given. Bold: no other way is faster than the search. All modules fit into "
+        "the first budget, so all ways are equal there; a way that can change no module has "
+        "FP16's time.",
         "",
-        "The rank correlation compares each module's error alone with what leaving it out of a "
-        "network that is INT8 otherwise takes off the error. In the trained networks errors partly "
-        "cancel, which no ranking of modules alone knows; the search runs every network it counts.",
+        "The rank correlation compares the error of each module alone in INT8 with the decrease of "
+        "the error when this module alone leaves an INT8 network. In the trained networks errors "
+        "partly cancel, which a ranking of single modules cannot show; the search runs every "
+        "network that it reports.",
         "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, Python "
         f"{platform.python_version()}; {versions('tensorrt-rtx', 'torch', 'numpy')}; no GPU.",
@@ -242,6 +246,7 @@ def _section(result: Result) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = [case.model for case in CASES]
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: {', '.join(names)}")

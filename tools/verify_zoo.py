@@ -39,13 +39,16 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKS = Path(__file__).with_name("zoo_checks.py")
 LARGE = 150_000_000  # parameters: models that are measured alone, for their memory
 # What a result depends on besides the model's own files.
-SOURCES = ("trtnet/*.py", "trtnet/graph/*.py", "trtnet/nn/*.py", "trtnet/ops/*.py",
-           "trtnet/reference/*.py", "trtnet/verification/*.py", "weights/random_init.py",
-           "tools/zoo_checks.py", "tools/zoo_exact.py")  # fmt: skip
+SOURCES = ("trtnet/*.py", "trtnet/building/*.py", "trtnet/graph/*.py", "trtnet/module/*.py",
+           "trtnet/network/*.py", "trtnet/nn/*.py", "trtnet/ops/*.py", "trtnet/precision/*.py",
+           "trtnet/reference/*.py", "trtnet/tensor/*.py", "trtnet/verification/*.py",
+           "weights/random_init.py", "tools/zoo_checks.py", "tools/zoo_exact.py")  # fmt: skip
 
 
 def versions(backend: str) -> dict[str, str]:
-    packages = (trtnet.backend.PACKAGES[backend], "torch", "torchvision", "numpy")
+    """Versions of the packages that decide a result."""
+    package = trtnet.backend.description(backend).package or backend
+    packages = (package, "torch", "torchvision", "numpy")
     return {name: importlib.metadata.version(name) for name in packages}
 
 
@@ -77,19 +80,27 @@ def key(name: str, backend: str) -> dict[str, Any]:
 
 
 def outdated(records: Records, backend: str) -> list[str]:
-    """The models that have no result of these versions and sources."""
+    """The models that can be measured, and have no result of these versions and sources."""
     return [
-        name for name in zoo.list_models()
-        if not key(name, backend).items() <= records.get(name, {}).items()
+        name for name in zoo.list_models(shipped=True)
+        if comparable(name)
+        and not key(name, backend).items() <= records.get(name, {}).items()
     ]  # fmt: skip
 
 
+def comparable(name: str) -> bool:
+    """Whether the model has a counterpart in PyTorch, and says what its input is."""
+    entry = zoo.get_entry(name)
+    return entry.has_counterpart and entry.input_shape is not None
+
+
 def machine() -> str:
+    """The machine in words, for the journal."""
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 
 
 def save(records: Records, path: Path) -> None:
-    """Writes the journal: a killed sweep leaves that of the model before."""
+    """Writes the journal in one step: a killed sweep leaves the journal of the model before."""
     lines = (json.dumps(records[name]) + "\n" for name in sorted(records))
     with atomic_write(path) as file:
         file.write("".join(lines).encode())
@@ -121,12 +132,12 @@ class Sweep:
         """As long as the last time, or by its multiply-accumulates."""
         if name in self.records:
             return float(self.records[name]["seconds"])
-        return 10 + 1.5e-9 * zoo.card(name).macs
+        return 10 + 1.5e-9 * (zoo.card(name).macs or 0)
 
     def run(self) -> None:
         """A thread for each core: that many small models at a time, then one large one."""
         cores = os.cpu_count() or 1
-        large = {name for name in self.costs if zoo.card(name).parameters > LARGE}
+        large = {name for name in self.costs if (zoo.card(name).parameters or 0) > LARGE}
         self._measure(self.costs.keys() - large, workers=cores)
         self._measure(large, workers=1)
 
@@ -163,9 +174,12 @@ class Sweep:
 
 
 def main() -> int:
+    """Measures the models; returns 1 if one failed or has no result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: those not measured")
-    parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
+    parser.add_argument(
+        "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
+    )
     parser.add_argument("--journal", type=Path, default=zoo_page.JOURNAL)
     parser.add_argument("--page", type=Path, default=zoo_page.PAGE)
     args = parser.parse_args()
@@ -176,6 +190,8 @@ def main() -> int:
     sweep.run()
     zoo_page.write(sweep.records, args.page)
     failed = [name for name, record in sweep.records.items() if not record["passed"]]
+    if missing := [name for name in zoo.list_models(shipped=True) if not comparable(name)]:
+        print(f"not compared, without a PyTorch counterpart or input shape: {', '.join(missing)}")
     print(f"no result: {', '.join(sweep.broken) or 'none'}; failed: {', '.join(failed) or 'none'}")
     return 1 if sweep.broken or failed else 0
 

@@ -3,7 +3,8 @@
     python tools/zoo_cards.py
 
 Parameters and multiply-accumulates are those of our networks; weights, published accuracy and
-preprocessing are torchvision's, or are read from the weights that trtnet ships.
+preprocessing are torchvision's, or are read from the weights that trtnet ships. A model without
+either has none.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torchvision
-from zoo_checks import define
 
-from trtnet import graph, weights, zoo
+from trtnet import weights, zoo
 from trtnet.files import atomic_write
 from trtnet.weights.torchvision_source import preprocessing_of
 from trtnet.zoo import Entry
 from trtnet.zoo.cards import FILE
+from trtnet.zoo.measuring import mac_count, parameter_count
 
 
 def facts(entry: Entry) -> dict[str, Any]:
@@ -36,34 +36,35 @@ def facts(entry: Entry) -> dict[str, Any]:
 
 
 def parameters(entry: Entry) -> int:
-    return sum(parameter.numel for parameter in entry.build().parameters())
+    """How many parameters the model has by default."""
+    return parameter_count(entry.build())
 
 
-def macs(entry: Entry) -> int:
-    """Multiply-accumulates for one image of the default size."""
-    model = entry.build()
-    slots = [*model.named_parameters(), *model.named_buffers()]
-    model.load_state_dict({key: np.zeros(slot.shape, np.float32) for key, slot in slots})
-    network = define(model, (1, *entry.input_shape), backend="rtx", fold_batch_norm=False)
-    return graph.macs(graph.read(network.definition))
+def macs(entry: Entry) -> int | None:
+    """Multiply-accumulates for one input of the default shape; ``None`` where there is none."""
+    if entry.input_shape is None:
+        return None
+    return mac_count(entry.build(), entry.input_shape, backend="rtx")
 
 
 def default_weights(entry: Entry) -> str | None:
+    """The name of the weights that ``--weights DEFAULT`` means, if any."""
     if entry.embedded:
         return entry.default_weights
-    default = getattr(_enum(entry.name), "DEFAULT", None)
+    default = getattr(_enum(entry), "DEFAULT", None)
     return default.name if default else None
 
 
 def published_weights(entry: Entry) -> dict[str, dict[str, Any]]:
     """By name, what the card says about each."""
     if entry.embedded:
-        return {name: _shipped(file) for name, file in entry.embedded.items()}
-    return {found.name: _torchvisions(found) for found in _enum(entry.name)}
+        return {name: _shipped(entry.weights_file(name)) for name in entry.embedded}
+    return {found.name: _torchvisions(found) for found in _enum(entry)}
 
 
-def _enum(name: str) -> Any:
-    return torchvision.models.get_model_weights(name)
+def _enum(entry: Entry) -> Any:
+    """torchvision's weights of the model; empty for a model that torchvision lacks."""
+    return torchvision.models.get_model_weights(entry.name) if entry.torchvision else ()
 
 
 def _torchvisions(found: Any) -> dict[str, Any]:
@@ -73,9 +74,9 @@ def _torchvisions(found: Any) -> dict[str, Any]:
     return {"dataset": dataset, "accuracy": accuracy, "preprocessing": preprocessing}
 
 
-def _shipped(file: str) -> dict[str, Any]:
+def _shipped(file: Path) -> dict[str, Any]:
     """Its metadata has the share of right answers, or the mean intersection over union."""
-    metadata = weights.load(Path(weights.__file__).parent / file).metadata
+    metadata = weights.load(file).metadata
     metrics = {"accuracy": "acc@1", "mean_iou": "miou"}
     accuracy = {metrics[key]: round(100 * float(metadata[key]), 3)
                 for key in metrics if key in metadata}  # fmt: skip
@@ -84,8 +85,9 @@ def _shipped(file: str) -> dict[str, Any]:
 
 
 def main() -> int:
+    """Writes the cards of all models that come with trtnet."""
     found = {}
-    for name in zoo.list_models():
+    for name in zoo.list_models(shipped=True):
         print(name, flush=True)
         found[name] = facts(zoo.get_entry(name))
     lines = (f"{json.dumps(name)}: {json.dumps(found[name], allow_nan=False)}" for name in found)

@@ -9,6 +9,7 @@ prints the record that goes to the journal, as JSON. The weights are those of ``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import sys
@@ -24,7 +25,7 @@ from zoo_exact import EXACT, make_batch_norm_exact, make_constants_exact
 
 import trtnet
 from trtnet import graph, zoo
-from trtnet.cli.defining import mark_outputs
+from trtnet.pipeline import mark_outputs
 from trtnet.verification import Verification
 from trtnet.weights.random_init import random_module
 from trtnet.zoo import Entry
@@ -33,6 +34,7 @@ SEED = 0
 MACS_TOLERANCE = 0.005
 MACS_ROUNDING = 0.5e6
 SETTLED_SIZE = 224  # of the images that settle BatchNorms: 32 of 600×600 would take ten minutes
+LARGEST_BUILT = 160  # of models that are built for an image size
 OTHER_SIZE = (203, 171)  # odd, no square, and not large: float64 is slow
 ROUNDED = ("definition", "fp32", "fp16")
 CHECKS = (*ROUNDED, "exact")
@@ -66,6 +68,7 @@ class Setting:
         checks: of :data:`CHECKS`.
         engine: whether its FP16 engine is built; with a dynamic batch for one to twice `shape`'s.
         model_args: what the model needs to take images of that size.
+        fixed_size: whether the model takes no images of another size.
     """
 
     shape: tuple[int, ...]
@@ -73,6 +76,7 @@ class Setting:
     checks: tuple[str, ...] = CHECKS
     engine: bool = True
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    fixed_size: bool = False
 
     @property
     def image(self) -> tuple[int, ...]:
@@ -82,9 +86,9 @@ class Setting:
     @property
     def settled(self) -> tuple[int, ...]:
         """The shape of the images that settle the BatchNorms."""
+        if self.model_args or self.fixed_size or len(self.image) != 3:
+            return (1, *self.image)
         channels, height, width = self.image
-        if self.model_args:  # the model takes no other
-            return (1, channels, height, width)
         return (1, channels, min(height, SETTLED_SIZE), min(width, SETTLED_SIZE))
 
     @property
@@ -113,31 +117,36 @@ class Result:
 
     @property
     def passed(self) -> bool:
+        """Whether every verification passed."""
         return all(found.passed for found in self.verifications.values())
 
 
 def settings(entry: Entry) -> dict[str, Setting]:
     """By name: at the default size with one image, with a dynamic batch, and at another size
     where the architecture has one."""
-    default = entry.input_shape
+    default = entry.require_input_shape()
     other = other_size(entry)
     made = {
-        "default": Setting((1, *default), checks=ROUNDED),
+        "default": Setting((1, *default), checks=ROUNDED, fixed_size=entry.fixed_size),
         "dynamic batch": Setting(
-            (2, *default), dynamic_batch=True, checks=ROUNDED if other else CHECKS
+            (2, *default),
+            dynamic_batch=True,
+            checks=ROUNDED if other else CHECKS,
+            fixed_size=entry.fixed_size,
         ),
     }
     return {**made, "other size": other} if other else made
 
 
 def other_size(entry: Entry) -> Setting | None:
-    """Another image size than the default one; ``None`` for LeNet-5, which has one size."""
-    channels, height, _ = entry.input_shape
-    if entry.name == "lenet5":
+    """Another image size than the default one; ``None`` for a model of one size, or whose inputs
+    are no images."""
+    shape = entry.require_input_shape()
+    if entry.fixed_size or len(shape) != 3:
         return None
+    channels, height, _ = shape
     if "image_size" in entry.arguments:  # position embeddings: a square, and built for
-        patch = entry.build().conv_proj.stride[0]
-        size = 160 - 160 % patch
+        size = _size_to_build(entry)
         return Setting((1, channels, size, size), model_args={"image_size": size})
     if "input_size" in entry.arguments:  # windows and grids: a square, a multiple, and built for
         size = 2 * height
@@ -145,12 +154,25 @@ def other_size(entry: Entry) -> Setting | None:
     return Setting((1, channels, *OTHER_SIZE))
 
 
+def _size_to_build(entry: Entry) -> int:
+    """The largest image size up to 160 that the model can be built for, not its default one."""
+    for size in range(LARGEST_BUILT, 0, -1):
+        with contextlib.suppress(trtnet.ShapeError):
+            if size != entry.require_input_shape()[1]:
+                entry.build(image_size=size)
+                return size
+    raise trtnet.UsageError("the model can be built for no image size", module=entry.name,
+                            expected=f"a size from 1 to {LARGEST_BUILT}",
+                            fix="register it with fixed_size=True")  # fmt: skip
+
+
 def published(name: str) -> Published | None:
     """torchvision's own numbers, ``None`` for a model that it does not have."""
-    if name not in torchvision.models.list_models():
+    entry = zoo.get_entry(name)
+    if not entry.torchvision:
         return None
     available = torchvision.models.get_model_weights(name)
-    size = zoo.get_entry(name).input_shape[1]
+    size = entry.require_input_shape()[1]
     of_size = [entry for entry in available if _image_size(entry) == [size]]
     meta = (of_size or [available.DEFAULT])[0].meta
     return Published(meta["num_params"] - _training_only(name), meta["_ops"] * 1e9)
@@ -158,7 +180,8 @@ def published(name: str) -> Published | None:
 
 def _image_size(weights: Any) -> list[int]:
     transforms = weights.transforms()
-    return getattr(transforms, "crop_size", None) or transforms.resize_size
+    found: list[int] = getattr(transforms, "crop_size", None) or transforms.resize_size
+    return found
 
 
 def _training_only(name: str) -> int:
@@ -172,7 +195,7 @@ def _training_only(name: str) -> int:
 
 def published_args(entry: Entry) -> dict[str, Any]:
     """The arguments of the model that torchvision's numbers are of: with an auxiliary head."""
-    return {"aux_loss": True} if "aux_loss" in entry.arguments else {}
+    return {"aux_loss": True} if entry.torchvision and "aux_loss" in entry.arguments else {}
 
 
 def twin(entry: Entry, shape: tuple[int, ...], **model_args: Any) -> torch.nn.Module:
@@ -194,6 +217,7 @@ def equal_pair(
 
 
 def seeded_input(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Normally distributed float32 values for the input ``input``."""
     values = np.random.default_rng(SEED).standard_normal(shape)
     return {"input": values.astype(np.float32)}
 
@@ -246,8 +270,18 @@ def check(
 
 
 def measure(name: str, backend: str = "rtx") -> dict[str, Any]:
-    """All settings of the model `name`: the record of the journal."""
+    """All settings of a model: the record of the journal.
+
+    Args:
+        name: a name or an address, as for :func:`trtnet.zoo.get_entry`.
+
+    Raises:
+        UsageError: the model has no counterpart in PyTorch, or no default input shape.
+    """
     start, entry = time.perf_counter(), zoo.get_entry(name)
+    if not entry.has_counterpart:
+        raise trtnet.UsageError("there is no PyTorch model to compare with", module=name,
+                                fix="give it one: @register(twin=...)")  # fmt: skip
     stated, shared = published(name), published_args(entry)
     record: dict[str, Any] = {"model": name, "settings": {}}
     pair, image = None, None
@@ -284,9 +318,12 @@ def _plain(setting: Setting, result: Result) -> dict[str, Any]:
 
 
 def main() -> int:
+    """Prints the record of one model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
+    parser.add_argument(
+        "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
+    )
     args = parser.parse_args()
     print(json.dumps(measure(args.model, args.backend)))
     return 0

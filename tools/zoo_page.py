@@ -32,11 +32,55 @@ INTRODUCTION = """\
 --list`) and the results of `python tools/verify_zoo.py`, in `benchmarks/zoo.jsonl`.
 """
 
+OWN = """
+## A model of one's own
+
+A function that returns a `trtnet.Module`, or a subclass of it, is a model of the zoo. One file is
+enough, anywhere; its PyTorch twin is optional, and what the model is verified against.
+
+```python
+# small_net.py
+import trtnet
+from trtnet import nn, zoo
+
+class SmallNet(nn.Module):
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, x: trtnet.Tensor) -> trtnet.Tensor:
+        return self.fc(nn.functional.relu(self.conv(x)).mean((2, 3)))
+
+def torch_small_net(num_classes: int = 10):
+    from torch_small_net import TorchSmallNet  # beside this file; imported when it is needed
+    return TorchSmallNet(num_classes)
+
+@zoo.register(input_shape=(3, 32, 32), twin=torch_small_net)
+def small_net(num_classes: int = 10) -> SmallNet:
+    return SmallNet(num_classes)
+```
+
+- `zoo.get_model("small_net.py:small_net")` and `zoo.get_entry` take the path of the file and the
+  name of the callable, or `package.module:callable`. Modules beside the file can be imported.
+- `@zoo.register` gives a name in the registry once the module is imported. A callable that is not
+  registered can have the attributes `input_shape`, `twin` and `task`.
+- A distribution offers its models in `pyproject.toml`. They are listed without being imported:
+
+  ```toml
+  [project.entry-points."trtnet.zoo"]
+  small_net = "my_package.small_net:small_net"
+  ```
+
+- `zoo.card` computes the card. A file in the folder `zoo/` of trtnet itself needs nothing else; the
+  tests and tools find it in the registry.
+"""
+
 CARDS = """
 ## Models
 
 Parameters and multiply-accumulates (GMAC, for one image of the default size) are those of the
-network. The weights are torchvision's, or trtnet's own; behind each is the published accuracy:
+network. The weights are torchvision's, or trtnet's own; each has its published accuracy:
 top-1 in percent, or the mean intersection over union. Bold: `--weights DEFAULT`.
 """
 
@@ -76,17 +120,20 @@ def load(path: Path = JOURNAL) -> Records:
 
 
 def write(records: Records, path: Path = PAGE) -> None:
+    """Writes the page, in one step."""
     with atomic_write(path) as file:
         file.write("".join(f"{line}\n" for line in page(records)).encode())
 
 
 def page(records: Records) -> Iterator[str]:
     """The lines of the page."""
-    known = {name: records[name] for name in zoo.list_models() if name in records}
+    models = zoo.list_models(shipped=True)
+    known = {name: records[name] for name in models if name in records}
     yield INTRODUCTION
     yield from summary(known)
+    yield OWN
     yield CARDS
-    yield from table(CARD_COLUMNS, map(card_row, map(zoo.card, zoo.list_models())))
+    yield from table(CARD_COLUMNS, map(card_row, map(zoo.card, models)))
     yield VERIFICATION
     yield from table(DEFAULT_COLUMNS, map(default_row, known.values()))
     yield REMARKS
@@ -97,7 +144,7 @@ def page(records: Records) -> Iterator[str]:
 def summary(records: Records) -> Iterator[str]:
     """How many models pass, and with what."""
     passed = sum(record["passed"] for record in records.values())
-    yield f"{passed} of {len(zoo.list_models())} models pass every check."
+    yield f"{passed} of {len(zoo.list_models(shipped=True))} models pass every check."
     names = ("date", "machine", "backend", "versions")
     runs = {tuple(_text(record[name]) for name in names) for record in records.values()}
     for run in sorted(runs):
@@ -113,7 +160,7 @@ def _text(value: Any) -> str:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """In Markdown."""
+    """The lines of a Markdown table."""
     names = list(columns)
     yield f"| {' | '.join(names)} |"
     yield f"|{'---|' * len(names)}"
@@ -125,6 +172,7 @@ CARD_COLUMNS = ("model", "task", "input", "parameters", "GMAC", "weights", "pape
 
 
 def card_row(card: Card) -> tuple[str, ...]:
+    """The cells of :data:`CARD_COLUMNS` for one model."""
     weights = (
         f"**{found}**" if found.name == card.default_weights else str(found)
         for found in card.weights
@@ -132,16 +180,17 @@ def card_row(card: Card) -> tuple[str, ...]:
     papers = (f"[{address.rpartition('/')[2]}]({address})" for address in card.papers)
     return (
         card.name,
-        card.task,
-        size(card.input_shape),
-        f"{card.parameters:,}",
-        f"{card.macs / 1e9:.4g}",
+        card.task or "-",
+        size(card.input_shape or ()) or "-",
+        "-" if card.parameters is None else f"{card.parameters:,}",
+        "-" if card.macs is None else f"{card.macs / 1e9:.4g}",
         "<br>".join(weights) or "-",
         ", ".join(papers) or "-",
     )
 
 
 def size(shape: Iterable[int]) -> str:
+    """``3x224x224``."""
     return "x".join(map(str, shape))
 
 
@@ -152,6 +201,7 @@ DEFAULT_COLUMNS = (
 
 
 def default_row(record: dict[str, Any]) -> tuple[str, ...]:
+    """The cells of :data:`DEFAULT_COLUMNS` for one model."""
     single, batch = record["settings"]["default"], record["settings"]["dynamic batch"]
     return (
         record["model"],
@@ -171,6 +221,7 @@ OTHER_COLUMNS = (
 
 
 def other_row(record: dict[str, Any]) -> tuple[str, ...]:
+    """The cells of :data:`OTHER_COLUMNS` for one model."""
     found = record["settings"]["other size"]
     return (
         record["model"],
@@ -183,18 +234,22 @@ def other_row(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def rounded(found: dict[str, Any]) -> tuple[str, str, str]:
+    """The errors of the three precisions in one setting."""
     return error(found["definition"]), error(found["fp32"]), f"{found['fp16']:.5f}"
 
 
 def error(distance: float) -> str:
+    """A relative distance with two digits."""
     return f"{distance:.1e}"
 
 
 def engine(found: dict[str, Any]) -> tuple[str, str]:
+    """Size and build time of the engine of one setting."""
     return f"{found['engine_bytes'] / 1e6:.1f} MB", f"{found['build_s']:.1f} s"
 
 
 def main() -> int:
+    """Writes the page from the journal."""
     write(load())
     return 0
 

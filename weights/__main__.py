@@ -26,10 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        status: int = arguments.run(arguments)
     except TrtnetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,7 +92,13 @@ def _extract(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     path = arguments.output or Path(f"{arguments.model}.safetensors")
     if path.suffix != ".safetensors":
-        raise UsageError("extract writes safetensors files", expected="*.safetensors", got=path)
+        raise UsageError(
+            "extract writes safetensors files",
+            expected="*.safetensors",
+            got=path,
+            fix=f"name it {path.with_suffix('.safetensors').name}; `convert` makes another format "
+            "of it",
+        )
     chosen = {} if arguments.num_classes is None else {"num_classes": arguments.num_classes}
     written = extract(arguments.model, path, arguments.weights, arguments.seed, **chosen)
     _print_report(written, arguments.json, seconds=round(time.perf_counter() - started, 3))

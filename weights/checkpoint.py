@@ -53,7 +53,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         # torchvision's and timm's training scripts store their command line, which is only data.
         allowed = torch.serialization.safe_globals([argparse.Namespace])
         with allowed, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an error of ours says it all; success needs no advice
+            warnings.simplefilter("ignore")  # failures are reported by our own error
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise _refused(path, error) from error
@@ -133,7 +133,7 @@ def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
     try:
-        return tensor.numpy()
+        array: np.ndarray = tensor.numpy()
     except (TypeError, RuntimeError) as error:  # quantized, sparse, FP8, or without data
         raise WeightsError(
             f"{path} holds a tensor that numpy cannot represent",
@@ -142,3 +142,4 @@ def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:
             got=f"{value.dtype}, {value.layout}",
             fix="convert it before saving: tensor.float(), tensor.dequantize() or to_dense()",
         ) from error
+    return array

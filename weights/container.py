@@ -1,4 +1,4 @@
-"""What loading gives: named read-only arrays, and what the file says about them."""
+"""Weights in memory: read-only arrays by name, with the metadata of their file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from trtnet.errors import WeightsError
 
+_Json = TypeVar("_Json", dict[str, Any], list[str])
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 CHECKSUM = "sha256"  # the metadata entry with the hash of the tensors
 _INTEGERS = ("num_batches_tracked", "relative_position_index")  # the integers PyTorch's models have
@@ -58,7 +59,7 @@ class Weights(Mapping[str, np.ndarray]):
 
     @property
     def source(self) -> str:
-        """Where they come from, for people: a path, an enum's name, or ``random (seed 0)``."""
+        """Where the weights come from, in words: a path, an enum's name, or ``random (seed 0)``."""
         if self.path is not None:
             return str(self.path)
         name, seed = self.metadata.get("weights", "memory"), self.metadata.get("seed")
@@ -66,7 +67,7 @@ class Weights(Mapping[str, np.ndarray]):
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file's bytes; of the tensors (:func:`data_sha256`) if they are only in memory."""
+        """Hash of the file's bytes, or :func:`data_sha256` of tensors made in memory."""
         if self._file_bytes is None:
             return data_sha256(self)
         return hashlib.sha256(self._file_bytes).hexdigest()
@@ -82,8 +83,8 @@ class Weights(Mapping[str, np.ndarray]):
         return self._json("class_names", list)
 
     def replaced(self, arrays: Mapping[str, np.ndarray], **metadata: str) -> Weights:
-        """`arrays` instead of these, with the same metadata and those given. The hash of the old
-        tensors is left out."""
+        """New weights: `arrays`, this metadata and the entries given. The hash of the old tensors
+        is left out."""
         kept = {key: text for key, text in self.metadata.items() if key != CHECKSUM}
         return Weights(arrays, {**kept, **metadata})
 
@@ -91,15 +92,15 @@ class Weights(Mapping[str, np.ndarray]):
         """These weights with the shapes of a model, for those that are `flat`.
 
         Counters and indices, which such a file stores as floats, become integers again. An array
-        whose size does not fit stays as it is: loading it reports it with all others.
+        that does not have the size of its shape stays flat: loading it reports all such arrays.
 
         Args:
-            shapes: key → shape; keys that are not among the weights count for nothing.
+            shapes: key → shape; keys that are not among the weights are ignored.
         """
         arrays = {name: _shaped(name, array, shapes.get(name)) for name, array in self.items()}
         return Weights(arrays, self.metadata, self.path, self._file_bytes)
 
-    def _json(self, key: str, kind: type) -> Any:
+    def _json(self, key: str, kind: type[_Json]) -> _Json | None:
         text = self.metadata.get(key)
         if text is None:
             return None
@@ -118,7 +119,7 @@ class Weights(Mapping[str, np.ndarray]):
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
+    view: np.ndarray = array.view()
     view.flags.writeable = False
     return view
 
@@ -141,9 +142,9 @@ def raw_bytes(array: np.ndarray) -> memoryview:
 
 def data_sha256(state: Mapping[str, np.ndarray]) -> str:
     """The SHA-256 of the lines ``<SHA-256 of the tensor's bytes> <key>`` in the order of sorted
-    keys; bytes are little-endian in C order. Tensors are hashed side by side."""
+    keys; bytes are little-endian in C order. Tensors are hashed in parallel."""
     names = sorted(state)
-    with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
+    with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
         digests = pool.map(lambda name: hashlib.sha256(raw_bytes(state[name])).hexdigest(), names)
         lines = [f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

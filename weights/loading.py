@@ -1,15 +1,15 @@
-"""Opening a weights file, whatever it turns out to be."""
+"""Loading a weights file of any format."""
 
 from __future__ import annotations
 
-import difflib
 import mmap
 import os
 from pathlib import Path
 
 import numpy as np
 
-from trtnet.errors import WeightsError
+from trtnet.errors import UsageError, WeightsError
+from trtnet.names import did_you_mean
 from trtnet.weights import checkpoint, safetensors_reader, wts
 from trtnet.weights.container import Weights
 
@@ -52,14 +52,16 @@ def load(path: str | os.PathLike[str]) -> Weights:
                 got=f"a PyTorch checkpoint or another {kind}, under the wrong name",
                 fix=f"rename it to {file.with_suffix('.pth').name}; it is loaded if that is safe",
             )
-        safetensors_reader.read(content, file)  # raises: it says what is wrong with the header
+        safetensors_reader.read(content, file)  # raises, naming the fault of the header
     if kind is None:
+        others = [name for name in weights_files(file.parent) if name != file.name]
         raise WeightsError(
             f"{file} is not a weights file",
             expected="a safetensors file, a PyTorch checkpoint or a .wts file "
             f"({', '.join(SUFFIXES)})",
             got=f"a file that begins with {content[:16]!r}",
-            fix="name the file that holds the weights",
+            fix=f"name the file that holds the weights{', such as ' if others else ''}"
+            f"{', '.join(others[:5])}",
         )
     arrays, metadata = checkpoint.read(file, kind)
     return Weights(_strip_parallel(arrays), metadata, file, content)
@@ -87,33 +89,65 @@ def _strip_parallel(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(_PARALLEL): array for name, array in inner.items()}
 
 
+def weights_files(directory: Path) -> list[str]:
+    """Sorted names of the files in `directory` that are called like weights files."""
+    try:
+        return sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(SUFFIXES))
+    except OSError:
+        return []
+
+
+def check_suffix(path: Path) -> None:
+    """Raises :class:`UsageError` if no weights file can be written under this name."""
+    if path.suffix in SUFFIXES:
+        return
+    examples = ", ".join(f"{path.stem}{suffix}" for suffix in SUFFIXES)
+    raise UsageError(
+        "unknown file format",
+        expected=", ".join(SUFFIXES),
+        got=path,
+        fix=did_you_mean(path.suffix, SUFFIXES) or f"name it as one of {examples}",
+    )
+
+
 def _map(file: Path) -> mmap.mmap:
     if file.is_dir():
-        raise WeightsError(
-            f"{file} is a directory", expected="a file", fix=_name_another(file, list_all=True)
-        )
+        raise WeightsError(f"{file} is a directory", expected="a file", fix=_files_in(file))
     if not file.exists():
-        raise WeightsError(f"{file} does not exist", fix=_name_another(file.parent, file.name))
+        raise WeightsError(f"{file} does not exist", fix=_near(file))
     if not file.is_file():
-        raise WeightsError(f"{file} is not a regular file", fix="name a file on disk")
+        raise WeightsError(
+            f"{file} is not a regular file",
+            expected="a file on disk, which can be mapped into memory",
+            fix="copy its content to a file, and name that",
+        )
     try:
         with open(file, "rb") as opened:
             if not os.fstat(opened.fileno()).st_size:
                 raise WeightsError(f"{file} is empty", fix="copy or extract it again")
             return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise WeightsError(f"{file} cannot be read", got=error, fix="check the file") from error
+        raise WeightsError(
+            f"{file} cannot be read", got=error, fix="check its permissions, and the disk it is on"
+        ) from error
 
 
-def _name_another(directory: Path, name: str = "", *, list_all: bool = False) -> str:
-    """Advice that names files in `directory`: those called nearly `name`, or all weights files."""
+def _near(file: Path) -> str:
+    """Advice for a `file` that does not exist: files with similar names, or what is there."""
     try:
-        present = sorted(entry.name for entry in directory.iterdir())
+        present = sorted(entry.name for entry in file.parent.iterdir())
     except OSError:
-        return f"there is no directory {directory}: check the path"
-    weights = [entry for entry in present if entry.endswith(SUFFIXES)]
-    near = weights if list_all else difflib.get_close_matches(name, present, n=3) or weights
-    if not near:
-        return "no weights file is there: check the path"
-    more = f" and {len(near) - 5} more" if len(near) > 5 else ""
-    return f"did you mean {', '.join(near[:5])}{more}?"
+        return f"there is no directory {file.parent}: check the path"
+    return did_you_mean(file.name, present) or _files_in(file.parent)
+
+
+def _files_in(directory: Path) -> str:
+    """Advice that names the weights files in `directory`."""
+    found = weights_files(directory)
+    if not found:
+        return (
+            f"check the path: {directory.absolute()} holds no file named *"
+            f"{', *'.join(SUFFIXES)}; `python -m trtnet.weights extract MODEL -o FILE` writes one"
+        )
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f"name one of the weights files in {directory.absolute()}: {', '.join(found[:5])}{more}"

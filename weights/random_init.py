@@ -1,21 +1,23 @@
-"""Seeded random weights with which a deep network still computes something.
+"""Seeded random weights whose activations stay in range and depend on the input.
 
-Straight from its initialisation a network's BatchNorms have mean 0 and variance 1, which is not
-what their inputs have: in a deep residual net the activations then grow past FP16's 65504. So the
-statistics are settled first, on seeded noise.
+After initialisation a network's BatchNorms have mean 0 and variance 1, and their inputs do not: the
+activations of a deep residual network then exceed FP16's 65504. The statistics are therefore set
+from seeded noise.
 
-Three more things make such a network worth comparing. Parameters that the initialisation leaves
-constant (scales of 1, biases and heads of 0) get seeded noise, so that no mistake hides behind
-them. A network without norms gets He's initialisation, with which the signal does not fade from
-layer to layer until biases are all that is left. And the last BatchNorm of a residual branch of a
-ResNet, RegNet, EfficientNet, MNASNet or ShuffleNetV2 starts small, in the spirit of torchvision's
-``zero_init_residual`` (Goyal et al., https://arxiv.org/abs/1706.02677): with branches as strong
-as their shortcuts such a network, untrained, amplifies every rounding error layer by layer, which
-a trained one does not.
+Three more changes make such a network useful for comparisons:
 
-Squeeze-and-excitation multiplies its input by a function of it. Where there is any, its gates
-start near the middle of their range, and the statistics are those of more images: one that is
-unlike the few that set them would be further away from them after each block than before.
+- Parameters that the initialisation leaves constant (scales of 1, biases and heads of 0) get seeded
+  noise: a constant would hide a mistake.
+- A network without norms gets He's initialisation; with PyTorch's the signal fades from layer to
+  layer until the output depends on the biases alone.
+- The last BatchNorm of a residual branch of a ResNet, RegNet, EfficientNet, MNASNet or ShuffleNetV2
+  gets a small scale, like torchvision's ``zero_init_residual`` (Goyal et al.,
+  https://arxiv.org/abs/1706.02677). Untrained branches as strong as their shortcuts would amplify
+  every rounding error layer by layer, which a trained network does not.
+
+Squeeze-and-excitation multiplies its input by a function of that input. Its gates start near the
+middle of their range, and the statistics are set from more images: an image unlike the few that set
+them would differ more after each block.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from trtnet.weights.torch_import import require
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn import Module as TorchModule
 
 _BATCH = 8
 _NOISE = 0.1  # standard deviation, added to parameters that are initialised to a constant
@@ -49,8 +52,8 @@ def random_state(
 ) -> dict[str, np.ndarray]:
     """A state_dict of seeded random weights with settled BatchNorm statistics.
 
-    The same for the same seed, PyTorch version and number of threads. The caller's random state
-    and, if a module is given, that module are left alone.
+    Equal for the same seed, PyTorch version and number of threads. The caller's random state and,
+    if a module is given, that module are not changed.
 
     Args:
         model: the name of a torchvision model or a builder, initialised here; or a module,
@@ -78,6 +81,7 @@ def random_module(
     torch = require("torch", "making random weights")
     if not 0 <= seed < 2**63:
         raise UsageError("not a seed", expected="0 to 2**63 - 1", got=seed)
+    module: TorchModule
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         if isinstance(model, torch.nn.Module):
@@ -106,7 +110,7 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
         model_args["weights_backbone"] = None  # by default it would be downloaded
     try:
         with torch.random.fork_rng(devices=[]):  # initialising draws from the caller's stream
-            return builder(weights=weights, **model_args)
+            module: TorchModule = builder(weights=weights, **model_args)
     except (TypeError, ValueError) as error:
         raise UsageError(
             "torchvision refuses these model arguments",
@@ -114,6 +118,7 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
             got=f"{model_args}: {error}",
             fix="leave the argument out; pretrained weights fix num_classes and image_size",
         ) from error
+    return module
 
 
 def _keep_signal(module: torch.nn.Module) -> None:
@@ -163,7 +168,9 @@ def _last_norm(block: torch.nn.Module) -> Any:
         return block.f.c[1]
     if isinstance(block, mnasnet._InvertedResidual):
         return block.layers[-1] if block.apply_residual else None
-    if isinstance(block, shufflenetv2.InvertedResidual):  # what it passes by is its shortcut
+    if isinstance(
+        block, shufflenetv2.InvertedResidual
+    ):  # the half that skips the branch is the shortcut
         return block.branch2[-2] if block.stride == 1 else None
     if isinstance(block, (efficientnet.MBConv, efficientnet.FusedMBConv)):
         return block.block[-1][1] if block.use_res_connect else None

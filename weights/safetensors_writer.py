@@ -32,6 +32,7 @@ class _Entry:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the tensor in the file."""
         size = self.itemsize
         for axis in self.shape:
             size *= axis
@@ -67,7 +68,7 @@ def save(
     header = _encoded_header(entries, notes)
     size = len(header) + sum(entry.nbytes for entry in entries)
     try:
-        # Weights can be made again and say their hash: not worth waiting for the disk.
+        # No fsync: weights can be written again and carry a hash.
         with atomic_write(path, durable=False) as file, ThreadPoolExecutor(1) as pool:
             digest = pool.submit(data_sha256, state) if checksum else None
             reserve(file, size)
@@ -167,6 +168,6 @@ def _to_numpy(value: Any) -> np.ndarray:
     if _is_torch(value):
         torch = sys.modules["torch"]
         if value.dtype == torch.bfloat16:
-            return value.detach().cpu().contiguous().view(torch.int16).numpy()
-        return value.numpy(force=True)
+            value = value.detach().cpu().contiguous().view(torch.int16)
+        value = value.numpy(force=True)
     return np.asarray(value)

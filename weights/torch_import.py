@@ -24,8 +24,8 @@ def without_memory() -> Any:
     """A context in which PyTorch makes parameters without memory and without random numbers, for
     modules whose state_dict is loaded at once with ``assign=True``.
 
-    Under ``torch.device("meta")`` the numbers would be there neither that RegNet computes its
-    widths with, nor Swin's indices, which are no part of its state_dict.
+    ``torch.device("meta")`` would not do: RegNet computes its widths with tensors, and Swin's
+    indices are not in its state_dict, so both need real values.
     """
     import torch
     from torch.overrides import TorchFunctionMode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import http.client
 import json
 import os
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from trtnet.errors import UsageError, WeightsError
+from trtnet.names import did_you_mean
 from trtnet.weights.container import Weights, check_finite
-from trtnet.weights.loading import SUFFIXES, load
+from trtnet.weights.loading import SUFFIXES, load, weights_files
 from trtnet.weights.random_init import build, random_module
 from trtnet.weights.safetensors_writer import save
 from trtnet.weights.torch_import import require
@@ -75,11 +75,12 @@ def extract(
     _weights_enum(model)
     found = resolve(model, weights, seed, **model_args)
     metadata = dict(found.metadata)
-    if found.path is not None:
+    source = found.path
+    if source is not None:
         with require("torch", "checking weights").device("meta"):
             module = build(model, **model_args)
         found = _checked_fit(model, module, found)
-        metadata = {**_metadata(model, found.path.name, module, None), **metadata}
+        metadata = {**_metadata(model, source.name, module, None), **metadata}
     for name, array in found.items():
         check_finite(name, array)
     save(path, found, metadata, checksum=True)
@@ -96,11 +97,10 @@ def _weights_enum(model: str) -> Any:
     known = [*models.list_models(models), *models.list_models(models.segmentation)]
     if model in known:
         return models.get_model_weights(model)
-    near = difflib.get_close_matches(model, known, n=5)
     raise UsageError(
         f"torchvision has no model {model!r}",
         got=model,
-        fix=f"did you mean {', '.join(near)}?" if near else "see torchvision's list of models",
+        fix=did_you_mean(model, known) or f"choose {', '.join(sorted(known))}",
     )
 
 
@@ -109,12 +109,14 @@ def _entry(model: str, enum: Any, weights: str) -> Any:
     if name in enum.__members__:
         return enum[name]
     names = ", ".join(enum.__members__)
+    near = did_you_mean(weights, ["random", *enum.__members__, *weights_files(Path())])
     raise UsageError(
         f"no weights called {weights!r}",
         module=model,
         expected=f"random, {names + ', ' if names else ''}or the path of a file "
         f"({', '.join(SUFFIXES)})",
         got=weights,
+        fix=near or "choose one of the names, or check the path of the file",
     )
 
 

@@ -119,14 +119,15 @@ def _bits(name: str, array: np.ndarray) -> np.ndarray:
 
 
 class _Scanner:
-    """Takes one token after the other from the file, and says where it stopped."""
+    """Reads one token after the other from the file; errors name the byte and the line."""
 
     def __init__(self, content: mmap.mmap, path: Path) -> None:
         self._content = content
         self._path = path
-        self._start = self._position = 0  # of the last token, and behind it
+        self._start = self._position = 0  # start and end of the last token
 
     def name(self, what: str) -> str:
+        """The next token as text; `what` names it in errors."""
         token = self._token(what)
         try:
             return token.decode()
@@ -134,6 +135,7 @@ class _Scanner:
             self.refuse(f"{what} cannot be read", expected="UTF-8 text")
 
     def number(self, what: str, name: str | None = None) -> int:
+        """The next token as a decimal number; `name` is its entry's, for errors."""
         token = self._token(what, name)
         if _DECIMAL.fullmatch(token) is None:
             self.refuse(f"{what} cannot be read", name, expected="a decimal number",
@@ -141,6 +143,7 @@ class _Scanner:
         return int(token)
 
     def values(self, name: str, count: int) -> np.ndarray:
+        """The next `count` values as float32; `name` is the entry's, for errors."""
         most = (len(self._content) - self._position) // 2  # a space and a digit each
         if count > most:
             self.refuse("more values are declared than the file has room for", name,
@@ -153,6 +156,7 @@ class _Scanner:
         return bits.view(np.float32)
 
     def end(self, total: int) -> None:
+        """Checks that nothing follows the last of `total` entries."""
         if _TOKEN.search(self._content, self._position):
             self._token("the end")
             self.refuse(f"the file goes on after the last entry, number {total}",

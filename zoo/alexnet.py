@@ -51,7 +51,7 @@ class AlexNet(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-@register()
+@register(torchvision=True)
 def alexnet(num_classes: int = 1000) -> AlexNet:
-    """AlexNet."""
+    """AlexNet (Krizhevsky, https://arxiv.org/abs/1404.5997)."""
     return AlexNet(num_classes)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trtnet.errors import UsageError
-from trtnet.zoo.registry import get_entry
+from trtnet.zoo.entry import Entry
+from trtnet.zoo.installed import offers
+from trtnet.zoo.measuring import mac_count, parameter_count
+from trtnet.zoo.registry import get_entry, registered
 
 FILE = Path(__file__).with_name("cards.json")
 
@@ -42,7 +44,7 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Card:
-    """One model of the zoo.
+    """What is known about one model. ``None`` stands for what is not known.
 
     Attributes:
         name: what :func:`trtnet.zoo.get_model` calls it.
@@ -53,51 +55,90 @@ class Card:
         papers: addresses of those that the model's file names.
         weights: published ones.
         default_weights: the name of those that ``--weights DEFAULT`` means, if any.
+        distribution: name and version of the installed distribution that offers the model.
     """
 
     name: str
-    task: str
-    input_shape: tuple[int, int, int]
-    parameters: int
-    macs: int
+    task: str | None
+    input_shape: tuple[int, ...] | None
+    parameters: int | None
+    macs: int | None
     papers: tuple[str, ...]
     weights: tuple[Pretrained, ...]
     default_weights: str | None
+    distribution: str | None = None
 
     @property
     def preprocessing(self) -> Mapping[str, Any] | None:
-        """That of the default weights."""
+        """Preprocessing of images for the default weights."""
         by_name = {weights.name: weights.preprocessing for weights in self.weights}
-        return by_name[self.default_weights] if self.default_weights else None
+        return by_name.get(self.default_weights or "")
 
 
-def card(name: str) -> Card:
-    """The :class:`Card` of the model `name`. Loads neither torch nor TensorRT.
+def card(model: str | Entry, *, compute: bool = True) -> Card:
+    """The :class:`Card` of a model.
+
+    For a model that comes with trtnet the facts are stored, and neither torch nor TensorRT is
+    loaded. For any other model they are computed, if `compute`: parameters from the module,
+    multiply-accumulates from a network, where TensorRT is installed and the input shape is known.
 
     >>> card("resnet50").parameters, card("resnet50").weights[1].accuracy["acc@1"]
     (25557032, 80.858)
 
+    Args:
+        model: a name or an address, as for :func:`trtnet.zoo.get_entry`, or an entry.
+        compute: without it, only what is known without importing or building the model is on the
+            card.
+
     Raises:
-        UsageError: there is no such model, or nothing is known about it.
+        UsageError: there is no such model, or it cannot be imported or built.
     """
-    entry, facts = get_entry(name), _facts().get(name)
+    if isinstance(model, Entry):
+        entry = model
+    elif compute:
+        entry = get_entry(model)
+    else:
+        known = registered(model)
+        if known is None and model in offers():
+            distribution = offers()[model][0].distribution
+            return Card(model, None, None, None, None, (), (), None, distribution)
+        entry = known or get_entry(model)
+    facts = _facts().get(entry.name) if entry.shipped else None
     if facts is None:
-        raise UsageError("the model has no card", module=name,
-                         fix="write one: python tools/zoo_cards.py")  # fmt: skip
+        facts = {"weights": {}, "default_weights": None, **(_computed(entry) if compute else {})}
     about = entry.home.__doc__ or ""
     return Card(
-        name=name,
+        name=entry.name,
         task=entry.task,
         input_shape=entry.input_shape,
-        parameters=facts["parameters"],
-        macs=facts["macs"],
+        parameters=facts.get("parameters"),
+        macs=facts.get("macs"),
         papers=tuple(re.findall(r"https://\S+[^\s.,:;)]", about)),
         weights=tuple(Pretrained(key, **value) for key, value in facts["weights"].items()),
         default_weights=facts["default_weights"],
+        distribution=_distribution(model, entry),
     )
+
+
+def _computed(entry: Entry) -> dict[str, Any]:
+    built = entry.build()
+    shape = entry.input_shape
+    return {
+        "parameters": parameter_count(built),
+        "macs": None if shape is None else mac_count(built, shape),
+    }
+
+
+def _distribution(model: str | Entry, entry: Entry) -> str | None:
+    """The distribution that offers the model under the name that it was asked for by."""
+    found = (
+        () if entry.shipped else offers().get(model if isinstance(model, str) else model.name, ())
+    )
+    return found[0].distribution if found else None
 
 
 @functools.cache
 def _facts() -> dict[str, Any]:
     """What ``tools/zoo_cards.py`` has found, by model."""
-    return json.loads(FILE.read_text())
+    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return found

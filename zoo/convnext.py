@@ -82,25 +82,25 @@ class ConvNeXt(nn.Module):
         return self.classifier(self.avgpool(self.features(x)))
 
 
-@register()
+@register(torchvision=True)
 def convnext_tiny(num_classes: int = 1000) -> ConvNeXt:
-    """ConvNeXt-T."""
+    """ConvNeXt-T (Liu et al., https://arxiv.org/abs/2201.03545)."""
     return ConvNeXt((96, 192, 384, 768), (3, 3, 9, 3), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def convnext_small(num_classes: int = 1000) -> ConvNeXt:
-    """ConvNeXt-S."""
+    """ConvNeXt-S (Liu et al., https://arxiv.org/abs/2201.03545)."""
     return ConvNeXt((96, 192, 384, 768), (3, 3, 27, 3), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def convnext_base(num_classes: int = 1000) -> ConvNeXt:
-    """ConvNeXt-B."""
+    """ConvNeXt-B (Liu et al., https://arxiv.org/abs/2201.03545)."""
     return ConvNeXt((128, 256, 512, 1024), (3, 3, 27, 3), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def convnext_large(num_classes: int = 1000) -> ConvNeXt:
-    """ConvNeXt-L."""
+    """ConvNeXt-L (Liu et al., https://arxiv.org/abs/2201.03545)."""
     return ConvNeXt((192, 384, 768, 1536), (3, 3, 27, 3), num_classes)

@@ -104,25 +104,25 @@ class DenseNet(nn.Module):
         return self.classifier(F.relu(self.features(x)).mean((2, 3)))
 
 
-@register()
+@register(torchvision=True)
 def densenet121(num_classes: int = 1000) -> DenseNet:
-    """DenseNet-121."""
+    """DenseNet-121 (Huang et al., https://arxiv.org/abs/1608.06993)."""
     return DenseNet(32, (6, 12, 24, 16), 64, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def densenet161(num_classes: int = 1000) -> DenseNet:
-    """DenseNet-161, of growth rate 48."""
+    """DenseNet-161, of growth rate 48 (Huang et al., https://arxiv.org/abs/1608.06993)."""
     return DenseNet(48, (6, 12, 36, 24), 96, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def densenet169(num_classes: int = 1000) -> DenseNet:
-    """DenseNet-169."""
+    """DenseNet-169 (Huang et al., https://arxiv.org/abs/1608.06993)."""
     return DenseNet(32, (6, 12, 32, 32), 64, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def densenet201(num_classes: int = 1000) -> DenseNet:
-    """DenseNet-201."""
+    """DenseNet-201 (Huang et al., https://arxiv.org/abs/1608.06993)."""
     return DenseNet(32, (6, 12, 48, 32), 64, num_classes)

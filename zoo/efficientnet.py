@@ -189,67 +189,67 @@ def _scaled(width: float, depth: float, num_classes: int, eps: float = 1e-5) -> 
     return EfficientNet(stages, 4 * stages[-1].out_channels, num_classes, eps)
 
 
-@register()
+@register(torchvision=True)
 def efficientnet_b0(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNet-B0."""
+    """EfficientNet-B0 (Tan and Le, https://arxiv.org/abs/1905.11946)."""
     return _scaled(1.0, 1.0, num_classes)
 
 
-@register(input_shape=(3, 240, 240))
+@register(torchvision=True, input_shape=(3, 240, 240))
 def efficientnet_b1(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNet-B1."""
+    """EfficientNet-B1 (Tan and Le, https://arxiv.org/abs/1905.11946)."""
     return _scaled(1.0, 1.1, num_classes)
 
 
-@register(input_shape=(3, 288, 288))
+@register(torchvision=True, input_shape=(3, 288, 288))
 def efficientnet_b2(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNet-B2."""
+    """EfficientNet-B2 (Tan and Le, https://arxiv.org/abs/1905.11946)."""
     return _scaled(1.1, 1.2, num_classes)
 
 
-@register(input_shape=(3, 300, 300))
+@register(torchvision=True, input_shape=(3, 300, 300))
 def efficientnet_b3(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNet-B3."""
+    """EfficientNet-B3 (Tan and Le, https://arxiv.org/abs/1905.11946)."""
     return _scaled(1.2, 1.4, num_classes)
 
 
-@register(input_shape=(3, 380, 380))
+@register(torchvision=True, input_shape=(3, 380, 380))
 def efficientnet_b4(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNet-B4."""
+    """EfficientNet-B4 (Tan and Le, https://arxiv.org/abs/1905.11946)."""
     return _scaled(1.4, 1.8, num_classes)
 
 
-@register(input_shape=(3, 456, 456))
+@register(torchvision=True, input_shape=(3, 456, 456))
 def efficientnet_b5(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNet-B5."""
+    """EfficientNet-B5 (Tan and Le, https://arxiv.org/abs/1905.11946)."""
     return _scaled(1.6, 2.2, num_classes, eps=1e-3)
 
 
-@register(input_shape=(3, 528, 528))
+@register(torchvision=True, input_shape=(3, 528, 528))
 def efficientnet_b6(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNet-B6."""
+    """EfficientNet-B6 (Tan and Le, https://arxiv.org/abs/1905.11946)."""
     return _scaled(1.8, 2.6, num_classes, eps=1e-3)
 
 
-@register(input_shape=(3, 600, 600))
+@register(torchvision=True, input_shape=(3, 600, 600))
 def efficientnet_b7(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNet-B7."""
+    """EfficientNet-B7 (Tan and Le, https://arxiv.org/abs/1905.11946)."""
     return _scaled(2.0, 3.1, num_classes, eps=1e-3)
 
 
-@register(input_shape=(3, 384, 384))
+@register(torchvision=True, input_shape=(3, 384, 384))
 def efficientnet_v2_s(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNetV2-S."""
+    """EfficientNetV2-S (Tan and Le, https://arxiv.org/abs/2104.00298)."""
     return EfficientNet(_V2_S, 1280, num_classes, eps=1e-3)
 
 
-@register(input_shape=(3, 480, 480))
+@register(torchvision=True, input_shape=(3, 480, 480))
 def efficientnet_v2_m(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNetV2-M."""
+    """EfficientNetV2-M (Tan and Le, https://arxiv.org/abs/2104.00298)."""
     return EfficientNet(_V2_M, 1280, num_classes, eps=1e-3)
 
 
-@register(input_shape=(3, 480, 480))
+@register(torchvision=True, input_shape=(3, 480, 480))
 def efficientnet_v2_l(num_classes: int = 1000) -> EfficientNet:
-    """EfficientNetV2-L."""
+    """EfficientNetV2-L (Tan and Le, https://arxiv.org/abs/2104.00298)."""
     return EfficientNet(_V2_L, 1280, num_classes, eps=1e-3)

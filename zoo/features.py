@@ -1,30 +1,30 @@
-"""A model without its end: the outputs of modules inside it, for what is built on a backbone."""
+"""Backbones: a model that returns the outputs of modules inside it."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 from trtnet.errors import UsageError
 from trtnet.module import Module
+from trtnet.names import did_you_mean
 from trtnet.tensor import Tensor, tensors_in
 
 
 class _AllFound(BaseException):
-    """Ends the forward of a model none of whose further layers is wanted: no error."""
+    """Ends a model's forward once all wanted outputs are known. Not an error."""
 
 
 class Features(Module):
-    """Calls `model` until the modules at `paths` have returned; gives what they returned.
+    """Calls `model` until the modules at `paths` have returned, and returns their outputs by path.
 
-    The paths and parameters are the model's, so that its state_dict loads strictly; what comes
-    behind the last of `paths` is not in the network. Of a module that is called several times, it
-    is the first call that counts.
+    The modules and parameters have the same names as in `model`, so that its state_dict loads
+    strictly. The layers that `model` would add afterwards are not in the network. Of a module that
+    is called several times, the output of the first call is returned.
 
     Args:
         model: is not changed, and shares its modules and weights with this one.
-        paths: of modules, such as ``layer2``; their outputs are returned by path, in this order.
+        paths: of modules, such as ``layer2``. The outputs are in this order.
 
     Raises:
         UsageError: no paths, or one that the model does not have; when called, a module that the
@@ -62,7 +62,7 @@ class Features(Module):
                 self._run(*args, **kwargs)
         except _AllFound:
             if len(found) < len(ids):
-                raise  # it was meant for a call around this one
+                raise  # raised by a Features module inside this one's caller
         for path, module in self.wanted.items():
             if id(module) not in found:
                 raise UsageError("the model does not call this module", module=path,
@@ -74,10 +74,9 @@ def _module_at(path: str, model: Module) -> Module:
     modules = dict(model.named_modules())
     if path and path in modules:
         return modules[path]
-    near = difflib.get_close_matches(path, modules, n=3)
     children = ", ".join(name for name, _ in model.named_children())
     raise UsageError(
         f"the model has no module {path!r}",
         got=path,
-        fix=f"did you mean {', '.join(near)}?" if near else f"choose {children}, or one in them",
+        fix=did_you_mean(path, modules) or f"choose {children}, or a module inside one of them",
     )

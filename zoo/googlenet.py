@@ -131,7 +131,7 @@ def _twin(**model_args: Any) -> torch.nn.Module:
     return googlenet(weights=None, aux_logits=False, init_weights=False, **model_args)
 
 
-@register(pretrained={"transform_input": True}, twin=_twin)
+@register(torchvision=True, pretrained={"transform_input": True}, twin=_twin)
 def googlenet(num_classes: int = 1000, transform_input: bool = False) -> GoogLeNet:
-    """GoogLeNet."""
+    """GoogLeNet (Szegedy et al., https://arxiv.org/abs/1409.4842)."""
     return GoogLeNet(num_classes, transform_input)

@@ -180,7 +180,9 @@ def _twin(**model_args: Any) -> torch.nn.Module:
     return inception_v3(weights=None, aux_logits=False, init_weights=False, **model_args)
 
 
-@register(pretrained={"transform_input": True}, input_shape=(3, 299, 299), twin=_twin)
+@register(
+    torchvision=True, pretrained={"transform_input": True}, input_shape=(3, 299, 299), twin=_twin
+)
 def inception_v3(num_classes: int = 1000, transform_input: bool = False) -> Inception3:
-    """Inception v3."""
+    """Inception v3 (Szegedy et al., https://arxiv.org/abs/1512.00567)."""
     return Inception3(num_classes, transform_input)

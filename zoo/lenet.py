@@ -51,7 +51,11 @@ def _twin(num_classes: int = 10) -> torch.nn.Module:
     twin=_twin,
     embedded={"DIGITS_V1": "lenet5_digits.safetensors"},
     default_weights="DIGITS_V1",
+    fixed_size=True,
 )
 def lenet5(num_classes: int = 10) -> LeNet5:
-    """LeNet-5; weights trained on scikit-learn's digits by ``tools/train_lenet.py``."""
+    """LeNet-5; weights trained on scikit-learn's digits by ``tools/train_lenet.py``.
+
+    LeCun et al., https://doi.org/10.1109/5.726791.
+    """
     return LeNet5(num_classes)

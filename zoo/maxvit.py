@@ -252,7 +252,7 @@ class MaxVit(nn.Module):
         return self.classifier(x)
 
 
-@register()
+@register(torchvision=True)
 def maxvit_t(num_classes: int = 1000, input_size: tuple[int, int] = (224, 224)) -> MaxVit:
-    """MaxViT-T."""
+    """MaxViT-T (Tu et al., https://arxiv.org/abs/2204.01697)."""
     return MaxVit(64, (64, 128, 256, 512), (2, 2, 5, 2), 32, 7, num_classes, input_size)

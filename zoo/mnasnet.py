@@ -97,25 +97,25 @@ class MNASNet(nn.Module):
         return self.classifier(self.layers(x).mean((2, 3)))
 
 
-@register()
+@register(torchvision=True)
 def mnasnet0_5(num_classes: int = 1000) -> MNASNet:
-    """MNASNet of width 0.5."""
+    """MNASNet of width 0.5 (Tan et al., https://arxiv.org/abs/1807.11626)."""
     return MNASNet(0.5, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def mnasnet0_75(num_classes: int = 1000) -> MNASNet:
-    """MNASNet of width 0.75."""
+    """MNASNet of width 0.75 (Tan et al., https://arxiv.org/abs/1807.11626)."""
     return MNASNet(0.75, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def mnasnet1_0(num_classes: int = 1000) -> MNASNet:
-    """MNASNet of width 1.0."""
+    """MNASNet of width 1.0 (Tan et al., https://arxiv.org/abs/1807.11626)."""
     return MNASNet(1.0, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def mnasnet1_3(num_classes: int = 1000) -> MNASNet:
-    """MNASNet of width 1.3."""
+    """MNASNet of width 1.3 (Tan et al., https://arxiv.org/abs/1807.11626)."""
     return MNASNet(1.3, num_classes)

@@ -70,7 +70,7 @@ class MobileNetV2(nn.Module):
         return self.classifier(self.features(x).mean((2, 3)))
 
 
-@register()
+@register(torchvision=True)
 def mobilenet_v2(num_classes: int = 1000) -> MobileNetV2:
-    """MobileNetV2 of width 1.0."""
+    """MobileNetV2 of width 1.0 (Sandler et al., https://arxiv.org/abs/1801.04381)."""
     return MobileNetV2(num_classes)

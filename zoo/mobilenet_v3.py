@@ -91,8 +91,8 @@ class MobileNetV3(nn.Module):
     Args:
         settings: of the inverted residuals.
         head_width: channels of the classifier's hidden layer.
-        dilated: whether the last strided block and those behind it keep the size of their input,
-            dilated by 2.
+        dilated: whether the last strided block and the blocks after it are dilated by 2 and keep
+            the size of their input.
     """
 
     def __init__(
@@ -126,13 +126,16 @@ class MobileNetV3(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-@register()
+@register(torchvision=True)
 def mobilenet_v3_large(num_classes: int = 1000, dilated: bool = False) -> MobileNetV3:
-    """MobileNetV3-Large; `dilated`, it is the backbone of segmentation models."""
+    """MobileNetV3-Large; `dilated`, it is the backbone of segmentation models.
+
+    Howard et al., https://arxiv.org/abs/1905.02244.
+    """
     return MobileNetV3(_LARGE, 1280, num_classes, dilated)
 
 
-@register()
+@register(torchvision=True)
 def mobilenet_v3_small(num_classes: int = 1000) -> MobileNetV3:
-    """MobileNetV3-Small."""
+    """MobileNetV3-Small (Howard et al., https://arxiv.org/abs/1905.02244)."""
     return MobileNetV3(_SMALL, 1024, num_classes)

@@ -1,150 +1,233 @@
-"""Which models there are, and what builds each of them."""
+"""Which models there are, and what builds each of them.
+
+A model is known by its name in the registry, by the name that an installed distribution offers it
+under (:mod:`trtnet.zoo.installed`), or by its address (:mod:`trtnet.zoo.addresses`).
+"""
 
 from __future__ import annotations
 
-import difflib
-import inspect
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from trtnet.errors import UsageError
 from trtnet.module import Module
+from trtnet.names import did_you_mean
+from trtnet.zoo import addresses
+from trtnet.zoo.entry import Entry, is_torch_module, torch_module_error
 from trtnet.zoo.features import Features
+from trtnet.zoo.installed import Offer, offers
 
 if TYPE_CHECKING:
     import torch
 
 Builder = TypeVar("Builder", bound=Callable[..., Module])
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One model of the zoo.
-
-    Attributes:
-        name: what :func:`get_model` calls it; torchvision's name where it has the model.
-        builder: makes the trtnet module; its keyword arguments are the model's.
-        input_shape: (channels, height, width) of one input by default.
-        twin: makes the same model in PyTorch, with the same arguments and state_dict;
-            ``None`` for torchvision's builder of this name.
-        embedded: name of weights shipped with trtnet → file in the package ``trtnet.weights``.
-        default_weights: the name of the weights to take where none are asked for.
-        pretrained: arguments that torchvision's own weights were trained with.
-        switches: name of a boolean argument that torchvision's builder does not have → what does
-            the same to torchvision's model when it is true. No weights depend on it.
-        task: ``"classification"``, whose output is ``logits`` of shape (N, classes), or
-            ``"segmentation"``, whose outputs are named by the model's ``forward``.
-    """
-
-    name: str
-    builder: Callable[..., Module]
-    input_shape: tuple[int, int, int] = (3, 224, 224)
-    twin: Callable[..., torch.nn.Module] | None = None
-    embedded: Mapping[str, str] = field(default_factory=dict)
-    default_weights: str = "random"
-    pretrained: Mapping[str, Any] = field(default_factory=dict)
-    switches: Mapping[str, Callable[..., torch.nn.Module]] = field(default_factory=dict)
-    task: str = "classification"
-
-    @property
-    def home(self) -> ModuleType:
-        """The module that the model is written in."""
-        found = inspect.getmodule(self.builder)
-        assert found is not None
-        return found
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """Names of the arguments that :meth:`build` and :meth:`torch_model` take."""
-        return tuple(inspect.signature(self.builder).parameters)
-
-    def build(self, **kwargs: Any) -> Module:
-        """The model, without weights.
-
-        Raises:
-            UsageError: an argument that the model does not have.
-        """
-        self._check(kwargs)
-        return self.builder(**kwargs)
-
-    def torch_model(self, **kwargs: Any) -> torch.nn.Module:
-        """The same model in PyTorch, freshly initialised, in evaluation mode.
-
-        Raises:
-            UsageError: an argument that the model does not have.
-        """
-        self._check(kwargs)
-        if self.twin is not None:
-            return self.twin(**kwargs).eval()
-        from trtnet.weights.random_init import build
-
-        known = {name: value for name, value in kwargs.items() if name not in self.switches}
-        model = build(self.name, **known).eval()
-        for name, switch in self.switches.items():
-            model = switch(model) if kwargs.get(name) else model
-        return model
-
-    def _check(self, kwargs: Mapping[str, Any]) -> None:
-        for argument in kwargs:
-            if argument not in self.arguments:
-                raise UsageError("the model has no such argument", module=self.name, got=argument,
-                                 expected=", ".join(self.arguments))  # fmt: skip
+_IMAGENET = (3, 224, 224)
+_ENTRIES: dict[tuple[str, str], Entry] = {}
+"""By scope and name. The scope is empty, except for a file that was addressed by its path: the
+names in it are its own, so that two versions of one file can be compared."""
 
 
-_ENTRIES: dict[str, Entry] = {}
+@overload
+def register(builder: Builder, /) -> Builder: ...
 
 
-def register(**details: Any) -> Callable[[Builder], Builder]:
-    """Decorates a builder: registers it under its own name, with `details` of its
-    :class:`Entry`.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def add(builder: Builder) -> Builder:
-        name = builder.__name__
-        if name in _ENTRIES:
-            raise ValueError(f"a model named {name!r} is registered already")
-        _ENTRIES[name] = Entry(name, builder, **details)
-        return builder
-
-    return add
+@overload
+def register(
+    *,
+    name: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    twin: Callable[..., torch.nn.Module] | None = None,
+    torchvision: bool = False,
+    embedded: Mapping[str, str] | None = None,
+    default_weights: str = "random",
+    pretrained: Mapping[str, Any] | None = None,
+    switches: Mapping[str, Callable[..., torch.nn.Module]] | None = None,
+    task: str = "classification",
+    fixed_size: bool = False,
+) -> Callable[[Builder], Builder]: ...
 
 
-def list_models(pattern: str | None = None) -> list[str]:
-    """The names of all models, or of those that match a shell pattern such as ``resne*t*``."""
-    return sorted(name for name in _ENTRIES if fnmatchcase(name, pattern or "*"))
+def register(
+    builder: Builder | None = None,
+    /,
+    *,
+    name: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    torchvision: bool = False,
+    embedded: Mapping[str, str] | None = None,
+    pretrained: Mapping[str, Any] | None = None,
+    switches: Mapping[str, Callable[..., torch.nn.Module]] | None = None,
+    **details: Any,
+) -> Builder | Callable[[Builder], Builder]:
+    """Decorates a function, or a subclass of :class:`trtnet.Module`, that makes a model: adds it
+    to the zoo. Works with arguments and without::
 
+        @register
+        def small_net(num_classes: int = 10) -> trtnet.Module: ...
 
-def get_entry(name: str) -> Entry:
-    """The :class:`Entry` of the model `name`.
-
-    Raises:
-        UsageError: there is no such model; the nearest names are suggested.
-    """
-    if name in _ENTRIES:
-        return _ENTRIES[name]
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), _ENTRIES, n=3)
-    raise UsageError(
-        f"there is no model {name!r}",
-        got=name,
-        fix=f"did you mean {', '.join(near)}?" if near else f"choose {', '.join(list_models())}",
-    )
-
-
-def get_model(name: str, *, features: Sequence[str] | None = None, **kwargs: Any) -> Module:
-    """The model `name`, without weights; `kwargs` such as ``num_classes`` go to its builder.
+        @register(input_shape=(3, 32, 32), twin=torch_small_net)
+        class SmallNet(trtnet.Module): ...
 
     Args:
+        name: what the model is called; by default the name of the function or class.
+        input_shape: (channels, height, width) of one input; for torchvision's models
+            (3, 224, 224) by default.
+        twin: makes the same model in PyTorch, with the same arguments and state_dict keys. With
+            it the model is verified against PyTorch.
+        torchvision, embedded, default_weights, pretrained, switches, task, fixed_size: see
+            :class:`Entry`.
+
+    Returns:
+        the function or class, unchanged.
+
+    Raises:
+        ValueError: another function has registered the name; both places are named. A function
+            that is defined again, in a module that is reloaded, replaces its former self.
+        UsageError: `input_shape` is no shape, or `task` is unknown.
+    """
+
+    def add(function: Builder) -> Builder:
+        entry = Entry(
+            name or function.__name__,
+            function,
+            input_shape=_IMAGENET if torchvision and input_shape is None else input_shape,
+            torchvision=torchvision,
+            embedded=embedded or {},
+            pretrained=pretrained or {},
+            switches=switches or {},
+            **details,
+        )
+        module = function.__module__
+        key = (module if module.startswith(addresses.PRIVATE) else "", entry.name)
+        if key in _ENTRIES and _ENTRIES[key].place != entry.place:
+            raise ValueError(
+                f"a model named {entry.name!r} is registered already, by {_ENTRIES[key].place}; "
+                f"{entry.place} needs another name: @register(name=...)"
+            )
+        _ENTRIES[key] = entry
+        return function
+
+    return add if builder is None else add(builder)
+
+
+def list_models(pattern: str | None = None, *, shipped: bool = False) -> list[str]:
+    """The names of all models, or of those that match a shell pattern such as ``resne*t*``.
+
+    Those of installed distributions are among them; nothing of a distribution is imported.
+
+    Args:
+        shipped: only the models that come with trtnet.
+    """
+    names = {
+        name for (scope, name), entry in _ENTRIES.items()
+        if not scope and (entry.shipped or not shipped)
+    }  # fmt: skip
+    names.update(() if shipped else offers())
+    return sorted(name for name in names if fnmatchcase(name, pattern or "*"))
+
+
+def registered(name: str) -> Entry | None:
+    """The model that is registered as `name`; imports nothing."""
+    return _ENTRIES.get(("", name))
+
+
+def get_entry(text: str) -> Entry:
+    """The :class:`Entry` of the model that `text` names. Nothing else is imported.
+
+    Args:
+        text: a name in the zoo or of an installed distribution, ``file.py:callable`` with the path
+            of a Python file, or ``package.module:callable``. The callable is a function that
+            returns a :class:`trtnet.Module`, or a subclass of it. One that was not registered may
+            have the attributes ``input_shape``, ``twin`` and ``task``.
+
+    Raises:
+        UsageError: there is no such model (near names are suggested), it cannot be imported, or
+            several models have the name.
+    """
+    if addresses.is_address(text):
+        return _at(addresses.parse(text))
+    own, offered = registered(text), offers().get(text, ())
+    found = [own] if own else []
+    found += [_offered(offer) for offer in offered]
+    if not found:
+        near = did_you_mean(text.lower().replace("-", "_"), list_models())
+        raise UsageError(f"there is no model {text!r}", got=text,
+                         fix=near or f"choose {', '.join(list_models())}")  # fmt: skip
+    if any(other.builder is not found[0].builder for other in found):
+        places = [f"{own.place} (registered)"] if own else []
+        places += [f"{offer.address} (of {offer.distribution})" for offer in offered]
+        raise UsageError(f"several models are named {text!r}", got=", ".join(places),
+                         fix=f"name one by its address, such as {found[-1].place}")  # fmt: skip
+    return found[0]
+
+
+def get_model(text: str, *, features: Sequence[str] | None = None, **kwargs: Any) -> Module:
+    """The model that `text` names, without weights; `kwargs` such as ``num_classes`` go to its
+    builder.
+
+    Args:
+        text: a name or an address, as for :func:`get_entry`.
         features: paths of modules whose outputs the model is to return, by path, in place of its
             own: ``["layer2", "layer4"]``. See :class:`trtnet.zoo.features.Features`.
 
     Raises:
         UsageError: no such model or module (the nearest names are suggested) or no such argument.
     """
-    model = get_entry(name).build(**kwargs)
+    model = get_entry(text).build(**kwargs)
     return model if features is None else Features(model, features)
+
+
+def _offered(offer: Offer) -> Entry:
+    """The model of an installed distribution, imported now."""
+    try:
+        address = addresses.parse(offer.address)
+        return dataclasses.replace(_at(address), name=offer.name)
+    except UsageError as error:
+        raise UsageError(
+            f"the model of the distribution {offer.distribution} cannot be used: {error.problem}",
+            module=offer.name,
+            expected=error.expected,
+            got=error.got if error.got is not None else offer.address,
+            fix=f"install another version of {offer.distribution.split()[0]}, or remove it",
+        ) from error
+
+
+def _at(address: addresses.Address) -> Entry:
+    """The registered or new entry of the callable at an address."""
+    found = addresses.find(address)
+    for entry in _ENTRIES.values():
+        if entry.builder is found.value:
+            return dataclasses.replace(entry, folder=found.folder)
+    return _entry_of(found.value, address, found.folder)
+
+
+def _entry_of(value: Any, address: addresses.Address, folder: Path | None) -> Entry:
+    """The entry of a callable that was not registered."""
+    name = address.attribute
+    torch_class = isinstance(value, type) and any(
+        f"{base.__module__}.{base.__name__}" == "torch.nn.modules.module.Module"
+        for base in value.__mro__
+    )
+    if torch_class or is_torch_module(value):
+        raise torch_module_error(name, str(address))
+    if isinstance(value, Module) or not callable(value):
+        kind = "a model itself" if isinstance(value, Module) else f"{type(value).__name__}"
+        raise UsageError(
+            f"{address} is no function that makes a model",
+            module=name,
+            expected="a function that returns a trtnet.Module, or a subclass of it",
+            got=kind,
+            fix=f"write a function that returns it, and name that in place of {name}",
+        )
+    return Entry(
+        name,
+        value,
+        input_shape=getattr(value, "input_shape", None),
+        twin=getattr(value, "twin", None),
+        task=getattr(value, "task", "classification"),
+        folder=folder,
+    )

@@ -103,91 +103,91 @@ def _width(index: int, w_0: int, w_a: float, w_m: float) -> int:
     return 8 * round(w_0 * w_m**power / 8)
 
 
-@register()
+@register(torchvision=True)
 def regnet_x_400mf(num_classes: int = 1000) -> RegNet:
-    """RegNetX-400MF."""
+    """RegNetX-400MF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(22, 24, 24.48, 2.54, 16, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def regnet_x_800mf(num_classes: int = 1000) -> RegNet:
-    """RegNetX-800MF."""
+    """RegNetX-800MF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(16, 56, 35.73, 2.28, 16, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def regnet_x_1_6gf(num_classes: int = 1000) -> RegNet:
-    """RegNetX-1.6GF."""
+    """RegNetX-1.6GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(18, 80, 34.01, 2.25, 24, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def regnet_x_3_2gf(num_classes: int = 1000) -> RegNet:
-    """RegNetX-3.2GF."""
+    """RegNetX-3.2GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(25, 88, 26.31, 2.25, 48, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def regnet_x_8gf(num_classes: int = 1000) -> RegNet:
-    """RegNetX-8GF."""
+    """RegNetX-8GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(23, 80, 49.56, 2.88, 120, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def regnet_x_16gf(num_classes: int = 1000) -> RegNet:
-    """RegNetX-16GF."""
+    """RegNetX-16GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(22, 216, 55.59, 2.1, 128, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def regnet_x_32gf(num_classes: int = 1000) -> RegNet:
-    """RegNetX-32GF."""
+    """RegNetX-32GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(23, 320, 69.86, 2.0, 168, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def regnet_y_400mf(num_classes: int = 1000) -> RegNet:
-    """RegNetY-400MF."""
+    """RegNetY-400MF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(16, 48, 27.89, 2.09, 8, num_classes, se=True)
 
 
-@register()
+@register(torchvision=True)
 def regnet_y_800mf(num_classes: int = 1000) -> RegNet:
-    """RegNetY-800MF."""
+    """RegNetY-800MF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(14, 56, 38.84, 2.4, 16, num_classes, se=True)
 
 
-@register()
+@register(torchvision=True)
 def regnet_y_1_6gf(num_classes: int = 1000) -> RegNet:
-    """RegNetY-1.6GF."""
+    """RegNetY-1.6GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(27, 48, 20.71, 2.65, 24, num_classes, se=True)
 
 
-@register()
+@register(torchvision=True)
 def regnet_y_3_2gf(num_classes: int = 1000) -> RegNet:
-    """RegNetY-3.2GF."""
+    """RegNetY-3.2GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(21, 80, 42.63, 2.66, 24, num_classes, se=True)
 
 
-@register()
+@register(torchvision=True)
 def regnet_y_8gf(num_classes: int = 1000) -> RegNet:
-    """RegNetY-8GF."""
+    """RegNetY-8GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(17, 192, 76.82, 2.19, 56, num_classes, se=True)
 
 
-@register()
+@register(torchvision=True)
 def regnet_y_16gf(num_classes: int = 1000) -> RegNet:
-    """RegNetY-16GF."""
+    """RegNetY-16GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(18, 200, 106.23, 2.48, 112, num_classes, se=True)
 
 
-@register()
+@register(torchvision=True)
 def regnet_y_32gf(num_classes: int = 1000) -> RegNet:
-    """RegNetY-32GF."""
+    """RegNetY-32GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(20, 232, 115.89, 2.53, 232, num_classes, se=True)
 
 
-@register()
+@register(torchvision=True)
 def regnet_y_128gf(num_classes: int = 1000) -> RegNet:
-    """RegNetY-128GF."""
+    """RegNetY-128GF (Radosavovic et al., https://arxiv.org/abs/2003.13678)."""
     return RegNet(27, 456, 160.83, 2.52, 264, num_classes, se=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
 
-_STRIDED = (False, False, False)  # no stage of the last three keeps the size
+_NOT_DILATED = (False, False, False)  # each of the last three stages halves the size
 
 
 class BasicBlock(nn.Module):
@@ -130,7 +130,7 @@ class ResNet(nn.Module):
         block: type[BasicBlock] | type[Bottleneck],
         depths: Sequence[int],
         num_classes: int = 1000,
-        replace_stride_with_dilation: Sequence[bool] = _STRIDED,
+        replace_stride_with_dilation: Sequence[bool] = _NOT_DILATED,
         **block_args: Any,
     ) -> None:
         super().__init__()
@@ -162,65 +162,77 @@ class ResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-@register()
+@register(torchvision=True)
 def resnet18(num_classes: int = 1000) -> ResNet:
-    """ResNet-18."""
+    """ResNet-18 (He et al., https://arxiv.org/abs/1512.03385)."""
     return ResNet(BasicBlock, (2, 2, 2, 2), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def resnet34(num_classes: int = 1000) -> ResNet:
-    """ResNet-34."""
+    """ResNet-34 (He et al., https://arxiv.org/abs/1512.03385)."""
     return ResNet(BasicBlock, (3, 4, 6, 3), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def resnet50(
-    num_classes: int = 1000, replace_stride_with_dilation: Sequence[bool] = _STRIDED
+    num_classes: int = 1000, replace_stride_with_dilation: Sequence[bool] = _NOT_DILATED
 ) -> ResNet:
-    """ResNet-50; dilated, see :class:`ResNet`, it is the backbone of segmentation models."""
+    """ResNet-50; dilated, see :class:`ResNet`, it is the backbone of segmentation models.
+
+    He et al., https://arxiv.org/abs/1512.03385.
+    """
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, replace_stride_with_dilation)
 
 
-@register()
+@register(torchvision=True)
 def resnet101(
-    num_classes: int = 1000, replace_stride_with_dilation: Sequence[bool] = _STRIDED
+    num_classes: int = 1000, replace_stride_with_dilation: Sequence[bool] = _NOT_DILATED
 ) -> ResNet:
-    """ResNet-101; dilated, see :class:`ResNet`, it is the backbone of segmentation models."""
+    """ResNet-101; dilated, see :class:`ResNet`, it is the backbone of segmentation models.
+
+    He et al., https://arxiv.org/abs/1512.03385.
+    """
     return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, replace_stride_with_dilation)
 
 
-@register()
+@register(torchvision=True)
 def resnet152(num_classes: int = 1000) -> ResNet:
-    """ResNet-152."""
+    """ResNet-152 (He et al., https://arxiv.org/abs/1512.03385)."""
     return ResNet(Bottleneck, (3, 8, 36, 3), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def resnext50_32x4d(num_classes: int = 1000) -> ResNet:
-    """ResNeXt-50, 32 groups of 4 channels."""
+    """ResNeXt-50, 32 groups of 4 channels (Xie et al., https://arxiv.org/abs/1611.05431)."""
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, groups=32, width_per_group=4)
 
 
-@register()
+@register(torchvision=True)
 def resnext101_32x8d(num_classes: int = 1000) -> ResNet:
-    """ResNeXt-101, 32 groups of 8 channels."""
+    """ResNeXt-101, 32 groups of 8 channels (Xie et al., https://arxiv.org/abs/1611.05431)."""
     return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, groups=32, width_per_group=8)
 
 
-@register()
+@register(torchvision=True)
 def resnext101_64x4d(num_classes: int = 1000) -> ResNet:
-    """ResNeXt-101, 64 groups of 4 channels."""
+    """ResNeXt-101, 64 groups of 4 channels (Xie et al., https://arxiv.org/abs/1611.05431)."""
     return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, groups=64, width_per_group=4)
 
 
-@register()
+@register(torchvision=True)
 def wide_resnet50_2(num_classes: int = 1000) -> ResNet:
-    """Wide ResNet-50-2: twice the channels in the 3×3 convolutions."""
+    """Wide ResNet-50-2: twice the channels in the 3×3 convolutions.
+
+    Zagoruyko and Komodakis, https://arxiv.org/abs/1605.07146.
+    """
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, width_per_group=128)
 
 
-@register()
+@register(torchvision=True)
 def wide_resnet101_2(num_classes: int = 1000) -> ResNet:
-    """Wide ResNet-101-2: twice the channels in the 3×3 convolutions."""
+    """Wide ResNet-101-2: twice the channels in the 3×3 convolutions.
+
+    Zagoruyko and Komodakis, https://arxiv.org/abs/1605.07146.
+    """
     return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, width_per_group=128)

@@ -56,5 +56,8 @@ def _twin(num_classes: int = 10) -> torch.nn.Module:
     default_weights="DISTORTED_DIGITS_V1",
 )
 def resnet20_digits(num_classes: int = 10) -> DigitsResNet:
-    """ResNet-20; weights trained on distorted digits by ``tools/train_resnet.py``."""
+    """ResNet-20; weights trained on distorted digits by ``tools/train_resnet.py``.
+
+    He et al., https://arxiv.org/abs/1512.03385.
+    """
     return DigitsResNet(num_classes)

@@ -91,25 +91,25 @@ class ShuffleNetV2(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-@register()
+@register(torchvision=True)
 def shufflenet_v2_x0_5(num_classes: int = 1000) -> ShuffleNetV2:
-    """ShuffleNetV2 of width 0.5."""
+    """ShuffleNetV2 of width 0.5 (Ma et al., https://arxiv.org/abs/1807.11164)."""
     return ShuffleNetV2((48, 96, 192), 1024, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def shufflenet_v2_x1_0(num_classes: int = 1000) -> ShuffleNetV2:
-    """ShuffleNetV2 of width 1.0."""
+    """ShuffleNetV2 of width 1.0 (Ma et al., https://arxiv.org/abs/1807.11164)."""
     return ShuffleNetV2((116, 232, 464), 1024, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def shufflenet_v2_x1_5(num_classes: int = 1000) -> ShuffleNetV2:
-    """ShuffleNetV2 of width 1.5."""
+    """ShuffleNetV2 of width 1.5 (Ma et al., https://arxiv.org/abs/1807.11164)."""
     return ShuffleNetV2((176, 352, 704), 1024, num_classes)
 
 
-@register()
+@register(torchvision=True)
 def shufflenet_v2_x2_0(num_classes: int = 1000) -> ShuffleNetV2:
-    """ShuffleNetV2 of width 2.0."""
+    """ShuffleNetV2 of width 2.0 (Ma et al., https://arxiv.org/abs/1807.11164)."""
     return ShuffleNetV2((244, 488, 976), 2048, num_classes)

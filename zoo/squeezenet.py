@@ -69,13 +69,16 @@ class SqueezeNet(nn.Module):
         return self.classifier(self.features(x)).flatten(1)
 
 
-@register()
+@register(torchvision=True)
 def squeezenet1_0(num_classes: int = 1000) -> SqueezeNet:
-    """SqueezeNet 1.0, that of the paper."""
+    """SqueezeNet 1.0, that of the paper (Iandola et al., https://arxiv.org/abs/1602.07360)."""
     return SqueezeNet((96, 7), (0, 3, 7), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def squeezenet1_1(num_classes: int = 1000) -> SqueezeNet:
-    """SqueezeNet 1.1: earlier pooling, 2.4 times less arithmetic."""
+    """SqueezeNet 1.1: earlier pooling, 2.4 times less arithmetic.
+
+    Iandola et al., https://arxiv.org/abs/1602.07360.
+    """
     return SqueezeNet((64, 3), (0, 2, 4), num_classes)

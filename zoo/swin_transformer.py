@@ -269,37 +269,37 @@ _B = (128, (2, 2, 18, 2), (4, 8, 16, 32))
 _V2 = partial(SwinTransformer, window=8, block=SwinTransformerBlockV2, merging=PatchMergingV2)
 
 
-@register()
+@register(torchvision=True)
 def swin_t(num_classes: int = 1000) -> SwinTransformer:
-    """Swin-T, windows of 7×7."""
+    """Swin-T, windows of 7×7 (Liu et al., https://arxiv.org/abs/2103.14030)."""
     return SwinTransformer(*_T, window=7, num_classes=num_classes)
 
 
-@register()
+@register(torchvision=True)
 def swin_s(num_classes: int = 1000) -> SwinTransformer:
-    """Swin-S, windows of 7×7."""
+    """Swin-S, windows of 7×7 (Liu et al., https://arxiv.org/abs/2103.14030)."""
     return SwinTransformer(*_S, window=7, num_classes=num_classes)
 
 
-@register()
+@register(torchvision=True)
 def swin_b(num_classes: int = 1000) -> SwinTransformer:
-    """Swin-B, windows of 7×7."""
+    """Swin-B, windows of 7×7 (Liu et al., https://arxiv.org/abs/2103.14030)."""
     return SwinTransformer(*_B, window=7, num_classes=num_classes)
 
 
-@register(input_shape=(3, 256, 256))
+@register(torchvision=True, input_shape=(3, 256, 256))
 def swin_v2_t(num_classes: int = 1000) -> SwinTransformer:
-    """Swin V2-T, windows of 8×8."""
+    """Swin V2-T, windows of 8×8 (Liu et al., https://arxiv.org/abs/2111.09883)."""
     return _V2(*_T, num_classes=num_classes)
 
 
-@register(input_shape=(3, 256, 256))
+@register(torchvision=True, input_shape=(3, 256, 256))
 def swin_v2_s(num_classes: int = 1000) -> SwinTransformer:
-    """Swin V2-S, windows of 8×8."""
+    """Swin V2-S, windows of 8×8 (Liu et al., https://arxiv.org/abs/2111.09883)."""
     return _V2(*_S, num_classes=num_classes)
 
 
-@register(input_shape=(3, 256, 256))
+@register(torchvision=True, input_shape=(3, 256, 256))
 def swin_v2_b(num_classes: int = 1000) -> SwinTransformer:
-    """Swin V2-B, windows of 8×8."""
+    """Swin V2-B, windows of 8×8 (Liu et al., https://arxiv.org/abs/2111.09883)."""
     return _V2(*_B, num_classes=num_classes)

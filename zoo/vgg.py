@@ -59,49 +59,61 @@ class VGG(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-@register()
+@register(torchvision=True)
 def vgg11(num_classes: int = 1000) -> VGG:
-    """VGG-11: configuration A of the paper."""
+    """VGG-11: configuration A of the paper.
+
+    Simonyan and Zisserman, https://arxiv.org/abs/1409.1556.
+    """
     return VGG((1, 1, 2, 2, 2), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def vgg11_bn(num_classes: int = 1000) -> VGG:
-    """VGG-11 with BatchNorm."""
+    """VGG-11 with BatchNorm (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)."""
     return VGG((1, 1, 2, 2, 2), num_classes, batch_norm=True)
 
 
-@register()
+@register(torchvision=True)
 def vgg13(num_classes: int = 1000) -> VGG:
-    """VGG-13: configuration B of the paper."""
+    """VGG-13: configuration B of the paper.
+
+    Simonyan and Zisserman, https://arxiv.org/abs/1409.1556.
+    """
     return VGG((2, 2, 2, 2, 2), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def vgg13_bn(num_classes: int = 1000) -> VGG:
-    """VGG-13 with BatchNorm."""
+    """VGG-13 with BatchNorm (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)."""
     return VGG((2, 2, 2, 2, 2), num_classes, batch_norm=True)
 
 
-@register()
+@register(torchvision=True)
 def vgg16(num_classes: int = 1000) -> VGG:
-    """VGG-16: configuration D of the paper."""
+    """VGG-16: configuration D of the paper.
+
+    Simonyan and Zisserman, https://arxiv.org/abs/1409.1556.
+    """
     return VGG((2, 2, 3, 3, 3), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def vgg16_bn(num_classes: int = 1000) -> VGG:
-    """VGG-16 with BatchNorm."""
+    """VGG-16 with BatchNorm (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)."""
     return VGG((2, 2, 3, 3, 3), num_classes, batch_norm=True)
 
 
-@register()
+@register(torchvision=True)
 def vgg19(num_classes: int = 1000) -> VGG:
-    """VGG-19: configuration E of the paper."""
+    """VGG-19: configuration E of the paper.
+
+    Simonyan and Zisserman, https://arxiv.org/abs/1409.1556.
+    """
     return VGG((2, 2, 4, 4, 4), num_classes)
 
 
-@register()
+@register(torchvision=True)
 def vgg19_bn(num_classes: int = 1000) -> VGG:
-    """VGG-19 with BatchNorm."""
+    """VGG-19 with BatchNorm (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)."""
     return VGG((2, 2, 4, 4, 4), num_classes, batch_norm=True)

@@ -100,31 +100,46 @@ class VisionTransformer(nn.Module):
         return self.heads(encoded[:, 0])
 
 
-@register()
+@register(torchvision=True)
 def vit_b_16(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
-    """ViT-B/16: patches of 16×16, 12 layers of width 768."""
+    """ViT-B/16: patches of 16×16, 12 layers of width 768.
+
+    Dosovitskiy et al., https://arxiv.org/abs/2010.11929.
+    """
     return VisionTransformer(16, 12, 768, 12, 3072, num_classes, image_size)
 
 
-@register()
+@register(torchvision=True)
 def vit_b_32(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
-    """ViT-B/32: patches of 32×32, 12 layers of width 768."""
+    """ViT-B/32: patches of 32×32, 12 layers of width 768.
+
+    Dosovitskiy et al., https://arxiv.org/abs/2010.11929.
+    """
     return VisionTransformer(32, 12, 768, 12, 3072, num_classes, image_size)
 
 
-@register()
+@register(torchvision=True)
 def vit_l_16(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
-    """ViT-L/16: patches of 16×16, 24 layers of width 1024."""
+    """ViT-L/16: patches of 16×16, 24 layers of width 1024.
+
+    Dosovitskiy et al., https://arxiv.org/abs/2010.11929.
+    """
     return VisionTransformer(16, 24, 1024, 16, 4096, num_classes, image_size)
 
 
-@register()
+@register(torchvision=True)
 def vit_l_32(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
-    """ViT-L/32: patches of 32×32, 24 layers of width 1024."""
+    """ViT-L/32: patches of 32×32, 24 layers of width 1024.
+
+    Dosovitskiy et al., https://arxiv.org/abs/2010.11929.
+    """
     return VisionTransformer(32, 24, 1024, 16, 4096, num_classes, image_size)
 
 
-@register()
+@register(torchvision=True)
 def vit_h_14(num_classes: int = 1000, image_size: int = 224) -> VisionTransformer:
-    """ViT-H/14: patches of 14×14, 32 layers of width 1280."""
+    """ViT-H/14: patches of 14×14, 32 layers of width 1280.
+
+    Dosovitskiy et al., https://arxiv.org/abs/2010.11929.
+    """
     return VisionTransformer(14, 32, 1280, 16, 5120, num_classes, image_size)

@@ -12,7 +12,7 @@ import pytest
 from trtnet import weights, zoo
 from trtnet.building.plan import Plan
 from trtnet.cli.main import main
-from trtnet.cli.model import load_weights
+from trtnet.pipeline import load_weights
 from trtnet.precision.policy import Policy
 from trtnet.quantization import CalibrationTable
 

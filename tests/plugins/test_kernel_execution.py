@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import trtnet
-from trtnet import backend
+from trtnet import backend, cuda
 from trtnet.plugins import ipluginv3, kernel_execution, reference_execution, tensor_views
 from trtnet.plugins.aot_compile import PtxKernel
 from trtnet.plugins.reference_execution import spec_of
@@ -70,10 +70,9 @@ class Driver:
 
 def test_a_kernel_gets_inputs_then_scalars_then_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
-    monkeypatch.setattr(kernel_execution, "_driver", lambda: driver)
-    monkeypatch.setattr(
-        kernel_execution, "_loaded", lambda *_: ("function", PtxKernel("k", "", 128, 64))
-    )
+    monkeypatch.setattr(cuda, "driver", lambda: driver)
+    loaded = ("function", PtxKernel("k", "", 128, 64))
+    monkeypatch.setattr(kernel_execution, "_loaded", lambda *_: loaded)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=7))
     x, gate = torch.randn(2, 5, 300), torch.randn(2, 5, 300)
     (y,) = kernel_execution.run_kernel(LeakyGate(), [x, gate])
@@ -88,7 +87,7 @@ def test_a_kernel_gets_inputs_then_scalars_then_outputs(monkeypatch: pytest.Monk
 
 def test_a_kernel_that_may_begin_early_is_launched_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
-    monkeypatch.setattr(kernel_execution, "_driver", lambda: driver)
+    monkeypatch.setattr(cuda, "driver", lambda: driver)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=7))
     x, y = torch.randn(4), torch.randn(4)
     for early in (False, True):
@@ -113,7 +112,7 @@ def test_each_gpu_is_told_how_much_shared_memory_a_kernel_has(
             CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="most shared"
         ),
     }
-    monkeypatch.setattr(kernel_execution, "_driver", lambda: SimpleNamespace(**results))
+    monkeypatch.setattr(cuda, "driver", lambda: SimpleNamespace(**results))
     binary = PtxKernel("k", "of this test", 128, 100 << 10)
     for device in (0, 1, 1):
         assert kernel_execution.load(binary, device) == 5
@@ -178,7 +177,7 @@ def test_types_without_a_kernel_are_refused_or_left_to_the_reference() -> None:
 
 
 def test_a_scalar_has_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_execution, "_driver", Driver)
+    monkeypatch.setattr(cuda, "driver", Driver)
     with pytest.raises(trtnet.ShapeError, match="32 bits"):
         kernel_execution.launch("f", PtxKernel("k", "", 1, 0), (1, 1, 1), [], [2**31], [])
 

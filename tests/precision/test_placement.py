@@ -33,14 +33,14 @@ def test_every_product_reads_quantized_values_and_weights(made: Any, precision: 
         assert made.is_dequantized(layer.inputs[0])
         assert made.is_dequantized(layer.inputs[1])
         assert "kernel" not in layer.weights
-        weight = made.links.maker[made.links.maker[layer.inputs[1]].inputs[0]]
+        weight = made.edges.producers[made.edges.producers[layer.inputs[1]].inputs[0]]
         assert weight.type == "CONSTANT"
         assert made.dtype(weight.outputs[0]) == CODES[precision]
 
 
 def test_weights_have_a_scale_per_output_channel(made: Any) -> None:
     for layer in made.layers("CONVOLUTION", "MATRIX_MULTIPLY"):
-        dequantize = made.links.maker[layer.inputs[1]]
+        dequantize = made.edges.producers[layer.inputs[1]]
         codes, scale = (made.graph.tensors[name] for name in dequantize.inputs)
         assert dequantize.attributes["axis"] == 0
         assert (scale.shape, scale.dtype) == ((codes.shape[0],), "float32")
@@ -50,7 +50,7 @@ def test_activations_have_one_scale(made: Any) -> None:
     for layer in made.layers("QUANTIZE"):
         scale = made.graph.tensors[layer.inputs[1]]
         assert (scale.shape, scale.dtype) == ((), "float32")
-        for reader in made.links.readers[layer.outputs[0]]:
+        for reader in made.edges.readers[layer.outputs[0]]:
             assert reader.type == "DEQUANTIZE"
             assert reader.inputs[1] == layer.inputs[1]
 
@@ -60,8 +60,8 @@ def test_one_pair_per_tensor(made: Any) -> None:
     assert len(taken) == len(set(taken)) == len(made.network.observed)
     # block1's output: read by a convolution, a shortcut's convolution
     (quantize,) = [q for q in made.layers("QUANTIZE") if q.inputs[0] == "block1.relu#1"]
-    (dequantize,) = made.links.readers[quantize.outputs[0]]
-    readers = [layer.name for layer in made.links.readers[dequantize.outputs[0]]]
+    (dequantize,) = made.edges.readers[quantize.outputs[0]]
+    readers = [layer.name for layer in made.edges.readers[dequantize.outputs[0]]]
     assert readers == ["block2.conv1/conv", "block2.downsample.0/conv"]
 
 
@@ -84,7 +84,7 @@ def test_global_average_pooling_reads_a_pair(made: Any) -> None:
 
 def test_none_between_convolution_activation_and_addition(made: Any) -> None:
     for layer in made.layers("ACTIVATION"):
-        assert made.links.maker[layer.inputs[0]].type in ("CONVOLUTION", "ELEMENTWISE")
+        assert made.edges.producers[layer.inputs[0]].type in ("CONVOLUTION", "ELEMENTWISE")
 
 
 def test_nothing_to_complain_about(made: Any) -> None:

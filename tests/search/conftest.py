@@ -9,8 +9,8 @@ import pytest
 
 import trtnet
 from trtnet import nn, zoo
-from trtnet.cli.model import load_weights
 from trtnet.nn import functional as F
+from trtnet.pipeline import load_weights
 from trtnet.quantization import CalibrationTable
 from trtnet.search import Data, Subject
 

@@ -209,6 +209,26 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
         load(tmp_path / "pipe.pth")
 
 
+def test_a_missing_file_says_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError) as caught:
+        load("net.pth")
+    assert caught.value.fix == (
+        f"check the path: {tmp_path} holds no file named *.safetensors, *.pt, *.pth, *.bin, *.wts; "
+        "`python -m trtnet.weights extract MODEL -o FILE` writes one"
+    )
+    for index in range(6):
+        (tmp_path / f"trained{index}.pth").touch()
+    with pytest.raises(WeightsError) as caught:
+        load("x.wts")
+    listed = ", ".join(f"trained{index}.pth" for index in range(5))
+    assert caught.value.fix == f"name one of the weights files in {tmp_path}: {listed} and 1 more"
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(WeightsError, match="not a weights file") as caught:
+        load("text.pth")
+    assert caught.value.fix == f"name the file that holds the weights, such as {listed}"
+
+
 def test_a_written_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
     write(tmp_path / "w.pth", {name: value.numpy() for name, value in STATE.items()})
     loaded = torch.load(tmp_path / "w.pth", weights_only=True)

@@ -85,7 +85,11 @@ def test_convert_there_and_back(file: Path, capsys: pytest.CaptureFixture) -> No
         (["extract", "resnet18", "--weights", "BEST"], 2, "IMAGENET1K_V1"),
         (["extract", "resnet18", "--seed", "-1"], 2, "not a seed"),
         (["extract", "resnet18", "-o", "w.onnx"], 2, "extract writes safetensors files"),
+        (["extract", "resnet18", "-o", "w.onnx"], 2, "fix: name it w.safetensors"),
+        (["extract", "resnet18", "--weights", "DEFALT"], 2, "did you mean DEFAULT"),
         (["convert", "a.pth", "b.onnx"], 2, "unknown file format"),
+        (["convert", "a.pth", "b.onnx"], 2, "fix: name it as one of b.safetensors, b.pt, b.pth"),
+        (["convert", "a.pth", "b.safetensor"], 2, "fix: did you mean .safetensors"),
     ],
 )
 def test_errors_are_text_and_a_status(

@@ -126,6 +126,10 @@ def test_unknown_names_are_answered_with_known_ones() -> None:
     with pytest.raises(UsageError, match="no weights called 'IMAGENET_V2'") as caught:
         resolve("resnet50", "IMAGENET_V2")
     assert "IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT" in str(caught.value)
+    assert caught.value.fix == "did you mean IMAGENET1K_V2, IMAGENET1K_V1?"
+    with pytest.raises(UsageError) as caught:
+        resolve("???")
+    assert "choose alexnet, convnext_base, " in str(caught.value)
     with pytest.raises(WeightsError, match="does not exist"):
         resolve("resnet50", "no_such_file.pth")
 

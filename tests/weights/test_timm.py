@@ -15,7 +15,7 @@ import trtnet
 from trtnet import reference, weights, zoo
 from trtnet.errors import TrtnetError, UnsupportedError, UsageError, WeightsError
 from trtnet.weights import from_timm, wts
-from trtnet.weights.timm_source import ARCHITECTURES
+from trtnet.zoo.timm_weights import ARCHITECTURES
 
 CLASSES = 7
 TOLERANCE = 1e-6  # relative L2 in float64: what float32 weights leave after BatchNorm is folded

@@ -39,6 +39,9 @@ FAMILIES = {
     "vgg11_bn": 32,
     "vit_b_16": None,
 }
+WITH_COUNTERPART = [
+    name for name in zoo.list_models(shipped=True) if zoo.get_entry(name).has_counterpart
+]
 # Layers whose weights PyTorch's attention reads without calling them; and stochastic depth, which
 # is called where there is a shortcut.
 NOT_CALLED = ("self_attention.out_proj", "attn.qkv", "attn.proj", "stochastic_depth")
@@ -56,7 +59,7 @@ def _torch_model(name: str) -> torch.nn.Module:
         return zoo.get_entry(name).torch_model()
 
 
-@pytest.mark.parametrize("name", zoo.list_models())
+@pytest.mark.parametrize("name", WITH_COUNTERPART)
 def test_modules_and_state_dict_are_pytorchs(name: str) -> None:
     theirs, ours = _torch_model(name), zoo.get_model(name)
     paths = {path for path, _ in ours.named_modules()}

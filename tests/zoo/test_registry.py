@@ -15,15 +15,24 @@ from trtnet.errors import UsageError
 from trtnet.zoo.registry import register
 from trtnet.zoo.resnet import ResNet, resnet50
 
-OWN = ["lenet5", "resnet20_digits", "unet"]
 CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)
 SEGMENTATION = torchvision.models.list_models(module=torchvision.models.segmentation)
-MODELS = sorted([*CLASSIFIERS, *SEGMENTATION, *OWN])
+SHIPPED = zoo.list_models(shipped=True)
 
 
 def test_every_model_of_torchvision_is_listed() -> None:
-    assert (len(CLASSIFIERS), len(SEGMENTATION)) == (80, 6)
-    assert zoo.list_models() == MODELS
+    assert len(CLASSIFIERS) >= 80
+    assert len(SEGMENTATION) >= 6
+    found = [name for name in zoo.list_models() if zoo.get_entry(name).torchvision]
+    assert found == sorted([*CLASSIFIERS, *SEGMENTATION])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_model_has_a_counterpart_that_is_told(name: str) -> None:
+    entry = zoo.get_entry(name)
+    assert entry.shipped
+    assert entry.torchvision == (name in (*CLASSIFIERS, *SEGMENTATION))
+    assert entry.has_counterpart == (entry.torchvision or entry.twin is not None)
 
 
 @pytest.mark.parametrize("name", [*SEGMENTATION, "unet"])
@@ -38,7 +47,7 @@ def test_what_gives_pixels_classes_says_so(name: str) -> None:
         ("*50_[!3]*", ["wide_resnet50_2"]),
         ("vit_b_16", ["vit_b_16"]),
         ("RESNET*", []),
-        ("", MODELS),
+        ("", zoo.list_models()),
     ],
 )
 def test_patterns(pattern: str, expected: list[str]) -> None:
@@ -57,8 +66,10 @@ def test_a_name_is_registered_once() -> None:
     def resnet18() -> nn.Module:
         return nn.Identity()
 
-    with pytest.raises(ValueError, match="'resnet18' is registered already"):
+    with pytest.raises(ValueError, match="'resnet18' is registered already") as caught:
         register()(resnet18)
+    assert "trtnet.zoo.resnet:resnet18" in str(caught.value)
+    assert f"{__file__}:" in str(caught.value) or f"{__name__}:" in str(caught.value)
     assert isinstance(zoo.get_model("resnet18"), ResNet)
 
 
@@ -76,7 +87,7 @@ def test_an_unknown_name_suggests_the_nearest(name: str, nearest: str) -> None:
 def test_a_name_like_no_other_lists_the_models() -> None:
     with pytest.raises(UsageError) as caught:
         zoo.get_entry("???")
-    assert caught.value.fix == f"choose {', '.join(MODELS)}"
+    assert caught.value.fix == f"choose {', '.join(zoo.list_models())}"
 
 
 @pytest.mark.parametrize("method", ["build", "torch_model"])
@@ -96,7 +107,7 @@ def test_importing_the_zoo_loads_neither_torch_nor_tensorrt() -> None:
 
 
 def test_families_are_short_files() -> None:
-    homes = {Path(sys.modules[zoo.get_entry(name).builder.__module__].__file__) for name in MODELS}
+    homes = {Path(sys.modules[zoo.get_entry(name).builder.__module__].__file__) for name in SHIPPED}
     lengths = [len(path.read_text().splitlines()) for path in homes]
     assert statistics.median(lengths) <= 150
     assert max(lengths) <= 350

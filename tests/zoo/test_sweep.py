@@ -14,6 +14,9 @@ import torch
 from trtnet import zoo
 
 KINDS = ("definition", "fp32", "fp16")
+SHIPPED = zoo.list_models(shipped=True)
+ENTRIES = {name: zoo.get_entry(name) for name in SHIPPED}
+COMPARED = [name for name, entry in ENTRIES.items() if entry.has_counterpart and entry.input_shape]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def test_attention_differs_from_pytorchs_by_the_rounding_of_its_scale(
     assert model.state_dict().keys() == original.state_dict(prefix="attention.").keys()
 
 
-@pytest.mark.parametrize("name", zoo.list_models())
+@pytest.mark.parametrize("name", COMPARED)
 def test_settings_cover_a_dynamic_batch_and_another_size(name: str, zoo_checks: ModuleType) -> None:
     entry = zoo.get_entry(name)
     found = zoo_checks.settings(entry)
@@ -60,7 +63,8 @@ def test_settings_cover_a_dynamic_batch_and_another_size(name: str, zoo_checks: 
     assert [shape[0] for shape in (profile.min, profile.opt, profile.max)] == [1, 2, 4]
     assert {kind for setting in found.values() for kind in setting.checks} == {*KINDS, "exact"}
     assert all(setting.engine and {*KINDS} <= {*setting.checks} for setting in found.values())
-    if name != "lenet5":
+    assert ("other size" in found) != entry.fixed_size
+    if not entry.fixed_size:
         other = found["other size"]
         assert other.shape[2:] != entry.input_shape[1:]
         entry.build(**other.model_args)  # takes images of that size
@@ -129,7 +133,7 @@ def test_the_sweep_goes_on_where_it_was_killed(
 
     monkeypatch.setattr(verify_zoo, "measure", measure)
     monkeypatch.setattr(verify_zoo.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(zoo, "list_models", lambda: names)
+    monkeypatch.setattr(zoo, "list_models", lambda shipped: names)
     with pytest.raises(KeyboardInterrupt):
         verify_zoo.Sweep(verify_zoo.outdated({}, "rtx"), journal, "rtx").run()
     assert measured == ["resnet18", "alexnet", "lenet5"]  # by cost; the large one comes last
@@ -146,13 +150,13 @@ def test_a_result_belongs_to_sources_and_versions(
     verify_zoo._add_files(sys.modules["trtnet.zoo.maxvit"], files)
     assert {path.name for path in files} >= {"maxvit.py", "swin_transformer.py", "blocks.py"}
     assert "vgg.py" not in {path.name for path in files}
-    records = {name: verify_zoo.key(name, "rtx") for name in zoo.list_models()}
+    records = {name: verify_zoo.key(name, "rtx") for name in COMPARED}
     assert verify_zoo.outdated(records, "rtx") == []
     records["vgg11"]["sources"] = "0"
     assert verify_zoo.outdated(records, "rtx") == ["vgg11"]
     newer = {"torch": "99"}
     monkeypatch.setattr(verify_zoo, "versions", lambda backend: newer)
-    assert verify_zoo.outdated(records, "rtx") == zoo.list_models()
+    assert verify_zoo.outdated(records, "rtx") == COMPARED
 
 
 # The page
@@ -163,7 +167,7 @@ def test_the_page_has_every_card_and_what_was_measured(page: ModuleType) -> None
     records = {name: _record(name, 30.0, **details) for name in ("resnet50", "lenet5")}
     records["resnet50"]["passed"] = False
     text = "\n".join(page.page(records))
-    assert f"1 of {len(zoo.list_models())} models pass every check." in text
+    assert f"1 of {len(SHIPPED)} models pass every check." in text
     assert "Measured 2026-01-01, 2 cores, rtx, a 1.\nThe sum of their times is 1 minutes." in text
     card = ("| resnet50 | classification | 3x224x224 | 25,557,032 | 4.089 | IMAGENET1K_V1 76.13<br>"
             "**IMAGENET1K_V2 80.86** |")  # fmt: skip
@@ -173,4 +177,4 @@ def test_the_page_has_every_card_and_what_was_measured(page: ModuleType) -> None
     assert f"| resnet50 | 1x3x8x8 | 7 | {rounded} {batch} NO |" in text
     assert f"| lenet5 | 1x3x8x8 | 7 | {rounded} {batch} yes |" in text
     assert f"| lenet5 | 1x3x8x8 | 7 | {rounded} | 3.0e-15 | 5.0 MB | 1.5 s |" in text
-    assert all(f"| {name} |" in text for name in zoo.list_models())
+    assert all(f"| {name} |" in text for name in SHIPPED)

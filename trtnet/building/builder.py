@@ -1,4 +1,4 @@
-"""build(): from a filled network to a Plan."""
+"""build(): makes a Plan of a network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import trtnet
-from trtnet.backend import TORCH, Backend
+from trtnet.backend import Backend
 from trtnet.building.options import BuildConfig
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.building.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
@@ -20,6 +19,7 @@ from trtnet.graph import dumps, read
 from trtnet.graph.layers import DTYPES
 from trtnet.graph.plugins import marks
 from trtnet.plugins import registry
+from trtnet.version import __version__
 
 if TYPE_CHECKING:
     from trtnet.network import Network
@@ -39,7 +39,7 @@ def build(
     reuse: Plan | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Builds the engine of `network`, which can be used, and built, again.
+    """Builds the engine of `network`. The network is not changed, and can be built again.
 
     Args:
         network: with at least one output.
@@ -47,12 +47,12 @@ def build(
             axes; a list of such mappings for several optimization profiles.
         config: the builder's options.
         sidecar: further JSON values to keep beside the engine, such as where its weights are from.
-        reuse: a plan built before; where its recipe is the same, its engine is taken as it is.
+        reuse: a plan built before; its engine is taken if it has the same recipe.
         progress: called about ten times a second with the name of TensorRT's current phase.
 
     Returns:
-        The engine's bytes, and a sidecar that describes them; see :class:`trtnet.Plan`. For the
-        backend ``torch`` they are the archive of the network: :func:`trtnet.graph.dumps`.
+        The engine and the sidecar that describes it. For the backend ``torch`` the engine is the
+        archive of the network: :func:`trtnet.graph.dumps`.
 
     Raises:
         ShapeError: `shapes` that do not fit the network; names the input.
@@ -80,7 +80,7 @@ def build(
     recipe = _recipe(network, profiles, config)
     if reuse is not None and recipe is not None and reuse.sidecar.get("recipe") == recipe:
         engine = reuse.engine
-    elif network.backend.name == TORCH:
+    elif network.backend.description.writes_archive:
         engine = dumps(read(definition))
     else:
         builder_config = _builder_config(network, profiles, config)
@@ -89,7 +89,7 @@ def build(
             _save_timing_cache(builder_config, Path(config.timing_cache_file))
     described = {
         "format_version": FORMAT_VERSION,
-        "trtnet": trtnet.__version__,
+        "trtnet": __version__,
         "backend": {"name": network.backend.name, "version": network.backend.version},
         "compute_capabilities": list(config.compute_capabilities) or None,
         "precision": network.precision,
@@ -142,7 +142,7 @@ def describe(get: Callable[[int], Any], count: int) -> list[dict[str, Any]]:
 
 
 def _plugins(definition: Any) -> list[dict[str, Any]]:
-    """The plugins that `definition` has layers of, and the modules that declare them."""
+    """The plugins whose layers are in `definition`, and the modules that declare them."""
     found = {mark.plugin: mark for mark in marks(definition)}
     return [
         {
@@ -156,7 +156,8 @@ def _plugins(definition: Any) -> list[dict[str, Any]]:
 
 
 def _recipe(network: Network, profiles: list[Profile], config: BuildConfig) -> str | None:
-    """``None`` for a network with hand-made layers that cannot be read: it is always rebuilt."""
+    """The network's recipe; ``None`` if it has hand-made layers that cannot be read back. It is
+    then always rebuilt."""
     try:
         return recipe_hash(network, profiles, config)
     except (UnsupportedError, NetworkError):
@@ -187,7 +188,8 @@ def _builder_config(network: Network, profiles: list[Profile], options: BuildCon
 
 
 def _serialize(network: Network, config: Any, progress: Callable[[str], None] | None) -> bytes:
-    """Builds in a thread of its own, so that Ctrl-C is heard: TensorRT stops at its next step."""
+    """The engine's bytes. TensorRT builds in another thread, so that Ctrl-C stops it at its next
+    step."""
     monitor = config.progress_monitor = network.backend.progress_monitor()
     with ThreadPoolExecutor(1, "trtnet-build") as pool:
         building = pool.submit(network.builder.build_serialized_network, network.definition, config)

@@ -1,4 +1,4 @@
-"""Weights as numpy arrays, also of the types for which the binding has no numpy dtype."""
+"""Reads ``trt.Weights`` as numpy arrays, including types without a numpy dtype."""
 
 from __future__ import annotations
 
@@ -32,10 +32,15 @@ class _Weights(ctypes.Structure):
 def as_array(weights: Any, owner: str) -> np.ndarray:
     """`weights` as a flat array: the binding's own view, or a copy of the bits.
 
-    INT4 values become int8, one per element; FP4 values their 4 bits as uint8, one per element.
+    INT4 values become int8, one per element; FP4 values become their 4 bits as uint8, one per
+    element.
 
-    The binding gives ``trt.Weights`` without any way to their values for types numpy lacks. The
-    pointer stands in the C++ struct, which pybind11 puts right behind the object's head.
+    For types that numpy lacks, the binding's ``trt.Weights`` gives no access to the values. Their
+    address is read from the C++ struct, which pybind11 stores directly after the object header.
+
+    Args:
+        weights: a numpy array, returned as it is, or a ``trt.Weights``.
+        owner: name of the layer, for messages.
 
     Raises:
         UnsupportedError: an unknown type or object layout.
@@ -50,13 +55,17 @@ def as_array(weights: Any, owner: str) -> np.ndarray:
             f"weights of type {dtype} cannot be read back",
             module=owner,
             expected=f"a numpy type, or one of {', '.join(_BITS)}",
+            got=dtype,
+            fix="give them to read() as weights={(layer name, attribute): array}",
         )
     address = ctypes.c_void_p.from_address(id(weights) + object.__basicsize__).value
     struct = _Weights.from_address(address) if address else _Weights()
     if (struct.type, struct.count) != (int(weights.dtype), weights.size) or not struct.values:
         raise UnsupportedError(
-            f"this binding keeps {dtype} weights where they cannot be read",
+            f"the {dtype} weights of this binding cannot be located in memory",
             module=owner,
+            expected="a trt.Weights that stores type, address and count after its object header",
+            got="other values there",
             fix="give them to read() as weights={(layer name, attribute): array}",
         )
     bits = np.dtype(_BITS[dtype])

@@ -125,7 +125,7 @@ class Network:
         default = self.policy.io if tensor.is_floating_point() else tensor.dtype
         tensor = self.cast(tensor, dtype_of(dtype or default))
         used = tensor.itensor.is_network_input or tensor.itensor.is_network_output
-        if used or self.quantizer.is_active:  # ranges are known by names that must not change
+        if used or self.quantizer.is_active:  # ranges belong to names: keep the tensor's
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
         if name in self.names and tensor.name != name:
             raise NetworkError(
@@ -160,7 +160,7 @@ class Network:
 
     @property
     def exactness(self) -> str:
-        """The precision that :func:`trtnet.verify` holds it to: the coarsest that occurs."""
+        """The coarsest precision that occurs; :func:`trtnet.verify` takes its tolerances."""
         quantized = [f for f in ("fp8", "int8", "int8-weights") if f in self.quantizer.formats]
         return quantized[0] if quantized else self.casts.coarsest
 
@@ -316,11 +316,11 @@ class Network:
         return self.cast(tensor, self.casts.dtype(kind)).emitted()
 
     def cast(self, tensor: Tensor, dtype: DType) -> Tensor:
-        """`tensor` as `dtype`, for the policy's sake; a cast back gives what was cast."""
+        """`tensor` as `dtype`, because the policy wants it; a cast back gives `tensor` itself."""
         return self.casts.to(tensor, dtype)
 
     def convert(self, tensor: Tensor, dtype: DType) -> Tensor:
-        """`tensor` as `dtype`, for the model's sake: ``tensor.to(dtype)``."""
+        """`tensor` as `dtype`, because the model's code wants it: ``tensor.to(dtype)``."""
         return self.casts.convert(tensor, dtype)
 
     def weights(self, array: np.ndarray | None, dtype: DType | None = None, name: str = "") -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trtnet.errors import BackendError, ShapeError, UnsupportedError
+from trtnet import cuda
+from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.plugins.aot_compile import ALIGNMENT, PtxKernel
 from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.kernels import Kernel, PythonKernel
@@ -51,9 +51,10 @@ def run_kernel(
         outputs: contiguous tensors to write to; ``None`` allocates them.
 
     Raises:
-        UnsupportedError: no kernel takes these types, or the launch fails.
+        UnsupportedError: no kernel takes these types.
         BuildError: the kernel does not compile.
         ShapeError: a scalar does not fit into 32 bits.
+        CudaError: the kernel cannot be loaded or launched.
     """
     specs = [spec_of(tensor) for tensor in inputs]
     kernel, ruled = kernel_of(plugin, specs)
@@ -135,13 +136,15 @@ def load(compiled: PtxKernel, device: int) -> Any:
         A ``CUfunction``, for :func:`launch`.
     """
     ptx = compiled.ptx.encode() + b"\0"
-    library = _call("cuLibraryLoadData", ptx, [], [], 0, [], [], 0)
-    kernel = _call("cuLibraryGetKernel", library, compiled.name.encode())
-    if compiled.shared > 48 << 10:  # bytes; more must be allowed for each kernel
-        attribute = _driver().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        gpu = _call("cuDeviceGet", device)
-        _call("cuKernelSetAttribute", attribute, compiled.shared, kernel, gpu)
-    return _driver().CUfunction(int(kernel))
+    library = cuda.call_driver("cuLibraryLoadData", ptx, [], [], 0, [], [], 0)
+    kernel = cuda.call_driver("cuLibraryGetKernel", library, compiled.name.encode())
+    if compiled.shared > 48 << 10:
+        attribute = (
+            cuda.driver().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        )
+        gpu = cuda.call_driver("cuDeviceGet", device)
+        cuda.call_driver("cuKernelSetAttribute", attribute, compiled.shared, kernel, gpu)
+    return cuda.driver().CUfunction(int(kernel))
 
 
 def launch(
@@ -166,7 +169,7 @@ def launch(
 
     Raises:
         ShapeError: a scalar, or a size of the grid, does not fit into 32 bits.
-        UnsupportedError: CUDA refuses the launch.
+        CudaError: the launch failed.
     """
     if max(*scalars, *grid, 0) > _LARGEST:
         raise ShapeError("a kernel's scalars have 32 bits", got=max(*scalars, *grid))
@@ -180,32 +183,14 @@ def launch(
     block = (compiled.threads, 1, 1)
     if not early:
         shape = (*grid, *block, compiled.shared, stream)
-        _call("cuLaunchKernel", function, *shape, pointers.ctypes.data, 0)
+        cuda.call_driver("cuLaunchKernel", function, *shape, pointers.ctypes.data, 0)
         return
-    config, attribute = _driver().CUlaunchConfig(), _driver().CUlaunchAttribute()
+    config, attribute = cuda.driver().CUlaunchConfig(), cuda.driver().CUlaunchAttribute()
     config.gridDimX, config.gridDimY, config.gridDimZ = grid
     config.blockDimX, config.blockDimY, config.blockDimZ = block
     config.sharedMemBytes, config.hStream = compiled.shared, stream
-    kinds = _driver().CUlaunchAttributeID
+    kinds = cuda.driver().CUlaunchAttributeID
     attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
     attribute.value.programmaticStreamSerializationAllowed = 1
     config.attrs, config.numAttrs = [attribute], 1
-    _call("cuLaunchKernelEx", config, function, pointers.ctypes.data, 0)
-
-
-@functools.cache
-def _driver() -> Any:
-    try:
-        return importlib.import_module("cuda.bindings.driver")
-    except ImportError as error:
-        raise BackendError(
-            f"cuda-python is not installed ({error})", fix='pip install "trtnet[plugins]"'
-        ) from error
-
-
-def _call(function: str, *arguments: Any) -> Any:
-    """What a function of the driver gives, its status checked."""
-    status, *values = getattr(_driver(), function)(*arguments)
-    if int(status):
-        raise UnsupportedError(f"{function} failed", got=status.name)
-    return values[0] if values else None
+    cuda.call_driver("cuLaunchKernelEx", config, function, pointers.ctypes.data, 0)

@@ -18,7 +18,7 @@ from trtnet.quantization.data import Batches
 from trtnet.quantization.histogram import Histogram
 from trtnet.quantization.journal import Journal, State, chained
 from trtnet.quantization.observer import observed
-from trtnet.reference.regions import nest
+from trtnet.reference.regions import group_regions
 from trtnet.reference.runner import execute, prepare
 
 Progress = Callable[[int, "int | None", float], None]
@@ -30,7 +30,7 @@ def activations(graph: Graph) -> tuple[str, ...]:
     """The names of all floating-point tensors of `graph` that hang on its inputs, in order; those
     inside of loops and conditionals, which exist only there, are left out."""
     found = dict.fromkeys(graph.inputs)
-    for unit in nest(graph):
+    for unit in group_regions(graph):
         if not found.keys().isdisjoint(unit.inputs):
             found.update(dict.fromkeys(unit.outputs))
     return tuple(name for name in found if graph.tensors[name].dtype in _FLOATING)

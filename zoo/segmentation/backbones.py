@@ -1,4 +1,4 @@
-"""Classifiers without their heads, whose features segmentation models work on."""
+"""Backbones of segmentation models: classifiers without their heads."""
 
 from __future__ import annotations
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import trtnet
 from trtnet import nn
-from trtnet.zoo.registry import register
 from trtnet.zoo.resnet import ResNet, resnet50, resnet101
 from trtnet.zoo.segmentation.backbones import mobilenet_v3_features, resnet_features
 from trtnet.zoo.segmentation.fcn import FCNHead
-from trtnet.zoo.segmentation.model import DETAILS, SegmentationModel, enlarge
+from trtnet.zoo.segmentation.model import SegmentationModel, enlarge, register_segmentation
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -105,27 +104,27 @@ def _on_resnet(
     return DeepLabV3(backbone, DeepLabHead(2048, num_classes), aux, argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def deeplabv3_resnet50(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:
-    """DeepLabV3 on ResNet-50."""
+    """DeepLabV3 on ResNet-50 (Chen et al., https://arxiv.org/abs/1706.05587)."""
     return _on_resnet(resnet50, num_classes, aux_loss, argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def deeplabv3_resnet101(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:
-    """DeepLabV3 on ResNet-101."""
+    """DeepLabV3 on ResNet-101 (Chen et al., https://arxiv.org/abs/1706.05587)."""
     return _on_resnet(resnet101, num_classes, aux_loss, argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def deeplabv3_mobilenet_v3_large(
     num_classes: int = 21, aux_loss: bool = False, argmax: bool = False
 ) -> DeepLabV3:
-    """DeepLabV3 on MobileNetV3-Large."""
+    """DeepLabV3 on MobileNetV3-Large (Chen et al., https://arxiv.org/abs/1706.05587)."""
     aux = FCNHead(40, num_classes) if aux_loss else None
     backbone = mobilenet_v3_features("aux" if aux_loss else None, "out")
     return DeepLabV3(backbone, DeepLabHead(960, num_classes), aux, argmax)

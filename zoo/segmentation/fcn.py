@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trtnet import nn
-from trtnet.zoo.registry import register
 from trtnet.zoo.resnet import ResNet, resnet50, resnet101
 from trtnet.zoo.segmentation.backbones import resnet_features
-from trtnet.zoo.segmentation.model import DETAILS, SegmentationModel
+from trtnet.zoo.segmentation.model import SegmentationModel, register_segmentation
 
 
 class FCNHead(nn.Sequential):
@@ -40,13 +39,13 @@ class FCN(SegmentationModel):
         super().__init__(backbone, FCNHead(2048, num_classes), aux, argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def fcn_resnet50(num_classes: int = 21, aux_loss: bool = False, argmax: bool = False) -> FCN:
-    """FCN on ResNet-50."""
+    """FCN on ResNet-50 (Long et al., https://arxiv.org/abs/1411.4038)."""
     return FCN(resnet50, num_classes, aux_loss, argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def fcn_resnet101(num_classes: int = 21, aux_loss: bool = False, argmax: bool = False) -> FCN:
-    """FCN on ResNet-101."""
+    """FCN on ResNet-101 (Long et al., https://arxiv.org/abs/1411.4038)."""
     return FCN(resnet101, num_classes, aux_loss, argmax)

@@ -1,4 +1,4 @@
-"""What segmentation models share behind their logits."""
+"""Class maps from the logits of segmentation models."""
 
 from __future__ import annotations
 

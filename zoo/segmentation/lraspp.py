@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtnet import nn
-from trtnet.zoo.registry import register
 from trtnet.zoo.segmentation.backbones import mobilenet_v3_features
-from trtnet.zoo.segmentation.model import DETAILS, enlarge, named
+from trtnet.zoo.segmentation.model import enlarge, named, register_segmentation
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -69,7 +68,7 @@ class LRASPP(nn.Module):
         return named(enlarge(self.classifier(self.backbone(input)), like=input), self.argmax)
 
 
-@register(**DETAILS)
+@register_segmentation
 def lraspp_mobilenet_v3_large(num_classes: int = 21, argmax: bool = False) -> LRASPP:
-    """Lite R-ASPP on MobileNetV3-Large."""
+    """Lite R-ASPP on MobileNetV3-Large (Howard et al., https://arxiv.org/abs/1905.02244)."""
     return LRASPP(mobilenet_v3_features("low", "high"), 40, 960, num_classes, argmax=argmax)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.nn import functional as F
+from trtnet.zoo.registry import Builder, register
 from trtnet.zoo.segmentation.heads import class_map
 
 if TYPE_CHECKING:
@@ -72,9 +73,11 @@ def _replace_logits(module: torch.nn.Module, args: Any, result: dict[str, Any]) 
     return {**named(result["out"], argmax=True), **others}
 
 
-# Of the entries of all of them. The image is that of torchvision's presets.
-DETAILS: dict[str, Any] = {
-    "input_shape": (3, 520, 520),
-    "task": "segmentation",
-    "switches": {"argmax": with_class_map},
-}
+def register_segmentation(builder: Builder) -> Builder:
+    """Registers one of torchvision's segmentation models; images have the size of its presets."""
+    return register(
+        input_shape=(3, 520, 520),
+        task="segmentation",
+        torchvision=True,
+        switches={"argmax": with_class_map},
+    )(builder)

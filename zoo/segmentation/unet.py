@@ -85,5 +85,8 @@ def _twin(num_classes: int = 5, argmax: bool = False) -> torch.nn.Module:
     task="segmentation",
 )
 def unet(num_classes: int = 5, argmax: bool = False) -> UNet:
-    """A small U-Net; weights trained on drawn shapes by ``tools/train_unet.py``."""
+    """A small U-Net; weights trained on drawn shapes by ``tools/train_unet.py``.
+
+    Ronneberger et al., https://arxiv.org/abs/1505.04597.
+    """
     return UNet(num_classes, argmax)

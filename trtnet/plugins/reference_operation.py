@@ -1,0 +1,33 @@
+"""Gives :mod:`trtnet.reference` the operation of plugin layers: the declared reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trtnet.graph.plugins import identity
+from trtnet.plugins import registry
+
+if TYPE_CHECKING:
+    from trtnet.reference.layer_context import LayerContext, TorchCall
+
+
+def plugin_operation(layer: LayerContext) -> TorchCall:
+    """Returns the call that computes a ``PLUGIN_V3`` layer.
+
+    Raises:
+        UnsupportedError: the plugin is not declared in this process.
+    """
+    # Imported here, because both import PyTorch.
+    from trtnet.plugins.reference_execution import reference
+    from trtnet.reference.layer_context import TorchCall
+
+    fields = layer.get("fields")
+    if fields is None:
+        raise layer.unsupported(
+            "layers of type PLUGIN_V3 can be executed where trtnet.plugin declares them",
+            layer["plugin_name"],
+        )
+    name, version = identity(layer.layer)
+    registry.find(name, version, layer.layer.name)
+    dtypes = tuple(layer.output_dtype(i) for i in range(len(layer.layer.outputs)))
+    return TorchCall(reference, (name, version, fields, dtypes, *layer.inputs))

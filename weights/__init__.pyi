@@ -1,0 +1,13 @@
+from trtnet.weights.container import Weights as Weights
+from trtnet.weights.container import check_finite as check_finite
+from trtnet.weights.container import data_sha256 as data_sha256
+from trtnet.weights.container import parameter_count as parameter_count
+from trtnet.weights.loading import load as load
+from trtnet.weights.loading import loads as loads
+from trtnet.weights.random_init import random_state as random_state
+from trtnet.weights.safetensors_writer import dumps as dumps
+from trtnet.weights.safetensors_writer import save as save
+from trtnet.weights.torchvision_source import extract as extract
+from trtnet.weights.torchvision_source import resolve as resolve
+from trtnet.zoo.converting import convert as convert
+from trtnet.zoo.timm_weights import from_timm as from_timm

@@ -1,0 +1,80 @@
+"""Converting weights between file formats, and from timm's names to torchvision's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from trtnet.errors import UsageError, WeightsError
+from trtnet.weights import checkpoint, wts
+from trtnet.weights.container import Weights
+from trtnet.weights.loading import CHECKPOINT_SUFFIXES, WTS_SUFFIX, check_suffix, load
+from trtnet.weights.safetensors_writer import save
+from trtnet.zoo.registry import get_entry
+from trtnet.zoo.timm_weights import PREFIX, from_timm
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    model: str | None = None,
+    **model_args: Any,
+) -> Weights:
+    """Writes the weights of one file as another, in the format of its extension.
+
+    Args:
+        source: any file that :func:`trtnet.weights.load` reads.
+        target: ``*.safetensors``, ``*.pt``, ``*.pth``, ``*.bin`` or ``*.wts``.
+        model: a model of the zoo (a name or an address) that the weights must fit, and that gives
+            a ``.wts`` file its shapes; or timm's name of one, such as
+            ``timm/vit_base_patch16_224``, whose keys :func:`from_timm` renames. Entries that the
+            model does not take, such as heads for training, are left out. By default everything
+            is written as it is.
+        **model_args: for the model's builder, such as ``num_classes``.
+
+    Returns:
+        what was written. Only a safetensors file keeps the metadata; a hash of the tensors is
+        added to them.
+
+    Raises:
+        UsageError: an unknown format or model; shapes are needed and no model is named.
+        WeightsError: a file cannot be read or written; the weights do not fit the model.
+    """
+    path = Path(target)
+    check_suffix(path)
+    weights = load(source)
+    if model is not None:
+        weights = _for_model(weights, model, model_args)
+    elif weights.flat and path.suffix != WTS_SUFFIX:
+        raise UsageError(
+            f"{source} is a .wts file, which has no shapes",
+            expected="a model that has them",
+            fix="name the model of the zoo that it belongs to: --model resnet50",
+        )
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        checkpoint.write(path, weights)
+    elif path.suffix == WTS_SUFFIX:
+        wts.write(path, weights)
+    else:
+        save(path, weights, weights.metadata, checksum=True)
+    return weights
+
+
+def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weights:
+    if model.startswith(PREFIX):
+        return from_timm(weights, model, **model_args)
+    entry = get_entry(model)
+    module = entry.build(**model_args)
+    try:
+        module.load_state_dict(weights)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{weights.source}: {error.problem}",
+            module=model,
+            fix="name the model they belong to, and its number of classes or image size; timm's "
+            f"weights need timm's name: {PREFIX}vit_base_patch16_224",
+        ) from error
+    held = module.state_dict()
+    fitted = {key: held[key] for key in weights if key in held}
+    return weights.replaced(fitted, architecture=entry.name)

@@ -1,0 +1,254 @@
+"""One model of the zoo: what builds it, and what is known about it without building it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from trtnet.errors import TrtnetError, UsageError
+from trtnet.module import Module
+from trtnet.weights import random_init
+from trtnet.zoo.addresses import importable, raised
+
+if TYPE_CHECKING:
+    import torch
+
+SHIPPED = "trtnet.zoo."
+"""Prefix of the names of the modules with the models that come with trtnet."""
+
+TASKS = ("classification", "segmentation")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the zoo.
+
+    Attributes:
+        name: what :func:`get_model` calls it; torchvision's name where it has the model.
+        builder: makes the trtnet module; its keyword arguments are the model's.
+        input_shape: (channels, height, width) of one input by default; ``None`` where nothing
+            says it.
+        twin: makes the same model in PyTorch, with the same arguments and state_dict; ``None``
+            for torchvision's builder of this name, or for no counterpart at all.
+        torchvision: whether torchvision has this model under this name: its weights, and where
+            there is no `twin` its PyTorch counterpart, are torchvision's.
+        embedded: name of weights shipped with the model → its file: an absolute path, or a path in
+            the package ``trtnet.weights``.
+        default_weights: the name of the weights to take where none are asked for.
+        pretrained: arguments that torchvision's own weights were trained with.
+        switches: name of a boolean argument that torchvision's builder does not have → what does
+            the same to torchvision's model when it is true. No weights depend on it.
+        task: ``"classification"``, whose output is ``logits`` of shape (N, classes), or
+            ``"segmentation"``, whose outputs are named by the model's ``forward``.
+        fixed_size: whether the model takes images of `input_shape` alone, whatever its arguments.
+        folder: that of a file that was addressed by its path; the modules in it can be imported
+            while the model is made.
+
+    Raises:
+        UsageError: an input shape that is none, or an unknown task.
+    """
+
+    name: str
+    builder: Callable[..., Module]
+    input_shape: tuple[int, ...] | None = None
+    twin: Callable[..., torch.nn.Module] | None = None
+    torchvision: bool = False
+    embedded: Mapping[str, str] = field(default_factory=dict)
+    default_weights: str = "random"
+    pretrained: Mapping[str, Any] = field(default_factory=dict)
+    switches: Mapping[str, Callable[..., torch.nn.Module]] = field(default_factory=dict)
+    task: str = "classification"
+    fixed_size: bool = False
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise UsageError("unknown task", module=self.name, expected=" or ".join(TASKS),
+                             got=repr(self.task))  # fmt: skip
+        if self.input_shape is not None:
+            object.__setattr__(self, "input_shape", self._checked(self.input_shape))
+
+    def _checked(self, shape: Any) -> tuple[int, ...]:
+        sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
+        if sizes and all(type(size) is int and size > 0 for size in sizes):
+            return sizes
+        expected = "sizes of one input without its batch axis, such as (3, 224, 224)"
+        raise UsageError("input_shape is not a shape", module=self.name, got=repr(shape),
+                         expected=expected)  # fmt: skip
+
+    @property
+    def home(self) -> ModuleType:
+        """The module that the model is written in."""
+        found = inspect.getmodule(_plain(self.builder))
+        assert found is not None
+        return found
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the model comes with trtnet."""
+        return f"{_plain(self.builder).__module__}.".startswith(SHIPPED)
+
+    @property
+    def place(self) -> str:
+        """Where the model is written, as an address: ``trtnet.zoo.resnet:resnet50``."""
+        return place(self.builder)
+
+    @property
+    def has_counterpart(self) -> bool:
+        """Whether there is the same model in PyTorch, which :meth:`torch_model` makes."""
+        return self.twin is not None or self.torchvision
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the arguments that :meth:`build` and :meth:`torch_model` take."""
+        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return tuple(name for name, argument in self._parameters.items()
+                     if argument.kind not in several)  # fmt: skip
+
+    @property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.builder).parameters
+
+    def require_input_shape(self) -> tuple[int, ...]:
+        """:attr:`input_shape`, where one is needed.
+
+        Raises:
+            UsageError: nothing says it.
+        """
+        if self.input_shape is None:
+            raise UsageError(
+                "the model does not say what its input is",
+                module=self.name,
+                expected="the shape of one input without its batch axis",
+                fix="write @register(input_shape=(3, 224, 224)) above the function, or set its "
+                f"attribute: {self.name}.input_shape = (3, 224, 224)",
+            )
+        return self.input_shape
+
+    def build(self, **kwargs: Any) -> Module:
+        """The model, without weights.
+
+        Raises:
+            UsageError: an argument that the model does not have; the builder raised an error, or
+                returned something other than a :class:`trtnet.Module`.
+        """
+        self._check(kwargs)
+        made = self._call(self.builder, kwargs)
+        if isinstance(made, Module):
+            return made
+        if is_torch_module(made):
+            raise torch_module_error(self.name, self.place)
+        raise UsageError(
+            f"{self.place} returned no trtnet.Module",
+            module=self.name,
+            expected="a trtnet.Module",
+            got=f"{type(made).__name__}: {made!r:.80}",
+            fix="return the model" if made is None else None,
+        )
+
+    def torch_model(self, **kwargs: Any) -> torch.nn.Module:
+        """The same model in PyTorch, freshly initialised, in evaluation mode.
+
+        Raises:
+            UsageError: an argument that the model does not have; the model has no counterpart in
+                PyTorch; the twin raised an error, or returned something else.
+        """
+        self._check(kwargs)
+        if self.twin is not None:
+            made = self._call(self.twin, kwargs)
+            if is_torch_module(made):
+                return made.eval()
+            raise UsageError(f"{place(self.twin)} returned no torch.nn.Module", module=self.name,
+                             expected="a torch.nn.Module", got=type(made).__name__)  # fmt: skip
+        if not self.torchvision:
+            raise UsageError(
+                "the model has no counterpart in PyTorch",
+                module=self.name,
+                expected="a function that makes the same model of torch.nn modules",
+                fix="write @register(twin=FUNCTION) above the model's function, or set its "
+                f"attribute: {self.name}.twin = FUNCTION",
+            )
+        known = {name: value for name, value in kwargs.items() if name not in self.switches}
+        model = random_init.build(self.name, **known).eval()
+        for name, switch in self.switches.items():
+            model = switch(model) if kwargs.get(name) else model
+        return model
+
+    def weights_file(self, name: str) -> Path:
+        """The path of the embedded weights `name`."""
+        return Path(random_init.__file__).parent / self.embedded[name]
+
+    def _call(self, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
+        """What `function`, of whoever wrote the model, returns."""
+        try:
+            with importable(self.folder):
+                return function(**kwargs)
+        except (TrtnetError, MemoryError):
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"{place(function)} raised an error",
+                module=self.name,
+                got=raised(error, _file(function)),
+                fix="correct the function",
+            ) from error
+
+    def _check(self, kwargs: Mapping[str, Any]) -> None:
+        kinds = {argument.kind for argument in self._parameters.values()}
+        if inspect.Parameter.VAR_KEYWORD in kinds:
+            return
+        for argument in kwargs:
+            if argument not in self.arguments:
+                raise UsageError("the model has no such argument", module=self.name, got=argument,
+                                 expected=", ".join(self.arguments) or "no argument")  # fmt: skip
+
+
+def place(function: Callable[..., Any]) -> str:
+    """Where a function or class is defined: ``module:name``, or ``path/file.py:name`` for one of a
+    file that was addressed by its path or run as a script."""
+    plain = _plain(function)
+    module = plain.__module__
+    name = getattr(plain, "__qualname__", type(plain).__name__)
+    file = getattr(sys.modules.get(module), "__file__", None)
+    unnamed = module == "__main__" or module.startswith("_")
+    return f"{file if unnamed and file else module}:{name}"
+
+
+def _file(function: Callable[..., Any]) -> str | None:
+    """The file that a function or class is written in, as tracebacks name it."""
+    plain = _plain(function)
+    code = getattr(plain, "__code__", None)
+    return (
+        code.co_filename if code else getattr(sys.modules.get(plain.__module__), "__file__", None)
+    )
+
+
+def is_torch_module(value: Any) -> bool:
+    """Whether `value` is a ``torch.nn.Module``; does not import torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def torch_module_error(name: str, address: str) -> UsageError:
+    """The error for a PyTorch model where one of trtnet is needed."""
+    return UsageError(
+        f"{address} makes a torch.nn.Module, which the zoo cannot take",
+        module=name,
+        expected="a trtnet.Module",
+        got="a torch.nn.Module",
+        fix="write the model with trtnet.nn, which has the same layers and arguments, and give "
+        "the PyTorch model as its twin",
+    )
+
+
+def _plain(function: Any) -> Any:
+    """The function that :func:`functools.partial` was given."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
