@@ -1,10 +1,10 @@
-"""How fast the kernels of the shipped plugins are in FP16, against PyTorch and torchvision.
+"""Times the kernels of the shipped plugins in FP16 against PyTorch and torchvision.
 
     python tools/bench_plugins.py [--rounds 30] [--plugin NAME] [--markdown FILE]
 
-Needs a GPU, Triton and torchvision, but no TensorRT. Each candidate is recorded in a CUDA graph,
-as an engine would be, so that the host's time is in none; they take turns in one process, and times
-are medians between CUDA events.
+Needs a GPU, Triton and torchvision, but no TensorRT. Each candidate is recorded in a CUDA graph, as
+an engine would be, so that the host's time is not measured. The candidates run in turn in one
+process, and times are medians between CUDA events.
 """
 
 from __future__ import annotations
@@ -29,53 +29,64 @@ from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d
 from trtnet.plugins.shipped.normalize_image.kernel import normalize_image
 from trtnet.plugins.shipped.roi_align.kernel import roi_align
 
-Call = Callable[[], Tensor]
+TensorFunction = Callable[[], Tensor]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 REPEATS = 5  # calls in one graph
 
 
 @dataclass
-class Contest:
-    """One job and two ways to do it.
+class KernelComparison:
+    """One computation by a plugin's kernel and by another function.
 
     Attributes:
-        aim: what the other's time divided by ours should be at least.
-        memory_aim: what our memory divided by the other's should be at most.
+        plugin: name of the plugin.
+        task: the computation and its shapes, in words.
+        ours: calls the plugin's kernel.
+        other: name of the other function.
+        theirs: calls it.
+        aim: smallest ratio of their time to ours that is wanted.
+        memory_aim: largest ratio of our memory to theirs that is wanted.
     """
 
     plugin: str
-    job: str
-    ours: Call
+    task: str
+    ours: TensorFunction
     other: str
-    theirs: Call
+    theirs: TensorFunction
     aim: float
     memory_aim: float | None = None
 
 
 def half(*shape: int) -> Tensor:
+    """Returns normally distributed FP16 values on the GPU."""
     return torch.randn(shape, device="cuda", dtype=torch.float16)
 
 
 def deformed(
     n: int, channels: int, height: int, width: int, out: int, last: bool = False
-) -> Contest:
+) -> KernelComparison:
+    """Compares deform_conv2d with torchvision's, modulated, with a window of 3x3."""
     x, weight, bias = half(n, channels, height, width), half(out, channels, 3, 3), half(out)
     offset, mask = half(n, 18, height, width), half(n, 9, height, width).sigmoid()
     given = x.contiguous(memory_format=torch.channels_last) if last else x
     pair = (1, 1)
-    job = f"{n}x{channels}x{height}x{width} to {out}, 3x3, modulated{', channels_last' * last}"
+    task = f"{n}x{channels}x{height}x{width} to {out}, 3x3, modulated{', channels_last' * last}"
 
     def theirs() -> Tensor:
-        return torchvision.ops.deform_conv2d(x, offset, weight, bias, 1, 1, 1, mask)
+        y: Tensor = torchvision.ops.deform_conv2d(x, offset, weight, bias, 1, 1, 1, mask)
+        return y
 
     def ours() -> Tensor:
         return deform_conv2d(given, offset, weight, bias, pair, pair, pair, mask)
 
-    return Contest("deform_conv2d", job, ours, "torchvision", theirs, 1.5)
+    return KernelComparison("deform_conv2d", task, ours, "torchvision", theirs, 1.5)
 
 
-def aligned(n: int, channels: int, height: int, width: int, boxes: int, pooled: int) -> Contest:
+def aligned(
+    n: int, channels: int, height: int, width: int, boxes: int, pooled: int
+) -> KernelComparison:
+    """Compares roi_align with torchvision's, on `boxes` random boxes of each image."""
     x = half(n, channels, height, width)
     size = torch.tensor([width, height], device="cuda")
     first = torch.rand(n * boxes, 2, device="cuda") * size * 0.8
@@ -83,23 +94,24 @@ def aligned(n: int, channels: int, height: int, width: int, boxes: int, pooled: 
     image = torch.arange(n, device="cuda").repeat_interleave(boxes)[:, None]
     rois = torch.cat([image, 4 * first, 4 * last], 1).half()
     arguments = ((pooled, pooled), 0.25, 2, True)
-    job = f"{n}x{channels}x{height}x{width}, {boxes} boxes each to {pooled}x{pooled}"
+    task = f"{n}x{channels}x{height}x{width}, {boxes} boxes each to {pooled}x{pooled}"
 
     def theirs() -> Tensor:
-        return torchvision.ops.roi_align(x, rois, *arguments)
+        y: Tensor = torchvision.ops.roi_align(x, rois, *arguments)
+        return y
 
-    return Contest(
-        "roi_align", job, lambda: roi_align(x, rois, *arguments), "torchvision", theirs, 1.2
+    return KernelComparison(
+        "roi_align", task, lambda: roi_align(x, rois, *arguments), "torchvision", theirs, 1.2
     )
 
 
-def normalized(n: int, size: tuple[int, int]) -> Contest:
-    """Against a copy that reads and writes as many bytes."""
+def normalized(n: int, size: tuple[int, int]) -> KernelComparison:
+    """Compares normalize_image with a copy that reads and writes as many bytes."""
     images = torch.randint(0, 256, (n, 1080, 1920, 3), device="cuda", dtype=torch.uint8)
     moved = images.numel() + 2 * 3 * n * size[0] * size[1]
     source = torch.randint(0, 256, (moved // 2,), device="cuda", dtype=torch.uint8)
     target = torch.empty_like(source)
-    return Contest(
+    return KernelComparison(
         "normalize_image",
         f"{n}x1080x1920x3 to {size[0]}x{size[1]}",
         lambda: normalize_image(images, size, MEAN, STD, torch.float16),
@@ -109,9 +121,10 @@ def normalized(n: int, size: tuple[int, int]) -> Contest:
     )
 
 
-def classified(n: int, classes: int, height: int, width: int, factor: int) -> Contest:
+def classified(n: int, classes: int, height: int, width: int, factor: int) -> KernelComparison:
+    """Compares class_map with interpolation to `factor` times the size, and argmax."""
     logits, size = half(n, classes, height, width), (factor * height, factor * width)
-    return Contest(
+    return KernelComparison(
         "class_map",
         f"{n}x{classes}x{height}x{width} to {size[0]}x{size[1]}",
         lambda: class_map(logits, size),
@@ -122,7 +135,7 @@ def classified(n: int, classes: int, height: int, width: int, factor: int) -> Co
     )
 
 
-CONTESTS: dict[str, Sequence[Callable[[], Contest]]] = {
+COMPARISONS: dict[str, Sequence[Callable[[], KernelComparison]]] = {
     "deform_conv2d": (
         lambda: deformed(8, 256, 64, 64, 256),
         lambda: deformed(8, 256, 64, 64, 256, last=True),
@@ -155,8 +168,8 @@ CONTESTS: dict[str, Sequence[Callable[[], Contest]]] = {
 }
 
 
-def recorded(call: Call) -> Callable[[], None]:
-    """`REPEATS` calls as one CUDA graph."""
+def recorded(call: TensorFunction) -> Callable[[], None]:
+    """Records `REPEATS` calls as one CUDA graph; returns the function that replays it."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -170,8 +183,8 @@ def recorded(call: Call) -> Callable[[], None]:
     return graph.replay
 
 
-def measure(calls: Sequence[Call], rounds: int) -> list[float]:
-    """Median milliseconds of each."""
+def measure(calls: Sequence[TensorFunction], rounds: int) -> list[float]:
+    """Returns the median time of each function, in milliseconds."""
     graphs = [recorded(call) for call in calls]
     times: list[list[float]] = [[] for _ in calls]
     for i in range(-3, rounds):  # the first three warm up
@@ -186,8 +199,8 @@ def measure(calls: Sequence[Call], rounds: int) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def memory(call: Call) -> int:
-    """Bytes it allocates at once, its result included."""
+def memory(call: TensorFunction) -> int:
+    """Returns the largest number of bytes that `call` has allocated, its result included."""
     call()
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
@@ -197,19 +210,23 @@ def memory(call: Call) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def row(contest: Contest, rounds: int) -> str:
-    ours, theirs = measure([contest.ours, contest.theirs], rounds)
+def row(comparison: KernelComparison, rounds: int) -> str:
+    """Measures one comparison and returns its row of the table."""
+    ours, theirs = measure([comparison.ours, comparison.theirs], rounds)
     used = ""
-    if contest.memory_aim is not None:
-        sizes = memory(contest.ours), memory(contest.theirs)
-        used = f"{sizes[0] / sizes[1]:.3f} of {sizes[1] / 2**20:.0f} MiB (aim {contest.memory_aim})"
+    if comparison.memory_aim is not None:
+        sizes = memory(comparison.ours), memory(comparison.theirs)
+        used = (
+            f"{sizes[0] / sizes[1]:.3f} of {sizes[1] / 2**20:.0f} MiB (aim {comparison.memory_aim})"
+        )
     return (
-        f"| {contest.plugin} | {contest.job} | {1e3 * ours:.1f} us | {contest.other} "
-        f"| {1e3 * theirs:.1f} us | {theirs / ours:.2f} (aim {contest.aim:g}) | {used} |"
+        f"| {comparison.plugin} | {comparison.task} | {1e3 * ours:.1f} us | {comparison.other} "
+        f"| {1e3 * theirs:.1f} us | {theirs / ours:.2f} (aim {comparison.aim:g}) | {used} |"
     )
 
 
 def table(lines: Sequence[str], rounds: int) -> str:
+    """Returns the page in Markdown, with `lines` as rows of its table."""
     return "\n".join(
         [
             "# Kernels of the shipped plugins",
@@ -232,16 +249,17 @@ def table(lines: Sequence[str], rounds: int) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--plugin", choices=CONTESTS, action="append", help="default all")
+    parser.add_argument("--plugin", choices=COMPARISONS, action="append", help="default all")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
     options = parser.parse_args(argv)
     torch.manual_seed(0)
     lines = []
-    for name in options.plugin or CONTESTS:
-        for contest in CONTESTS[name]:
-            lines.append(row(contest(), options.rounds))
+    for name in options.plugin or COMPARISONS:
+        for comparison in COMPARISONS[name]:
+            lines.append(row(comparison(), options.rounds))
             print(lines[-1], flush=True)
             torch.cuda.empty_cache()
     text = table(lines, options.rounds)

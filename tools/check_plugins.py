@@ -1,12 +1,14 @@
-"""Holds the kernels of the shipped plugins to their references in float64, on random shapes.
+"""Compares the kernels of the shipped plugins with their references in float64.
 
     python tools/check_plugins.py [--shapes 200] [--seed 0] [--plugin NAME]
                                   [--markdown benchmarks/plugins_h200.md]
 
-Needs a GPU and Triton, but no TensorRT. Memory is filled with NaN (integers: with the largest)
-before every launch, outputs and scratch alike, and every launch is repeated and compared bit by
-bit. ``TRITON_INTERPRET=1 python tools/check_plugins.py --device cpu --shapes 3 --largest 8`` runs
-the same without a GPU, slowly.
+Needs a GPU and Triton, but no TensorRT. Shapes are random. Outputs and intermediate tensors are
+filled with NaN (integers: with the largest one) before every launch, and every launch runs twice
+and must give the same bits.
+
+``TRITON_INTERPRET=1 python tools/check_plugins.py --device cpu --shapes 3 --largest 8`` runs the
+same without a GPU, slowly.
 """
 
 from __future__ import annotations
@@ -44,12 +46,13 @@ PRECISIONS = {torch.float32: "FP32", torch.float16: "FP16"}
 
 
 @dataclass
-class Case:
-    """One random call.
+class KernelCase:
+    """One random call of a kernel.
 
     Attributes:
+        label: the call in words.
         call: runs the kernel.
-        error: the relative L2 error of what it returned.
+        error: gives the relative L2 error of its result.
     """
 
     label: str
@@ -57,8 +60,15 @@ class Case:
     error: Callable[[Tensor], float]
 
 
-class Draw:
-    """Random values of one dtype."""
+class RandomTensors:
+    """Random sizes and tensors.
+
+    Args:
+        seed: equal seeds give equal values.
+        device: device of the tensors.
+        dtype: element type of the tensors.
+        largest: largest size of an axis.
+    """
 
     def __init__(self, seed: int, device: str, dtype: torch.dtype, largest: int) -> None:
         self.random = Random(seed)
@@ -66,16 +76,20 @@ class Draw:
         self.device, self.dtype, self.largest = device, dtype, largest
 
     def size(self) -> int:
+        """Returns a random size of an axis."""
         return self.random.randint(1, self.largest)
 
     def batch(self) -> int:
+        """Returns a random batch size, sometimes 0."""
         return self.random.choice((0, 1, 1, 2, 3))
 
     def normal(self, *shape: int) -> Tensor:
+        """Returns normally distributed values."""
         made = torch.randn(shape, generator=self.generator, device=self.device)
         return made.to(self.dtype)
 
     def uniform(self, *shape: int) -> Tensor:
+        """Returns values uniformly distributed from 0 to 1."""
         return torch.rand(shape, generator=self.generator, device=self.device).to(self.dtype)
 
 
@@ -91,7 +105,8 @@ WINDOWS = (
 )  # fmt: skip
 
 
-def deform_conv2d(index: int, draw: Draw) -> Case:
+def deform_conv2d(index: int, draw: RandomTensors) -> KernelCase:
+    """Returns a random call of deform_conv2d."""
     channels, out, groups, offset_groups, full = DEFORMED[index % len(DEFORMED)]
     pick = draw.random.randint
     window = WINDOWS[index % len(DEFORMED)]
@@ -122,7 +137,9 @@ def deform_conv2d(index: int, draw: Draw) -> Case:
         return relative_l2(got, want)
 
     label = f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, offset {tuple(offset.shape)}"
-    return Case(f"{label}, stride {stride}, padding {padding}, dilation {dilation}", call, error)
+    return KernelCase(
+        f"{label}, stride {stride}, padding {padding}, dilation {dilation}", call, error
+    )
 
 
 # channels, pooled size, sampling ratio, aligned
@@ -132,7 +149,8 @@ ALIGNED = (
 )  # fmt: skip
 
 
-def roi_align(index: int, draw: Draw) -> Case:
+def roi_align(index: int, draw: RandomTensors) -> KernelCase:
+    """Returns a random call of roi_align."""
     channels, pooled, ratio, aligned = ALIGNED[index % len(ALIGNED)]
     n, height, width = max(draw.batch(), 1), draw.size(), draw.size()
     scale = 0.25
@@ -154,10 +172,11 @@ def roi_align(index: int, draw: Draw) -> Case:
         return relative_l2(got, roi_reference.roi_align(*wide, pooled, scale, ratio, aligned))
 
     label = f"x {tuple(x.shape)}, {count} boxes to {pooled}"
-    return Case(f"{label}, sampling ratio {ratio}, aligned {aligned}", call, error)
+    return KernelCase(f"{label}, sampling ratio {ratio}, aligned {aligned}", call, error)
 
 
-def normalize_image(index: int, draw: Draw) -> Case:
+def normalize_image(index: int, draw: RandomTensors) -> KernelCase:
+    """Returns a random call of normalize_image."""
     mean, std = (((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5,), (0.25,)))[index % 2]
     shape = (draw.batch(), 3 * draw.size(), 3 * draw.size(), len(mean))
     size = shape[1:3] if index % 4 < 2 else (3 * draw.size(), 3 * draw.size())
@@ -172,10 +191,11 @@ def normalize_image(index: int, draw: Draw) -> Case:
         want = normalize_reference.normalize_image(images, size, mean, std, torch.float64)
         return relative_l2(got, want)
 
-    return Case(f"images {shape} to {size}", call, error)
+    return KernelCase(f"images {shape} to {size}", call, error)
 
 
-def class_map(index: int, draw: Draw) -> Case:
+def class_map(index: int, draw: RandomTensors) -> KernelCase:
+    """Returns a random call of class_map."""
     shape = (draw.batch(), draw.random.randint(1, 30), draw.size(), draw.size())
     factor = draw.random.choice((0.4, 1, 2, 7.3))
     size = (math.ceil(factor * shape[2]), math.ceil(factor * shape[3]) + index % 2)
@@ -185,7 +205,7 @@ def class_map(index: int, draw: Draw) -> Case:
         return class_map_kernel.class_map(logits, size)
 
     def error(got: Tensor) -> float:
-        """Of the logits that the chosen classes have, against the largest."""
+        """Compares the logits of the chosen classes with the largest ones."""
         if not got.numel():
             return 0.0
         full = torch.nn.functional.interpolate(logits.double(), size, mode="bilinear")
@@ -194,7 +214,7 @@ def class_map(index: int, draw: Draw) -> Case:
         assert tuple(got.shape) == tuple(class_map_reference.class_map(logits, size).shape)
         return relative_l2(full.gather(1, got[:, None].long())[:, 0], full.amax(1))
 
-    return Case(f"logits {shape} to {size}", call, error)
+    return KernelCase(f"logits {shape} to {size}", call, error)
 
 
 # style, anchors, bins
@@ -204,7 +224,8 @@ HEADS = (
 )  # fmt: skip
 
 
-def yolo_decode(index: int, draw: Draw) -> Case:
+def yolo_decode(index: int, draw: RandomTensors) -> KernelCase:
+    """Returns a random call of yolo_decode."""
     style, anchors, bins = HEADS[index % len(HEADS)]
     classes = (80, 3, 1)[index % 3]
     channels = 4 * bins + classes if style == "yolov8" else (len(anchors) or 1) * (5 + classes)
@@ -222,14 +243,15 @@ def yolo_decode(index: int, draw: Draw) -> Case:
     def apart(pair: Tensor) -> list[Tensor]:
         return list(pair.split([4, classes], 2))
 
-    return Case(f"{style} head {tuple(head.shape)}", call, error)
+    return KernelCase(f"{style} head {tuple(head.shape)}", call, error)
 
 
 def together(pair: tuple[Tensor, Tensor]) -> Tensor:
+    """Joins boxes and scores to one tensor."""
     return torch.cat(pair, 2)
 
 
-PLUGINS: dict[str, Callable[[int, Draw], Case]] = {
+PLUGINS: dict[str, Callable[[int, RandomTensors], KernelCase]] = {
     "deform_conv2d": deform_conv2d,
     "roi_align": roi_align,
     "normalize_image": normalize_image,
@@ -239,6 +261,7 @@ PLUGINS: dict[str, Callable[[int, Draw], Case]] = {
 
 
 def relative_l2(got: Tensor, want: Tensor) -> float:
+    """Returns the relative L2 error; NaN where the shapes differ."""
     if got.shape != want.shape:
         return math.nan
     if not want.numel():
@@ -248,7 +271,7 @@ def relative_l2(got: Tensor, want: Tensor) -> float:
 
 @contextmanager
 def poisoned_memory() -> Iterator[None]:
-    """New tensors hold NaN, or the largest integer."""
+    """Fills new tensors with NaN, or with the largest integer."""
     torch.use_deterministic_algorithms(True)
     try:
         yield
@@ -257,8 +280,17 @@ def poisoned_memory() -> Iterator[None]:
 
 
 @dataclass
-class Result:
-    """What came out for one plugin in one precision."""
+class PluginCheck:
+    """The result of checking one plugin in one precision.
+
+    Attributes:
+        shapes: number of random calls.
+        empty: number of calls with empty results.
+        worst: largest relative L2 error of a call that passed.
+        worst_case: that call, in words.
+        failed: the failures, in words.
+        seconds: time of the check.
+    """
 
     shapes: int
     empty: int
@@ -268,12 +300,12 @@ class Result:
     seconds: float
 
 
-def check(name: str, dtype: torch.dtype, options: argparse.Namespace) -> Result:
-    """Runs random cases of a plugin."""
+def check(name: str, dtype: torch.dtype, options: argparse.Namespace) -> PluginCheck:
+    """Runs random calls of a plugin and compares them with its reference."""
     started = time.perf_counter()
-    result = Result(options.shapes, 0, 0.0, "", [], 0.0)
+    result = PluginCheck(options.shapes, 0, 0.0, "", [], 0.0)
     for index in range(options.shapes):
-        draw = Draw(options.seed + index, options.device, dtype, options.largest)
+        draw = RandomTensors(options.seed + index, options.device, dtype, options.largest)
         case = PLUGINS[name](index, draw)
         with poisoned_memory():
             got, again = case.call(), case.call()
@@ -289,7 +321,8 @@ def check(name: str, dtype: torch.dtype, options: argparse.Namespace) -> Result:
     return result
 
 
-def row(name: str, dtype: torch.dtype, result: Result) -> str:
+def row(name: str, dtype: torch.dtype, result: PluginCheck) -> str:
+    """Returns the row of the table for a result."""
     verdict = f"{len(result.failed)} FAILED" if result.failed else "passed"
     return (
         f"| {name} | {PRECISIONS[dtype]} | {result.shapes} | {result.empty} | {result.worst:.1e} "
@@ -298,6 +331,7 @@ def row(name: str, dtype: torch.dtype, result: Result) -> str:
 
 
 def table(lines: Sequence[str], options: argparse.Namespace) -> str:
+    """Returns the section in Markdown, with `lines` as rows of its table."""
     where = torch.cuda.get_device_name() if options.device == "cuda" else "Triton's interpreter"
     return "\n".join(
         [
@@ -319,6 +353,7 @@ def table(lines: Sequence[str], options: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--plugin", choices=PLUGINS, action="append", help="default all")
     parser.add_argument("--shapes", type=int, default=200, help="of each plugin and precision")

@@ -44,7 +44,7 @@ from .errors import (
 from .module import Module as Module, Parameter as Parameter
 from .network import Network as Network
 from .ops import *
-from .plugins.declaration import plugin as plugin
+from .plugins.decorator import plugin as plugin
 from .precision.policy import Policy as Policy
 from .tensor import Dim as Dim, Tensor as Tensor
 from .verification import Verification as Verification, verify as verify

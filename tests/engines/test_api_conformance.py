@@ -60,8 +60,8 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     },
     "trtnet/network/network.py": {"layer": instance("ILayer")},
     # Of tensorrt.plugin, which tests/plugins has a double of.
-    "trtnet/plugins/quick.py": {"made": OURS, "n": OURS},
-    "trtnet/plugins/v3.py": {"n": instance("IDimensionExpr")},
+    "trtnet/plugins/quick_plugins.py": {"made": OURS, "n": OURS},
+    "trtnet/plugins/ipluginv3.py": {"n": instance("IDimensionExpr")},
     "trtnet/building/profiles.py": {"tensor": TENSOR},
     "trtnet/engines/bound_context.py": {".context": OURS},
     "trtnet/engines/tensorrt/context.py": {"context": instance("IExecutionContext")},

@@ -14,8 +14,8 @@ import torch
 import trtnet
 from trtnet import UsageError
 from trtnet.plugins import Plugin, Size, TensorSpec, cdiv, cuda_kernel, maximum, minimum, registry
-from trtnet.plugins.sizes import OPERATIONS, evaluate
 from trtnet.plugins.spec import Format
+from trtnet.plugins.symbolic_sizes import OPERATIONS, evaluate
 
 LeakyGate = importlib.import_module("user_example").LeakyGate
 
@@ -198,6 +198,57 @@ def test_inputs_of_a_call_are_checked(net: trtnet.Network, raises: Callable[...,
         LeakyGate()(x, integers)
 
 
+def two_outputs(self: Any, x: Any) -> Any:
+    return x, x
+
+
+def no_output(self: Any, x: Any) -> Any:
+    raise trtnet.UnsupportedError("not in this network")
+
+
+@pytest.mark.parametrize(
+    ("act", "dtypes", "problem"),
+    [
+        (lambda: declare("tests::raises", native=no_output)(), ["fp32"], "not in this network"),
+        (
+            lambda: declare("tests::two", native=two_outputs)(),
+            ["fp32"],
+            "native form of tests::two",
+        ),
+        (LeakyGate, ["fp32"], "LeakyGate takes 2 tensors"),
+        (LeakyGate, ["fp32", "int32"], "tests::leaky_gate does not take these types"),
+    ],
+)
+def test_an_error_in_a_network_has_the_path_of_the_module(
+    act: Callable[[], Any], dtypes: list[str], problem: str, net: trtnet.Network
+) -> None:
+    """Also one that a native form raises without a path."""
+
+    class Block(trtnet.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = act()
+
+        def forward(self, *inputs: Any) -> Any:
+            return self.act(*inputs)
+
+    inputs = [net.input(f"x{i}", (2, 3), dtype) for i, dtype in enumerate(dtypes)]
+    with pytest.raises(trtnet.TrtnetError, match=problem) as caught:
+        Block()(*inputs)
+    assert caught.value.module == "act"
+
+
+def test_errors_keep_the_path_that_they_have() -> None:
+    from trtnet.plugins.error_path import ErrorPath
+
+    with pytest.raises(UsageError) as caught, ErrorPath("outer"), ErrorPath("inner"):
+        raise UsageError("wrong", expected=1, got=2, fix="take 1")
+    assert str(caught.value) == "inner: wrong\n  expected: 1\n  got: 2\n  fix: take 1"
+    assert (caught.value.module, caught.value.problem) == ("inner", "wrong")
+    with pytest.raises(ValueError, match=r"^foreign$"), ErrorPath("outer"):
+        raise ValueError("foreign")
+
+
 # Sizes
 
 
@@ -221,8 +272,15 @@ def test_an_unknown_size_is_no_number(use: Callable[[Any], Any]) -> None:
         use(Size("input", 0, 0))
 
 
+@pytest.mark.parametrize("function", [cdiv, minimum, maximum])
+@pytest.mark.parametrize("other", [1.5, "2", True, None])
+def test_what_is_no_size_is_refused(function: Any, other: Any, raises: Callable[..., Any]) -> None:
+    with raises(trtnet.ShapeError, f"{function.__name__}() takes sizes", repr(other)):
+        function(Size("input", 0, 0), other)
+
+
 def test_formats_are_read() -> None:
-    read = Format.parse(("fp16", "int32", "->", "bf16"), "p")
+    read = Format.parse(("fp16", "int32", "->", "bf16"))
     assert str(read) == "float16 int32 -> bfloat16"
     assert TensorSpec((2, 3), trtnet.float32).numel == 6
 

@@ -15,7 +15,13 @@ import torch
 import trtnet
 from trtnet import graph, nn
 from trtnet.engines.torch.passes import optimize
-from trtnet.plugins import cdiv, launch, maximum, minimum, running
+from trtnet.plugins import (
+    cdiv,
+    kernel_execution,
+    maximum,
+    minimum,
+    reference_execution,
+)
 from trtnet.reference.shapes import infer
 
 LeakyGate = importlib.import_module("user_example").LeakyGate
@@ -260,8 +266,8 @@ def test_on_a_gpu_kernels_take_the_place_of_references() -> None:
     wanted = module(x)["y"]
     optimize(module)
     targets = [node.target for node in module.graph.nodes]
-    assert launch.execute in targets
-    assert running.reference not in targets
+    assert kernel_execution.execute_plugin in targets
+    assert reference_execution.reference not in targets
     assert torch.equal(module(x)["y"], wanted)
 
 

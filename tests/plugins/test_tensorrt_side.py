@@ -17,7 +17,7 @@ import torch
 import trtnet
 from trtnet import backend, graph
 from trtnet.graph.plugins import mark_of
-from trtnet.plugins import cdiv, quick, registry, triton_kernel, v3
+from trtnet.plugins import cdiv, ipluginv3, quick_plugins, registry, triton_kernel
 from trtnet.plugins.tensorrt import register_declared
 
 pytest.importorskip("triton")
@@ -77,7 +77,7 @@ class Twice:
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake_quick, "op", fake_quick.SimpleNamespace())
-    monkeypatch.setattr(quick, "capability", lambda: 90)
+    monkeypatch.setattr(quick_plugins, "capability", lambda: 90)
 
 
 def _network(plugin: Any, inputs: int, dtype: str = "fp32") -> tuple[trtnet.Network, Any]:
@@ -159,10 +159,10 @@ def test_a_function_becomes_an_ipluginv3() -> None:
 def test_the_life_of_an_ipluginv3() -> None:
     """On TensorRT-RTX's own classes, which have the plugins' interfaces but no add_plugin_v3."""
     trt = backend.load("rtx").trt
-    plugin = v3.create(backend.load("rtx"), Twice(factor=3.0))
+    plugin = ipluginv3.create(backend.load("rtx"), Twice(factor=3.0))
     assert isinstance(plugin, trt.IPluginV3)
     fields = plugin.get_fields_to_serialize()
-    creator = v3._creator(trt, "tests::twice", "1")
+    creator = ipluginv3._creator(trt, "tests::twice", "1")
     assert (creator.name, creator.plugin_namespace, creator.plugin_version) == (
         "twice",
         "tests",
@@ -187,7 +187,7 @@ def test_the_life_of_an_ipluginv3() -> None:
 )
 def test_formats_of_an_ipluginv3(types: tuple[str, str], format: str, fits: bool) -> None:
     trt = backend.load("rtx").trt
-    plugin, row = v3.create(backend.load("rtx"), Twice()), []
+    plugin, row = ipluginv3.create(backend.load("rtx"), Twice()), []
     for name in types:
         one = trt.DynamicPluginTensorDesc()
         desc = trt.PluginTensorDesc()
@@ -233,7 +233,7 @@ def test_a_gpu_is_needed_to_compile_for_it(
     monkeypatch.undo()
     monkeypatch.setattr("trtnet.hardware.gpus", list)
     with raises(trtnet.BackendError, "the GPU that the engine is built for", 'plugins="native"'):
-        quick.capability()
+        quick_plugins.capability()
 
 
 @pytest.mark.parametrize("api", FULL, ids=str)
@@ -252,7 +252,7 @@ def test_tensorrt_has_what_the_doubles_have(api: Any) -> None:
 
 @pytest.mark.parametrize("api", FULL, ids=str)
 def test_the_ipluginv3_has_the_signatures_that_tensorrt_calls(api: Any) -> None:
-    layer, creator = v3._classes(backend.load("rtx").trt)
+    layer, creator = ipluginv3._classes(backend.load("rtx").trt)
     checked = 0
     for base in ("IPluginV3", "IPluginV3OneBuild", "IPluginV3OneRuntime"):
         for name in api.members(base, "methods"):

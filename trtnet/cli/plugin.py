@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Parser, positive
 from trtnet.cli.tables import table
-from trtnet.plugins import registry, shipped, skeleton
+from trtnet.plugins import registry, skeleton
+from trtnet.plugins.shipped_paths import IMPORT_PATHS
 
 if TYPE_CHECKING:
     from trtnet.plugins.declaration import Plugin
 
 _NAME = (
     "an import path, such as my_plugins:LeakyGate; the class may be left out where it is alone. Or "
-    f"a plugin of trtnet: {', '.join(shipped.PLACES)}"
+    f"a plugin of trtnet: {', '.join(IMPORT_PATHS)}"
 )
 
 
@@ -43,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _place(name: str) -> str:
     """The import path of the plugin `name`; a module of the user's goes before one of trtnet's."""
-    own = name not in shipped.PLACES or importlib.util.find_spec(name) is not None
-    return name if own else shipped.PLACES[name]
+    own = name not in IMPORT_PATHS or importlib.util.find_spec(name) is not None
+    return name if own else IMPORT_PATHS[name]
 
 
 def _test(made: type[Plugin], arguments: argparse.Namespace) -> int:

@@ -1,10 +1,11 @@
-"""Custom operators, each declared once: its kernel, what it computes, its shapes, its tests."""
+"""Custom operators: each is declared once, with its kernel, reference, shape rule and tests."""
 
-from trtnet.plugins.declaration import Plugin, plugin
+from trtnet.plugins.declaration import Plugin
+from trtnet.plugins.decorator import plugin
 from trtnet.plugins.examples import Draw
 from trtnet.plugins.kernels import cuda_kernel, triton_kernel
-from trtnet.plugins.sizes import Size, cdiv, maximum, minimum
 from trtnet.plugins.spec import TensorSpec
+from trtnet.plugins.symbolic_sizes import Size, cdiv, maximum, minimum
 
 __all__ = [
     "Draw", "Plugin", "Size", "TensorSpec", "cdiv", "cuda_kernel", "maximum", "minimum", "plugin",

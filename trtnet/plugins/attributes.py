@@ -1,4 +1,4 @@
-"""A plugin's attributes: typed, checked, and stored in the engine as JSON."""
+"""The attributes of a plugin: typed, checked, and stored in the engine as JSON."""
 
 from __future__ import annotations
 
@@ -17,31 +17,40 @@ _ITEMS: Mapping[Any, type] = {
     tuple[float, ...]: float,
 }
 _SCALARS = (bool, int, float, str)
-_RESERVED = {"outputs", "stream", "tactic"}  # TensorRT calls its own arguments so
+_KINDS = "bool, int, float, str, tuple[int, ...] or tuple[float, ...]"
+_RESERVED = {"outputs", "stream", "tactic"}  # names of TensorRT's own arguments
 
 
 class Attributes:
     """The attributes of one plugin class, in order.
 
+    Args:
+        declared: the class whose annotations are the attributes.
+
     Attributes:
-        types: of each, by name: ``bool``, ``int``, ``float``, ``str``, ``tuple[int, ...]`` or
+        types: type of each, by name: ``bool``, ``int``, ``float``, ``str``, ``tuple[int, ...]`` or
             ``tuple[float, ...]``.
-        signature: of the constructor.
+        signature: signature of the plugin's constructor.
+
+    Raises:
+        UsageError: an annotation that cannot be read or stored, or a reserved name.
     """
 
-    def __init__(self, declared: type, plugin: str) -> None:
-        self._plugin = plugin
+    def __init__(self, declared: type) -> None:
         try:
             hints = typing.get_type_hints(declared)
         except NameError as error:
-            raise self._bad("an annotation that cannot be read", got=error) from error
+            raise UsageError("an annotation that cannot be read", got=error) from error
         own = [name for name in inspect.get_annotations(declared) if not name.startswith("_")]
-        self.types = {name: hints[name] for name in own}
+        self.types: dict[str, Any] = {name: hints[name] for name in own}
         for name, kind in self.types.items():
             if kind not in _SCALARS and kind not in _ITEMS:
-                raise self._bad(f"attribute {name!r} cannot be stored", expected=_KINDS, got=kind)
+                raise UsageError(f"attribute {name!r} cannot be stored", expected=_KINDS, got=kind)
             if name in _RESERVED:
-                raise self._bad(f"{name!r} is not allowed as the name of an attribute")
+                raise UsageError(
+                    f"{name!r} is not allowed as the name of an attribute",
+                    fix=f"choose a name other than {', '.join(sorted(_RESERVED))}",
+                )
         self.signature = inspect.Signature(
             [
                 inspect.Parameter(
@@ -54,15 +63,18 @@ class Attributes:
         )
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """A value for each, checked.
+        """Returns a checked value for every attribute, defaults included.
+
+        Args:
+            args, kwargs: arguments of the plugin's constructor.
 
         Raises:
-            UsageError: one that is missing, unknown, or of another type.
+            UsageError: an argument that is missing, unknown, or of another type.
         """
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise self._bad(str(error), expected=self.signature) from error
+            raise UsageError(str(error), expected=self.signature) from error
         bound.apply_defaults()
         return {name: self._checked(name, value) for name, value in bound.arguments.items()}
 
@@ -71,7 +83,7 @@ class Attributes:
         return value if value is inspect.Parameter.empty else self._checked(name, value)
 
     def _checked(self, name: str, value: Any) -> Any:
-        """`value` as its declared type; an int is fine where a float is wanted."""
+        """Returns `value` as the declared type; an int is converted where a float is declared."""
         kind = self.types[name]
         if kind not in _ITEMS:
             checked = _scalar(kind, value)
@@ -81,22 +93,16 @@ class Attributes:
         else:
             checked = None
         if checked is None:
-            raise self._bad(
+            raise UsageError(
                 f"attribute {name!r} has the wrong type",
                 expected=getattr(kind, "__name__", kind) if kind in _SCALARS else kind,
                 got=repr(value),
             )
         return checked
 
-    def _bad(self, problem: str, **details: object) -> UsageError:
-        return UsageError(problem, module=self._plugin, **details)  # type: ignore[arg-type]
-
-
-_KINDS = "bool, int, float, str, tuple[int, ...] or tuple[float, ...]"
-
 
 def _scalar(kind: Any, value: Any) -> Any:
-    """`value` as `kind`; ``None`` where it is something else, or not finite."""
+    """Returns `value` as `kind`; ``None`` for another type, or a float that is not finite."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
@@ -105,5 +111,5 @@ def _scalar(kind: Any, value: Any) -> Any:
 
 
 def to_json(values: Mapping[str, Any]) -> str:
-    """`values` as text, the same for the same values."""
+    """Returns `values` as JSON; equal values give equal text."""
     return json.dumps(dict(values), sort_keys=True, separators=(",", ":"))

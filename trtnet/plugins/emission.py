@@ -1,56 +1,63 @@
-"""Puts a plugin into a network: as a layer of its own, or as what its native form is made of."""
+"""Adds a plugin to a network: as one plugin layer, or as the layers of its native form."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from trtnet.dtypes import DType, float32
 from trtnet.errors import NetworkError, UnsupportedError, UsageError
 from trtnet.graph.plugins import INPUT, INSIDE, OUTPUT, Mark
+from trtnet.network import Network
+from trtnet.plugins.declaration import Plugin
+from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.kernels import PythonKernel
-from trtnet.plugins.sizes import evaluate
-from trtnet.plugins.spec import Format, TensorSpec, numbered
+from trtnet.plugins.spec import Format, TensorSpec, with_symbolic_sizes
+from trtnet.plugins.symbolic_sizes import AnySize, evaluate
+from trtnet.plugins.tensorrt import create
 from trtnet.tensor import Dim, Tensor
-
-if TYPE_CHECKING:
-    from trtnet.network import Network
-    from trtnet.plugins.declaration import Plugin
 
 
 def emit(plugin: Plugin, inputs: Sequence[Any]) -> Any:
-    """The plugin's outputs for `inputs`, brought to the types of one of its formats.
+    """Adds `plugin` to the network of `inputs` and returns its output, or a tuple of outputs.
+
+    The inputs are cast to the types of one of the plugin's formats. Errors carry the module path.
 
     Raises:
-        UsageError: another number of inputs.
+        UsageError: another number of inputs, or inputs that are not Tensors.
         UnsupportedError: no format fits, or the network's backend cannot have the plugin.
     """
-    if len(inputs) != len(plugin.inputs) or not all(isinstance(x, Tensor) for x in inputs):
-        raise UsageError(
-            f"{type(plugin).__name__} takes {len(plugin.inputs)} tensors",
-            module=plugin.name,
-            expected=", ".join(plugin.inputs),
-            got=", ".join(type(x).__name__ for x in inputs),
-        )
-    network = inputs[0].network
-    entry = choose_format(plugin, network, inputs)
-    tensors = [
-        network.cast(tensor, dtype).emitted()
-        for tensor, dtype in zip(inputs, entry.inputs, strict=True)
-    ]
-    if uses_native(plugin, entry, network):
-        results = _native(plugin, network, tensors, entry)
-    else:
-        results = _layer(plugin, network, tensors, entry)
+    tensors = [x for x in inputs if isinstance(x, Tensor)]
+    path = tensors[0].network.path if tensors else ""
+    with ErrorPath(path or plugin.name):
+        if not len(tensors) == len(inputs) == len(plugin.inputs):
+            raise UsageError(
+                f"{type(plugin).__name__} takes {len(plugin.inputs)} tensors",
+                expected=", ".join(plugin.inputs),
+                got=", ".join(type(x).__name__ for x in inputs),
+            )
+        network = cast(Network, tensors[0].network)  # an Emitter, and Network is the only one
+        entry = choose_format(plugin, network, tensors)
+        converted = [
+            network.cast(tensor, dtype).emitted()
+            for tensor, dtype in zip(tensors, entry.inputs, strict=True)
+        ]
+        if uses_native(plugin, entry, network):
+            results = _emit_native(plugin, network, converted, entry)
+        else:
+            results = _emit_layer(plugin, network, converted, entry)
     return results[0] if len(results) == 1 else tuple(results)
 
 
 def uses_native(plugin: Plugin, entry: Format, network: Network) -> bool:
-    """Whether `plugin` becomes TensorRT's own layers in `network`.
+    """Returns whether `plugin` is added to `network` by its native form.
+
+    Args:
+        entry: the format of the layer.
 
     Raises:
-        UnsupportedError: it cannot become what was asked for.
+        UnsupportedError: the plugin or the backend lacks the form that the network asks for.
     """
     wanted, backend = network.plugins, network.backend.name
     has_kernel = plugin.kernels[entry] is not None
@@ -61,7 +68,7 @@ def uses_native(plugin: Plugin, entry: Format, network: Network) -> bool:
             f"the backend {backend} has no plugins"
             if has_kernel
             else f"the plugin has no kernel for {entry}",
-            module=network.path or plugin.name,
+            got=f"{plugin.name} in a network with plugins={wanted!r}",
             fix='use the backend tensorrt or torch, or plugins="native"'
             if has_kernel
             else 'use plugins="native"',
@@ -71,7 +78,6 @@ def uses_native(plugin: Plugin, entry: Format, network: Network) -> bool:
             raise UnsupportedError(
                 f"{plugin.name} has no native form"
                 + ("" if has_layer else f", and the backend {backend} has no plugins"),
-                module=network.path or None,
                 fix="declare native(self, *inputs) from TensorRT's layers, or use the backend "
                 "tensorrt or torch",
             )
@@ -80,15 +86,20 @@ def uses_native(plugin: Plugin, entry: Format, network: Network) -> bool:
 
 
 def choose_format(plugin: Plugin, network: Network, inputs: Sequence[Tensor]) -> Format:
-    """The format in which `plugin` takes `inputs`: the one with their types; or, where there is
-    none and where the policy names the plugin's module, the one in the type that the module
-    computes in, or any other whose integers are theirs."""
+    """Returns the format in which `plugin` takes `inputs`.
+
+    That is, in this order, the format with exactly their types, the one in the type that the
+    module computes in, and the first whose non-floating types are theirs. Where a pattern of the
+    precision policy names the plugin's module, the type that the module computes in goes first.
+
+    Raises:
+        UnsupportedError: no format fits.
+    """
     given = tuple(tensor.dtype for tensor in inputs)
     fitting = [entry for entry in plugin.kernels if _fits(entry, given)]
     if not fitting:
         raise UnsupportedError(
             f"{plugin.name} does not take these types",
-            module=network.path or None,
             expected="; ".join(map(str, plugin.kernels)),
             got=", ".join(dtype.value for dtype in given),
         )
@@ -104,33 +115,34 @@ def _computes_in(entry: Format, dtype: DType) -> bool:
 
 
 def _fits(entry: Format, given: Sequence[DType]) -> bool:
-    """Whether only floating types differ."""
+    """Returns whether `given` differs from the format's inputs at most in floating types."""
     return all(
         a is b or (a.is_floating_point and b.is_floating_point)
         for a, b in zip(entry.inputs, given, strict=True)
     )
 
 
-def _native(
+def _emit_native(
     plugin: Plugin, network: Network, inputs: Sequence[Tensor], entry: Format
 ) -> list[Tensor]:
+    """Adds the layers of the native form and returns its outputs in the types of `entry`."""
     assert plugin.native is not None
-    made = plugin.native(*inputs)
-    results = list(made) if isinstance(made, tuple) else [made]
+    returned = plugin.native(*inputs)
+    results = list(returned) if isinstance(returned, tuple) else [returned]
     if len(results) != len(entry.outputs):
         raise NetworkError(
-            "the native form gives another number of outputs",
-            module=network.path or plugin.name,
+            f"the native form of {plugin.name} gives another number of outputs",
             expected=len(entry.outputs),
             got=len(results),
         )
     return [network.cast(x, dtype) for x, dtype in zip(results, entry.outputs, strict=True)]
 
 
-def _layer(
+def _emit_layer(
     plugin: Plugin, network: Network, inputs: Sequence[Tensor], entry: Format
 ) -> list[Tensor]:
-    specs = numbered([TensorSpec(_sizes(tensor), tensor.dtype) for tensor in inputs])
+    """Adds one plugin layer, or on the torch backend the layers that stand for it."""
+    specs = with_symbolic_sizes([TensorSpec(_sizes(tensor), tensor.dtype) for tensor in inputs])
     ruled = plugin.rule(specs)
     dims = [tuple(_dim(size, inputs) for size in spec.shape) for spec in ruled]
     kernel = plugin.kernels[entry]
@@ -140,11 +152,9 @@ def _layer(
     if network.backend.description.writes_archive:
         mark = replace(mark, embedded=False, call=network.scopes.in_path(op))
         return _stand_in(network, op, mark, inputs, ruled, dims)
-    from trtnet.plugins.tensorrt import create
-
-    made = create(network.backend, plugin, entry, [tensor.itensor for tensor in inputs])
+    created = create(network.backend, plugin, entry, [tensor.itensor for tensor in inputs])
     return network.emit_all(
-        op, "add_plugin_v3", list(inputs), [], made, dims=dims, metadata=mark.text()
+        op, "add_plugin_v3", list(inputs), [], created, dims=dims, metadata=mark.text()
     )
 
 
@@ -156,7 +166,7 @@ def _stand_in(
     ruled: Sequence[TensorSpec],
     dims: Sequence[tuple[Any, ...]],
 ) -> list[Tensor]:
-    """Layers that the reader takes for the plugin's; see :mod:`trtnet.graph.plugins`."""
+    """Adds layers that :mod:`trtnet.graph.plugins` reads back as one plugin layer."""
     for i, tensor in enumerate(inputs):
         text = replace(mark, role=INPUT, index=i).text()
         network.emit(f"{op}.input", "add_identity", tensor, metadata=text)
@@ -187,15 +197,17 @@ def _stand_in(
 
 
 def _sizes(tensor: Tensor) -> tuple[int, ...]:
+    """Returns the shape of `tensor`, with -1 for sizes known only at run time."""
     return tuple(size if isinstance(size, int) else -1 for size in tensor.shape)
 
 
-def _dim(size: Any, inputs: Sequence[Tensor]) -> Any:
-    """`size` of a shape rule, as the network knows it."""
+def _dim(size: AnySize, inputs: Sequence[Tensor]) -> Any:
+    """Returns a size of a shape rule as an int or a Dim."""
     return evaluate(size, lambda i, axis: inputs[i].shape[axis], _compute)
 
 
 def _compute(operation: str, left: Any, right: Any) -> Any:
+    """Computes one of the OPERATIONS of :mod:`trtnet.plugins.symbolic_sizes` on Dims and ints."""
     if operation == "CEIL_DIV":
         return (left + (right - 1)) // right
     if operation in ("MIN", "MAX"):

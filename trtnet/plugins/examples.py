@@ -1,4 +1,4 @@
-"""Seeded inputs of a plugin, by which its parts are held against each other."""
+"""Seeded random inputs of plugins, on which the parts of a plugin are compared."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _RANKS = (1, 2, 3, 4)
 
 
 class Draw:
-    """What ``example(cls, draw)`` makes inputs from.
+    """Random sizes and arrays, from which ``example(cls, draw)`` makes inputs.
 
     Args:
         seed: equal seeds give equal inputs.
-        largest, smallest: sizes of an axis.
-        empty: whether one size in twenty is zero.
-        rank: of tensors that are all alike; drawn if None.
+        largest, smallest: bounds of an axis's size.
+        empty: makes one size in twenty zero.
+        rank: number of axes of the arrays of :meth:`alike`; ``None`` draws it, from 1 to 4.
 
     Attributes:
-        seed: as given.
-        rng: numpy's generator.
+        seed: the seed.
+        rng: numpy's random generator.
     """
 
     def __init__(
@@ -38,38 +38,53 @@ class Draw:
         self._empty, self._rank = empty, rank
 
     def size(self, low: int = 1, high: int | None = None) -> int:
-        """The size of an axis, from `low` to `high`; sometimes 0 where that is wanted."""
+        """Returns a random size of an axis.
+
+        Args:
+            low: the smallest size; a larger `smallest` of the constructor goes before it.
+            high: the largest size, at most the constructor's `largest`.
+
+        Returns:
+            A size in these bounds; if the constructor's `empty` is set, 0 in one case of twenty.
+        """
         if self._empty and self.rng.random() < 0.05:
             return 0
         most = max(low, self._largest if high is None else min(high, self._largest))
         return int(self.rng.integers(min(most, max(low, self._smallest)), most + 1))
 
     def choice(self, *values: Any) -> Any:
-        """One of `values`."""
+        """Returns one of `values` at random."""
         return values[int(self.rng.integers(len(values)))]
 
     def array(self, *shape: int) -> np.ndarray:
-        """Normal values, float64."""
+        """Returns an array of normally distributed float64 values."""
         return self.rng.standard_normal(shape)
 
     def named(self, *axes: str) -> list[np.ndarray]:
-        """Arrays with the axes ``"N C H 4"``: the same name is the same size."""
+        """Returns an array for each text such as ``"N C H 4"``, which names the array's axes.
+
+        Axes of the same name have the same random size; a number is a fixed size.
+        """
         sizes: dict[str, int] = {}
         for name in " ".join(axes).split():
             sizes.setdefault(name, int(name) if name.isdigit() else self.size())
         return [self.array(*(sizes[name] for name in text.split())) for text in axes]
 
     def alike(self, count: int) -> list[np.ndarray]:
-        """`count` arrays of one shape."""
+        """Returns `count` arrays of one random shape."""
         shape = [self.size() for _ in range(self._rank or self.choice(*_RANKS))]
         return [self.array(*shape) for _ in range(count)]
 
 
 def as_type(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """`array` with values that a `dtype` tensor holds exactly or nearly so; floats stay
-    float64. Normal values become integers around, or above, zero."""
+    """Returns `array` with values that a tensor of `dtype` can hold.
+
+    Integers and booleans stay as they are, and so do floats for a floating-point type. For an
+    integer type, floats are multiplied by 40 and rounded without their sign; for bool, positive
+    values are true.
+    """
     if dtype.is_floating_point or array.dtype.kind in "iub":
         return array
     if dtype is bool_:
-        return array > 0
-    return np.rint(np.abs(array) * 40).astype(np.int64)
+        return np.asarray(array > 0)
+    return np.asarray(np.rint(np.abs(array) * 40), np.int64)

@@ -1,4 +1,4 @@
-"""How a plugin names the kernel that computes it on a GPU."""
+"""The kernels a plugin can have: in Triton, in CUDA C++, or a Python function."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from trtnet.dtypes import DType
 from trtnet.errors import ShapeError, UsageError
-from trtnet.plugins import ahead
+from trtnet.plugins.aot_compile import PtxKernel, compile_cuda, compile_triton
+from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.spec import TensorSpec
+from trtnet.plugins.symbolic_sizes import AnySize
 
-if TYPE_CHECKING:
-    from trtnet.plugins.declaration import Plugin
-
+# The names of element types in Triton's signatures, and in CUDA C++.
 _TRITON = {
     DType.FLOAT32: "*fp32",
     DType.FLOAT16: "*fp16",
@@ -39,102 +39,157 @@ _CUDA = {
 }
 _HEADERS = {DType.FLOAT16: "cuda_fp16.h", DType.BFLOAT16: "cuda_bf16.h"}
 
-# A function of the plugin and the specs of all inputs, then all outputs.
-Sizes = Callable[..., Sequence[Any]]
+# ``sizes(plugin, *inputs, *outputs)``, with a TensorSpec for each tensor.
+SizeFunction = Callable[..., Sequence[AnySize]]
+Constants = Mapping[str, Any] | Callable[..., Mapping[str, Any]]
 
 
-class Launch(NamedTuple):
+class KernelOwner(Protocol):
+    """What a kernel reads of the plugin that it belongs to."""
+
+    @property
+    def name(self) -> str:
+        """The plugin's name, ``"namespace::name"``."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The attributes by name; they are constants of the kernel."""
+
+
+class LaunchArguments(NamedTuple):
     """What one launch takes besides the tensors: ints, or sizes known only at run time."""
 
-    grid: tuple[Any, Any, Any]
-    scalars: tuple[Any, ...]
+    grid: tuple[AnySize, AnySize, AnySize]
+    scalars: tuple[AnySize, ...]
 
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """A kernel that is compiled ahead of time, to PTX.
+    """Base of the kernels that are compiled ahead of time, to PTX.
 
-    Its arguments are the inputs, then `scalars` (32-bit integers), then the outputs; tensors are
-    contiguous. That is the order in which TensorRT passes them.
+    The kernel's arguments are pointers to the inputs, then `scalars` (32-bit integers), then
+    pointers to the outputs: TensorRT's order. All tensors are contiguous.
+
+    Attributes:
+        grid: gives one to three sizes of the grid.
+        scalars: gives the scalars; ``None`` where there are none.
+        constants: constants by name, besides the plugin's attributes, or a function that gives
+            them.
     """
 
-    grid: Sizes
-    scalars: Sizes | None = field(default=None, kw_only=True)
-    constants: Mapping[str, Any] | Callable[..., Mapping[str, Any]] = field(
-        default_factory=dict, kw_only=True
-    )
+    grid: SizeFunction
+    scalars: SizeFunction | None = field(default=None, kw_only=True)
+    constants: Constants = field(default_factory=dict, kw_only=True)
 
-    def launch(self, plugin: Plugin, specs: Sequence[TensorSpec]) -> Launch:
-        """The grid, and the scalars, for tensors like `specs`."""
+    def launch(self, plugin: KernelOwner, specs: Sequence[TensorSpec]) -> LaunchArguments:
+        """Returns grid and scalars for tensors like `specs`.
+
+        Args:
+            specs: of the inputs, then of the outputs.
+
+        Raises:
+            UsageError: the grid does not have one to three sizes.
+        """
         grid = tuple(self.grid(plugin, *specs))
         scalars = tuple(self.scalars(plugin, *specs)) if self.scalars is not None else ()
         if not 1 <= len(grid) <= 3:
             raise UsageError("a grid has one to three sizes", module=plugin.name, got=grid)
-        return Launch((*grid, *(1,) * (3 - len(grid))), scalars)  # type: ignore[arg-type]
+        x, y, z = [*grid, 1, 1][:3]
+        return LaunchArguments((x, y, z), scalars)
 
-    def _constants(self, plugin: Plugin, specs: Sequence[TensorSpec]) -> dict[str, Any]:
-        """The attributes, and what `constants` says."""
-        stated = self.constants
-        given = stated if isinstance(stated, Mapping) else stated(plugin, *specs)
+    def compile(
+        self, plugin: KernelOwner, specs: Sequence[TensorSpec], capability: int
+    ) -> PtxKernel:
+        """Compiles the kernel for tensors like `specs`.
+
+        Args:
+            specs: of the inputs, then of the outputs.
+            capability: compute capability of the GPUs, times ten.
+
+        Raises:
+            BuildError: the kernel does not compile.
+            BackendError: its compiler is not installed.
+            UsageError: the kernel's arguments do not fit the declaration.
+            ShapeError: a constant that is known only at run time.
+        """
+        with ErrorPath(plugin.name):
+            return self._compile(plugin, specs, capability)
+
+    def _compile(
+        self, plugin: KernelOwner, specs: Sequence[TensorSpec], capability: int
+    ) -> PtxKernel:
+        raise NotImplementedError
+
+    def _constants(self, plugin: KernelOwner, specs: Sequence[TensorSpec]) -> dict[str, Any]:
+        """Returns the attributes and the declared constants, by name."""
+        declared = self.constants
+        given = declared if isinstance(declared, Mapping) else declared(plugin, *specs)
         for name, value in given.items():
             if not isinstance(value, (bool, int, float, str, tuple)):
                 raise ShapeError(
                     f"the kernel's constant {name} is not known when it is compiled",
-                    module=plugin.name,
                     got=value,
                     fix="give the network's axis a fixed size",
                 )
         return {**plugin.values, **given}
 
-    def _scalar_count(self, plugin: Plugin, specs: Sequence[TensorSpec]) -> int:
-        return len(self.launch(plugin, specs).scalars)
-
 
 @dataclass(frozen=True)
 class TritonKernel(CompiledKernel):
-    """See :func:`triton_kernel`."""
+    """A kernel in Triton; :func:`triton_kernel` makes one and describes its arguments."""
 
     function: Any = field(kw_only=True)
     warps: int = field(default=4, kw_only=True)
     stages: int = field(default=3, kw_only=True)
     registers: int | None = field(default=None, kw_only=True)
 
-    def compile(self, plugin: Plugin, specs: Sequence[TensorSpec], capability: int) -> ahead.Binary:
-        """PTX for tensors like `specs` (inputs, then outputs) on GPUs of `capability`."""
+    def _compile(
+        self, plugin: KernelOwner, specs: Sequence[TensorSpec], capability: int
+    ) -> PtxKernel:
         function, constants = self._bound(plugin, specs)
         names = list(function.arg_names)
         pointers = [_TRITON[spec.dtype] for spec in specs]
         inputs = len(plugin.inputs)
-        scalars = ["i32"] * self._scalar_count(plugin, specs)
+        scalars = ["i32"] * len(self.launch(plugin, specs).scalars)
         kinds = [*pointers[:inputs], *scalars, *pointers[inputs:]]
         passed = [name for name in names if name not in constants]
         if len(passed) != len(kinds):
             raise UsageError(
                 "the Triton kernel's arguments are not the inputs, the scalars, the outputs and "
                 "the constants",
-                module=plugin.name,
                 expected=f"{len(kinds)} arguments besides constants {', '.join(constants)}",
                 got=", ".join(passed),
             )
         signature = dict.fromkeys(names, "constexpr") | dict(zip(passed, kinds, strict=True))
         shape = (self.warps, self.stages)
-        return ahead.compile_triton(
-            function, signature, constants, shape, capability, plugin.name, self.registers
-        )
+        return compile_triton(function, signature, constants, shape, capability, self.registers)
 
     def interpret(
-        self, plugin: Plugin, specs: Sequence[TensorSpec], tensors: Sequence[Any]
+        self, plugin: KernelOwner, specs: Sequence[TensorSpec], tensors: Sequence[Any]
     ) -> None:
-        """Runs it on PyTorch tensors in the host's memory, the inputs and then the outputs, in a
-        process that was started with ``TRITON_INTERPRET=1``."""
+        """Runs the kernel in Triton's interpreter, on the CPU.
+
+        The process must have been started with ``TRITON_INTERPRET=1`` in its environment.
+
+        Args:
+            specs: of the inputs, then of the outputs.
+            tensors: PyTorch tensors in the host's memory, in the same order; the outputs are
+                written.
+        """
         function, constants = self._bound(plugin, specs)
         launch, count = self.launch(plugin, specs), len(plugin.inputs)
         if all(launch.grid):
             inputs, outputs = tensors[:count], tensors[count:]
             function[launch.grid](*inputs, *launch.scalars, *outputs, **constants)
 
-    def _bound(self, plugin: Plugin, specs: Sequence[TensorSpec]) -> tuple[Any, dict[str, Any]]:
-        """The function, and the constants that it takes."""
+    def _bound(
+        self, plugin: KernelOwner, specs: Sequence[TensorSpec]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Returns the function, and those constants that it takes."""
         function = self._function()
         constants = self._constants(plugin, specs).items()
         return function, {name: v for name, v in constants if name in function.arg_names}
@@ -148,7 +203,11 @@ class TritonKernel(CompiledKernel):
 
 @dataclass(frozen=True)
 class CudaKernel(CompiledKernel):
-    """See :func:`cuda_kernel`."""
+    """A kernel in CUDA C++; :func:`cuda_kernel` makes one and describes its arguments.
+
+    Attributes:
+        file: name of the source in error messages.
+    """
 
     source: str = field(kw_only=True)
     entry: str = field(kw_only=True)
@@ -156,8 +215,9 @@ class CudaKernel(CompiledKernel):
     shared: int = field(default=0, kw_only=True)
     file: str = field(default="kernel.cu", kw_only=True)
 
-    def compile(self, plugin: Plugin, specs: Sequence[TensorSpec], capability: int) -> ahead.Binary:
-        """PTX for tensors like `specs` (inputs, then outputs) on GPUs of `capability`."""
+    def _compile(
+        self, plugin: KernelOwner, specs: Sequence[TensorSpec], capability: int
+    ) -> PtxKernel:
         names = [*plugin.inputs, *_output_names(len(specs) - len(plugin.inputs))]
         headers = sorted({_HEADERS[spec.dtype] for spec in specs if spec.dtype in _HEADERS})
         preamble = [
@@ -167,16 +227,19 @@ class CudaKernel(CompiledKernel):
             f'#line 1 "{self.file}"',
         ]
         source = "\n".join([*preamble, self.source])
-        return ahead.compile_cuda(
-            source, self.entry, (self.threads, self.shared), capability, plugin.name
-        )
+        return compile_cuda(source, self.entry, (self.threads, self.shared), capability)
 
 
 @dataclass(frozen=True)
 class PythonKernel:
-    """A function that fills PyTorch tensors on a GPU: for what takes several launches, or memory
-    to work in. Inputs are contiguous, or channels_last where PyTorch has them so; outputs are
-    contiguous. An engine with it needs Python where it runs."""
+    """A Python function that fills PyTorch tensors on a GPU.
+
+    It may launch several kernels and allocate memory. An engine that contains it needs Python.
+
+    Attributes:
+        function: ``function(plugin, *inputs, *outputs)``. Inputs are contiguous, or channels_last
+            where PyTorch's tensor is; outputs are contiguous.
+    """
 
     function: Callable[..., None]
 
@@ -187,24 +250,25 @@ Kernel = TritonKernel | CudaKernel | PythonKernel
 def triton_kernel(
     function: Any,
     *,
-    grid: Sizes,
-    scalars: Sizes | None = None,
-    constants: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
+    grid: SizeFunction,
+    scalars: SizeFunction | None = None,
+    constants: Constants | None = None,
     warps: int = 4,
     stages: int = 3,
     registers: int | None = None,
 ) -> TritonKernel:
-    """A kernel in Triton.
+    """Declares a kernel in Triton.
 
     Args:
-        function: decorated with ``@triton.jit``, or where it is: ``"module:function"``. Its
-            arguments are the inputs, the scalars, the outputs, and constants; a constant called
-            like an attribute of the plugin gets its value.
-        grid: ``grid(plugin, *inputs, *outputs)``, on TensorSpecs, gives one to three sizes.
-        scalars: gives integers that the kernel takes, in the same way.
-        constants: values of other constants; a mapping, or a function as `grid` is.
+        function: a function decorated with ``@triton.jit``, or its import path
+            ``"module:function"``. Its arguments are the inputs, the scalars, the outputs, and
+            constants; a constant with the name of an attribute of the plugin gets its value.
+        grid: ``grid(plugin, *inputs, *outputs)``, called with TensorSpecs, gives one to three
+            sizes.
+        scalars: a function like `grid` that gives the integers the kernel takes.
+        constants: values of the other constants: a mapping, or a function like `grid`.
         warps, stages: Triton's ``num_warps`` and ``num_stages``.
-        registers: the most that a thread may have, Triton's ``maxnreg``.
+        registers: the most registers that a thread may have, Triton's ``maxnreg``.
     """
     return TritonKernel(
         grid,
@@ -221,25 +285,25 @@ def cuda_kernel(
     source: str,
     entry: str,
     *,
-    grid: Sizes,
-    scalars: Sizes | None = None,
-    constants: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
+    grid: SizeFunction,
+    scalars: SizeFunction | None = None,
+    constants: Constants | None = None,
     threads: int = 256,
     shared: int = 0,
 ) -> CudaKernel:
-    """A kernel in CUDA C++, compiled by NVRTC.
+    """Declares a kernel in CUDA C++, which NVRTC compiles.
 
-    The source sees the type of each tensor as ``x_t`` for an input ``x``, and ``output_t`` (of
-    several outputs ``output0_t``, ``output1_t``); attributes and constants have their names. A
-    driver reads the PTX of an NVRTC that is not newer than itself.
+    In the source, the element type of an input ``x`` is ``x_t``, that of the output is
+    ``output_t`` (of several outputs ``output0_t``, ``output1_t``); attributes and constants are
+    constants under their names. A driver cannot read PTX of an NVRTC newer than itself.
 
     Args:
         source: C++, or the name of a file beside the one that declares the plugin.
         entry: name of the kernel, which is ``extern "C" __global__``. Its arguments are pointers
             to the inputs, scalars of type ``int``, and pointers to the outputs.
         grid, scalars, constants: as for :func:`triton_kernel`.
-        threads: of a block.
-        shared: bytes of dynamic shared memory.
+        threads: threads of a block.
+        shared: dynamic shared memory of a block, in bytes.
     """
     return CudaKernel(
         grid,
@@ -252,11 +316,15 @@ def cuda_kernel(
     )
 
 
-def as_kernel(stated: Any, plugin: str, module: str) -> Kernel | None:
-    """What a declaration gives as a kernel.
+def as_kernel(stated: Any, module: str) -> Kernel | None:
+    """Returns what a declaration gives as a kernel, with the source of a CUDA kernel read.
+
+    Args:
+        stated: ``None``, a kernel, or a Python function.
+        module: name of the module that declares the plugin; a source file lies beside it.
 
     Raises:
-        UsageError: something that is none, or a source file that cannot be read.
+        UsageError: `stated` is not a kernel, or its source file cannot be read.
     """
     if isinstance(stated, CudaKernel) and "\n" not in stated.source:
         home = getattr(sys.modules.get(module), "__file__", None) or "."
@@ -264,16 +332,17 @@ def as_kernel(stated: Any, plugin: str, module: str) -> Kernel | None:
         try:
             return replace(stated, source=path.read_text(), file=str(path))
         except OSError as error:
-            raise UsageError("the kernel's source cannot be read", module=plugin, got=error) from (
-                error
-            )
+            raise UsageError(
+                "the kernel's source cannot be read",
+                got=error,
+                fix="give the C++ text, or the name of a file beside the declaration",
+            ) from error
     if stated is None or isinstance(stated, (TritonKernel, CudaKernel, PythonKernel)):
         return stated
     if callable(stated):
         return PythonKernel(stated)
     raise UsageError(
         "this is no kernel",
-        module=plugin,
         expected="triton_kernel(...), cuda_kernel(...) or a function",
         got=repr(stated),
     )
@@ -284,7 +353,7 @@ def _output_names(count: int) -> list[str]:
 
 
 def _constant(name: str, value: Any) -> str:
-    """`value` as C++."""
+    """Returns the definition of the constant `name` in C++."""
     if isinstance(value, tuple):
         kind = "float" if any(isinstance(item, float) for item in value) else "int"
         items = ", ".join(_literal(item, kind) for item in value)

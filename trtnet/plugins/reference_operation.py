@@ -1,4 +1,4 @@
-"""What plugin layers compute in :mod:`trtnet.reference`: their declaration's reference."""
+"""Gives :mod:`trtnet.reference` the operation of plugin layers: the declared reference."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 
 def plugin_operation(layer: LayerContext) -> TorchCall:
-    """The call that computes a ``PLUGIN_V3`` layer.
+    """Returns the call that computes a ``PLUGIN_V3`` layer.
 
     Raises:
-        UnsupportedError: nobody has declared the plugin in this process.
+        UnsupportedError: the plugin is not declared in this process.
     """
-    from trtnet.plugins.running import reference  # PyTorch is loaded where a layer is compiled
+    # Imported here, because both import PyTorch.
+    from trtnet.plugins.reference_execution import reference
     from trtnet.reference.layer_context import TorchCall
 
     fields = layer.get("fields")

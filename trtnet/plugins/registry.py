@@ -7,12 +7,10 @@ import importlib
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from trtnet.errors import PlanError, UnsupportedError, UsageError
-
-if TYPE_CHECKING:
-    from trtnet.plugins.declaration import Plugin
+from trtnet.plugins.declaration import Plugin
+from trtnet.plugins.shipped_paths import IMPORT_PATHS
 
 _NAME = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 _RESERVED = ("trt", "tensorrt", "std")  # namespaces that TensorRT keeps for itself
@@ -21,7 +19,11 @@ _DECLARED: dict[tuple[str, str], type[Plugin]] = {}
 
 
 def check_name(name: str, version: str) -> None:
-    """Raises :class:`UsageError` for what TensorRT takes for no name or version."""
+    """Checks the name and the version of a plugin.
+
+    Raises:
+        UsageError: TensorRT does not accept them.
+    """
     if not _NAME.fullmatch(name) or name.partition("::")[0] in _RESERVED:
         raise UsageError(
             f"{name!r} cannot be the name of a plugin",
@@ -32,17 +34,17 @@ def check_name(name: str, version: str) -> None:
 
 
 def declare(plugin: type[Plugin]) -> None:
-    """Makes `plugin` known. A module that is loaded again declares its plugins again.
+    """Adds `plugin`, or replaces the class of the same import path (a module loaded again).
 
     Raises:
-        UsageError: another class has the name.
+        UsageError: a class of another import path has this name and version.
     """
     key = plugin.name, plugin.version
     known = _DECLARED.get(key)
-    if known is not None and place(known) != place(plugin):
+    if known is not None and import_path(known) != import_path(plugin):
         raise UsageError(
             f"the plugin {plugin.name} version {plugin.version} is declared twice",
-            got=f"{place(known)} and {place(plugin)}",
+            got=f"{import_path(known)} and {import_path(plugin)}",
             fix="choose another name, or another version",
         )
     _DECLARED[key] = plugin
@@ -50,13 +52,15 @@ def declare(plugin: type[Plugin]) -> None:
 
 
 def find(name: str, version: str, owner: str | None = None) -> type[Plugin]:
-    """The class of a declared plugin.
+    """Returns the class of a declared plugin.
 
     Args:
-        owner: the layer that needs it, for the message.
+        name: ``"namespace::name"``.
+        version: its version.
+        owner: name of the layer that needs it, for the message.
 
     Raises:
-        UnsupportedError: nobody has declared it in this process.
+        UnsupportedError: it is not declared in this process.
     """
     if not _is_declared(name, version):
         raise UnsupportedError(
@@ -69,23 +73,34 @@ def find(name: str, version: str, owner: str | None = None) -> type[Plugin]:
 
 
 def declared() -> list[type[Plugin]]:
-    """Every plugin that is declared in this process."""
+    """Returns every plugin that is declared in this process."""
     return list(_DECLARED.values())
 
 
 @functools.lru_cache(256)
 def instance(name: str, version: str, fields: str) -> Plugin:
-    """The plugin with the attributes `fields`, as :func:`trtnet.plugins.attributes.to_json`
-    wrote them."""
+    """Returns the plugin with the attributes `fields`.
+
+    Args:
+        name: ``"namespace::name"``.
+        version: its version.
+        fields: the attributes as JSON, see :func:`trtnet.plugins.attributes.to_json`.
+
+    Raises:
+        UnsupportedError: it is not declared in this process.
+    """
     return find(name, version)(**json.loads(fields))
 
 
 def require(plugins: object) -> None:
-    """Refuses what a sidecar's entry ``plugins`` names and nobody has declared, unless the engine
-    holds its kernels.
+    """Checks that the plugins an engine needs are declared.
+
+    Args:
+        plugins: the entry ``plugins`` of a sidecar. Plugins whose kernels are in the engine need
+            no declaration.
 
     Raises:
-        PlanError: names the import that is missing.
+        PlanError: one is not declared; the message names the module to import.
     """
     for entry in plugins if isinstance(plugins, list) else ():
         if not isinstance(entry, Mapping) or entry.get("embedded"):
@@ -99,12 +114,10 @@ def require(plugins: object) -> None:
 
 
 def _is_declared(name: str, version: str) -> bool:
-    """Whether that plugin is known; those that come with trtnet are declared on first use."""
-    from trtnet.plugins.shipped import PLACES
-
+    """Returns whether a plugin is declared; imports it first if it comes with trtnet."""
     namespace, _, plain = name.partition("::")
-    if namespace == "trtnet" and plain in PLACES:
-        importlib.import_module(PLACES[plain].partition(":")[0])
+    if namespace == "trtnet" and plain in IMPORT_PATHS:
+        importlib.import_module(IMPORT_PATHS[plain].partition(":")[0])
     return (name, version) in _DECLARED
 
 
@@ -112,14 +125,17 @@ def _known() -> str:
     return ", ".join(f"{name} version {v}" for name, v in sorted(_DECLARED)) or "no plugin at all"
 
 
-def place(plugin: type[Plugin]) -> str:
-    """Where `plugin` is declared, as it is named in an import: ``my_plugins:LeakyGate``."""
+def import_path(plugin: type[Plugin]) -> str:
+    """Returns where `plugin` is declared, such as ``my_plugins:LeakyGate``."""
     return f"{plugin.__module__}:{plugin.__qualname__}"
 
 
 def load(path: str) -> type[Plugin]:
-    """The plugin at an import path such as ``my_plugins:LeakyGate``, or the only one declared in
-    the module ``my_plugins``.
+    """Imports a module and returns a plugin that it declares.
+
+    Args:
+        path: an import path such as ``my_plugins:LeakyGate``, or the module ``my_plugins`` where
+            it declares only one plugin.
 
     Raises:
         UsageError: there is no such module or plugin.

@@ -1,4 +1,4 @@
-"""``trtnet plugin new``: a plugin that works, to start from, and its test."""
+"""``trtnet plugin new``: writes a working plugin, to be changed, and its test."""
 
 from __future__ import annotations
 
@@ -67,13 +67,14 @@ def test_{module}():
 
 
 def write(name: str, folder: Path) -> list[Path]:
-    """Writes ``NAME.py`` and ``test_NAME.py`` to `folder`.
+    """Writes ``NAME.py`` and ``test_NAME.py`` to `folder`, and returns their paths.
 
     Args:
         name: ``leaky_gate``, or with a namespace ``my_ops::leaky_gate``.
+        folder: an existing folder.
 
     Raises:
-        UsageError: no possible name, or files that are there already or cannot be written.
+        UsageError: the name is not allowed, a file exists already, or one cannot be written.
     """
     namespace, _, module = name.rpartition("::")
     namespace = namespace or "custom"

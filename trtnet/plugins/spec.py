@@ -1,33 +1,37 @@
-"""What a plugin's shape rule sees and gives, and the combinations of types it takes."""
+"""What a shape rule takes and returns, and the combinations of element types a plugin takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trtnet.dtypes import DType, dtype_of
 from trtnet.errors import UnsupportedError, UsageError
-from trtnet.plugins.sizes import Size, join
+from trtnet.plugins.symbolic_sizes import AnySize, Size, SymbolicShape, combine
 
 ARROW = "->"
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor as far as it is known before anything runs.
+    """Shape and element type of a tensor, as a shape rule sees them.
 
     Attributes:
-        shape: ints, and :class:`trtnet.plugins.Size` for what is known only at run time.
-        dtype: its element type.
+        shape: ints, and :class:`trtnet.plugins.Size` for sizes known only at run time.
+        dtype: element type.
     """
 
-    shape: tuple[Any, ...]
+    shape: SymbolicShape
     dtype: DType
 
-    def like(self, shape: Iterable[Any] | None = None, dtype: object = None) -> TensorSpec:
-        """This, with another shape or type."""
+    def like(self, shape: Iterable[AnySize] | None = None, dtype: object = None) -> TensorSpec:
+        """Returns a copy with another shape, another type, or both.
+
+        Args:
+            shape: the new shape; ``None`` keeps it.
+            dtype: the new element type, or a name such as ``"fp16"``; ``None`` keeps it.
+        """
         return replace(
             self,
             shape=self.shape if shape is None else tuple(shape),
@@ -36,19 +40,28 @@ class TensorSpec:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
-    def numel(self) -> Any:
-        """The number of elements: an int, or a :class:`Size`."""
-        return reduce(lambda a, b: join("PROD", a, b), self.shape, 1)
+    def numel(self) -> AnySize:
+        """Number of elements: an int, or a :class:`Size`."""
+        count: AnySize = 1
+        for size in self.shape:
+            count = combine("PROD", count, size)
+        return count
+
+    @property
+    def fixed_shape(self) -> tuple[int, ...]:
+        """The shape as ints; raises ``ShapeError`` if a size is known only at run time."""
+        return tuple(map(int, self.shape))
 
     def __str__(self) -> str:
         return f"{self.dtype.value} {self.shape}"
 
 
 class Format(NamedTuple):
-    """Types that go in and come out together."""
+    """A combination of element types that a plugin takes and returns."""
 
     inputs: tuple[DType, ...]
     outputs: tuple[DType, ...]
@@ -58,16 +71,15 @@ class Format(NamedTuple):
         return " ".join([*names, ARROW, *(dtype.value for dtype in self.outputs)])
 
     @classmethod
-    def parse(cls, entry: Sequence[str], plugin: str) -> Format:
-        """From ``("fp16", "fp16", "->", "fp16")``.
+    def parse(cls, entry: Sequence[str]) -> Format:
+        """Reads a format such as ``("fp16", "fp16", "->", "fp16")``.
 
         Raises:
-            UsageError: no arrow, or a type that does not exist.
+            UsageError: the arrow is missing, or a type does not exist.
         """
         if isinstance(entry, str) or list(entry).count(ARROW) != 1:
             raise UsageError(
                 "a format is the types of the inputs, an arrow and the types of the outputs",
-                module=plugin,
                 expected='such as ("fp16", "fp16", "->", "fp16")',
                 got=entry,
             )
@@ -78,15 +90,18 @@ class Format(NamedTuple):
                 for part in (entry[:place], entry[place + 1 :])
             )
         except UnsupportedError as error:
-            raise UsageError(
-                "a format has a type that does not exist", module=plugin, got=error.problem
-            ) from error
+            raise UsageError("a format has a type that does not exist", got=error.problem) from (
+                error
+            )
         return cls(inputs, outputs)
 
 
-def numbered(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """`specs` whose unknown sizes (-1, or anything but an int) are :class:`Size`s of the input
-    they belong to."""
+def with_symbolic_sizes(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Returns `specs` with a :class:`Size` for every unknown size.
+
+    Args:
+        specs: of all inputs, in order. A size of -1, or one that is not an int, is unknown.
+    """
     return tuple(
         spec.like(
             n if isinstance(n, int) and n >= 0 else Size("input", i, axis)

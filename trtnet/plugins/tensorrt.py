@@ -1,36 +1,42 @@
-"""The room of TensorRT's plugins: which of its two ways a plugin takes.
+"""Makes TensorRT plugins of declared plugins, in one of two ways.
 
-A kernel compiled ahead of time becomes a *quick plugin* (:mod:`trtnet.plugins.quick`): the engine
-holds its PTX and runs without Python. A Python function becomes an ``IPluginV3``
-(:mod:`trtnet.plugins.v3`), which TensorRT calls back.
+A kernel compiled ahead of time becomes a quickly deployable plugin
+(:mod:`trtnet.plugins.quick_plugins`): the engine contains its PTX and runs without Python. A Python
+function becomes an ``IPluginV3`` (:mod:`trtnet.plugins.ipluginv3`), whose methods TensorRT calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trtnet.plugins import quick, registry, v3
+from trtnet.backend import Backend
+from trtnet.plugins import ipluginv3, quick_plugins, registry
+from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.kernels import PythonKernel
 from trtnet.plugins.spec import Format
 
-if TYPE_CHECKING:
-    from trtnet.backend import Backend
-    from trtnet.plugins.declaration import Plugin
-
 
 def create(backend: Backend, plugin: Plugin, entry: Format, inputs: Sequence[Any]) -> Any:
-    """An ``IPluginV3`` for `plugin` on the ``ITensor``s `inputs`; what it needs is registered with
-    TensorRT, once."""
+    """Returns an ``IPluginV3`` for a layer of `plugin`, and registers its class with TensorRT.
+
+    Args:
+        backend: a backend with plugins.
+        entry: the format of the layer.
+        inputs: the layer's ``ITensor`` inputs.
+    """
     if isinstance(plugin.kernels[entry], PythonKernel):
-        v3.register(backend, type(plugin))
-        return v3.create(backend, plugin)
-    return quick.create(backend, plugin, inputs)
+        ipluginv3.register(backend, type(plugin))
+        return ipluginv3.create(backend, plugin)
+    return quick_plugins.create(backend, plugin, inputs)
 
 
 def register_declared(backend: Backend) -> None:
-    """Tells TensorRT of every declared plugin that an engine calls back, before one is loaded."""
+    """Registers with TensorRT every declared plugin that has a Python kernel.
+
+    An engine that contains such a plugin cannot be loaded before.
+    """
     if backend.has("plugins"):
         for kind in registry.declared():
             if any(isinstance(kernel, PythonKernel) for kernel in kind.kernels.values()):
-                v3.register(backend, kind)
+                ipluginv3.register(backend, kind)

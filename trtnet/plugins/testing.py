@@ -1,4 +1,7 @@
-"""``trtnet plugin test`` and ``bench``: a plugin's kernel and native form against its reference."""
+"""Tests and times a plugin: its kernel and its native form against its reference.
+
+``trtnet plugin test`` and ``trtnet plugin bench`` call these functions.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,35 +21,34 @@ from trtnet.dtypes import bfloat16, float16
 from trtnet.errors import BackendError, TrtnetError, VerificationError
 from trtnet.hardware import missing_gpu
 from trtnet.network import Network
-from trtnet.plugins import ahead, launch
+from trtnet.plugins.aot_compile import CAPABILITIES
 from trtnet.plugins.checking import example, specs_of
+from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.examples import Draw, as_type
+from trtnet.plugins.kernel_execution import kernel_of, run_kernel
 from trtnet.plugins.kernels import Kernel, PythonKernel, TritonKernel
-from trtnet.plugins.running import run_reference, tensors_of, torch_dtype
+from trtnet.plugins.reference_execution import run_reference, tensors_of, torch_dtype
 from trtnet.plugins.spec import Format
 
-if TYPE_CHECKING:
-    from trtnet.plugins.declaration import Plugin
-
-# Largest relative L2 error: of a kernel by the type of its output, of a native form in float64.
+# Largest relative L2 errors: of kernels, by their types; and of native forms, in float64.
 _TOLERANCE, NATIVE_TOLERANCE = 1e-5, 1e-5
 _HALF_TOLERANCES = {float16: 2e-3, bfloat16: 1.6e-2}
-_LARGEST = (6, 17, 40)  # sizes of axes, in turns
+_LARGEST = (6, 17, 40)  # largest size of an axis; examples take these in turn
 INTERPRET = "TRITON_INTERPRET"  # Triton's environment variable
 _WARM_UP, _ROUNDS, _REPEATS = 5, 20, 10
 
 
 @dataclass(frozen=True)
-class Row:
-    """What was found in one format.
+class FormCheck:
+    """The result of comparing one form of a plugin with its reference, in one format.
 
     Attributes:
-        format: in words.
+        format: the format, as text.
         form: ``"kernel"``, ``"interpreted"`` or ``"native"``.
-        cases: examples compared.
+        cases: number of examples compared.
         worst: largest relative L2 error of an output.
-        failure: what is wrong, with the example it was found on; None where nothing is.
-        skipped: why nothing was compared; None where something was.
+        failure: what is wrong, and on which example; ``None`` where nothing is.
+        skipped: why nothing was compared; ``None`` where something was.
     """
 
     format: str
@@ -58,73 +59,74 @@ class Row:
     skipped: str | None = None
 
 
-def check(made: type[Plugin], cases: int = 50, seed: int = 0) -> list[Row]:
-    """Compares both forms with the reference in float64, in every format.
+def check(kind: type[Plugin], cases: int = 50, seed: int = 0) -> list[FormCheck]:
+    """Compares kernel and native form with the reference in float64, in every format.
+
+    The native form is defined with the installed TensorRT and run by the reference executor.
+    Without a GPU, kernels are only compiled; Triton's interpreter runs those in Triton where the
+    environment has ``TRITON_INTERPRET=1``.
 
     Args:
-        cases: seeded examples for each format, of which the kernel gets some empty ones.
-        seed: of the first.
-
-    The native form is put into networks by whatever TensorRT is installed, and run by the
-    reference executor. Without a GPU kernels are compiled and not run; those in Triton are, by
-    its interpreter, where the environment has ``TRITON_INTERPRET=1``.
+        kind: the plugin's class.
+        cases: number of random examples of each format; some of the kernel's are empty.
+        seed: seed of the first example.
     """
     rows = []
     reason = missing_gpu() or (None if torch.cuda.is_available() else "PyTorch finds no GPU")
     numbers = range(seed, seed + cases)
-    for entry, kernel in made.kernels.items():
+    for entry, kernel in kind.kernels.items():
         draws = [Draw(n, largest=_LARGEST[n % 3], empty=True) for n in numbers]
         if kernel is not None and reason is None:
-            rows.append(_compare(made, entry, "kernel", draws, _run_kernel))
+            rows.append(_compare(kind, entry, "kernel", draws, _run_kernel))
         elif isinstance(kernel, TritonKernel) and os.environ.get(INTERPRET) == "1":
-            rows.append(_compare(made, entry, "interpreted", draws, _interpret))
+            rows.append(_compare(kind, entry, "interpreted", draws, _interpret))
         elif kernel is not None:
-            rows.append(_compiled(made, entry, kernel, str(reason)))
-        if made.native is not None:
-            rows.append(_check_native(made, entry, numbers))
+            rows.append(_compiled(kind, entry, kernel, str(reason)))
+        if kind.native is not None:
+            rows.append(_check_native(kind, entry, numbers))
     return rows
 
 
-Results = Sequence[Tensor]
+Outputs = Sequence[Tensor]
 
 
-def _check_native(made: type[Plugin], entry: Format, numbers: Iterable[int]) -> Row:
+def _check_native(kind: type[Plugin], entry: Format, numbers: Iterable[int]) -> FormCheck:
     try:
         run = partial(_run_native, backend=load())
     except BackendError as error:
-        return Row(str(entry), "native", skipped=f"not built: {error.problem}")
-    draws = [Draw(n) for n in numbers]  # a network has no empty input
-    return _compare(made, entry, "native", draws, run)
+        return FormCheck(str(entry), "native", skipped=f"not built: {error.problem}")
+    draws = [Draw(n) for n in numbers]  # networks take no empty inputs
+    return _compare(kind, entry, "native", draws, run)
 
 
-def _compiled(made: type[Plugin], entry: Format, kernel: Kernel, reason: str) -> Row:
-    """Compiles the kernel for every target, which needs no GPU."""
-    row = Row(str(entry), "kernel", skipped=f"not run: {reason}")
+def _compiled(kind: type[Plugin], entry: Format, kernel: Kernel, reason: str) -> FormCheck:
+    """Compiles the kernel for every target; that needs no GPU."""
+    row = FormCheck(str(entry), "kernel", skipped=f"not run: {reason}")
     if isinstance(kernel, PythonKernel):
         return row
-    plugin, arrays = example(made, Draw(0))
+    plugin, arrays = example(kind, Draw(0))
     specs = specs_of(arrays, entry)
     try:
-        for capability in ahead.CAPABILITIES:
+        for capability in CAPABILITIES:
             kernel.compile(plugin, [*specs, *plugin.rule(specs)], capability)
     except BackendError as error:
         return replace(row, skipped=f"neither run nor compiled: {reason}; {error.problem}")
     except TrtnetError as error:
         return replace(row, failure=str(error))
-    targets = ", ".join(f"sm_{capability}" for capability in ahead.CAPABILITIES)
+    targets = ", ".join(f"sm_{capability}" for capability in CAPABILITIES)
     return replace(row, skipped=f"compiled for {targets}, but not run: {reason}")
 
 
 def _compare(
-    made: type[Plugin],
+    kind: type[Plugin],
     entry: Format,
     form: str,
     draws: Iterable[Draw],
-    run: Callable[..., tuple[Results, Results]],
-) -> Row:
+    run: Callable[..., tuple[Outputs, Outputs]],
+) -> FormCheck:
     worst, count = 0.0, 0
     for draw in draws:
-        plugin, drawn = example(made, draw)
+        plugin, drawn = example(kind, draw)
         arrays = list(map(as_type, drawn, entry.inputs))
         try:
             error = _error(*run(plugin, entry, arrays))
@@ -136,9 +138,9 @@ def _compare(
         if failure is not None:
             shapes = ", ".join(str(array.shape) for array in arrays)
             failure = f"{plugin!r} on {shapes} (seed {draw.seed}): {failure}"
-            return Row(str(entry), form, count, worst, failure)
+            return FormCheck(str(entry), form, count, worst, failure)
         count += 1
-    return Row(str(entry), form, count, worst)
+    return FormCheck(str(entry), form, count, worst)
 
 
 def _tolerance(entry: Format) -> float:
@@ -146,8 +148,8 @@ def _tolerance(entry: Format) -> float:
     return max([_TOLERANCE, *(_HALF_TOLERANCES.get(dtype, 0.0) for dtype in types)])
 
 
-def _error(got: Results, wanted: Results) -> float:
-    """The largest relative L2 error of an output; of integers, the part that differs."""
+def _error(got: Outputs, wanted: Outputs) -> float:
+    """Returns the largest relative L2 error of an output; of integers, the share that differs."""
     errors = [0.0]
     for a, b in zip(got, wanted, strict=True):
         if a.shape != b.shape:
@@ -166,18 +168,18 @@ def _error(got: Results, wanted: Results) -> float:
 
 def _run_kernel(
     plugin: Plugin, entry: Format, arrays: Sequence[np.ndarray]
-) -> tuple[Results, Results]:
-    """On the GPU, twice."""
+) -> tuple[Outputs, Outputs]:
+    """Runs the kernel twice on the GPU; returns its outputs and the reference's."""
     inputs = [tensor.cuda() for tensor in tensors_of(arrays, entry)]
-    return _twice(plugin, entry, inputs, partial(launch.run, plugin, inputs))
+    return _twice(plugin, entry, inputs, partial(run_kernel, plugin, inputs))
 
 
 def _interpret(
     plugin: Plugin, entry: Format, arrays: Sequence[np.ndarray]
-) -> tuple[Results, Results]:
-    """In Triton's interpreter, twice."""
+) -> tuple[Outputs, Outputs]:
+    """Runs the kernel twice in Triton's interpreter; returns its outputs and the reference's."""
     inputs = tensors_of(arrays, entry)
-    kernel, ruled = launch.kernel_of(plugin, specs_of(inputs, entry))
+    kernel, ruled = kernel_of(plugin, specs_of(inputs, entry))
     assert isinstance(kernel, TritonKernel)
     specs = [*specs_of(inputs, entry), *ruled]
     return _twice(
@@ -187,8 +189,15 @@ def _interpret(
 
 def _twice(
     plugin: Plugin, entry: Format, inputs: list[Tensor], run: Callable[[list[Tensor]], object]
-) -> tuple[Results, Results]:
-    """What `run` writes into memory poisoned in two ways: what is not written differs."""
+) -> tuple[Outputs, Outputs]:
+    """Lets `run` write to outputs filled with two patterns, so that unwritten elements differ.
+
+    Returns:
+        The outputs, and those of the reference in float64.
+
+    Raises:
+        VerificationError: the two runs differ.
+    """
     first, second = (_poisoned(plugin, entry, inputs, high) for high in (True, False))
     for outputs in (first, second):
         run(outputs)
@@ -204,30 +213,37 @@ def _twice(
 
 
 def _poisoned(plugin: Plugin, entry: Format, inputs: Sequence[Tensor], high: bool) -> list[Tensor]:
-    """Outputs full of values that nothing computes: NaN or a large number, or odd integers."""
-    made = []
+    """Returns output tensors filled with values that no kernel computes.
+
+    Args:
+        high: chooses between NaN and a large number, or between two integers.
+    """
+    outputs = []
     for spec in plugin.rule(specs_of(inputs, entry)):
         dtype = torch_dtype(spec.dtype)
         if dtype.is_floating_point:
             poison: float = float("nan") if high else 3e4
         else:
             poison = int(high) if dtype == torch.bool else 113 if high else 7
-        made.append(torch.full(spec.shape, poison, dtype=dtype, device=inputs[0].device))
-    return made
+        outputs.append(torch.full(spec.fixed_shape, poison, dtype=dtype, device=inputs[0].device))
+    return outputs
 
 
 def _run_native(
     plugin: Plugin, entry: Format, arrays: Sequence[np.ndarray], *, backend: Backend
-) -> tuple[Results, Results]:
-    """The network of the native form, executed by the reference executor in float64."""
+) -> tuple[Outputs, Outputs]:
+    """Runs the native form by the reference executor; returns its outputs and the reference's.
+
+    Both are computed in float64.
+    """
     network = Network(backend, plugins="native")
     inputs = [
         network.input(name, array.shape, dtype)
         for name, array, dtype in zip(plugin.inputs, arrays, entry.inputs, strict=True)
     ]
-    made = plugin(*inputs)
+    returned = plugin(*inputs)
     names = []
-    for i, tensor in enumerate(made if isinstance(made, tuple) else (made,)):
+    for i, tensor in enumerate(returned if isinstance(returned, tuple) else (returned,)):
         names.append(f"output{i}")
         network.output(names[-1], tensor, tensor.dtype)
     fed = dict(zip(plugin.inputs, arrays, strict=True))
@@ -237,15 +253,15 @@ def _run_native(
 
 
 @dataclass(frozen=True)
-class Timing:
-    """One format on one example: medians in seconds.
+class KernelTiming:
+    """Times of a plugin's kernel and reference in one format, on one example.
 
     Attributes:
-        format: in words.
-        shapes: of the inputs.
-        kernel, reference: time of each on this GPU.
-        nbytes: that must be moved: inputs and outputs, once.
-        macs: multiply-accumulates, where the plugin declares them.
+        format: the format, as text.
+        shapes: shapes of the inputs, as text.
+        kernel, reference: median times on this GPU, in seconds.
+        nbytes: bytes of all inputs and outputs.
+        macs: multiply-accumulates; 0 where the plugin declares no cost.
     """
 
     format: str
@@ -256,8 +272,13 @@ class Timing:
     macs: int
 
 
-def bench(made: type[Plugin], size: int = 64, seed: int = 0) -> list[Timing]:
-    """Times the kernel and the reference, in turns, on an example whose axes have `size`.
+def bench(kind: type[Plugin], size: int = 64, seed: int = 0) -> list[KernelTiming]:
+    """Times kernel and reference in turn, in every format.
+
+    Args:
+        kind: the plugin's class.
+        size: size of the axes of the example.
+        seed: seed of the example.
 
     Raises:
         BackendError: there is no GPU.
@@ -266,18 +287,17 @@ def bench(made: type[Plugin], size: int = 64, seed: int = 0) -> list[Timing]:
     if reason is not None or not torch.cuda.is_available():
         raise BackendError("a kernel is timed on a GPU", got=reason or "PyTorch finds none")
     rows = []
-    for entry, kernel in made.kernels.items():
+    for entry, kernel in kind.kernels.items():
         if kernel is None:
             continue
-        plugin, drawn = example(made, Draw(seed, largest=size, smallest=size, rank=4))
+        plugin, drawn = example(kind, Draw(seed, largest=size, smallest=size, rank=4))
         inputs = [x.cuda() for x in tensors_of(list(map(as_type, drawn, entry.inputs)), entry)]
-        outputs = launch.run(plugin, inputs)
+        outputs = run_kernel(plugin, inputs)
         times = _interleaved(
-            lambda p=plugin, x=inputs, y=outputs: launch.run(p, x, y),  # type: ignore[misc]
-            lambda p=plugin, x=inputs: run_reference(p, x),  # type: ignore[misc]
+            partial(run_kernel, plugin, inputs, outputs), partial(run_reference, plugin, inputs)
         )
         rows.append(
-            Timing(
+            KernelTiming(
                 format=str(entry),
                 shapes=", ".join(str(tuple(x.shape)) for x in inputs),
                 kernel=times[0],
@@ -290,7 +310,7 @@ def bench(made: type[Plugin], size: int = 64, seed: int = 0) -> list[Timing]:
 
 
 def _interleaved(*functions: Callable[[], object]) -> list[float]:
-    """The median time of each function on the GPU, in seconds, measured in turns."""
+    """Returns the median GPU time of each function, in seconds, measured in turn."""
     times: list[list[float]] = [[] for _ in functions]
     for round_ in range(_WARM_UP + _ROUNDS):
         for function, measured in zip(functions, times, strict=True):

@@ -173,26 +173,26 @@ needs_no_gpu = pytest.mark.skipif(hardware.missing_gpu() is None, reason="there 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(hardware.missing_gpu() is not None, reason=str(hardware.missing_gpu()))
-@pytest.mark.parametrize("name", shipped.PLACES)
+@pytest.mark.parametrize("name", shipped.IMPORT_PATHS)
 def test_declared_kernels_on_a_gpu(name: str) -> None:
-    made = registry.load(shipped.PLACES[name])
+    made = registry.load(shipped.IMPORT_PATHS[name])
     kernels = [row for row in testing.check(made, cases=200) if row.form == "kernel"]
     assert [(row.cases, row.failure) for row in kernels] == [(200, None)] * len(made.kernels)
 
 
 @needs_no_gpu
-@pytest.mark.parametrize("name", shipped.PLACES)
+@pytest.mark.parametrize("name", shipped.IMPORT_PATHS)
 def test_trtnet_plugin_test_finds_it_by_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
     assert main(["plugin", "test", name, "--cases", "4"]) == 0
     out = capsys.readouterr().out
-    formats = len(registry.load(shipped.PLACES[name]).kernels)
+    formats = len(registry.load(shipped.IMPORT_PATHS[name]).kernels)
     assert f"trtnet::{name}: {4 * formats} examples agree with the reference" in out
     assert ("compiled for sm_80" in out) is (name in EMBEDDED)
 
 
 def test_a_module_of_the_users_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command._place("roi_align") == shipped.PLACES["roi_align"]
+    assert command._place("roi_align") == shipped.IMPORT_PATHS["roi_align"]
     assert command._place("roi_align:Mine") == "roi_align:Mine"
     (tmp_path / "roi_align.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
@@ -208,7 +208,7 @@ def test_declarations_need_neither_torch_nor_triton(tmp_path: Path) -> None:
         "from trtnet.plugins import registry, shipped\n"
         "assert not registry.declared()\n"
         "from trtnet.plugins.shipped import *\n"
-        "assert len(registry.declared()) == len(shipped.PLACES)\n"
+        "assert len(registry.declared()) == len(shipped.IMPORT_PATHS)\n"
         "net = trtnet.Network('rtx')\n"
         "x, boxes = net.input('x', (1, 4, 8, 8)), net.input('boxes', ('K', 5))\n"
         "print(RoIAlign((7, 7), sampling_ratio=2)(x, boxes).shape)\n"

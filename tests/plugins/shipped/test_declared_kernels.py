@@ -16,10 +16,10 @@ import torch
 from shipped_cases import CASES, EMBEDDED, MEAN, STD, Case, network
 
 from trtnet.graph.plugins import mark_of
-from trtnet.plugins import quick, registry, shipped, testing
+from trtnet.plugins import quick_plugins, registry, shipped, testing
 from trtnet.plugins.kernels import PythonKernel, TritonKernel
-from trtnet.plugins.sizes import OPERATIONS, evaluate
-from trtnet.plugins.spec import TensorSpec, numbered
+from trtnet.plugins.spec import TensorSpec, with_symbolic_sizes
+from trtnet.plugins.symbolic_sizes import OPERATIONS, evaluate
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -35,7 +35,7 @@ def test_sizes_known_only_at_run_time(case: Case) -> None:
     """The shape rule and the launch give with unknown sizes what they give with known ones."""
     dtypes = next(iter(case.plugin.kernels)).inputs
     fixed = [TensorSpec(x.shape, dtype) for x, dtype in zip(case.inputs, dtypes, strict=True)]
-    loose = list(numbered(list(map(TensorSpec, case.dynamic, dtypes))))
+    loose = list(with_symbolic_sizes(list(map(TensorSpec, case.dynamic, dtypes))))
     ruled, unknown = case.plugin.rule(fixed), case.plugin.rule(loose)
     assert [tuple(known(n, fixed) for n in spec.shape) for spec in unknown] == [
         spec.shape for spec in ruled
@@ -79,7 +79,7 @@ def test_single_launches_are_embedded_as_they_are_planned() -> None:
 def test_what_tensorrt_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On recording doubles: shapes; and of what the engine holds, the kernel and its launch."""
     monkeypatch.setattr(fake_quick, "op", fake_quick.SimpleNamespace())
-    monkeypatch.setattr(quick, "capability", lambda: 90)
+    monkeypatch.setattr(quick_plugins, "capability", lambda: 90)
     case, sizes = CASES[name], {}
     for x, shape in zip(case.inputs, case.dynamic, strict=True):
         sizes |= {n: size for n, size in zip(shape, x.shape, strict=True) if isinstance(n, str)}
@@ -105,7 +105,7 @@ def test_what_tensorrt_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_engines_hold() -> None:
-    for name, path in shipped.PLACES.items():
+    for name, path in shipped.IMPORT_PATHS.items():
         kinds = {type(kernel) for kernel in registry.load(path).kernels.values()}
         assert kinds == {TritonKernel if name in EMBEDDED else PythonKernel}
 
@@ -114,20 +114,20 @@ def test_what_engines_hold() -> None:
 
 INTERPRETED = """
 import torch
-from trtnet.plugins import Draw, launch, registry, shipped
-from trtnet.plugins.running import run_reference, tensors_of, torch_dtype
-for name, path in shipped.PLACES.items():
+from trtnet.plugins import Draw, kernel_execution, registry, shipped
+from trtnet.plugins.reference_execution import run_reference, tensors_of, torch_dtype
+for name, path in shipped.IMPORT_PATHS.items():
     made = registry.load(path)
     for entry, kernel in made.kernels.items():
         plugin, arrays = made.example(Draw(4, largest=4, smallest=2))
         inputs = tensors_of(arrays, entry)
-        specs = [launch.spec_of(x) for x in inputs]
+        specs = [kernel_execution.spec_of(x) for x in inputs]
         ruled = plugin.rule(specs)
         outputs = [torch.full(y.shape, 99, dtype=torch_dtype(y.dtype)) for y in ruled]
         if hasattr(kernel, "interpret"):
             kernel.interpret(plugin, [*specs, *ruled], [*inputs, *outputs])
         else:
-            launch.run(plugin, inputs, outputs)
+            kernel_execution.run_kernel(plugin, inputs, outputs)
         wide = [x.double() if x.is_floating_point() else x for x in inputs]
         for y, want in zip(outputs, run_reference(plugin, wide)):
             error = float((y.double() - want).norm() / want.double().norm().clamp(min=1e-30))
@@ -145,7 +145,7 @@ def test_declared_kernels_in_tritons_interpreter() -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = [ast.literal_eval(line) for line in done.stdout.splitlines()]
-    assert {name for name, *_ in rows} == set(shipped.PLACES)
+    assert {name for name, *_ in rows} == set(shipped.IMPORT_PATHS)
     for name, dtype, count, error in rows:
         assert count > 0, name
         assert error <= (2e-3 if dtype == "float16" else 1e-5), (name, dtype)

@@ -72,7 +72,7 @@ def test_the_input_is_turned(size: tuple[int, int]) -> None:
     n, channels, area = 3, 192, size[0] * size[1]
     memory = torch.randn(n * channels * area + 1, device="cuda").half()
     weight = torch.randn(5, channels, 1, 1, device="cuda").half()
-    job = schedule.Job(n, *size, 1, channels, 5, 1)
+    job = schedule.ConvolutionSize(n, *size, 1, channels, 5, 1)
     for start in (0, 1):  # of it, also misaligned
         x = memory[start : start + n * channels * area].view(n, channels, *size)
         turned, _ = hopper.prepare(x, weight, job)
@@ -87,7 +87,7 @@ def test_weights_become_matrices_of_bricks() -> None:
     needs_hopper()
     x = torch.randn(1, 256, 4, 5, device="cuda").half()
     weight = torch.randn(2 * 70, 128, 2, 3, device="cuda").half()
-    _, packed = hopper.prepare(x, weight, schedule.Job(1, 4, 5, 2, 128, 70, 6))
+    _, packed = hopper.prepare(x, weight, schedule.ConvolutionSize(1, 4, 5, 2, 128, 70, 6))
     assert packed.shape == (2, 2, 2, 6, 8, 8, 8, 8)
     assert packed.is_contiguous()
     bricks = packed.permute(0, 1, 4, 6, 2, 5, 7, 3)  # group, output, input channel, tap
@@ -106,16 +106,16 @@ def test_every_tile_is_the_reference(
     needs_hopper()
     from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d
 
-    def order(job: schedule.Job, _: int) -> schedule.Schedule:
+    def order(job: schedule.ConvolutionSize, _: int) -> schedule.Schedule:
         strip = min(job.width, 16)
         pixels = job.images * -(-job.width // strip) * strip * job.height
         half = pixels // 256 * 128
         if tile != "two" or not half:
-            part = schedule.Part(TILES.get(tile, schedule.WIDE), split, 0, pixels)
+            part = schedule.HopperLaunch(TILES.get(tile, schedule.WIDE), split, 0, pixels)
             return schedule.Schedule(strip, (part,))
-        first = schedule.Part(schedule.WIDE, 1, 0, half)
+        first = schedule.HopperLaunch(schedule.WIDE, 1, 0, half)
         return schedule.Schedule(
-            strip, (first, schedule.Part(schedule.MIDDLE, split, half, pixels))
+            strip, (first, schedule.HopperLaunch(schedule.MIDDLE, split, half, pixels))
         )
 
     monkeypatch.setattr(hopper, "schedule", order)

@@ -67,7 +67,7 @@ INTERPRETED = """
 import ctypes
 import mmap
 import torch
-from trtnet.plugins.shipped.launch import run
+from trtnet.plugins.shipped.triton_launch import run_plan
 from trtnet.plugins.shipped.normalize_image import kernel, reference
 
 PAGE = mmap.PAGESIZE
@@ -89,7 +89,7 @@ for shape, size in (
     mean, std = [0.1 * (i + 3) for i in range(shape[3])], [0.2 + 0.01 * i for i in range(shape[3])]
     y = torch.full((shape[0], shape[3], *size), float("nan"))
     work = kernel.plan({"images": shape, "output": tuple(y.shape)}, mean, std)
-    run(work, {"images": images, "output": y})
+    run_plan(work, {"images": images, "output": y})
     want = reference.normalize_image(images, size, mean, std, torch.float64)
     print(float((y - want).norm() / want.norm()))
 """

@@ -104,17 +104,17 @@ def test_kernels_compile_ahead_of_time(
     capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every launch of every plugin, with as much shared memory as each GPU has."""
-    from trtnet.plugins import ahead
+    from trtnet.plugins import aot_compile
 
-    monkeypatch.setenv(ahead.CACHE, str(tmp_path))
+    monkeypatch.setenv(aot_compile.CACHE, str(tmp_path))
     for name, work, types in works():
         default = "fp32" if name.endswith("fp32") else "fp16"
         for launch in work.launches:
             tensors = (*launch.inputs, *launch.outputs)
             signature = launch.signature(dict.fromkeys(tensors, default) | types)
             shape = (launch.warps, launch.stages)
-            binary = ahead.compile_triton(
-                launch.kernel, signature, launch.constants, shape, capability, name
+            binary = aot_compile.compile_triton(
+                launch.kernel, signature, launch.constants, shape, capability
             )
             assert f".entry {binary.name}(" in binary.ptx, name
             assert binary.shared <= SHARED, name

@@ -13,8 +13,8 @@ from torch import Tensor, fx
 
 from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError, Replay
 from trtnet.engines.torch.compiled import CompiledGraph
-from trtnet.engines.torch.views import view
 from trtnet.errors import NetworkError, TrtnetError
+from trtnet.plugins.tensor_views import tensor_at
 from trtnet.reference.dtypes import DTYPES
 from trtnet.reference.runner import execute
 
@@ -142,7 +142,7 @@ class TorchContext:
         self, name: str, device: torch.device, shape: tuple[int, ...] | None = None
     ) -> Tensor:
         shape = self._shapes[name] if shape is None else shape
-        return view(self._addresses[name], shape, self._dtypes[name], device)
+        return tensor_at(self._addresses[name], shape, self._dtypes[name], device)
 
     def _deliver(self, results: dict[str, Tensor]) -> None:
         """Copies the results to the addresses of the outputs."""

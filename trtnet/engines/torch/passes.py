@@ -15,7 +15,8 @@ from torch import Tensor, fx
 
 from trtnet.engines.torch.fusion import convolution_relu, is_fusible
 from trtnet.engines.torch.resize import resize
-from trtnet.plugins import launch, running
+from trtnet.plugins.kernel_execution import execute_plugin
+from trtnet.plugins.reference_execution import reference
 from trtnet.reference import elementwise, linear
 from trtnet.reference.dtypes import HALF_METHODS
 from trtnet.reference.module_builder import is_kept
@@ -116,8 +117,8 @@ class _Passes:
 
     def use_plugins(self) -> None:
         """Plugins by their own kernels instead of their references."""
-        for layer in self._calls(running.reference):
-            layer.target = launch.execute
+        for layer in self._calls(reference):
+            layer.target = execute_plugin
 
     def resize_at_once(self) -> None:
         """Images are resized by PyTorch's kernels, which compute in float32 but read and write

@@ -1,7 +1,7 @@
-"""The plugins that come with trtnet, for what people write by hand again and again.
+"""The plugins that come with trtnet, for operators that many models need.
 
-Each folder holds one: ``reference`` is PyTorch, ``native`` the same from TensorRT's layers,
-``kernel`` the same in Triton, a function of CUDA tensors whose ``plan`` says what is launched, and
+Each folder holds one plugin. ``reference`` computes it in PyTorch, ``native`` by TensorRT's layers,
+and ``kernel`` by Triton on CUDA tensors; the function ``plan`` of ``kernel`` gives the launches.
 ``declaration`` makes a plugin of them. Plugins are imported on first use.
 
 >>> from trtnet.plugins.shipped import ClassMap
@@ -14,18 +14,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# Where each is declared, by its name without the namespace "trtnet".
-PLACES = {
-    "class_map": "trtnet.plugins.shipped.class_map.declaration:ClassMap",
-    "deform_conv2d": "trtnet.plugins.shipped.deform_conv2d.declaration:DeformConv2d",
-    "normalize_image": "trtnet.plugins.shipped.normalize_image.declaration:NormalizeImage",
-    "normalize_image_half": "trtnet.plugins.shipped.normalize_image.declaration:NormalizeImageHalf",
-    "roi_align": "trtnet.plugins.shipped.roi_align.declaration:RoIAlign",
-    "yolo_decode": "trtnet.plugins.shipped.yolo_decode.declaration:YoloDecode",
-}
-_HOME_OF = {name: home for home, _, name in (path.partition(":") for path in PLACES.values())}
+from trtnet.plugins.shipped_paths import IMPORT_PATHS
 
-__all__ = ["PLACES", *_HOME_OF]
+_HOME_OF = {name: home for home, _, name in (p.partition(":") for p in IMPORT_PATHS.values())}
+
+__all__ = ["IMPORT_PATHS", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:

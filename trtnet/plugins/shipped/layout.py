@@ -1,21 +1,25 @@
-"""From (N, C, H, W) to (N, H, W, C), where all channels of a pixel are read at once (Triton)."""
+"""Changes the memory layout from (N, C, H, W) to (N, H, W, C), in Triton."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from trtnet.plugins.shipped.launch import Launch, blocks, power_of_2
+from trtnet.plugins.shipped.triton_launch import TritonLaunch, blocks, power_of_2
 
 _PIXELS, _CHANNELS = 32, 128
 
 
-def to_channels_last(source: str, target: str, n: int, channels: int, pixels: int) -> Launch:
-    """The launch that copies the tensor `source`, (n, channels, pixels), to `target`."""
+def to_channels_last(source: str, target: str, n: int, channels: int, pixels: int) -> TritonLaunch:
+    """Returns the launch that copies `source`, (n, channels, pixels), to `target`.
+
+    Args:
+        source, target: names of the tensors; `target` has the shape (n, pixels, channels).
+    """
     width = min(power_of_2(channels), _CHANNELS)
     block = {"block_pixels": _PIXELS, "block_channels": width}
     grid = n * blocks(pixels, _PIXELS) * blocks(channels, width)
-    return Launch(_to_channels_last, (source,), (channels, pixels), (target,), block, grid)
+    return TritonLaunch(_to_channels_last, (source,), (channels, pixels), (target,), block, grid)
 
 
 @triton.jit(do_not_specialize=["channels", "pixels"])

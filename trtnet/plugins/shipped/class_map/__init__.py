@@ -1,1 +1,1 @@
-"""The class of every pixel, from logits at low resolution."""
+"""class_map: the class of every pixel, from logits at low resolution."""

@@ -1,35 +1,44 @@
-"""The class of every pixel, from logits at low resolution, without those at full size (Triton)."""
+"""The kernel of class_map, in Triton: it never stores the logits at full size."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, run
+from trtnet.plugins.shipped.triton_launch import LaunchPlan, TritonLaunch, blocks, run_plan
+from trtnet.plugins.symbolic_sizes import SymbolicShape
 
 _ROWS, _COLUMNS = 8, 128
 
 
 def class_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """``F.interpolate(logits, size, mode="bilinear").argmax(1)`` as int32, for contiguous CUDA
-    logits (N, C, h, w) in FP16 or FP32, interpolated in FP32. Of equal logits the first counts."""
+    """Returns ``F.interpolate(logits, size, mode="bilinear").argmax(1)`` as int32, (N, *size).
+
+    Args:
+        logits: contiguous, (N, C, h, w), on a CUDA device, FP16 or FP32. They are interpolated in
+            FP32; of equal ones the first class wins.
+    """
     n = len(logits)
     classes = torch.empty((n, *size), dtype=torch.int32, device=logits.device)
     tensors = {"logits": logits, "classes": classes}
-    run(plan({name: tuple(tensor.shape) for name, tensor in tensors.items()}), tensors)
+    run_plan(plan({name: tuple(tensor.shape) for name, tensor in tensors.items()}), tensors)
     return classes
 
 
-def plan(shapes: dict[str, Shape]) -> Work:
-    """What there is to launch for tensors of `shapes`."""
+def plan(shapes: Mapping[str, SymbolicShape]) -> LaunchPlan:
+    """Returns the launches for tensors of `shapes`, by name."""
     n, count, height, width = shapes["logits"]
     _, out_h, out_w = shapes["classes"]
     constants = {"block_rows": _ROWS, "block_columns": _COLUMNS}
     grid = n * height * blocks(out_w, _COLUMNS) if out_h else 0
     sizes = (count, height, width, out_h, out_w)
-    return Work((Launch(_class_map, ("logits",), sizes, ("classes",), constants, grid),))
+    return LaunchPlan(
+        (TritonLaunch(_class_map, ("logits",), sizes, ("classes",), constants, grid),)
+    )
 
 
 @triton.jit

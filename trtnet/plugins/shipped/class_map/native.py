@@ -1,4 +1,4 @@
-"""The class of every pixel, from TensorRT's layers."""
+"""The native form of class_map, from TensorRT's layers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from trtnet.tensor import Tensor
 
 
 def class_map(logits: Tensor, size: tuple[Any, Any]) -> Tensor:
-    """The class, int32, with the largest bilinearly interpolated logit; of equal ones the first.
-    `size` may hold Dims. TensorRT has the logits at full size in memory, unless it fuses."""
+    """Returns the class with the largest bilinearly interpolated logit, int32, (N, *size).
+
+    Of equal logits the first class wins. `size` may hold Dims. Unless TensorRT fuses the layers,
+    the logits at full size are in memory.
+    """
     return interpolate(logits, size, mode="bilinear").argmax(1).to(int32)

@@ -1,4 +1,4 @@
-"""The class of every pixel, in PyTorch."""
+"""The reference of class_map, in PyTorch."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from torch import Tensor
 
 
 def class_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """The class, int32, with the largest bilinearly interpolated logit."""
+    """Returns the class with the largest bilinearly interpolated logit, int32, (N, *size)."""
     return F.interpolate(logits, size, mode="bilinear").argmax(1).to(torch.int32)

@@ -1,4 +1,4 @@
-"""deform_conv2d as a plugin."""
+"""Declares the plugin deform_conv2d."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import trtnet
 from trtnet.ops.operands import as_tensor
+from trtnet.plugins.decorator import plugin
 from trtnet.plugins.emission import emit
 from trtnet.plugins.shipped.deform_conv2d import native
-from trtnet.plugins.shipped.launch import Shape
-from trtnet.plugins.shipped.pairs import pair
+from trtnet.plugins.shipped.rows_columns import rows_and_columns
+from trtnet.plugins.shipped.triton_launch import Shape
+from trtnet.tensor import Tensor
 
 if TYPE_CHECKING:
-    from trtnet.plugins import Draw, TensorSpec
+    from trtnet.plugins.examples import Draw
+    from trtnet.plugins.spec import TensorSpec
 
 _CASES = ((1, 1), (1, 3), (2, 1), (2, 3), (4, 2))  # groups and offset groups
 _WINDOWS = ((3, 3), (1, 1), (2, 3))
 
 
-@trtnet.plugin("trtnet::deform_conv2d")
+@plugin("trtnet::deform_conv2d")
 class DeformConv2d:
-    """``torchvision.ops.deform_conv2d``: deformable convolution, modulated where it has a mask.
+    """Deformable convolution, ``torchvision.ops.deform_conv2d``; modulated if it gets a mask.
 
     Called with an input (N, C, H, W), an offset (N, 2 * G * h * w, OH, OW) of G offset groups, a
-    weight (O, C / groups, h, w), and where they are wanted a bias (O,) and a mask
-    (N, G * h * w, OH, OW), it gives (N, O, OH, OW). Weight and bias may be parameters of a module;
-    all tensors are brought to one type, float32 or float16.
+    weight (O, C / groups, h, w), and optionally a bias (O,) and a mask (N, G * h * w, OH, OW), it
+    gives (N, O, OH, OW). Weight and bias may be parameters of a module. All tensors are cast to
+    one type, float32 or float16.
 
     Args:
-        stride, padding, dilation: for rows and columns.
+        stride, padding, dilation: pairs, for rows and columns.
 
+    >>> import trtnet
     >>> net = trtnet.Network("rtx")
     >>> x, offset = net.input("x", ("N", 64, 20, 20)), net.input("offset", ("N", 18, 20, 20))
     >>> weight = np.zeros((128, 64, 3, 3), np.float32)
@@ -52,12 +55,13 @@ class DeformConv2d:
 
     def forward(
         self,
-        input: trtnet.Tensor,
-        offset: trtnet.Tensor,
+        input: Tensor,
+        offset: Tensor,
         weight: Any,
         bias: Any = None,
-        mask: trtnet.Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Any:
+        """Adds the operator to the network; `bias` defaults to zeros and `mask` to ones."""
         factor = as_tensor(weight, input, align=False)
         if bias is None:
             bias = np.zeros(factor.shape[0], np.float32)
@@ -76,12 +80,14 @@ class DeformConv2d:
         bias: TensorSpec,
         mask: TensorSpec,
     ) -> TensorSpec:
-        self._arguments()  # refuses what is no pair
+        """Returns the spec of the output, (N, O, OH, OW); checks that the shapes fit together."""
+        self._arguments()  # checks that these are pairs
         native.offset_groups(input.shape, offset.shape, weight.shape)
         n, _, *size = offset.shape
         return input.like((n, weight.shape[0], *size))
 
     def reference(self, input: Any, offset: Any, weight: Any, bias: Any, mask: Any) -> Any:
+        """Computes the operator in PyTorch, by torchvision."""
         from trtnet.plugins.shipped.deform_conv2d.reference import deform_conv2d
 
         return deform_conv2d(input, offset, weight, bias, *self._arguments(), mask)
@@ -89,6 +95,7 @@ class DeformConv2d:
     def kernel(
         self, input: Any, offset: Any, weight: Any, bias: Any, mask: Any, output: Any
     ) -> None:
+        """Writes the result to `output`, (N, O, OH, OW), on the GPU."""
         from trtnet.plugins.shipped.deform_conv2d.kernel import deform_conv2d
 
         offset, weight, mask = (tensor.contiguous() for tensor in (offset, weight, mask))
@@ -96,22 +103,24 @@ class DeformConv2d:
 
     def native(
         self,
-        input: trtnet.Tensor,
-        offset: trtnet.Tensor,
-        weight: trtnet.Tensor,
-        bias: trtnet.Tensor,
-        mask: trtnet.Tensor,
-    ) -> trtnet.Tensor:
+        input: Tensor,
+        offset: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
+        """Computes the operator by TensorRT's layers."""
         return native.deform_conv2d(input, offset, weight, bias, *self._arguments(), mask)
 
     def cost(self, input: Shape, offset: Shape, weight: Shape, bias: Shape, mask: Shape) -> int:
-        """Those of the convolution, and four for each sample."""
+        """Returns the multiply-accumulates of the convolution, plus four for each sample."""
         out_channels, in_group, *window = weight
         samples = input[0] * math.prod(window) * math.prod(offset[2:])
         return samples * (out_channels * in_group + 4 * input[1])
 
     @classmethod
     def example(cls: Any, draw: Draw) -> tuple[Any, Sequence[np.ndarray]]:
+        """Returns a plugin with random arguments, and inputs of random sizes."""
         groups, offset_groups = draw.choice(*_CASES)
         window = draw.choice(*_WINDOWS)
         stride, dilation = (tuple(draw.rng.integers(1, 4, 2).tolist()) for _ in range(2))
@@ -134,5 +143,9 @@ class DeformConv2d:
         return cls(stride, padding, dilation), arrays
 
     def _arguments(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """What the three forms take after the bias."""
-        return pair(self, "stride"), pair(self, "padding"), pair(self, "dilation")
+        """Returns the arguments that follow the bias in all three forms."""
+        return (
+            rows_and_columns(self, "stride"),
+            rows_and_columns(self, "padding"),
+            rows_and_columns(self, "dilation"),
+        )

@@ -1,4 +1,4 @@
-"""Deformable convolution as one matrix product whose left side is sampled on the way (Triton)."""
+"""The kernel of deform_conv2d, in Triton: a matrix product that samples its left side."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ import triton.language as tl
 from torch import Tensor
 
 from trtnet.plugins.shipped.deform_conv2d.hopper import kernel as hopper
-from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, power_of_2, require, run
 from trtnet.plugins.shipped.layout import to_channels_last
+from trtnet.plugins.shipped.triton_launch import (
+    LaunchPlan,
+    Shape,
+    TritonLaunch,
+    blocks,
+    power_of_2,
+    require_shapes,
+    run_plan,
+)
+from trtnet.plugins.symbolic_sizes import SymbolicShape
 
 Pair = tuple[int, int]
 
@@ -29,13 +38,14 @@ def deform_conv2d(
     mask: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """``torchvision.ops.deform_conv2d`` of CUDA tensors of one type, FP16 or FP32, summed up in
-    FP32. `input` may be contiguous or channels_last, an image of it has less than 2**31 elements;
-    the others are contiguous. Near infinite and NaN pixels of the border, zeros of the padding may
-    become NaN.
+    """Returns ``torchvision.ops.deform_conv2d`` of CUDA tensors of one type, FP16 or FP32.
+
+    Sums are computed in FP32. `input` may be contiguous or channels_last, and one image of it has
+    fewer than 2**31 elements; the other tensors are contiguous. Where pixels at the border are
+    infinite or NaN, zeros of the padding beside them may become NaN.
 
     Args:
-        out: the result is written to it if it is given.
+        out: contiguous tensor for the result; ``None`` allocates one.
 
     Raises:
         ShapeError: shapes that do not fit together.
@@ -50,13 +60,13 @@ def deform_conv2d(
     if hopper.serves(input, offset, weight):
         hopper.deform_conv2d(input, offset, weight, bias, *geometry, mask, y)
     else:
-        last = input.is_contiguous(memory_format=torch.channels_last)
+        is_channels_last = input.is_contiguous(memory_format=torch.channels_last)
         half = input.dtype is not torch.float32
-        work = plan(shapes, half, last, *geometry)
+        launches = plan(shapes, half, is_channels_last, *geometry)
         out_channels, in_group, *window = weight.shape
         groups = input.shape[1] // in_group
         parts = weight.reshape(groups, out_channels // groups, in_group, *window)
-        run(work, {**tensors, "weight": parts.permute(3, 4, 0, 2, 1).contiguous()})
+        run_plan(launches, {**tensors, "weight": parts.permute(3, 4, 0, 2, 1).contiguous()})
     return y
 
 
@@ -71,14 +81,14 @@ def check(shapes: dict[str, Shape]) -> None:
     _, coordinates, out_h, out_w = shapes["offset"]
     taps = window_h * window_w
     offset_groups = max(coordinates // (2 * taps), 1)
-    expected: dict[str, Shape] = {
+    expected: dict[str, SymbolicShape] = {
         "input": (n, max(channels // in_group, 1) * in_group, height, width),
         "offset": (n, offset_groups * 2 * taps, out_h, out_w),
         "mask": (n, offset_groups * taps, out_h, out_w),
         "bias": (out_channels,),
         "output": (n, out_channels, out_h, out_w),
     }
-    require("deform_conv2d", shapes, expected)
+    require_shapes("deform_conv2d", shapes, expected)
 
 
 def plan(
@@ -88,12 +98,14 @@ def plan(
     stride: Pair,
     padding: Pair,
     dilation: Pair,
-) -> Work:
-    """What there is to launch in Triton for tensors of `shapes`, which fit together; the weight
-    comes as (h, w, groups, in / groups, out / groups).
+) -> LaunchPlan:
+    """Returns the launches in Triton for tensors of `shapes`, which must fit together.
+
+    The kernel takes the weight as (h, w, groups, in / groups, out / groups).
 
     Args:
-        half: whether they are FP16, not FP32.
+        shapes: shapes of the tensors by name, the weight's as in PyTorch.
+        half: whether the tensors are FP16, not FP32.
         channels_last: whether `input` lies in memory as (N, H, W, C).
     """
     n, channels, height, width = shapes["input"]
@@ -102,7 +114,7 @@ def plan(
     taps, groups = window_h * window_w, channels // in_group
     out_group, offset_groups = out_channels // groups, coordinates // (2 * taps)
     run_length = math.gcd(in_group, channels // offset_groups)
-    tile = tiles(half, out_group, run_length)
+    tile = choose_tile(half, out_group, run_length)
     constants: dict[str, Any] = {
         "groups": groups,
         "in_group": in_group,
@@ -119,7 +131,7 @@ def plan(
     }
     optional = [name if name in shapes else "input" for name in ("mask", "bias")]
     grid = groups * blocks(out_group, tile.out_channels) * n * blocks(out_h * out_w, tile.pixels)
-    main = Launch(
+    main = TritonLaunch(
         _deform_conv2d,
         ("input" if channels_last else "pixels", "offset", "weight", *optional),
         (height, width, out_h, out_w, *stride, *padding, *dilation),
@@ -130,14 +142,20 @@ def plan(
         tile.stages,
     )
     if channels_last:
-        return Work((main,))
+        return LaunchPlan((main,))
     turn = to_channels_last("input", "pixels", n, channels, height * width)
-    return Work((turn, main), {"pixels": (n, height, width, channels)})
+    return LaunchPlan((turn, main), {"pixels": (n, height, width, channels)})
 
 
 @dataclass(frozen=True)
-class Tile:
-    """How much one program computes, and in which steps."""
+class TritonTile:
+    """What one program of the kernel computes.
+
+    Attributes:
+        pixels, out_channels: size of the tile of the output.
+        in_channels: input channels of one step.
+        warps, stages: Triton's ``num_warps`` and ``num_stages``.
+    """
 
     pixels: int
     in_channels: int
@@ -146,16 +164,24 @@ class Tile:
     stages: int
 
 
-def tiles(half: bool, out_group: int, run_length: int) -> Tile:
-    """The fastest of those tried on an H200. As many output channels as registers hold, since every
-    program of a pixel samples its input again; then fewer input channels at once."""
+def choose_tile(half: bool, out_group: int, run_length: int) -> TritonTile:
+    """Returns the tile that was fastest on an H200, of those tried.
+
+    It has as many output channels as registers hold, because every program of a pixel samples the
+    input again. The widest tiles take fewer input channels in one step.
+
+    Args:
+        half: whether the tensors are FP16, not FP32.
+        out_group: output channels of a group.
+        run_length: adjacent input channels that have their group and their offsets in common.
+    """
     in_channels = max(power_of_2(run_length), 16)
     out_channels = max(power_of_2(out_group), 16)
     if not half:
-        return Tile(32, min(in_channels, 32), min(out_channels, 128), 4, 2)
+        return TritonTile(32, min(in_channels, 32), min(out_channels, 128), 4, 2)
     if out_channels >= 256:
-        return Tile(64, min(in_channels, 32), 256, 4, 3)
-    return Tile(64 if out_channels > 64 else 32, min(in_channels, 64), out_channels, 4, 3)
+        return TritonTile(64, min(in_channels, 32), 256, 4, 3)
+    return TritonTile(64 if out_channels > 64 else 32, min(in_channels, 64), out_channels, 4, 3)
 
 
 @triton.jit

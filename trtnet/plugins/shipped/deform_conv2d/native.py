@@ -1,4 +1,4 @@
-"""Deformable convolution from TensorRT's layers: four gathers and a matrix product."""
+"""The native form of deform_conv2d: four gathers and a matrix product of TensorRT."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from trtnet.dtypes import float32, int32
 from trtnet.errors import ShapeError
 from trtnet.ops.operands import as_tensor
-from trtnet.plugins.shipped.ramp import ramp
+from trtnet.plugins.shipped.axis_positions import axis_positions
 from trtnet.tensor import Tensor
 
 Pair = tuple[int, int]
@@ -26,10 +26,10 @@ def deform_conv2d(
     dilation: Pair = (1, 1),
     mask: Tensor | None = None,
 ) -> Tensor:
-    """``torchvision.ops.deform_conv2d``; batch, height and width may be Dims.
+    """Returns ``torchvision.ops.deform_conv2d``; batch, height and width may be Dims.
 
-    Positions are computed in float32, samples and products in the type of `input`. The samples,
-    ``h * w`` of the window times the size of the input, are in memory.
+    Positions are computed in float32, samples and products in the type of `input`. All samples
+    are in memory: ``h * w`` of the window times as many elements as `input` has.
 
     Raises:
         ShapeError: channels of `input`, `offset` or `weight` that do not fit together.
@@ -39,14 +39,24 @@ def deform_conv2d(
     kernel = as_tensor(weight, input, align=False)
     out_channels, in_group, *window = kernel.shape
     taps = window[0] * window[1]
-    split = offset_groups(input.shape, offset.shape, kernel.shape, input.network.path)
+    split = offset_groups(input.shape, offset.shape, kernel.shape)
     groups, pixels, batch = channels // in_group, out_h * out_w, n * split
 
     shifts = offset.to(float32).reshape(batch, taps, 2, pixels)
     amount = 1.0 if mask is None else mask.to(float32).reshape(batch, taps, pixels)
     taps_y, taps_x = np.indices(window, np.float32).reshape(2, taps, 1)
-    rows = ramp(input.network, out_h).reshape(out_h, 1).expand(out_h, out_w).reshape(1, pixels)
-    columns = ramp(input.network, out_w).reshape(1, out_w).expand(out_h, out_w).reshape(1, pixels)
+    rows = (
+        axis_positions(input.network, out_h)
+        .reshape(out_h, 1)
+        .expand(out_h, out_w)
+        .reshape(1, pixels)
+    )
+    columns = (
+        axis_positions(input.network, out_w)
+        .reshape(1, out_w)
+        .expand(out_h, out_w)
+        .reshape(1, pixels)
+    )
     grid_y = rows * stride[0] + (taps_y * dilation[0] - padding[0])
     grid_x = columns * stride[1] + (taps_x * dilation[1] - padding[1])
 
@@ -64,31 +74,40 @@ def deform_conv2d(
     matrix = sampled.reshape(n, split, taps, pixels, size).permute(0, 3, 1, 4, 2)
     matrix = matrix.reshape(n, pixels, groups, in_group * taps).permute(0, 2, 1, 3)
     factor = kernel.reshape(1, groups, out_channels // groups, in_group * taps)
-    y = (matrix @ factor.transpose(2, 3)).transpose(2, 3).reshape(n, out_channels, out_h, out_w)
+    y: Tensor = (
+        (matrix @ factor.transpose(2, 3)).transpose(2, 3).reshape(n, out_channels, out_h, out_w)
+    )
     if bias is None:
         return y
-    return y + as_tensor(bias, input, align=False).reshape(1, out_channels, 1, 1)
+    y = y + as_tensor(bias, input, align=False).reshape(1, out_channels, 1, 1)
+    return y
 
 
 def _neighbours(grid: Tensor, shift: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The positions before and after `grid` + `shift` on one axis, each with its share. Whole and
-    fractional parts are kept apart, so that large coordinates lose no digits."""
+    """Returns the positions before and after `grid` + `shift` on one axis, each with its weight.
+
+    Whole and fractional parts are computed apart, so that large coordinates lose no digits.
+    """
     whole = shift.floor()
-    behind = shift - whole
+    fraction = shift - whole
     first = grid + whole
-    return [(first, 1 - behind), (first + 1, behind)]
+    return [(first, 1 - fraction), (first + 1, fraction)]
 
 
 def _inside(position: Tensor, size: Any) -> Tensor:
-    return ((position >= 0) & (position < size)).to(float32)
+    """Returns 1 where `position` lies in the image, else 0, as float32."""
+    inside: Tensor = ((position >= 0) & (position < size)).to(float32)
+    return inside
 
 
 def _limited(position: Tensor, size: Any) -> Tensor:
-    return position.maximum(0).minimum(size - 1).to(int32)
+    """Returns `position` moved into the image, as int32."""
+    limited: Tensor = position.maximum(0).minimum(size - 1).to(int32)
+    return limited
 
 
 def _pick(planes: Tensor, places: Tensor, channels: int) -> Tensor:
-    """All channels at `places` (B, L) of `planes` (B, pixels, channels)."""
+    """Returns all channels at the pixels `places` (B, L) of `planes` (B, pixels, channels)."""
     return planes.network.emit(
         "gather",
         "add_gather",
@@ -100,10 +119,8 @@ def _pick(planes: Tensor, places: Tensor, channels: int) -> Tensor:
     )
 
 
-def offset_groups(
-    input: Sequence[Any], offset: Sequence[Any], weight: Sequence[Any], path: str = ""
-) -> int:
-    """The number of offset groups, from the shapes.
+def offset_groups(input: Sequence[Any], offset: Sequence[Any], weight: Sequence[Any]) -> int:
+    """Returns the number of offset groups, from the shapes of the tensors.
 
     Raises:
         ShapeError: channels that do not fit together.
@@ -115,7 +132,6 @@ def offset_groups(
     if not fits or out % max(groups, 1) or not count or channels % count:
         raise ShapeError(
             "deform_conv2d: channels do not fit together",
-            module=path or None,
             expected=f"groups * {in_group} in the input, offset groups * {step} in the offset",
             got=f"input {tuple(input)}, offset {tuple(offset)}",
         )

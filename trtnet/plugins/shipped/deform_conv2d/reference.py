@@ -1,4 +1,4 @@
-"""Deformable convolution in PyTorch."""
+"""The reference of deform_conv2d, in PyTorch."""
 
 from __future__ import annotations
 
@@ -18,5 +18,8 @@ def deform_conv2d(
     dilation: Pair = (1, 1),
     mask: Tensor | None = None,
 ) -> Tensor:
-    """``torchvision.ops.deform_conv2d`` of any floating-point type."""
-    return torchvision_deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+    """Returns ``torchvision.ops.deform_conv2d`` of tensors of any floating-point type."""
+    y: Tensor = torchvision_deform_conv2d(
+        input, offset, weight, bias, stride, padding, dilation, mask
+    )
+    return y

@@ -1,1 +1,1 @@
-"""From bytes to a network's input: resized, normalized, channels first."""
+"""normalize_image: bytes to a network's input, resized, normalized, channels first."""

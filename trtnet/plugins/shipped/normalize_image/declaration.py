@@ -1,4 +1,4 @@
-"""normalize_image as two plugins, one for each type that can come out."""
+"""Declares the plugins normalize_image (float32) and normalize_image_half (float16)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import trtnet
 from trtnet.errors import UsageError
-from trtnet.plugins.shipped.launch import Launch, embedded, require
+from trtnet.plugins.decorator import plugin
 from trtnet.plugins.shipped.normalize_image import native
-from trtnet.plugins.shipped.pairs import pair
+from trtnet.plugins.shipped.rows_columns import rows_and_columns
+from trtnet.plugins.shipped.triton_launch import TritonLaunch, embedded, require_shapes
+from trtnet.tensor import Tensor
 
 if TYPE_CHECKING:
-    from trtnet.plugins import Draw, TensorSpec
+    from trtnet.plugins.examples import Draw
+    from trtnet.plugins.spec import TensorSpec
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, torchvision's
 
 
-def _launch(plugin: Any, images: TensorSpec, output: TensorSpec) -> Launch:
+def _launch(plugin: Any, images: TensorSpec, output: TensorSpec) -> TritonLaunch:
     from trtnet.plugins.shipped.normalize_image.kernel import plan
 
     return plan({"images": images.shape, "output": output.shape}, plugin.mean, plugin.std).only
 
 
 class _Normalize:
-    """What both plugins have in common."""
+    """The parts that both plugins share."""
 
     formats: Any
     size: tuple[int, ...]
@@ -41,23 +43,29 @@ class _Normalize:
     )
 
     def outputs(self, images: TensorSpec) -> TensorSpec:
+        """Returns the spec of the output, (N, C, *size)."""
         mean, _ = self._statistics(images)
         n, *_ = images.shape
-        return images.like((n, len(mean), *pair(self, "size")), self.formats[0][-1])
+        return images.like((n, len(mean), *rows_and_columns(self, "size")), self.formats[0][-1])
 
     def reference(self, images: Any) -> Any:
+        """Computes the operator in PyTorch."""
         import torch
 
         from trtnet.plugins.shipped.normalize_image.reference import normalize_image
 
-        size, statistics = pair(self, "size"), self._statistics(images)
+        size, statistics = rows_and_columns(self, "size"), self._statistics(images)
         return normalize_image(images, size, *statistics, torch.float32)
 
-    def native(self, images: trtnet.Tensor) -> trtnet.Tensor:
-        return native.normalize_image(images, pair(self, "size"), *self._statistics(images))
+    def native(self, images: Tensor) -> Tensor:
+        """Computes the operator by TensorRT's layers."""
+        return native.normalize_image(
+            images, rows_and_columns(self, "size"), *self._statistics(images)
+        )
 
     @classmethod
     def example(cls: Any, draw: Draw) -> tuple[Any, Sequence[np.ndarray]]:
+        """Returns a plugin with a random size, and random images."""
         mean, std = draw.choice((_MEAN, _STD), ((0.5,), (0.25,)))
         size, other = ([max(1, draw.size()) for _ in range(2)] for _ in range(2))
         shape = (draw.size(), *draw.choice(size, other), len(mean))
@@ -65,11 +73,11 @@ class _Normalize:
         return cls(size=tuple(size), mean=mean, std=std), [images]
 
     def _statistics(self, images: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """`mean` and `std`, of as many channels as `images` have.
+        """Returns `mean` and `std`.
 
         Raises:
-            UsageError: `mean` and `std` that do not fit together.
-            ShapeError: `images` that are not (N, H, W, channels).
+            UsageError: `mean` and `std` do not fit together.
+            ShapeError: `images` are not (N, H, W, channels).
         """
         if len(self.mean) != len(self.std) or 0 in self.std:
             raise UsageError(
@@ -78,21 +86,23 @@ class _Normalize:
                 got=f"mean {self.mean}, std {self.std}",
             )
         expected = (*images.shape[:3], len(self.mean))
-        require("normalize_image", {"images": tuple(images.shape)}, {"images": expected})
+        require_shapes("normalize_image", {"images": tuple(images.shape)}, {"images": expected})
         return self.mean, self.std
 
 
-@trtnet.plugin("trtnet::normalize_image")
+@plugin("trtnet::normalize_image")
 class NormalizeImage(_Normalize):
     """``(images / 255 - mean) / std``, resized bilinearly, channels first, in one pass.
 
-    Called with bytes (N, H, W, C) it gives (N, C, *size) in float32. Centres of pixels lie at
-    halves; nothing is smoothed where the image shrinks.
+    Called with bytes (N, H, W, C) it gives (N, C, *size) in float32. It resizes as
+    ``F.interpolate(mode="bilinear")`` does: half-pixel centres, no antialiasing.
 
     Args:
         size: rows and columns.
-        mean, std: of each channel, of values from 0 to 1; by default torchvision's for ImageNet.
+        mean, std: mean and standard deviation of each channel, for values from 0 to 1; by default
+            torchvision's for ImageNet.
 
+    >>> import trtnet
     >>> net = trtnet.Network("rtx")
     >>> images = net.input("images", ("N", "H", "W", 3), "uint8")
     >>> NormalizeImage(size=(224, 224))(images).shape
@@ -106,7 +116,7 @@ class NormalizeImage(_Normalize):
     formats = (("uint8", "->", "fp32"),)
 
 
-@trtnet.plugin("trtnet::normalize_image_half")
+@plugin("trtnet::normalize_image_half")
 class NormalizeImageHalf(_Normalize):
     """:class:`NormalizeImage` in float16."""
 

@@ -1,9 +1,9 @@
-"""From bytes to a network's input in one pass: resized, normalized, channels first (Triton)."""
+"""The kernel of normalize_image, in Triton: it resizes and normalizes in one pass."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, require, run
+from trtnet.plugins.shipped.triton_launch import (
+    LaunchPlan,
+    TritonLaunch,
+    blocks,
+    require_shapes,
+    run_plan,
+)
+from trtnet.plugins.symbolic_sizes import SymbolicShape
 
 _ROWS, _COLUMNS, _WARPS, _REGISTERS = 12, 256, 2, 48
-_AHEAD = 2  # rows that are asked for before they are read
-_TOGETHER = 512  # pixels that are read at once where the size stays
+_AHEAD = 2  # rows that are prefetched
+_TOGETHER = 512  # pixels of one step, where the size does not change
 
 
 def normalize_image(
@@ -25,7 +32,7 @@ def normalize_image(
     std: Sequence[float],
     dtype: torch.dtype,
 ) -> Tensor:
-    """``(images / 255 - mean) / std``, resized bilinearly to `size` (half-pixel centres, no
+    """Returns ``(images / 255 - mean) / std``, resized bilinearly to `size` (half-pixel centres, no
     antialiasing), for contiguous CUDA bytes (N, H, W, C).
 
     Returns:
@@ -35,12 +42,14 @@ def normalize_image(
     y = torch.empty((n, channels, *size), dtype=dtype, device=images.device)
     tensors = {"images": images, "output": y}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    run(plan(shapes, mean, std), tensors)
+    run_plan(plan(shapes, mean, std), tensors)
     return y
 
 
-def plan(shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]) -> Work:
-    """What there is to launch for tensors of `shapes`."""
+def plan(
+    shapes: Mapping[str, SymbolicShape], mean: Sequence[float], std: Sequence[float]
+) -> LaunchPlan:
+    """Returns the launches for tensors of `shapes`, by name."""
     n, height, width, _ = shapes["images"]
     out_h, out_w = shapes["output"][2:]
     constants = {
@@ -48,25 +57,25 @@ def plan(shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]) 
         "block_rows": _ROWS,
         "block_columns": _COLUMNS,
         "together": _TOGETHER,
-        "ahead": 0 if os.environ.get("TRITON_INTERPRET") == "1" else _AHEAD,  # it knows no PTX
+        "ahead": 0 if os.environ.get("TRITON_INTERPRET") == "1" else _AHEAD,  # no PTX there
     }
     sizes, grid = (height, width, out_h, out_w), n * blocks(out_h, _ROWS) * blocks(out_w, _COLUMNS)
     io = (("images",), sizes, ("output",))
-    launch = Launch(_resize_and_normalize, *io, constants, grid, _WARPS, registers=_REGISTERS)
-    return Work((launch,))
+    launch = TritonLaunch(_resize_and_normalize, *io, constants, grid, _WARPS, registers=_REGISTERS)
+    return LaunchPlan((launch,))
 
 
 def _factors(
-    shapes: dict[str, Shape], mean: Sequence[float], std: Sequence[float]
+    shapes: Mapping[str, SymbolicShape], mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, Any]:
-    """What each channel is multiplied by, and what is added; checks the shapes."""
+    """Checks the shapes; returns the factor and the summand of each channel."""
     n, height, width, channels = shapes["images"]
     out_h, out_w = shapes["output"][2:]
-    expected: dict[str, Shape] = {
+    expected: dict[str, SymbolicShape] = {
         "images": (n, height, width, len(mean)),
         "output": (n, channels, out_h, out_w),
     }
-    require("normalize_image", shapes, expected)
+    require_shapes("normalize_image", shapes, expected)
     factors = tuple(1 / (255 * s) for s in std)
     shifts = tuple(-m / s for m, s in zip(mean, std, strict=True))
     return {"factors": factors, "shifts": shifts}

@@ -1,4 +1,4 @@
-"""From bytes to a network's input, from TensorRT's layers."""
+"""The native form of normalize_image, from TensorRT's layers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ def normalize_image(
     std: Sequence[float],
     dtype: DType = float32,
 ) -> Tensor:
-    """``(images / 255 - mean) / std`` of bytes (N, H, W, C), resized bilinearly to (N, C, *size)
-    in float32; any size may be a Dim."""
+    """Returns ``(images / 255 - mean) / std`` of bytes (N, H, W, C), resized to (N, C, *size).
+
+    Computed in float32, with bilinear interpolation; any size may be a Dim.
+    """
     planes = images.to(float32).permute(0, 3, 1, 2)
     if planes.shape[2:] != tuple(size):
         planes = interpolate(planes, size, mode="bilinear")

@@ -1,4 +1,4 @@
-"""From bytes to a network's input, in PyTorch."""
+"""The reference of normalize_image, in PyTorch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ def normalize_image(
     std: Sequence[float],
     dtype: torch.dtype,
 ) -> Tensor:
-    """``(images / 255 - mean) / std`` of bytes (N, H, W, C), resized bilinearly to (N, C, *size);
-    computed in at least FP32."""
+    """Returns ``(images / 255 - mean) / std`` of bytes (N, H, W, C), resized to (N, C, *size).
+
+    Computed in at least FP32, with bilinear interpolation, and rounded to `dtype`.
+    """
     wide = torch.promote_types(dtype, torch.float32)
     planes = images.permute(0, 3, 1, 2).to(wide)
     if images.numel():

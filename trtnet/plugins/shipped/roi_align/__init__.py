@@ -1,1 +1,1 @@
-"""RoIAlign (He et al. 2017): features of boxes, without rounding their corners."""
+"""roi_align (He et al. 2017): features of boxes whose corners are not rounded."""

@@ -1,4 +1,4 @@
-"""RoIAlign with all channels of a pixel read at once (Triton)."""
+"""The kernel of roi_align, in Triton: it reads many channels of a pixel at once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, power_of_2, require, run
 from trtnet.plugins.shipped.layout import to_channels_last
+from trtnet.plugins.shipped.triton_launch import (
+    LaunchPlan,
+    Shape,
+    TritonLaunch,
+    blocks,
+    power_of_2,
+    require_shapes,
+    run_plan,
+)
+from trtnet.plugins.symbolic_sizes import SymbolicShape
 
 _BINS, _CHANNELS = 16, 128
 
@@ -24,15 +33,15 @@ def roi_align(
     aligned: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
-    """``torchvision.ops.roi_align`` of CUDA tensors of one type, FP16 or FP32; positions and sums
-    are FP32. `input` may be contiguous or channels_last; `boxes` (K, 5) is contiguous, and may be
-    FP32 beside an FP16 `input`, since FP16 cannot hold the corners in large images. The result is
-    written to `out`, if given, which is contiguous."""
+    """Returns ``torchvision.ops.roi_align`` of CUDA tensors, FP16 or FP32; positions and sums are
+    FP32. `input` may be contiguous or channels_last; `boxes` (K, 5) is contiguous and of the same
+    type, or FP32, because FP16 cannot hold the corners of large images. The result is written to
+    the contiguous tensor `out`; ``None`` allocates one."""
     y = input.new_empty(len(boxes), input.shape[1], *output_size) if out is None else out
     tensors = {"input": input, "boxes": boxes, "output": y}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    last = input.is_contiguous(memory_format=torch.channels_last)
-    run(plan(shapes, last, spatial_scale, sampling_ratio, aligned), tensors)
+    is_last = input.is_contiguous(memory_format=torch.channels_last)
+    run_plan(plan(shapes, is_last, spatial_scale, sampling_ratio, aligned), tensors)
     return y
 
 
@@ -42,16 +51,16 @@ def plan(
     spatial_scale: float,
     sampling_ratio: int,
     aligned: bool,
-) -> Work:
-    """What there is to launch for tensors of `shapes`; `channels_last` says that `input` lies in
-    memory as (N, H, W, C)."""
+) -> LaunchPlan:
+    """Returns the launches for tensors of `shapes`, by name; `channels_last` says whether `input`
+    lies in memory as (N, H, W, C)."""
     n, channels, height, width = shapes["input"]
     rois, _, pooled_h, pooled_w = shapes["output"]
-    expected: dict[str, Shape] = {
+    expected: dict[str, SymbolicShape] = {
         "boxes": (rois, 5),
         "output": (rois, channels, pooled_h, pooled_w),
     }
-    require("roi_align", shapes, expected)
+    require_shapes("roi_align", shapes, expected)
     constants: dict[str, Any] = {
         "channels": channels,
         "pooled_h": pooled_h,
@@ -65,11 +74,11 @@ def plan(
     grid = rois * blocks(pooled_h * pooled_w, constants["block_bins"])
     grid *= blocks(channels, constants["block_channels"])
     read = ("input" if channels_last else "pixels", "boxes")
-    main = Launch(_roi_align, read, (n, height, width), ("output",), constants, grid)
+    main = TritonLaunch(_roi_align, read, (n, height, width), ("output",), constants, grid)
     if channels_last or not grid:
-        return Work((main,))
+        return LaunchPlan((main,))
     turn = to_channels_last("input", "pixels", n, channels, height * width)
-    return Work((turn, main), {"pixels": (n, height, width, channels)})
+    return LaunchPlan((turn, main), {"pixels": (n, height, width, channels)})
 
 
 @triton.jit

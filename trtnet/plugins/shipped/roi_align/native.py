@@ -1,7 +1,8 @@
-"""RoIAlign from TensorRT's layers: two matrix products and no gather.
+"""The native form of roi_align: two matrix products of TensorRT, and no gather.
 
-A bin's samples lie on a grid and bilinear weights are products, so that the mean over a bin is
-``rows @ image @ columns.T``: each row of `rows` holds what the rows of the image count in a bin.
+The samples of a bin lie on a grid, and a bilinear weight is the product of a weight for the row and
+one for the column. The mean over a bin is therefore ``rows @ image @ columns.T``, where `rows`
+holds the weight of each image row in each bin, and `columns` that of each image column.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from trtnet.dtypes import float32
 from trtnet.errors import UnsupportedError
-from trtnet.plugins.shipped.ramp import ramp
+from trtnet.plugins.shipped.axis_positions import axis_positions
 from trtnet.tensor import Tensor
 
 
@@ -24,16 +25,16 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """``torchvision.ops.roi_align``; the batch and the number of boxes may be Dims, for a fixed
-    sampling ratio height and width, too.
+    """Returns ``torchvision.ops.roi_align``.
 
-    A tensor of ``boxes * output height * C * W`` elements is in memory. With an adaptive sampling
-    ratio boxes are taken to be no larger than `input`, as those clipped to an image are; larger
-    ones get fewer samples.
+    The batch and the number of boxes may be Dims; with a fixed sampling ratio, height and width
+    too. A tensor of ``boxes * output height * C * W`` elements is in memory. With an adaptive
+    sampling ratio, boxes larger than `input` get fewer samples than in torchvision; boxes clipped
+    to the image are not larger.
 
     Raises:
-        UnsupportedError: an adaptive sampling ratio (not positive), and height or width known only
-            at run time.
+        UnsupportedError: the sampling ratio is adaptive (not positive), and height or width is
+            known only at run time.
     """
     n, channels, height, width = input.shape
     count, (pooled_h, pooled_w) = boxes.shape[0], output_size
@@ -43,7 +44,7 @@ def roi_align(
         _weights(corners[:, i], corners[:, i + 2], bins, size, sampling_ratio, aligned)
         for i, bins, size in ((1, pooled_h, height), (0, pooled_w, width))
     )
-    chosen = (image - ramp(input.network, n)).abs() < 0.5
+    chosen = (image - axis_positions(input.network, n)).abs() < 0.5
     rows = rows.reshape(count, pooled_h, 1, height) * chosen.to(float32).reshape(count, 1, n, 1)
     rows = rows.reshape(count * pooled_h, n * height).to(input.dtype)
     strips = rows @ input.permute(0, 2, 1, 3).reshape(n * height, channels * width)
@@ -55,7 +56,7 @@ def roi_align(
 def _weights(
     first: Tensor, last: Tensor, bins: int, size: Any, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    """What each position on an axis counts in each bin: (boxes, bins, size)."""
+    """Returns the weight of each position on an axis in each bin, (boxes, bins, size)."""
     network, boxes = first.network, first.shape[0]
     length = last - first
     if not aligned:
@@ -64,7 +65,7 @@ def _weights(
     samples: Any = sampling_ratio
     most = sampling_ratio
     if sampling_ratio <= 0:
-        most = _most_samples(first, size, bins)
+        most = _most_samples(size, bins)
         samples = (length / bins).ceil().minimum(most).maximum(1)
     index = np.arange(most, dtype=np.float32)
     bin_index = np.arange(bins, dtype=np.float32)[:, None]
@@ -74,17 +75,18 @@ def _weights(
     if sampling_ratio <= 0:
         inside = inside * ((samples > index) & (length > 0)).to(float32)
     place = place.maximum(0).minimum(size - 1).reshape(boxes, bins, most, 1)
-    share = (1 - (place - ramp(network, size)).abs()).maximum(0)
-    share = share * (inside / samples).reshape(boxes, bins, most, 1)
-    return share.sum(2)
+    weight: Tensor = (1 - (place - axis_positions(network, size)).abs()).maximum(0)
+    weight = weight * (inside / samples).reshape(boxes, bins, most, 1)
+    mean: Tensor = weight.sum(2)
+    return mean
 
 
-def _most_samples(x: Tensor, size: Any, bins: int) -> int:
+def _most_samples(size: Any, bins: int) -> int:
+    """Returns the number of samples in a bin of a box as large as the axis."""
     if isinstance(size, int):
         return -(-size // bins)
     raise UnsupportedError(
         "roi_align: without the plugin's kernel, an adaptive sampling ratio needs a fixed size",
-        module=x.network.path or None,
         got=f"a size of {size}",
         fix="give sampling_ratio=2, or give height and width a fixed size in network.input(...)",
     )

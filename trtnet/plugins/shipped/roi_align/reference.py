@@ -1,4 +1,4 @@
-"""RoIAlign in PyTorch."""
+"""The reference of roi_align, in PyTorch."""
 
 from __future__ import annotations
 
@@ -14,5 +14,8 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """``torchvision.ops.roi_align`` of any floating-point type; `boxes` is (K, 5)."""
-    return torchvision_roi_align(input, boxes, output_size, spatial_scale, sampling_ratio, aligned)
+    """Returns ``torchvision.ops.roi_align`` of any floating-point type; `boxes` is (K, 5)."""
+    y: Tensor = torchvision_roi_align(
+        input, boxes, output_size, spatial_scale, sampling_ratio, aligned
+    )
+    return y

@@ -1,1 +1,1 @@
-"""Boxes and scores from the raw maps of YOLO's detection heads."""
+"""yolo_decode: boxes and scores from the raw map of a YOLO detection head."""

@@ -1,4 +1,4 @@
-"""What the heads of the YOLO family have in common, and how they differ."""
+"""The styles of YOLO detection heads and their channels."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from trtnet.errors import ShapeError, UsageError
 
-ANCHORED = ("yolov3", "yolov5")
+ANCHORED = ("yolov3", "yolov5")  # styles with anchors
 STYLES = (*ANCHORED, "yolox", "yolov8")
 
 Anchors = Sequence[tuple[float, float]]
 
 
 def classes_of(channels: int, style: str, anchors: Anchors, bins: int) -> int:
-    """The number of classes of a head with `channels` channels.
+    """Returns the number of classes of a head with `channels` channels.
 
     Raises:
-        UsageError: an unknown style, or anchors missing or too many.
-        ShapeError: channels that do not fit.
+        UsageError: the style is unknown, or it needs anchors, or takes none.
+        ShapeError: the channels do not fit the style, the anchors and the bins.
     """
     if style not in STYLES:
         raise UsageError("yolo_decode: unknown style", expected=", ".join(STYLES), got=style)

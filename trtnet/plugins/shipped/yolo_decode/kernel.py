@@ -1,13 +1,22 @@
-"""From a YOLO head's raw map to boxes and scores in one pass (Triton)."""
+"""The kernel of yolo_decode, in Triton: boxes and scores in one pass."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.plugins.shipped.launch import Launch, Shape, Work, blocks, power_of_2, run
+from trtnet.plugins.shipped.triton_launch import (
+    LaunchPlan,
+    TritonLaunch,
+    blocks,
+    power_of_2,
+    run_plan,
+)
 from trtnet.plugins.shipped.yolo_decode.head import Anchors, classes_of
+from trtnet.plugins.symbolic_sizes import SymbolicShape
 
 _PIXELS, _CLASSES = 64, 32
 
@@ -15,24 +24,28 @@ _PIXELS, _CLASSES = 64, 32
 def yolo_decode(
     head: Tensor, style: str, stride: float, anchors: Anchors = (), bins: int = 16
 ) -> tuple[Tensor, Tensor]:
-    """Boxes and scores of a contiguous CUDA `head`, FP16 or FP32, computed in FP32; arguments and
-    results are the reference's."""
+    """Returns boxes and scores of a contiguous CUDA `head`, FP16 or FP32, computed in FP32.
+    Arguments and results are those of the reference."""
     n, channels, height, width = head.shape
     places = (len(anchors) or 1) * height * width
     boxes = head.new_empty(n, places, 4)
     scores = head.new_empty(n, places, classes_of(channels, style, anchors, bins))
     tensors = {"head": head, "boxes": boxes, "scores": scores}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    run(plan(shapes, style, stride, anchors, bins), tensors)
+    run_plan(plan(shapes, style, stride, anchors, bins), tensors)
     return boxes, scores
 
 
 def plan(
-    shapes: dict[str, Shape], style: str, stride: float, anchors: Anchors = (), bins: int = 16
-) -> Work:
-    """What there is to launch for tensors of `shapes`."""
+    shapes: Mapping[str, SymbolicShape],
+    style: str,
+    stride: float,
+    anchors: Anchors = (),
+    bins: int = 16,
+) -> LaunchPlan:
+    """Returns the launches for tensors of `shapes`, by name."""
     n, _, height, width = shapes["head"]
-    classes = shapes["scores"][2]
+    classes = int(shapes["scores"][2])
     sizes = tuple(float(size) for pair in anchors or [(stride, stride)] for size in pair)
     constants = {
         "style": style,
@@ -46,7 +59,9 @@ def plan(
     }
     grid = n * (len(sizes) // 2) * blocks(height * width, _PIXELS)
     outputs = ("boxes", "scores")
-    return Work((Launch(_yolo_decode, ("head",), (height, width), outputs, constants, grid),))
+    return LaunchPlan(
+        (TritonLaunch(_yolo_decode, ("head",), (height, width), outputs, constants, grid),)
+    )
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""From a YOLO head's raw map to boxes and scores, from TensorRT's layers."""
+"""The native form of yolo_decode, from TensorRT's layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from trtnet import ops
 from trtnet.dtypes import float32
-from trtnet.plugins.shipped.ramp import ramp
+from trtnet.plugins.shipped.axis_positions import axis_positions
 from trtnet.plugins.shipped.yolo_decode.head import Anchors, classes_of
 from trtnet.tensor import Tensor
 
@@ -14,13 +14,19 @@ from trtnet.tensor import Tensor
 def yolo_decode(
     head: Tensor, style: str, stride: float, anchors: Anchors = (), bins: int = 16
 ) -> tuple[Tensor, Tensor]:
-    """Boxes and scores, computed in float32; arguments and results are the reference's. Batch,
-    height and width may be Dims."""
+    """Returns boxes and scores, computed in float32; batch, height and width may be Dims.
+
+    Arguments and results are those of the reference.
+    """
     n, channels, height, width = head.shape
     classes = classes_of(channels, style, anchors, bins)
     network, pixels, count = head.network, height * width, len(anchors) or 1
-    rows = ramp(network, height).reshape(height, 1).expand(height, width).reshape(1, pixels)
-    columns = ramp(network, width).reshape(1, width).expand(height, width).reshape(1, pixels)
+    rows = (
+        axis_positions(network, height).reshape(height, 1).expand(height, width).reshape(1, pixels)
+    )
+    columns = (
+        axis_positions(network, width).reshape(1, width).expand(height, width).reshape(1, pixels)
+    )
     grid = ops.cat([columns, rows])
     if style == "yolov8":
         maps = head.to(float32).reshape(n, 4 * bins + classes, pixels)

@@ -1,4 +1,4 @@
-"""From a YOLO head's raw map to boxes and scores, in PyTorch."""
+"""The reference of yolo_decode, in PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trtnet.plugins.shipped.yolo_decode.head import Anchors, classes_of
 def yolo_decode(
     head: Tensor, style: str, stride: float, anchors: Anchors = (), bins: int = 16
 ) -> tuple[Tensor, Tensor]:
-    """Decodes the raw map of one detection head.
+    """Decodes the raw map of one detection head into boxes and scores.
 
     Args:
         head: (N, A * (5 + classes), H, W) with x, y, width, height, objectness and classes of each

@@ -1,1 +1,1 @@
-"""Deformable convolution in FP16 on Hopper GPUs: sampling and multiplying at once."""
+"""deform_conv2d in FP16 on Hopper GPUs: some warps sample while others multiply."""

@@ -1,4 +1,4 @@
-"""In which tiles the kernel for Hopper computes a deformable convolution, and in which order."""
+"""Chooses the tiles and launches of the deformable convolution on Hopper GPUs."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trtnet.plugins.shipped.launch import blocks
+from trtnet.plugins.shipped.triton_launch import blocks
 
-PART = 64  # input channels of a step, and both sides of a matrix of weights
-_START = 6.0  # microseconds of a launch besides its steps
-_AGAIN = 4.0  # of the next blocks on an SM, where each has one tile
-_ADD_UP = 16384.0  # sums that the blocks of a tile add up in a microsecond
-_ALONE = 1.12  # how much longer the steps of one of two blocks take that has its SM for itself
-_WIDEST = 32  # columns of a strip
+CHANNEL_STEP = 64  # input channels of a step, and both sides of a matrix of weights
+
+# A model of the time on an H200, fitted to measurements.
+_LAUNCH_TIME = 6.0  # microseconds of a launch besides its steps
+_NEXT_BLOCK_TIME = 4.0  # microseconds until the next block of an SM starts, where each has one tile
+_SUMS_PER_TIME = 16384.0  # sums that the blocks of a tile add up in a microsecond
+_ALONE_FACTOR = 1.12  # time of a step where a block has an SM of its own, relative to two blocks
+_WIDEST_STRIP = 32  # columns
 
 
 @dataclass(frozen=True)
-class Tile:
-    """What one block computes at a time.
+class HopperTile:
+    """What one thread block computes at a time.
 
     Attributes:
-        pixels, out_channels: its size.
-        stages, samplers, depth, per_sm: see deform_conv2d.cu.
-        step: microseconds in which an SM of an H200 does one step of it.
-        registers: of a thread that samples, and of one that multiplies; else all have as many.
+        pixels, out_channels: size of the tile of the output.
+        stages, samplers, depth, per_sm: constants of the kernel, see deform_conv2d.cu.
+        step: time of one step on an SM of an H200, in microseconds.
+        registers: registers of a sampling thread and of a multiplying one; zeros leave the number
+            to the compiler.
     """
 
     pixels: int
@@ -36,31 +39,35 @@ class Tile:
     step: float
     registers: tuple[int, int] = (0, 0)
 
-    def alone(self) -> Tile:
-        """The same, which has an SM for itself."""
+    def alone(self) -> HopperTile:
+        """Returns this tile with one block per SM."""
         return self if self.per_sm == 1 else replace(self, per_sm=1, registers=(0, 0))
 
     def shared(self, taps: int) -> int:
-        """Bytes of shared memory: over half of an SM's if a block is to have it for itself."""
-        matrices = self.stages * 2 * PART * (self.pixels + self.out_channels)
+        """Returns the bytes of shared memory of a block for a window of `taps` positions.
+
+        With one block per SM that is more than half of the SM's, so that no second block fits.
+        """
+        matrices = self.stages * 2 * CHANNEL_STEP * (self.pixels + self.out_channels)
         needed = matrices + taps * self.pixels * 12 + self.stages * 16
         return needed if self.per_sm > 1 else max(needed, 116 << 10)
 
 
-NARROW = Tile(128, 64, 2, 128, 4, 2, 0.66, (96, 72))
-MIDDLE = Tile(64, 128, 3, 128, 4, 2, 0.42)
-WIDE = Tile(128, 256, 3, 128, 4, 1, 1.10, (184, 160))
+NARROW = HopperTile(128, 64, 2, 128, 4, 2, 0.66, (96, 72))
+MIDDLE = HopperTile(64, 128, 3, 128, 4, 2, 0.42)
+WIDE = HopperTile(128, 256, 3, 128, 4, 1, 1.10, (184, 160))
 TILES = (NARROW, MIDDLE, WIDE)
 
 
 @dataclass(frozen=True)
-class Job:
-    """A convolution, as far as its time depends on it.
+class ConvolutionSize:
+    """The sizes of a convolution that its time depends on.
 
     Attributes:
-        images, height, width: of the output.
-        groups, in_group, out_group: how many, and the channels of one.
-        taps: of the window.
+        images, height, width: size of the output.
+        groups: number of groups.
+        in_group, out_group: input and output channels of one group.
+        taps: positions of the window.
     """
 
     images: int
@@ -73,36 +80,37 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Part:
+class HopperLaunch:
     """What one launch computes.
 
     Attributes:
-        tile: of its blocks.
-        split: how many blocks, a cluster, take a tile, each its share of the input channels.
-        first, last: of the pixels in the order of their strips; the first is a multiple of 16.
+        tile: the tile of its blocks.
+        split: blocks of the cluster that computes one tile; each takes a part of the input
+            channels.
+        first, last: range of the pixels, in the order of the strips; `first` is a multiple of 16.
     """
 
-    tile: Tile
+    tile: HopperTile
     split: int
     first: int
     last: int
 
-    def tiles(self, job: Job) -> int:
-        """How many there are."""
-        columns = job.groups * blocks(job.out_group, self.tile.out_channels)
+    def tiles(self, size: ConvolutionSize) -> int:
+        """Returns the number of tiles."""
+        columns = size.groups * blocks(size.out_group, self.tile.out_channels)
         return blocks(self.last - self.first, self.tile.pixels) * columns
 
-    def time(self, job: Job, sms: int) -> float:
-        """Microseconds, about, on a GPU with so many SMs."""
-        most = sms * 10 // 11 if self.split == 4 else sms  # clusters of four leave some
-        rounds = blocks(self.tiles(job) * self.split, most)
-        parts = job.in_group // PART // self.split
+    def time(self, size: ConvolutionSize, sms: int) -> float:
+        """Returns the estimated time in microseconds, on a GPU with `sms` SMs."""
+        most = sms * 10 // 11 if self.split == 4 else sms  # clusters of four leave SMs unused
+        rounds = blocks(self.tiles(size) * self.split, most)
+        parts = size.in_group // CHANNEL_STEP // self.split
         tile = self.tile
-        steps = (rounds + (_ALONE - 1) * (rounds % tile.per_sm)) * parts * job.taps
-        time = _START + steps * tile.step
+        steps = (rounds + (_ALONE_FACTOR - 1) * (rounds % tile.per_sm)) * parts * size.taps
+        time = _LAUNCH_TIME + steps * tile.step
         if self.split > 1:
-            time += _AGAIN * (blocks(rounds, tile.per_sm) - 1)
-            time += rounds * tile.pixels * tile.out_channels / _ADD_UP
+            time += _NEXT_BLOCK_TIME * (blocks(rounds, tile.per_sm) - 1)
+            time += rounds * tile.pixels * tile.out_channels / _SUMS_PER_TIME
         return time
 
 
@@ -111,48 +119,51 @@ class Schedule:
     """All launches of a convolution.
 
     Attributes:
-        strip: columns; pixels are taken strip by strip, so that those of a tile lie together.
-        parts: the launches.
+        strip: columns of a strip. Pixels are ordered strip by strip, so that those of a tile are
+            neighbours.
+        launches: the launches, in order.
     """
 
     strip: int
-    parts: tuple[Part, ...]
+    launches: tuple[HopperLaunch, ...]
 
 
 @functools.lru_cache(1024)
-def schedule(job: Job, sms: int) -> Schedule:
-    """The fastest one, on a GPU with so many SMs."""
+def schedule(size: ConvolutionSize, sms: int) -> Schedule:
+    """Returns the schedule with the shortest estimated time, on a GPU with `sms` SMs."""
 
     def time(found: Schedule) -> float:
-        return _uneven(found.strip, job.width) * _total(found.parts, job, sms)
+        return _uneven(found.strip, size.width) * _total(found.launches, size, sms)
 
-    strips = range(min(job.width, 4), _WIDEST + 1)
-    found = [Schedule(strip, tuple(_launches(job, strip, sms))) for strip in strips]
-    return min(found, key=lambda each: (time(each), each.parts[-1].last, abs(each.strip - 16)))
+    strips = range(min(size.width, 4), _WIDEST_STRIP + 1)
+    found = [Schedule(strip, tuple(_launches(size, strip, sms))) for strip in strips]
+    return min(found, key=lambda each: (time(each), each.launches[-1].last, abs(each.strip - 16)))
 
 
 def _uneven(strip: int, width: int) -> float:
-    """How much longer it takes because pixels do not fill sectors of the memory."""
+    """Returns the factor of the time where the pixels of a strip do not fill memory sectors."""
     if strip % 16 == 0 or strip == width:
         return 1.0
     return 1.06 if strip % 8 == 0 else 1.15
 
 
-def _launches(job: Job, strip: int, sms: int) -> Sequence[Part]:
-    pixels = job.images * blocks(job.width, strip) * strip * job.height
-    splits = [split for split in (1, 2, 4) if job.in_group // PART % split == 0]
+def _launches(size: ConvolutionSize, strip: int, sms: int) -> Sequence[HopperLaunch]:
+    """Returns the fastest launches for strips of `strip` columns."""
+    pixels = size.images * blocks(size.width, strip) * strip * size.height
+    splits = [split for split in (1, 2, 4) if size.in_group // CHANNEL_STEP % split == 0]
 
-    def fastest(first: int, last: int) -> Part:
-        ways = [Part(tile, split, first, last) for tile in TILES for split in splits]
-        return min(ways, key=lambda part: part.time(job, sms))
+    def fastest(first: int, last: int) -> HopperLaunch:
+        ways = [HopperLaunch(tile, split, first, last) for tile in TILES for split in splits]
+        return min(ways, key=lambda launch: launch.time(size, sms))
 
-    columns = job.groups * blocks(job.out_group, WIDE.out_channels)
+    columns = size.groups * blocks(size.out_group, WIDE.out_channels)
     whole = blocks(pixels, WIDE.pixels) * columns // sms * sms // columns * WIDE.pixels
     ways = [[fastest(0, pixels)]]
-    if 0 < whole < pixels:  # wide ones as long as they keep all SMs busy
-        ways.append([Part(WIDE, 1, 0, whole), fastest(whole, pixels)])
-    return min(ways, key=lambda parts: _total(parts, job, sms))
+    if 0 < whole < pixels:  # wide tiles as long as they keep all SMs busy
+        ways.append([HopperLaunch(WIDE, 1, 0, whole), fastest(whole, pixels)])
+    return min(ways, key=lambda launches: _total(launches, size, sms))
 
 
-def _total(parts: Sequence[Part], job: Job, sms: int) -> float:
-    return sum(part.time(job, sms) for part in parts)
+def _total(launches: Sequence[HopperLaunch], size: ConvolutionSize, sms: int) -> float:
+    """Returns the estimated time of all launches, in microseconds."""
+    return sum(launch.time(size, sms) for launch in launches)

@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of time, to PTX, on any machine: neither a GPU nor a driver is needed."""
+"""Compiles kernels ahead of time to PTX, with Triton or NVRTC; needs neither a GPU nor a driver."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from trtnet import cuda
 from trtnet.errors import BackendError, BuildError, CudaError, UnsupportedError
 from trtnet.files import atomic_write
 
-CAPABILITIES = (80, 86, 89, 90, 100, 120)  # compute capability times ten
-ALIGNMENT = 16  # bytes that kernels may rely on; TensorRT's tensors have more
-CACHE = "TRTNET_CACHE"  # the environment variable that names another folder for the cache
-_FORMAT = 1  # of the cache's files
-# Versions of PTX that drivers for CUDA 12.0 read, and those for the first one that knew the GPUs.
+CAPABILITIES = (80, 86, 89, 90, 100, 120)  # compute capabilities times ten
+ALIGNMENT = 16  # bytes; kernels are compiled for it, and TensorRT aligns its tensors to more
+CACHE = "TRTNET_CACHE"  # environment variable that names another cache folder
+_FORMAT = 1  # version of the cache's files
+# PTX versions times ten: one that drivers for CUDA 12.0 read, and the first with Blackwell GPUs.
 _PTX, _PTX_OF_BLACKWELL = 80, 87
 _FIX = 'pip install "trtnet[plugins]"'
 
 
 @dataclass(frozen=True)
-class Binary:
-    """A compiled kernel.
+class PtxKernel:
+    """A kernel compiled to PTX.
 
     Attributes:
-        name: of its entry.
-        ptx: as text.
-        threads: of a block.
-        shared: bytes of dynamic shared memory.
+        name: name of its entry in the PTX.
+        ptx: the PTX, as text.
+        threads: threads of a block.
+        shared: dynamic shared memory of a block, in bytes.
     """
 
     name: str
@@ -53,24 +53,24 @@ def compile_triton(
     constants: Mapping[str, Any],
     shape: tuple[int, int],
     capability: int,
-    plugin: str,
     registers: int | None = None,
-) -> Binary:
-    """The ``@triton.jit`` function `function`, compiled.
+) -> PtxKernel:
+    """Compiles a Triton kernel.
 
     Args:
+        function: a function decorated with ``@triton.jit``.
         signature: type of each argument, such as ``"*fp16"``, ``"i32"`` or ``"constexpr"``.
         constants: value of each constexpr.
         shape: warps of a block, and stages of a pipelined loop.
-        capability: such as 90.
-        plugin: whose kernel it is, for messages.
-        registers: the most that a thread may have.
+        capability: compute capability times ten, such as 90.
+        registers: the most registers that a thread may have.
 
     Raises:
-        BuildError: it does not compile; shows the line.
+        BuildError: the kernel does not compile; the message has the line.
         BackendError: Triton is not installed.
+        UnsupportedError: the capability is too low, or the kernel needs scratch memory.
     """
-    _require(capability, plugin)
+    _check_capability(capability)
     try:
         compiler = importlib.import_module("triton.compiler")
         targets = importlib.import_module("triton.backends.compiler")
@@ -87,7 +87,7 @@ def compile_triton(
         registers,
     )
 
-    def compile() -> Binary:
+    def compile() -> PtxKernel:
         pointers = [(i,) for i, kind in enumerate(signature.values()) if kind.startswith("*")]
         source = compiler.ASTSource(
             fn=function,
@@ -102,16 +102,18 @@ def compile_triton(
             "ptx_version": _PTX if capability < 100 else _PTX_OF_BLACKWELL,
         }
         target = targets.GPUTarget("cuda", capability, 32)
-        with _triton_errors(function, plugin), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about defaults of later versions
+        with _triton_errors(function), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Triton warns of defaults that will change
             made = compiler.compile(source, target=target, options=options)
         meta = made.metadata
         if meta.global_scratch_size:
             raise UnsupportedError(
-                "the kernel wants scratch memory, which TensorRT does not give", module=plugin
+                "the kernel needs scratch memory, which TensorRT does not give",
+                fix="keep the intermediate values in registers or shared memory, or use a Python "
+                "kernel of several launches",
             )
         ptx = _without_scratch(made.asm["ptx"], meta.name, len(signature) - len(constants))
-        return Binary(meta.name, ptx, 32 * meta.num_warps, meta.shared)
+        return PtxKernel(meta.name, ptx, 32 * meta.num_warps, meta.shared)
 
     return _cached(key, capability, compile)
 
@@ -121,43 +123,44 @@ def compile_cuda(
     entry: str,
     block: tuple[int, int],
     capability: int,
-    plugin: str,
     exact: bool = False,
-) -> Binary:
-    """The kernel `entry` of the CUDA C++ `source`, compiled by NVRTC.
+) -> PtxKernel:
+    """Compiles the kernel `entry` of the CUDA C++ text `source` by NVRTC.
 
     Args:
-        block: threads, and bytes of dynamic shared memory.
-        capability, plugin: as for :func:`compile_triton`.
-        exact: for GPUs of this capability only, whose own instructions the source may then use.
+        source: CUDA C++.
+        entry: name of the kernel, which is ``extern "C" __global__``.
+        block: threads of a block, and its dynamic shared memory in bytes.
+        capability: compute capability times ten, such as 90.
+        exact: compiles for GPUs of exactly this capability; the source may then use instructions
+            that only they have.
 
     Raises:
-        BuildError: it does not compile; carries NVRTC's words.
+        BuildError: the source does not compile, or has no such kernel; has NVRTC's messages.
         BackendError: NVRTC is not installed.
+        UnsupportedError: the capability is too low.
     """
-    _require(capability, plugin)
+    _check_capability(capability)
     target = f"compute_{capability}{'a' if exact else ''}"
     key = ("nvrtc", cuda.call_nvrtc("nvrtcVersion"), source, entry, block, target)
 
-    def compile() -> Binary:
-        ptx = _nvrtc_ptx(source, target, plugin)
+    def compile() -> PtxKernel:
+        ptx = _nvrtc_ptx(source, target)
         if not re.search(rf"\.entry {re.escape(entry)}\(", ptx):
             raise BuildError(
                 f"the source has no kernel {entry!r}",
-                module=plugin,
                 got=", ".join(re.findall(r"\.entry (\w+)\(", ptx)) or "no kernel",
                 fix='declare it extern "C" __global__',
             )
-        return Binary(entry, ptx, *block)
+        return PtxKernel(entry, ptx, *block)
 
     return _cached(key, capability, compile)
 
 
-def _require(capability: int, plugin: str) -> None:
+def _check_capability(capability: int) -> None:
     if capability < CAPABILITIES[0]:
         raise UnsupportedError(
             f"kernels are compiled for compute capability {CAPABILITIES[0] / 10} and later",
-            module=plugin,
             got=capability / 10,
         )
 
@@ -166,26 +169,30 @@ def _require(capability: int, plugin: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
+    """Returns the folder of cached files: ``TRTNET_CACHE``, or ``trtnet`` in the user's cache."""
     named = os.environ.get(CACHE)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(named) if named else Path(base) / "trtnet"
 
 
-def _cached(key: object, capability: int, compile: Callable[[], Binary]) -> Binary:
-    """What `compile` gives, kept in a file by everything it depends on."""
+def _cached(key: object, capability: int, compile: Callable[[], PtxKernel]) -> PtxKernel:
+    """Returns the cached result of `compile`, or calls it and caches the result.
+
+    Args:
+        key: everything the result depends on besides `capability`; JSON values.
+    """
     text = json.dumps([_FORMAT, key, capability], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     path = cache_folder() / "kernels" / f"{digest}.json"
     try:
-        return Binary(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):  # none yet, or one that cannot be used
+        return PtxKernel(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):  # no file yet, or a damaged one
         made = compile()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, durable=False) as file:
             file.write(json.dumps(asdict(made)).encode())
-    except OSError:  # a cache is a convenience: a read-only or full disk costs time only
+    except OSError:  # a read-only or full disk only costs time: the kernel is compiled again
         pass
     return made
 
@@ -194,7 +201,8 @@ def _cached(key: object, capability: int, compile: Callable[[], Binary]) -> Bina
 
 
 @contextmanager
-def _triton_errors(function: Any, plugin: str) -> Iterator[None]:
+def _triton_errors(function: Any) -> Iterator[None]:
+    """Raises Triton's own errors as ``BuildError`` with the line of the kernel."""
     try:
         yield
     except Exception as error:
@@ -202,23 +210,29 @@ def _triton_errors(function: Any, plugin: str) -> Iterator[None]:
             raise
         reason = getattr(error, "error_message", None) or str(error).strip().splitlines()[-1]
         raise BuildError(
-            "the kernel does not compile", module=plugin, got=f"{_place(function, error)}\n{reason}"
+            "the kernel does not compile", got=f"{_source_line(function, error)}\n{reason}"
         ) from error
 
 
-def _place(function: Any, error: Any) -> str:
-    """The line of the user's file that `error` is about; Triton counts lines from ``def``."""
+def _source_line(function: Any, error: Any) -> str:
+    """Returns file, number and text of the line of `error`; Triton counts lines from ``def``."""
     lines, first = inspect.getsourcelines(function.fn)
     head = next(i for i, line in enumerate(lines) if line.lstrip().startswith("def "))
     number = head + getattr(getattr(error, "node", None), "lineno", 1) - 1
-    if number >= len(lines):  # in a function that the kernel calls
+    if number >= len(lines):  # the line is in a function that the kernel calls
         number = head
     return f"{inspect.getsourcefile(function.fn)}:{first + number}: {lines[number].strip()}"
 
 
 def _without_scratch(ptx: str, entry: str, arguments: int) -> str:
-    """`ptx` without the pointers to scratch memory that Triton adds behind a kernel's arguments:
-    TensorRT passes inputs, scalars and outputs, and nothing else."""
+    """Removes the pointers to scratch memory that Triton adds after the kernel's arguments.
+
+    TensorRT passes only inputs, scalars and outputs.
+
+    Args:
+        entry: name of the kernel.
+        arguments: number of its own arguments.
+    """
     match = re.search(rf"\.entry {re.escape(entry)}\((.*?)\)", ptx, re.DOTALL)
     assert match is not None, f"Triton gave no entry {entry}"
     parameters = match[1].split(",")
@@ -233,11 +247,11 @@ def _without_scratch(ptx: str, entry: str, arguments: int) -> str:
 # NVRTC
 
 
-def _nvrtc_ptx(source: str, target: str, plugin: str) -> str:
-    """The PTX of the CUDA C++ `source` for the architecture `target`.
+def _nvrtc_ptx(source: str, target: str) -> str:
+    """Compiles the CUDA C++ text `source` to PTX for the architecture `target`.
 
     Raises:
-        BuildError: it does not compile; carries NVRTC's words.
+        BuildError: it does not compile; has NVRTC's messages.
     """
     program = cuda.call_nvrtc("nvrtcCreateProgram", source.encode(), b"plugin.cu", 0, [], [])
     folders = [f"--include-path={folder}" for folder in _cuda_headers()]
@@ -249,7 +263,6 @@ def _nvrtc_ptx(source: str, target: str, plugin: str) -> str:
     except CudaError as error:
         raise BuildError(
             "the kernel does not compile",
-            module=plugin,
             got=_nvrtc_text("nvrtcGetProgramLog", program) or error.got,
         ) from error
     finally:
@@ -257,14 +270,14 @@ def _nvrtc_ptx(source: str, target: str, plugin: str) -> str:
 
 
 def _nvrtc_text(function: str, program: Any) -> str:
-    """A text of NVRTC, read into a buffer of the size that NVRTC states."""
+    """Returns a text of NVRTC, read into a buffer of the size that NVRTC states."""
     buffer = b" " * int(cuda.call_nvrtc(f"{function}Size", program))
     cuda.call_nvrtc(function, program, buffer)
     return buffer.rstrip(b"\0 ").decode()
 
 
 def _cuda_headers() -> list[Path]:
-    """Folders with CUDA's headers: of a toolkit, or of NVIDIA's packages."""
+    """Returns the folders with CUDA's headers: of a toolkit, or of NVIDIA's packages."""
     homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if name in os.environ]
     found = [home / "include" for home in homes]
     for entry in sys.path:

@@ -1,6 +1,6 @@
-"""``IPluginV3`` in Python: for kernels that are functions on PyTorch tensors.
+"""TensorRT's ``IPluginV3`` in Python, for kernels that are functions on PyTorch tensors.
 
-TensorRT calls such a plugin back whenever its layer runs, so the process that runs the engine needs
+TensorRT calls the plugin whenever its layer runs. The process that runs the engine therefore needs
 the declaration, PyTorch and the plugin's creator, which is registered here.
 """
 
@@ -10,28 +10,26 @@ import functools
 import json
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from trtnet.backend import Backend
 from trtnet.dtypes import dtype_of
 from trtnet.plugins import registry
+from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.kernels import PythonKernel
-from trtnet.plugins.sizes import evaluate
-from trtnet.plugins.spec import Format, TensorSpec, numbered
+from trtnet.plugins.spec import Format, TensorSpec, with_symbolic_sizes
+from trtnet.plugins.symbolic_sizes import evaluate
 
-if TYPE_CHECKING:
-    from trtnet.backend import Backend
-    from trtnet.plugins.declaration import Plugin
-
-_FIELD = "fields"  # the one field: all attributes as JSON
+_FIELD = "fields"  # the only PluginField: all attributes as JSON
 
 
 def create(backend: Backend, plugin: Plugin) -> Any:
-    """An ``IPluginV3`` for `plugin`."""
+    """Returns an ``IPluginV3`` for `plugin`."""
     return _classes(backend.trt)[0](plugin)
 
 
 def register(backend: Backend, kind: type[Plugin]) -> None:
-    """Makes TensorRT's plugin registry know `kind`, once."""
+    """Registers the creator of `kind` with TensorRT, unless it is registered already."""
     namespace, name = kind.name.split("::")
     plugins = backend.trt.get_plugin_registry()
     if plugins.get_creator(name, kind.version, namespace) is None:
@@ -40,13 +38,13 @@ def register(backend: Backend, kind: type[Plugin]) -> None:
 
 @functools.cache
 def _creator(trt: ModuleType, name: str, version: str) -> Any:
-    """Kept as long as the process lives: TensorRT's registry does not own it."""
+    """Returns the creator of a plugin; it is kept because TensorRT's registry does not own it."""
     return _classes(trt)[1](name, version)
 
 
 @functools.cache
 def _classes(trt: Any) -> tuple[type[_Layer], type[_Creator]]:
-    """The plugin and its creator; their bases are known once TensorRT is loaded."""
+    """Returns the classes of plugin and creator, whose bases are TensorRT's classes."""
     parts = (trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
     layer = type("Layer", (_Layer, trt.IPluginV3, *parts), {"trt": trt})
     creator = type("Creator", (_Creator, trt.IPluginCreatorV3One), {"trt": trt, "layer": layer})
@@ -54,7 +52,7 @@ def _classes(trt: Any) -> tuple[type[_Layer], type[_Creator]]:
 
 
 class _Layer:
-    """What an ``IPluginV3`` does; TensorRT calls its methods."""
+    """The methods of an ``IPluginV3``, which TensorRT calls."""
 
     trt: ClassVar[Any]
 
@@ -75,10 +73,10 @@ class _Layer:
     def clone(self) -> _Layer:
         return type(self)(self.plugin)
 
-    # While the engine is built
+    # Called while the engine is built.
 
     def get_output_data_types(self, input_types: Sequence[Any]) -> list[Any]:
-        return [dtype.of(self.trt) for dtype in self._entry(input_types).outputs]
+        return [dtype.of(self.trt) for dtype in self._format_of(input_types).outputs]
 
     def get_output_shapes(
         self, inputs: Sequence[Any], shape_inputs: Sequence[Any], expr_builder: Any
@@ -99,12 +97,16 @@ class _Layer:
         return shapes
 
     def _specs(self, inputs: Sequence[Any]) -> tuple[TensorSpec, ...]:
-        """What the rule sees. TensorRT asks for types elsewhere, so any that fit will do."""
+        """Returns the TensorSpecs of the inputs.
+
+        Their types are those of the first format: TensorRT asks for types in another method.
+        """
         sizes = [
             tuple(n.get_constant_value() if n.is_constant() else -1 for n in dims)
             for dims in inputs
         ]
-        return numbered(list(map(TensorSpec, sizes, next(iter(self.plugin.kernels)).inputs)))
+        dtypes = next(iter(self.plugin.kernels)).inputs
+        return with_symbolic_sizes(list(map(TensorSpec, sizes, dtypes)))
 
     def supports_format_combination(self, pos: int, in_out: Sequence[Any], num_inputs: int) -> bool:
         if in_out[pos].desc.format != self.trt.TensorFormat.LINEAR:
@@ -117,12 +119,12 @@ class _Layer:
         pass
 
     def get_workspace_size(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-        return 0  # PyTorch gives the kernel its memory
+        return 0  # the kernel allocates its memory by PyTorch
 
     def get_valid_tactics(self) -> list[int]:
         return []
 
-    # While it runs
+    # Called while the engine runs.
 
     def set_tactic(self, tactic: int) -> None:
         pass
@@ -148,26 +150,27 @@ class _Layer:
     ) -> None:
         import torch
 
-        from trtnet.engines.torch.views import view
-        from trtnet.plugins.running import torch_dtype
+        from trtnet.plugins.reference_execution import torch_dtype
+        from trtnet.plugins.tensor_views import tensor_at
 
-        kernel = self.plugin.kernels[self._entry([desc.type for desc in input_desc])]
+        kernel = self.plugin.kernels[self._format_of([desc.type for desc in input_desc])]
         assert isinstance(kernel, PythonKernel)
-        place = torch.device("cuda", torch.cuda.current_device())
+        device = torch.device("cuda", torch.cuda.current_device())
         tensors = [
-            view(address, tuple(desc.dims), torch_dtype(dtype_of(desc.type)), place)
+            tensor_at(address, tuple(desc.dims), torch_dtype(dtype_of(desc.type)), device)
             for address, desc in zip((*inputs, *outputs), (*input_desc, *output_desc), strict=True)
         ]
         with torch.cuda.stream(torch.cuda.ExternalStream(stream)), torch.no_grad():
             kernel.function(self.plugin, *tensors)
 
-    def _entry(self, types: Sequence[Any]) -> Format:
+    def _format_of(self, types: Sequence[Any]) -> Format:
+        """Returns the format whose inputs have these types."""
         given = tuple(map(dtype_of, types))
         return next(entry for entry in self.plugin.kernels if entry.inputs == given)
 
 
 class _Creator:
-    """What makes such plugins out of an engine's bytes."""
+    """The methods of an ``IPluginCreatorV3One``, which makes plugins of what an engine stores."""
 
     trt: ClassVar[Any]
     layer: ClassVar[type[_Layer]]

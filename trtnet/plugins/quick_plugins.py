@@ -1,7 +1,9 @@
-"""Quick plugins of TensorRT: a shape rule in Python while the engine is built, and PTX inside it.
+"""TensorRT's quickly deployable plugins (the module ``tensorrt.plugin``).
 
-``tensorrt.plugin`` reads a plugin's inputs and attributes off the signatures of functions; these
-are made here from the declaration.
+While an engine is built, TensorRT calls Python functions for the shapes of the outputs and for the
+compiled kernel; the engine then contains the kernel's PTX. ``tensorrt.plugin`` reads the inputs and
+attributes of a plugin from the signatures of these functions, which are made here from the
+declaration.
 """
 
 from __future__ import annotations
@@ -9,24 +11,23 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trtnet import hardware
+from trtnet.backend import Backend
 from trtnet.dtypes import dtype_of
 from trtnet.errors import BackendError, UnsupportedError
 from trtnet.plugins import registry
+from trtnet.plugins.declaration import Plugin
+from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.kernels import CompiledKernel
-from trtnet.plugins.sizes import evaluate
-from trtnet.plugins.spec import Format, TensorSpec, numbered
+from trtnet.plugins.spec import Format, TensorSpec, with_symbolic_sizes
+from trtnet.plugins.symbolic_sizes import AnySize, evaluate
 
-if TYPE_CHECKING:
-    from trtnet.backend import Backend
-    from trtnet.plugins.declaration import Plugin
-
-# What rows of numbers are to TensorRT: their element type, and how a signature says so.
+# Attributes that are tuples are arrays in TensorRT: their element type, and the annotation.
 _ROWS: dict[Any, tuple[Any, Any]] = {
     tuple[int, ...]: (np.int64, npt.NDArray[np.int64]),
     tuple[float, ...]: (np.float64, npt.NDArray[np.float64]),
@@ -34,31 +35,36 @@ _ROWS: dict[Any, tuple[Any, Any]] = {
 
 
 def create(backend: Backend, plugin: Plugin, inputs: Sequence[Any]) -> Any:
-    """An ``IPluginV3`` for `plugin` on the ``ITensor``s `inputs`, whose kernel the engine holds."""
+    """Returns an ``IPluginV3`` for `plugin`; the engine will contain its kernel.
+
+    Args:
+        backend: a backend with plugins.
+        inputs: the layer's ``ITensor`` inputs.
+    """
     quick, trt = backend.quick_plugins(), backend.trt
-    definition = _defined(quick, trt, type(plugin))
+    definition = _registered(quick, trt, type(plugin))
     values = {name: _stored(plugin.attributes.types[name], v) for name, v in plugin.values.items()}
     _, _, made = definition(*inputs, **values)(trt.QuickPluginCreationRequest.STRICT_AOT)
     return made
 
 
-def _defined(quick: Any, trt: Any, kind: type[Plugin]) -> Any:
-    """What TensorRT makes such plugins with; registered at the first call."""
+def _registered(quick: Any, trt: Any, kind: type[Plugin]) -> Any:
+    """Returns TensorRT's constructor of such plugins; the first call registers it."""
     namespace, name = kind.name.split("::")
-    if kind.version != "1":  # TensorRT calls every quick plugin version 1
+    if kind.version != "1":  # TensorRT knows quickly deployable plugins only as version 1
         name = f"{name}_v{kind.version}"
     space = getattr(quick.op, namespace, None)
     if not hasattr(space, name):
-        functions = _Functions(quick, trt, kind)
+        functions = _PluginFunctions(quick, trt, kind)
         quick.register(f"{namespace}::{name}")(functions.describe())
         quick.aot_impl(f"{namespace}::{name}")(functions.implement())
     return getattr(getattr(quick.op, namespace), name)
 
 
-class _Functions:
-    """What ``tensorrt.plugin`` wants of one plugin.
+class _PluginFunctions:
+    """Makes the functions that ``tensorrt.plugin`` calls for one plugin.
 
-    The class is looked up at each call, so that a module that is loaded again replaces it.
+    They look the plugin's class up at each call, so that a module loaded again replaces it.
     """
 
     def __init__(self, quick: Any, trt: Any, kind: type[Plugin]) -> None:
@@ -74,11 +80,11 @@ class _Functions:
         ]
 
     def describe(self) -> Callable[..., Any]:
-        """Types and shapes of the outputs."""
+        """Returns the function that gives types and shapes of the outputs."""
 
         def describe(*descs: Any, **values: Any) -> Any:
             plugin = self._plugin(values)
-            entry = _entry(plugin, descs)
+            entry = _format_of(plugin, descs)
             if any(size.is_fake for desc in descs for size in desc.shape_expr):
                 shapes: Sequence[tuple[Any, ...]] = [(self._quick.ShapeExpr(),)] * self._count
             else:
@@ -90,24 +96,26 @@ class _Functions:
 
         desc = self._quick.TensorDesc
         returns = desc if self._count == 1 else _tuple_of(*(desc,) * self._count)
-        return _signed(describe, [*self._inputs, *self._attributes], returns)
+        return _signed(
+            ErrorPath(self._key[0])(describe), [*self._inputs, *self._attributes], returns
+        )
 
     def implement(self) -> Callable[..., Any]:
-        """The kernel, its launch and its scalars."""
+        """Returns the function that gives the compiled kernel, its launch and its scalars."""
 
         def implement(*arguments: Any) -> tuple[str, str, Any, Any]:
             count = len(self._inputs)
             descs, outputs = arguments[:count], arguments[-2]
             names = [parameter.name for parameter in self._attributes]
             plugin = self._plugin(dict(zip(names, arguments[count:-2], strict=True)))
-            kernel = plugin.kernels[_entry(plugin, descs)]
+            kernel = plugin.kernels[_format_of(plugin, descs)]
             assert isinstance(kernel, CompiledKernel)
             specs = self._specs(descs)
             specs += list(plugin.rule(specs))
             binary = kernel.compile(plugin, specs, capability())
             launch = kernel.launch(plugin, specs)
             made = self._quick.KernelLaunchParams()
-            # A grid of no blocks is an error to CUDA; kernels leave what is outside alone.
+            # CUDA refuses an empty grid; kernels write nothing outside their tensors.
             made.grid_x, made.grid_y, made.grid_z = (
                 self._at_least_one(self._size(n, descs)) for n in launch.grid
             )
@@ -122,14 +130,15 @@ class _Functions:
         ends = [inspect.Parameter(name, row) for name in ("outputs", "tactic")]
         quick = self._quick
         returns = _tuple_of(str, str, quick.KernelLaunchParams, quick.SymIntExprs)
-        return _signed(implement, [*self._inputs, *self._attributes, *ends], returns)
+        parameters = [*self._inputs, *self._attributes, *ends]
+        return _signed(ErrorPath(self._key[0])(implement), parameters, returns)
 
     def _plugin(self, values: dict[str, Any]) -> Plugin:
         kind = registry.find(*self._key)
         return kind(**{name: _plain(value) for name, value in values.items()})
 
     def _specs(self, descs: Sequence[Any]) -> list[TensorSpec]:
-        """What the rule sees: the sizes that TensorRT knows, and symbols for the others."""
+        """Returns the TensorSpecs of the inputs, with symbolic sizes where TensorRT knows none."""
         known = [
             TensorSpec(
                 tuple(n.constant_value() if n.is_constant else -1 for n in desc.shape_expr),
@@ -137,10 +146,10 @@ class _Functions:
             )
             for desc in descs
         ]
-        return list(numbered(known))
+        return list(with_symbolic_sizes(known))
 
-    def _size(self, size: Any, descs: Sequence[Any]) -> Any:
-        """`size` of a rule or a launch in TensorRT's arithmetic."""
+    def _size(self, size: AnySize, descs: Sequence[Any]) -> Any:
+        """Returns `size` as TensorRT's expression."""
         return evaluate(size, lambda i, axis: descs[i].shape_expr[axis], self._compute)
 
     def _compute(self, operation: str, left: Any, right: Any) -> Any:
@@ -160,10 +169,10 @@ class _Functions:
 
 
 def capability() -> int:
-    """Compute capability, times ten, of the GPU that engines are built for: the one here.
+    """Returns the compute capability, times ten, of this machine's GPU: engines are built for it.
 
     Raises:
-        BackendError: there is none.
+        BackendError: there is no GPU.
     """
     found = hardware.gpus()
     if not found:
@@ -176,14 +185,14 @@ def capability() -> int:
     return 10 * major + minor
 
 
-def _entry(plugin: Plugin, descs: Sequence[Any]) -> Format:
+def _format_of(plugin: Plugin, descs: Sequence[Any]) -> Format:
+    """Returns the format whose inputs have the types of `descs`."""
     dtypes = tuple(dtype_of(desc.dtype) for desc in descs)
     for entry in plugin.kernels:
         if entry.inputs == dtypes:
             return entry
     raise UnsupportedError(
         "no kernel takes these types",
-        module=plugin.name,
         expected="; ".join(map(str, plugin.kernels)),
         got=", ".join(dtype.value for dtype in dtypes),
     )
@@ -192,15 +201,14 @@ def _entry(plugin: Plugin, descs: Sequence[Any]) -> Format:
 def _signed(
     function: Callable[..., Any], parameters: Sequence[inspect.Parameter], returns: Any
 ) -> Callable[..., Any]:
-    """`function`, said to have these parameters."""
-    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        parameters, return_annotation=returns
-    )
+    """Gives `function` the signature that ``tensorrt.plugin`` reads."""
+    signature = inspect.Signature(parameters, return_annotation=returns)
+    vars(function)["__signature__"] = signature
     return function
 
 
 def _annotation(kind: Any) -> Any:
-    """What ``tensorrt.plugin`` calls the type of an attribute."""
+    """Returns the annotation that ``tensorrt.plugin`` expects for the type of an attribute."""
     return _ROWS[kind][1] if kind in _ROWS else kind
 
 
@@ -209,9 +217,10 @@ def _tuple_of(*kinds: Any) -> Any:
 
 
 def _stored(kind: Any, value: Any) -> Any:
+    """Returns the value of an attribute as TensorRT stores it."""
     return np.array(value, _ROWS[kind][0]) if kind in _ROWS else value
 
 
 def _plain(value: Any) -> Any:
-    """What TensorRT gives back, as it was given."""
+    """Returns the value of an attribute from what TensorRT stores."""
     return tuple(value.tolist()) if isinstance(value, np.ndarray) else value

@@ -1,4 +1,4 @@
-"""The positions along an axis, whether or not its size is known before run time."""
+"""Network layers that give the positions along an axis."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from trtnet.tensor import Tensor
 from trtnet.tensor.emitter import Emitter
 
 
-def ramp(network: Emitter[Tensor], size: Any) -> Tensor:
-    """0, 1, ... `size` - 1 as float32; `size` may be a Dim."""
+def axis_positions(network: Emitter[Tensor], size: Any) -> Tensor:
+    """Returns 0, 1, ... `size` - 1 as a float32 tensor of shape (size,); `size` may be a Dim."""
     if isinstance(size, int):
         return network.constant(np.arange(size, dtype=np.float32))
     return network.emit(

@@ -1,4 +1,4 @@
-"""Tensors over memory at a given address, which the caller owns."""
+"""PyTorch tensors over memory that is given by its address."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ import torch
 from torch import Tensor
 
 
-def view(address: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor over the memory at `address` of `device`, which must outlive it."""
+def tensor_at(
+    address: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Returns a contiguous tensor over existing memory, without a copy.
+
+    Args:
+        address: where the memory starts; it must stay allocated as long as the tensor is used.
+        shape: shape of the tensor; an empty tensor has memory of its own.
+        dtype: element type of the tensor.
+        device: the CPU, or the CUDA device of the memory.
+    """
     nbytes = math.prod(shape) * dtype.itemsize
     if not nbytes:
         return torch.empty(shape, dtype=dtype, device=device)
@@ -22,7 +31,7 @@ def view(address: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch
 
 
 class _DeviceBytes:
-    """Bytes, because the interface has no bfloat16 and no float8."""
+    """CUDA memory as bytes: the CUDA array interface has neither bfloat16 nor float8."""
 
     def __init__(self, address: int, nbytes: int) -> None:
         self.__cuda_array_interface__ = {

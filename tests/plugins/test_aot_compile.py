@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import trtnet
-from trtnet.plugins import ahead, cdiv, cuda_kernel, triton_kernel
+from trtnet.plugins import aot_compile, cdiv, cuda_kernel, triton_kernel
 from trtnet.plugins.checking import example, specs_of
 from trtnet.plugins.examples import Draw
 
@@ -67,7 +67,7 @@ def wrong_kernel(x, n, y, block: tl.constexpr):
     tl.store(y + place, tl.load(x + place) + nowhere, place < n)  # noqa: F821
 
 
-def compile_one(made: Any, kernel: Any, entry: Any, capability: int) -> ahead.Binary:
+def compile_one(made: Any, kernel: Any, entry: Any, capability: int) -> aot_compile.PtxKernel:
     plugin, arrays = example(made, Draw(0))
     specs = specs_of(arrays, entry)
     return kernel.compile(plugin, [*specs, *plugin.rule(specs)], capability)
@@ -98,31 +98,31 @@ def test_attributes_are_in_the_code() -> None:
 
 
 def test_what_was_compiled_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ahead.CACHE, str(tmp_path))
+    monkeypatch.setenv(aot_compile.CACHE, str(tmp_path))
     made: list[int] = []
 
-    def compile() -> ahead.Binary:
+    def compile() -> aot_compile.PtxKernel:
         made.append(1)
-        return ahead.Binary("k", "code", 128, len(made))
+        return aot_compile.PtxKernel("k", "code", 128, len(made))
 
     for key, capability in (("a", 80), ("a", 80), ("b", 80), ("a", 90)):
-        ahead._cached(key, capability, compile)
+        aot_compile._cached(key, capability, compile)
     assert len(made) == 3
     files = sorted((tmp_path / "kernels").iterdir())
     assert len(files) == 3
     for file in files:
         file.write_text("{}")  # damaged
-    assert ahead._cached("a", 80, compile).shared == 4
-    assert ahead._cached("a", 80, compile).shared == 4
+    assert aot_compile._cached("a", 80, compile).shared == 4
+    assert aot_compile._cached("a", 80, compile).shared == 4
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(ahead.CACHE, str(tmp_path / "file"))
-    binary = ahead.Binary("k", "code", 128, 0)
-    assert ahead._cached("a", 80, lambda: binary) == binary
+    monkeypatch.setenv(aot_compile.CACHE, str(tmp_path / "file"))
+    binary = aot_compile.PtxKernel("k", "code", 128, 0)
+    assert aot_compile._cached("a", 80, lambda: binary) == binary
 
 
 def test_another_constant_or_source_is_another_kernel() -> None:
@@ -188,7 +188,7 @@ def test_a_source_file_stands_beside_the_declaration() -> None:
 
     stated = cuda_kernel("plain.cu", "plain", grid=list)
     folder = Path(__file__).parent
-    found = as_kernel(stated, "tests::file", __name__)
+    found = as_kernel(stated, __name__)
     assert found is not None
     assert (found.source, found.file) == (  # type: ignore[union-attr]
         (folder / "plain.cu").read_text(),

@@ -14,10 +14,9 @@ import torch
 
 import trtnet
 from trtnet import backend, cuda
-from trtnet.engines.torch import views as torch_views
-from trtnet.plugins import launch, running, v3
-from trtnet.plugins.ahead import Binary
-from trtnet.plugins.running import spec_of
+from trtnet.plugins import ipluginv3, kernel_execution, reference_execution, tensor_views
+from trtnet.plugins.aot_compile import PtxKernel
+from trtnet.plugins.reference_execution import spec_of
 
 LeakyGate = importlib.import_module("user_example").LeakyGate
 
@@ -72,16 +71,17 @@ class Driver:
 def test_a_kernel_gets_inputs_then_scalars_then_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
     monkeypatch.setattr(cuda, "driver", lambda: driver)
-    monkeypatch.setattr(launch, "_loaded", lambda *_: ("function", Binary("k", "", 128, 64)))
+    loaded = ("function", PtxKernel("k", "", 128, 64))
+    monkeypatch.setattr(kernel_execution, "_loaded", lambda *_: loaded)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=7))
     x, gate = torch.randn(2, 5, 300), torch.randn(2, 5, 300)
-    (y,) = launch.run(LeakyGate(), [x, gate])
+    (y,) = kernel_execution.run_kernel(LeakyGate(), [x, gate])
     assert (y.shape, y.dtype) == (x.shape, x.dtype)
     [(function, shape, values)] = driver.launches
     assert function == "function"
     assert shape == [3, 1, 1, 128, 1, 1, 64, 7]  # grid, block, shared memory, stream
     assert values == [x.data_ptr(), gate.data_ptr(), 3000, y.data_ptr()]
-    launch.run(LeakyGate(), [x[:0], gate[:0]])
+    kernel_execution.run_kernel(LeakyGate(), [x[:0], gate[:0]])
     assert len(driver.launches) == 1  # nothing to compute, and CUDA refuses an empty grid
 
 
@@ -91,7 +91,9 @@ def test_a_kernel_that_may_begin_early_is_launched_alike(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=7))
     x, y = torch.randn(4), torch.randn(4)
     for early in (False, True):
-        launch.launch("function", Binary("k", "", 128, 64), (3, 2, 1), [x, x], [5], [y], early)
+        kernel_execution.launch(
+            "function", PtxKernel("k", "", 128, 64), (3, 2, 1), [x, x], [5], [y], early
+        )
     plain, early = driver.launches
     assert plain == early
 
@@ -111,21 +113,23 @@ def test_each_gpu_is_told_how_much_shared_memory_a_kernel_has(
         ),
     }
     monkeypatch.setattr(cuda, "driver", lambda: SimpleNamespace(**results))
-    binary = Binary("k", "of this test", 128, 100 << 10)
+    binary = PtxKernel("k", "of this test", 128, 100 << 10)
     for device in (0, 1, 1):
-        assert launch.load(binary, device) == 5
+        assert kernel_execution.load(binary, device) == 5
     assert told == [("most shared", 100 << 10, 5, f"gpu {i}") for i in (0, 1)]
-    launch.load(Binary("k", "of this test", 128, 48 << 10), 0)
+    kernel_execution.load(PtxKernel("k", "of this test", 128, 48 << 10), 0)
     assert len(told) == 2  # what every kernel may have need not be asked for
 
 
 def test_strided_and_misaligned_inputs_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(launch, "_loaded", lambda *_: ("function", Binary("k", "", 128, 0)))
-    monkeypatch.setattr(launch, "launch", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(
+        kernel_execution, "_loaded", lambda *_: ("function", PtxKernel("k", "", 128, 0))
+    )
+    monkeypatch.setattr(kernel_execution, "launch", lambda *arguments: given.append(arguments))
     whole = torch.randn(9, 9)
-    launch.run(LeakyGate(), [whole.T, whole])
-    launch.run(LeakyGate(), [whole.flatten()[1:10], whole.flatten()[3:12]])
+    kernel_execution.run_kernel(LeakyGate(), [whole.T, whole])
+    kernel_execution.run_kernel(LeakyGate(), [whole.flatten()[1:10], whole.flatten()[3:12]])
     assert len(given) == 2
     for arguments in given:
         for tensor in arguments[3]:
@@ -154,7 +158,7 @@ def test_a_function_gets_channels_last_as_it_is() -> None:
     last = torch.randn(2, 5, 4, 3).contiguous(memory_format=torch.channels_last)
     for x in (last, last[:, :, ::2], last[:, 1:4]):
         given.clear()
-        (y,) = launch.run(plugin, [x])
+        (y,) = kernel_execution.run_kernel(plugin, [x])
         assert torch.equal(y, x + 1)
         assert given[0].is_contiguous() == (x is not last)
         assert (given[0] is x) == (x is last)
@@ -164,26 +168,26 @@ def test_a_function_gets_channels_last_as_it_is() -> None:
 def test_types_without_a_kernel_are_refused_or_left_to_the_reference() -> None:
     x = torch.randn(4, dtype=torch.bfloat16)
     with pytest.raises(trtnet.UnsupportedError, match="no kernel takes these types"):
-        launch.kernel_of(LeakyGate(), [spec_of(x), spec_of(x)])
-    assert not launch.has_kernel(LeakyGate(), [x, x])
+        kernel_execution.kernel_of(LeakyGate(), [spec_of(x), spec_of(x)])
+    assert not kernel_execution.has_kernel(LeakyGate(), [x, x])
     name, version, fields = "tests::leaky_gate", "1", LeakyGate(0.2).fields
-    got = launch.execute(name, version, fields, (torch.bfloat16,), x, x)
-    wanted = running.reference(name, version, fields, (torch.bfloat16,), x, x)
+    got = kernel_execution.execute_plugin(name, version, fields, (torch.bfloat16,), x, x)
+    wanted = reference_execution.reference(name, version, fields, (torch.bfloat16,), x, x)
     assert torch.equal(got, wanted)
 
 
 def test_a_scalar_has_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "driver", Driver)
     with pytest.raises(trtnet.ShapeError, match="32 bits"):
-        launch.launch("f", Binary("k", "", 1, 0), (1, 1, 1), [], [2**31], [])
+        kernel_execution.launch("f", PtxKernel("k", "", 1, 0), (1, 1, 1), [], [2**31], [])
 
 
 def test_an_ipluginv3_runs_its_function_on_tensorrts_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     streams: list[int] = []
-    host, view = torch.device("cpu"), torch_views.view
-    monkeypatch.setattr(torch_views, "view", lambda a, shape, d, _: view(a, shape, d, host))
+    host, view = torch.device("cpu"), tensor_views.tensor_at
+    monkeypatch.setattr(tensor_views, "tensor_at", lambda a, shape, d, _: view(a, shape, d, host))
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "ExternalStream", streams.append)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
@@ -195,7 +199,7 @@ def test_an_ipluginv3_runs_its_function_on_tensorrts_memory(
         desc.dims, desc.type = array.shape, loaded.trt.float32
         desc.format = loaded.trt.TensorFormat.LINEAR
         descs.append(desc)
-    plugin = v3.create(loaded, Pair(factor=4.0))
+    plugin = ipluginv3.create(loaded, Pair(factor=4.0))
     plugin.enqueue(descs[:1], descs[1:], [x.ctypes.data], [y.ctypes.data], 0, 99)
     np.testing.assert_array_equal(y, [[1, 1, 1, 4, 4, 4]] * 2)
     assert streams == [99]

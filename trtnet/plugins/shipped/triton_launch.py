@@ -1,13 +1,14 @@
-"""What a kernel launch is made of: enough to run it on tensors, or to compile it ahead."""
+"""Launches of the shipped Triton kernels, as data: they can be run, or compiled ahead of time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from trtnet.errors import ShapeError
 from trtnet.plugins.kernels import TritonKernel, triton_kernel
+from trtnet.plugins.symbolic_sizes import AnySize, SymbolicShape
 
 if TYPE_CHECKING:
     import torch
@@ -16,36 +17,36 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Launch:
+class TritonLaunch:
     """One launch of one Triton kernel.
 
     Attributes:
         kernel: the ``triton.jit`` function. Its arguments are pointers to the inputs, 32-bit
             integers, pointers to the outputs, and constants: TensorRT's order.
-        inputs: names of the tensors read; all tensors are aligned to 16 bytes.
-        sizes: the integers.
-        outputs: names of the tensors written.
-        constants: the arguments known when the kernel is compiled, by name.
-        grid: the number of programs.
+        inputs: names of the tensors it reads; all tensors are aligned to 16 bytes.
+        sizes: the 32-bit integers.
+        outputs: names of the tensors it writes.
+        constants: values of the ``constexpr`` arguments, by name.
+        grid: number of programs.
         warps, stages: Triton's ``num_warps`` and ``num_stages``.
-        registers: the most that a thread may have, Triton's ``maxnreg``.
+        registers: the most registers that a thread may have, Triton's ``maxnreg``.
     """
 
     kernel: Any
     inputs: tuple[str, ...]
-    sizes: tuple[int, ...]
+    sizes: SymbolicShape
     outputs: tuple[str, ...]
     constants: Mapping[str, Any]
-    grid: int
+    grid: AnySize
     warps: int = 4
     stages: int = 3
     registers: int | None = None
 
     def signature(self, types: Mapping[str, str]) -> dict[str, str]:
-        """Triton's type of every argument, for ``triton.compiler.ASTSource``.
+        """Returns Triton's type of every argument, for ``triton.compiler.ASTSource``.
 
         Args:
-            types: Triton's names of the tensors' dtypes, such as ``"fp16"``, by tensor.
+            types: Triton's name of each tensor's dtype, such as ``"fp16"``, by tensor.
         """
         read, written = ([f"*{types[n]}" for n in names] for names in (self.inputs, self.outputs))
         kinds = [*read, *["i32"] * len(self.sizes), *written]
@@ -54,33 +55,37 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Work:
-    """Launches one after the other, and the shapes of what they leave for one another, which has
-    the type of the first input."""
+class LaunchPlan:
+    """Launches that run one after the other.
 
-    launches: tuple[Launch, ...]
+    Attributes:
+        launches: the launches, in order.
+        scratch: shapes of the intermediate tensors by name; they have the first input's type.
+    """
+
+    launches: tuple[TritonLaunch, ...]
     scratch: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
-    def only(self) -> Launch:
-        """The launch, of work that is a single one."""
+    def only(self) -> TritonLaunch:
+        """The launch of a plan that has exactly one."""
         (launch,) = self.launches
         return launch
 
 
 def embedded(
     function: str,
-    launch: Callable[..., Launch],
+    launch: Callable[..., TritonLaunch],
     warps: int = 4,
     registers: int | None = None,
 ) -> TritonKernel:
-    """A kernel of a single launch as one that a declaration takes, and that engines hold.
+    """Declares a kernel of a single launch; engines contain it as PTX.
 
     Args:
-        function: where the kernel is: ``"module:function"``; loaded when it is compiled.
-        launch: gives the launch of it, ``launch(plugin, *inputs, *outputs)``, on TensorSpecs whose
-            sizes may be unknown.
-        warps, registers: as in the launch.
+        function: import path of the kernel, ``"module:function"``; imported when it is compiled.
+        launch: ``launch(plugin, *inputs, *outputs)``, called with TensorSpecs whose sizes may be
+            symbolic, gives the launch.
+        warps, registers: those of the launch.
     """
     return triton_kernel(
         function,
@@ -92,8 +97,8 @@ def embedded(
     )
 
 
-def run(work: Work, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Enqueues `work` on PyTorch's current stream.
+def run_plan(plan: LaunchPlan, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Enqueues the launches of `plan` on PyTorch's current stream.
 
     Args:
         tensors: inputs and outputs by name, contiguous and on one GPU, the first input first.
@@ -103,10 +108,10 @@ def run(work: Work, tensors: Mapping[str, torch.Tensor]) -> None:
     first = next(iter(tensors.values()))
     scratch = {
         name: torch.empty(shape, dtype=first.dtype, device=first.device)
-        for name, shape in work.scratch.items()
+        for name, shape in plan.scratch.items()
     }
     known = {**tensors, **scratch}
-    for launch in work.launches:
+    for launch in plan.launches:
         if launch.grid:
             launch.kernel[(launch.grid,)](
                 *(known[name] for name in launch.inputs),
@@ -119,8 +124,15 @@ def run(work: Work, tensors: Mapping[str, torch.Tensor]) -> None:
             )
 
 
-def require(plugin: str, shapes: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
-    """Checks shapes that a kernel relies on; tensors that are not given need none.
+def require_shapes(
+    plugin: str, shapes: Mapping[str, SymbolicShape], expected: Mapping[str, SymbolicShape]
+) -> None:
+    """Checks the shapes that a kernel relies on.
+
+    Args:
+        plugin: name of the plugin, for the message.
+        shapes: shapes of the tensors by name.
+        expected: what they must be; tensors that are not in `shapes` are not checked.
 
     Raises:
         ShapeError: a tensor has another shape than `expected`.
@@ -133,10 +145,14 @@ def require(plugin: str, shapes: Mapping[str, Shape], expected: Mapping[str, Sha
 
 
 def power_of_2(n: int) -> int:
-    """The smallest power of two that is not below `n`."""
+    """Returns the smallest power of two that is at least `n`."""
     return 1 << max(n - 1, 0).bit_length()
 
 
-def blocks(n: int, block: int) -> int:
-    """How many blocks of `block` cover `n`."""
+@overload
+def blocks(n: int, block: int) -> int: ...
+@overload
+def blocks(n: AnySize, block: int) -> AnySize: ...
+def blocks(n: AnySize, block: int) -> AnySize:
+    """Returns how many blocks of `block` elements cover `n` elements."""
     return (n + block - 1) // block
