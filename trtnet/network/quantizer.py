@@ -264,8 +264,9 @@ def channel_scales(weight: np.ndarray, axis: int, limit: float) -> np.ndarray:
 
 def _scales(largest: np.ndarray, limit: float) -> np.ndarray:
     """``largest / limit``, and 1 where there are only zeros: a scale is positive."""
-    scales = np.maximum(largest / np.float32(limit), np.float32(_SMALLEST))
-    return np.where(largest == 0, np.float32(1), scales).astype(np.float32)
+    scales: np.ndarray = np.maximum(largest / np.float32(limit), np.float32(_SMALLEST))
+    scales = np.where(largest == 0, np.float32(1), scales)
+    return scales.astype(np.float32)
 
 
 def _same_shape(a: Tensor, b: Tensor) -> bool:
