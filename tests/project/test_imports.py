@@ -17,11 +17,11 @@ from sources import ROOT, Import, imports, module_of, modules
 ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one line none another
     "errors version lazy_imports exports",
     "names dtypes files finite hardware cuda",
+    "weights",
     "tensor",
     "ops",
     "module",
     "nn",
-    "weights",
     "precision backend",
     "network",
     "graph",
@@ -39,8 +39,13 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "pipeline",
     "cli",
 )
-ALLOWED = {  # (file, what it imports): why; three at most
-    ("zoo/__main__.py", "trtnet.cli.zoo"): "`python -m trtnet.zoo` is the command line's program",
+ALLOWED = {  # (file, room that it imports): why; three at most
+    ("zoo/__main__.py", "cli"): "`python -m trtnet.zoo` is a program of the command line",
+    (
+        "trtnet/graph/__init__.py",
+        "analysis",
+    ): "`trtnet.graph.cost` is public; imported when used",
+    ("weights/__init__.pyi", "zoo"): "`trtnet.weights.convert` is public; imported when used",
 }
 TOP = "trtnet"  # the package itself, whose stub re-exports from the rooms above its line
 
@@ -60,7 +65,7 @@ def all_imports() -> Iterator[tuple[str, Import]]:
         for file in files:
             for found in imports(file, name):
                 path = found.file.relative_to(ROOT).as_posix()
-                if (path, module_of(found.target)) not in ALLOWED:
+                if (path, room(module_of(found.target))) not in ALLOWED:
                     yield name, found
 
 
@@ -145,7 +150,7 @@ def test_rooms_import_only_rooms_below() -> None:
 def test_few_imports_are_excused_and_all_of_them_exist() -> None:
     assert len(ALLOWED) <= 3
     real = {
-        (found.file.relative_to(ROOT).as_posix(), module_of(found.target))
+        (found.file.relative_to(ROOT).as_posix(), room(module_of(found.target)))
         for name, files in modules().items()
         for file in files
         for found in imports(file, name)
