@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.nn import functional as F
 from trtnet.zoo.registry import register
 
@@ -33,7 +32,7 @@ class _DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(hidden, growth_rate, 3, padding=1, bias=False)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        x = self.conv1(self.relu1(self.norm1(trtnet.cat(features, 1))))
+        x = self.conv1(self.relu1(self.norm1(ops.cat(features, 1))))
         return self.conv2(self.relu2(self.norm2(x)))
 
 
@@ -48,7 +47,7 @@ class _DenseBlock(nn.ModuleDict):
         features = [x]
         for layer in self.values():
             features.append(layer(features))
-        return trtnet.cat(features, 1)
+        return ops.cat(features, 1)
 
 
 def _transition(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.zoo.registry import register
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Inception(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branches = (self.branch1, self.branch2, self.branch3, self.branch4)
-        return trtnet.cat([branch(x) for branch in branches], 1)
+        return ops.cat([branch(x) for branch in branches], 1)
 
 
 class GoogLeNet(nn.Module):

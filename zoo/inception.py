@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.nn import functional as F
 from trtnet.zoo.googlenet import BasicConv2d, transform_input
 from trtnet.zoo.registry import register
@@ -38,7 +37,7 @@ class InceptionA(nn.Module):
         branch5x5 = self.branch5x5_2(self.branch5x5_1(x))
         branch3x3dbl = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         branch_pool = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
-        return trtnet.cat([self.branch1x1(x), branch5x5, branch3x3dbl, branch_pool], 1)
+        return ops.cat([self.branch1x1(x), branch5x5, branch3x3dbl, branch_pool], 1)
 
 
 class InceptionB(nn.Module):
@@ -54,7 +53,7 @@ class InceptionB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch3x3dbl = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         branch_pool = F.max_pool2d(x, 3, stride=2)
-        return trtnet.cat([self.branch3x3(x), branch3x3dbl, branch_pool], 1)
+        return ops.cat([self.branch3x3(x), branch3x3dbl, branch_pool], 1)
 
 
 class InceptionC(nn.Module):
@@ -80,7 +79,7 @@ class InceptionC(nn.Module):
         branch7x7dbl = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         branch7x7dbl = self.branch7x7dbl_5(self.branch7x7dbl_4(branch7x7dbl))
         branch_pool = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
-        return trtnet.cat([self.branch1x1(x), branch7x7, branch7x7dbl, branch_pool], 1)
+        return ops.cat([self.branch1x1(x), branch7x7, branch7x7dbl, branch_pool], 1)
 
 
 class InceptionD(nn.Module):
@@ -99,7 +98,7 @@ class InceptionD(nn.Module):
         branch3x3 = self.branch3x3_2(self.branch3x3_1(x))
         branch7x7x3 = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
         branch_pool = F.max_pool2d(x, 3, stride=2)
-        return trtnet.cat([branch3x3, self.branch7x7x3_4(branch7x7x3), branch_pool], 1)
+        return ops.cat([branch3x3, self.branch7x7x3_4(branch7x7x3), branch_pool], 1)
 
 
 class InceptionE(nn.Module):
@@ -125,7 +124,7 @@ class InceptionE(nn.Module):
         branch3x3 = [self.branch3x3_2a(once), self.branch3x3_2b(once)]
         branch3x3dbl = [self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice)]
         branch_pool = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
-        return trtnet.cat([self.branch1x1(x), *branch3x3, *branch3x3dbl, branch_pool], 1)
+        return ops.cat([self.branch1x1(x), *branch3x3, *branch3x3dbl, branch_pool], 1)
 
 
 class Inception3(nn.Module):

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.zoo.blocks import Conv2dNormActivation
 from trtnet.zoo.registry import register
 
@@ -59,7 +58,7 @@ class InvertedResidual(nn.Module):
             halves = [passed, self.branch2(worked)]
         else:
             halves = [self.branch1(x), self.branch2(x)]
-        return channel_shuffle(trtnet.cat(halves, 1), 2)
+        return channel_shuffle(ops.cat(halves, 1), 2)
 
 
 def _stage(in_channels: int, out_channels: int, depth: int) -> nn.Sequential:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.zoo.registry import register
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Fire(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.squeeze_activation(self.squeeze(x))
         small = self.expand1x1_activation(self.expand1x1(x))
-        return trtnet.cat([small, self.expand3x3_activation(self.expand3x3(x))], 1)
+        return ops.cat([small, self.expand3x3_activation(self.expand3x3(x))], 1)
 
 
 class SqueezeNet(nn.Module):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import trtnet
 from trtnet import nn, ops
+from trtnet.dtypes import int64
 from trtnet.errors import ShapeError
 from trtnet.nn import functional as F
 from trtnet.zoo.blocks import MLP, Permute, StochasticDepth
@@ -37,7 +37,7 @@ def relative_position_bias(table: Tensor, index: nn.Parameter, length: int) -> T
         table: (relative positions, heads).
         index: the row of `table` for each pair; ``length * length`` integers.
     """
-    rows = table.network.constant(index, trtnet.int64)
+    rows = table.network.constant(index, int64)
     picked = table[rows].reshape(length, length, table.shape[1])
     return picked.permute(2, 0, 1).unsqueeze(0)
 
@@ -208,7 +208,7 @@ def _merge_patches(x: Tensor) -> Tensor:
     _, height, width, _ = x.shape
     x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
     corners = ((0, 0), (1, 0), (0, 1), (1, 1))
-    return trtnet.cat([x[:, top::2, left::2] for top, left in corners], -1)
+    return ops.cat([x[:, top::2, left::2] for top, left in corners], -1)
 
 
 class SwinTransformer(nn.Module):

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.errors import ShapeError
 from trtnet.zoo.blocks import MLP
 from trtnet.zoo.registry import register
@@ -96,7 +95,7 @@ class VisionTransformer(nn.Module):
                              fix="build the model with image_size= of the input")  # fmt: skip
         patches = self.conv_proj(x).flatten(2).transpose(1, 2)
         token = patches.new_tensor(self.class_token).expand(x.shape[0], -1, -1)
-        encoded = self.encoder(trtnet.cat([token, patches], 1))
+        encoded = self.encoder(ops.cat([token, patches], 1))
         return self.heads(encoded[:, 0])
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.zoo.resnet import ResNet, resnet50, resnet101
 from trtnet.zoo.segmentation.backbones import mobilenet_v3_features, resnet_features
 from trtnet.zoo.segmentation.fcn import FCNHead
@@ -74,7 +73,7 @@ class ASPP(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(trtnet.cat([conv(x) for conv in self.convs], 1))
+        return self.project(ops.cat([conv(x) for conv in self.convs], 1))
 
 
 class DeepLabHead(nn.Sequential):
