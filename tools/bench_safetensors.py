@@ -245,8 +245,8 @@ def page(folder: Path, repeats: int) -> Iterator[str]:
     yield f"{len(state)} tensors, {path.stat().st_size / 1e6:.1f} MB. Medians; the ways take turns."
     yield "A file is loaded from the page cache, in a new process for each run."
     yield ""
-    yield (f"{date.today()}; {os.cpu_count()} cores, {platform.machine()}, "
-           f"Python {platform.python_version()}; {versions}.")  # fmt: skip
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    yield f"{date.today()}; {machine}; {versions}; load average {os.getloadavg()[0]:.0f}."
     yield ""
     yield "## Loading"
     yield ""

@@ -35,9 +35,9 @@ import trtnet
 from trtnet import zoo
 from trtnet.files import atomic_write
 from trtnet.pipeline import load_weights
-from trtnet.search import Budget, Data, Sensitivity, Subject, search, sensitivity
-from trtnet.search.finding import Trials
-from trtnet.search.journal import Journal
+from trtnet.search import Budget, Data, MixableNetwork, Sensitivity, search, sensitivity
+from trtnet.search.finding import MixRunner
+from trtnet.search.journal import SearchJournal
 
 SHARES = (0.15, 0.35, 0.55, 0.75)  # of the way from all modules changed to none, in dB
 RANDOM_ORDERS = 4
@@ -122,11 +122,11 @@ CASES = (
 def measure(case: Case) -> Result:
     """Searches within every budget, and tries the simpler ways."""
     subject, data = _prepare(case)
-    journal, ranked_by = Journal(None, ""), data.head(case.ranked_by)
+    journal, ranked_by = SearchJournal(None, ""), data.head(case.ranked_by)
     started = time.perf_counter()
     rows = sensitivity(subject, ranked_by, journal=journal)
     seconds = time.perf_counter() - started
-    trials = Trials(subject, data, journal, None)
+    trials = MixRunner(subject, data, journal, None)
     comparisons = []
     for budget in _budgets(trials, subject):
         found = search(subject, data, budget, ranked_by=ranked_by, journal=journal)
@@ -142,13 +142,13 @@ def measure(case: Case) -> Result:
     return Result(case, comparisons, correlation, seconds, len(rows))
 
 
-def best(order: Sequence[str], trials: Trials, budget: Budget) -> float:
+def best(order: Sequence[str], trials: MixRunner, budget: Budget) -> float:
     """The least time of all beginnings of `order` that are within the budget."""
     tried = (trials(order[:n]) for n in range(len(order) + 1))
     return min(trial.seconds for trial in tried if budget.accepts(trial.metrics))
 
 
-def leave_one_out(rows: Sequence[Sensitivity], trials: Trials, subject: Subject) -> float:
+def leave_one_out(rows: Sequence[Sensitivity], trials: MixRunner, subject: MixableNetwork) -> float:
     """Spearman's rank correlation of the squared errors of modules alone with what leaving each
     one out takes off the squared error of all together."""
     every = trials(subject.modules).metrics.rel_l2 ** 2
@@ -166,7 +166,7 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def _prepare(case: Case) -> tuple[Subject, Data]:
+def _prepare(case: Case) -> tuple[MixableNetwork, Data]:
     entry = zoo.get_entry(case.model)
     model = entry.build()
     model.load_state_dict(load_weights(entry, None, 0, {}))
@@ -180,17 +180,17 @@ def _prepare(case: Case) -> tuple[Subject, Data]:
 
     starts = range(0, len(images), case.batch)
     data = Data(tuple({"input": images[i : i + case.batch]} for i in starts))
-    return Subject(define).calibrated(data), data
+    return MixableNetwork(define).calibrated(data), data
 
 
-def _budgets(trials: Trials, subject: Subject) -> Iterator[Budget]:
+def _budgets(trials: MixRunner, subject: MixableNetwork) -> Iterator[Budget]:
     low = trials(subject.modules).metrics.sqnr_db
     high = trials(()).metrics.sqnr_db
     yield Budget("sqnr", round(low - 1, 1))  # everything fits
     yield from (Budget("sqnr", round(low + share * (high - low), 1)) for share in SHARES)
 
 
-def _orders(subject: Subject) -> Iterator[tuple[str, list[str]]]:
+def _orders(subject: MixableNetwork) -> Iterator[tuple[str, list[str]]]:
     modules = list(subject.modules)
     yield "first N", modules
     yield "last N", modules[::-1]

@@ -52,7 +52,8 @@ def default_weights(entry: Entry) -> str | None:
     if entry.embedded:
         return entry.default_weights
     default = getattr(_enum(entry), "DEFAULT", None)
-    return default.name if default else None
+    name: str | None = default.name if default else None
+    return name
 
 
 def published_weights(entry: Entry) -> dict[str, dict[str, Any]]:

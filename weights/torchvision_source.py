@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from trtnet.errors import UsageError, WeightsError
+from trtnet.finite import check_finite
 from trtnet.names import did_you_mean
-from trtnet.weights.container import Weights, check_finite
+from trtnet.weights.container import Weights
 from trtnet.weights.loading import SUFFIXES, load, weights_files
 from trtnet.weights.random_init import build, random_module
 from trtnet.weights.safetensors_writer import save
@@ -74,13 +75,12 @@ def extract(
     """
     _weights_enum(model)
     found = resolve(model, weights, seed, **model_args)
-    metadata = dict(found.metadata)
-    source = found.path
-    if source is not None:
+    metadata, file = dict(found.metadata), found.path
+    if file is not None:
         with require("torch", "checking weights").device("meta"):
             module = build(model, **model_args)
         found = _checked_fit(model, module, found)
-        metadata = {**_metadata(model, source.name, module, None), **metadata}
+        metadata = {**_metadata(model, file.name, module, None), **metadata}
     for name, array in found.items():
         check_finite(name, array)
     save(path, found, metadata, checksum=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from trtnet.errors import TrtnetError, UsageError
 from trtnet.module import Module
@@ -229,7 +229,7 @@ def _file(function: Callable[..., Any]) -> str | None:
     )
 
 
-def is_torch_module(value: Any) -> bool:
+def is_torch_module(value: Any) -> TypeGuard[torch.nn.Module]:
     """Whether `value` is a ``torch.nn.Module``; does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.nn.Module)

@@ -127,7 +127,10 @@ class GoogLeNet(nn.Module):
 def _twin(**model_args: Any) -> torch.nn.Module:
     from torchvision.models import googlenet
 
-    return googlenet(weights=None, aux_logits=False, init_weights=False, **model_args)
+    model: torch.nn.Module = googlenet(
+        weights=None, aux_logits=False, init_weights=False, **model_args
+    )
+    return model
 
 
 @register(torchvision=True, pretrained={"transform_input": True}, twin=_twin)

@@ -176,7 +176,10 @@ class Inception3(nn.Module):
 def _twin(**model_args: Any) -> torch.nn.Module:
     from torchvision.models import inception_v3
 
-    return inception_v3(weights=None, aux_logits=False, init_weights=False, **model_args)
+    model: torch.nn.Module = inception_v3(
+        weights=None, aux_logits=False, init_weights=False, **model_args
+    )
+    return model
 
 
 @register(

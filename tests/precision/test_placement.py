@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,40 @@ def test_a_convolution_in_the_shortcut_gets_a_pair_behind_it(made: Any) -> None:
     (add,) = [layer for layer in made.layers("ELEMENTWISE") if layer.name == "block2/add"]
     assert [made.is_dequantized(name) for name in add.inputs] == [False, True]
     assert made.quantized_from(add.inputs[1]) == "block2.downsample.1"
+
+
+class TwoConvolutions(nn.Module):
+    """``a(x) + b(x)``, after convolutions have read those of the two that `read_first` names."""
+
+    def __init__(self, read_first: str) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.reads_a, self.reads_b = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.read_first = read_first
+
+    def forward(self, x: Any) -> Any:
+        a, b = self.a(x), self.b(x)
+        read = [self.reads_a(a)] if "a" in self.read_first else []
+        read += [self.reads_b(b)] if "b" in self.read_first else []
+        return math.prod(read, start=a + b)  # no further addition
+
+
+@pytest.mark.parametrize(
+    ("read_first", "quantized"),
+    [("", "b"), ("a", "a"), ("b", "b"), ("ab", "b")],
+)
+def test_of_two_convolutions_the_one_that_has_a_pair_is_the_shortcut(
+    read_first: str, quantized: str, calibrated: Any, fill: Any, precision: str
+) -> None:
+    """Or else the second; so an addition makes no second pair where one will do."""
+    x = np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32)
+    made = calibrated(fill(TwoConvolutions(read_first)), x, precision=precision)
+    (add,) = [layer for layer in made.layers("ELEMENTWISE") if layer.attributes["op"] == "SUM"]
+    sources = [
+        made.quantized_from(name) if made.is_dequantized(name) else None for name in add.inputs
+    ]
+    assert sources == (["a", None] if quantized == "a" else [None, "b"])
+    assert set(made.network.observed) == {"x", quantized, *read_first}
 
 
 def test_global_average_pooling_reads_a_pair(made: Any) -> None:

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trtnet.analysis.counting import known_shapes, layer_macs
+from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.graph.edges import Edges
 from trtnet.graph.gpus import Gpu, find_gpu
 from trtnet.graph.kernels import PRODUCTS, Kernel, data_inputs, group_into_kernels
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
+from trtnet.precision.table import PRODUCT_RATES
 
-_BITS: Mapping[str, int] = {
-    "float32": 32,
-    "float16": 16,
-    "bfloat16": 16,
-    "float8_e4m3": 8,
-    "float8_e8m0": 8,
-    "float4_e2m1": 4,
-    "int64": 64,
-    "int32": 32,
-    "int8": 8,
-    "uint8": 8,
-    "int4": 4,
-    "bool": 8,
-}
-
-# The precision a matrix product of each type runs in; TensorRT uses TF32 unless told not to.
-_PRECISION = {
-    "float32": "tf32",
-    "float16": "fp16",
-    "bfloat16": "bf16",
-    "float8_e4m3": "fp8",
-    "float4_e2m1": "fp4",
-}
+# What tables of GPUs call the speed of products of each type. Networks read back may hold FP4,
+# which no precision of trtnet uses.
+_RATES = {**PRODUCT_RATES, "float4_e2m1": "fp4"}
 _READS_ONLY_ITS_OUTPUT = ("GATHER", "SLICE")  # these read the elements they return
 
 
@@ -220,7 +201,7 @@ def _bytes_read(kernel: Kernel, graph: Graph, shapes: TensorShapes) -> int:
 
 
 def _bytes(name: str, graph: Graph, shapes: TensorShapes) -> int:
-    return math.ceil(math.prod(shapes[name]) * _BITS[graph.tensors[name].dtype] / 8)
+    return math.ceil(math.prod(shapes[name]) * ELEMENT_TYPES[graph.tensors[name].dtype].bits / 8)
 
 
 def _precision(layer: Layer, graph: Graph, edges: Edges, macs: int) -> str | None:
@@ -238,7 +219,7 @@ def _precision(layer: Layer, graph: Graph, edges: Edges, macs: int) -> str | Non
     }
     own = graph.tensors[layer.inputs[0] or ""].dtype
     only = sources.pop() if len(sources) == 1 and "kernel" not in layer.weights else ""
-    return _PRECISION.get(only or own, only or own)
+    return _RATES.get(only or own, only or own)
 
 
 def _bound(layer: LayerCost, gpu: Gpu, precision: str | None) -> LayerBound:

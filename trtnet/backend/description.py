@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trtnet.backend.engine_format import EngineFormat
@@ -51,6 +51,11 @@ class GpuTargets:
         if named:
             return dotted(gpu) in named
         return gpu in self.default or gpu >= self.all_from
+
+    def default_of(self, known: Iterable[str]) -> tuple[str, ...]:
+        """The `known` capabilities, such as ``"8.9"``, that an engine is built for if none is
+        named."""
+        return tuple(name for name in known if self.includes(_parsed(name), ()))
 
     def describe_supported(self) -> str:
         """Such as ``7.5, 8.0, 8.6, 8.9 and 12.0 or later``."""
@@ -119,3 +124,8 @@ class BackendDescription:
 def dotted(version: Sequence[int]) -> str:
     """``"8.9"`` for ``(8, 9)``."""
     return ".".join(map(str, version))
+
+
+def _parsed(capability: str) -> Capability:
+    major, _, minor = capability.partition(".")
+    return int(major), int(minor)

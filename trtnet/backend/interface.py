@@ -41,6 +41,25 @@ class Backend:
             return importlib.metadata.version(self.description.distribution)
         return str(self.trt.__version__)
 
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """The compute capabilities that it can be told to build for: ``"8.9"`` and so on to
+        ``trt.ComputeCapability``; none where it cannot be told."""
+        if not self.has("compute_capabilities"):
+            return {}
+        members = self.trt.ComputeCapability.__members__
+        return {
+            f"{name[2:-1]}.{name[-1]}": member
+            for name, member in members.items()
+            if name.startswith("SM")
+        }
+
+    @property
+    def default_capabilities(self) -> tuple[str, ...]:
+        """Those of :attr:`capabilities` that it builds for if none is named."""
+        targets = self.description.gpu_targets
+        return () if targets is None else targets.default_of(self.capabilities)
+
     def builder(self) -> Any:
         """A fresh ``trt.Builder``; raises :class:`BackendError` where TensorRT gives none."""
         self.clear_errors()

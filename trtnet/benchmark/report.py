@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from trtnet.benchmark.profile import LayerTime
 from trtnet.benchmark.roofline import Roofline
 from trtnet.benchmark.statistics import Distribution, Summary
+from trtnet.finite import json_number
 
 KINDS = {
     "latency": "Latency",
@@ -25,7 +25,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     """`summary` as JSON values: times in milliseconds, infinite values as ``None``."""
     return {
         "queries": summary.queries,
-        "throughput": _finite(summary.throughput),
+        "throughput": json_number(summary.throughput),
         **{kind: _distribution(getattr(summary, kind)) for kind in KINDS},
         "median_interval": None if summary.median_interval is None else [*summary.median_interval],
         "walltime_s": summary.walltime_s,
@@ -42,7 +42,7 @@ def roofline_json(found: Roofline | None) -> dict[str, Any] | None:
         "gpu": gpu.key,
         "bound_ms": found.bound_ms,
         "measured_ms": found.measured_ms,
-        "share": _finite(found.share),
+        "share": json_number(found.share),
         "limit": found.limit,
         "source": gpu.source,
     }
@@ -97,8 +97,4 @@ def roofline_line(found: Roofline, limited: str | None) -> str:
 
 
 def _distribution(times: Distribution) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in dataclasses.asdict(times).items()}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {name: json_number(value) for name, value in dataclasses.asdict(times).items()}

@@ -145,12 +145,7 @@ class BuildConfig:
     def _capabilities(self, backend: Backend) -> list[Any]:
         if not self.compute_capabilities:
             return []
-        members = backend.trt.ComputeCapability.__members__
-        known = {
-            f"{name[2:-1]}.{name[-1]}": member
-            for name, member in members.items()
-            if name.startswith("SM")
-        }
+        known = backend.capabilities
         for capability in self.compute_capabilities:
             if capability not in known:
                 raise UnsupportedError(

@@ -10,9 +10,8 @@ from trtnet.cli.flags import Group, positive
 from trtnet.errors import UsageError
 from trtnet.pipeline.precision_suffix import split_precision, unknown_precision
 from trtnet.precision.policy import PRESETS, Policy
+from trtnet.precision.table import FLAGS, QUANTIZED, TABLE
 from trtnet.quantization.table import METHODS
-
-_SHORTCUTS = ("fp16", "bf16", "int8", "fp8")
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ class ChosenPrecision:
 
 def add_precision_flags(flag: Group) -> None:
     """Adds the flags that :func:`settle_precision` reads."""
-    for name in _SHORTCUTS:
-        flag(f"--{name}", action="store_true")
-    flag("--noTF32", action="store_true", help="fp32 without TensorFloat-32 arithmetic")
+    for name in FLAGS:
+        flag(f"--{name}", action="store_true", help=TABLE[name].help)
+    flag("--noTF32", action="store_true", help=TABLE["fp32"].help)
     flag("--precision", metavar="P", help=f"{', '.join(PRESETS)}; default: tf32, as in trtexec")
     flag(
         "--policy",
@@ -58,8 +57,8 @@ def add_calibration_flags(flag: Group) -> None:
     flag(
         "--calib-data",
         metavar="DATA",
-        help="for int8 and fp8, and to check the range of fp16: a folder of images, a .npy or "
-        ".npz file, or, for random weights, random",
+        help=f"for {' and '.join(QUANTIZED)}, and to check the range of fp16: a folder of images, "
+        "a .npy or .npz file, or, for random weights, random",
     )
     flag("--calib-items", type=positive, default=512, metavar="N",
          help="how many of them to use at most, spread evenly; default 512")  # fmt: skip
@@ -80,7 +79,7 @@ def settle_precision(arguments: argparse.Namespace) -> ChosenPrecision:
         UsageError: there is no such precision, they ask for several, or the policy's file cannot
             be read.
     """
-    shortcuts = [name for name in _SHORTCUTS if getattr(arguments, name)]
+    shortcuts = [name for name in FLAGS if getattr(arguments, name)]
     chosen = {*shortcuts, *filter(None, [arguments.precision])}
     file = arguments.policy_file
     files = [] if file is None else [str(file)]

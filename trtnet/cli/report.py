@@ -36,6 +36,7 @@ def summary_lines(report: Report) -> list[str]:
         "network": f"{network['layers']} layers, {_macs(network['macs'])}, defined in "
         f"{network['define_s']:.2f} s",
         "engine": _engine_line(report["engine"]),
+        **({"GPUs": report["engine"]["note"]} if report["engine"]["note"] else {}),
         "verified": _verify_line(report["verify"]),
         "executed": f"no: {report['executed']['reason']}",
     }

@@ -17,11 +17,11 @@ from trtnet.cli.search_flags import metrics_json, parser, row_json, set_up
 from trtnet.cli.sensitivity import print_rows
 from trtnet.errors import UsageError
 from trtnet.search.budget import Budget
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 
 if TYPE_CHECKING:
     from trtnet.pipeline.search_setup import SearchSetup
-    from trtnet.search.trial import Found, Trial
+    from trtnet.search.result import SearchResult, TriedMix
 
 _ITEMS = 64
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     progress = Progress(stream)
     setup = set_up(arguments, progress)
     ranked_by = setup.data.head(arguments.rank_items)
-    journal = Journal(
+    journal = SearchJournal(
         arguments.journal or output.with_name(f"{output.name}.journal"),
         job(setup.subject, setup.data, ranked_by),
     )
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print(found: Found, setup: SearchSetup, budget: Budget, stream: TextIO) -> None:
+def _print(found: SearchResult, setup: SearchSetup, budget: Budget, stream: TextIO) -> None:
     subject, best = setup.subject, found.best
     left = [row for row in found.sensitivities if row.module not in best.changed]
     if left:
@@ -85,7 +85,7 @@ def _print(found: Found, setup: SearchSetup, budget: Budget, stream: TextIO) -> 
           file=stream)  # fmt: skip
 
 
-def _as_json(found: Found, setup: SearchSetup, budget: Budget) -> dict[str, Any]:
+def _as_json(found: SearchResult, setup: SearchSetup, budget: Budget) -> dict[str, Any]:
     return {
         "model": setup.name,
         "to": setup.subject.to,
@@ -99,7 +99,7 @@ def _as_json(found: Found, setup: SearchSetup, budget: Budget) -> dict[str, Any]
     }
 
 
-def _trial_json(trial: Trial) -> dict[str, Any]:
+def _trial_json(trial: TriedMix) -> dict[str, Any]:
     return {
         "changed": list(trial.changed),
         **metrics_json(trial.metrics),

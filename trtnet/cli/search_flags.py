@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,13 @@ from trtnet.cli.arguments import add_backend_flag, add_input_flag, add_model_fla
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import model_recipe
+from trtnet.finite import json_number
 from trtnet.pipeline.search_setup import SearchSettings, SearchSetup, set_up_search
+from trtnet.precision.table import QUANTIZED, TENSOR_TYPES
 from trtnet.quantization.table import METHODS
 from trtnet.search.metrics import Metrics
+from trtnet.search.mixable_network import TARGETS
 from trtnet.search.plot_format import check_format
-from trtnet.search.subject import TARGETS
 
 if TYPE_CHECKING:
     from trtnet.search.sensitivities import Sensitivity
@@ -31,8 +32,8 @@ def parser(command: str, description: str, items: int) -> Parser:
     made.add_argument("target", metavar="MODEL", help="such as resnet50 or net.py:Net")
     flag = Group(made, "precision and data")
     flag("--to", choices=TARGETS, default="int8", help="what modules are changed to; default int8")
-    flag("--base", choices=("fp16", "bf16", "fp32"), default="fp16",
-         help="what the others compute in, beside int8 and fp8; default fp16")  # fmt: skip
+    flag("--base", choices=TENSOR_TYPES, default="fp16",
+         help=f"of the others, beside {' and '.join(QUANTIZED)}; default fp16")  # fmt: skip
     flag("--data", required=True, metavar="DATA",
          help="a folder of images, a .npy file, or a .npz file, which may hold labels; or, for "
          "random weights, random")  # fmt: skip
@@ -86,5 +87,4 @@ def row_json(row: Sensitivity) -> dict[str, Any]:
 def metrics_json(metrics: Metrics) -> dict[str, Any]:
     """JSON values: ``None`` for infinity."""
     values = {**dataclasses.asdict(metrics), "sqnr_db": metrics.sqnr_db}
-    return {name: None if value is None or not math.isfinite(value) else value
-            for name, value in values.items()}  # fmt: skip
+    return {name: None if value is None else json_number(value) for name, value in values.items()}

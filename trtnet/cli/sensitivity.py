@@ -11,7 +11,7 @@ from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.search_flags import parser, row_json, set_up
 from trtnet.cli.tables import table
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 
 if TYPE_CHECKING:
     from trtnet.search.sensitivities import Sensitivity
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     stream = human_stream(arguments.json)
     progress = Progress(stream)
     setup = set_up(arguments, progress)
-    journal = Journal(arguments.journal, job(setup.subject, setup.data))
+    journal = SearchJournal(arguments.journal, job(setup.subject, setup.data))
     with progress.step("measure") as update:
         rows = sensitivity(
             setup.subject,

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from trtnet.dtypes import DType
 from trtnet.engines.device import Buffer, Device
 from trtnet.errors import OutOfMemoryError, ShapeError
 
-_NUMPY = {"bfloat16": "uint16", "float8_e4m3": "uint8"}  # bit patterns: numpy lacks these types
+_ELEMENTS = {dtype.value: dtype.element for dtype in DType}
 _TORCH = {"float8_e4m3": "float8_e4m3fn"}
 _LEGACY_STREAM = 1  # CUDA's default stream in __cuda_array_interface__
 
@@ -89,7 +90,7 @@ def item_bytes(dtype: str) -> int:
 def numpy_dtype(dtype: str) -> np.dtype:
     """numpy's type for ``"float32"`` and so on; for those that numpy lacks, an unsigned integer of
     the same size, which holds the bit patterns."""
-    return np.dtype(_NUMPY.get(dtype, dtype))
+    return np.dtype(_ELEMENTS[dtype].storage if dtype in _ELEMENTS else dtype)
 
 
 def view(name: str, value: Any) -> View:
@@ -215,7 +216,7 @@ def _empty_torch(shape: Sequence[int], dtype: str, kind: str, index: int, stream
 
 @functools.cache
 def _torch_dtype(dtype: str) -> Any:
-    return getattr(sys.modules["torch"], _TORCH.get(dtype, dtype))
+    return getattr(sys.modules["torch"], _ELEMENTS[dtype].torch if dtype in _ELEMENTS else dtype)
 
 
 @functools.cache

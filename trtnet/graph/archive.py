@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.errors import NetworkError, WeightsError
-from trtnet.graph.layers import DTYPES, KINDS
+from trtnet.graph.layers import KINDS
 from trtnet.graph.reader import sort, weight_shape
 from trtnet.graph.types import Graph, Layer, TensorInfo
 from trtnet.weights import loading, safetensors_writer
@@ -247,11 +248,11 @@ def _check(graph: Graph) -> None:
 
 
 def _check_tensor(info: TensorInfo) -> None:
-    if info.dtype not in DTYPES.values():
+    if info.dtype not in ELEMENT_TYPES:
         raise NetworkError(
             "unknown dtype",
             module=info.name,
-            expected=", ".join(DTYPES.values()),
+            expected=", ".join(ELEMENT_TYPES),
             got=info.dtype,
             fix=_FIX,
         )

@@ -124,19 +124,3 @@ KINDS: dict[str, LayerKind] = {
 
 # Attributes that name the loop or conditional a boundary layer belongs to.
 CONTROL = ("loop", "conditional")
-
-# trt.DataType names → the names numpy and PyTorch users know.
-DTYPES: dict[str, str] = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "FP8": "float8_e4m3",
-    "INT64": "int64",
-    "INT32": "int32",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "BOOL": "bool",
-    "INT4": "int4",
-    "FP4": "float4_e2m1",
-    "E8M0": "float8_e8m0",
-}

@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from trtnet.dtypes import tensorrt_dtype_name
 from trtnet.errors import NetworkError, UnsupportedError
-from trtnet.graph.layers import CONTROL, DTYPES, KINDS, LayerKind
+from trtnet.graph.layers import CONTROL, KINDS, LayerKind
 from trtnet.graph.plugins import Mark, StandIns, mark_of
 from trtnet.graph.types import Graph, Layer, TensorInfo
 from trtnet.graph.weights import as_array
@@ -241,7 +242,7 @@ def _plain(trt: ModuleType, value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, trt.DataType):
-        return DTYPES.get(value.name, value.name.lower())
+        return tensorrt_dtype_name(value.name)
     if hasattr(value, "__members__"):
         return str(value.name)
     return tuple(value)
@@ -257,8 +258,7 @@ def _tensor_info(tensor: Any, owner: str, names: tuple[str | None, ...] = ()) ->
             got=error,
             fix="read the shape directly after adding the layer: TensorRT logs the reason then",
         ) from error
-    dtype = tensor.dtype.name
-    return TensorInfo(tensor.name, DTYPES.get(dtype, dtype.lower()), shape, names)
+    return TensorInfo(tensor.name, tensorrt_dtype_name(tensor.dtype.name), shape, names)
 
 
 def _dimension_name(tensor: Any, axis: int) -> str | None:

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from trtnet.dtypes import BY_TENSORRT, ELEMENT_TYPES
 from trtnet.errors import UnsupportedError
 
-_BITS: dict[str, type[np.unsignedinteger]] = {
-    "BF16": np.uint16,
-    "FP8": np.uint8,
-    "E8M0": np.uint8,
-    "INT4": np.uint8,
-    "FP4": np.uint8,
+# Of the types that numpy lacks, by TensorRT's name: what their memory is read as. Of those of 4
+# bits, two values share a byte, the first in the low bits.
+_BITS = {
+    element.tensorrt: np.dtype(f"uint{max(element.bits, 8)}")
+    for element in ELEMENT_TYPES.values()
+    if not element.is_numpy
 }
-_PACKED = ("INT4", "FP4")  # two values per byte, the first in the low bits
 
 
 class _Weights(ctypes.Structure):
@@ -49,7 +49,7 @@ def as_array(weights: Any, owner: str) -> np.ndarray:
         return weights
     dtype = weights.dtype.name
     if weights.size == 0:
-        return np.empty(0, _BITS.get(dtype, np.float32))
+        return np.empty(0, _BITS.get(dtype, np.dtype(np.float32)))
     if dtype not in _BITS:
         raise UnsupportedError(
             f"weights of type {dtype} cannot be read back",
@@ -68,8 +68,8 @@ def as_array(weights: Any, owner: str) -> np.ndarray:
             got="other values there",
             fix="give them to read() as weights={(layer name, attribute): array}",
         )
-    bits = np.dtype(_BITS[dtype])
-    if dtype in _PACKED:
+    bits = _BITS[dtype]
+    if BY_TENSORRT[dtype].bits < 8:
         packed = np.frombuffer(ctypes.string_at(struct.values, (weights.size + 1) // 2), bits)
         return _unpack(packed, dtype)[: weights.size]
     size = weights.size * bits.itemsize
@@ -78,6 +78,6 @@ def as_array(weights: Any, owner: str) -> np.ndarray:
 
 def _unpack(packed: np.ndarray, dtype: str) -> np.ndarray:
     nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)
-    if dtype == "FP4":
+    if BY_TENSORRT[dtype].kind == "float":
         return nibbles
     return ((nibbles ^ 8).astype(np.int8) - 8).astype(np.int8)  # extends the sign

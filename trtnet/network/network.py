@@ -23,6 +23,7 @@ from trtnet.network.quantizer import Quantizer, Ranges, needs_ranges
 from trtnet.network.sizes import ShapeTensors
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.precision.policy import Policy
+from trtnet.precision.table import coarsest
 from trtnet.tensor import Dim, FoldableLayer, Tensor, tensors_in
 from trtnet.weights.container import data_sha256
 
@@ -161,8 +162,8 @@ class Network:
     @property
     def exactness(self) -> str:
         """The coarsest precision that occurs; :func:`trtnet.verify` takes its tolerances."""
-        quantized = [f for f in ("fp8", "int8", "int8-weights") if f in self.quantizer.formats]
-        return quantized[0] if quantized else self.casts.coarsest
+        formats = self.quantizer.formats
+        return coarsest(formats) if formats else self.casts.coarsest
 
     def check(self) -> None:
         """Checks a finished network: :func:`trtnet.build` and :func:`trtnet.verify` call it.

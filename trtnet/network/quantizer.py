@@ -8,7 +8,7 @@
 
 A concatenation needs none: the pair on its output gives all its inputs one scale. Activations have
 one scale per tensor, weights one per output channel and are stored quantized. All scales are
-float32 and symmetric: the largest magnitude is 127 in INT8 and 448 in FP8 (E4M3).
+float32 and symmetric: the largest magnitude becomes the largest code of the precision.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
-from trtnet.dtypes import DType, float8, float32, int8, require_representable
+from trtnet.dtypes import DType, float32
+from trtnet.finite import require_representable
 from trtnet.names import parameter_name
 from trtnet.network.casts import Casts
 from trtnet.network.naming import TensorNames
-from trtnet.precision.policy import QUANTIZED, WEIGHTS_ONLY, Policy
+from trtnet.precision.policy import Policy
+from trtnet.precision.table import QUANTIZED, STORED
 from trtnet.tensor import Tensor
 from trtnet.tensor.emitter import Emitter
 
-_STORED = {"int8": (int8, 127), "fp8": (float8, 448), WEIGHTS_ONLY: (int8, 127)}
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 # Layers that only move the values of a product, and pointwise layers that fuse with a product.
@@ -92,7 +93,7 @@ class Quantizer:
     def format(self, kind: str, groups: int = 1) -> str | None:
         """The precision a `kind` of layer in the module being emitted is quantized to, if any."""
         precision = self._casts.decide(kind, groups).precision
-        return precision if precision in _STORED else None
+        return precision if precision in STORED else None
 
     def quantizes_activations(self, format: str | None) -> TypeGuard[str]:
         """Whether layers of this `format` have quantized inputs, not only weights."""
@@ -143,7 +144,7 @@ class Quantizer:
         if format is None or (self.is_observing and format in QUANTIZED):
             return weight, {}
         network = self._network
-        stored, limit = _STORED[format]
+        stored, limit = STORED[format]
         key = parameter_name(network.path, name)
         require_representable(weight, float32, key, finite=True)
         self.formats.add(format)
@@ -151,8 +152,8 @@ class Quantizer:
         shape = [1] * weight.ndim
         shape[axis] = -1
         codes = weight / scales.reshape(shape)
-        if stored is int8:
-            codes = np.rint(codes, out=codes).astype(np.int8)
+        if stored.element.kind == "integer":
+            codes = np.rint(codes, out=codes).astype(stored.value)
         constant = network.emit(
             "weight", "add_constant", weight.shape, network.weights(codes, stored)
         )
@@ -230,7 +231,7 @@ class Quantizer:
         network = self._network
         self.formats.add(format)
         scale = network.constant(self._scale(tensor.name, format))
-        dtype = _STORED[format][0].of(network.trt)
+        dtype = STORED[format][0].of(network.trt)
         return network.emit("quantize", "add_quantize", tensor, scale, dtype, dims=tensor.shape)
 
     def _dequantize(
@@ -242,7 +243,7 @@ class Quantizer:
 
     def _scale(self, name: str, format: str) -> np.ndarray:
         assert self._ranges is not None
-        return _scales(np.float32(self._ranges.amax(name)), _STORED[format][1])
+        return _scales(np.float32(self._ranges.amax(name)), STORED[format][1])
 
     def _has_pair(self, tensor: Tensor) -> bool:
         source = self._casts.source(tensor)

@@ -22,7 +22,8 @@ from trtnet.pipeline.model import RANDOM
 from trtnet.pipeline.progress import Update
 from trtnet.pipeline.recipe import INPUT, CalibrationSettings
 from trtnet.pipeline.shapes import InputShapes
-from trtnet.precision.policy import QUANTIZED, Policy
+from trtnet.precision.policy import Policy
+from trtnet.precision.table import QUANTIZED
 from trtnet.quantization.table import CalibrationTable
 from trtnet.weights.container import raw_bytes
 
@@ -209,8 +210,8 @@ class Calibrator:
 
     @property
     def _precision(self) -> str:
-        """The precision that the ranges are for."""
-        return "int8" if self.policy.uses("int8") else "fp8"
+        """The precision that the ranges are for; any where nothing is quantized."""
+        return self.policy.calibrated_for or QUANTIZED[-1]
 
     def _calibrate(
         self, read: Graph, data: Batches, journal: Path | None, update: Update

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trtnet.backend import description
+from trtnet.finite import json_number
 from trtnet.hardware import missing_gpu
 
 if TYPE_CHECKING:
@@ -78,6 +79,6 @@ def worst_row(rows: Sequence[Row]) -> Row:
 
 def json_value(value: Any) -> Any:
     """`value` for JSON: ``None`` for NaN and infinity, a list for a tuple."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, float):
+        return json_number(value)
     return list(value) if isinstance(value, tuple) else value

@@ -10,7 +10,7 @@ from typing import Any
 
 from trtnet import graph
 from trtnet.backend import Backend, load
-from trtnet.building.builder import build, check_fp8, describe
+from trtnet.building.builder import build, choose_gpus, describe
 from trtnet.building.plan import Plan
 from trtnet.errors import PlanError, UsageError
 from trtnet.network import Network
@@ -22,6 +22,7 @@ from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe, default_engine
 from trtnet.pipeline.report import executed, verify_summary
 from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
+from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
 
@@ -80,8 +81,11 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     _check_engine(engine)
     backend = load(recipe.backend)
     recipe.config.check(backend)
-    if recipe.policy.uses("fp8"):
-        check_fp8(backend, recipe.config)
+    choose_targets(  # raises before any work; the network decides which precisions occur
+        recipe.config.compute_capabilities,
+        backend.default_capabilities,
+        lambda precision: recipe.policy.uses(precision.name),
+    )
     require_data(recipe.calibration, recipe.policy)
     if recipe.verify:
         require("torch", "verification (--skip-verify does without)")
@@ -134,7 +138,9 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
         "verify": _verify(prepared, defined, observer),
     }
     plan = None
-    report["engine"] = dict.fromkeys(("path", "bytes", "sha256", "build_s", "reused"))
+    report["engine"] = dict.fromkeys(
+        ("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
+    )
     if report["verify"]["passed"] is not False:
         about = _sidecar(report, model.weights)
         plan, report["engine"] = _build(prepared, network, about, observer)
@@ -245,6 +251,8 @@ def _build(
         "sha256": engine["sha256"],
         "build_s": 0.0 if reused else round(build_s, 3),
         "reused": reused,
+        "compute_capabilities": plan.sidecar["compute_capabilities"],
+        "note": choose_gpus(network, prepared.recipe.config).note,
     }
 
 

@@ -10,7 +10,7 @@ from trtnet.pipeline.calibration import data_source
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.recipe import Recipe
 from trtnet.pipeline.target import load_model
-from trtnet.search.subject import Subject
+from trtnet.search.mixable_network import MixableNetwork
 
 if TYPE_CHECKING:
     from trtnet.search.data import Data
@@ -24,7 +24,7 @@ class SearchSettings:
         data: a folder of images, a ``.npy`` or ``.npz`` file, which may hold labels, or
             ``"random"`` for seeded noise, which only random weights accept.
         items: how many items of the data to use at most, spread evenly.
-        to: what modules are changed to; see :class:`trtnet.search.Subject`.
+        to: what modules are changed to; see :class:`trtnet.search.MixableNetwork`.
         base: what the others compute in, beside INT8 and FP8.
         gpu: whose roofline gives times.
         method: of calibration, one of :data:`trtnet.quantization.METHODS`.
@@ -50,7 +50,7 @@ class SearchSetup:
     """
 
     name: str
-    subject: Subject
+    subject: MixableNetwork
     data: Data
     batch: int
 
@@ -74,7 +74,7 @@ def set_up_search(
     graph.find_gpu(settings.gpu).flops_in(settings.to)  # raises before the weights are loaded
     with observer.step("weights"):
         model = load_model(recipe)
-    subject = Subject(model.define, settings.to, settings.base, settings.gpu)
+    subject = MixableNetwork(model.define, settings.to, settings.base, settings.gpu)
     shape, weights = model.shapes.typical[0], model.weights
     batch, seed = shape[0], recipe.seed + 1
     source = data_source(settings.data, weights, shape, settings.items, seed, model.shapes.name)

@@ -1,4 +1,4 @@
-"""Calibration: which range of values each tensor has, and which part of it INT8 and FP8 keep.
+"""Calibration: the range of values of each tensor, and the part of it that quantization keeps.
 
 Names are imported on first use; only running a calibration needs torch.
 """

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from trtnet.dtypes import held_dtype_name
 from trtnet.errors import NetworkError, UnsupportedError, UsageError
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference import (
@@ -32,7 +33,7 @@ from trtnet.reference.module_builder import ModuleBuilder, identifier
 from trtnet.reference.operations import registered_operation
 from trtnet.reference.region_compiler import compile_conditional, compile_loop
 from trtnet.reference.regions import LayerOrRegion, Region, group_regions
-from trtnet.reference.type_rules import HOST_INPUTS, KEEPS_TYPE, check_types, weights_dtype
+from trtnet.reference.type_rules import HOST_INPUTS, KEEPS_TYPE, check_types
 
 OPERATIONS: dict[str, Operation] = {
     **attention.OPERATIONS,
@@ -252,7 +253,7 @@ class Compiler:
 
     def _weights(self, layer: Layer, name: str, wide: bool) -> fx.Node:
         array = layer.weights[name]
-        dtype = weights_dtype(array)
+        dtype = held_dtype_name(array)
         target = torch.float32 if wide else execution_dtype(dtype, self.float64)
         return self._builder.buffer(f"{layer.name}.{name}", array, dtype, target, self.device)
 

@@ -8,23 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.errors import UnsupportedError
 
 # The only map from names of element types to torch types. int4, float4 and float8_e8m0 values are
 # carried in a wider type that holds each of them exactly.
 DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float8_e4m3": torch.float8_e4m3fn,
-    "float8_e8m0": torch.float32,
-    "float4_e2m1": torch.float32,
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "int4": torch.int8,
-    "bool": torch.bool,
+    element.name: getattr(torch, element.torch) for element in ELEMENT_TYPES.values()
 }
 
 FP8_MAX, FP4_MAX = 448.0, 6.0  # the largest values, to which larger ones are rounded
@@ -47,7 +37,7 @@ def execution_dtype(name: str, float64: bool = False) -> torch.dtype:
         raise UnsupportedError(
             f"values of type {name} cannot be executed", expected=", ".join(DTYPES)
         )
-    if float64 and name.startswith(("float", "bfloat")) and name != "float8_e4m3":
+    if float64 and ELEMENT_TYPES[name].kind == "float" and name != "float8_e4m3":
         return torch.float64
     return DTYPES[name]
 

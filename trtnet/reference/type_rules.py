@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from trtnet.dtypes import held_dtype_name
 from trtnet.errors import NetworkError
 from trtnet.graph.types import Graph, Layer
 
@@ -56,14 +55,6 @@ HOST_INPUTS: dict[str, tuple[int, ...]] = {
     "UNSQUEEZE": (1,),
 }
 
-_NUMPY_BITS = {"uint16": "bfloat16"}
-
-
-def weights_dtype(array: np.ndarray) -> str:
-    """The element type of weights that a layer holds itself; those of bfloat16 are bits."""
-    name: str = array.dtype.name
-    return _NUMPY_BITS.get(name, name)
-
 
 def check_types(graph: Graph, layer: Layer) -> None:
     """Refuses operands of types that TensorRT does not take together.
@@ -80,7 +71,7 @@ def check_types(graph: Graph, layer: Layer) -> None:
         found["input 0"] = graph.tensors[layer.inputs[0]].dtype
     if found and layer.type != "CONSTANT":
         for name, array in layer.weights.items():
-            found[name] = weights_dtype(array)
+            found[name] = held_dtype_name(array)
     if len(set(found.values())) > 1:
         raise NetworkError(
             "operands of different types; TensorRT converts nothing by itself",

@@ -5,6 +5,6 @@ from .data import Data as Data, load_data as load_data
 from .finding import search as search
 from .metrics import Metrics as Metrics
 from .plotting import plot_search as plot_search, plot_sensitivity as plot_sensitivity
+from .mixable_network import MixableNetwork as MixableNetwork
+from .result import SearchResult as SearchResult, TriedMix as TriedMix, pareto as pareto
 from .sensitivities import Sensitivity as Sensitivity, sensitivity as sensitivity
-from .subject import Subject as Subject
-from .trial import Found as Found, Trial as Trial, pareto as pareto

@@ -1,4 +1,4 @@
-"""The part of a network that another network has differently."""
+"""The part of a network that differs from another network, and its values."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def values_of(graph: Graph, arguments: list[Tensor]) -> dict[str, Tensor]:
 
 def suffix(graph: Graph, other: Graph) -> Graph:
     """What of `other` has to run where all values of `graph` are known: the layers that `graph`
-    does not have, and everything behind them. Its inputs are tensors of `graph`, its outputs
-    those outputs of `other` that may differ."""
+    lacks, and all that read their outputs, directly or not. Its inputs are tensors of `graph`; its
+    outputs are those of `other` that may differ."""
     known = {unit.outputs: unit for unit in group_regions(graph)}
     same, constants = set(graph.inputs), dict[str, Layer]()
     changed: list[LayerOrRegion] = []

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from trtnet.precision.table import FLOATS, STORED, TABLE
+
 _BLOCK = 1 << 18  # elements compared at a time, so that the difference stays in the CPU's cache
 
 
@@ -56,50 +58,31 @@ class Tolerance:
         return f"relative L2 <= {self.rel_l2:g}, cosine >= {self.cosine:g}"
 
 
-# End to end, from the model's inputs on. A folded BatchNorm rounds weights to float32 once, also
-# when float64 is used afterwards. Integers differ where the value before rounding lies close to a
-# boundary. A position of a largest value (an argmax, a class map) may differ where two candidates
-# differ by no more than values may differ; it is then as good as PyTorch's. In float64 and float32
-# all positions must be as good, in half precision nearly all.
+# The limits of each precision are in trtnet.precision.table. In float64 only BatchNorm's folding
+# rounds, once, to float32.
 FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-5, agreement=0.999, positions=1.0)
-FP32_TOLERANCE = Tolerance(rel_l2=1e-4, agreement=0.999, positions=1.0)
-FP16_TOLERANCE = Tolerance(cosine=0.999, agreement=0.9, positions=0.999)
-BF16_TOLERANCE = Tolerance(cosine=0.99, agreement=0.7, positions=0.999)
+LOCAL_FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-6, agreement=0.98, positions=1.0)
+FINITE = Tolerance()  # accepts everything that is finite
 
-TOLERANCES: Mapping[str, Tolerance] = {
-    "fp32": FP32_TOLERANCE,
-    "tf32": FP32_TOLERANCE,
-    "fp16": FP16_TOLERANCE,
-    "bf16": BF16_TOLERANCE,
-}
-
-# Outputs of a quantized network; the exponents hold the least signal-to-noise ratio in dB. Modules
-# have no limit, since the error that a tensor may have depends on its readers. FP8 has 3 bits of
-# fraction: rounding alone leaves 32 dB per tensor, and both operands of every product and the
-# depth of the network lower that.
-INT8_WEIGHTS_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7, positions=0.9)
-INT8_TOLERANCE = Tolerance(rel_l2=10 ** (-25 / 20), agreement=0.7, positions=0.9)
-FP8_TOLERANCE = Tolerance(rel_l2=10 ** (-15 / 20), agreement=0.7, positions=0.9)
-FINITE = Tolerance()
+TOLERANCES: Mapping[str, Tolerance] = {name: Tolerance(*TABLE[name].limits) for name in FLOATS}
+"""Limits of the outputs of a network, by precision."""
 
 QUANTIZED_TOLERANCES: Mapping[str, Tolerance] = {
-    "int8-weights": INT8_WEIGHTS_TOLERANCE,
-    "int8": INT8_TOLERANCE,
-    "fp8": FP8_TOLERANCE,
+    name: Tolerance(*TABLE[name].limits) for name in STORED
 }
+"""Limits of the outputs of a quantized network, by precision."""
 
-# One module on the network's own input. Weights and output are rounded once each, by at most one
-# unit roundoff (half precision accumulates in float32); a BatchNorm that subtracts a large mean
-# makes that error larger in relation. The worst of the zoo's modules has 1.6 units in FP16 and
-# BF16, and 10 in FP32, where convolutions sum in another order.
-_ROUNDOFFS = 8
-LOCAL_FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-6, agreement=0.98, positions=1.0)
 LOCAL_TOLERANCES: Mapping[str, Tolerance] = {
-    "fp32": Tolerance(rel_l2=1e-5, agreement=0.98, positions=0.999),
-    "tf32": Tolerance(rel_l2=1e-5, agreement=0.98, positions=0.999),
-    "fp16": Tolerance(rel_l2=_ROUNDOFFS * 2.0**-11, agreement=0.98, positions=0.999),
-    "bf16": Tolerance(rel_l2=_ROUNDOFFS * 2.0**-8, agreement=0.98, positions=0.999),
+    name: Tolerance(*precision.module_limits)
+    for name, precision in TABLE.items()
+    if precision.module_limits is not None
 }
+"""Limits of one module on the network's own input, by precision."""
+
+FP32_TOLERANCE, FP16_TOLERANCE = TOLERANCES["fp32"], TOLERANCES["fp16"]
+BF16_TOLERANCE, FP8_TOLERANCE = TOLERANCES["bf16"], QUANTIZED_TOLERANCES["fp8"]
+INT8_TOLERANCE = QUANTIZED_TOLERANCES["int8"]
+INT8_WEIGHTS_TOLERANCE = QUANTIZED_TOLERANCES["int8-weights"]
 
 
 @dataclass(frozen=True)

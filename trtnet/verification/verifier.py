@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from trtnet.graph.reader import read
+from trtnet.precision.table import HALF
 from trtnet.verification.blame import Blame, Locator, ModuleInputs
 from trtnet.verification.comparison import (
     FINITE,
@@ -39,7 +40,6 @@ _QUANTIZATION = (
     "quantized, the network is further from PyTorch than it may be: calibrate with other data or "
     "another method, or keep the modules that lose most in floating point"
 )
-_HALF = ("fp16", "bf16")  # their rounding hides small mistakes from an end-to-end comparison
 
 
 @torch.inference_mode(mode=False)  # tensors made in inference mode have no version counter
@@ -92,7 +92,8 @@ def verify(
     tensors = _compared_tensors(network)
     reference = ReferenceRun(read(network.definition), inputs, float64)
     torch_run = TorchRun(network, torch_model, inputs, float64)
-    always_local = local and network.exactness in _HALF and not float64
+    # The rounding of half precision hides small mistakes from the end-to-end comparison.
+    always_local = local and network.exactness in HALF and not float64
     values = reference.values(tensors.names, keep=always_local)
     rows = compare_end_to_end(torch_run, tensors, values, limits.end_to_end)
     diverged = _diverged(rows, limits)

@@ -13,12 +13,12 @@ from trtnet import cuda
 from trtnet.backend import Backend
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
+from trtnet.dtypes import tensorrt_dtype_name
 from trtnet.engines import compatibility
 from trtnet.engines.protocol import Binding, Engine
 from trtnet.engines.tensorrt.context import TensorRTContext, failure
 from trtnet.errors import ExecutionError, PlanError
 from trtnet.files import atomic_write
-from trtnet.graph.layers import DTYPES
 from trtnet.hardware import missing_gpu
 
 
@@ -168,7 +168,7 @@ def _bindings(backend: Backend, engine: Any) -> tuple[Binding, ...]:
     found = [
         Binding(
             name=name,
-            dtype=_dtype(engine.get_tensor_dtype(name).name),
+            dtype=tensorrt_dtype_name(engine.get_tensor_dtype(name).name),
             shape=tuple(engine.get_tensor_shape(name)),
             is_input=engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
             on_host=engine.get_tensor_location(name) == trt.TensorLocation.HOST,
@@ -176,10 +176,6 @@ def _bindings(backend: Backend, engine: Any) -> tuple[Binding, ...]:
         for name in names
     ]
     return tuple(sorted(found, key=lambda binding: not binding.is_input))
-
-
-def _dtype(name: str) -> str:
-    return DTYPES.get(name, name.lower())
 
 
 def _profiles(engine: Any, bindings: tuple[Binding, ...]) -> tuple[dict[str, Shapes], ...]:

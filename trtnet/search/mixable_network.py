@@ -1,4 +1,4 @@
-"""Subject: a network that can be defined in any mix of precisions, and what it costs."""
+"""MixableNetwork: a network that can be defined in any mix of precisions, and its cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from trtnet import graph
 from trtnet.errors import UsageError
 from trtnet.graph import Gpu, Graph
-from trtnet.precision.policy import QUANTIZED, Explanation, Policy
+from trtnet.precision.policy import Explanation, Policy
+from trtnet.precision.table import HALF, QUANTIZED, TABLE
 
 if TYPE_CHECKING:
     from trtnet.network import Network
@@ -20,25 +21,26 @@ if TYPE_CHECKING:
     from trtnet.quantization.running import Progress
     from trtnet.search.data import Data
 
-TARGETS = ("int8", "fp8", "fp16", "bf16")
-# Kinds whose precision follows from the module before them; a pooling is quantized behind
+TARGETS = (*QUANTIZED, *HALF)
+# Kinds whose precision follows from the module before them; a pooling is quantized after
 # quantized layers only, and then always.
 _NOT_ALONE = ("", "batch_norm", "pooling")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network to be changed module by module.
+class MixableNetwork:
+    """A network whose modules can be changed to another precision one by one.
 
     Args:
         define: makes the network, outputs marked, under a policy and (``None`` for none) with a
             calibration; it is called often.
-        to: the precision to change modules to: ``int8``, ``fp8``, ``fp16`` or ``bf16``.
-        base: what quantized modules give, and what is not quantized computes in; for ``fp16``
-            and ``bf16``, what the others compute in is ``fp32``.
+        to: the precision to change modules to, one of :data:`TARGETS`: a quantized one, or one of
+            half precision.
+        base: the precision of what quantized modules give, and of the other modules; where `to`
+            is not quantized, the others compute in ``fp32``.
         gpu: whose roofline gives times; a name of :func:`trtnet.graph.gpus` or a
             :class:`trtnet.graph.Gpu`.
-        calibration: for ``int8`` and ``fp8``; :meth:`calibrated` makes it.
+        calibration: for quantized precisions; :meth:`calibrated` makes it.
 
     Raises:
         UsageError: a precision that modules cannot be changed to, or an unknown GPU.
@@ -57,7 +59,7 @@ class Subject:
                 expected=", ".join(TARGETS),
                 got=self.to,
             )
-        self.ceilings.flops_in(self.to)
+        self.ceilings.flops_in(TABLE[self.to].product_rate)
 
     @cached_property
     def ceilings(self) -> Gpu:
@@ -66,7 +68,7 @@ class Subject:
 
     @property
     def rest(self) -> str:
-        """The precision of what is not changed."""
+        """The precision of the modules that are not changed."""
         return self.base if self.to in QUANTIZED else "fp32"
 
     @cached_property
@@ -120,7 +122,7 @@ class Subject:
 
     def calibrated(
         self, data: Data, method: str = "mse", progress: Progress | None = None
-    ) -> Subject:
+    ) -> MixableNetwork:
         """This subject with the calibration that it needs; itself if it needs none.
 
         Args:

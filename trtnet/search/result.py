@@ -1,4 +1,4 @@
-"""What a search tried and found."""
+"""Results of a search: the mixes that it tried, and the one that it found."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A network that was tried.
+class TriedMix:
+    """A mix of precisions that was measured.
 
     Attributes:
         changed: the modules that were changed, in the order of the model.
@@ -29,25 +29,25 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The result of :func:`trtnet.search.search`.
 
     Attributes:
         policy: the fastest within the budget.
-        best: what it reaches.
-        trials: everything that was tried, in order; the first changes nothing, the second all.
+        best: the mix of that policy, with its measurements.
+        trials: all mixes that were measured, in order; the first changes no module, the second all.
         sensitivities: of each module alone, the most sensitive first.
     """
 
     policy: Policy
-    best: Trial
-    trials: tuple[Trial, ...]
+    best: TriedMix
+    trials: tuple[TriedMix, ...]
     sensitivities: tuple[Sensitivity, ...]
 
 
-def pareto(trials: Sequence[Trial]) -> list[Trial]:
+def pareto(trials: Sequence[TriedMix]) -> list[TriedMix]:
     """Those of `trials` that no other beats in both time and error, the fastest first."""
-    front: list[Trial] = []
+    front: list[TriedMix] = []
     for trial in sorted(trials, key=lambda trial: (trial.seconds, trial.metrics.rel_l2)):
         if not front or trial.metrics.rel_l2 < front[-1].metrics.rel_l2:
             front.append(trial)
