@@ -22,7 +22,7 @@ NEEDS_TORCH = (  # what runs networks with PyTorch
     *("reference", "verif", "engines.torch.", "quantization.observer", "quantization.running"),
     *("search.finding", "search.sensitivities", "search.suffix"),
     *("plugins.launch", "plugins.running", "plugins.shipped", "plugins.testing"),
-    *("zoo.torch_", "zoo.segmentation.torch_"),
+    *("zoo.torch_", "zoo.segmentation.torch_", "pipeline.float64"),
 )
 CHECK = (
     "import trtnet, trtnet.zoo, trtnet.weights; from trtnet.zoo.resnet import resnet50;"
