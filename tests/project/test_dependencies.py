@@ -79,6 +79,8 @@ def distributions(files: Iterable[tuple[Path, str]]) -> dict[str, str]:
     for file, module in files:
         for each in imports(file, module):
             top = each.target.partition(".")[0]
+            if file.suffix == ".pyi" and top == "typing_extensions":
+                continue  # never imported: every type checker brings it
             if top and top not in ours and top not in STDLIB:
                 found[DISTRIBUTION_OF.get(top, top.replace("_", "-"))] = str(each)
     return found
