@@ -34,7 +34,8 @@ def from_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[
         file: ``__file__`` of its ``__init__.py``; the stub lies beside it.
 
     Raises:
-        SyntaxError: if the stub holds anything but a docstring and relative imports.
+        SyntaxError: the stub holds anything but a docstring and relative imports, or the name of
+            a file in the package.
     """
     homes, starred = _read(Path(file).with_suffix(".pyi"))
 
@@ -82,6 +83,8 @@ def _read(stub: Path) -> tuple[dict[str, str], list[str]]:
         for alias in node.names:
             if alias.name == "*":
                 starred.append(home)
+            elif home != "." and stub.with_name(f"{alias.name}.py").exists():
+                raise SyntaxError(f"{stub}:{node.lineno}: {alias.name}.py would hide the name")
             elif alias.asname == alias.name and alias.name not in homes:
                 homes[alias.name] = home
             else:

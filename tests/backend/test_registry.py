@@ -211,7 +211,7 @@ def test_doctor_and_reports_know_it(example: BackendDescription) -> None:
 def test_the_vendors_tool_is_named_where_there_is_no_gpu(
     binding: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trtnet.cli.report.missing_gpu", lambda: "no GPU")
+    monkeypatch.setattr("trtnet.pipeline.report.missing_gpu", lambda: "no GPU")
     for tool, wanted in (("example_run", "example_run --loadEngine=m"), (None, "trtnet bench m")):
         description = dataclasses.replace(EXAMPLE, devices=("cuda",), run_tool=tool)
         with backend.registered(description):

@@ -43,6 +43,7 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
         "_serialize.config": BUILDER_CONFIG,
         "_load_timing_cache.config": BUILDER_CONFIG,
         "_save_timing_cache.config": BUILDER_CONFIG,
+        "_computes_in.layer": instance("ILayer"),
         "tensor": TENSOR,
     },
     "trtnet/graph/lint_rules.py": {"checked": OURS},
@@ -317,4 +318,4 @@ def test_the_versions_are_those_that_are_supported() -> None:
         "tensorrt_rtx 1.7.1.116",
     ]
     minimum = {d.name: d.minimum for d in backend.descriptions() if d.package is not None}
-    assert minimum == {"tensorrt": (10, 13), "rtx": (1, 5)}
+    assert minimum == {"tensorrt": (10, 13), "rtx": (1, 7)}

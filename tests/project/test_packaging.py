@@ -257,3 +257,13 @@ def test_a_stub_holds_relative_exports_only(line: str, tmp_path: Path) -> None:
     (tmp_path / "__init__.pyi").write_text(line)
     with pytest.raises(SyntaxError, match="expected `"):
         lazy_imports.from_stub("package", str(tmp_path / "__init__.py"))
+
+
+def test_a_name_is_not_that_of_a_file(tmp_path: Path) -> None:
+    """Importing the file would set an attribute of the package that hides the name."""
+    (tmp_path / "lint.py").touch()
+    (tmp_path / "__init__.pyi").write_text("from .checking import lint as lint")
+    with pytest.raises(SyntaxError, match=r"lint\.py would hide the name"):
+        lazy_imports.from_stub("package", str(tmp_path / "__init__.py"))
+    (tmp_path / "__init__.pyi").write_text("from . import lint as lint")
+    lazy_imports.from_stub("package", str(tmp_path / "__init__.py"))

@@ -181,12 +181,6 @@ def test_a_journal_written_by_an_earlier_version_is_read(tmp_path: Path, raises:
         SearchJournal(path, "0123")
 
 
-def test_the_former_name_of_a_mixable_network() -> None:
-    import trtnet.search
-
-    assert trtnet.search.Subject is trtnet.search.MixableNetwork
-
-
 def rows() -> list[Sensitivity]:
     return [
         Sensitivity("stem", "convolution", Metrics(0.1, 0.99, 1.0), 1e-6),

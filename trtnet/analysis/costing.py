@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trtnet.analysis.counting import known_shapes, layer_macs
 from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.graph.edges import Edges
-from trtnet.graph.gpus import Gpu, find_gpu
+from trtnet.graph.gpu_table import Gpu, find_gpu
 from trtnet.graph.kernels import PRODUCTS, Kernel, data_inputs, group_into_kernels
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
 from trtnet.precision.table import PRODUCT_RATES
