@@ -2,19 +2,20 @@
 
     python tools/accuracy.py [--search BUDGET] [--imagenet FOLDER] [--markdown docs/accuracy.md]
 
-Each network is defined in TensorRT, read back, and executed by the reference, with the casts and
-Q/DQ pairs that it really has. INT8 and FP8 are calibrated with 1,024 of the digits that the
-networks were trained with, or with 512 of ImageNet's validation images, without their labels.
+Each network is defined in TensorRT, read back, and executed by the reference, casts and Q/DQ pairs
+included. INT8 and FP8 are calibrated with 1,024 of the digits that the networks were trained with,
+or with 512 of ImageNet's validation images, without their labels.
 
-The *drop* is what top-1 loses against FP32, in percentage points, with the standard error of that
-difference, which the images make on which just one of the two is right. *As FP32* is the share of
-images that get the class they get in FP32; *SQNR* is that of the logits. The exit status is 1
-where a limit is missed.
+The *drop* is the loss of top-1 against FP32 in percentage points, with its standard error, which
+follows from the images that exactly one of the two classifies correctly. *As FP32* is the share of
+images with the same class as in FP32; *SQNR* is that of the logits. The exit status is 1 if a
+limit is missed.
 
-A *mix* of FP16 and INT8 is what ``trtnet search`` finds within the budget on the images that also
-calibrate, the held-out ones unseen, or a policy given with ``--policy``. ``--imagenet`` adds
-ResNet-50 with both of torchvision's weights (downloaded once); FOLDER has a folder of images for
-each class. Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU, but ``--device cuda`` is faster.
+A *mix* of FP16 and INT8 is the policy that ``trtnet search`` finds within the budget on the
+calibration images, without the held-out ones, or a policy given with ``--policy``. ``--imagenet``
+adds ResNet-50 with both of torchvision's weights (downloaded once); FOLDER has a folder of images
+for each class. Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU, but ``--device cuda`` is
+faster.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ COLUMNS = ("precision", "calibration", "top-1", "drop", "limit", "as FP32",
 
 @dataclass(frozen=True)
 class Score:
-    """What a variant got right.
+    """The results of one variant.
 
     Attributes:
         top1, drop, error, same: shares of 1; `drop` against FP32, `error` its standard error,
@@ -66,12 +67,13 @@ class Score:
 
     @property
     def passed(self) -> bool:
+        """Whether the drop is within the limit, if there is one."""
         return self.limit is None or round(100 * self.drop, 9) <= self.limit
 
 
 @dataclass(frozen=True)
 class Results:
-    """What several networks make of the same images.
+    """The classes that several networks find in the same images.
 
     Attributes:
         classes: that each of them finds, (networks, images).
@@ -168,7 +170,9 @@ def _kept(policy: trtnet.Policy) -> str:
 
 
 def heading(backend: str) -> list[str]:
-    packages = (trtnet.backend.PACKAGES[backend], "torch", "scikit-learn", "numpy")
+    """The first lines of the page."""
+    package = trtnet.backend.description(backend).package or backend
+    packages = (package, "torch", "scikit-learn", "numpy")
     command = shlex.join(["python", "tools/accuracy.py", *sys.argv[1:]])
     description = (__doc__ or "").split("\n\n")[2:5]
     return [
@@ -198,6 +202,7 @@ def policy_files(given: Iterable[str], tasks: Iterable[Task]) -> dict[str, list[
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measures every task, and prints and writes its tables; returns the exit status."""
     tasks = digits_tasks()
     if args.imagenet:
         tasks += imagenet_tasks(args.imagenet, args.limit)
@@ -217,6 +222,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--search", action="append", default=[], metavar="BUDGET",
                         help="add the best mix of FP16 and INT8, such as within "
@@ -227,7 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="ImageNet's validation images: also measure ResNet-50")  # fmt: skip
     parser.add_argument("--limit", type=int, help="images of ImageNet at most; default: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
+    parser.add_argument(
+        "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
+    )
     parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
     try:
         return run(parser.parse_args(argv))

@@ -14,10 +14,10 @@ import train_lenet
 import train_resnet
 
 from trtnet import zoo
-from trtnet.cli.model import load_weights
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
 from trtnet.imaging import SUFFIXES, load_image
+from trtnet.pipeline import load_weights
 from trtnet.search import Data, load_data
 from trtnet.weights import Weights
 
@@ -56,6 +56,7 @@ class Task:
     limits: Mapping[str, float]
 
     def load(self) -> Weights:
+        """The weights."""
         return load_weights(zoo.get_entry(self.model), self.weights, 0, {})
 
 
@@ -132,7 +133,7 @@ def labelled_images(folder: Path, classes: int, limit: int | None = None) -> lis
 def read_images(
     labelled: Sequence[tuple[Path, int]], preprocessing: Mapping[str, Any], batch: int = BATCH
 ) -> Iterator[Labelled]:
-    """Batches of prepared images; the next ones are read while the caller is at work."""
+    """Batches of prepared images; the next ones are read meanwhile."""
     with ThreadPoolExecutor() as pool:
 
         def start(first: int) -> list[Any]:

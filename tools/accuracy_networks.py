@@ -12,9 +12,10 @@ import trtnet
 from trtnet import zoo
 from trtnet.graph import Graph, read
 from trtnet.network.quantizer import Ranges
+from trtnet.precision.table import QUANTIZED, TENSOR_TYPES
 from trtnet.quantization import METHODS, Calibration, calibrate
-from trtnet.search import Subject, search
-from trtnet.search.journal import Journal
+from trtnet.search import MixableNetwork, search
+from trtnet.search.journal import SearchJournal
 
 MIX_METHOD = "mse"  # what a mix of precisions is calibrated with
 _PRODUCTS = ("convolution", "deconvolution", "linear", "attention")
@@ -60,6 +61,7 @@ class Zoo:
         model = entry.build()
         model.load_state_dict(self.task.load())
         network = trtnet.Network(self.backend, precision=policy, calibration=ranges)
+        assert entry.input_shape is not None, self.task.model
         network.output("logits", model(network.input("input", (batch, *entry.input_shape))))
         return network
 
@@ -70,7 +72,7 @@ class Zoo:
             table = self._calibrated(read(network.definition), network.observed).table(
                 variant.method,
                 weights_sha256=network.weights_sha256,
-                precision="fp8" if variant.policy.compute == "fp8" else "int8",
+                precision=variant.policy.calibrated_for or QUANTIZED[0],
             )
             network = self.define(variant.policy, table)
         return read(network.definition)
@@ -78,22 +80,22 @@ class Zoo:
     def mix(self, policy: trtnet.Policy, origin: str) -> Variant:
         """A policy of several precisions, as a variant; `origin` says in words where it is from."""
         rows = [row for row in policy.explain(self.define(policy)) if row.kind in _PRODUCTS]
-        low = sum(row.precision in ("int8", "fp8") for row in rows)
-        method = MIX_METHOD if policy.uses("int8", "fp8") else ""
+        low = sum(row.precision in QUANTIZED for row in rows)
+        method = MIX_METHOD if policy.uses(*QUANTIZED) else ""
         label = f"mix, {origin}: {low} of {len(rows)} quantized"
         return Variant(label, "searched", policy, method)
 
     def searched(self, budgets: Iterable[str]) -> list[Variant]:
         """The fastest mix of FP16 and INT8 within each of `budgets` on the calibration images."""
-        subject = Subject(partial(self.define, batch=BATCH))  # costs hang on the batch
+        subject = MixableNetwork(partial(self.define, batch=BATCH))  # costs depend on the batch
         data = self.task.calibration(subject.in_fp32)
         subject = subject.calibrated(data, MIX_METHOD)
-        journal = Journal(None, "")  # what one budget has measured serves the next
+        journal = SearchJournal(None, "")  # measurements for one budget are reused for the next
         found = {text: search(subject, data, text, journal=journal).policy for text in budgets}
         return [self.mix(policy, f"`{text}`") for text, policy in found.items()]
 
     def _calibrated(self, graph: Graph, observed: tuple[str, ...]) -> Calibration:
-        """One pass over the images serves all methods."""
+        """The calibration of one pass over the images, which serves all methods."""
         if observed not in self._calibrations:
             images = self.task.calibration(graph).batches
             found = calibrate(graph, observed, images, device=self.device)
@@ -103,12 +105,10 @@ class Zoo:
 
 def variants() -> list[Variant]:
     """Every precision, FP32 first."""
-    floats = [
-        Variant(name.upper(), name, trtnet.Policy.preset(name)) for name in ("fp32", "fp16", "bf16")
-    ]
+    floats = [Variant(name.upper(), name, trtnet.Policy.preset(name)) for name in TENSOR_TYPES]
     quantized = [
         Variant(name.upper(), name, trtnet.Policy.preset(name), method)
-        for name in ("int8", "fp8")
+        for name in QUANTIZED
         for method in METHODS
     ]
     return [*floats, *quantized]

@@ -1,4 +1,4 @@
-"""What a TensorRT binding offers, as JSON, for test_api_conformance.py.
+"""The interface of a TensorRT binding as JSON, for test_api_conformance.py.
 
     python tools/api_snapshot.py tensorrt_rtx tests/data/tensorrt_api
 
@@ -90,7 +90,7 @@ def _overloads(name: str, doc: str) -> list[str]:
 
 
 def _split(parameters: str) -> list[str]:
-    """At the commas that are in no bracket and no string."""
+    """The parts between the commas that are in no bracket and no string."""
     found, depth, start = [], 0, 0
     for at, letter in enumerate(parameters):
         depth += (letter in "[(<{") - (letter in "])>}")
@@ -101,6 +101,7 @@ def _split(parameters: str) -> list[str]:
 
 
 def main() -> None:
+    """Writes the snapshot that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", help="such as tensorrt or tensorrt_rtx")
     parser.add_argument("folder", type=Path)

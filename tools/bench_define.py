@@ -129,10 +129,12 @@ def run(trial: str, name: str, path: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{trial} {name} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def command_seconds(*arguments: str) -> float:
+    """Seconds that ``python -m trtnet.zoo`` takes with `arguments`."""
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "trtnet.zoo", *arguments], check=True, stdout=subprocess.DEVNULL
@@ -208,10 +210,12 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
 
 
 def _median(results: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(result[key] for result in results)
+    values: list[float] = [result[key] for result in results]
+    return statistics.median(values)
 
 
 def table(rows: list[tuple[str, str, str, str]], repeats: int) -> str:
+    """The page."""
     packages = ("tensorrt-rtx", "torch", "torchvision", "onnxscript", "numpy")
     lines = [
         "# From a weights file to a filled network definition",
@@ -229,6 +233,7 @@ def table(rows: list[tuple[str, str, str, str]], repeats: int) -> str:
 
 
 def main() -> None:
+    """Measures, prints, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--markdown", type=Path, help="also write the table to this file")

@@ -55,6 +55,7 @@ def define(precision: str, state: dict[str, np.ndarray]) -> trtnet.Network:
 
 
 def read_back(precision: str, state: dict[str, np.ndarray]) -> graph.Graph:
+    """The graph of the network in `precision`."""
     return graph.read(define(precision, state).definition)
 
 
@@ -91,12 +92,13 @@ def candidates(batch: int, device: str, folder: Path | None) -> dict[str, Candid
 
 
 def start_up(network: trtnet.Network) -> None:
-    """What verification does before it runs anything: read the network back and compile it."""
+    """Reads the network back and compiles it, as verification does before it runs anything."""
     names = sorted({tensor.name for tensor in network.module_outputs.values()})
     reference.compile(graph.read(network.definition), outputs=names)
 
 
 def verify(network: trtnet.Network, eager: torch.nn.Module, x: torch.Tensor) -> None:
+    """Verifies `network`; raises where it differs from `eager`."""
     with torch.inference_mode(False):  # verification watches for modules that work in place
         trtnet.verify(network, eager, {"input": x.numpy()}).require()
 
@@ -140,6 +142,7 @@ def rows(batch: int, device: str, repeats: int, folder: Path | None) -> list[str
 
 
 def table(lines: Sequence[str], batches: Sequence[int], device: str, repeats: int) -> str:
+    """The page."""
     flags = f"--device {device} {' '.join(f'--batch {n}' for n in batches)} --repeats {repeats}"
     place = f"{os.cpu_count()} cores, {platform.machine()}"
     if device != "cpu":
@@ -163,6 +166,7 @@ def table(lines: Sequence[str], batches: Sequence[int], device: str, repeats: in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints, and writes the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, action="append", help="default 1 and 8")

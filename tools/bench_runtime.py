@@ -67,8 +67,8 @@ def engine(folder: Path) -> Plan:
 
 
 def torchvision_model() -> torch.nn.Module:
-    """With the weights of the engine, in half precision and channels_last."""
-    model = torchvision.models.get_model(MODEL).eval()
+    """torchvision's model with the weights of the engine, in half precision and channels_last."""
+    model: torch.nn.Module = torchvision.models.get_model(MODEL).eval()
     state = weights.random_state(MODEL)
     model.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in state.items()})
     return model.cuda().half().to(memory_format=torch.channels_last)
@@ -89,6 +89,7 @@ def captured(model: torch.nn.Module, x: torch.Tensor) -> Callable[[], object]:
 
 
 def compiled(model: torch.nn.Module, x: torch.Tensor, mode: str) -> Callable[[], object]:
+    """`model` under ``torch.compile``, warmed up."""
     torch.compiler.reset()
     fast = torch.compile(model, mode=mode)
     for _ in range(4):
@@ -97,6 +98,7 @@ def compiled(model: torch.nn.Module, x: torch.Tensor, mode: str) -> Callable[[],
 
 
 def baselines(batch: int, autotune: bool) -> list[Candidate]:
+    """PyTorch's own ways to run the model."""
     model = torchvision_model()
     x = torch.randn(batch, *SHAPE, device="cuda").half().to(memory_format=torch.channels_last)
     ways: dict[str, Callable[[], Callable[[], object]]] = {
@@ -138,6 +140,7 @@ def ours(plan: Plan, batch: int) -> Iterator[tuple[trtnet.Session, Steps, Candid
 
 
 def images(batch: int, seed: int = 0) -> np.ndarray:
+    """Seeded normal images, float32."""
     return np.random.default_rng(seed).standard_normal((batch, *SHAPE), np.float32)
 
 
@@ -208,12 +211,14 @@ def per_item(session: trtnet.Session, arrays: Sequence[np.ndarray], count: int) 
 
 
 def back_to_back(candidate: Candidate, count: int) -> None:
+    """Calls `candidate` `count` times, and waits for the GPU once."""
     for _ in range(count):
         candidate.call()
     candidate.stream.synchronize()
 
 
 def seconds(call: Callable[[], object]) -> float:
+    """Seconds that `call` takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -244,7 +249,7 @@ def rows(batch: int, plan: Plan, options: argparse.Namespace) -> tuple[list[str]
 
 
 def roofline(plan: Plan, batch: int, milliseconds: float) -> Roofline:
-    """Against the ceilings measured on this kind of GPU, or else those of its data sheet."""
+    """The roofline with ceilings measured on this kind of GPU, or else those of its data sheet."""
     key = known_gpu(torch.cuda.get_device_name()) or "h200"
     measured = f"{key}-measured"
     gpu = measured if measured in graph.gpus() else key
@@ -253,6 +258,7 @@ def roofline(plan: Plan, batch: int, milliseconds: float) -> Roofline:
 
 
 def table(tables: Sequence[Sequence[str]], options: argparse.Namespace) -> str:
+    """The page."""
     packages = ("torch", "torchvision", "triton", "cuda-bindings")
     flags = " ".join(f"--batch {batch}" for batch in options.batch)
     flags += f" --repeats {options.repeats}{' --max-autotune' * options.max_autotune}"
@@ -289,6 +295,7 @@ def table(tables: Sequence[Sequence[str]], options: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints, and writes the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--batch", type=int, action="append", help="default 1 and 256")
     parser.add_argument("--repeats", type=int, default=50)

@@ -33,11 +33,11 @@ from installed import versions
 
 import trtnet
 from trtnet import zoo
-from trtnet.cli.model import load_weights
 from trtnet.files import atomic_write
-from trtnet.search import Budget, Data, Sensitivity, Subject, search, sensitivity
-from trtnet.search.finding import Trials
-from trtnet.search.journal import Journal
+from trtnet.pipeline import load_weights
+from trtnet.search import Budget, Data, MixableNetwork, Sensitivity, search, sensitivity
+from trtnet.search.finding import MixRunner
+from trtnet.search.journal import SearchJournal
 
 SHARES = (0.15, 0.35, 0.55, 0.75)  # of the way from all modules changed to none, in dB
 RANDOM_ORDERS = 4
@@ -79,12 +79,13 @@ class Comparison:
 
     @property
     def is_beaten(self) -> bool:
+        """Whether another way found a faster network."""
         return self.found > min(self.ways.values()) * (1 + 1e-9)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one network."""
+    """The measurements of one network."""
 
     case: Case
     comparisons: list[Comparison]
@@ -94,6 +95,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
+        """Whether the search is beaten nowhere, and the ranking is good enough."""
         least = self.case.correlation
         ranked = least is None or self.correlation >= least
         return ranked and not any(row.is_beaten for row in self.comparisons)
@@ -118,13 +120,13 @@ CASES = (
 
 
 def measure(case: Case) -> Result:
-    """Searches within every budget, and does it the simpler ways."""
+    """Searches within every budget, and tries the simpler ways."""
     subject, data = _prepare(case)
-    journal, ranked_by = Journal(None, ""), data.head(case.ranked_by)
+    journal, ranked_by = SearchJournal(None, ""), data.head(case.ranked_by)
     started = time.perf_counter()
     rows = sensitivity(subject, ranked_by, journal=journal)
     seconds = time.perf_counter() - started
-    trials = Trials(subject, data, journal, None)
+    trials = MixRunner(subject, data, journal, None)
     comparisons = []
     for budget in _budgets(trials, subject):
         found = search(subject, data, budget, ranked_by=ranked_by, journal=journal)
@@ -140,13 +142,13 @@ def measure(case: Case) -> Result:
     return Result(case, comparisons, correlation, seconds, len(rows))
 
 
-def best(order: Sequence[str], trials: Trials, budget: Budget) -> float:
+def best(order: Sequence[str], trials: MixRunner, budget: Budget) -> float:
     """The least time of all beginnings of `order` that are within the budget."""
     tried = (trials(order[:n]) for n in range(len(order) + 1))
     return min(trial.seconds for trial in tried if budget.accepts(trial.metrics))
 
 
-def leave_one_out(rows: Sequence[Sensitivity], trials: Trials, subject: Subject) -> float:
+def leave_one_out(rows: Sequence[Sensitivity], trials: MixRunner, subject: MixableNetwork) -> float:
     """Spearman's rank correlation of the squared errors of modules alone with what leaving each
     one out takes off the squared error of all together."""
     every = trials(subject.modules).metrics.rel_l2 ** 2
@@ -159,12 +161,12 @@ def leave_one_out(rows: Sequence[Sensitivity], trials: Trials, subject: Subject)
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of values without ties."""
+    """Spearman's rank correlation of values without ties."""
     ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def _prepare(case: Case) -> tuple[Subject, Data]:
+def _prepare(case: Case) -> tuple[MixableNetwork, Data]:
     entry = zoo.get_entry(case.model)
     model = entry.build()
     model.load_state_dict(load_weights(entry, None, 0, {}))
@@ -178,17 +180,17 @@ def _prepare(case: Case) -> tuple[Subject, Data]:
 
     starts = range(0, len(images), case.batch)
     data = Data(tuple({"input": images[i : i + case.batch]} for i in starts))
-    return Subject(define).calibrated(data), data
+    return MixableNetwork(define).calibrated(data), data
 
 
-def _budgets(trials: Trials, subject: Subject) -> Iterator[Budget]:
+def _budgets(trials: MixRunner, subject: MixableNetwork) -> Iterator[Budget]:
     low = trials(subject.modules).metrics.sqnr_db
     high = trials(()).metrics.sqnr_db
     yield Budget("sqnr", round(low - 1, 1))  # everything fits
     yield from (Budget("sqnr", round(low + share * (high - low), 1)) for share in SHARES)
 
 
-def _orders(subject: Subject) -> Iterator[tuple[str, list[str]]]:
+def _orders(subject: MixableNetwork) -> Iterator[tuple[str, list[str]]]:
     modules = list(subject.modules)
     yield "first N", modules
     yield "last N", modules[::-1]
@@ -204,14 +206,16 @@ def markdown(results: Sequence[Result]) -> list[str]:
         "",
         "`python tools/bench_search.py`: the estimated time (roofline of an NVIDIA L40S, one "
         "batch, µs) of the policy that `trtnet.search` finds between INT8 and FP16, and the best "
-        "that other ways to choose modules reach within the same budget. They have every N tried "
-        f"on the real network; of the {RANDOM_ORDERS} random orders the best and the mean count. "
-        "Bold: the search is beaten by none of them. Everything fits into the first budget, so all "
-        "are equal there, and where no way finds anything to change all are at FP16's time.",
+        "that other ways to choose modules reach within the same budget. Each of these is tried "
+        f"with every N on the real network; of the {RANDOM_ORDERS} random orders the best and "
+        "the mean are given. Bold: no other way is faster than the search. All modules fit into "
+        "the first budget, so all ways are equal there; a way that can change no module has "
+        "FP16's time.",
         "",
-        "The rank correlation compares each module's error alone with what leaving it out of a "
-        "network that is INT8 otherwise takes off the error. In the trained networks errors partly "
-        "cancel, which no ranking of modules alone knows; the search runs every network it counts.",
+        "The rank correlation compares the error of each module alone in INT8 with the decrease of "
+        "the error when this module alone leaves an INT8 network. In the trained networks errors "
+        "partly cancel, which a ranking of single modules cannot show; the search runs every "
+        "network that it reports.",
         "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, Python "
         f"{platform.python_version()}; {versions('tensorrt-rtx', 'torch', 'numpy')}; no GPU.",
@@ -242,6 +246,7 @@ def _section(result: Result) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = [case.model for case in CASES]
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: {', '.join(names)}")

@@ -28,10 +28,10 @@ from installed import versions
 
 import trtnet
 from trtnet import graph, reference, zoo
-from trtnet.cli.defining import mark_outputs
 from trtnet.files import atomic_write
 from trtnet.graph import Graph
 from trtnet.graph.types import Layer
+from trtnet.pipeline import mark_outputs
 
 MODEL = "fcn_resnet101"
 OURS = "session"
@@ -48,7 +48,8 @@ class Classes(torch.nn.Module):
         self.model = model
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.model(x)["out"].argmax(1)
+        scores: torch.Tensor = self.model(x)["out"]
+        return scores.argmax(1)
 
 
 def plan(size: tuple[int, int], path: Path | None) -> trtnet.Plan:
@@ -64,7 +65,7 @@ def plan(size: tuple[int, int], path: Path | None) -> trtnet.Plan:
 
 
 def define(size: tuple[int, int]) -> Graph:
-    """With zeros for weights."""
+    """The network with zeros for weights."""
     model = zoo.get_model(MODEL, argmax=True)
     slots = (*model.named_parameters(), *model.named_buffers())
     model.load_state_dict({name: np.zeros(slot.shape, np.float32) for name, slot in slots})
@@ -91,6 +92,7 @@ def with_noise(found: Graph) -> Graph:
 
 
 def baselines(x: torch.Tensor) -> list[Candidate]:
+    """PyTorch's own ways to run the model."""
     model = torchvision.models.get_model(MODEL, weights=None, weights_backbone=None).eval()
     fast = Classes(model).cuda().half().to(memory_format=torch.channels_last)
     half = x.half().to(memory_format=torch.channels_last)
@@ -164,6 +166,7 @@ def _heading(size: tuple[int, int], repeats: int) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--size", default="1026x1282", metavar="HxW")
     parser.add_argument("--repeats", type=int, default=30)

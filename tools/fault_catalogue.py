@@ -67,7 +67,7 @@ def _weights(change: Callable[[np.ndarray], np.ndarray], name: str = "weight") -
 
 
 def _larger_eps(model: trtnet.Module, path: str) -> None:
-    """By a tenth of the mean variance, or to 0.2 where the input decides on the variance."""
+    """Raises eps by a tenth of the mean variance, or to 0.2 where the variance is the input's."""
     module = at(model, path)
     variance = getattr(module, "running_var", None)
     module.eps = 0.2 if variance is None else module.eps + 0.1 * float(variance.data.mean())

@@ -48,7 +48,7 @@ class Weighted:
 
 
 def _segmenter(nn: Any, functional: Any, ops: ModuleType) -> Any:
-    """One class for both libraries: a small segmentation net of what the zoo's models lack."""
+    """One class for both libraries: a small segmentation net of layers that the zoo lacks."""
 
     class Block(nn.Module):
         def __init__(self, channels: int) -> None:
@@ -110,7 +110,7 @@ def _small_vit() -> Specimen:
 
 
 def _small_resnext() -> Specimen:
-    widths = {"groups": 8, "width_per_group": 8}
+    widths: dict[str, Any] = {"groups": 8, "width_per_group": 8}
     return Specimen(
         lambda: resnet.ResNet(resnet.Bottleneck, (1, 1, 1, 1), CLASSES, **widths),
         lambda: tv.ResNet(
@@ -136,6 +136,7 @@ def _from_zoo(name: str, size: int) -> Specimen:
     arguments: dict[str, Any] = {"num_classes": CLASSES}
     if "image_size" in entry.arguments:
         arguments["image_size"] = size
+    assert entry.input_shape is not None, name
     return Specimen(
         functools.partial(entry.build, **arguments),
         functools.partial(entry.torch_model, **arguments),

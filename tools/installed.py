@@ -1,4 +1,4 @@
-"""What the tools' pages say of the packages with which a figure was measured."""
+"""Versions of installed packages, for pages with measured figures."""
 
 from __future__ import annotations
 

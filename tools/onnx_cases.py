@@ -39,6 +39,7 @@ class Case:
 
 @functools.cache
 def rtx() -> tuple[backend.Backend, Any]:
+    """TensorRT-RTX and a builder of it, loaded once."""
     loaded = backend.load("rtx")
     return loaded, loaded.builder()
 
@@ -72,6 +73,7 @@ def load_cases(test: Any) -> list[Case]:
 
 
 def array(value: Any) -> np.ndarray:
+    """`value`, a tensor of ONNX or anything like an array, as an array."""
     if isinstance(value, onnx.TensorProto):
         return onnx.numpy_helper.to_array(value)
     return np.asarray(value)

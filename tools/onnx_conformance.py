@@ -6,11 +6,11 @@ Each test is a model of (mostly) one operator with inputs and expected outputs. 
 it into a real network, the network is read back and executed, and the outputs are compared at the
 test's own tolerance. Many of the tests do not parse: TensorRT lacks the operator or a type.
 
-A network can only be executed for what it says. Where the parser leaves something of the model out,
-or TensorRT defines an operation differently, the test is listed in ``onnx_differences.py`` with the
-reason, and the tool *proves* the reason on the network itself. If ONNX's own tools can spell the
-model so that the parser cannot leave that out (``onnx_spelling.py``), the test runs once more with
-this spelling; it is counted apart from the tests that pass as given.
+Where the parser drops a part of the model, or TensorRT defines an operation differently, the test
+is listed in ``onnx_differences.py`` with the reason, and the tool *proves* the reason on the
+network itself. If ONNX's own tools can spell the model out so that the parser keeps that part
+(``onnx_spelling.py``), the test runs once more, spelled out; it is counted apart from the tests
+that pass as given.
 
 A failure that is not listed, a listed one that passes as given or fails when spelled out, or one
 whose proof fails ends the run with exit status 1. So does a share of passed tests, as given or
@@ -69,7 +69,7 @@ def _same_kind(dtype: str, wanted: str) -> bool:
 
 @dataclasses.dataclass
 class Row:
-    """What happened to the tests of one operator."""
+    """Counts of the tests of one operator."""
 
     tests: int = 0
     parsed: int = 0
@@ -84,13 +84,14 @@ class Report:
 
     Attributes:
         rows: counts by operator.
-        wrong: what should not have happened, one line each.
+        wrong: results that contradict the explanations, one line each.
     """
 
     rows: dict[str, Row]
     wrong: list[str]
 
     def total(self, column: str) -> int:
+        """The sum of a column over all operators."""
         return sum(getattr(row, column) for row in self.rows.values())
 
     @property
@@ -100,6 +101,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether no result is wrong, and enough tests pass."""
         return not self.wrong and self.share >= TARGET
 
 
@@ -174,19 +176,19 @@ def to_markdown(report: Report) -> str:
     lines += [
         "## Spelled out",
         "",
-        "The networks of these tests, and of no others, leave out something that the model says; "
-        "the tool proves each reason on the network. They pass once the ONNX project's own tools "
-        "have spelled the same model so that the parser cannot leave it out. Where that puts a "
-        "function's body in place of an operator, the ONNX project has the result as a test of "
-        "its own too (`..._expanded`), which is among those that pass as given: that network is "
-        "counted twice, once for each test.",
+        "The networks of these tests, and of no others, lack a part of the model; the tool proves "
+        "each reason on the network. They pass after the ONNX project's own tools have spelled the "
+        "same model out so that the parser keeps that part. Where this replaces an operator by a "
+        "function's body, the ONNX project has the result as a test of its own too "
+        "(`..._expanded`), which is among those that pass as given: that network is counted twice, "
+        "once for each test.",
         "",
         *(_listed(item, item.spelling) for item in DIFFERENT if item.spelling is not None),
         "",
         "## Different networks",
         "",
-        "The ONNX project's tools have no spelling of these for which TensorRT's network says what "
-        "the model says. Each reason is proved on the network, too.",
+        "The ONNX project's tools cannot spell these models out so that TensorRT's network matches "
+        "the model. Each reason is proved on the network, too.",
         "",
         *(_listed(item) for item in DIFFERENT if item.spelling is None),
     ]
@@ -209,11 +211,12 @@ def _summary(report: Report) -> list[str]:
         f"- As given, {passed} of these pass ({passed / max(parsed, 1):.1%}).",
         f"- Spelled out by the ONNX project's own tools first, {spelled} more pass: "
         f"{passed + spelled} ({report.share:.1%}, target {TARGET:.0%}).",
-        f"- The networks of {different} do not say what the model says.",
+        f"- The networks of {different} differ from the model.",
     ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default="", metavar="PATTERN", help="tests whose name has this")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")

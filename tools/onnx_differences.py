@@ -1,4 +1,4 @@
-"""Which ONNX node tests TensorRT's networks answer differently, why, and how that shows.
+"""The ONNX node tests whose results differ in TensorRT's networks: why, and the proof.
 
 Each reason comes with a proof: a function that looks for it in the network at hand. Where the
 parser leaves something out that ONNX can also say in another way, it comes with that spelling.
@@ -109,7 +109,7 @@ DIFFERENT = (
         with_function_body,
     ),
     Difference(
-        "The parser ignores `saturate`: an ICastLayer has nothing but a type "
+        "The parser ignores `saturate`: an ICastLayer has no such attribute "
         f"({_LAYER_DOCS}/Cast.html), and casts to FP8 saturate.",
         same_network("saturate", 1),
         tuple(
@@ -143,7 +143,7 @@ DIFFERENT = (
         with_function_body,
     ),
     Difference(
-        "EXPLICIT_ROUND_UP keeps a last window that starts in the padding or behind the input, "
+        "EXPLICIT_ROUND_UP keeps a last window that starts in the padding or after the input, "
         "which ONNX drops: TensorRT states the larger shape. The formula is documented with "
         "nvinfer1::PaddingMode.",
         other_shape,

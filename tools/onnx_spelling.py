@@ -48,7 +48,8 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _opset(model: onnx.ModelProto, domain: str) -> int:
-    return next(opset.version for opset in model.opset_import if opset.domain == domain)
+    versions: dict[str, int] = {opset.domain: opset.version for opset in model.opset_import}
+    return versions[domain]
 
 
 def _schema(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.defs.OpSchema:

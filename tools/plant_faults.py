@@ -2,18 +2,19 @@
 
     python tools/plant_faults.py [--kind KIND ...] [--markdown docs/fault_localisation.md]
 
-A fault changes one module of a trtnet model, weights loaded, before its network is filled; the
-PyTorch model stays right. It counts as found if `verify` fails and blames that module. Where a
-BatchNorm is folded into a convolution and the network's values are those of PyTorch's convolution
-up to a scale and a shift per channel, nothing can tell the two apart: `verify` then names both, and
-the table counts the fault under "as a pair". Faults alternate between FP32 and FP16, and between
-BatchNorm folded and not; untouched networks of the same models must raise no alarm, BF16 included.
+A fault changes one module of a trtnet model with loaded weights before its network is defined; the
+PyTorch model stays right. The fault counts as found if `verify` fails and blames that module. Where
+a BatchNorm is folded into a convolution, and the network's values differ from those of PyTorch's
+convolution only by a scale and a shift per channel, the two cannot be told apart: `verify` then
+names both, and the table counts the fault under "as a pair". Faults alternate between FP32 and
+FP16, and between folded and unfolded BatchNorm. Networks of the same models without a fault, in
+BF16 too, must verify.
 
 The models are the zoo's, the zoo's classes with fewer layers (`small_...`), and `segmenter`, which
-has what the zoo's models lack. MobileNetV2 in FP16 without folding, and in BF16, is not among the
-untouched networks: with random weights its rounding alone adds up to more than the tolerance from
-end to end (in FP16 a cosine of 0.9985 where 0.999 is wanted). `verify` fails there and says that no
-module is wrong by itself.
+has operations that the zoo's models lack. MobileNetV2 in FP16 without folding, and in BF16, is not
+among the networks without a fault: with random weights its rounding alone exceeds the tolerance
+from end to end (in FP16 its cosine is 0.9985, the tolerance 0.999). `verify` fails there and
+reports that no module is wrong by itself.
 
 All seeded. Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU.
 """
@@ -42,7 +43,7 @@ WANTED = 0.98  # share of the faults whose module is named
 
 @dataclass(frozen=True)
 class Setting:
-    """How a network is made."""
+    """How a network is defined."""
 
     seed: int
     precision: str
@@ -55,7 +56,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault, and what `verify` blamed: ``None`` if it saw nothing."""
+    """A fault, and what `verify` blamed; ``None`` where it found nothing."""
 
     fault: Fault
     setting: Setting
@@ -63,35 +64,37 @@ class Planted:
 
     @property
     def blamed(self) -> list[str]:
-        """The modules blamed; a repeated call counts as its module."""
+        """Paths of the blamed modules, without the numbers of repeated calls."""
         paths = self.blame.modules if self.blame and self.blame.kind != "rounding" else ()
         return [re.sub(r"#\d+$", "", path) for path in paths]
 
     @property
     def found(self) -> bool:
+        """Whether the module with the fault is among those blamed."""
         return self.fault.named in self.blamed
 
 
 def verify(model: trtnet.Module, name: str, setting: Setting) -> Verification:
-    """The network of `model` against the right PyTorch model called `name`."""
+    """Verifies the network of `model` against the right PyTorch model called `name`."""
     sample = weighted(name, setting.seed, setting.size)
     network = trtnet.Network(precision=setting.precision, fold_batch_norm=setting.fold)
     result = model(network.input("input", sample.image.shape))
     results = result if isinstance(result, tuple) else (result,)
     for label, tensor in zip(("logits", "labels"), results, strict=False):
         network.output(label, tensor)
-    return trtnet.verify(network, sample.torch_model, {"input": sample.image})
+    found: Verification = trtnet.verify(network, sample.torch_model, {"input": sample.image})
+    return found
 
 
 def plant(fault: Fault, setting: Setting) -> Planted:
-    """Plants `fault` and lets `verify` look for it."""
+    """Plants `fault` into a network and verifies it."""
     model = weighted(fault.model, setting.seed, setting.size).model()
     fault.mutate(model, fault.path)
     return Planted(fault, setting, verify(model, fault.model, setting).blame)
 
 
 def settings() -> Iterator[Setting]:
-    """FP32 and FP16, folded and not, in turn."""
+    """Alternates between FP32 and FP16, and between folded and unfolded BatchNorm."""
     while True:
         for precision, fold in (("fp32", True), ("fp16", True), ("fp16", False), ("fp32", False)):
             yield Setting(0, precision, fold)
@@ -136,7 +139,7 @@ def table(results: Sequence[Planted]) -> Iterator[str]:
 
 
 def line(result: Planted) -> str:
-    """What became of one fault."""
+    """The table row of one fault."""
     where = result.blame.where if result.blame else "nothing"
     fault = result.fault
     return (
@@ -161,6 +164,7 @@ def report(results: Sequence[Planted], alarms: Sequence[str], count: int) -> lis
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kind", action="append", help="plant only this kind; repeatable")
     parser.add_argument("--markdown", type=Path, help="also write the report to this file")

@@ -54,6 +54,7 @@ class Shape:
 
     @property
     def area(self) -> float:
+        """The area in pixels."""
         if self.corners is None:
             return np.pi * self.radius**2
         (x, y), (next_x, next_y) = self.corners.T, np.roll(self.corners, -1, 0).T
@@ -70,7 +71,8 @@ class Shape:
         nearest = np.sqrt(((px - along * ex) ** 2 + (py - along * ey) ** 2).min(0))
         # From inside, a ray to the right crosses the outline an odd number of times.
         crossed = ((py < 0) != (py < ey)) & ((px * ey < py * ex) == (ey > 0))
-        return np.where(np.logical_xor.reduce(crossed), -nearest, nearest)
+        signed: np.ndarray = np.where(np.logical_xor.reduce(crossed), -nearest, nearest)
+        return signed
 
 
 def log_uniform(
@@ -143,7 +145,8 @@ def texture(rng: np.random.Generator, colour: np.ndarray, height: int, width: in
     y, x = np.ogrid[:height, :width]
     waves = np.sin(frequency * (np.cos(angle) * x + np.sin(angle) * y) + phase)
     tint = rng.uniform(-1, 1, 3) * rng.uniform(*CONTRASTS)
-    return colour + waves.sum(0)[..., None] / np.sqrt(count) * tint
+    textured: np.ndarray = colour + waves.sum(0)[..., None] / np.sqrt(count) * tint
+    return textured
 
 
 def shape_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
@@ -170,6 +173,7 @@ def draw(seed: int | Sequence[int], height: int, width: int) -> tuple[np.ndarray
 
 
 def write_png(path: Path, image: Image.Image) -> None:
+    """Writes `image` as an optimized PNG; creates its folder."""
     encoded = io.BytesIO()
     image.save(encoded, "png", optimize=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,6 +189,7 @@ def class_image(classes: np.ndarray) -> Image.Image:
 
 
 def main() -> None:
+    """Writes the images that the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--image", type=Path, default=IMAGE)
     parser.add_argument("--classes", type=Path, default=CLASS_IMAGE)

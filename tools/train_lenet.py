@@ -120,6 +120,7 @@ def metadata(model: torch.nn.Module, held_out_accuracy: float) -> dict[str, str]
 
 
 def main() -> None:
+    """Trains, and writes the weights."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()

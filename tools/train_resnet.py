@@ -62,7 +62,8 @@ def distorted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     moved = F.grid_sample(torch.from_numpy(images), grid, align_corners=False).numpy()
     offset = (1 - contrast) * rng.random((count, 1, 1, 1), np.float32)  # how dark the ground is
     speckle = rng.standard_normal(images.shape, np.float32)
-    return np.clip(offset + contrast * moved + noise * speckle, 0, 1)
+    distorted: np.ndarray = np.clip(offset + contrast * moved + noise * speckle, 0, 1)
+    return distorted
 
 
 def distorted_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -130,6 +131,7 @@ def metadata(model: torch.nn.Module, held_out_accuracy: float) -> dict[str, str]
 
 
 def main() -> None:
+    """Trains, and writes the weights."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()

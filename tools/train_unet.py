@@ -71,7 +71,7 @@ def train(
 ) -> UNet:
     """A U-Net after `steps` batches of new pictures; on one thread the same for the same seed."""
     torch.manual_seed(seed)
-    model = UNet().train().to(device, memory_format=torch.channels_last)
+    model = UNet().train().to(torch.device(device)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, steps, pct_start=WARM_UP
@@ -89,7 +89,7 @@ def train(
         schedule.step()
         if step % 100 == 0:
             print(f"step {step} of {steps}: loss {loss.item():.4f}", flush=True)
-    return model.to("cpu", memory_format=torch.contiguous_format).eval()
+    return model.to("cpu").to(memory_format=torch.contiguous_format).eval()
 
 
 @torch.no_grad()
@@ -107,7 +107,8 @@ def confusion(model: torch.nn.Module, pictures: Iterable[Picture]) -> np.ndarray
 def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
     """Per class: pixels that have it and were given it, among those with either."""
     both = np.diag(confusion)
-    return both / (confusion.sum(0) + confusion.sum(1) - both)
+    shares: np.ndarray = both / (confusion.sum(0) + confusion.sum(1) - both)
+    return shares
 
 
 def metadata(model: torch.nn.Module, mean_iou: float, training: str) -> dict[str, str]:
@@ -128,6 +129,7 @@ def metadata(model: torch.nn.Module, mean_iou: float, training: str) -> dict[str
 
 
 def main() -> None:
+    """Trains, and writes the weights."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw")

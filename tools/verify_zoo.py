@@ -47,7 +47,8 @@ SOURCES = ("trtnet/*.py", "trtnet/building/*.py", "trtnet/graph/*.py", "trtnet/m
 
 def versions(backend: str) -> dict[str, str]:
     """Versions of the packages that decide a result."""
-    packages = (trtnet.backend.PACKAGES[backend], "torch", "torchvision", "numpy")
+    package = trtnet.backend.description(backend).package or backend
+    packages = (package, "torch", "torchvision", "numpy")
     return {name: importlib.metadata.version(name) for name in packages}
 
 
@@ -176,7 +177,9 @@ def main() -> int:
     """Measures the models; returns 1 if one failed or has no result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: those not measured")
-    parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
+    parser.add_argument(
+        "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
+    )
     parser.add_argument("--journal", type=Path, default=zoo_page.JOURNAL)
     parser.add_argument("--page", type=Path, default=zoo_page.PAGE)
     args = parser.parse_args()

@@ -25,7 +25,7 @@ from zoo_exact import EXACT, make_batch_norm_exact, make_constants_exact
 
 import trtnet
 from trtnet import graph, zoo
-from trtnet.cli.defining import mark_outputs
+from trtnet.pipeline import mark_outputs
 from trtnet.verification import Verification
 from trtnet.weights.random_init import random_module
 from trtnet.zoo import Entry
@@ -321,7 +321,9 @@ def main() -> int:
     """Prints the record of one model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--backend", choices=sorted(trtnet.backend.PACKAGES), default="rtx")
+    parser.add_argument(
+        "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
+    )
     args = parser.parse_args()
     print(json.dumps(measure(args.model, args.backend)))
     return 0

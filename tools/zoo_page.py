@@ -180,7 +180,7 @@ def card_row(card: Card) -> tuple[str, ...]:
     papers = (f"[{address.rpartition('/')[2]}]({address})" for address in card.papers)
     return (
         card.name,
-        card.task,
+        card.task or "-",
         size(card.input_shape or ()) or "-",
         "-" if card.parameters is None else f"{card.parameters:,}",
         "-" if card.macs is None else f"{card.macs / 1e9:.4g}",

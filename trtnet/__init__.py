@@ -1,64 +1,23 @@
 """trtnet: PyTorch-like layers over TensorRT's network-definition API, with a model zoo.
 
-Names are imported on first use, so that ``import trtnet`` loads neither torch nor TensorRT.
+Names are imported on first use, so that ``import trtnet`` loads neither torch nor TensorRT; they
+are listed in ``__init__.pyi``.
 """
 
-from __future__ import annotations
-
-import importlib
 from pathlib import Path
-from typing import Any
 
-__version__ = "0.1.0"
+from trtnet import lazy_imports
+from trtnet.reference.operations import register_operation
 
-# In a checkout `trtnet.zoo` and `trtnet.weights` are the top-level folders zoo/ and weights/.
-_checkout = Path(__file__).resolve().parent.parent
-if (_checkout / "zoo" / "registry.py").is_file():
-    __path__.append(str(_checkout))
+# `trtnet.zoo` and `trtnet.weights` are links to, or copies of, the folders zoo/ and weights/. In a
+# clone that was never installed they are not there yet: the folders are found at its top.
+_top = Path(__file__).resolve().parent.parent
+if not Path(__file__).with_name("zoo").is_dir() and (_top / "zoo" / "registry.py").is_file():
+    __path__.append(str(_top))
 
-_HOMES = {
-    "trtnet.building.builder": ("build", "BuildConfig"),
-    "trtnet.building.profiles": ("Shapes",),
-    "trtnet.building.plan": ("Plan",),
-    "trtnet.dtypes": (
-        *("DType", "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8"),
-        "bool_",
-    ),
-    "trtnet.errors": (
-        *("TrtnetError", "BackendError", "BuildError", "NetworkError", "PlanError", "ShapeError"),
-        *("UnsupportedError", "UsageError", "VerificationError", "WeightsError"),
-    ),
-    "trtnet.module": ("Module", "Parameter"),
-    "trtnet.network": ("Network",),
-    "trtnet.plugins.declaration": ("plugin",),
-    "trtnet.precision.policy": ("Policy",),
-    "trtnet.ops": (
-        *("abs", "amax", "amin", "argmax", "argmin", "cat", "chunk", "clamp", "einsum", "erf"),
-        *("exp", "flatten", "gather", "log", "matmul", "max", "mean", "min", "permute", "pow"),
-        *("maximum", "minimum", "prod", "relu", "reshape", "roll", "rsqrt", "sigmoid", "softmax"),
-        *("split", "sqrt", "squeeze", "stack", "sum", "tanh", "topk", "transpose", "unbind"),
-        *("unsqueeze", "where"),
-    ),
-    "trtnet.engines.session": ("Session",),
-    "trtnet.tensor": ("Dim", "Tensor"),
-    "trtnet.verification": ("Verification", "verify"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES = (
-    *("backend", "benchmark", "graph", "nn", "ops", "plugins", "quantization", "reference"),
-    *("engines", "weights", "zoo"),
+__getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)
+
+# The reference stands below the plugins, so it is told here what computes their layers.
+register_operation(
+    "PLUGIN_V3", lazy_imports.function("trtnet.plugins.reference_operation", "plugin_operation")
 )
-
-__all__ = ["__version__", *_SUBMODULES, *_HOME_OF]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"trtnet.{name}")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'trtnet' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -1,14 +1,92 @@
-"""Element types, under PyTorch's names, and what they are called elsewhere."""
+"""Element types: one table of their names, sizes and storage, and :class:`DType`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from trtnet.errors import UnsupportedError, WeightsError
+from trtnet.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class ElementType:
+    """What is known about one element type.
+
+    Attributes:
+        name: PyTorch's and numpy's name, such as ``"float32"``; that of ``float8_e4m3`` lacks
+            PyTorch's ``fn``.
+        tensorrt: name of the ``trt.DataType`` member.
+        bits: size of one element in memory; two elements of 4 bits share a byte.
+        kind: ``"float"``, ``"integer"`` or ``"boolean"``.
+        storage: name of the numpy type that arrays of it have here: its own where numpy has it,
+            otherwise one that holds the bit patterns (int4: the values), one per element.
+        torch: name of the PyTorch type that holds each of its values exactly.
+        aliases: short names, such as ``"fp16"``, that :func:`dtype_of` takes too.
+    """
+
+    name: str
+    tensorrt: str
+    bits: int
+    kind: str
+    storage: str
+    torch: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def is_numpy(self) -> bool:
+        """Whether numpy has the type."""
+        return self.storage == self.name
+
+
+def _native(name: str, tensorrt: str, bits: int, kind: str, *aliases: str) -> ElementType:
+    """A type that numpy and PyTorch have, under one name."""
+    return ElementType(name, tensorrt, bits, kind, name, name, aliases)
+
+
+ELEMENT_TYPES: Mapping[str, ElementType] = {
+    element.name: element
+    for element in (
+        _native("float32", "FLOAT", 32, "float", "fp32", "tf32"),
+        _native("float16", "HALF", 16, "float", "fp16"),
+        ElementType("bfloat16", "BF16", 16, "float", "uint16", "bfloat16", ("bf16",)),
+        ElementType("float8_e4m3", "FP8", 8, "float", "uint8", "float8_e4m3fn"),
+        _native("int64", "INT64", 64, "integer"),
+        _native("int32", "INT32", 32, "integer"),
+        _native("int8", "INT8", 8, "integer"),
+        _native("uint8", "UINT8", 8, "integer"),
+        _native("bool", "BOOL", 8, "boolean"),
+        ElementType("int4", "INT4", 4, "integer", "int8", "int8"),
+        ElementType("float4_e2m1", "FP4", 4, "float", "uint8", "float32"),
+        ElementType("float8_e8m0", "E8M0", 8, "float", "uint8", "float32"),
+    )
+}
+"""Every type that a graph may hold, by name; layers compute in those that are a :class:`DType`."""
+
+BY_TENSORRT: Mapping[str, ElementType] = {
+    element.tensorrt: element for element in ELEMENT_TYPES.values()
+}
+"""The same by TensorRT's name."""
+
+
+def tensorrt_dtype_name(tensorrt: str) -> str:
+    """The name of the type that TensorRT calls `tensorrt`, such as ``"float16"`` for ``"HALF"``;
+    its lower-case name where the table lacks it."""
+    return BY_TENSORRT[tensorrt].name if tensorrt in BY_TENSORRT else tensorrt.lower()
+
+
+def held_dtype_name(array: np.ndarray) -> str:
+    """The name of the type whose values `array` holds: the array's own type, or where that is no
+    element type (uint16), the one whose bit patterns it stores (bfloat16)."""
+    own = str(array.dtype.name)
+    return own if own in ELEMENT_TYPES else _STORED_IN.get(own, own)
+
+
+_STORED_IN = {element.storage: element.name for element in ELEMENT_TYPES.values()}
 
 
 class DType(Enum):
@@ -25,13 +103,18 @@ class DType(Enum):
     BOOL = "bool"
 
     @property
+    def element(self) -> ElementType:
+        """Its entry in :data:`ELEMENT_TYPES`."""
+        return ELEMENT_TYPES[self.value]
+
+    @property
     def is_floating_point(self) -> bool:
-        """Whether layers compute in it; float8 only stores what is quantized."""
+        """Whether it is a floating-point type that layers compute in; float8 only stores values."""
         return self in (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
     def of(self, trt: ModuleType) -> Any:
         """The same type as a ``trt.DataType`` member."""
-        return getattr(trt.DataType, _TENSORRT[self])
+        return getattr(trt.DataType, self.element.tensorrt)
 
     def __repr__(self) -> str:
         return f"trtnet.{self.value}"
@@ -43,36 +126,26 @@ float32, float16, bfloat16 = DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16
 float8 = DType.FLOAT8
 int64, int32, int8, uint8, bool_ = DType.INT64, DType.INT32, DType.INT8, DType.UINT8, DType.BOOL
 
-_TENSORRT = {
-    DType.FLOAT32: "FLOAT",
-    DType.FLOAT16: "HALF",
-    DType.BFLOAT16: "BF16",
-    DType.FLOAT8: "FP8",
-    DType.INT64: "INT64",
-    DType.INT32: "INT32",
-    DType.INT8: "INT8",
-    DType.UINT8: "UINT8",
-    DType.BOOL: "BOOL",
-}
-_FROM_TENSORRT = {name: dtype for dtype, name in _TENSORRT.items()}
-_SHORT = {"fp32": float32, "tf32": float32, "fp16": float16, "bf16": bfloat16}
-_KIND = {"b": 0, "u": 1, "i": 1, "f": 2}  # promotion order: bool < integer < floating point
+_ALIASES = {alias: e.name for e in ELEMENT_TYPES.values() for alias in e.aliases}
+_PROMOTION = ("boolean", "integer", "float")  # kinds, from the one that gives way
 
 
 def dtype_of(value: object) -> DType:
     """Reads a :class:`DType` from a ``DType``, a numpy, torch or TensorRT dtype, or a name such
-    as ``"fp16"``, ``"float16"`` or ``"torch.float16"``."""
+    as ``"fp16"``, ``"float16"`` or ``"torch.float16"``.
+
+    Raises:
+        UnsupportedError: any other type, such as float64.
+    """
     if isinstance(value, DType):
         return value
     name = getattr(value, "name", None) if not isinstance(value, np.dtype) else value.name
-    if isinstance(name, str) and name in _FROM_TENSORRT:
-        return _FROM_TENSORRT[name]
+    if isinstance(name, str) and name in BY_TENSORRT:
+        name = BY_TENSORRT[name].name
     text = name if isinstance(name, str) else str(getattr(value, "__name__", value))
     text = text.rpartition(".")[2].rstrip("_")
-    if text in _SHORT:
-        return _SHORT[text]
     try:
-        return DType(text)
+        return DType(_ALIASES.get(text, text))
     except ValueError:
         raise UnsupportedError(
             f"dtype {value!r} is not supported", expected=", ".join(d.value for d in DType)
@@ -80,10 +153,18 @@ def dtype_of(value: object) -> DType:
 
 
 def promote(a: DType, b: DType) -> DType:
-    """The type of ``a + b``, as ``torch.promote_types`` has it."""
+    """The type of ``a + b``, as ``torch.promote_types`` has it.
+
+    Raises:
+        UnsupportedError: float8 and another type; float8 values must be dequantized first.
+    """
     if a is b:
         return a
-    kinds = [_KIND["f" if d.is_floating_point else np.dtype(d.value).kind] for d in (a, b)]
+    if float8 in (a, b):
+        raise UnsupportedError(
+            "float8 and another type have no common type", got=f"{a} and {b}", fix="cast one first"
+        )
+    kinds = [_PROMOTION.index(d.element.kind) for d in (a, b)]
     if kinds[0] != kinds[1]:
         return a if kinds[0] > kinds[1] else b
     if a.is_floating_point:
@@ -103,7 +184,7 @@ def to_storage(array: np.ndarray, dtype: DType) -> np.ndarray:
         bits = np.asarray(array, np.float32, order="C").view(np.uint32)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
-    with np.errstate(over="ignore"):  # what overflows is reported by name by the caller
+    with np.errstate(over="ignore"):  # the caller reports overflows by name
         return np.asarray(array, np.dtype(dtype.value), order="C")
 
 
@@ -116,33 +197,5 @@ def _to_float8(array: np.ndarray) -> np.ndarray:
     # Below 2^-6 the numbers are the multiples of 2^-9.
     codes = np.where(sizes < 2.0**-6, np.rint(sizes * 2.0**9), codes)
     codes = np.where(np.isnan(array), 0x7F, codes).astype(np.uint8)
-    return codes | (np.signbit(array).astype(np.uint8) << 7)
-
-
-def require_representable(array: np.ndarray, dtype: DType, name: str, finite: bool) -> None:
-    """Refuses what float16 would turn into infinities and, if `finite`, what is NaN or infinite
-    already.
-
-    Raises:
-        WeightsError: says which of the values called `name`.
-    """
-    low, high = float(array.min()), float(array.max())  # two fast passes; NaN shows in both
-    if finite and not (np.isfinite(low) and np.isfinite(high)):
-        bad = np.argwhere(~np.isfinite(array))
-        first = tuple(int(index) for index in bad[0])
-        raise WeightsError(
-            "has values that are not finite",
-            module=name,
-            got=f"{len(bad)} of {array.size}, the first is {array[first]} at {first}",
-            fix="extract the weights again from a healthy checkpoint",
-        )
-    if dtype is float16 and max(-low, high) >= 65520:  # where rounding gives infinity
-        largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0))
-        if largest >= 65520:
-            raise WeightsError(
-                "does not fit float16",
-                module=name,
-                expected="magnitudes below 65520",
-                got=largest,
-                fix="use bf16 or fp32",
-            )
+    signs = np.signbit(array).astype(np.uint8) << 7
+    return np.asarray(codes | signs)

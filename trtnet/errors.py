@@ -66,6 +66,18 @@ class PlanError(TrtnetError):
     """An engine file or its sidecar cannot be used."""
 
 
+class ExecutionError(TrtnetError):
+    """An engine could not be loaded onto the device, or an execution failed."""
+
+
+class CudaError(ExecutionError):
+    """A call of CUDA failed."""
+
+
+class OutOfMemoryError(ExecutionError):
+    """Too little memory on the device; what was allocated before still works."""
+
+
 class VerificationError(TrtnetError):
     """A network could not be compared with its reference, or differs from it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 Exported = TypeVar("Exported", bound=Callable[..., Any])
@@ -23,3 +23,13 @@ def export(thing: Exported) -> Exported:
         raise ValueError(f"{thing.__module__} exports {thing.__name__!r} twice")
     names.append(thing.__name__)
     return thing
+
+
+def collected(namespace: Mapping[str, object]) -> list[str]:
+    """The public functions and classes in the namespace of a package that star-imports its files:
+    its ``__all__`` at run time."""
+    return [
+        name
+        for name, value in namespace.items()
+        if callable(value) and value is not collected and name[0] != "_"
+    ]

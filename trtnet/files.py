@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a kill never leaves half of one."""
+"""Atomic writes: a crash, a full disk or a kill never leaves half a file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends without an error.
+    """A binary file that replaces `path` when the block ends without an error.
 
-    The bytes go to a temporary file beside `path`, are flushed to the disk, and are then renamed
-    over it: until that moment an old file stays as it was, and a reader sees either all of the old
-    bytes or all of the new ones. A symbolic link is followed. Without `durable` the flush is left
-    to the system: a kill or a full disk still harms nothing, a power cut may.
+    The bytes are written to a temporary file beside `path` and flushed to the disk; then that file
+    is renamed to `path`. Until then an old file is unchanged, and a reader sees either all of the
+    old bytes or all of the new ones. A symbolic link is followed.
+
+    Args:
+        path: the file to write.
+        durable: flush to the disk before the rename. Without it a power cut may leave a damaged
+            file; a kill or a full disk cannot.
 
     Raises:
         OSError: `path` is not a regular file, its directory does not exist, or the disk is full.
@@ -45,9 +49,9 @@ def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Itera
 
 
 def reserve(file: BinaryIO, size: int) -> None:
-    """Allocates the `size` bytes that will be written to `file`, where the system can do that.
+    """Allocates the `size` bytes that will be written to `file`, if the system can do that.
 
-    A full disk is then known before the first byte is written, and many small writes are as fast
+    A full disk is then found before the first byte is written, and many small writes are as fast
     as a large one (2.5 times faster in all for a ResNet-50's 320 tensors on ext4).
 
     Raises:
@@ -68,7 +72,7 @@ def is_full(error: OSError) -> bool:
 
 
 def _flush_directory(directory: Path) -> None:
-    """Makes the rename itself survive a power cut, where the file system can do that."""
+    """Flushes the rename itself to the disk, if the file system can do that."""
     with contextlib.suppress(OSError):  # the new file is complete; some systems refuse this
         descriptor = os.open(directory, os.O_RDONLY)
         try:

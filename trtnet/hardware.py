@@ -1,4 +1,4 @@
-"""What this machine has to execute engines with."""
+"""The GPUs of this machine and their driver."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trtnet.errors import CudaError
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"  # the environment variable by which CUDA hides GPUs
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
@@ -34,7 +36,7 @@ class GpuDevice:
 
 
 def missing_gpu() -> str | None:
-    """Why CUDA cannot run here, in words; ``None`` where a GPU and its driver are there.
+    """Why CUDA cannot run here, as a clause for messages; ``None`` if there is a usable GPU.
 
     Asks the driver itself, so that neither torch nor a CUDA toolkit is needed.
     """
@@ -51,7 +53,12 @@ def missing_gpu() -> str | None:
 
 
 def gpus() -> list[GpuDevice]:
-    """The GPUs that CUDA can use here, in its order; none where :func:`missing_gpu` says why."""
+    """The GPUs that CUDA can use here, in CUDA's order; none if :func:`missing_gpu` gives a
+    reason.
+
+    Raises:
+        CudaError: the driver does not describe a GPU that it counts.
+    """
     driver = _driver()
     if driver is None or missing_gpu() is not None:
         return []
@@ -59,7 +66,8 @@ def gpus() -> list[GpuDevice]:
 
 
 def driver_cuda_version() -> tuple[int, int] | None:
-    """The newest CUDA version that the driver supports, such as ``(13, 2)``."""
+    """The newest CUDA version that the driver supports, such as ``(13, 2)``; ``None`` without a
+    driver."""
     driver, version = _driver(), ctypes.c_int()
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)):
         return None
@@ -67,7 +75,7 @@ def driver_cuda_version() -> tuple[int, int] | None:
 
 
 def driver_version() -> str | None:
-    """The version of the NVIDIA driver, such as ``"580.95.05"``, where it can be read."""
+    """The version of the NVIDIA driver, such as ``"580.95.05"``; ``None`` if it cannot be read."""
     library = _library("libnvidia-ml.so.1", "nvml.dll")
     if library is None or library.nvmlInit_v2():
         return None
@@ -90,21 +98,32 @@ def has_nvidia_card() -> bool:
 def _gpu(driver: Any, index: int) -> GpuDevice:
     device, memory = ctypes.c_int(), ctypes.c_size_t()
     name = ctypes.create_string_buffer(256)
-    driver.cuDeviceGet(ctypes.byref(device), index)
-    driver.cuDeviceGetName(name, len(name), device)
-    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    _call(driver, "cuDeviceGet", ctypes.byref(device), index)
+    _call(driver, "cuDeviceGetName", name, len(name), device)
+    _call(driver, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
     numbers = []
     for attribute in (_MAJOR, _MINOR):
         number = ctypes.c_int()
-        driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        _call(driver, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
         numbers.append(number.value)
     return GpuDevice(index, name.value.decode(), (numbers[0], numbers[1]), memory.value)
 
 
 def _count(driver: Any) -> int:
     count = ctypes.c_int()
-    driver.cuDeviceGetCount(ctypes.byref(count))
+    _call(driver, "cuDeviceGetCount", ctypes.byref(count))
     return count.value
+
+
+def _call(driver: Any, function: str, *arguments: Any) -> None:
+    """Calls a function of the driver's library; :mod:`trtnet.cuda` would need cuda-python.
+
+    Raises:
+        CudaError: it failed.
+    """
+    status = getattr(driver, function)(*arguments)
+    if status:
+        raise CudaError(f"{function} failed", got=f"CUDA error {status}")
 
 
 def _driver() -> Any:
@@ -112,7 +131,7 @@ def _driver() -> Any:
 
 
 def _library(linux: str, windows: str) -> Any:
-    """A library of the driver, or None where there is none."""
+    """A library of the driver; ``None`` if it is not installed."""
     try:
         return ctypes.CDLL(windows if sys.platform == "win32" else linux)
     except OSError:

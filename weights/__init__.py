@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from trtnet.weights.container import Weights, check_finite, data_sha256, parameter_count
+from trtnet.finite import check_finite
+from trtnet.weights.container import Weights, data_sha256, parameter_count
 from trtnet.weights.loading import load, loads
 from trtnet.weights.random_init import random_state
 from trtnet.weights.safetensors_writer import dumps, save

@@ -1,5 +1,5 @@
 from trtnet.weights.container import Weights as Weights
-from trtnet.weights.container import check_finite as check_finite
+from trtnet.finite import check_finite as check_finite
 from trtnet.weights.container import data_sha256 as data_sha256
 from trtnet.weights.container import parameter_count as parameter_count
 from trtnet.weights.loading import load as load

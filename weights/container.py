@@ -154,22 +154,3 @@ def parameter_count(state: Mapping[str, np.ndarray]) -> int:
     """The number of learned values: every element but those of BatchNorm's running statistics."""
     learned = (array for name, array in state.items() if name.split(".")[-1] not in _BUFFERS)
     return sum(array.size for array in learned)
-
-
-def check_finite(name: str, array: np.ndarray) -> None:
-    """Raises :class:`WeightsError`, naming the tensor, if any value is NaN or infinite."""
-    if array.dtype.kind != "f":
-        return
-    finite = np.isfinite(array)
-    if finite.all():
-        return
-    first = tuple(int(axis) for axis in np.argwhere(~finite)[0])
-    count = int(finite.size - np.count_nonzero(finite))
-    raise WeightsError(
-        "the weights are not finite",
-        module=name,
-        expected="finite numbers",
-        got=f"{count} of {array.size} values are NaN or infinite; the first is "
-        f"{array[first]} at {list(first)}",
-        fix="use a checkpoint from before the training diverged",
-    )

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from trtnet.errors import UsageError, WeightsError
+from trtnet.finite import check_finite
 from trtnet.names import did_you_mean
-from trtnet.weights.container import Weights, check_finite
+from trtnet.weights.container import Weights
 from trtnet.weights.loading import SUFFIXES, load, weights_files
 from trtnet.weights.random_init import build, random_module
 from trtnet.weights.safetensors_writer import save

@@ -14,7 +14,7 @@ import pytest
 
 import trtnet
 from trtnet import Shapes, nn
-from trtnet.backend import Backend, load
+from trtnet.backend import Backend, description, load
 from trtnet.building import builder
 from trtnet.building.builder import BuildConfig, build
 from trtnet.building.recipe import recipe_hash
@@ -207,10 +207,10 @@ def test_options_that_rtx_cannot_honour(config: BuildConfig, text: str, raises: 
 def test_options_that_need_a_gpu(
     option: str, raises: Raises, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trtnet.backend.missing_gpu", lambda: "there is no driver")
+    monkeypatch.setattr("trtnet.backend.interface.missing_gpu", lambda: "there is no driver")
     with raises(UnsupportedError, option, "there is no driver"):
         build(convolution(), config=BuildConfig(**{option: True}))
-    monkeypatch.setattr("trtnet.backend.missing_gpu", lambda: None)
+    monkeypatch.setattr("trtnet.backend.interface.missing_gpu", lambda: None)
     BuildConfig(**{option: True}).check(load("rtx"))  # with a GPU it is TensorRT's affair
 
 
@@ -221,7 +221,7 @@ def test_compute_capabilities_are_of_rtx(raises: Raises) -> None:
         __version__ = "11.4.0"
 
     with raises(UnsupportedError, "compute_capabilities", "hardware_compatibility_level"):
-        Backend("tensorrt", Binding(), None).require_option("compute_capabilities")  # type: ignore[arg-type]
+        Backend(description("tensorrt"), Binding(), None).require_option("compute_capabilities")  # type: ignore[arg-type]
 
 
 def test_a_failing_build_carries_tensorrts_words(raises: Raises) -> None:
@@ -311,7 +311,7 @@ def test_the_recipe_knows_one_bit_of_a_weight() -> None:
 def test_the_recipe_knows_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     net = convolution()
     before = recipe(net)
-    monkeypatch.setattr(trtnet, "__version__", "0.0.0")
+    monkeypatch.setattr("trtnet.building.recipe.__version__", "0.0.0")
     assert recipe(net) != before
 
 

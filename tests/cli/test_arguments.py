@@ -12,8 +12,9 @@ from trtnet.building.options import BuildConfig
 from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import parse
 from trtnet.cli.options import build_config
-from trtnet.cli.shapes import input_shapes
+from trtnet.cli.recipes import build_recipe
 from trtnet.errors import ShapeError, UsageError
+from trtnet.pipeline.shapes import input_shapes
 from trtnet.precision.policy import Policy
 
 IMAGE = (3, 224, 224)
@@ -39,7 +40,7 @@ Raises = Callable[..., Any]
     ],
 )
 def test_precision(flags: list[str], precision: str) -> None:
-    assert parse(["resnet50", *flags]).precision == precision
+    assert parse(["resnet50", *flags]).chosen.name == precision
 
 
 @pytest.mark.parametrize(
@@ -80,9 +81,9 @@ def test_a_policy_file(tmp_path: Path, raises: Raises) -> None:
     path = tmp_path / "mine.toml"
     Policy("int8", keep={"fc": "fp32"}, base="bf16").save(path)
     found = parse(["resnet50", "--policy", str(path)])
-    assert found.rules == Policy.load(path)
-    assert (found.precision, found.rules.base) == ("int8", "bf16")
-    assert parse(["resnet50", "--precision=mixed"]).rules == Policy.preset("mixed")
+    assert found.chosen.policy == Policy.load(path)
+    assert (found.chosen.name, found.chosen.policy.base) == ("int8", "bf16")
+    assert parse(["resnet50", "--precision=mixed"]).chosen.policy == Policy.preset("mixed")
     with raises(UsageError, "missing.toml"):
         parse(["resnet50", "--policy", str(tmp_path / "missing.toml")])
 
@@ -178,7 +179,7 @@ def test_builder_options_that_cannot_be_read(flag: str, raises: Raises) -> None:
 
 
 def shapes_of(*flags: str) -> Any:
-    return input_shapes(parse(["resnet50", *flags]), IMAGE)
+    return input_shapes(build_recipe(parse(["resnet50", *flags])), IMAGE)
 
 
 def test_static_shapes() -> None:

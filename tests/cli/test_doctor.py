@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from trtnet import backend, hardware
-from trtnet.cli import packages
-from trtnet.cli.abilities import abilities
-from trtnet.cli.doctor import Machine, examine, lines
+from trtnet.cli.doctor import lines
 from trtnet.cli.main import main
-from trtnet.errors import BackendError
+from trtnet.errors import BackendError, CudaError
 from trtnet.hardware import GpuDevice
+from trtnet.pipeline import Machine, abilities, examine, packages
 
 ROOT = Path(__file__).parents[2]
 TASKS = [
@@ -281,6 +280,14 @@ def test_the_driver_is_asked(driver: FakeDriver) -> None:
     ]
     found = examine()
     assert (found.driver, found.driver_cuda, found.problem) == ("580.95.05", (13, 2), None)
+
+
+def test_what_the_driver_cannot_tell_is_an_error(
+    driver: FakeDriver, monkeypatch: pytest.MonkeyPatch, raises: Any
+) -> None:
+    monkeypatch.setattr(driver, "cuDeviceGetAttribute", lambda *arguments: 1, raising=False)
+    with raises(CudaError, "cuDeviceGetAttribute failed", "CUDA error 1"):
+        hardware.gpus()
 
 
 def test_a_driver_without_a_gpu(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:

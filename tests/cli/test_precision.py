@@ -12,7 +12,7 @@ import pytest
 from trtnet import weights, zoo
 from trtnet.building.plan import Plan
 from trtnet.cli.main import main
-from trtnet.cli.model import load_weights
+from trtnet.pipeline import load_weights
 from trtnet.precision.policy import Policy
 from trtnet.quantization import CalibrationTable
 
@@ -77,6 +77,16 @@ def test_a_quantized_engine(flags: list[str], method: str) -> None:
     assert not list(Path("engines").glob("*.calib-*"))  # the journal is gone
 
 
+def test_fp8_alone_says_which_gpus_have_it(capsys: pytest.CaptureFixture[str]) -> None:
+    found = report("zoo", "lenet5", "--fp8", "--skip-verify", "--calib-data", "digits.npz")
+    built_for = found["engine"]["compute_capabilities"]
+    assert built_for[:2] == ["8.9", "12.0"]
+    assert Plan.load(Path(found["engine"]["path"])).sidecar["compute_capabilities"] == built_for
+    said = f"fp8: built for compute capability {', '.join(built_for)}; 8.0 and 8.6 lack it"
+    assert found["engine"]["note"] == said
+    assert said in capsys.readouterr().out
+
+
 def test_ranges_are_reused_until_something_changes() -> None:
     flags = ["zoo", "lenet5", "--int8", "--skip-verify", "--calib-data"]
     first = report(*flags, "digits.npz")
@@ -123,7 +133,7 @@ def test_noise_for_random_weights() -> None:
         (["--int8", "--calib-data", "empty"], ["no calibration data"]),
         (["--int8", "--calib-data", "small.npy"], ["batch 1", "wrong shape", "8, 8"]),
         (["--int8", "--calib-data", "nan.npy"], ["NaN", "batch 1"]),
-        (["--fp8", "--calib-data", "digits.npz"], ["8.9", "--compute-capability"]),
+        (["--fp8", "--calib-data=digits.npz", "--compute-capability=8.0"], ["8.9", "12.0"]),
         (["--fp8", "--calib-data", "digits.npz", "--compute-capability=8.6"], ["8.6"]),
         (["--policy", "nowhere.toml"], ["matches no module", "layer9"]),
     ],

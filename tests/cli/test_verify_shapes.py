@@ -14,10 +14,11 @@ import pytest
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import parse
-from trtnet.cli.shapes import InputShapes, input_shapes, verified_shapes
-from trtnet.cli.verifying import verify_batches
+from trtnet.cli.recipes import build_recipe
 from trtnet.cli.zoo import main
 from trtnet.errors import ShapeError, UsageError
+from trtnet.pipeline import verify_batches
+from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
 from trtnet.verification import FINITE, Row, Verification
 
 LRASPP = "lraspp_mobilenet_v3_large"
@@ -30,8 +31,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def found(*flags: str) -> list[tuple[int, ...]]:
-    arguments = parse(["resnet50", *flags])
-    return verified_shapes(arguments, input_shapes(arguments, (3, 224, 224)))
+    recipe = build_recipe(parse(["resnet50", *flags]))
+    return verified_shapes(recipe, input_shapes(recipe, (3, 224, 224)))
 
 
 def profile(low: str, opt: str, high: str) -> tuple[str, ...]:

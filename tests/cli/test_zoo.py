@@ -19,10 +19,10 @@ import pytest
 
 from trtnet import graph
 from trtnet.building.plan import Plan
-from trtnet.cli import job
 from trtnet.cli.progress import Progress
-from trtnet.cli.verifying import batches
 from trtnet.cli.zoo import main
+from trtnet.pipeline import defined
+from trtnet.pipeline.inputs import seeded_batches
 from trtnet.weights import save
 
 LENET = ("lenet5", "--backend", "rtx")
@@ -66,7 +66,9 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     assert set(report["backend"]) == {"name", "version"}
     assert set(report["weights"]) == {"source", "origin", "sha256", "parameters"}
     assert set(report["network"]) == {"layers", "macs", "inputs", "outputs", "define_s"}
-    assert set(report["engine"]) == {"path", "bytes", "sha256", "build_s", "reused"}
+    assert set(report["engine"]) == {
+        *("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
+    }
     assert set(report["verify"]) == {
         *("against", "inputs", "max_abs", "rel_l2", "sqnr_db", "cosine", "argmax_agreement"),
         *("positions", "first_divergent", "blame", "passed", "rows", "shapes"),
@@ -162,7 +164,7 @@ def test_dynamic_batch_and_several_images(lenet: Any) -> None:
 
 def test_verification_inputs_are_seeded_and_fill_the_batches() -> None:
     shapes = [(2, 1, 4, 4), (3, 1, 4, 4)]
-    first, again = (list(batches(shapes, 5, seed=3)) for _ in range(2))
+    first, again = (list(seeded_batches(shapes, 5, seed=3)) for _ in range(2))
     assert [count for count, _ in first] == [2, 2, 2, 3, 3]
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, again, strict=True))
     assert not np.array_equal(first[0][1], first[1][1])
@@ -171,14 +173,14 @@ def test_verification_inputs_are_seeded_and_fill_the_batches() -> None:
 def test_a_failed_verification_writes_no_engine(
     lenet: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    honest = job.torch_model
+    honest = defined.torch_model
 
     def wrong(*arguments: Any) -> Any:
         model = honest(*arguments)
         model.c3.weight.data[0] += 0.1
         return model
 
-    monkeypatch.setattr(job, "torch_model", wrong)
+    monkeypatch.setattr(defined, "torch_model", wrong)
     report = lenet(status=1)
     assert report["verify"]["first_divergent"] == "c3"
     assert report["verify"]["passed"] is False

@@ -181,6 +181,7 @@ class Walk:
             "__class__",
             "__init__",
             "__members__",
+            "__name__",
             "__version__",
             "fget",
             "get_plugin_registry",  # a function, which the data leaves out

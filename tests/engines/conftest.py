@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtnet import backend
-from trtnet.engines import cuda
+from trtnet import backend, cuda
 from trtnet.engines.tensorrt import engine as tensorrt_engine
 
 with pytest.MonkeyPatch.context() as _patch:

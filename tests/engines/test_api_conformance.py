@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import trtnet
 from trtnet import backend
 from trtnet.backend import FEATURES
 from trtnet.building import options as build_config
@@ -34,7 +33,7 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     "tools/bench_define.py": {"rtx": OURS},
     "tools/fault_specimens.py": {"Segmenter": OURS},
     "tools/onnx_cases.py": {"loaded": OURS},
-    "trtnet/backend.py": {
+    "trtnet/backend/interface.py": {
         "create_network.builder": instance("Builder"),
         "engine_faults.runtime": instance("Runtime"),
     },
@@ -46,7 +45,7 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
         "_save_timing_cache.config": BUILDER_CONFIG,
         "tensor": TENSOR,
     },
-    "trtnet/graph/lint_rules.py": {"subject": OURS},
+    "trtnet/graph/lint_rules.py": {"checked": OURS},
     "trtnet/graph/plugins.py": {
         "network": NETWORK,
         "mark_of.layer": instance("ILayer"),
@@ -64,7 +63,7 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     "trtnet/plugins/quick.py": {"made": OURS, "n": OURS},
     "trtnet/plugins/v3.py": {"n": instance("IDimensionExpr")},
     "trtnet/building/profiles.py": {"tensor": TENSOR},
-    "trtnet/engines/bound.py": {".context": OURS},
+    "trtnet/engines/bound_context.py": {".context": OURS},
     "trtnet/engines/tensorrt/context.py": {"context": instance("IExecutionContext")},
     "trtnet/engines/tensorrt/engine.py": {
         "engine": instance("ICudaEngine"),
@@ -93,9 +92,9 @@ COMPUTED = frozenset(
 
 # Files in which strings name members of enumerations, for a look-up elsewhere.
 STRINGS = {
-    "trtnet/ops/pieces.py": {"SampleMode"},
+    "trtnet/ops/padding.py": {"SampleMode"},
     "trtnet/engines/compatibility.py": {"EngineInvalidityDiagnostics"},
-    "trtnet/tensor.py": {"ElementWiseOperation"},
+    "trtnet/tensor/dim.py": {"ElementWiseOperation"},
 }
 NO_MEMBERS = {"SM", "FORMULA", "UPPER"}  # a prefix, and members of an enumeration that is named
 
@@ -236,7 +235,9 @@ def test_features_are_asked_for_by_their_names() -> None:
     asked = {text for one in WALKS for text in literals(one.tree, "[a-z0-9_]+")} & set(FEATURES)
     assert asked == set(FEATURES)
     with pytest.raises(KeyError):
-        backend.Backend("rtx", ModuleType("tensorrt_rtx"), None).has("no_such_feature")
+        backend.Backend(backend.description("rtx"), ModuleType("tensorrt_rtx"), None).has(
+            "no_such_feature"
+        )
 
 
 def test_the_data_is_what_the_installed_binding_offers() -> None:
@@ -315,4 +316,5 @@ def test_the_versions_are_those_that_are_supported() -> None:
         "tensorrt 11.4.0.106",
         "tensorrt_rtx 1.7.1.116",
     ]
-    assert trtnet.backend.MINIMUM == {"tensorrt": (10, 13), "rtx": (1, 5)}
+    minimum = {d.name: d.minimum for d in backend.descriptions() if d.package is not None}
+    assert minimum == {"tensorrt": (10, 13), "rtx": (1, 5)}

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtnet import hardware
-from trtnet.engines import cuda
+from trtnet import cuda, hardware
 from trtnet.engines.cuda_graph import capture
 from trtnet.engines.protocol import CaptureError, ExecutionError
 

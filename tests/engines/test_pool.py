@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from trtnet.engines.pipeline import in_order
+from trtnet.engines.ordered_map import ordered_map
 from trtnet.engines.pool import Pool
 from trtnet.engines.protocol import ExecutionError
 
@@ -118,12 +118,12 @@ def test_results_come_in_order_though_they_end_in_another():
         time.sleep(0.02 if i % 3 == 0 else 0)
         return i
 
-    assert list(in_order(work, range(20), 4)) == list(range(20))
+    assert list(ordered_map(work, range(20), 4)) == list(range(20))
 
 
 def test_work_overlaps():
     meeting = threading.Barrier(2, timeout=5)  # two items must be under way at once
-    assert len(list(in_order(lambda _: meeting.wait(), range(6), 2))) == 6
+    assert len(list(ordered_map(lambda _: meeting.wait(), range(6), 2))) == 6
 
 
 def test_nothing_further_is_begun_after_a_failure():
@@ -135,7 +135,7 @@ def test_nothing_further_is_begun_after_a_failure():
             raise ValueError(i)
         return i
 
-    results = in_order(work, range(1000), 2)
+    results = ordered_map(work, range(1000), 2)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="2"):
         next(results)

@@ -105,6 +105,42 @@ def test_graphs_work_on_arrays_that_come_again(make_fake_trt, fake_cuda):
             assert fake_cuda.live["executables"] <= 8
 
 
+def test_eight_graphs_are_kept_for_one_set_of_shapes(make_fake_trt, fake_cuda):
+    """One works on the session's own memory, seven on arrays that come again. Further arrays are
+    copied, however often they come."""
+    fake = make_fake_trt("tensorrt")
+    arrays = [GpuArray(rows(2, 4) + i) for i in range(12)]
+
+    def counts(x):
+        """Launches and copies for one call, whose result is freed at once."""
+        before = len(fake_cuda.calls)
+        assert np.array_equal(read(session(x)["y"]), 2 * x.array + 1)
+        names = [name for name, _ in fake_cuda.calls[before:]]
+        return names.count("cudaGraphLaunch"), names.count("cudaMemcpyAsync")
+
+    with trtnet.Session(fake.plan()) as session:
+        assert counts(arrays[0]) == (0, 2)  # without a graph
+        assert counts(arrays[0]) == (1, 2)  # with one that works on the session's own memory
+        assert [counts(x) for x in arrays] == [(1, 2)] * 12
+        assert fake_cuda.live["executables"] == 1
+        for _ in range(3):  # now the same addresses come again
+            assert [counts(x) for x in arrays] == [(1, 0)] * 7 + [(1, 2)] * 5
+            assert fake_cuda.live["executables"] == 8
+
+
+def test_addresses_are_recognised_among_the_last_64(make_fake_trt, fake_cuda):
+    fake = make_fake_trt("tensorrt")
+    arrays = [GpuArray(rows(2, 4) + i) for i in range(70)]
+    with trtnet.Session(fake.plan()) as session:
+        for x in (arrays[0], arrays[0], *arrays[:64], arrays[0]):
+            session(x)
+        assert fake_cuda.live["executables"] == 2  # of 64 addresses, the first is still known
+    with trtnet.Session(fake.plan()) as session:
+        for x in (arrays[0], arrays[0], *arrays[:66], arrays[0]):
+            session(x)
+        assert fake_cuda.live["executables"] == 1  # of more, it is not
+
+
 def test_few_sets_of_shapes_are_kept(make_fake_trt, fake_cuda):
     fake = make_fake_trt("tensorrt")
     with trtnet.Session(fake.plan()) as session:
@@ -113,6 +149,20 @@ def test_few_sets_of_shapes_are_kept(make_fake_trt, fake_cuda):
             assert np.array_equal(session(x)["y"], 2 * x + 1)
             assert fake_cuda.live["executables"] <= 4
             assert fake_cuda.live["device"] <= 8
+
+
+def test_the_last_four_sets_of_shapes_keep_their_graphs(make_fake_trt, fake_cuda):
+    fake = make_fake_trt("tensorrt")
+    with trtnet.Session(fake.plan()) as session:
+        for count in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5):  # captured by the second call
+            session(rows(count, 4))
+        assert fake_cuda.live["executables"] == 4
+        fake_cuda.calls.clear()
+        for count in (2, 3, 4, 5):
+            session(rows(count, 4))
+        assert fake_cuda.names().count("cudaGraphLaunch") == 4
+        session(rows(1, 4))  # the oldest had to go
+        assert fake_cuda.names().count("cudaGraphLaunch") == 4
 
 
 def test_a_refused_capture_is_not_tried_again(make_fake_trt, fake_cuda):

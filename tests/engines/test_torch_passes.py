@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from trtnet.engines.torch.fusion import convolution_relu, rewrite
 from trtnet.engines.torch.passes import attention, linear_of_columns, optimize
 from trtnet.engines.torch.resize import resize
 from trtnet.graph import Graph, Layer, TensorInfo
 from trtnet.reference import elementwise, linear
 from trtnet.reference.compiler import compile
-from trtnet.reference.fusion import convolution_relu, fuse
 from trtnet.reference.resize import interpolate
 
 kernels = pytest.importorskip("trtnet.engines.torch.kernels", reason="needs Triton")
@@ -41,10 +41,7 @@ def optimized(cudnn):
     module = compile(residual.network("float32", -1, -1))
     for node in module.graph.nodes:
         node.meta["half"] = True
-        if node.target is torch.relu_:
-            node.target = torch.relu
-    fuse(module.graph)
-    module.graph.eliminate_dead_code()
+    rewrite(module, torch.device("cuda"))
     optimize(module)
     return module
 

@@ -34,7 +34,7 @@ class Case(NamedTuple):
         return net
 
 
-@pytest.fixture(params=list(backend.PACKAGES))
+@pytest.fixture(params=backend.names(defining=True))
 def engine_backend(request: pytest.FixtureRequest) -> str:
     """A backend whose engines this machine can build and run; otherwise skips and says why."""
     reason = _missing(request.param)
@@ -59,8 +59,9 @@ def _missing(name: str) -> str | None:
     except trtnet.BackendError as error:
         return error.problem
     major, minor = hardware.gpus()[0].compute_capability
-    if name == "rtx" and ((major, minor) < (7, 5) or major in (9, 10, 11)):
-        return f"TensorRT-RTX has no engines for compute capability {major}.{minor}"
+    targets = backend.description(name).gpu_targets
+    if targets is not None and not targets.supports((major, minor)):
+        return f"{name} has no engines for compute capability {major}.{minor}"
     return None
 
 

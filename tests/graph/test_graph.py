@@ -9,9 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from trtnet import backend, graph, reference
+from trtnet.dtypes import BY_TENSORRT
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError
 from trtnet.graph import Layer, TensorInfo
-from trtnet.graph.layers import DTYPES, KINDS
+from trtnet.graph.layers import KINDS
 from trtnet.graph.reader import _add, _read_layer, sort
 
 
@@ -52,7 +53,7 @@ def test_every_attribute_in_the_table_exists_in_the_binding(trt):
 
 
 def test_every_data_type_of_the_binding_has_a_name(trt):
-    assert set(trt.DataType.__members__.values()) == {getattr(trt.DataType, n) for n in DTYPES}
+    assert set(trt.DataType.__members__.values()) == {getattr(trt.DataType, n) for n in BY_TENSORRT}
 
 
 def test_inputs_outputs_and_dimension_names(net, trt):

@@ -197,7 +197,7 @@ def test_arguments_pytorch_refuses_too(raises: Any) -> None:
         nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=2)
     with raises(UnsupportedError, "padding_mode='reflect'"):
         nn.ConvTranspose2d(4, 6, 3, padding_mode="reflect")
-    with raises(ShapeError, "kernel_size needs one value, or 2"):
+    with raises(ShapeError, "kernel_size must be an int, or 2 ints", "(1, 2, 3)"):
         nn.Conv2d(4, 6, (1, 2, 3))
 
 

@@ -13,7 +13,7 @@ import fake_quick
 import tensorrt_rtx as rtx
 from fake_quick import QuickPlugin, ShapeExpr, TensorDesc
 
-from trtnet.backend import Backend
+from trtnet.backend import Backend, description
 
 __version__ = "11.4.0.106"
 DataType, PluginCapabilityType = rtx.DataType, rtx.PluginCapabilityType
@@ -206,7 +206,7 @@ def make_backend() -> Backend:
     module.Builder = lambda logger: SimpleNamespace(  # type: ignore[attr-defined]
         create_network=lambda flags: INetworkDefinition()
     )
-    return _FakeBackend("tensorrt", module, SimpleNamespace(errors=deque()))
+    return _FakeBackend(description("tensorrt"), module, SimpleNamespace(errors=deque()))
 
 
 class _FakeBackend(Backend):

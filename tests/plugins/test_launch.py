@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import trtnet
-from trtnet import backend
+from trtnet import backend, cuda
 from trtnet.engines.torch import views as torch_views
 from trtnet.plugins import launch, running, v3
 from trtnet.plugins.ahead import Binary
@@ -71,7 +71,7 @@ class Driver:
 
 def test_a_kernel_gets_inputs_then_scalars_then_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
-    monkeypatch.setattr(launch, "_driver", lambda: driver)
+    monkeypatch.setattr(cuda, "driver", lambda: driver)
     monkeypatch.setattr(launch, "_loaded", lambda *_: ("function", Binary("k", "", 128, 64)))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=7))
     x, gate = torch.randn(2, 5, 300), torch.randn(2, 5, 300)
@@ -87,7 +87,7 @@ def test_a_kernel_gets_inputs_then_scalars_then_outputs(monkeypatch: pytest.Monk
 
 def test_a_kernel_that_may_begin_early_is_launched_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
-    monkeypatch.setattr(launch, "_driver", lambda: driver)
+    monkeypatch.setattr(cuda, "driver", lambda: driver)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=7))
     x, y = torch.randn(4), torch.randn(4)
     for early in (False, True):
@@ -110,7 +110,7 @@ def test_each_gpu_is_told_how_much_shared_memory_a_kernel_has(
             CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="most shared"
         ),
     }
-    monkeypatch.setattr(launch, "_driver", lambda: SimpleNamespace(**results))
+    monkeypatch.setattr(cuda, "driver", lambda: SimpleNamespace(**results))
     binary = Binary("k", "of this test", 128, 100 << 10)
     for device in (0, 1, 1):
         assert launch.load(binary, device) == 5
@@ -173,7 +173,7 @@ def test_types_without_a_kernel_are_refused_or_left_to_the_reference() -> None:
 
 
 def test_a_scalar_has_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_driver", Driver)
+    monkeypatch.setattr(cuda, "driver", Driver)
     with pytest.raises(trtnet.ShapeError, match="32 bits"):
         launch.launch("f", Binary("k", "", 1, 0), (1, 1, 1), [], [2**31], [])
 

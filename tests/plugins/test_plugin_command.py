@@ -16,10 +16,9 @@ import torch
 import trtnet
 from trtnet.backend import load
 from trtnet.cli.arguments import parse
-from trtnet.cli.defining import define
 from trtnet.cli.main import main
-from trtnet.cli.shapes import InputShapes
 from trtnet.hardware import missing_gpu
+from trtnet.pipeline import InputShapes, define
 from trtnet.plugins import skeleton, testing
 from trtnet.plugins.testing import _error
 

@@ -12,7 +12,7 @@ import pytest
 import trtnet
 from trtnet import graph, nn, reference
 from trtnet.graph import Graph, Layer
-from trtnet.graph.links import Links
+from trtnet.graph.edges import Edges
 from trtnet.quantization import CalibrationTable
 
 
@@ -71,7 +71,7 @@ class Defined:
         self.network = trtnet.Network("rtx", **options)
         self.network.output("y", model(self.network.input("x", shape)))
         self.graph: Graph = graph.read(self.network.definition)
-        self.links = Links(self.graph)
+        self.edges = Edges(self.graph)
 
     def count(self, *types: str) -> int:
         found = Counter(layer.type for layer in self.graph.layers)
@@ -87,18 +87,18 @@ class Defined:
         return self.graph.tensors[name or ""].dtype
 
     def is_dequantized(self, name: str | None) -> bool:
-        maker = self.links.maker.get(name or "")
+        maker = self.edges.producers.get(name or "")
         return maker is not None and maker.type == "DEQUANTIZE"
 
     def count_constants(self, layer: Layer) -> int:
         """How many operands of a product come from constants, quantized or not."""
-        makers = [self.links.origin(name, frozenset({"DEQUANTIZE"})) for name in layer.inputs]
+        makers = [self.edges.origin(name, frozenset({"DEQUANTIZE"})) for name in layer.inputs]
         return sum(maker is not None and maker.type == "CONSTANT" for maker in makers)
 
     def quantized_from(self, name: str | None) -> str | None:
         """The tensor whose Q/DQ pair gives `name`."""
         assert self.is_dequantized(name)
-        codes = self.links.maker[self.links.maker[name or ""].inputs[0] or ""]
+        codes = self.edges.producers[self.edges.producers[name or ""].inputs[0] or ""]
         assert codes.type == "QUANTIZE"
         return codes.inputs[0]
 

@@ -10,6 +10,7 @@ import torch
 
 import trtnet
 from trtnet import Policy, nn, weights, zoo
+from trtnet.building.builder import choose_gpus
 from trtnet.errors import BuildError, UnsupportedError, VerificationError
 from trtnet.verification import FP8_TOLERANCE, INT8_TOLERANCE
 
@@ -99,7 +100,7 @@ def fp8(calibrated: Any, residual: Any, images: np.ndarray) -> trtnet.Network:
     return calibrated(residual, images, precision="fp8").network
 
 
-@pytest.mark.parametrize("capabilities", [(), ("8.6",), ("8.0", "8.9")])
+@pytest.mark.parametrize("capabilities", [("8.6",), ("8.0", "8.9")])
 def test_fp8_for_gpus_that_have_none(
     fp8: trtnet.Network, capabilities: tuple[str, ...], raises: Any
 ) -> None:
@@ -110,6 +111,33 @@ def test_fp8_for_gpus_that_have_none(
 @pytest.mark.parametrize("capabilities", [("8.9",), ("8.9", "12.0")])
 def test_fp8_for_gpus_that_have_it(fp8: trtnet.Network, capabilities: tuple[str, ...]) -> None:
     assert trtnet.build(fp8, config=trtnet.BuildConfig(compute_capabilities=capabilities)).engine
+
+
+def test_fp8_is_built_for_those_of_the_default_gpus_that_have_it(fp8: trtnet.Network) -> None:
+    plan = trtnet.build(fp8)
+    built_for = plan.sidecar["compute_capabilities"]
+    assert {"8.9", "12.0"} <= set(built_for)
+    assert not {"7.5", "8.0", "8.6"} & set(built_for)
+    note = choose_gpus(fp8, trtnet.BuildConfig()).note
+    assert note == f"fp8: built for compute capability {', '.join(built_for)}; 8.0 and 8.6 lack it"
+
+
+def test_other_precisions_are_built_for_the_default_gpus(
+    calibrated: Any, residual: Any, images: np.ndarray
+) -> None:
+    made = calibrated(residual, images, precision="int8").network
+    assert trtnet.build(made).sidecar["compute_capabilities"] is None
+    assert choose_gpus(made, trtnet.BuildConfig()).note is None
+
+
+def test_bf16_for_gpus_that_have_none(fill: Any, define: Any, raises: Any) -> None:
+    """TensorRT refuses it with "HW-specific datatypes: b16", after the work."""
+    turing = trtnet.BuildConfig(compute_capabilities=("7.5",))
+    network = define(fill(nn.Conv2d(4, 4, 3)), (1, 4, 8, 8), precision="bf16").network
+    with raises(UnsupportedError, "BF16", "8.0", "7.5", "--compute-capability"):
+        trtnet.build(network, config=turing)
+    relu = define(nn.ReLU(), (1, 4), precision="bf16").network  # in float32, as its input is
+    assert trtnet.build(relu, config=turing).sidecar["compute_capabilities"] == ["7.5"]
 
 
 def test_an_fp8_policy_that_quantizes_nothing_needs_no_target(fill: Any, ranges: Any) -> None:

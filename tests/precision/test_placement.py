@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,14 +34,14 @@ def test_every_product_reads_quantized_values_and_weights(made: Any, precision: 
         assert made.is_dequantized(layer.inputs[0])
         assert made.is_dequantized(layer.inputs[1])
         assert "kernel" not in layer.weights
-        weight = made.links.maker[made.links.maker[layer.inputs[1]].inputs[0]]
+        weight = made.edges.producers[made.edges.producers[layer.inputs[1]].inputs[0]]
         assert weight.type == "CONSTANT"
         assert made.dtype(weight.outputs[0]) == CODES[precision]
 
 
 def test_weights_have_a_scale_per_output_channel(made: Any) -> None:
     for layer in made.layers("CONVOLUTION", "MATRIX_MULTIPLY"):
-        dequantize = made.links.maker[layer.inputs[1]]
+        dequantize = made.edges.producers[layer.inputs[1]]
         codes, scale = (made.graph.tensors[name] for name in dequantize.inputs)
         assert dequantize.attributes["axis"] == 0
         assert (scale.shape, scale.dtype) == ((codes.shape[0],), "float32")
@@ -50,7 +51,7 @@ def test_activations_have_one_scale(made: Any) -> None:
     for layer in made.layers("QUANTIZE"):
         scale = made.graph.tensors[layer.inputs[1]]
         assert (scale.shape, scale.dtype) == ((), "float32")
-        for reader in made.links.readers[layer.outputs[0]]:
+        for reader in made.edges.readers[layer.outputs[0]]:
             assert reader.type == "DEQUANTIZE"
             assert reader.inputs[1] == layer.inputs[1]
 
@@ -60,8 +61,8 @@ def test_one_pair_per_tensor(made: Any) -> None:
     assert len(taken) == len(set(taken)) == len(made.network.observed)
     # block1's output: read by a convolution, a shortcut's convolution
     (quantize,) = [q for q in made.layers("QUANTIZE") if q.inputs[0] == "block1.relu#1"]
-    (dequantize,) = made.links.readers[quantize.outputs[0]]
-    readers = [layer.name for layer in made.links.readers[dequantize.outputs[0]]]
+    (dequantize,) = made.edges.readers[quantize.outputs[0]]
+    readers = [layer.name for layer in made.edges.readers[dequantize.outputs[0]]]
     assert readers == ["block2.conv1/conv", "block2.downsample.0/conv"]
 
 
@@ -77,6 +78,40 @@ def test_a_convolution_in_the_shortcut_gets_a_pair_behind_it(made: Any) -> None:
     assert made.quantized_from(add.inputs[1]) == "block2.downsample.1"
 
 
+class TwoConvolutions(nn.Module):
+    """``a(x) + b(x)``, after convolutions have read those of the two that `read_first` names."""
+
+    def __init__(self, read_first: str) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.reads_a, self.reads_b = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.read_first = read_first
+
+    def forward(self, x: Any) -> Any:
+        a, b = self.a(x), self.b(x)
+        read = [self.reads_a(a)] if "a" in self.read_first else []
+        read += [self.reads_b(b)] if "b" in self.read_first else []
+        return math.prod(read, start=a + b)  # no further addition
+
+
+@pytest.mark.parametrize(
+    ("read_first", "quantized"),
+    [("", "b"), ("a", "a"), ("b", "b"), ("ab", "b")],
+)
+def test_of_two_convolutions_the_one_that_has_a_pair_is_the_shortcut(
+    read_first: str, quantized: str, calibrated: Any, fill: Any, precision: str
+) -> None:
+    """Or else the second; so an addition makes no second pair where one will do."""
+    x = np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32)
+    made = calibrated(fill(TwoConvolutions(read_first)), x, precision=precision)
+    (add,) = [layer for layer in made.layers("ELEMENTWISE") if layer.attributes["op"] == "SUM"]
+    sources = [
+        made.quantized_from(name) if made.is_dequantized(name) else None for name in add.inputs
+    ]
+    assert sources == (["a", None] if quantized == "a" else [None, "b"])
+    assert set(made.network.observed) == {"x", quantized, *read_first}
+
+
 def test_global_average_pooling_reads_a_pair(made: Any) -> None:
     (pool,) = made.layers("REDUCE")
     assert made.quantized_from(pool.inputs[0]) == "block2.relu#1"
@@ -84,7 +119,7 @@ def test_global_average_pooling_reads_a_pair(made: Any) -> None:
 
 def test_none_between_convolution_activation_and_addition(made: Any) -> None:
     for layer in made.layers("ACTIVATION"):
-        assert made.links.maker[layer.inputs[0]].type in ("CONVOLUTION", "ELEMENTWISE")
+        assert made.edges.producers[layer.inputs[0]].type in ("CONVOLUTION", "ELEMENTWISE")
 
 
 def test_nothing_to_complain_about(made: Any) -> None:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import pkgutil
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from sources import ROOT, modules
 
-import trtnet
 from trtnet.cli.main import main
 
-ROOT = Path(__file__).resolve().parents[2]
 SHELL_LINES = re.findall(r"^trtnet .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
-def modules() -> list[str]:
-    names = [info.name for info in pkgutil.walk_packages(trtnet.__path__[:1], "trtnet.")]
-    for folder in ("zoo", "weights"):
-        names += [f"trtnet.{folder}.{file.stem}" for file in (ROOT / folder).glob("*.py")]
-    return [name for name in names if not name.endswith("__main__")]
-
-
-@pytest.mark.parametrize("name", modules())
+@pytest.mark.parametrize("name", [name for name in modules() if not name.endswith("__main__")])
 def test_docstring_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 import weakref
@@ -14,6 +16,7 @@ import trtnet
 from trtnet import NetworkError, ShapeError, UsageError, nn
 from trtnet.quantization import activations, calibrate
 from trtnet.quantization.histogram import Histogram
+from trtnet.quantization.journal import chained
 from trtnet.quantization.observer import observed
 from trtnet.reference.runner import execute, prepare
 
@@ -198,6 +201,35 @@ def test_a_damaged_journal(graph, data, journal, raises, damage):
     journal.write_bytes(journal.read_bytes()[:-100] if damage is None else damage)
     with raises(UsageError, str(journal), "damaged journal", "delete it"):
         calibrate(graph, ["0", "1"], np.array_split(data, 8), resume=journal)
+
+
+def test_a_journal_written_by_an_earlier_version_goes_on(graph, data, tmp_path):
+    """A safetensors file with counts of 2,048 bins per row of each tensor."""
+    path, whole = tmp_path / "journal", calibrate(graph, ["0"], np.array_split(data, 2))
+    (seen,) = calibrate(graph, ["0"], [np.array_split(data, 2)[0]]).observations
+    job = hashlib.sha256(trtnet.graph.dumps(graph) + b'["0"]').hexdigest()
+    position = {
+        "batches": 1,
+        "items": 12,
+        "data": chained("", {graph.inputs[0]: np.array_split(data, 2)[0]}),
+        "amax": [seen.histogram.amax],
+    }
+    rows = seen.histogram.rows
+    arrays = {
+        "0.rows": np.array(sorted(rows), np.int32),
+        "0.counts": np.stack([rows[row] for row in sorted(rows)]),
+    }
+    metadata = {
+        "format": "trtnet.calibration-journal 1",
+        "job": job,
+        "position": json.dumps(position),
+    }
+    trtnet.weights.save(path, arrays, metadata)
+    done = []
+    again = calibrate(graph, ["0"], np.array_split(data, 2), resume=path,
+                      progress=lambda *call: done.append(call[0]))  # fmt: skip
+    assert done == [24]
+    assert _same(again, whole)
 
 
 def test_a_journal_that_is_a_weights_file(graph, data, tmp_path, raises):

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from trtnet import UsageError, WeightsError
+from trtnet.precision import QUANTIZED
 from trtnet.quantization import CalibrationTable
 
 SHA = "0123456789abcdef" * 4
@@ -59,7 +60,7 @@ def test_other_weights_are_refused(table, raises):
         ("ranges", None, ("damaged",)),
         ("method", "kl", ("method", "minmax, percentile, entropy, mse", "kl")),
         ("method", ["mse"], ("method", "mse")),
-        ("precision", "int4", ("precision", "int8, fp8")),
+        ("precision", "int4", ("precision", ", ".join(QUANTIZED))),
         ("weights_sha256", "", ("checksum", "64 hexadecimal")),
         ("weights_sha256", 5, ("checksum",)),
         ("items", -1, ("size", "-1")),

@@ -11,6 +11,7 @@ import torch
 from onnxruntime.quantization import calibrate as onnxruntime_calibrate
 
 from trtnet import UsageError
+from trtnet.precision import QUANTIZED
 from trtnet.quantization.thresholds import LEVELS, threshold
 
 
@@ -105,7 +106,7 @@ def test_percentile_100_is_the_largest_magnitude(values, count):
     ("options", "text"),
     [
         ({"method": "maxmin"}, "minmax, percentile, entropy, mse"),
-        ({"method": "mse", "precision": "int4"}, "int8, fp8"),
+        ({"method": "mse", "precision": "int4"}, ", ".join(QUANTIZED)),
         ({"method": "percentile", "percentile": 0.0}, "up to 100"),
         ({"method": "percentile", "percentile": math.nan}, "up to 100"),
     ],

@@ -32,7 +32,7 @@ def test_code_is_readable(raw, rng):
     code = reference.compile(graph.read(small_network(raw, rng))).code
     assert "def forward(self, x0):" in code
     assert "layer1_0_conv = torch.conv2d(x0, layer1_0_conv_op_kernel" in code
-    assert "layer1_0_relu_1 = torch.relu_(layer1_0_conv)" in code
+    assert "layer1_0_relu_1 = torch.relu(layer1_0_conv)" in code
     assert "return {'fc': fc}" in code
 
 

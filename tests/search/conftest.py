@@ -9,10 +9,10 @@ import pytest
 
 import trtnet
 from trtnet import nn, zoo
-from trtnet.cli.model import load_weights
 from trtnet.nn import functional as F
+from trtnet.pipeline import load_weights
 from trtnet.quantization import CalibrationTable
-from trtnet.search import Data, Subject
+from trtnet.search import Data, MixableNetwork
 
 BATCH = 8
 Define = Callable[[trtnet.Policy, "CalibrationTable | None"], trtnet.Network]
@@ -73,8 +73,8 @@ def residual_data() -> Data:
 
 
 @pytest.fixture(scope="session")
-def residual(residual_define: Define, residual_data: Data) -> Subject:
-    return Subject(residual_define).calibrated(residual_data)
+def residual(residual_define: Define, residual_data: Data) -> MixableNetwork:
+    return MixableNetwork(residual_define).calibrated(residual_data)
 
 
 @pytest.fixture(scope="session")
@@ -88,8 +88,8 @@ def lenet_data() -> Data:
 
 
 @pytest.fixture(scope="session")
-def lenet(lenet_data: Data) -> Subject:
+def lenet(lenet_data: Data) -> MixableNetwork:
     entry = zoo.get_entry("lenet5")
     model = entry.build()
     model.load_state_dict(load_weights(entry, None, 0, {}))
-    return Subject(definer(model, (BATCH, 1, 32, 32))).calibrated(lenet_data)
+    return MixableNetwork(definer(model, (BATCH, 1, 32, 32))).calibrated(lenet_data)

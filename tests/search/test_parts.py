@@ -14,16 +14,16 @@ from trtnet.precision.policy import Policy
 from trtnet.search import (
     Budget,
     Data,
-    Found,
     Metrics,
+    MixableNetwork,
+    SearchResult,
     Sensitivity,
-    Subject,
-    Trial,
+    TriedMix,
     load_data,
     plot_search,
     plot_sensitivity,
 )
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 from trtnet.search.metrics import Tally
 
 
@@ -104,7 +104,7 @@ def test_labels_that_do_not_fit(raises: Any) -> None:
         Tally().add({"y": x}, {"y": x}, np.zeros(5, int))
 
 
-def test_data_with_labels(tmp_path: Path, residual: Subject, raises: Any) -> None:
+def test_data_with_labels(tmp_path: Path, residual: MixableNetwork, raises: Any) -> None:
     images = np.random.default_rng(0).standard_normal((26, 3, 16, 16)).astype(np.float32)
     path = tmp_path / "data.npz"
     np.savez(path, input=images, labels=np.arange(26))
@@ -137,7 +137,7 @@ def test_data_with_labels(tmp_path: Path, residual: Subject, raises: Any) -> Non
     ],
 )
 def test_data_that_is_none(
-    array: np.ndarray, kind: type, text: str, residual: Subject, raises: Any
+    array: np.ndarray, kind: type, text: str, residual: MixableNetwork, raises: Any
 ) -> None:
     with raises(kind, text):
         load_data(array, residual.in_fp32)
@@ -145,23 +145,46 @@ def test_data_that_is_none(
 
 def test_a_journal_keeps_what_was_put(tmp_path: Path, raises: Any) -> None:
     path = tmp_path / "j"
-    journal = Journal(path, "job")
+    journal = SearchJournal(path, "job")
     journal.put("a", {"rel_l2": 0.1})
     journal.put("b", [1, 2])
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"key": "c", "va')
-    again = Journal(path, "job")
+    again = SearchJournal(path, "job")
     assert (again.get("a"), again.get("b"), again.get("c")) == ({"rel_l2": 0.1}, [1, 2], None)
     assert path.read_bytes() == whole
     with raises(UsageError, "journal of another search", "delete it"):
-        Journal(path, "another job")
+        SearchJournal(path, "another job")
     path.write_bytes(whole[:3])  # killed while the first line was written
-    assert Journal(path, "job").get("a") is None
+    assert SearchJournal(path, "job").get("a") is None
     path.write_bytes(b"nonsense\n" + whole)
     with raises(UsageError, "cannot be read"):
-        Journal(path, "job")
+        SearchJournal(path, "job")
     with raises(UsageError, "cannot be written"):
-        Journal(tmp_path / "missing" / "j", "job")
+        SearchJournal(tmp_path / "missing" / "j", "job")
+
+
+def test_a_journal_written_by_an_earlier_version_is_read(tmp_path: Path, raises: Any) -> None:
+    path = tmp_path / "j"
+    header = b'{"format": "trtnet.search-journal 1", "job": "0123"}\n'
+    path.write_bytes(header + b'{"key": "module c1", "value": {"rel_l2": 0.5}}\n')
+    journal = SearchJournal(path, "0123")
+    assert journal.get("module c1") == {"rel_l2": 0.5}
+    journal.put("trial c1", [1])
+    last = path.read_bytes().splitlines()[-1]
+    assert last == b'{"key": "trial c1", "value": [1]}'
+    path.write_bytes(header.replace(b"journal 1", b"journal 2"))
+    with raises(UsageError, "is not a journal of a search", "delete it"):
+        SearchJournal(path, "0123")
+    path.write_bytes(b"[]\n")
+    with raises(UsageError, "cannot be read"):
+        SearchJournal(path, "0123")
+
+
+def test_the_former_name_of_a_mixable_network() -> None:
+    import trtnet.search
+
+    assert trtnet.search.Subject is trtnet.search.MixableNetwork
 
 
 def rows() -> list[Sensitivity]:
@@ -174,10 +197,10 @@ def rows() -> list[Sensitivity]:
 def test_plots(tmp_path: Path, raises: Any) -> None:
     pytest.importorskip("matplotlib")
     trials = tuple(
-        Trial(("stem",) * n, Metrics(0.01 * n, 1 - 0.01 * n, 0.1 * n), 1e-5 / (n + 1))
+        TriedMix(("stem",) * n, Metrics(0.01 * n, 1 - 0.01 * n, 0.1 * n), 1e-5 / (n + 1))
         for n in range(3)
     )
-    found = Found(Policy("int8"), trials[1], trials, tuple(rows()))
+    found = SearchResult(Policy("int8"), trials[1], trials, tuple(rows()))
     for name, start in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
         plot_sensitivity(rows(), "a title", tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,26 @@ import pytest
 
 from trtnet.errors import UsageError
 from trtnet.precision.policy import Policy
-from trtnet.search import Budget, Data, Subject, pareto, search
-from trtnet.search.finding import Trials
-from trtnet.search.journal import Journal
+from trtnet.search import (
+    Budget,
+    Data,
+    Metrics,
+    MixableNetwork,
+    Sensitivity,
+    TriedMix,
+    pareto,
+    search,
+)
+from trtnet.search.finding import MixRunner, _improved, _neighbours
+from trtnet.search.journal import SearchJournal
 
 BUDGETS = ("sqnr>=30dB", "sqnr>=50dB", "sqnr>=53dB", "cosine>=0.99999", "top1_drop<=0.3")
 
 
 @pytest.fixture(scope="module")
-def every_choice(lenet: Subject, lenet_data: Data) -> Trials:
+def every_choice(lenet: MixableNetwork, lenet_data: Data) -> MixRunner:
     """All 32 networks, in memory."""
-    trials = Trials(lenet, lenet_data, Journal(None, ""), None)
+    trials = MixRunner(lenet, lenet_data, SearchJournal(None, ""), None)
     for count in range(6):
         for changed in itertools.combinations(lenet.modules, count):
             trials(changed)
@@ -37,7 +46,7 @@ def every_choice(lenet: Subject, lenet_data: Data) -> Trials:
 
 @pytest.mark.parametrize("text", BUDGETS)
 def test_no_choice_of_lenets_modules_is_faster(
-    text: str, lenet: Subject, lenet_data: Data, every_choice: Trials
+    text: str, lenet: MixableNetwork, lenet_data: Data, every_choice: MixRunner
 ) -> None:
     budget = Budget.parse(text)
     found = search(lenet, lenet_data, budget, journal=every_choice.journal)
@@ -47,15 +56,15 @@ def test_no_choice_of_lenets_modules_is_faster(
     assert found.policy == lenet.policy(found.best.changed)
 
 
-def fastest(order: Sequence[str], trials: Trials, budget: Budget) -> float:
+def fastest(order: Sequence[str], trials: MixRunner, budget: Budget) -> float:
     tried = [trials(order[:n]) for n in range(len(order) + 1)]
     return min(trial.seconds for trial in tried if budget.accepts(trial.metrics))
 
 
-def test_simpler_ways_are_no_faster(residual: Subject, residual_data: Data) -> None:
+def test_simpler_ways_are_no_faster(residual: MixableNetwork, residual_data: Data) -> None:
     """Uniform, the first N, the last N, and N in random orders, within two budgets."""
-    journal = Journal(None, "")
-    trials = Trials(residual, residual_data, journal, None)
+    journal = SearchJournal(None, "")
+    trials = MixRunner(residual, residual_data, journal, None)
     modules = list(residual.modules)
     random = np.random.default_rng(0)
     orders = [modules, modules[::-1]]
@@ -69,9 +78,62 @@ def test_simpler_ways_are_no_faster(residual: Subject, residual_data: Data) -> N
             assert found.best.seconds <= fastest(order, trials, budget) * (1 + 1e-12)
 
 
-def test_a_budget_that_even_the_rest_exceeds(lenet: Subject, lenet_data: Data, raises: Any) -> None:
+def test_a_budget_that_even_the_rest_exceeds(
+    lenet: MixableNetwork, lenet_data: Data, raises: Any
+) -> None:
     with raises(UsageError, "sqnr>=200dB is exceeded before any module is int8", "fp16"):
         search(lenet, lenet_data, "sqnr>=200dB")
+
+
+class FakeRunner:
+    """Stands for a MixRunner: `squares` has the squared error of each set of changed modules; each
+    module saves a microsecond."""
+
+    def __init__(self, squares: dict[frozenset[str], float]) -> None:
+        self.squares, self.tried = squares, list[frozenset[str]]()
+
+    def has(self, changed: Collection[str]) -> bool:
+        return frozenset(changed) in self.tried
+
+    def seconds(self, changed: Collection[str]) -> float:
+        return 1e-3 - 1e-6 * len(changed)
+
+    def __call__(self, changed: Collection[str]) -> TriedMix:
+        self.tried.append(frozenset(changed))
+        metrics = Metrics(self.squares[frozenset(changed)] ** 0.5, 1.0, None)
+        return TriedMix(tuple(changed), metrics, self.seconds(changed))
+
+
+@pytest.mark.parametrize(
+    ("alone", "is_tried"), [(0.5e-4, True), (2.9e-4, True), (3.1e-4, False), (20e-4, False)]
+)
+def test_what_exceeds_the_budget_threefold_by_prediction_is_not_tried(
+    alone: float, is_tried: bool
+) -> None:
+    """Errors of modules can cancel: a mix that is predicted to have up to three times the squared
+    error of the budget is run, and counts by what it really has."""
+    budget = Budget.parse("sqnr>=40dB")  # a squared error of 1e-4
+    rows = [Sensitivity("new", "convolution", Metrics(alone**0.5, 1.0, None), 1e-6)]
+    runner = FakeRunner({frozenset(["new"]): 0.9e-4})
+    start = TriedMix((), Metrics(0.0, 1.0, None), 1e-3)
+    found = _improved(start, rows, runner, budget)  # type: ignore[arg-type]  # stands for a runner
+    assert runner.tried == ([frozenset(["new"])] if is_tried else [])
+    assert found.changed == (("new",) if is_tried else ())
+
+
+def test_the_error_of_what_is_changed_already_counts() -> None:
+    """So much of the threefold room is taken, also by the module that is exchanged."""
+    budget = Budget.parse("sqnr>=40dB")
+    errors = {"old": 0.9e-4, "fits": 2.0e-4, "too-much": 2.2e-4}
+    rows = [
+        Sensitivity(name, "convolution", Metrics(square**0.5, 1.0, None), 1e-6)
+        for name, square in errors.items()
+    ]
+    best = TriedMix(("old",), Metrics(errors["old"] ** 0.5, 1.0, None), 1e-3)
+    neighbours = list(_neighbours(best, rows, budget))
+    assert ("old", "fits") in neighbours
+    assert ("old", "too-much") not in neighbours
+    assert ("too-much",) in neighbours  # instead of "old", whose error goes
 
 
 def test_top1_is_of_classifiers(residual_define: Any, residual_data: Data, raises: Any) -> None:
@@ -81,7 +143,7 @@ def test_top1_is_of_classifiers(residual_define: Any, residual_data: Data, raise
         Budget.parse("top1_drop<=1").accepts(Metrics(0.1, 0.9, None))
 
 
-def test_the_front_has_no_trial_that_another_beats(every_choice: Trials) -> None:
+def test_the_front_has_no_trial_that_another_beats(every_choice: MixRunner) -> None:
     trials = list(every_choice.done.values())
     front = pareto(trials)
     for trial in trials:

@@ -12,8 +12,8 @@ import pytest
 from trtnet import graph, reference
 from trtnet.errors import UsageError
 from trtnet.precision.policy import Policy
-from trtnet.search import Data, Subject, sensitivity
-from trtnet.search.journal import Journal
+from trtnet.search import Data, MixableNetwork, sensitivity
+from trtnet.search.journal import SearchJournal
 from trtnet.search.sensitivities import job
 from trtnet.search.suffix import suffix
 
@@ -28,7 +28,7 @@ def outputs(read: Any, data: Data) -> np.ndarray:
 @pytest.mark.parametrize("to", ["int8", "fp8", "fp16"])
 def test_the_fast_way_is_the_long_way(to: str, residual_define: Any, residual_data: Data) -> None:
     """The whole network with only that module changed, read back and run from its inputs on."""
-    subject = Subject(residual_define, to).calibrated(residual_data)
+    subject = MixableNetwork(residual_define, to).calibrated(residual_data)
     plain = outputs(residual_define(Policy("fp32"), None).definition, residual_data)
     rows = {row.module: row for row in sensitivity(subject, residual_data)}
     assert set(rows) == set(RESIDUAL)
@@ -44,7 +44,7 @@ def test_the_fast_way_is_the_long_way(to: str, residual_define: Any, residual_da
         assert row.metrics.rel_l2 > 0
 
 
-def test_only_what_is_behind_the_module_runs(residual: Subject) -> None:
+def test_only_what_is_behind_the_module_runs(residual: MixableNetwork) -> None:
     whole = residual.in_fp32
     last = suffix(whole, residual.graph(residual.alone("fc")))
     assert {layer.name.partition("/")[0] for layer in last.layers} <= {"fc", ""}
@@ -55,7 +55,7 @@ def test_only_what_is_behind_the_module_runs(residual: Subject) -> None:
 
 
 def test_the_most_sensitive_comes_first_with_its_saving(
-    residual: Subject, residual_data: Data
+    residual: MixableNetwork, residual_data: Data
 ) -> None:
     rows = sensitivity(residual, residual_data)
     errors = [row.metrics.rel_l2 for row in rows]
@@ -67,19 +67,19 @@ def test_the_most_sensitive_comes_first_with_its_saving(
 
 
 def test_a_journal_spares_measuring_again(
-    residual: Subject, residual_data: Data, tmp_path: Path
+    residual: MixableNetwork, residual_data: Data, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal"
-    first = sensitivity(residual, residual_data, journal=Journal(path, "job"))
+    first = sensitivity(residual, residual_data, journal=SearchJournal(path, "job"))
     written = path.read_bytes()
     broken = dataclasses.replace(residual, gpu="h100")  # what is measured would differ
-    again = sensitivity(broken, residual_data, journal=Journal(path, "job"))
+    again = sensitivity(broken, residual_data, journal=SearchJournal(path, "job"))
     assert again == first
     assert path.read_bytes() == written
 
 
 def test_a_job_is_known_by_everything_it_follows_from(
-    residual: Subject, residual_data: Data, lenet: Subject, lenet_data: Data
+    residual: MixableNetwork, residual_data: Data, lenet: MixableNetwork, lenet_data: Data
 ) -> None:
     half = Data(residual_data.batches[:1])
     jobs = {
@@ -93,7 +93,7 @@ def test_a_job_is_known_by_everything_it_follows_from(
     assert job(residual, residual_data) in jobs
 
 
-def test_policies_change_exactly_what_is_asked(residual: Subject) -> None:
+def test_policies_change_exactly_what_is_asked(residual: MixableNetwork) -> None:
     policy = residual.policy(["conv1", "fc"])
     found = {row.module: row.precision for row in policy.explain(residual.define(policy, None))}
     assert {m: found[m] for m in RESIDUAL} == {
@@ -120,7 +120,7 @@ def test_impossible_subjects(
     details: dict[str, str], texts: tuple[str, ...], residual_define: Any, raises: Any
 ) -> None:
     with raises(UsageError, *texts):
-        Subject(residual_define, **details)
+        MixableNetwork(residual_define, **details)
 
 
 def test_a_network_without_anything_to_change(raises: Any) -> None:
@@ -133,10 +133,10 @@ def test_a_network_without_anything_to_change(raises: Any) -> None:
         return network
 
     with raises(UsageError, "no module that can be int8"):
-        _ = Subject(define).candidates
+        _ = MixableNetwork(define).candidates
 
 
-def test_layers_of_the_fp32_network_are_all_there(residual: Subject) -> None:
+def test_layers_of_the_fp32_network_are_all_there(residual: MixableNetwork) -> None:
     types = [layer.type for layer in residual.in_fp32.layers]
     assert types.count("CONVOLUTION") == 5
     assert not {"QUANTIZE", "DEQUANTIZE"} & set(types)

@@ -1,4 +1,4 @@
-"""Measures engines as trtexec does, and says how far from the GPU's limits they are.
+"""Measures engines as trtexec does, and compares the times with the GPU's roofline bound.
 
 >>> from trtnet import benchmark
 >>> benchmark.describe([0.42, 0.40, 0.41]).median

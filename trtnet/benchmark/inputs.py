@@ -1,4 +1,4 @@
-"""Input values for measuring."""
+"""Random input values for measurements."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ from trtnet.engines.protocol import Binding
 def random_inputs(
     inputs: Sequence[Binding], shapes: Mapping[str, tuple[int, ...]], seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Seeded values for the inputs of a session: normal ones, zeros for integers; bfloat16 as bit
-    patterns. Constant values would flatter a GPU, whose clock follows the power that it draws."""
+    """Seeded values for the inputs of a session, by name: normal ones, zeros for integers.
+
+    bfloat16 values are uint16 bit patterns. Constant values would make a GPU look too fast: its
+    clock depends on the power it draws, and that on the values.
+
+    Args:
+        inputs: the session's inputs.
+        shapes: the concrete shape of each input.
+        seed: of the random generator.
+    """
     random = np.random.default_rng(seed)
     return {b.name: _random(random, b.dtype, shapes[b.name]) for b in inputs}
 

@@ -1,4 +1,4 @@
-"""Runs queries for a while and notes when each step happened."""
+"""Runs queries for a given time and records the start and end of each of their steps."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from trtnet.engines.device import Event
 from trtnet.engines.steps import Steps
 from trtnet.errors import UsageError
 
-_DEPTH = 2  # queries in flight per stream: the device never waits for the host to look at the clock
+_DEPTH = 2  # queries in flight per stream, so that the device never waits for the host
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how to measure; the defaults are trtexec's.
+    """Settings of a measurement; the defaults are trtexec's.
 
     Attributes:
-        warm_up_ms: of running before queries count.
-        duration_s: of running after that, at least.
-        iterations: after the warm-up, at least; each runs one query per stream.
-        transfers: copy inputs and outputs with every query.
-        threads: drive each stream from a thread of its own, rather than all from one.
-        idle_ms: pause between two iterations.
+        warm_up_ms: milliseconds of running before queries count.
+        duration_s: least number of seconds of running after that.
+        iterations: least number of iterations after the warm-up; each runs one query per stream.
+        transfers: whether every query copies its inputs and outputs.
+        threads: whether each stream has its own host thread; otherwise one thread serves all.
+        idle_ms: milliseconds of pause between two iterations.
+
+    Raises:
+        UsageError: a negative value, or neither a duration nor iterations.
     """
 
     warm_up_ms: float = 200.0
@@ -40,27 +43,46 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("warm_up_ms", "duration_s", "iterations", "idle_ms"):
             if getattr(self, name) < 0:
-                raise UsageError(f"{name} cannot be negative", got=getattr(self, name))
+                raise UsageError(
+                    f"{name} cannot be negative",
+                    expected="0 or more",
+                    got=getattr(self, name),
+                    fix=f"give {name} a value of at least 0",
+                )
         if not self.duration_s and not self.iterations:
-            raise UsageError("nothing to measure", fix="give a duration or iterations")
+            raise UsageError(
+                "nothing to measure",
+                expected="a positive duration or number of iterations",
+                got="0 for both",
+                fix="give a duration or iterations",
+            )
 
 
 def measure(lanes: Sequence[Steps], settings: Settings | None = None) -> list[Query]:
-    """Executes queries on all `lanes`, each on its own stream.
+    """Executes queries on all `lanes`, each on its own stream, and records their times.
 
     The host stays one query ahead of the device on every stream. A query's copies overlap with
-    executions on other streams only: two lanes or more show what pipelining gives.
+    executions on other streams only: the gain of pipelining shows with two lanes or more.
 
     Args:
-        lanes: from :meth:`trtnet.Session.lane`, bound and filled.
+        lanes: execution slots from :meth:`trtnet.Session.lane`, bound and filled.
+        settings: how long and how to measure.
 
     Returns:
-        Every query, those of the warm-up too, in the order in which they started.
+        Every query, those of the warm-up included, in the order in which they started.
+
+    Raises:
+        UsageError: no lanes.
     """
     settings = settings or Settings()
     if not lanes:
-        raise UsageError("there is nothing to measure", fix="give at least one lane")
-    for lane in lanes:  # without transfers, queries read what is copied here
+        raise UsageError(
+            "nothing to measure",
+            expected="at least one lane",
+            got="none",
+            fix="take lanes from Session.lane()",
+        )
+    for lane in lanes:  # queries without transfers read these inputs
         lane.copy_in()
         lane.stream.synchronize()
     with contextlib.closing(_Clock(lanes[0])) as clock:
@@ -71,7 +93,7 @@ def measure(lanes: Sequence[Steps], settings: Settings | None = None) -> list[Qu
 
 
 class _Clock:
-    """The moment from which times count, on the device and on the host."""
+    """The time zero of a measurement, on the device and on the host."""
 
     def __init__(self, lane: Steps) -> None:
         self._event = lane.device.new_event(timing=True)
@@ -80,20 +102,23 @@ class _Clock:
         self._host = time.perf_counter()
 
     def host_ms(self) -> float:
+        """Milliseconds since time zero, by the host's clock."""
         return 1e3 * (time.perf_counter() - self._host)
 
     def device_ms(self, event: Event) -> float:
+        """Milliseconds from time zero to `event`, by the device's clock."""
         return event.elapsed_ms(self._event)
 
     def close(self) -> None:
+        """Releases the event."""
         self._event.close()
 
 
-class _Slot:
-    """One query that may be in flight."""
+class _Flight:
+    """The events and times of one query in flight; reused once it is collected."""
 
-    def __init__(self, lane: Steps, marks: int) -> None:
-        self.events = [lane.device.new_event(timing=True) for _ in range(marks)]
+    def __init__(self, lane: Steps, event_count: int) -> None:
+        self.events = [lane.device.new_event(timing=True) for _ in range(event_count)]
         self.enqueue = (0.0, 0.0)
         self.busy = False
 
@@ -104,40 +129,40 @@ class _Stream:
     def __init__(self, index: int, lane: Steps, clock: _Clock, settings: Settings) -> None:
         self.index, self.lane, self._clock = index, lane, clock
         self._transfers = settings.transfers
-        self._slots = [_Slot(lane, 4 if settings.transfers else 2) for _ in range(_DEPTH)]
+        self._flights = [_Flight(lane, 4 if settings.transfers else 2) for _ in range(_DEPTH)]
         self._next = 0
 
     def submit(self) -> None:
-        """Enqueues a query, with marks before, between and after its steps."""
-        lane, slot, handle = self.lane, self._slots[self._next], self.lane.stream.handle
-        marks = iter(slot.events)
+        """Enqueues a query, and an event before, between and after its steps."""
+        lane, flight, handle = self.lane, self._flights[self._next], self.lane.stream.handle
+        events = iter(flight.events)
         if self._transfers:
-            next(marks).record(handle)
+            next(events).record(handle)
             lane.copy_in()
-        next(marks).record(handle)
+        next(events).record(handle)
         begun = self._clock.host_ms()
         lane.enqueue()
-        slot.enqueue = (begun, self._clock.host_ms())
-        next(marks).record(handle)
+        flight.enqueue = (begun, self._clock.host_ms())
+        next(events).record(handle)
         if self._transfers:
             lane.copy_out()
-            next(marks).record(handle)
-        slot.busy = True
+            next(events).record(handle)
+        flight.busy = True
         self._next = (self._next + 1) % _DEPTH
 
     def collect(self) -> Query | None:
-        """Waits for the oldest query in flight once all slots are taken."""
-        slot = self._slots[self._next]
-        if not slot.busy:
+        """Waits for the oldest query if ``_DEPTH`` are in flight; otherwise returns ``None``."""
+        flight = self._flights[self._next]
+        if not flight.busy:
             return None
-        slot.busy = False
-        slot.events[-1].synchronize()
-        times = [self._clock.device_ms(event) for event in slot.events]
+        flight.busy = False
+        flight.events[-1].synchronize()
+        times = [self._clock.device_ms(event) for event in flight.events]
         start, end = (times[1], times[2]) if self._transfers else (times[0], times[1])
-        return Query(self.index, *slot.enqueue, times[0], start, start, end, end, times[-1])
+        return Query(self.index, *flight.enqueue, times[0], start, start, end, end, times[-1])
 
     def drain(self) -> list[Query]:
-        """What is still in flight, oldest first."""
+        """Waits for all queries in flight and returns them, oldest first."""
         found = []
         for _ in range(_DEPTH):
             query = self.collect()
@@ -147,8 +172,9 @@ class _Stream:
         return found
 
     def close(self) -> None:
-        for slot in self._slots:
-            for event in slot.events:
+        """Releases all events."""
+        for flight in self._flights:
+            for event in flight.events:
                 event.close()
 
 
@@ -157,7 +183,13 @@ def _loop(
     settings: Settings,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Query]:
-    """One thread's work on its streams."""
+    """Runs queries on `streams` from the calling thread until the settings are met.
+
+    Args:
+        streams: the streams of this thread.
+        settings: how long and how to measure.
+        stopped: asked after each iteration whether to end early.
+    """
     until_ms = settings.warm_up_ms + 1e3 * settings.duration_s
     found: list[Query] = []
     now_ms, counted = 0.0, 0
@@ -185,7 +217,7 @@ def _loop(
 
 
 def _in_threads(streams: Sequence[_Stream], settings: Settings) -> list[Query]:
-    """A thread per stream; the first failure, or Ctrl-C, ends them all."""
+    """Runs each stream in its own thread; the first failure, or Ctrl-C, ends all of them."""
     ended = threading.Event()
 
     def work(stream: _Stream) -> list[Query]:

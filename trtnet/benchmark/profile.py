@@ -1,4 +1,4 @@
-"""Where the time of an execution goes, layer by layer and module by module."""
+"""Profiles: the time of each layer of an engine, and of each module."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Any
 from trtnet.errors import UsageError
 
 LayerTimes = Sequence[tuple[str, float]]
-"""One execution: each layer's name and milliseconds, in order."""
+"""The profile of one execution: name and milliseconds of each layer, in order."""
 
-# `<module path>/<op>`, as Network names layers, wherever TensorRT puts it: fusions are joined by
-# ` + `, regions given as `{ForeignNode[first...last]}`.
+# `<module path>/<op>`, as Network names layers, within TensorRT's names: fused layers are joined by
+# ` + `, regions are `{ForeignNode[first...last]}`.
 _LAYER = re.compile(r"(?:[\w#]+(?:\.[\w#]+)*)?/[A-Za-z_]\w*(?:#\d+)?")
 
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Of one layer that the backend executes, over all profiled executions.
+    """The time of one layer that the backend executes, over all profiled executions.
 
     Attributes:
-        name: the backend's name for it.
-        members: layers of the network in that name: ``("conv1/conv", "relu/relu")`` for a fusion.
-            Empty for what the backend adds itself, such as a change of layout.
-        mean_ms, median_ms: of an execution.
-        share: of the time of all layers, 0 to 1.
-        bound_ms: the least time on a GPU, if it is known; see :func:`bounded`.
+        name: the backend's name of the layer.
+        members: layers of the network in that name: ``("conv1/conv", "relu/relu")`` for a fusion;
+            empty for layers that the backend adds, such as a change of layout.
+        mean_ms, median_ms: mean and median over the executions, in milliseconds.
+        share: share of the time of all layers, 0 to 1.
+        bound_ms: the roofline bound in milliseconds; ``None`` where it is unknown. See
+            :func:`bounded`.
     """
 
     name: str
@@ -40,27 +41,28 @@ class LayerTime:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Paths of the modules whose work this is, in order."""
+        """Paths of the modules that the members belong to, in order."""
         return tuple(dict.fromkeys(name.rpartition("/")[0] for name in self.members))
 
 
 def profile(execute: Callable[[], LayerTimes], iterations: int = 10) -> list[LayerTime]:
-    """Executes `iterations` times, after one that does not count, and averages.
+    """The average profile of `iterations` executions, after one that does not count.
 
     Args:
-        execute: such as ``lambda: lane.context.profile(lane.stream.handle)``. Times are those of
-            layers run one after the other with a mark between, so their sum is more than an
-            execution takes.
+        execute: returns the profile of one execution, such as
+            ``lambda: lane.context.profile(lane.stream.handle)``. Profiled layers run one after
+            the other with an event in between, so their sum exceeds the time of an execution.
+        iterations: number of executions.
     """
     execute()
     return average([execute() for _ in range(iterations)])
 
 
 def average(runs: Sequence[LayerTimes]) -> list[LayerTime]:
-    """Each layer over all `runs`, in the order of the first.
+    """The mean, median and share of each layer over all `runs`, in the order of the first run.
 
     Raises:
-        UsageError: there is no run, or the runs have different layers.
+        UsageError: no runs, or runs with different layers.
     """
     names = [[name for name, _ in run] for run in runs]
     if not names or any(found != names[0] for found in names):
@@ -68,6 +70,7 @@ def average(runs: Sequence[LayerTimes]) -> list[LayerTime]:
             "these runs cannot be averaged",
             expected="the same layers in every run",
             got=", ".join(f"{len(found)} layers" for found in names) or "no run",
+            fix="profile the same engine with the same shapes in every run",
         )
     times = list(zip(*([time for _, time in run] for run in runs), strict=True))
     total = sum(map(sum, times))
@@ -84,9 +87,9 @@ def average(runs: Sequence[LayerTimes]) -> list[LayerTime]:
 
 
 def by_module(layers: Sequence[LayerTime], depth: int = 1) -> dict[str, float]:
-    """Milliseconds of each module, its path cut to `depth` names.
+    """Mean milliseconds by module path, paths cut to `depth` names.
 
-    A fusion across modules counts for the first; what belongs to no module is under ``""``.
+    A fusion across modules counts for the first one; layers of no module are under ``""``.
 
     >>> conv = LayerTime("layer1.0.conv1/conv", ("layer1.0.conv1/conv",), 0.5, 0.5, 1.0)
     >>> by_module([conv])
@@ -101,7 +104,12 @@ def by_module(layers: Sequence[LayerTime], depth: int = 1) -> dict[str, float]:
 
 
 def to_json(layers: Sequence[LayerTime], iterations: int) -> list[dict[str, Any]]:
-    """As ``trtexec --exportProfile`` writes it, with the module paths besides."""
+    """The profile in the format of ``trtexec --exportProfile``, with module paths in addition.
+
+    Args:
+        layers: from :func:`profile` or :func:`average`.
+        iterations: number of executions that they are the average of.
+    """
     return [
         {"count": iterations},
         *(
@@ -119,7 +127,12 @@ def to_json(layers: Sequence[LayerTime], iterations: int) -> list[dict[str, Any]
 
 
 def bounded(layers: Sequence[LayerTime], bounds: Mapping[str, float]) -> list[LayerTime]:
-    """`layers` with the least milliseconds of their members, which `bounds` gives by name."""
+    """`layers` with their roofline bounds.
+
+    Args:
+        layers: from :func:`profile` or :func:`average`.
+        bounds: bound in milliseconds by name of the network's layer: ``Roofline.layers_ms``.
+    """
     return [
         LayerTime(
             layer.name,

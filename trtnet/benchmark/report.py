@@ -1,15 +1,15 @@
-"""A measurement as JSON values and as trtexec's lines."""
+"""Measurements as JSON values and as trtexec's text lines."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from trtnet.benchmark.profile import LayerTime
 from trtnet.benchmark.roofline import Roofline
 from trtnet.benchmark.statistics import Distribution, Summary
+from trtnet.finite import json_number
 
 KINDS = {
     "latency": "Latency",
@@ -18,14 +18,14 @@ KINDS = {
     "compute": "Compute Time",
     "d2h": "D2H Latency",
 }
-"""The times of a :class:`Summary`, and what trtexec calls them; it says "GPU" of the execution."""
+"""trtexec's names of the times of a :class:`Summary`; it puts "GPU" before the compute time."""
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """Times in milliseconds; what is infinite is ``None``."""
+    """`summary` as JSON values: times in milliseconds, infinite values as ``None``."""
     return {
         "queries": summary.queries,
-        "throughput": _finite(summary.throughput),
+        "throughput": json_number(summary.throughput),
         **{kind: _distribution(getattr(summary, kind)) for kind in KINDS},
         "median_interval": None if summary.median_interval is None else [*summary.median_interval],
         "walltime_s": summary.walltime_s,
@@ -34,6 +34,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 
 
 def roofline_json(found: Roofline | None) -> dict[str, Any] | None:
+    """`found` as JSON values: times in milliseconds, an infinite share as ``None``."""
     if found is None:
         return None
     gpu = found.bound.gpu
@@ -41,13 +42,14 @@ def roofline_json(found: Roofline | None) -> dict[str, Any] | None:
         "gpu": gpu.key,
         "bound_ms": found.bound_ms,
         "measured_ms": found.measured_ms,
-        "share": _finite(found.share),
+        "share": json_number(found.share),
         "limit": found.limit,
         "source": gpu.source,
     }
 
 
 def layers_json(layers: Sequence[LayerTime]) -> list[dict[str, Any]]:
+    """`layers` as JSON values: times in milliseconds."""
     return [
         {**dataclasses.asdict(layer), "members": [*layer.members], "modules": [*layer.modules]}
         for layer in layers
@@ -55,11 +57,12 @@ def layers_json(layers: Sequence[LayerTime]) -> list[dict[str, Any]]:
 
 
 def summary_lines(summary: Summary, batch: int, processor: str = "GPU") -> list[str]:
-    """trtexec's summary without its table, which :func:`rows` gives.
+    """The lines of trtexec's summary around its table, whose rows :func:`rows` returns.
 
     Args:
-        batch: items per query, to say their throughput too.
-        processor: what executes.
+        summary: the measurement.
+        batch: items per query; above 1 the lines have the throughput of items too.
+        processor: the name of the device: ``"GPU"`` or ``"CPU"``.
     """
     items = f", {summary.throughput * batch:.6g} items/s" if batch > 1 else ""
     lines = [
@@ -75,7 +78,7 @@ def summary_lines(summary: Summary, batch: int, processor: str = "GPU") -> list[
 
 
 def rows(summary: Summary, processor: str = "GPU") -> list[list[str]]:
-    """Of trtexec's table: the kind of time, then min, max, mean, median and percentiles in ms."""
+    """The rows of trtexec's table: kind of time, min, max, mean, median, and percentiles in ms."""
     names = ("min", "max", "mean", "median", "p90", "p95", "p99")
     found = []
     for kind, title in KINDS.items():
@@ -86,7 +89,7 @@ def rows(summary: Summary, processor: str = "GPU") -> list[list[str]]:
 
 
 def roofline_line(found: Roofline, limited: str | None) -> str:
-    """The share of the bound, and the limiting term."""
+    """One line with the share of the bound, and what limits the throughput."""
     return (
         f"Roofline: {found.share:.1%} of the bound of {found.bound.gpu.name}, "
         f"{found.bound_ms:.4g} of {found.measured_ms:.4g} ms; limited by {limited}"
@@ -94,8 +97,4 @@ def roofline_line(found: Roofline, limited: str | None) -> str:
 
 
 def _distribution(times: Distribution) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in dataclasses.asdict(times).items()}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {name: json_number(value) for name, value in dataclasses.asdict(times).items()}

@@ -1,7 +1,7 @@
-"""trtexec's performance summary, by trtexec's formulas.
+"""trtexec's performance summary, computed by trtexec's formulas.
 
-The formulas are those of ``samples/common/sampleReporting.cpp`` of TensorRT's open-source
-repository. trtexec adds up in single precision, this module in double.
+The formulas are in ``samples/common/sampleReporting.cpp`` of TensorRT's open-source repository.
+trtexec sums in single precision, this module in double.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ _UNSTABLE_WARNING = "Compute time is unstable, with coefficient of variance = {:
 _UNSTABLE_ADVICE = " Locking the GPU's clocks (nvidia-smi --lock-gpu-clocks) may help."
 
 Interval = tuple[float, float]
+"""Lower and upper end, in milliseconds."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of one kind of time, in milliseconds.
+    """The distribution of one kind of time over all queries, in milliseconds.
 
     Attributes:
+        min, max, mean, median: as usual.
+        p90, p95, p99: percentiles; see :func:`percentile`.
         variation: standard deviation (of the population) over mean, in percent; infinite where
             the mean is zero.
     """
@@ -56,16 +59,19 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Summary:
-    """What trtexec prints below "Performance summary", and how sure the median is.
+    """trtexec's "Performance summary", with a confidence interval of the median.
 
     Attributes:
-        queries: executions measured.
+        queries: number of measured executions.
         throughput: queries per second of `walltime_s`.
         latency: h2d + compute + d2h of a query.
-        median_interval: holds the true median of `compute` with a probability of 95 %; see
+        enqueue: the host's call that enqueues the execution.
+        h2d, d2h: the copy of the inputs to the device, and of the outputs to the host.
+        compute: the execution on the device.
+        median_interval: 95 % confidence interval of the median of `compute`; see
             :func:`median_interval`.
-        walltime_s: from the start of the first query's copy to the end of the last one's.
-        compute_s: the sum of all executions.
+        walltime_s: seconds from the start of the first query's copy to the end of the last one's.
+        compute_s: seconds of all executions together.
     """
 
     queries: int
@@ -80,11 +86,11 @@ class Summary:
     compute_s: float
 
     def warnings(self, *, asynchronous: bool = True) -> list[str]:
-        """trtexec's, under its conditions; the advice is ours.
+        """trtexec's warnings, under its conditions, each with advice.
 
         Args:
-            asynchronous: whether executions go on behind the host's call, as on a GPU. On a CPU
-                the call is the execution, and says nothing about what bounds the throughput.
+            asynchronous: whether the host's call returns before the execution ends, as on a GPU.
+                On a CPU the call is the execution, so that the enqueue time bounds nothing.
         """
         bounds = {ENQUEUE: _ENQUEUE_WARNING, **_TRANSFER_WARNINGS}
         found = [bounds[bound] for bound in self.bounds(asynchronous=asynchronous)]
@@ -94,8 +100,8 @@ class Summary:
         return found
 
     def bounds(self, *, asynchronous: bool = True) -> list[str]:
-        """What may bound the throughput rather than the execution: ``"enqueue"``, ``"h2d"``,
-        ``"d2h"``."""
+        """What else than the execution may bound the throughput: ``"enqueue"``, ``"h2d"``,
+        ``"d2h"``; see :meth:`warnings`."""
         compute, found = self.compute.median, []
         if asynchronous and self.enqueue.median > _ENQUEUE_BOUND * compute:
             found.append(ENQUEUE)
@@ -110,7 +116,12 @@ def summarize(trace: Trace) -> Summary:
         UsageError: an empty trace.
     """
     if not trace:
-        raise UsageError("an empty trace has no statistics", fix="measure at least one query")
+        raise UsageError(
+            "an empty trace has no statistics",
+            expected="at least one query",
+            got="none",
+            fix="measure longer",
+        )
     compute = [query.compute for query in trace]
     walltime_ms = trace[-1].d2h_end - trace[0].h2d_start
     distribution = describe(compute)
@@ -129,7 +140,8 @@ def summarize(trace: Trace) -> Summary:
 
 
 def describe(times: Sequence[float]) -> Distribution:
-    """
+    """The distribution of `times`, at least one, in milliseconds.
+
     >>> describe([4.0, 1.0, 2.0, 3.0]).median
     2.5
     """
@@ -150,10 +162,15 @@ def describe(times: Sequence[float]) -> Distribution:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The largest time that is left once the slowest queries, their number rounded down, are out.
+    """The largest of the `ordered` times without the slowest ``100 - percent`` percent.
 
-    Like trtexec this reckons in single precision, which decides the number: of 100 queries the
-    99th percentile leaves out none (0.99999905 rounded down), the 90th leaves out ten.
+    The number of times left out is rounded down, and computed in single precision as in trtexec,
+    which matters: of 100 queries the 99th percentile leaves out none (0.99999905 rounded down),
+    the 90th leaves out ten.
+
+    Args:
+        ordered: times in ascending order, at least one.
+        percent: 0 to 100.
 
     >>> percentile(range(1, 101), 90), percentile(range(1, 101), 99)
     (90, 100)
@@ -164,11 +181,18 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def median_interval(times: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Two of the times between which the true median lies, with at least this probability.
+    """A confidence interval of the median, whose ends are two of the times.
 
-    They are order statistics: how many of n independent times fall below the median is binomial,
-    whatever their distribution. ``None`` where there are too few, below six for 95 %. Slow drifts,
-    such as a falling clock, are not in it: only another run shows them.
+    The ends are order statistics: the number of independent times below the median is binomial for
+    any distribution. The interval does not cover slow drifts, such as a falling clock rate: only
+    another run shows these.
+
+    Args:
+        times: independent measurements, in any order.
+        confidence: least probability that the interval contains the true median.
+
+    Returns:
+        The interval, or ``None`` for too few times: fewer than six for 95 %.
     """
     count, ordered = len(times), sorted(times)
     rank = _lower_rank(count, (1 - confidence) / 2)
@@ -176,8 +200,8 @@ def median_interval(times: Sequence[float], confidence: float = 0.95) -> Interva
 
 
 def _lower_rank(count: int, tail: float) -> int:
-    """The largest k for which the probability of fewer than k in `count` coin tosses is at most
-    `tail`."""
+    """The largest k for which fewer than k heads in `count` coin tosses have a probability of at
+    most `tail`; 0 where there is none."""
     first = max(0, int(count / 2 - 6 * math.sqrt(count)))  # twelve deviations down: below 1e-32
     below, rank = 0.0, first
     while rank <= count // 2:

@@ -1,4 +1,4 @@
-"""When each step of each query began and ended."""
+"""Traces: the start and the end of each step of each query."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from trtnet.errors import UsageError
 
 @dataclass(frozen=True)
 class Query:
-    """One execution. Everything is in milliseconds since the measurement began: the enqueue times
-    by the host's clock, the others by the device's.
+    """The times of one execution, in milliseconds since the measurement began: enqueue times by
+    the host's clock, all others by the device's.
 
     Attributes:
-        stream: index of the stream it ran on.
-        enqueue_start, enqueue_end: the host's call that puts the execution into the stream.
-        h2d_start, h2d_end: the inputs' copy to the device; both are `compute_start` without one.
+        stream: index of the stream that it ran on.
+        enqueue_start, enqueue_end: the host's call that enqueues the execution.
+        h2d_start, h2d_end: the copy of the inputs to the device; without one both are
+            `compute_start`.
         compute_start, compute_end: the execution itself.
-        d2h_start, d2h_end: the outputs' copy to the host; both are `compute_end` without one.
+        d2h_start, d2h_end: the copy of the outputs to the host; without one both are
+            `compute_end`.
     """
 
     stream: int
@@ -35,23 +37,27 @@ class Query:
 
     @property
     def enqueue(self) -> float:
+        """Milliseconds of the host's call."""
         return self.enqueue_end - self.enqueue_start
 
     @property
     def h2d(self) -> float:
+        """Milliseconds of the copy to the device."""
         return self.h2d_end - self.h2d_start
 
     @property
     def compute(self) -> float:
+        """Milliseconds of the execution."""
         return self.compute_end - self.compute_start
 
     @property
     def d2h(self) -> float:
+        """Milliseconds of the copy to the host."""
         return self.d2h_end - self.d2h_start
 
     @property
     def latency(self) -> float:
-        """What one query takes by itself: both copies and the execution, without waiting."""
+        """Milliseconds of both copies and the execution, without the waiting in between."""
         return self.h2d + self.compute + self.d2h
 
 
@@ -76,10 +82,10 @@ _KEYS = {
 
 
 def without_warm_up(trace: Trace, warm_up_ms: float) -> Trace:
-    """The queries from the first on whose execution began after the warm-up; as trtexec does.
+    """`trace` from the first query whose execution started after `warm_up_ms`, as in trtexec.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no query started after the warm-up.
     """
     for index, query in enumerate(trace):
         if query.compute_start >= warm_up_ms:
@@ -93,15 +99,17 @@ def without_warm_up(trace: Trace, warm_up_ms: float) -> Trace:
 
 
 def to_json(trace: Iterable[Query]) -> list[dict[str, float]]:
-    """`trace` as ``trtexec --exportTimes`` writes it."""
+    """`trace` in the format of ``trtexec --exportTimes``."""
     return [{key: getattr(query, name) for name, key in _KEYS.items()} for query in trace]
 
 
 def from_json(text: str | bytes) -> list[Query]:
-    """A file of ``--exportTimes``, trtexec's or ours, as a trace; the stream is not in it.
+    """The trace in a file that ``--exportTimes`` of trtexec or trtnet wrote.
+
+    The format has no stream indices: all queries get stream 0.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: text in another format.
     """
     times = [field.name for field in fields(Query) if field.name != "stream"]
     try:
@@ -109,5 +117,8 @@ def from_json(text: str | bytes) -> list[Query]:
         return [Query(0, *(float(entry[_KEYS[name]]) for name in times)) for entry in entries]
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
-            "this is not a timing trace", expected="what --exportTimes writes", got=repr(error)
+            "this is not a timing trace",
+            expected="the JSON that --exportTimes writes",
+            got=repr(error),
+            fix="write the file again with --exportTimes",
         ) from error

@@ -1,1 +1,1 @@
-"""From a filled network to an engine: options, profiles, plans, recipes."""
+"""Building: from a network to an engine, with its options, profiles, recipe and plan."""

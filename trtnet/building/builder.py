@@ -1,32 +1,33 @@
-"""build(): from a filled network to a Plan."""
+"""build(): makes a Plan of a network."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import trtnet
-from trtnet.backend import TORCH, Backend
 from trtnet.building.options import BuildConfig
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.building.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
 from trtnet.building.recipe import recipe_hash
+from trtnet.dtypes import DType, tensorrt_dtype_name
 from trtnet.errors import BuildError, NetworkError, UnsupportedError
 from trtnet.files import atomic_write
 from trtnet.graph import dumps, read
-from trtnet.graph.layers import DTYPES
 from trtnet.graph.plugins import marks
 from trtnet.plugins import registry
+from trtnet.precision.table import Precision
+from trtnet.precision.targets import Targets, choose_targets
+from trtnet.version import __version__
 
 if TYPE_CHECKING:
     from trtnet.network import Network
 
 __all__ = ["BuildConfig", "build"]
 
-FP8_CAPABILITY = 8.9
 _POLL_SECONDS = 0.1
 
 
@@ -39,20 +40,21 @@ def build(
     reuse: Plan | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Builds the engine of `network`, which can be used, and built, again.
+    """Builds the engine of `network`. The network is not changed, and can be built again.
 
     Args:
         network: with at least one output.
         shapes: :class:`trtnet.Shapes`, or one fixed shape, by input name, for inputs with dynamic
             axes; a list of such mappings for several optimization profiles.
-        config: the builder's options.
+        config: the builder's options. Where it names no GPUs, the engine is built for those of the
+            backend's default that have all of the network's precisions: see :func:`choose_gpus`.
         sidecar: further JSON values to keep beside the engine, such as where its weights are from.
-        reuse: a plan built before; where its recipe is the same, its engine is taken as it is.
+        reuse: a plan built before; its engine is taken if it has the same recipe.
         progress: called about ten times a second with the name of TensorRT's current phase.
 
     Returns:
-        The engine's bytes, and a sidecar that describes them; see :class:`trtnet.Plan`. For the
-        backend ``torch`` they are the archive of the network: :func:`trtnet.graph.dumps`.
+        The engine and the sidecar that describes it. For the backend ``torch`` the engine is the
+        archive of the network: :func:`trtnet.graph.dumps`.
 
     Raises:
         ShapeError: `shapes` that do not fit the network; names the input.
@@ -76,11 +78,13 @@ def build(
     profiles = check_profiles(inputs_of(definition), shapes)
     config.check(network.backend)
     network.check()
-    _check_precision(network, config)
+    _require_calibration(network)
+    targets = choose_gpus(network, config)
+    config = replace(config, compute_capabilities=targets.capabilities)
     recipe = _recipe(network, profiles, config)
     if reuse is not None and recipe is not None and reuse.sidecar.get("recipe") == recipe:
         engine = reuse.engine
-    elif network.backend.name == TORCH:
+    elif network.backend.description.writes_archive:
         engine = dumps(read(definition))
     else:
         builder_config = _builder_config(network, profiles, config)
@@ -89,7 +93,7 @@ def build(
             _save_timing_cache(builder_config, Path(config.timing_cache_file))
     described = {
         "format_version": FORMAT_VERSION,
-        "trtnet": trtnet.__version__,
+        "trtnet": __version__,
         "backend": {"name": network.backend.name, "version": network.backend.version},
         "compute_capabilities": list(config.compute_capabilities) or None,
         "precision": network.precision,
@@ -105,27 +109,41 @@ def build(
     return Plan(engine, {**(sidecar or {}), **described})
 
 
-def _check_precision(network: Network, config: BuildConfig) -> None:
+def _require_calibration(network: Network) -> None:
     if network.quantizer.is_observing:
         raise BuildError(
             f"{network.policy.compute.upper()} needs the ranges of {len(network.observed)} tensors",
             fix="calibrate: run the network on data, and define it again with "
             "trtnet.Network(..., calibration=table)",
         )
-    if "fp8" in network.quantizer.formats:
-        check_fp8(network.backend, config)
 
 
-def check_fp8(backend: Backend, config: BuildConfig) -> None:
-    """Raises :class:`UnsupportedError` if `config` asks for GPUs without FP8."""
-    old = [c for c in config.compute_capabilities if float(c) < FP8_CAPABILITY]
-    if backend.name == "rtx" and (old or not config.compute_capabilities):
-        raise UnsupportedError(
-            f"FP8 needs GPUs of compute capability {FP8_CAPABILITY} or later",
-            got=f"targets {', '.join(old)}" if old else "TensorRT-RTX's default targets, from 8.0",
-            fix='BuildConfig(compute_capabilities=("8.9", "12.0")) or --compute-capability '
-            "8.9,12.0; INT8 runs on older ones",
-        )
+def choose_gpus(network: Network, config: BuildConfig) -> Targets:
+    """The GPUs that an engine of `network` is built for.
+
+    Without compute capabilities in `config` these are the backend's default ones, less those that
+    lack a precision of the network.
+
+    Raises:
+        UnsupportedError: `config` names GPUs that lack one.
+    """
+
+    def occurs(precision: Precision) -> bool:
+        if precision.dtype is None:
+            return precision.name in network.quantizer.formats
+        return _computes_in(network, precision.dtype)
+
+    return choose_targets(config.compute_capabilities, network.backend.default_capabilities, occurs)
+
+
+def _computes_in(network: Network, dtype: DType) -> bool:
+    definition, wanted = network.definition, dtype.of(network.trt)
+    layers = (definition.get_layer(index) for index in range(definition.num_layers))
+    return any(
+        layer.get_output(index).dtype == wanted
+        for layer in layers
+        for index in range(layer.num_outputs)
+    )
 
 
 def describe(get: Callable[[int], Any], count: int) -> list[dict[str, Any]]:
@@ -134,7 +152,7 @@ def describe(get: Callable[[int], Any], count: int) -> list[dict[str, Any]]:
     return [
         {
             "name": tensor.name,
-            "dtype": DTYPES.get(tensor.dtype.name, tensor.dtype.name.lower()),
+            "dtype": tensorrt_dtype_name(tensor.dtype.name),
             "shape": list(tensor.shape),
         }
         for tensor in tensors
@@ -142,7 +160,7 @@ def describe(get: Callable[[int], Any], count: int) -> list[dict[str, Any]]:
 
 
 def _plugins(definition: Any) -> list[dict[str, Any]]:
-    """The plugins that `definition` has layers of, and the modules that declare them."""
+    """The plugins whose layers are in `definition`, and the modules that declare them."""
     found = {mark.plugin: mark for mark in marks(definition)}
     return [
         {
@@ -156,7 +174,8 @@ def _plugins(definition: Any) -> list[dict[str, Any]]:
 
 
 def _recipe(network: Network, profiles: list[Profile], config: BuildConfig) -> str | None:
-    """``None`` for a network with hand-made layers that cannot be read: it is always rebuilt."""
+    """The network's recipe; ``None`` if it has hand-made layers that cannot be read back. It is
+    then always rebuilt."""
     try:
         return recipe_hash(network, profiles, config)
     except (UnsupportedError, NetworkError):
@@ -187,7 +206,8 @@ def _builder_config(network: Network, profiles: list[Profile], options: BuildCon
 
 
 def _serialize(network: Network, config: Any, progress: Callable[[str], None] | None) -> bytes:
-    """Builds in a thread of its own, so that Ctrl-C is heard: TensorRT stops at its next step."""
+    """The engine's bytes. TensorRT builds in another thread, so that Ctrl-C stops it at its next
+    step."""
     monitor = config.progress_monitor = network.backend.progress_monitor()
     with ThreadPoolExecutor(1, "trtnet-build") as pool:
         building = pool.submit(network.builder.build_serialized_network, network.definition, config)

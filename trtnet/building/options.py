@@ -1,4 +1,4 @@
-"""BuildConfig: the builder's options, checked and applied before TensorRT starts."""
+"""BuildConfig: the options of TensorRT's builder."""
 
 from __future__ import annotations
 
@@ -60,8 +60,12 @@ class BuildConfig:
         }
 
     def check(self, backend: Backend) -> None:
-        """Raises :class:`UnsupportedError` for values that do not exist, and for options that
-        `backend` does not have or that need a GPU which is not there."""
+        """Checks the options against `backend`.
+
+        Raises:
+            UnsupportedError: a value that does not exist, an option that the backend cannot
+                honour, or one that needs a GPU where there is none.
+        """
         _require(self.builder_optimization_level, range(6), "builder_optimization_level")
         _require(self.avg_timing, range(1, 1025), "avg_timing")
         _require(self.max_aux_streams, range(1025), "max_aux_streams")
@@ -79,7 +83,11 @@ class BuildConfig:
         self._capabilities(backend)
 
     def apply(self, backend: Backend, config: Any) -> None:
-        """Sets the options on an ``IBuilderConfig``, after :meth:`check`."""
+        """Sets the options on an ``IBuilderConfig``. Call :meth:`check` first.
+
+        Raises:
+            BuildError: TensorRT refuses one.
+        """
         trt = backend.trt
         if self.builder_optimization_level is not None:
             config.builder_optimization_level = self.builder_optimization_level
@@ -137,12 +145,7 @@ class BuildConfig:
     def _capabilities(self, backend: Backend) -> list[Any]:
         if not self.compute_capabilities:
             return []
-        members = backend.trt.ComputeCapability.__members__
-        known = {
-            f"{name[2:-1]}.{name[-1]}": member
-            for name, member in members.items()
-            if name.startswith("SM")
-        }
+        known = backend.capabilities
         for capability in self.compute_capabilities:
             if capability not in known:
                 raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""Plan: an engine's bytes, and what is known about them."""
+"""Plan: an engine, and the sidecar that describes it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Plan:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the engine to `path` and the sidecar, if it is not empty, to ``<path>.json``.
 
-        Both are complete on the disk before either takes the place of an old file, so a full disk
-        or a crash leaves the old pair. A crash between the two renames leaves a pair that does
-        not match, which :meth:`load` finds by the hash.
+        Both are complete on the disk before an old file is replaced, so a full disk or a crash
+        leaves the old pair. A crash between the two renames leaves a pair that does not match,
+        which :meth:`load` finds by the hash.
 
         Raises:
             BuildError: the files cannot be written; the old ones are as they were.
@@ -66,11 +66,14 @@ class Plan:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """The engine at `path`, held against its sidecar ``<path>.json`` if there is one.
+        """Reads the engine at `path`, and checks it against its sidecar ``<path>.json`` if there is
+        one.
 
         Raises:
-            PlanError: says which of the two is missing, damaged or from another format, and how
-                they differ. Nothing in a sidecar is ever executed.
+            PlanError: says which of the two is missing, damaged or of another format, and how
+                they differ.
+
+        Nothing in a sidecar is executed.
         """
         try:
             engine = Path(path).read_bytes()
@@ -87,7 +90,7 @@ class Plan:
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
-    """``model.engine.json`` for ``model.engine``."""
+    """The path of an engine's sidecar: ``model.engine.json`` for ``model.engine``."""
     return Path(f"{os.fspath(path)}.json")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trtnet.errors import ShapeError
+from trtnet.names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,21 @@ class Shapes:
 
 
 GivenProfile = Mapping[str, "Shapes | Sequence[int]"]
+"""What a user gives for one optimization profile: shapes, or one fixed shape, by input."""
+
 Profile = dict[str, Shapes]
+"""The checked shapes of every dynamic input, by its name."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """An input as the network declares it: -1 for a dynamic axis, and the axes' names."""
+    """An input as the network declares it.
+
+    Attributes:
+        name: of the tensor.
+        shape: -1 for a dynamic axis.
+        axes: names of the axes; ``None`` for one without a name.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -43,6 +52,7 @@ class Input:
 
     @property
     def is_dynamic(self) -> bool:
+        """Whether the size of an axis is not known before an execution."""
         return -1 in self.shape
 
     def __str__(self) -> str:
@@ -64,7 +74,7 @@ def inputs_of(definition: Any) -> list[Input]:
 
 
 def as_json(profiles: Sequence[Profile]) -> list[dict[str, dict[str, list[int]]]]:
-    """`profiles` as JSON values, to store or to hash."""
+    """`profiles` as JSON values, for the sidecar and the recipe."""
     return [
         {
             name: {"min": [*shapes.min], "opt": [*shapes.opt], "max": [*shapes.max]}
@@ -77,9 +87,9 @@ def as_json(profiles: Sequence[Profile]) -> list[dict[str, dict[str, list[int]]]
 def check_profiles(
     inputs: Sequence[Input], shapes: GivenProfile | Sequence[GivenProfile] | None
 ) -> list[Profile]:
-    """The optimization profiles that `shapes` means: for each, every dynamic input.
+    """The optimization profiles that `shapes` stands for.
 
-    TensorRT takes impossible profiles without a word, so they are refused here.
+    TensorRT accepts impossible profiles silently, so they are refused here.
 
     Args:
         inputs: of the network.
@@ -87,7 +97,8 @@ def check_profiles(
             profile, or just one mapping. Inputs without dynamic axes may be left out.
 
     Returns:
-        One profile per mapping; none for a network without dynamic inputs.
+        One profile per mapping, each with every dynamic input; none for a network without
+        dynamic inputs.
 
     Raises:
         ShapeError: names the input, what the network declares, and what came.
@@ -101,12 +112,11 @@ def _check_profile(inputs: Sequence[Input], given: GivenProfile) -> Profile:
     names = [declared.name for declared in inputs]
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
             raise ShapeError(
                 "the network has no input of this name",
                 module=name,
                 expected=", ".join(names),
-                fix=f"did you mean {near[0]}?" if near else None,
+                fix=did_you_mean(name, names),
             )
     profile = {}
     for declared in inputs:

@@ -1,4 +1,4 @@
-"""The recipe of an engine: one hash over everything that it is made of."""
+"""recipe_hash(): one hash over everything that an engine is made of."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import trtnet
 from trtnet.building.profiles import Profile, as_json
 from trtnet.graph import Graph, read
+from trtnet.version import __version__
 from trtnet.weights.container import raw_bytes
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def recipe_hash(network: Network, profiles: list[Profile], config: BuildConfig) -> str:
-    """SHA-256 over what TensorRT holds (layers, attributes, weights), the profiles, the options
-    and the versions. Equal recipes give interchangeable engines.
+    """SHA-256 over the network as TensorRT holds it (layers, attributes, weights), the profiles,
+    the options and the versions, in hexadecimal. Equal recipes give interchangeable engines.
 
     Raises:
         UnsupportedError: a layer of a type that cannot be read back.
     """
     graph = read(network.definition)
     ingredients = {
-        "trtnet": trtnet.__version__,
+        "trtnet": __version__,
         "backend": [network.backend.name, network.backend.version],
         "precision": network.precision,
         "options": config.chosen(),

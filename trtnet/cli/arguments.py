@@ -6,39 +6,33 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from trtnet.backend import choices
 from trtnet.cli.flags import Group, Parser, positive
-from trtnet.cli.precision import (
-    add_calibration_flags,
-    add_precision_flags,
-    settle_policy,
-    settle_precision,
-)
-from trtnet.cli.refused import check_flags
+from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
+from trtnet.cli.removed_flags import refuse_removed_flags
 from trtnet.errors import UsageError
 from trtnet.network import FORMS
 
-BACKENDS = ("auto", "tensorrt", "rtx", "torch")
 _EPILOG = """\
 Flags in camel case are accepted in kebab case too: --save-engine is --saveEngine.
 Exit status: 0 done and verified, 1 verification or build failed, 2 bad usage."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments, with ``precision`` settled, and the ``rules`` that it stands for, or that
-    the file ``policy`` holds.
+    """The arguments; ``chosen`` is the one precision that they ask for, and ``model`` is without
+    it.
 
     Raises:
         UsageError: an argument that is unknown, removed, or in conflict.
         SystemExit: after ``--help``.
     """
-    check_flags(argv)
+    refuse_removed_flags(argv)
     arguments = _parser().parse_args(argv)
-    if arguments.backend not in BACKENDS:
-        raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(BACKENDS))
+    if arguments.backend not in choices():
+        raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(choices()))
     if arguments.list is None and arguments.model is None:
         raise UsageError("name a model", fix="--list shows them, --help the flags")
-    arguments.rules = settle_policy(arguments)
-    arguments.precision = settle_precision(arguments)
+    arguments.model, arguments.chosen = named(arguments.model or "", arguments)
     return arguments
 
 
@@ -65,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_model_flags(flag: Group) -> None:
-    """Weights, and the model's arguments."""
+    """Adds flags for weights and the model's arguments."""
     flag(
         "--weights",
         metavar="W",
@@ -77,7 +71,7 @@ def add_model_flags(flag: Group) -> None:
 
 
 def add_architecture_flags(flag: Group) -> None:
-    """Arguments of the model's builder."""
+    """Adds flags for arguments of the model's builder."""
     flag("--num-classes", type=positive, metavar="N")
     flag("--image-size", type=positive, metavar="N", help="height and width")
     switch = {"action": "store_const", "const": True}
@@ -85,8 +79,22 @@ def add_architecture_flags(flag: Group) -> None:
     flag("--aux-loss", **switch, help="segmentation: also the output of the auxiliary head")
 
 
+def add_input_flag(flag: Group) -> None:
+    """Adds ``--input``: name and shape of a model's input."""
+    flag(
+        "--input",
+        dest="model_input",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="input:1x3x224x224, the name and the shape of the input, for models that do not "
+        "state one",
+    )
+
+
 def add_shape_flags(flag: Group) -> None:
-    """See :func:`trtnet.cli.shapes.input_shapes`."""
+    """Adds ``--input``, ``--batch``, and those of :func:`trtnet.cli.shapes.parse_profiles`."""
+    add_input_flag(flag)
     flag("--batch", type=positive, metavar="N", help="static batch size, default 1")
     for which in ("min", "opt", "max"):
         flag(
@@ -102,24 +110,24 @@ def add_shape_flags(flag: Group) -> None:
 
 
 def add_backend_flag(flag: Group) -> None:
-    """Which TensorRT defines the network."""
-    flag("--backend", choices=("auto", "tensorrt", "rtx"), default="auto")
+    """Adds ``--backend``, the TensorRT that defines the network, and ``--plugins``."""
+    flag("--backend", choices=choices(defining=True), default="auto")
     add_plugins_flag(flag)
 
 
 def add_plugins_flag(flag: Group) -> None:
-    """See :class:`trtnet.Network`."""
+    """Adds ``--plugins``; see :class:`trtnet.Network`."""
     flag(
         "--plugins",
         choices=FORMS,
         default="auto",
-        help="what custom plugins become: layers with kernels of their own, or TensorRT's layers; "
+        help="what custom plugins become: layers with their own kernels, or TensorRT's layers; "
         "default: the first of the two that the backend has",
     )
 
 
 def _add_output_flags(flag: Group) -> None:
-    flag("--backend", metavar="B", default="auto", help=f"{', '.join(BACKENDS)}; default: auto")
+    flag("--backend", metavar="B", default="auto", help=f"{', '.join(choices())}; default: auto")
     add_plugins_flag(flag)
     flag(
         "--compute-capability",

@@ -23,7 +23,7 @@ def read_inputs(
     """Arrays by input name, out of ``[name:]FILE`` for each of `texts`.
 
     A ``.npy`` is one input, a ``.npz`` as many as it holds, anything else an image; several
-    images for one input become one batch. What has no name is for the first input.
+    images for one input become one batch. An array or image without a name is for the first input.
 
     Raises:
         UsageError: a file that cannot be read, or two arrays for one input.

@@ -1,4 +1,4 @@
-"""``trtnet bench``: how fast an engine, or a model of the zoo, is here."""
+"""``trtnet bench``: measures an engine, or a model of the zoo, on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trtnet import benchmark, graph
-from trtnet.backend import TORCH
+from trtnet.backend import description, portable
 from trtnet.benchmark import LayerTime, Roofline, Summary, report
 from trtnet.benchmark.inputs import random_inputs
 from trtnet.benchmark.profile import bounded
@@ -20,12 +20,11 @@ from trtnet.benchmark.profile import to_json as profile_json
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
-from trtnet.cli.guard import exit_status
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
-from trtnet.cli.shapes import INPUT
 from trtnet.cli.tables import table
-from trtnet.cli.target import find
+from trtnet.cli.target_flags import find
 from trtnet.engines import compatibility
 from trtnet.engines.session import Session
 from trtnet.engines.steps import Steps
@@ -33,14 +32,15 @@ from trtnet.errors import TrtnetError, UsageError
 from trtnet.files import atomic_write
 from trtnet.graph import Bound, Graph
 from trtnet.hardware import gpus
+from trtnet.pipeline.files import is_model_file
 
 _PROFILED = 10  # executions, layer by layer
 _COLUMNS = ("", "min", "max", "mean", "median", "90%", "95%", "99%")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was measured.
+class BenchResult:
+    """The measurements of one engine.
 
     Attributes:
         device: name of the GPU, or ``"cpu"``.
@@ -60,16 +60,18 @@ class Result:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether it ran on a GPU."""
         return self.device != "cpu"
 
     @property
     def limited_by(self) -> str | None:
+        """What limits the throughput, in words; ``None`` where that is not known."""
         return benchmark.limited_by(self.summary, self.roofline, asynchronous=self.on_gpu)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(bench_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(bench_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def measure(
     session: Session, network: Graph | None, arguments: argparse.Namespace, progress: Progress
-) -> Result:
+) -> BenchResult:
     """Runs `session` as the flags say."""
     device = _device_name(session, arguments.device)
     chosen = settings(arguments)
@@ -129,13 +131,13 @@ def measure(
     roofline = None if bound is None else benchmark.roofline(bound, summary)
     if roofline is not None:
         layers = bounded(layers, roofline.layers_ms)
-    return Result(
+    return BenchResult(
         session.backend, device, precision, shapes, captured, trace, summary, roofline, layers
     )
 
 
-def as_json(result: Result, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Of what was measured, times in milliseconds."""
+def as_json(result: BenchResult, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The report in JSON values, times in milliseconds."""
     return {
         "target": arguments.target,
         "backend": result.backend,
@@ -154,9 +156,9 @@ def as_json(result: Result, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | Plan, Graph | None]:
-    """The engine, and what it computes if that is known; a model's is built here."""
+    """The engine, and its network if that is known; that of a model is built here."""
     path = Path(arguments.target)
-    if path.is_file():
+    if is_model_file(arguments.target):
         plan = Plan.load(path)
         if arguments.network is not None:
             return path, find(arguments.network, arguments, values=False).graph
@@ -164,21 +166,22 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
     if arguments.network is not None:
         raise UsageError("--network is for engine files", fix=f"leave it out: {path} is a model")
     if arguments.backend == "auto":
-        arguments.backend = TORCH
+        arguments.backend = portable().name
     if arguments.shapes is not None and not arguments.optShapes and arguments.batch is None:
         for which in ("minShapes", "optShapes", "maxShapes"):
             setattr(arguments, which, [arguments.shapes])
     with progress.step("build"):
-        model = find(arguments.target, arguments, values=True).model
-        if model is None:
+        target = find(arguments.target, arguments, values=True)
+        if target.defined is None:
             raise UsageError("name an engine file or a model", got=arguments.target)
-        profiles = [{INPUT: profile} for profile in model.shapes.profiles]
-        return build(model.network, profiles), graph.read(model.network.definition)
+        shapes = target.defined.model.shapes
+        profiles = [{shapes.name: profile} for profile in shapes.profiles]
+        return build(target.defined.network, profiles), target.graph
 
 
 def _archived(plan: Plan) -> Graph | None:
-    """The network in an engine of the torch backend, which is the network itself."""
-    if compatibility.backend_of(plan) != TORCH:
+    """The network in an engine that is an archive of it; ``None`` for other engines."""
+    if not description(compatibility.backend_of(plan)).writes_archive:
         return None
     return graph.loads(plan.engine, "the engine")
 
@@ -214,7 +217,7 @@ def _bound(
     in_fp32 = precision == "fp32" or (precision == "tf32" and "tf32" not in gpu.flops)
     try:
         return graph.cost(network, shapes).bound(gpu, "fp32" if in_fp32 else None)
-    except TrtnetError:  # a ceiling that is not in the table, or shapes that only the data tells
+    except TrtnetError:  # a ceiling that is not in the table, or shapes that depend on data
         if asked is not None:
             raise
         return None
@@ -224,7 +227,7 @@ def _profile(lane: Steps) -> list[LayerTime]:
     return benchmark.profile(lambda: lane.context.profile(lane.stream.handle), _PROFILED)
 
 
-def _print(result: Result, arguments: argparse.Namespace, stream: TextIO) -> None:
+def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -> None:
     batch = next((shape[0] for shape in result.shapes.values() if shape), 1)
     shapes = ", ".join(f"{name} {'x'.join(map(str, s))}" for name, s in result.shapes.items())
     graphs = ", CUDA graphs" if result.captured else ""

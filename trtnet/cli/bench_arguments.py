@@ -23,6 +23,7 @@ Flags in camel case are accepted in kebab case too: --warm-up is --warmUp."""
 
 
 def bench_parser() -> Parser:
+    """The parser of ``trtnet bench``."""
     parser = Parser(
         prog="trtnet bench",
         description="Measures an engine as trtexec does.",
@@ -81,7 +82,7 @@ def _add_output_flags(flag: Group) -> None:
 
 
 def settings(arguments: argparse.Namespace) -> Settings:
-    """Raises :class:`UsageError` for numbers that make no sense."""
+    """How to measure; raises :class:`UsageError` for an impossible number of streams."""
     if arguments.infStreams < 1:
         raise UsageError("--infStreams must be positive", got=arguments.infStreams)
     return Settings(

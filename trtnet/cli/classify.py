@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser, positive
-from trtnet.cli.guard import exit_status
-from trtnet.cli.pictures import Seen, class_name, find_images, go_over, picture_parser
+from trtnet.cli.pictures import (
+    ImageResult,
+    class_name,
+    find_images,
+    open_session,
+    picture_parser,
+    process_images,
+)
 from trtnet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,18 +26,18 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the most probable classes of every image; 1 if any failed."""
     paths = find_images(arguments)
-    from trtnet.cli.opening import open_session, preprocessing_of
+    from trtnet.pipeline.image_session import preprocessing_of
 
-    with open_session(arguments, "classification", paths, dict) as session:
+    with open_session(arguments, "classification", paths) as session:
         output = _scores(session)
 
-        def show(seen: Seen) -> tuple[list[str], dict[str, Any]]:
+        def show(seen: ImageResult) -> tuple[list[str], dict[str, Any]]:
             probabilities = softmax(seen.outputs[output][0])
             best = np.argsort(-probabilities, kind="stable")[: arguments.top].tolist()
             found = [(i, class_name(session, i), float(probabilities[i])) for i in best]
@@ -38,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             values = [{"class": i, "name": name, "probability": p} for i, name, p in found]
             return lines, {"classes": values}
 
-        return go_over(session, paths, preprocessing_of(session.plan), show, arguments)
+        return process_images(session, paths, preprocessing_of(session.plan), show, arguments)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -47,8 +54,9 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     >>> softmax(np.array([1000.0, 1000.0])).tolist()
     [0.5, 0.5]
     """
-    grown = np.exp(scores.astype(np.float64) - scores.max())
-    return grown / grown.sum()
+    grown: np.ndarray = np.exp(scores.astype(np.float64) - scores.max())
+    probabilities: np.ndarray = grown / grown.sum()
+    return probabilities
 
 
 def _scores(session: Session) -> str:

@@ -1,4 +1,4 @@
-"""``trtnet doctor``: what this machine can build and run, and what stands in the way."""
+"""``trtnet doctor``: what this machine can build and run, and what prevents the rest."""
 
 from __future__ import annotations
 
@@ -7,43 +7,24 @@ import dataclasses
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import trtnet
 from trtnet import hardware
-from trtnet.cli.abilities import Ability, abilities
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Parser
-from trtnet.cli.guard import exit_status
-from trtnet.cli.packages import PACKAGES, installed_version, torch_cuda
 from trtnet.cli.report import write_json
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What was found; versions are text, ``None`` where something is not there.
-
-    Attributes:
-        driver: of NVIDIA; `driver_cuda` is the newest CUDA that it supports.
-        problem: why CUDA cannot run here.
-        packages: version by name.
-        torch_cuda: the CUDA version that PyTorch was built for.
-    """
-
-    driver: str | None
-    driver_cuda: tuple[int, int] | None
-    problem: str | None
-    gpus: tuple[hardware.GpuDevice, ...]
-    packages: dict[str, str | None]
-    torch_cuda: str | None
+from trtnet.pipeline.ability import Ability, abilities
+from trtnet.pipeline.machine import Machine, examine
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns 0, whatever it finds."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Prints or writes the report; returns 0."""
     machine = examine()
     found = abilities(machine)
     if arguments.json is None:
@@ -51,18 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         write_json(as_json(machine, found), arguments.json)
     return 0
-
-
-def examine() -> Machine:
-    """Looks at this machine. PyTorch is looked at, but not imported."""
-    return Machine(
-        driver=hardware.driver_version(),
-        driver_cuda=hardware.driver_cuda_version(),
-        problem=hardware.missing_gpu(),
-        gpus=tuple(hardware.gpus()),
-        packages={name: installed_version(name) for name in PACKAGES},
-        torch_cuda=torch_cuda(),
-    )
 
 
 def lines(machine: Machine, found: Sequence[Ability]) -> list[str]:

@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from trtnet.errors import UsageError
+from trtnet.names import did_you_mean
+
+_HELP = "see --help"
 
 
 class Parser(argparse.ArgumentParser):
+    """A parser whose errors are :class:`UsageError`, and that suggests flags for unknown ones."""
+
+    def parse_args(  # type: ignore[override]  # argparse has overloads for other namespaces
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """The arguments in `args`, by default those of the program.
+
+        Raises:
+            UsageError: arguments that are wrong or unknown.
+            SystemExit: after ``--help``.
+        """
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            raise UsageError(
+                f"unrecognized arguments: {' '.join(unknown)}", fix=self._suggest(unknown)
+            )
+        return found
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, fix="see --help")
+        """Raises :class:`UsageError`."""
+        raise UsageError(message, fix=_HELP)
+
+    def _suggest(self, unknown: Sequence[str]) -> str:
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        for argument in unknown:
+            flag = argument.partition("=")[0]
+            suggestion = did_you_mean(flag, known) if flag.startswith("--") else None
+            if suggestion is not None:
+                return f"{suggestion} --help shows all flags"
+        return _HELP
 
 
 class Group:

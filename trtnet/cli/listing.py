@@ -1,15 +1,18 @@
-"""``--list``: the cards of the models, as aligned text or as JSON."""
+"""``--list``: the cards of the models, as a table or as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import sys
 
+from trtnet.cli.tables import table
 from trtnet.errors import UsageError
 from trtnet.zoo import Card, card, list_models
 
-_HEADERS = ("model", "task", "parameters", "GMAC", "input", "weights: acc@1 or mIoU in percent")
-_RIGHT = ("parameters", "GMAC")
+_COLUMNS = (
+    *(("model", "left"), ("task", "left"), ("parameters", "right"), ("GMAC", "right")),
+    *(("input", "left"), ("weights: acc@1 or mIoU in percent", "left")),
+)
 
 
 def show(pattern: str, json_path: str | None) -> None:
@@ -23,7 +26,7 @@ def show(pattern: str, json_path: str | None) -> None:
     if not cards:
         raise UsageError(f"no model matches {pattern!r}", fix="--list shows all of them")
     if json_path is None:
-        print(_aligned([_HEADERS, *map(_row, cards)]))
+        table(_COLUMNS, [_row(found) for found in cards], sys.stdout)
         return
     from trtnet.cli.report import write_json
 
@@ -40,13 +43,3 @@ def _row(found: Card) -> tuple[str, ...]:
         "-" if found.input_shape is None else "x".join(map(str, found.input_shape)),
         f"of {found.distribution}" if found.distribution else weights,
     )
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns two blanks apart. Not rich's table, which takes longer to import than to print."""
-    columns = []
-    for header, *cells in zip(*rows, strict=True):
-        width = max(map(len, (header, *cells)))
-        justify = str.rjust if header in _RIGHT else str.ljust
-        columns.append([justify(text, width) for text in (header, *cells)])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))

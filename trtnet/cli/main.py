@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trtnet
 
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else "--help"
     if name in _PROGRAMS:
-        return importlib.import_module(_PROGRAMS[name][0]).main(arguments[1:])
+        return _run(_PROGRAMS[name][0], arguments[1:])
     if name in _NETWORK_COMMANDS:
-        return importlib.import_module("trtnet.cli.networks").main(arguments)
+        return _run("trtnet.cli.networks", arguments)
     if name == "--version":
         print(f"trtnet {trtnet.__version__}")
         return 0
@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print(f"error: there is no subcommand {name!r}\n\n{_usage()}", file=sys.stderr)
     return 2
+
+
+def _run(module: str, arguments: Sequence[str]) -> int:
+    """The exit status of the program in `module`, which is imported only now."""
+    program: Callable[[Sequence[str]], int] = importlib.import_module(module).main
+    return program(arguments)
 
 
 def _usage() -> str:

@@ -7,15 +7,17 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trtnet import graph
-from trtnet.cli.guard import exit_status
-from trtnet.cli.report import divergence_lines, human_stream, verify_summary, write_json
-from trtnet.cli.shapes import INPUT
+from trtnet.cli.exit_status import errors_to_exit_status
+from trtnet.cli.flags import positive
+from trtnet.cli.report import divergence_lines, human_stream, write_json
 from trtnet.cli.tables import table
-from trtnet.cli.target import HELP, Target, find, parser
+from trtnet.cli.target_flags import HELP, find, parser
 from trtnet.errors import UsageError
+from trtnet.pipeline.report import verify_summary
+from trtnet.pipeline.target import Target
 
 
 def inspect(argv: Sequence[str]) -> int:
@@ -40,7 +42,7 @@ def inspect(argv: Sequence[str]) -> int:
     return _finish(arguments, _structure(found), 0)
 
 
-def _print_layers(read: graph.Graph, stream: Any) -> None:
+def _print_layers(read: graph.Graph, stream: TextIO) -> None:
     rows = []
     for layer in read.layers:
         info = read.tensors[layer.outputs[0]] if layer.outputs else None
@@ -78,27 +80,18 @@ def _structure(found: Target) -> dict[str, Any]:
 def verify(argv: Sequence[str]) -> int:
     """Compares a model with PyTorch, module by module; 1 if it differs."""
     command = parser("verify", "Compares a model with PyTorch, module by module.")
-    command.add_argument("target", metavar="MODEL", help="such as resnet50 or resnet50:fp16")
-    command.add_argument("--verify-inputs", type=int, default=1, metavar="N", help="images")
+    command.add_argument(
+        "target", metavar="MODEL", help="such as resnet50, resnet50:fp16 or net.py:Net"
+    )
+    command.add_argument("--verify-inputs", type=positive, default=1, metavar="N", help="images")
     arguments = command.parse_args(argv)
     found = find(arguments.target, arguments, values=True, ranges=True)
-    if found.model is None:
+    if found.defined is None:
         raise UsageError("a saved graph has no PyTorch model to compare with", got=found.name,
                          fix="name a model, or use trtnet diff")  # fmt: skip
-    from trtnet.cli.model import torch_model
-    from trtnet.cli.verifying import against, verify_batches
-
-    model = found.model
-    theirs = torch_model(model.entry, model.module, dict(model.chosen))
-    result, images = verify_batches(
-        model.network,
-        theirs,
-        model.shapes.typical if model.data else model.shapes.varied,  # data has images of one size
-        arguments.verify_inputs,
-        arguments.seed,
-        model.data,
-    )
-    report = verify_summary(result, images, against(model.entry))
+    compared = found.defined.verify(arguments.verify_inputs, arguments.seed)
+    result = compared.verification
+    report = verify_summary(result, compared.images, compared.against)
     stream = human_stream(arguments.json)
     rows = [
         (row.module, "x".join(map(str, row.shape)), f"{row.max_abs:.3e}", f"{row.rel_l2:.3e}",
@@ -142,7 +135,7 @@ def cost(argv: Sequence[str]) -> int:
     print(f"\n{total}", file=stream)
     report = _cost_report(found, counted, bound)
     if bound is not None:
-        batch = found.shapes.get(INPUT, (1,))[0]
+        batch = next(iter(found.shapes.values()), (1,))[0]
         least, most = bound.seconds * 1e3, batch / bound.seconds
         line = f"on {bound.gpu.name}: at least {least:.4g} ms, at most {most:,.0f} images/s"
         print(f"{line} ({bound.gpu.source})", file=stream)
@@ -229,4 +222,4 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0, or 1 where networks differ, a rule finds something or the work fails; 2 for bad usage.
     """
-    return exit_status(lambda: COMMANDS[argv[0]](argv[1:]))
+    return errors_to_exit_status(lambda: COMMANDS[argv[0]](argv[1:]))

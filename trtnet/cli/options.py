@@ -18,7 +18,7 @@ _LEVELS = {
 
 
 def build_config(arguments: argparse.Namespace) -> BuildConfig:
-    """Raises :class:`UsageError` for a value that cannot be read."""
+    """The options in `arguments`; raises :class:`UsageError` for a value that cannot be read."""
     level = arguments.hardwareCompatibilityLevel or "none"
     if level not in _LEVELS:
         raise UsageError(

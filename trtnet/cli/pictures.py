@@ -1,9 +1,10 @@
-"""What ``trtnet segment`` and ``trtnet classify`` share: flags, finding images, going over them."""
+"""What ``trtnet segment`` and ``trtnet classify`` share: flags, finding and processing images."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from trtnet.cli.arguments import add_input_flag
 from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
 from trtnet.errors import TrtnetError, UsageError
@@ -28,8 +31,8 @@ _AHEAD = 3  # images that are read and copied while a GPU computes another
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image and what the network makes of it.
+class ImageResult:
+    """An image and the network's outputs for it.
 
     Attributes:
         image: as it is in the file, upright.
@@ -44,8 +47,8 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Failed:
-    """An image that nothing could be made of."""
+class ImageFailure:
+    """An image that could not be read or processed."""
 
     path: Path
     error: TrtnetError
@@ -55,7 +58,7 @@ class Failed:
         return text if str(self.path) in text else f"{self.path}: {text}"
 
 
-Show = Callable[[Seen], tuple[list[str], dict[str, Any]]]
+Show = Callable[[ImageResult], tuple[list[str], dict[str, Any]]]
 """Lines for people about an image, and JSON values for programs."""
 
 
@@ -69,7 +72,9 @@ def picture_parser(command: str, description: str) -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "target", metavar="MODEL|ENGINE", help="a model of the zoo, or a file of --saveEngine"
+        "target",
+        metavar="MODEL|ENGINE",
+        help="a model, such as resnet50 or net.py:Net, or a file of --saveEngine",
     )
     images = Group(parser, "images")
     images("--image", action="append", type=Path, default=[], metavar="FILE", help="repeat it "
@@ -80,10 +85,30 @@ def picture_parser(command: str, description: str) -> Parser:
           "default: what is shipped, or else random")  # fmt: skip
     model("--seed", type=int, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
-    parser.set_defaults(image_size=None, argmax=None, aux_loss=None)
+    add_input_flag(model)
     add_device_flags(Group(parser, "where"))
     Group(parser, "output")("--json", metavar="PATH", help="write a report; - for stdout")
     return parser
+
+
+def open_session(
+    arguments: argparse.Namespace,
+    task: str,
+    paths: Sequence[Path],
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> Session:
+    """:func:`trtnet.pipeline.open_image_session` of the flags."""
+    from trtnet.cli.recipes import model_recipe
+    from trtnet.pipeline.image_session import open_image_session
+    from trtnet.pipeline.precision_suffix import split_precision
+
+    name, precision = split_precision(arguments.target)
+    recipe = model_recipe(arguments, name)
+    if precision is not None:
+        recipe = dataclasses.replace(recipe, precision=precision)
+    observer = Progress(human_stream(arguments.json))
+    device = arguments.device
+    return open_image_session(recipe, task, paths, settle=settle, device=device, observer=observer)
 
 
 def find_images(arguments: argparse.Namespace, output: Path | None = None) -> list[Path]:
@@ -112,23 +137,23 @@ def find_images(arguments: argparse.Namespace, output: Path | None = None) -> li
     return found
 
 
-def go_over(
+def process_images(
     session: Session,
     paths: Sequence[Path],
     preprocessing: Mapping[str, Any],
     show: Show,
     arguments: argparse.Namespace,
 ) -> int:
-    """Runs the network on every image and shows what comes out, in order; one that fails does
-    not stop the others. Returns the exit status."""
+    """Runs the network on every image and shows the results, in order; one that fails does not
+    stop the others. Returns the exit status."""
     stream = human_stream(arguments.json)
     images: list[dict[str, Any]] = []
-    failures: list[Failed] = []
+    failures: list[ImageFailure] = []
     with _printer(stream, len(paths)) as (say, advance):
         for line in _introduction(session):
             say(line)
-        for result in _look(session, paths, preprocessing):
-            if isinstance(result, Failed):
+        for result in _run_images(session, paths, preprocessing):
+            if isinstance(result, ImageFailure):
                 failures.append(result)
             else:
                 lines, values = show(result)
@@ -156,7 +181,7 @@ def class_name(session: Session, index: int) -> str:
 
 
 def _about(session: Session) -> dict[str, Any]:
-    """Where it runs and, as far as the sidecar tells, what its weights are."""
+    """Where it runs, and what its weights are, if the sidecar says so."""
     stated = session.plan.sidecar.get("weights")
     weights = stated if isinstance(stated, dict) else {}
     source = weights.get("source")
@@ -176,29 +201,29 @@ def _introduction(session: Session) -> list[str]:
     return lines
 
 
-def _as_json(failures: Sequence[Failed]) -> list[dict[str, str]]:
+def _as_json(failures: Sequence[ImageFailure]) -> list[dict[str, str]]:
     return [{"file": str(failed.path), "error": str(failed.error)} for failed in failures]
 
 
-def _look(
+def _run_images(
     session: Session, paths: Sequence[Path], preprocessing: Mapping[str, Any]
-) -> Iterator[Seen | Failed]:
-    """What becomes of each image, in order. :meth:`Session.map` would end at the first failure."""
-    from trtnet.engines.pipeline import in_order
+) -> Iterator[ImageResult | ImageFailure]:
+    """The result of each image, in order. :meth:`Session.map` would end at the first failure."""
+    from trtnet.engines.ordered_map import ordered_map
 
     mode, dtype = image_mode(preprocessing), session.inputs[0].dtype
 
-    def look(path: Path) -> Seen | Failed:
+    def run_one(path: Path) -> ImageResult | ImageFailure:
         try:
             image = read_image(path, mode)
             values = prepare(image, preprocessing).astype(dtype)
             started = time.perf_counter()
             outputs = session(values)
-            return Seen(path, image, outputs, time.perf_counter() - started)
+            return ImageResult(path, image, outputs, time.perf_counter() - started)
         except TrtnetError as error:
-            return Failed(path, error)
+            return ImageFailure(path, error)
 
-    return in_order(look, paths, _AHEAD if session.device == "cuda" else 1)
+    return ordered_map(run_one, paths, _AHEAD if session.device == "cuda" else 1)
 
 
 @contextlib.contextmanager

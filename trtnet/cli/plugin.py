@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Parser, positive
-from trtnet.cli.guard import exit_status
 from trtnet.cli.tables import table
 from trtnet.plugins import registry, shipped, skeleton
 
@@ -25,7 +25,7 @@ _NAME = (
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(*(f"written: {path}" for path in paths), sep="\n")
         print(f"test it: trtnet plugin test {paths[0].stem}")
         return 0
-    if "" not in sys.path:  # as `python -m` has it: plugins in the folder that this runs in
+    if "" not in sys.path:  # as with `python -m`: finds plugins in the present folder
         sys.path.insert(0, "")
     made = registry.load(_place(arguments.name))
     return _test(made, arguments) if arguments.command == "test" else _bench(made, arguments)

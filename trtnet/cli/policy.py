@@ -1,4 +1,4 @@
-"""``trtnet policy``: what every module of a model gets, and why."""
+"""``trtnet policy``: the precision of every module of a model, and why."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from trtnet import zoo
 from trtnet.cli.arguments import add_architecture_flags
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser
-from trtnet.cli.guard import exit_status
-from trtnet.cli.model import model_arguments
 from trtnet.cli.precision import add_precision_flags, named
+from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.tables import table
 from trtnet.errors import UsageError
+from trtnet.pipeline.model import builder_arguments
 from trtnet.precision.policy import Policy
 
 _COLUMNS = (("module", "left"), ("type", "left"), ("precision", "left"), ("why", "left"))
@@ -24,14 +24,14 @@ _COLUMNS = (("module", "left"), ("type", "left"), ("precision", "left"), ("why",
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints a row for each module; neither weights nor TensorRT are needed."""
-    name, policy = named(arguments.target, arguments)
-    entry = zoo.get_entry(name)
-    rows = policy.explain(entry.build(**model_arguments(entry, arguments)))
+    name, chosen = named(arguments.target, arguments)
+    policy, recipe = chosen.policy, model_recipe(arguments, name)
+    rows = policy.explain(recipe.entry.build(**builder_arguments(recipe)))
     stream = human_stream(arguments.json)
     cells = [(row.module, row.type, row.precision, row.reason) for row in rows]
     table(_COLUMNS, cells, stream)
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"written to {arguments.output}", file=stream)
     if arguments.json is not None:
         modules = [dataclasses.asdict(row) for row in rows]
-        report = {"model": entry.name, "policy": policy.as_dict(), "modules": modules}
+        report = {"model": recipe.entry.name, "policy": policy.as_dict(), "modules": modules}
         write_json(report, arguments.json)
     return 0
 
@@ -66,10 +66,11 @@ def _parser() -> Parser:
         description="What every module of a model gets, and why.",
         allow_abbrev=False,
     )
-    parser.add_argument("target", metavar="MODEL", help="such as resnet50 or resnet50:int8")
+    parser.add_argument(
+        "target", metavar="MODEL", help="such as resnet50, resnet50:int8 or net.py:Net"
+    )
     add_precision_flags(Group(parser, "precision"))
     add_architecture_flags(Group(parser, "model"))
-    parser.set_defaults(weights=None)
     output = Group(parser, "output")
     parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="write it as TOML")
     output("--json", metavar="PATH", help="write a report; - for stdout")

@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from trtnet.cli.flags import Group, positive
 from trtnet.errors import UsageError
+from trtnet.pipeline.precision_suffix import split_precision, unknown_precision
 from trtnet.precision.policy import PRESETS, Policy
+from trtnet.precision.table import FLAGS, QUANTIZED, TABLE
 from trtnet.quantization.table import METHODS
 
-_SHORTCUTS = ("fp16", "bf16", "int8", "fp8")
+
+@dataclass(frozen=True)
+class ChosenPrecision:
+    """The one precision that flags ask for.
+
+    Attributes:
+        precision: the name of a preset, or the policy of a file.
+        label: for the names of files: that of the preset, or of the policy's file.
+    """
+
+    precision: str | Policy
+    label: str
+
+    @property
+    def name(self) -> str:
+        """The preset's name; of a policy, what it computes in."""
+        return self.precision if isinstance(self.precision, str) else self.precision.compute
+
+    @property
+    def policy(self) -> Policy:
+        """The policy itself."""
+        return Policy.preset(self.precision) if isinstance(self.precision, str) else self.precision
 
 
 def add_precision_flags(flag: Group) -> None:
-    """Settled by :func:`settle_precision` and :func:`settle_policy`."""
-    for name in _SHORTCUTS:
-        flag(f"--{name}", action="store_true")
-    flag("--noTF32", action="store_true", help="fp32 without TensorFloat-32 arithmetic")
+    """Adds the flags that :func:`settle_precision` reads."""
+    for name in FLAGS:
+        flag(f"--{name}", action="store_true", help=TABLE[name].help)
+    flag("--noTF32", action="store_true", help=TABLE["fp32"].help)
     flag("--precision", metavar="P", help=f"{', '.join(PRESETS)}; default: tf32, as in trtexec")
-    flag("--policy", type=Path, metavar="FILE", help="a precision for each module, of a TOML file")
+    flag(
+        "--policy",
+        dest="policy_file",
+        type=Path,
+        metavar="FILE",
+        help="a precision for each module, of a TOML file",
+    )
 
 
 def add_calibration_flags(flag: Group) -> None:
-    """See :mod:`trtnet.cli.calibrating`."""
+    """Adds the flags of :class:`trtnet.pipeline.CalibrationSettings`."""
     flag(
         "--calib-data",
         metavar="DATA",
-        help="for int8 and fp8, and to check the range of fp16: a folder of images, a .npy or "
-        ".npz file, or, for random weights, random",
+        help=f"for {' and '.join(QUANTIZED)}, and to check the range of fp16: a folder of images, "
+        "a .npy or .npz file, or, for random weights, random",
     )
     flag("--calib-items", type=positive, default=512, metavar="N",
          help="how many of them to use at most, spread evenly; default 512")  # fmt: skip
@@ -42,45 +72,40 @@ def add_calibration_flags(flag: Group) -> None:
     )
 
 
-def settle_precision(arguments: argparse.Namespace) -> str:
-    """The one precision that the flags ask for; of a policy, what it computes in.
+def settle_precision(arguments: argparse.Namespace) -> ChosenPrecision:
+    """The one precision that the flags ask for.
 
     Raises:
-        UsageError: there is no such precision, or they ask for several.
+        UsageError: there is no such precision, they ask for several, or the policy's file cannot
+            be read.
     """
-    shortcuts = [name for name in _SHORTCUTS if getattr(arguments, name)]
+    shortcuts = [name for name in FLAGS if getattr(arguments, name)]
     chosen = {*shortcuts, *filter(None, [arguments.precision])}
-    files = [] if arguments.policy is None else [str(arguments.policy)]
+    file = arguments.policy_file
+    files = [] if file is None else [str(file)]
     if len(chosen) + len(files) > 1 or (arguments.noTF32 and (files or "tf32" in chosen)):
         asked = [*sorted(chosen), *files, *["noTF32"] * arguments.noTF32]
         raise UsageError("choose one precision", got=", ".join(asked))
-    if files:
-        return Policy.load(arguments.policy).compute
+    if file is not None:
+        return ChosenPrecision(Policy.load(file), file.stem)
     if not chosen:
-        return "fp32" if arguments.noTF32 else "tf32"
+        return _preset("fp32" if arguments.noTF32 else "tf32")
     (precision,) = chosen
     if precision not in PRESETS:
-        raise UsageError(f"unknown precision {precision!r}", expected=", ".join(PRESETS))
-    return precision
+        raise unknown_precision(precision)
+    return _preset(precision)
 
 
-def settle_policy(arguments: argparse.Namespace) -> Policy:
-    """The policy that the flags ask for; raises what :func:`settle_precision` raises."""
-    precision = settle_precision(arguments)
-    if arguments.policy is not None:
-        return Policy.load(arguments.policy)
-    return Policy.preset(precision)
-
-
-def named(text: str, arguments: argparse.Namespace) -> tuple[str, Policy]:
-    """The model and the policy that `text` names: ``resnet50:fp16``, or ``resnet50`` with flags.
+def named(text: str, arguments: argparse.Namespace) -> tuple[str, ChosenPrecision]:
+    """The model and the precision that `text` names: ``resnet50:fp16``, or ``resnet50`` with
+    flags.
 
     Raises:
-        UsageError: a precision that does not exist.
+        UsageError: a precision that does not exist; see :func:`settle_precision`.
     """
-    name, colon, precision = text.partition(":")
-    if not colon:
-        return name, settle_policy(arguments)
-    if precision not in PRESETS:
-        raise UsageError(f"unknown precision {precision!r}", expected=", ".join(PRESETS))
-    return name, Policy.preset(precision)
+    name, precision = split_precision(text)
+    return name, settle_precision(arguments) if precision is None else _preset(precision)
+
+
+def _preset(name: str) -> ChosenPrecision:
+    return ChosenPrecision(name, name)

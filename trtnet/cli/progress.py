@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import TextIO
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO
 
-Update = Callable[[str], None]
+from trtnet.cli.ranges import print_ranges
+from trtnet.pipeline.progress import Update
+
+if TYPE_CHECKING:
+    from trtnet.quantization import RangeRow
 
 
 class Progress:
-    """Announces the steps of a long job on `stream`. TensorRT reports no meaningful percentage,
-    so none is shown."""
+    """Shows the steps of a pipeline on `stream`; an observer, see :mod:`trtnet.pipeline`. TensorRT
+    reports no meaningful percentage, so none is shown."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Update]:
-        """Shows `title` while the block runs; what is passed to the yielded function is shown
-        behind it."""
+        """Shows `title` while the block runs, followed by what the yielded function is given."""
         show = self._spinner if self.stream.isatty() else self._plain
         started = time.perf_counter()
         with show(title) as update:
             yield update
         self._print(f"{title:10}{time.perf_counter() - started:.1f} s")
+
+    def ranges(self, rows: Sequence[RangeRow]) -> None:
+        """Prints the table of what FP16 does to the values."""
+        print_ranges(rows, self.stream)
 
     @contextlib.contextmanager
     def _plain(self, title: str) -> Iterator[Update]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.cli.arguments import BACKENDS
+from trtnet.backend import choices
 from trtnet.cli.arrays import read_inputs, write_results
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser
-from trtnet.cli.guard import exit_status
 from trtnet.errors import UsageError
 
 _TOP = 5
@@ -21,7 +21,7 @@ _MOST_ROWS = 16  # of a batch, whose classes are printed
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,6 +79,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_device_flags(flag: Group) -> None:
-    """Where an engine is executed."""
-    flag("--backend", choices=BACKENDS, default="auto", help="default: what the engine is for")
+    """Adds ``--backend`` and ``--device``: where an engine is executed."""
+    flag("--backend", choices=choices(), default="auto", help="default: what the engine is for")
     flag("--device", default="auto", metavar="D", help="cpu, cuda or cuda:1; default: a GPU if any")

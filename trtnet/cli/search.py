@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser, positive
-from trtnet.cli.guard import exit_status
 from trtnet.cli.policy import save
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
-from trtnet.cli.searching import Work, metrics_json, parser, prepare, row_json
+from trtnet.cli.search_flags import metrics_json, parser, row_json, set_up
 from trtnet.cli.sensitivity import print_rows
 from trtnet.errors import UsageError
 from trtnet.search.budget import Budget
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 
 if TYPE_CHECKING:
-    from trtnet.search.trial import Found, Trial
+    from trtnet.pipeline.search_setup import SearchSetup
+    from trtnet.search.result import SearchResult, TriedMix
 
 _ITEMS = 64
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,53 +43,54 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"-o: {output} cannot be written", fix="name a file in a folder")
     stream = human_stream(arguments.json)
     progress = Progress(stream)
-    work = prepare(arguments, progress)
-    ranked_by = work.data.head(arguments.rank_items)
-    journal = Journal(
+    setup = set_up(arguments, progress)
+    ranked_by = setup.data.head(arguments.rank_items)
+    journal = SearchJournal(
         arguments.journal or output.with_name(f"{output.name}.journal"),
-        job(work.subject, work.data, ranked_by),
+        job(setup.subject, setup.data, ranked_by),
     )
     with progress.step("search") as update:
         found = search(
-            work.subject,
-            work.data,
+            setup.subject,
+            setup.data,
             budget,
             ranked_by=ranked_by,
             journal=journal,
             progress=lambda done, total, what: update(f"{done}/{total} {what}"),
         )
     save(found.policy, output)
-    _print(found, work, budget, stream)
-    print(f"written to {output}: trtnet zoo {work.name} --policy {output}", file=stream)
+    _print(found, setup, budget, stream)
+    model = shlex.join([arguments.target, *(f"--input={text}" for text in arguments.model_input)])
+    print(f"written to {output}: trtnet zoo {model} --policy {output}", file=stream)
     if arguments.plot is not None:
-        plot_search(found, budget, f"{work.name} in {work.subject.to}: {budget}", arguments.plot)
+        plot_search(found, budget, f"{setup.name} in {setup.subject.to}: {budget}", arguments.plot)
         print(f"plotted to {arguments.plot}", file=stream)
     if arguments.json is not None:
-        write_json(_as_json(found, work, budget), arguments.json)
+        write_json(_as_json(found, setup, budget), arguments.json)
     return 0
 
 
-def _print(found: Found, work: Work, budget: Budget, stream: TextIO) -> None:
-    subject, best = work.subject, found.best
+def _print(found: SearchResult, setup: SearchSetup, budget: Budget, stream: TextIO) -> None:
+    subject, best = setup.subject, found.best
     left = [row for row in found.sensitivities if row.module not in best.changed]
     if left:
         print(f"\nleft in {subject.rest}, each as it does alone in {subject.to}", file=stream)
         print_rows(left, stream)
     none, every = found.trials[:2]
     print(f"\n{len(best.changed)} of {len(subject.modules)} modules in {subject.to}, "
-          f"{budget.metric} {budget.value(best.metrics):.6g} ({budget}), {work.data.items} items, "
+          f"{budget.metric} {budget.value(best.metrics):.6g} ({budget}), {setup.data.items} items, "
           f"{len(found.trials)} networks tried", file=stream)  # fmt: skip
     print(f"at least {1e6 * best.seconds:.2f} µs on {subject.ceilings.name}; none in "
           f"{subject.to} {1e6 * none.seconds:.2f}, all {1e6 * every.seconds:.2f}",
           file=stream)  # fmt: skip
 
 
-def _as_json(found: Found, work: Work, budget: Budget) -> dict[str, Any]:
+def _as_json(found: SearchResult, setup: SearchSetup, budget: Budget) -> dict[str, Any]:
     return {
-        "model": work.name,
-        "to": work.subject.to,
-        "gpu": work.subject.ceilings.key,
-        "items": work.data.items,
+        "model": setup.name,
+        "to": setup.subject.to,
+        "gpu": setup.subject.ceilings.key,
+        "items": setup.data.items,
         "budget": str(budget),
         "policy": found.policy.as_dict(),
         "best": _trial_json(found.best),
@@ -96,7 +99,7 @@ def _as_json(found: Found, work: Work, budget: Budget) -> dict[str, Any]:
     }
 
 
-def _trial_json(trial: Trial) -> dict[str, Any]:
+def _trial_json(trial: TriedMix) -> dict[str, Any]:
     return {
         "changed": list(trial.changed),
         **metrics_json(trial.metrics),

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser
-from trtnet.cli.guard import exit_status
-from trtnet.cli.pictures import Seen, class_name, find_images, go_over, picture_parser
+from trtnet.cli.pictures import (
+    ImageResult,
+    class_name,
+    find_images,
+    open_session,
+    picture_parser,
+    process_images,
+)
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_size, overlay, palette, shares
@@ -29,14 +36,14 @@ _COLORS = 256
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return exit_status(lambda: run(_parser().parse_args(argv)))
+    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draws a picture for every image; 1 if any failed."""
     targets = output_paths(find_images(arguments, arguments.output), arguments)
     paths = list(targets)
-    from trtnet.cli.opening import open_session, preprocessing_of
+    from trtnet.pipeline.image_session import preprocessing_of
 
     def settle(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
         return _without_crop(preprocessing, arguments)
@@ -48,15 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
         if min(height, width) > 0 and not arguments.size and not arguments.no_resize:
             preprocessing["resize_size"] = [height, width]  # the engine takes nothing else
 
-        def show(seen: Seen) -> tuple[list[str], dict[str, Any]]:
+        def show(seen: ImageResult) -> tuple[list[str], dict[str, Any]]:
             classes = class_map(seen)
             _write(_draw(seen.image, classes, session, arguments), targets[seen.path])
             return _describe(classes, session, targets[seen.path])
 
-        return go_over(session, paths, preprocessing, show, arguments)
+        return process_images(session, paths, preprocessing, show, arguments)
 
 
-def class_map(seen: Seen) -> np.ndarray:
+def class_map(seen: ImageResult) -> np.ndarray:
     """The class of each pixel of the image in its own size."""
     if _CLASSES in seen.outputs:
         classes = seen.outputs[_CLASSES][0]
@@ -128,7 +135,7 @@ def _size(text: str) -> list[int]:
 def _without_crop(
     preprocessing: Mapping[str, Any], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """What the flags leave of it; every pixel gets a class, so nothing is cropped."""
+    """The preprocessing as the flags change it, without a crop: every pixel gets a class."""
     if arguments.size and arguments.no_resize:
         raise UsageError("--size and --no-resize exclude each other")
     kept = {key: value for key, value in preprocessing.items() if key != "crop_size"}

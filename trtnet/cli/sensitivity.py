@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from trtnet.cli.guard import exit_status
+from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
-from trtnet.cli.searching import parser, prepare, row_json
+from trtnet.cli.search_flags import parser, row_json, set_up
 from trtnet.cli.tables import table
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 
 if TYPE_CHECKING:
     from trtnet.search.sensitivities import Sensitivity
@@ -26,7 +26,7 @@ _COLUMNS = (
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     text = "The error and the gain of changing each module alone, the most sensitive first."
-    return exit_status(lambda: run(parser("sensitivity", text, _ITEMS).parse_args(argv)))
+    return errors_to_exit_status(lambda: run(parser("sensitivity", text, _ITEMS).parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,28 +36,28 @@ def run(arguments: argparse.Namespace) -> int:
 
     stream = human_stream(arguments.json)
     progress = Progress(stream)
-    work = prepare(arguments, progress)
-    journal = Journal(arguments.journal, job(work.subject, work.data))
+    setup = set_up(arguments, progress)
+    journal = SearchJournal(arguments.journal, job(setup.subject, setup.data))
     with progress.step("measure") as update:
         rows = sensitivity(
-            work.subject,
-            work.data,
+            setup.subject,
+            setup.data,
             journal=journal,
             progress=lambda done, total, module: update(f"{done}/{total} {module}"),
         )
     print_rows(rows, stream)
-    subject = work.subject
-    print(f"\n{len(rows)} modules, each alone in {subject.to}; {work.data.items} items; times of "
+    subject = setup.subject
+    print(f"\n{len(rows)} modules, each alone in {subject.to}; {setup.data.items} items; times of "
           f"batch {arguments.batch} on {subject.ceilings.name}", file=stream)  # fmt: skip
     if arguments.plot is not None:
-        plot_sensitivity(rows, f"{work.name}: each module alone in {subject.to}", arguments.plot)
+        plot_sensitivity(rows, f"{setup.name}: each module alone in {subject.to}", arguments.plot)
         print(f"plotted to {arguments.plot}", file=stream)
     if arguments.json is not None:
         report = {
-            "model": work.name,
+            "model": setup.name,
             "to": subject.to,
             "gpu": subject.ceilings.key,
-            "items": work.data.items,
+            "items": setup.data.items,
             "modules": [row_json(row) for row in rows],
         }
         write_json(report, arguments.json)
@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def print_rows(rows: Sequence[Sensitivity], stream: TextIO) -> None:
+    """Prints a table of `rows`, one module each."""
     cells = []
     for row in rows:
         drop = row.metrics.top1_drop

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from trtnet.cli.arguments import parse
-from trtnet.cli.guard import exit_status
+from trtnet.cli.exit_status import errors_to_exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when the engine is built and verified, 1 when either failed, 2 for bad usage.
     """
-    return exit_status(lambda: _run(sys.argv[1:] if argv is None else argv))
+    return errors_to_exit_status(lambda: _run(sys.argv[1:] if argv is None else argv))
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -25,6 +25,6 @@ def _run(argv: Sequence[str]) -> int:
 
         show(arguments.list, arguments.json)
         return 0
-    from trtnet.cli.job import run  # not for --help and --list: they answer at once
+    from trtnet.cli.build_model import run  # not for --help and --list: they answer at once
 
     return run(arguments)

@@ -1,1 +1,1 @@
-"""Running engines: sessions, and the backends behind them."""
+"""Engines: sessions that run them, and the loaded engines of each backend."""

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from trtnet.dtypes import DType
 from trtnet.engines.device import Buffer, Device
-from trtnet.engines.protocol import OutOfMemoryError
-from trtnet.errors import ShapeError
+from trtnet.errors import OutOfMemoryError, ShapeError
 
-_NUMPY = {"bfloat16": "uint16", "float8_e4m3": "uint8"}  # bit patterns: numpy lacks these types
+_ELEMENTS = {dtype.value: dtype.element for dtype in DType}
 _TORCH = {"float8_e4m3": "float8_e4m3fn"}
-_LEGACY_STREAM = 1  # __cuda_array_interface__'s word for CUDA's default stream
+_LEGACY_STREAM = 1  # CUDA's default stream in __cuda_array_interface__
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class View:
         shape: sizes.
         dtype: ``"float32"`` and so on.
         kind: ``"numpy"``, ``"torch"`` (on the CPU), ``"torch.cuda"`` or ``"cuda"`` (any other
-            library's array on a GPU): what the results will be.
+            library's array on a GPU). Results are arrays of the same kind.
         stream: CUDA stream on which the array's owner works; 0 is the default one.
         owner: keeps the memory alive.
     """
@@ -43,10 +43,12 @@ class View:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether `address` is in the memory of a GPU."""
         return self.kind in ("torch.cuda", "cuda")
 
     @property
     def nbytes(self) -> int:
+        """Size in bytes."""
         return math.prod(self.shape) * item_bytes(self.dtype)
 
     def rows(self, start: int, count: int) -> View:
@@ -81,12 +83,14 @@ class CudaArray:
 
 @functools.cache
 def item_bytes(dtype: str) -> int:
+    """Bytes of one element of the type ``"float32"`` and so on."""
     return numpy_dtype(dtype).itemsize
 
 
 def numpy_dtype(dtype: str) -> np.dtype:
-    """Types that numpy lacks as bit patterns."""
-    return np.dtype(_NUMPY.get(dtype, dtype))
+    """numpy's type for ``"float32"`` and so on; for those that numpy lacks, an unsigned integer of
+    the same size, which holds the bit patterns."""
+    return np.dtype(_ELEMENTS[dtype].storage if dtype in _ELEMENTS else dtype)
 
 
 def view(name: str, value: Any) -> View:
@@ -129,9 +133,11 @@ def _torch_view(torch: Any, name: str, value: Any) -> View:
 
 @functools.cache
 def _stream_of_torch() -> Callable[[int], int]:
-    """What gives the current stream of a device by its number."""
+    """A function that gives PyTorch's current stream on the GPU with a given number."""
     torch = sys.modules["torch"]
-    raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # a tenth of the time of the other
+    raw = getattr(
+        torch._C, "_cuda_getCurrentRawStream", None
+    )  # ten times faster than the public one
     return raw or (lambda index: torch.cuda.current_stream(index).cuda_stream)
 
 
@@ -167,7 +173,14 @@ def _as_numpy(name: str, value: Any) -> np.ndarray:
 
 
 def empty(kind: str, shape: Sequence[int], dtype: str, device: Device, stream: int) -> View:
-    """A new, unset array of `kind`; :func:`given` gives it to the caller."""
+    """A new array of `kind`, its values undefined; :func:`as_result` gives it to the caller.
+
+    Args:
+        stream: the CUDA stream that will use it first.
+
+    Raises:
+        OutOfMemoryError: too little memory on the device.
+    """
     if kind == "cuda":
         memory = device.empty(math.prod(shape) * item_bytes(dtype))
         made: Any = CudaArray(tuple(shape), dtype, memory, stream)
@@ -182,7 +195,7 @@ def empty(kind: str, shape: Sequence[int], dtype: str, device: Device, stream: i
 
 
 def _empty_torch(shape: Sequence[int], dtype: str, kind: str, index: int, stream: int) -> Any:
-    """Memory is taken for the stream that will use it, whatever thread this is."""
+    """Memory of PyTorch, allocated for the stream that will use it."""
     torch = sys.modules["torch"]
     if kind == "torch":
         return torch.empty(shape, dtype=_torch_dtype(dtype))
@@ -203,7 +216,7 @@ def _empty_torch(shape: Sequence[int], dtype: str, kind: str, index: int, stream
 
 @functools.cache
 def _torch_dtype(dtype: str) -> Any:
-    return getattr(sys.modules["torch"], _TORCH.get(dtype, dtype))
+    return getattr(sys.modules["torch"], _ELEMENTS[dtype].torch if dtype in _ELEMENTS else dtype)
 
 
 @functools.cache
@@ -211,8 +224,8 @@ def _torch_gpu(index: int) -> Any:
     return sys.modules["torch"].device("cuda", index)
 
 
-def given(array: View) -> Any:
-    """The array behind the view of :func:`empty`; for numpy bfloat16 becomes float32."""
+def as_result(array: View) -> Any:
+    """The array that :func:`empty` made; in numpy, bfloat16 is converted to float32."""
     if array.kind == "numpy" and array.dtype == "bfloat16":
         return (array.owner.astype(np.uint32) << 16).view(np.float32)
     return array.owner

@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from trtnet import backend as backends
-from trtnet.backend import Backend
+from trtnet import cuda
+from trtnet.backend import Backend, GpuTargets
 from trtnet.building.plan import Plan
-from trtnet.engines import cuda
 from trtnet.errors import PlanError, TrtnetError
 from trtnet.plugins import registry
 
-_MAGIC = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
-_HEADER = 64  # bytes
-_RTX_LAYOUT = 2
-_RTX_DEFAULT = ("8.0", "8.6", "8.9")  # and 12.0 or later
-
+# By the names of trt.EngineInvalidityDiagnostics: what is wrong, what to do.
 _FAULTS = {
     "VERSION_MISMATCH": ("it is of another release", "build it with the release installed here"),
     "UNSUPPORTED_CC": (
@@ -35,10 +31,8 @@ class Header(NamedTuple):
     """What the first bytes of an engine tell.
 
     Attributes:
-        backend: ``"tensorrt"``, ``"rtx"``, ``"torch"``, or ``None`` for something else.
-        nbytes: how long the whole engine was when it was written, if that is known; of a torch
-            archive, how long it is at least.
-        version: four numbers of the TensorRT or TensorRT-RTX release, if they are known.
+        backend: name of the backend whose format it has, or ``None`` for no known format.
+        nbytes, version: see :class:`trtnet.backend.HeaderFields`.
     """
 
     backend: str | None
@@ -47,38 +41,30 @@ class Header(NamedTuple):
 
 
 def read_header(engine: bytes) -> Header:
-    """The header of an engine of any backend.
-
-    TensorRT and TensorRT-RTX write the engine's size at byte 16 and their version in the bytes 24
-    to 27. NVIDIA has described the version (https://github.com/NVIDIA/TensorRT/issues/3073); the
-    size was found in engines of TensorRT-RTX 1.5.0, 1.6.1 and 1.7.1.
-    """
-    name = _MAGIC.get(engine[:4])
-    if name is not None:
-        layout = int.from_bytes(engine[8:12], "little")
-        if len(engine) < _HEADER or (name == "rtx" and layout != _RTX_LAYOUT):
-            return Header(name)
-        return Header(name, int.from_bytes(engine[16:24], "little"), tuple(engine[24:28]))
-    if engine[8:9] == b"{":  # safetensors, which the torch backend's archives are
-        return Header("torch", int.from_bytes(engine[:8], "little") + 8)
+    """The header of an engine of any registered backend."""
+    for description in backends.descriptions():
+        fields = description.engine_format.read_header(engine)
+        if fields is not None:
+            return Header(description.name, *fields)
     return Header(None)
 
 
 def backend_of(plan: Plan) -> str:
-    """``"tensorrt"``, ``"rtx"`` or ``"torch"``: what the sidecar says, or else the first bytes.
+    """The name of the backend that `plan` was built for: what the sidecar says, or else the first
+    bytes.
 
     Raises:
-        PlanError: neither knows.
+        PlanError: neither tells.
     """
     stated = _mapping(plan.sidecar, "backend").get("name")
-    if stated in ("tensorrt", "rtx", "torch"):
-        return str(stated)
+    if isinstance(stated, str) and stated in backends.names():
+        return stated
     found = read_header(plan.engine).backend
     if found is None:
+        formats = [f"{d.engine_format.description} ({d.name})" for d in backends.descriptions()]
         raise PlanError(
             "this is not an engine",
-            expected='the first bytes "ftrt" (TensorRT), "vtrt" (TensorRT-RTX), or an archive of '
-            "the torch backend",
+            expected=" or ".join(formats),
             got=f"{plan.engine[:12]!r}",
             fix="name an engine file; an ONNX file or weights must be built into one first",
         )
@@ -86,7 +72,7 @@ def backend_of(plan: Plan) -> str:
 
 
 def check(plan: Plan, backend_name: str) -> None:
-    """Refuses, in words, a plan that `backend_name` as installed here cannot run.
+    """Checks that `backend_name`, as installed here, can run `plan`.
 
     Raises:
         PlanError: it is for another backend or release, cut short, damaged, without weights, or
@@ -107,7 +93,7 @@ def check(plan: Plan, backend_name: str) -> None:
         )
     _check_length(plan, header)
     registry.require(plan.sidecar.get("plugins"))
-    if made_for == "torch":
+    if backends.description(made_for).writes_archive:
         return
     if _mapping(plan.sidecar, "options").get("strip_weights"):
         raise PlanError(
@@ -118,22 +104,23 @@ def check(plan: Plan, backend_name: str) -> None:
 
 
 def check_gpu(plan: Plan, installed: Backend) -> None:
-    """Refuses a plan that TensorRT-RTX cannot run on the current CUDA device, as far as its
-    sidecar and its header tell; full TensorRT has no such check.
+    """Checks that a plan can run on the current CUDA device, as far as its sidecar and its header
+    tell. They tell nothing for full TensorRT.
 
     Raises:
         PlanError: the engine is for other GPUs, or the driver, runtime or memory is too small.
     """
-    if installed.name == "rtx" and plan.sidecar:
-        _check_capability(plan)
+    if installed.description.gpu_targets is not None and plan.sidecar:
+        _check_capability(plan, installed.description.gpu_targets, installed.description.title)
     for fault in installed.engine_faults(plan.engine):
         problem, fix = _FAULTS.get(fault, (fault.lower().replace("_", " "), "build it again"))
         raise PlanError(f"{installed.name} {installed.version}: {problem}", got=fault, fix=fix)
 
 
-def doubts(plan: Plan, backend: Backend) -> str | None:
-    """What the header says against an engine that full TensorRT has just refused: its meaning is
-    not known well enough to refuse one for it beforehand."""
+def mismatches(plan: Plan, backend: Backend) -> str | None:
+    """What in the header of an engine that TensorRT has refused differs from what is installed, as
+    a sentence; ``None`` if nothing does. Meant for full TensorRT, whose header is not known well
+    enough to refuse an engine for it beforehand."""
     header, found = read_header(plan.engine), []
     if header.nbytes is not None and header.nbytes != len(plan.engine):
         found.append(f"it had {header.nbytes} bytes, not {len(plan.engine)}")
@@ -143,20 +130,21 @@ def doubts(plan: Plan, backend: Backend) -> str | None:
 
 
 def outlives_its_release(plan: Plan) -> bool:
-    """Whether later releases of TensorRT can run it, with the runtime it brings along."""
+    """Whether later releases of TensorRT can run it, because it contains its own runtime."""
     return bool(_mapping(plan.sidecar, "options").get("version_compatible"))
 
 
 def _check_length(plan: Plan, header: Header) -> None:
-    size = len(plan.engine)
-    if header.backend in ("tensorrt", "rtx") and size < _HEADER:
-        raise _cut(f"at least {_HEADER} bytes", size)
-    # Full TensorRT's size is not known well enough to refuse an engine for it.
-    if header.nbytes is None or header.backend == "tensorrt":
+    if header.backend is None:
+        return
+    size, form = len(plan.engine), backends.description(header.backend).engine_format
+    if size < form.header_bytes:
+        raise _cut(f"at least {form.header_bytes} bytes", size)
+    if header.nbytes is None or form.size == "unreliable":
         return
     if size < header.nbytes:
         raise _cut(f"{header.nbytes} bytes", size)
-    if header.backend == "rtx" and size > header.nbytes:
+    if form.size == "exact" and size > header.nbytes:
         raise PlanError(
             "the engine has bytes after its end",
             expected=f"{header.nbytes} bytes",
@@ -175,13 +163,14 @@ def _cut(expected: str, size: int) -> PlanError:
 
 
 def _check_version(plan: Plan, header: Header, installed: Backend) -> None:
-    """Engines belong to one release, unless full TensorRT made one to outlive it."""
+    """Engines belong to one release, except those built with version_compatible."""
+    description = installed.description
     stated = _mapping(plan.sidecar, "backend").get("version")
     if isinstance(stated, str):
         if outlives_its_release(plan):
             return
         made_with = _numbers(stated)
-    elif header.version is not None and installed.name == "rtx":
+    elif header.version is not None and description.engine_format.has_reliable_version:
         made_with = header.version
     else:
         return
@@ -191,28 +180,27 @@ def _check_version(plan: Plan, header: Header, installed: Backend) -> None:
             expected=f"{installed.name} {installed.version}, which is installed",
             got=f"{installed.name} {_dotted(made_with)}",
             fix="build it again with the installed release, or install "
-            f"{backends.PACKAGES[installed.name]}=={_dotted(made_with)}",
+            f"{description.package}=={_dotted(made_with)}",
         )
 
 
-def _check_capability(plan: Plan) -> None:
-    here = _compute_capability()
-    if here is None:
+def _check_capability(plan: Plan, targets: GpuTargets, title: str) -> None:
+    gpu = _compute_capability()
+    if gpu is None:
         return
     named = plan.sidecar.get("compute_capabilities") or ()
-    fits = here in (named or _RTX_DEFAULT) or (not named and int(here.partition(".")[0]) >= 12)
-    if not fits:
+    if not targets.includes(gpu, named):
         raise PlanError(
             "the engine was not built for this GPU",
-            expected=f"compute capability {', '.join(named or _RTX_DEFAULT)}"
-            + ("" if named else ", 12.0 or later"),
-            got=f"a GPU of compute capability {here}",
-            fix=f"build it with --compute-capability {here} if TensorRT-RTX offers that, or with "
-            "--backend torch",
+            expected="compute capability "
+            + (", ".join(named) if named else targets.describe_default()),
+            got=f"a GPU of compute capability {_dotted(gpu)}",
+            fix=f"build it with --compute-capability {_dotted(gpu)} if {title} offers that, or "
+            f"with --backend {backends.portable().name}",
         )
 
 
-def _compute_capability() -> str | None:
+def _compute_capability() -> tuple[int, int] | None:
     """Of the current CUDA device; ``None`` where there is none."""
     try:
         device = cuda.call("cudaGetDevice")
@@ -226,7 +214,7 @@ def _compute_capability() -> str | None:
         )
     except TrtnetError:
         return None
-    return f"{major}.{minor}"
+    return int(major), int(minor)
 
 
 def _mapping(sidecar: Mapping[str, Any], key: str) -> Mapping[str, Any]:

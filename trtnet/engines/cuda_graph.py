@@ -1,4 +1,4 @@
-"""Work of a CUDA stream recorded once and launched as a whole."""
+"""CudaGraph: work of a CUDA stream, recorded once and launched as a whole."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from trtnet.engines import cuda
-from trtnet.engines.protocol import CaptureError, ExecutionError
+from trtnet import cuda
+from trtnet.engines.protocol import CaptureError, Replay
+from trtnet.errors import ExecutionError
 
 
-class CudaGraph:
-    """A recorded sequence of work; the addresses it reads and writes are part of it."""
+class CudaGraph(Replay):
+    """A CUDA graph, ready to launch. The addresses it reads and writes are fixed."""
 
     is_standalone = True
 
@@ -19,22 +20,23 @@ class CudaGraph:
         self._executable = executable
 
     def launch(self, stream: int) -> None:
-        """Enqueues all of the work; raises :class:`trtnet.engines.cuda.CudaError`."""
+        """Enqueues all of the work; raises :class:`trtnet.errors.CudaError`."""
         if self._executable is None:
             raise ExecutionError("the CUDA graph is closed", fix="capture the execution again")
         cuda.call("cudaGraphLaunch", self._executable, stream)
 
     def close(self) -> None:
+        """Destroys the graph; a second call does nothing."""
         executable, self._executable = self._executable, None
         if executable is not None:
             cuda.call("cudaGraphExecDestroy", executable)
 
 
 def capture(stream: int, enqueue: Callable[[], None]) -> CudaGraph:
-    """What ``enqueue()`` puts into `stream`, which executes none of it.
+    """Records what ``enqueue()`` puts into `stream`; nothing is executed.
 
-    Other threads go on using CUDA meanwhile. Afterwards `stream` takes ordinary work again,
-    whether this succeeded or not.
+    Other threads can use CUDA at the same time. Afterwards `stream` takes ordinary work again,
+    also if the capture failed.
 
     Raises:
         CaptureError: CUDA, or `enqueue` itself, refuses; the message says what.

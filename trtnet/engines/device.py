@@ -1,4 +1,4 @@
-"""Memory, streams and events: of a CUDA device, or of the CPU behind the same calls."""
+"""Memory, streams and events of a CUDA device, and the same interface for the CPU."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from trtnet.engines import cuda
-from trtnet.engines.protocol import OutOfMemoryError
+from trtnet import cuda
+from trtnet.errors import OutOfMemoryError
 
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: never waits for the default stream
 _NO_TIMING = 2  # cudaEventDisableTiming
 _THREADS = min(8, os.cpu_count() or 1)
-_SHARE = 1 << 21  # bytes at least that a thread copies
+_LEAST_SHARE = 1 << 21  # bytes that a thread copies at least
 
 
 class Buffer:
@@ -30,6 +30,7 @@ class Buffer:
         self._free.atexit = False  # at exit the driver may be gone, and frees everything itself
 
     def close(self) -> None:
+        """Frees the memory; a second call does nothing."""
         self._free()
 
 
@@ -38,24 +39,31 @@ class Stream(Protocol):
 
     handle: int
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        """Waits until all work of the stream is done."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Destroys the stream; a second call does nothing."""
 
 
 class Event(Protocol):
     """A mark in a stream."""
 
-    def record(self, stream: int) -> None: ...
+    def record(self, stream: int) -> None:
+        """Places the mark after the work enqueued in `stream` so far."""
 
     def wait(self, stream: int) -> None:
-        """Lets `stream` go on only when the mark has been reached."""
+        """Makes further work of `stream` wait until the mark is reached."""
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        """Waits until the mark is reached."""
 
-    def elapsed_ms(self, earlier: Any) -> float: ...
+    def elapsed_ms(self, earlier: Any) -> float:
+        """Milliseconds from the mark `earlier`, of the same device, to this one. Both must have
+        been created with timing, and reached."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Destroys the event; a second call does nothing."""
 
 
 class Device(Protocol):
@@ -74,26 +82,29 @@ class Device(Protocol):
         """:meth:`empty` memory, filled with zeros for every stream."""
 
     def pinned(self, nbytes: int) -> Buffer:
-        """Host memory that can be copied from and to the device while both go on working."""
+        """Page-locked host memory, which is copied from and to the device without blocking either;
+        raises :class:`OutOfMemoryError`."""
 
-    def new_stream(self) -> Stream: ...
+    def new_stream(self) -> Stream:
+        """A new stream, which does not wait for CUDA's default stream."""
 
-    def new_event(self, timing: bool = False) -> Event: ...
+    def new_event(self, timing: bool = False) -> Event:
+        """A new event; with `timing`, one for :meth:`Event.elapsed_ms`."""
 
     def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Enqueues a copy between any two addresses."""
 
     def copy_on_host(self, target: int, source: int, nbytes: int) -> None:
-        """Copies between two addresses in host memory, at once."""
+        """Copies between two addresses in host memory; done on return."""
 
     def is_pinned(self, address: int) -> bool:
-        """Whether host memory is page-locked, so that the device reads and writes it itself."""
+        """Whether host memory is page-locked, so that the device can read and write it."""
 
     def close(self) -> None:
         """Ends the threads that copy."""
 
 
-class CpuDevice:
+class CpuDevice(Device):
     """The CPU: work is done when it is enqueued, and all memory is host memory."""
 
     kind, index = "cpu", 0
@@ -105,7 +116,11 @@ class CpuDevice:
         memory = np.zeros(max(nbytes, 1), np.uint8)
         return Buffer(memory.ctypes.data, nbytes, lambda: memory)
 
-    pinned = zeros = empty
+    def zeros(self, nbytes: int) -> Buffer:
+        return self.empty(nbytes)
+
+    def pinned(self, nbytes: int) -> Buffer:
+        return self.empty(nbytes)
 
     def new_stream(self) -> Stream:
         return _CpuStream()
@@ -126,7 +141,7 @@ class CpuDevice:
         pass
 
 
-class _CpuStream:
+class _CpuStream(Stream):
     handle = 0
 
     def synchronize(self) -> None:
@@ -136,7 +151,7 @@ class _CpuStream:
         pass
 
 
-class _CpuEvent:
+class _CpuEvent(Event):
     def __init__(self) -> None:
         self.seconds = 0.0
 
@@ -156,8 +171,13 @@ class _CpuEvent:
         pass
 
 
-class CudaDevice:
-    """The CUDA device number `index`."""
+class CudaDevice(Device):
+    """The CUDA device number `index`; it becomes the calling thread's current device.
+
+    Raises:
+        ExecutionError: there is no such device, or its driver does not work.
+        BackendError: cuda-python is not installed.
+    """
 
     kind = "cuda"
 
@@ -208,8 +228,8 @@ class CudaDevice:
         cuda.call("cudaMemcpyAsync", target, source, nbytes, self._any_direction, stream)
 
     def copy_on_host(self, target: int, source: int, nbytes: int) -> None:
-        """By several threads: one of them is slower than the bus to the GPU."""
-        starts = range(0, nbytes, max(_SHARE, -(-nbytes // _THREADS)))
+        """Uses several threads: a single one is slower than the bus to the GPU."""
+        starts = range(0, nbytes, max(_LEAST_SHARE, -(-nbytes // _THREADS)))
         if len(starts) < 2:
             ctypes.memmove(target, source, nbytes)
             return
@@ -224,13 +244,13 @@ class CudaDevice:
 
     def is_pinned(self, address: int) -> bool:
         attributes = cuda.call("cudaPointerGetAttributes", address)
-        return attributes.type == cuda.runtime().cudaMemoryType.cudaMemoryTypeHost
+        return bool(attributes.type == cuda.runtime().cudaMemoryType.cudaMemoryTypeHost)
 
     def close(self) -> None:
         self._threads.shutdown()
 
 
-class _CudaStream:
+class _CudaStream(Stream):
     def __init__(self) -> None:
         self.handle = int(cuda.call("cudaStreamCreateWithFlags", _NON_BLOCKING))
         self._destroy = _once(self, "cudaStreamDestroy", self.handle)
@@ -242,7 +262,7 @@ class _CudaStream:
         self._destroy()
 
 
-class _CudaEvent:
+class _CudaEvent(Event):
     def __init__(self, timing: bool) -> None:
         self._handle = int(cuda.call("cudaEventCreateWithFlags", 0 if timing else _NO_TIMING))
         self._destroy = _once(self, "cudaEventDestroy", self._handle)
@@ -263,8 +283,9 @@ class _CudaEvent:
         self._destroy()
 
 
-def _once(owner: object, function: str, handle: int) -> weakref.finalize:
-    """Calls `function` when it is called itself or `owner` goes, but not at interpreter exit."""
+def _once(owner: object, function: str, handle: int) -> weakref.finalize[..., object]:
+    """A finalizer that calls `function` once: when it is called, or when `owner` is collected, but
+    not at interpreter exit."""
     finalizer = weakref.finalize(owner, cuda.call, function, handle)
     finalizer.atexit = False
     return finalizer

@@ -2,77 +2,87 @@
 
 from __future__ import annotations
 
-import os
+import importlib
 import re
-from pathlib import Path
 
 from trtnet import backend as backends
+from trtnet.backend import BackendDescription
 from trtnet.building.plan import Plan
 from trtnet.engines import compatibility
 from trtnet.engines.device import CpuDevice, CudaDevice, Device
-from trtnet.engines.protocol import Engine, ExecutionError
-from trtnet.errors import BackendError, UnsupportedError, UsageError
+from trtnet.engines.protocol import Engine, EngineLoader, LoadOptions
+from trtnet.errors import BackendError, ExecutionError, UnsupportedError, UsageError
 from trtnet.hardware import missing_gpu
-from trtnet.plugins.tensorrt import register_declared
 
 
-def load_engine(
-    plan: Plan,
-    path: str | os.PathLike[str] | None,
-    *,
-    backend: str,
-    device: str,
-    cuda_graph: bool,
-    compile: bool,
-) -> tuple[Engine, Device]:
-    """The engine, and the device it is on; the arguments are those of :class:`trtnet.Session`,
-    and `path` is the plan's file, beside which TensorRT-RTX keeps the kernels it compiles."""
+def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, Device]:
+    """Loads the engine of `plan`, and says which device it is on.
+
+    Args:
+        device: as for :class:`trtnet.Session`.
+        options: `backend` may be ``"auto"``, for the backend that the plan was built for.
+
+    Raises:
+        UsageError: another backend than the plan's, an unknown device, or an option that the
+            backend does not have.
+        PlanError, BackendError, UnsupportedError, ExecutionError: the engine cannot run here.
+    """
     found = compatibility.backend_of(plan)
-    name = found if backend == "auto" else backend
+    name = found if options.backend == "auto" else options.backend
     if name != found:
         raise UsageError(
-            f"the engine was not built for the backend {backend!r}",
+            f"the engine was not built for the backend {name!r}",
             expected=found,
-            fix=f"build it with --backend {backend}",
+            fix=f"build it with --backend {name}",
         )
     compatibility.check(plan, name)
-    if name == "torch":
-        return _load_torch(plan, device, compile)
-    if compile:
+    description = backends.description(name)
+    if options.compile and not description.runs_in_pytorch:
         raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
-    place = _gpu(device, name)
-    cache = None if path is None else Path(f"{os.fspath(path)}.cache")
-    from trtnet.engines.tensorrt import engine as tensorrt_engine
-
-    installed = backends.load(name)
-    register_declared(installed)
-    engine = tensorrt_engine.load(plan, installed, runtime_cache=cache, cuda_graph=cuda_graph)
+    place = _place(description, device)
+    load = _loader(description)
+    engine = load(plan, place, LoadOptions(name, options.path, options.cuda_graph, options.compile))
     return engine, place
 
 
-def _load_torch(plan: Plan, device: str, compile: bool) -> tuple[Engine, Device]:
-    if device == "auto":
-        device = "cpu" if missing_gpu() else "cuda"
-    place: Device = CpuDevice() if device == "cpu" else CudaDevice(_index(device))
-    from trtnet.engines.torch import engine as torch_engine
-
-    return torch_engine.load(plan, device=place.kind, compile=compile), place
+def _loader(description: BackendDescription) -> EngineLoader:
+    module, _, function = description.engine_loader.partition(":")
+    loader: EngineLoader = getattr(importlib.import_module(module), function)
+    return loader
 
 
-def _gpu(device: str, backend: str) -> CudaDevice:
-    fix = "run it where there is one; engines built with --backend torch run on a CPU too"
+def _place(description: BackendDescription, device: str) -> Device:
+    """The device `device` of a session, made the current one."""
+    fix = (
+        f"run it where there is one; engines built with --backend {backends.portable().name} run "
+        "on a CPU too"
+    )
+    if device == "cpu" and description.needs_gpu:
+        raise UnsupportedError(f"an engine of {description.name} needs an NVIDIA GPU", fix=fix)
+    if device == "auto" and not description.needs_gpu:
+        device = "cuda" if "cuda" in description.devices and missing_gpu() is None else "cpu"
     if device == "cpu":
-        raise UnsupportedError(f"an engine of {backend} needs an NVIDIA GPU", fix=fix)
-    index = 0 if device == "auto" else _index(device)
+        return CpuDevice()
+    if "cuda" not in description.devices:
+        raise UnsupportedError(
+            f"an engine of {description.name} runs on a CPU only", got=device, fix='device="cpu"'
+        )
     try:
-        return CudaDevice(index)
+        return CudaDevice(_index(device))
     except ExecutionError as error:
+        if not description.needs_gpu:
+            raise
         raise BackendError(
-            f"an engine of {backend} needs an NVIDIA GPU", got=missing_gpu() or error, fix=fix
+            f"an engine of {description.name} needs an NVIDIA GPU",
+            got=missing_gpu() or error,
+            fix=fix,
         ) from error
 
 
 def _index(device: str) -> int:
+    """The number of the GPU ``cuda`` or ``cuda:N``; of ``auto``, the first."""
+    if device == "auto":
+        return 0
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if match is None:
         raise UsageError(f"no device {device!r}", expected="auto, cpu, cuda, cuda:1, ...")

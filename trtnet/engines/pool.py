@@ -1,4 +1,4 @@
-"""Pool: a few things that threads take turns with."""
+"""Pool: a limited number of objects that threads take turns with."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
 
-from trtnet.engines.protocol import ExecutionError
+from trtnet.errors import ExecutionError
 
 
 class Closable(Protocol):
-    def close(self) -> None: ...
+    """Something that is released by :meth:`close`."""
+
+    def close(self) -> None:
+        """Releases it."""
 
 
 T = TypeVar("T", bound=Closable)
 
 
 class Pool(Generic[T]):
-    """At most `limit` things, made when they are needed and closed together.
+    """At most `limit` objects, made when they are needed and closed together.
 
     Taking and giving back one that is free needs no lock: a list's ``pop`` and ``append`` are
     atomic. Only those who wait are counted, under the lock, before they look again.
@@ -32,8 +35,8 @@ class Pool(Generic[T]):
         self._changed = threading.Condition()
 
     def take(self) -> T:
-        """One for this thread alone, until :meth:`give`: the one used last, or the first to become
-        free.
+        """An object for this thread alone, until :meth:`give`: the one used last, a new one, or,
+        where the limit is reached, the first to become free.
 
         Raises:
             ExecutionError: the pool is closed.
@@ -48,14 +51,14 @@ class Pool(Generic[T]):
         return item
 
     def give(self, item: T) -> None:
-        """Gives back what was taken."""
+        """Gives back an object from :meth:`take`."""
         self._idle.append(item)
         if self._waiting:
             with self._changed:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Waits for those in use and closes all; a second call does nothing."""
+        """Waits for the objects in use and closes all; a second call does nothing."""
         items: list[T] = []
         with self._changed:
             if self._closed:
@@ -99,7 +102,7 @@ class Pool(Generic[T]):
             raise
 
     def _pop(self) -> T | None:
-        """One that is free, if there is one at this moment."""
+        """A free object, if there is one at this moment."""
         try:
             return self._idle.pop()
         except IndexError:

@@ -1,25 +1,32 @@
-"""What a session asks of a backend: engines, contexts, and captured launches."""
+"""Interfaces between a session and the engines of a backend."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
-from trtnet.errors import TrtnetError
+from trtnet.engines.device import Device
+from trtnet.errors import ExecutionError, OutOfMemoryError, TrtnetError
 
-
-class ExecutionError(TrtnetError):
-    """An engine that could not be loaded onto the device, or an execution that failed."""
-
-
-class OutOfMemoryError(ExecutionError):
-    """Too little memory on the device; everything that was there still works."""
+__all__ = [
+    "Binding",
+    "CaptureError",
+    "Context",
+    "Engine",
+    "EngineLoader",
+    "ExecutionError",
+    "LoadOptions",
+    "OutOfMemoryError",
+    "Replay",
+]
 
 
 class CaptureError(TrtnetError):
-    """Work that a CUDA graph cannot hold; the caller goes on without one."""
+    """Work that a CUDA graph cannot hold; it is executed without a graph."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Engine(Protocol):
     """A loaded engine. Its contexts may run at the same time in different threads.
 
     Attributes:
-        backend: ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
+        backend: the backend's name, such as ``"tensorrt"``.
         device: where addresses point: ``"cpu"``, or ``"cuda"`` for the current CUDA device.
         bindings: inputs, then outputs, in the network's order.
         profiles: per optimization profile, the range of every input that is not `on_host`;
@@ -58,10 +65,41 @@ class Engine(Protocol):
     profiles: tuple[Mapping[str, Shapes], ...]
 
     def create_context(self, profile: int) -> Context:
-        """A context of its own for the optimization profile with that index."""
+        """A new context for the optimization profile with that index."""
 
     def close(self) -> None:
         """Releases the engine; its contexts are closed before."""
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How an engine is loaded; see the arguments of :class:`trtnet.Session`.
+
+    Attributes:
+        backend: the backend's name.
+        path: the plan's file, beside which compiled kernels are kept; ``None`` for a plan that
+            is only in memory.
+        cuda_graph: let the backend launch its work as CUDA graphs.
+        compile: apply ``torch.compile``.
+    """
+
+    backend: str
+    path: str | os.PathLike[str] | None = None
+    cuda_graph: bool = True
+    compile: bool = False
+
+
+class EngineLoader(Protocol):
+    """Loads engines of one backend; see :class:`trtnet.backend.BackendDescription`."""
+
+    def __call__(self, plan: Plan, device: Device, options: LoadOptions) -> Engine:
+        """The engine of `plan` on `device`, which is the current one.
+
+        Raises:
+            BackendError: the backend, or what it needs, is not installed.
+            PlanError: the engine is not for this device.
+            ExecutionError: the device cannot load the engine.
+        """
 
 
 class Context(Protocol):
@@ -69,20 +107,24 @@ class Context(Protocol):
     `on_host`), :meth:`output_shapes`, the addresses of everything else, then :meth:`execute` or
     :meth:`capture`. Shapes and addresses hold until they are changed."""
 
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None: ...
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Sets the shape of an input; output shapes must be asked for again afterwards."""
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of every output for these input shapes; -1 for an axis that depends on the data."""
+        """The shape of every output for these input shapes; -1 for an axis that depends on the
+        data."""
 
     def set_tensor_address(self, name: str, address: int) -> None:
-        """Where an input is read or an output written; host memory for a binding `on_host`."""
+        """Sets where an input is read or an output written; in host memory for a binding
+        `on_host`."""
 
     def set_output_allocator(self, name: str, allocate: Callable[[int], int]) -> None:
-        """For an output whose shape depends on the data, instead of an address: called while
-        executing with a number of bytes, gives an address."""
+        """For an output whose shape depends on the data, instead of an address: `allocate` is
+        called while executing with a number of bytes, and gives an address."""
 
     def execute(self, stream: int) -> None:
-        """Enqueues one execution on the CUDA stream (0 on a CPU, where it ends before returning).
+        """Enqueues one execution on the CUDA stream. On a CPU `stream` is 0, and the execution
+        has ended on return.
 
         Raises:
             ExecutionError: names what failed, with the backend's own words; an
@@ -90,7 +132,7 @@ class Context(Protocol):
         """
 
     def final_shape(self, name: str) -> tuple[int, ...]:
-        """Of an output with an allocator, once the execution has ended."""
+        """The shape of an output with an allocator, once the execution has ended."""
 
     def capture(self, stream: int) -> Replay:
         """The execution as one launch, for these shapes and addresses. `stream` is idle and not
@@ -103,19 +145,23 @@ class Context(Protocol):
     def profile(self, stream: int) -> list[tuple[str, float]]:
         """Executes once and gives each layer's name and milliseconds, in order."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Releases the context; nothing is executing any more."""
 
 
 class Replay(Protocol):
     """A captured execution.
 
     Attributes:
-        is_standalone: whether it holds its addresses itself, and may be launched on CUDA's default
-            stream too; otherwise it executes the context as that now is.
+        is_standalone: whether the captured addresses are part of it, so that it may also be
+            launched on CUDA's default stream. Otherwise a launch uses the addresses that are set
+            in the context at that time.
     """
 
     is_standalone: bool
 
-    def launch(self, stream: int) -> None: ...
+    def launch(self, stream: int) -> None:
+        """Enqueues one execution on the CUDA stream; raises :class:`ExecutionError`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Releases it; a second call does nothing."""

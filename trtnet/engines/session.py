@@ -9,16 +9,17 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from trtnet.building.plan import Plan
-from trtnet.engines.arrays import View, given, view
-from trtnet.engines.lane import Lane
+from trtnet.engines.arrays import View, as_result, view
 from trtnet.engines.loading import load_engine
-from trtnet.engines.pipeline import in_order
+from trtnet.engines.ordered_map import ordered_map
 from trtnet.engines.pool import Pool
+from trtnet.engines.protocol import LoadOptions
 from trtnet.engines.signature import Fit, Signature
+from trtnet.engines.slot import ExecutionSlot
 from trtnet.engines.steps import Steps
 from trtnet.errors import UsageError
 
-_GRAPHS = 4  # sets of shapes per lane that keep a context and a CUDA graph
+_GRAPHS = 4  # sets of shapes per execution slot that keep a context and a CUDA graph
 _COPIES = 3  # items of map() that are copied in or out while another is computed
 _REMEMBERED = 1024  # sets of shapes whose check is not repeated
 
@@ -28,12 +29,12 @@ class Session:
 
     Args:
         plan: a :class:`trtnet.Plan`, or the path of an engine file.
-        backend: ``"tensorrt"``, ``"rtx"`` or ``"torch"``; ``"auto"`` asks the plan.
+        backend: ``"tensorrt"``, ``"rtx"`` or ``"torch"``; ``"auto"`` takes the plan's.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``"auto"`` takes the first GPU if there is
             one. Only the torch backend runs on a CPU.
         cuda_graph: launch captured CUDA graphs for the shapes used last. Arrays on the GPU are
-            then copied to and from the graph's memory; without graphs the engine works on them
-            directly.
+            then copied to and from the graph's memory, unless they come again and get a graph of
+            their own; without graphs the engine works on them directly.
         contexts: how many threads may execute at the same time; further ones wait.
         compile: hand the network to ``torch.compile`` (torch backend only).
 
@@ -69,14 +70,9 @@ class Session:
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)
         self.plan = plan if isinstance(plan, Plan) else Plan.load(plan)
-        self._engine, self._device = load_engine(
-            self.plan,
-            None if isinstance(plan, Plan) else plan,
-            backend=backend,
-            device=device,
-            cuda_graph=cuda_graph,
-            compile=compile,
-        )
+        path = None if isinstance(plan, Plan) else plan
+        options = LoadOptions(backend, path, cuda_graph, compile)
+        self._engine, self._device = load_engine(self.plan, device, options)
         self.backend, self.device = self._engine.backend, self._engine.device
         self.inputs, self.outputs = (
             tuple(b for b in self._engine.bindings if b.is_input == is_input)
@@ -85,7 +81,7 @@ class Session:
         self.profiles = self._engine.profiles
         self._signature = Signature(self.inputs, self.profiles)
         graphs = _GRAPHS if cuda_graph else 0
-        self._lanes = Pool(lambda: Lane(self._engine, self._device, graphs), contexts)
+        self._slots = Pool(lambda: ExecutionSlot(self._engine, self._device, graphs), contexts)
         self._fits: dict[Any, Fit] = {}
         self._closing = threading.Lock()
         self._closed = False
@@ -100,8 +96,8 @@ class Session:
         Returns:
             Every output by name: numpy arrays for numpy arrays, torch tensors for torch tensors,
             and for other GPU arrays a :class:`trtnet.engines.arrays.CudaArray`. For GPU arrays
-            the work is enqueued on the stream their library works on. An engine with one fixed
-            batch size takes other sizes too, in pieces.
+            the work is enqueued on their library's current stream. An engine with one fixed batch
+            size takes other sizes too; they are executed in several chunks.
 
         Raises:
             ShapeError: names the input, what the engine takes and what came.
@@ -111,36 +107,37 @@ class Session:
         return self._execute(self._views(arrays, named))
 
     def map(self, items: Iterable[Any]) -> Iterator[dict[str, Any]]:
-        """Executes the engine on each of `items`, in order, while copies go on beside it.
+        """Executes the engine on each of `items`, in order; copies overlap with executions.
 
         Args:
-            items: each an array, a tuple of arrays, or a mapping from name to array. They are
-                taken a few ahead of the results.
+            items: each an array, a tuple of arrays, or a mapping from name to array. The iterator
+                is advanced at most five items ahead of the results.
 
         Yields:
-            What calling the session gives. Whatever `items` or an execution raises comes out
-            behind the results of the items before it.
+            What calling the session gives. An exception of `items` or of an execution is raised
+            after the results of the items before it.
         """
         ahead = _COPIES + 1 if self.device == "cuda" else 1
-        return in_order(self._execute, map(self._views_of, items), ahead)
+        return ordered_map(self._execute, map(self._views_of, items), ahead)
 
     @contextmanager
     def lane(self) -> Iterator[Steps]:
-        """The steps of an execution one by one, to measure them."""
-        lane = self._lanes.take()
+        """The steps of an execution one by one, to measure them. No other thread uses the stream
+        and the memory of these steps meanwhile."""
+        slot = self._slots.take()
         try:
             self._device.activate()
-            yield Steps(lane, self._engine.bindings, self._signature)
+            yield Steps(slot, self._engine.bindings, self._signature)
         finally:
-            self._lanes.give(lane)
+            self._slots.give(slot)
 
     def close(self) -> None:
-        """Waits for calls in other threads and releases everything; can be called again."""
+        """Waits for calls in other threads and releases everything; a second call does nothing."""
         with self._closing:
             if not self._closed:
                 self._closed = True
                 with ExitStack() as closing:  # in reverse; all of them, also if one fails
-                    for part in (self._device, self._engine, self._lanes):
+                    for part in (self._device, self._engine, self._slots):
                         closing.callback(part.close)
 
     def __enter__(self) -> Session:
@@ -159,13 +156,13 @@ class Session:
 
     def _execute(self, views: dict[str, View]) -> dict[str, Any]:
         fit = self._fit(views)
-        lane = self._lanes.take()
+        slot = self._slots.take()
         try:
             self._device.activate()
-            results = lane.run(views, fit)
+            results = slot.run(views, fit)
         finally:
-            self._lanes.give(lane)
-        return {name: given(result) for name, result in results.items()}
+            self._slots.give(slot)
+        return {name: as_result(result) for name, result in results.items()}
 
     def _fit(self, views: dict[str, View]) -> Fit:
         key = tuple([(x.shape, x.dtype, x.kind) for x in views.values()])

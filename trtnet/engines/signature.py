@@ -1,8 +1,7 @@
-"""What an engine takes: inputs checked by name, dtype and shape, and the profile they fit."""
+"""Signature: checks the inputs of a call, and finds the profile that they fit."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +11,23 @@ from trtnet.building.profiles import Shapes
 from trtnet.engines.arrays import View
 from trtnet.engines.protocol import Binding
 from trtnet.errors import ShapeError
+from trtnet.names import did_you_mean
 
 _DYNAMIC = -1
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a call is done: with which profile, and for a batch that differs from the engine's
-    fixed one, in pieces of how many entries."""
+    """How a call is executed.
+
+    Attributes:
+        profile: index of the optimization profile.
+        chunk_size: the engine's fixed batch size, where the call's batch has another one and is
+            executed in chunks; otherwise ``None``.
+    """
 
     profile: int
-    pieces: int | None = None
+    chunk_size: int | None = None
 
 
 class Signature:
@@ -41,7 +46,7 @@ class Signature:
         self._profiles = profiles
 
     def name(self, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments by input name, in the engine's order.
+        """The arguments of a call by input name, in the engine's order.
 
         Raises:
             ShapeError: too many, missing, unknown or doubled inputs.
@@ -54,12 +59,11 @@ class Signature:
         given = dict(zip(names, positional, strict=False))
         for name, value in named.items():
             if name not in self._inputs:
-                near = difflib.get_close_matches(name, names, n=1)
                 raise ShapeError(
                     "the engine has no input of this name",
                     module=name,
                     expected=", ".join(names),
-                    fix=f"did you mean {near[0]}?" if near else None,
+                    fix=did_you_mean(name, names),
                 )
             if name in given:
                 raise ShapeError("an input was given twice", module=name)
@@ -72,7 +76,8 @@ class Signature:
         return {name: given[name] for name in names}
 
     def fit(self, views: Mapping[str, View]) -> Fit:
-        """The profile for these arrays; of several that fit, the one tuned for the nearest shapes.
+        """The profile for these arrays; of several that fit, the one whose `opt` shapes are
+        nearest.
 
         Raises:
             ShapeError: names the input, what the engine takes, and what came.
@@ -165,7 +170,8 @@ def _distance(profile: Mapping[str, Shapes], shapes: Mapping[str, tuple[int, ...
 def _fixed_batch(
     profile: Mapping[str, Shapes], shapes: Mapping[str, tuple[int, ...]]
 ) -> int | None:
-    """The one first size all inputs have in `profile`, where nothing but that differs."""
+    """The batch size of `profile`, if all inputs have the same fixed one there and fit apart from
+    it; otherwise ``None``."""
     fixed = {(profile[name].min[:1], profile[name].max[:1]) for name in shapes}
     given = {shape[:1] for shape in shapes.values()}
     if len(fixed) != 1 or len(given) != 1:

@@ -7,30 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.engines.arrays import View, empty, given, numpy_dtype, view
-from trtnet.engines.bound import Bound
-from trtnet.engines.lane import Lane
+from trtnet.engines.arrays import View, as_result, empty, numpy_dtype, view
+from trtnet.engines.bound_context import BoundContext
 from trtnet.engines.protocol import Binding, Context
 from trtnet.engines.signature import Signature
+from trtnet.engines.slot import ExecutionSlot
 from trtnet.errors import ShapeError, UsageError
 
 
 class Steps:
-    """One lane of a session, driven by hand: :meth:`bind`, :meth:`fill`, then any number of
-    :meth:`copy_in`, :meth:`enqueue` and :meth:`copy_out`; after ``stream.synchronize()`` the
-    :meth:`results`.
+    """The steps of an execution: :meth:`bind`, :meth:`fill`, then any number of :meth:`copy_in`,
+    :meth:`enqueue` and :meth:`copy_out`; after ``stream.synchronize()`` the :meth:`results`.
 
     Attributes:
         device: makes events.
         stream: what everything is enqueued on.
     """
 
-    def __init__(self, lane: Lane, bindings: Sequence[Binding], signature: Signature) -> None:
-        self.device, self.stream = lane.device, lane.stream
-        self._lane, self._signature = lane, signature
+    def __init__(
+        self, slot: ExecutionSlot, bindings: Sequence[Binding], signature: Signature
+    ) -> None:
+        self.device, self.stream = slot.device, slot.stream
+        self._slot, self._signature = slot, signature
         self._bindings = {binding.name: binding for binding in bindings}
         self._inputs: dict[str, View] = {}
-        self._now: Bound | None = None
+        self._now: BoundContext | None = None
 
     @property
     def context(self) -> Context:
@@ -43,11 +44,12 @@ class Steps:
         return self._bound.graph is not None
 
     def bind(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Takes these input shapes, executes once on zeros, and captures a CUDA graph if the
+        """Sets the input shapes, by name, executes on zeros, and captures a CUDA graph if the
         session uses them.
 
         Raises:
-            ShapeError: inputs that the engine does not take in one piece.
+            ShapeError: shapes outside the engine's profiles, or a batch that would be executed in
+                several chunks.
         """
         shapes = self._signature.name((), shapes)
         zeros = {
@@ -56,12 +58,12 @@ class Steps:
         }
         self._inputs = {name: self._typed(name, array) for name, array in zeros.items()}
         fit = self._signature.fit(self._inputs)
-        if fit.pieces is not None:
-            raise ShapeError("the batch is not the engine's", expected=fit.pieces, got=shapes)
-        self._now = self._lane.bound(self._inputs, fit.profile)
+        if fit.chunk_size is not None:
+            raise ShapeError("the batch is not the engine's", expected=fit.chunk_size, got=shapes)
+        self._now = self._slot.bound(self._inputs, fit.profile)
         self.fill(zeros)
         for _ in range(2):  # the second time, a CUDA graph is captured
-            self._lane.prepare(self._now)
+            self._slot.prepare(self._now)
             self.copy_in()
             self.enqueue()
             self.stream.synchronize()
@@ -97,27 +99,27 @@ class Steps:
             self._copy(bound.pinned(name), bound.address(name), name)
 
     def results(self) -> dict[str, Any]:
-        """Arrays of the outputs that :meth:`copy_out` copied."""
+        """The outputs by name, as numpy arrays; call it after :meth:`copy_out` has ended."""
         bound, found = self._bound, {}
         for name in bound.output_shapes:
             dtype = self._bindings[name].dtype
             array = empty("numpy", bound.shape(name), dtype, self.device, 0)
             self.device.copy_on_host(array.address, bound.pinned(name), array.nbytes)
-            found[name] = given(array)
+            found[name] = as_result(array)
         return found
 
     def _copy(self, target: int, source: int, name: str) -> None:
         self.device.copy(target, source, self._bound.nbytes(name), self.stream.handle)
 
     def _typed(self, name: str, array: np.ndarray) -> View:
-        """bfloat16 comes as bit patterns here."""
+        """The memory of `array`; types that numpy lacks come as bit patterns."""
         found = view(name, array)
         dtype = self._bindings[name].dtype
         is_bits = found.dtype == numpy_dtype(dtype).name
         return View(found.address, found.shape, dtype, "numpy", owner=array) if is_bits else found
 
     @property
-    def _bound(self) -> Bound:
+    def _bound(self) -> BoundContext:
         if self._now is None:
             raise UsageError("no shapes are bound yet", fix="call bind() first")
         return self._now

@@ -1,13 +1,32 @@
-"""Reads a TensorRT network back into plain data, says what it costs, and what is wrong with it."""
+"""Networks as plain data: read back from TensorRT, stored, checked, costed and compared.
+
+The names of :mod:`trtnet.analysis` are imported on first use: that room needs the reference and
+the plugins, which themselves need this one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from trtnet.graph.archive import dumps, load, loads, save
-from trtnet.graph.cost import Bound, Cost, LayerBound, LayerCost, cost
-from trtnet.graph.counting import macs
-from trtnet.graph.diff import Diff, Difference, diff
 from trtnet.graph.gpus import Gpu, find_gpu, gpus
 from trtnet.graph.lint import Finding, explain, lint
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph, Layer, TensorInfo, parameters
+
+if TYPE_CHECKING:
+    from trtnet.analysis import (
+        Bound,
+        Cost,
+        Diff,
+        Difference,
+        LayerBound,
+        LayerCost,
+        cost,
+        diff,
+        macs,
+    )
 
 __all__ = [
     "Bound",
@@ -35,3 +54,13 @@ __all__ = [
     "read",
     "save",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'trtnet.graph' has no attribute {name!r}")
+    return getattr(importlib.import_module("trtnet.analysis"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

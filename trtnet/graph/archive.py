@@ -1,4 +1,4 @@
-"""Graphs as bytes: one safetensors file with the weights as tensors and the rest as JSON."""
+"""Stores graphs in safetensors files: weights as tensors, everything else as JSON metadata."""
 
 from __future__ import annotations
 
@@ -6,37 +6,41 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from trtnet import weights
+from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.errors import NetworkError, WeightsError
-from trtnet.graph.layers import DTYPES, KINDS
+from trtnet.graph.layers import KINDS
 from trtnet.graph.reader import sort, weight_shape
 from trtnet.graph.types import Graph, Layer, TensorInfo
+from trtnet.weights import loading, safetensors_writer
+from trtnet.weights.container import Weights
 
 _FORMAT = "trtnet.graph 1"
 _MAX_RANK = 8  # TensorRT's own limit
-_FIX = "the archive is damaged, or was made by another program: save the graph again"
+_FIX = "the archive is damaged, or was written by another program: save the graph again"
+
+T = TypeVar("T")
 
 
 def save(path: str | os.PathLike[str], graph: Graph) -> None:
-    """Writes `graph`, atomically; :func:`load` gives an equal one.
+    """Writes `graph` to the file `path`, atomically; :func:`load` returns an equal graph.
 
     Raises:
-        WeightsError: the file cannot be written; an old one is intact.
+        WeightsError: the file cannot be written; an existing file is left unchanged.
     """
-    weights.save(path, *_pack(graph))
+    safetensors_writer.save(path, *_pack(graph))
 
 
 def dumps(graph: Graph) -> bytes:
-    """The bytes of an archive: what :func:`save` writes and :func:`loads` reads."""
-    return weights.dumps(*_pack(graph))
+    """`graph` as the bytes of an archive, which :func:`loads` reads and :func:`save` writes."""
+    return safetensors_writer.dumps(*_pack(graph))
 
 
 def _pack(graph: Graph) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors and the metadata of the archive."""
+    """The tensors and the metadata of the archive of `graph`."""
     layers = [
         {
             "name": layer.name,
@@ -74,25 +78,29 @@ def _pack(graph: Graph) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def load(path: str | os.PathLike[str]) -> Graph:
-    """The graph in the file `path`. Its weights are read-only views of the file.
+    """Reads a graph from the file `path`. Its weights are read-only views of the file.
 
     Raises:
-        WeightsError: not an archive of a graph, damaged, or cut short.
-        NetworkError: what it holds is not a network: tensors or weights that are missing, made
-            twice or of impossible shapes, unknown layer types or dtypes, or a cycle.
+        WeightsError: the file is not an archive of a graph, is damaged, or is cut short.
+        NetworkError: the content is not a valid network: tensors or weights that are missing,
+            produced twice or of impossible shapes, unknown layer types or dtypes, or a cycle.
     """
-    return _unpack(weights.load(path), str(path))
+    return _unpack(loading.load(path), str(path))
 
 
 def loads(content: bytes, name: str = "the archive") -> Graph:
-    """The graph in the bytes of an archive; `name` is theirs, for messages. See :func:`load`.
+    """Reads a graph from the bytes of an archive, as :func:`load` does from a file.
 
     The weights are read-only views of `content`.
+
+    Args:
+        content: what :func:`dumps` returned.
+        name: what messages call the archive.
     """
-    return _unpack(weights.loads(content, name), name)
+    return _unpack(loading.loads(content, name), name)
 
 
-def _unpack(stored: weights.Weights, name: str) -> Graph:
+def _unpack(stored: Weights, name: str) -> Graph:
     if stored.metadata.get("format") != _FORMAT:
         raise WeightsError(
             f"{name} holds no graph",
@@ -114,57 +122,81 @@ def _key(layer: int, name: str) -> str:
 
 
 class _Object:
-    """A JSON object whose entries are checked as they are taken."""
+    """A JSON object that checks the type of each entry on access.
 
-    def __init__(self, content: Any, path: str) -> None:
+    Args:
+        content: the parsed JSON.
+        path: position of the object in the file, for messages.
+    """
+
+    def __init__(self, content: object, path: str) -> None:
         self.path = path
-        self._content = self._expect(dict, content)
+        self._content: dict[str, object] = self._expect(dict, content)
 
-    def _expect(self, kind: type | tuple[type, ...], value: Any, key: str = "") -> Any:
-        fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-        if fits:
+    def _expect(self, kind: type[T], value: object, key: str = "") -> T:
+        if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
             return value
-        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise self._wrong(kind.__name__, value, key)
+
+    def _wrong(self, expected: str, value: object, key: str) -> WeightsError:
         where = f"{self.path}: entry {key!r}" if key else self.path
-        raise WeightsError(
-            f"{where} cannot be read", expected=names, got=f"{value!a:.80}", fix=_FIX
+        return WeightsError(
+            f"{where} cannot be read", expected=expected, got=f"{value!a:.80}", fix=_FIX
         )
 
     def text(self, key: str) -> str:
+        """The string at `key`."""
         return self._expect(str, self._content.get(key), key)
 
-    def entries(self, key: str, kind: type | tuple[type, ...]) -> tuple[Any, ...]:
+    def entries(self, key: str, kind: type[T]) -> tuple[T, ...]:
+        """The elements, all of type `kind`, of the list at `key`."""
         found = self._expect(list, self._content.get(key), key)
         return tuple(self._expect(kind, value, key) for value in found)
 
+    def optional_texts(self, key: str) -> tuple[str | None, ...]:
+        """The elements, strings or nulls, of the list at `key`."""
+        found = self._expect(list, self._content.get(key), key)
+        return tuple(None if value is None else self._expect(str, value, key) for value in found)
+
     def objects(self, key: str) -> list[_Object]:
+        """The elements, all JSON objects, of the list at `key`."""
         return [
             _Object(value, f"{self.path}, {key} {i}")
             for i, value in enumerate(self.entries(key, dict))
         ]
 
     def attributes(self, key: str) -> dict[str, Any]:
+        """The layer attributes at `key`: scalars, and tuples of numbers."""
         found = self._expect(dict, self._content.get(key), key)
         return {name: self._attribute(key, value) for name, value in found.items()}
 
-    def _attribute(self, key: str, value: Any) -> Any:
+    def _attribute(self, key: str, value: object) -> Any:
         if isinstance(value, list):
-            return tuple(self._expect((int, float), item, key) for item in value)
-        return self._expect((int, float, str, bool, type(None)), value, key)
+            for item in value:
+                if not isinstance(item, (int, float)):
+                    raise self._wrong("int or float", item, key)
+            return tuple(value)
+        if value is None or isinstance(value, (int, float, str)):
+            return value
+        raise self._wrong("int, float, str, bool, null or a list of numbers", value, key)
 
 
-def _graph(content: _Object, stored: weights.Weights) -> Graph:
-    optional = (str, type(None))
+def _graph(content: _Object, stored: Weights) -> Graph:
     tensors: dict[str, TensorInfo] = {}
     for entry in content.objects("tensors"):
         info = TensorInfo(
             entry.text("name"),
             entry.text("dtype"),
             entry.entries("shape", int),
-            entry.entries("dimension_names", optional),
+            entry.optional_texts("dimension_names"),
         )
         if info.name in tensors:
-            raise NetworkError("two tensors have the same name", module=info.name, fix=_FIX)
+            raise NetworkError(
+                "two tensors have the same name",
+                module=info.name,
+                expected="unique tensor names",
+                fix=_FIX,
+            )
         tensors[info.name] = info
     layers = []
     for i, entry in enumerate(content.objects("layers")):
@@ -172,13 +204,17 @@ def _graph(content: _Object, stored: weights.Weights) -> Graph:
         missing = [key for key in names.values() if key not in stored]
         if missing:
             raise WeightsError(
-                "weights are missing", module=entry.text("name"), got=", ".join(missing), fix=_FIX
+                "weights are missing",
+                module=entry.text("name"),
+                expected=", ".join(names.values()),
+                got=f"all but {', '.join(missing)}",
+                fix=_FIX,
             )
         layers.append(
             Layer(
                 entry.text("name"),
                 entry.text("type"),
-                entry.entries("inputs", optional),
+                entry.optional_texts("inputs"),
                 entry.entries("outputs", str),
                 entry.attributes("attributes"),
                 {name: stored[key] for name, key in names.items()},
@@ -195,6 +231,7 @@ def _graph(content: _Object, stored: weights.Weights) -> Graph:
 
 
 def _check(graph: Graph) -> None:
+    """Raises NetworkError unless `graph` is a valid network."""
     for info in graph.tensors.values():
         _check_tensor(info)
     made = list(graph.inputs)
@@ -203,13 +240,21 @@ def _check(graph: Graph) -> None:
         made += layer.outputs
     _check_names(graph, made)
     if sort(graph.layers, graph.inputs) != list(graph.layers):
-        raise NetworkError("the layers are not in an order in which they can run", fix=_FIX)
+        raise NetworkError(
+            "the layers are not in execution order",
+            expected="each layer after the producers of its inputs",
+            fix=_FIX,
+        )
 
 
 def _check_tensor(info: TensorInfo) -> None:
-    if info.dtype not in DTYPES.values():
+    if info.dtype not in ELEMENT_TYPES:
         raise NetworkError(
-            "unknown dtype", module=info.name, expected=", ".join(DTYPES.values()), got=info.dtype
+            "unknown dtype",
+            module=info.name,
+            expected=", ".join(ELEMENT_TYPES),
+            got=info.dtype,
+            fix=_FIX,
         )
     if len(info.shape) > _MAX_RANK or any(not -1 <= n < 2**63 for n in info.shape):
         raise NetworkError(
@@ -217,16 +262,27 @@ def _check_tensor(info: TensorInfo) -> None:
             module=info.name,
             expected=f"at most {_MAX_RANK} sizes, -1 where unknown",
             got=info.shape,
+            fix=_FIX,
         )
     if info.dimension_names and len(info.dimension_names) != len(info.shape):
-        raise NetworkError("not one name per axis", module=info.name, got=info.dimension_names)
+        raise NetworkError(
+            "the number of axis names is not the rank",
+            module=info.name,
+            expected=f"{len(info.shape)} names",
+            got=info.dimension_names,
+            fix=_FIX,
+        )
 
 
 def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
     kind = KINDS.get(layer.type)
     if kind is None:
         raise NetworkError(
-            "unknown layer type", module=layer.name, expected=", ".join(KINDS), got=layer.type
+            "unknown layer type",
+            module=layer.name,
+            expected=", ".join(KINDS),
+            got=layer.type,
+            fix=_FIX,
         )
     wanted = {entry.partition("=")[0] for entry in kind.attributes}
     for what, allowed, got in (
@@ -239,13 +295,20 @@ def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
                 module=layer.name,
                 expected=", ".join(sorted(allowed)) or "none",
                 got=", ".join(sorted(got)) or "none",
+                fix=_FIX,
             )
     for name, array in layer.weights.items():
         _check_weights(layer, name, array)
     if layer.type == "CONSTANT":
         shapes = {tensors[name].shape for name in layer.outputs if name in tensors}
         if shapes != {layer.attributes["shape"]} or "weights" not in layer.weights:
-            raise NetworkError("a constant does not fit its tensor", module=layer.name, fix=_FIX)
+            raise NetworkError(
+                "a constant does not have the shape of its tensor",
+                module=layer.name,
+                expected=", ".join(map(str, shapes)),
+                got=layer.attributes["shape"],
+                fix=_FIX,
+            )
 
 
 def _check_weights(layer: Layer, name: str, array: np.ndarray) -> None:
@@ -267,7 +330,7 @@ def _check_weights(layer: Layer, name: str, array: np.ndarray) -> None:
 
 
 def _check_names(graph: Graph, made: list[str]) -> None:
-    """Every tensor is made once, and nothing else is used."""
+    """Checks that every tensor has one producer, and that no other tensor is read."""
     counts = Counter(made)
     known = set(counts)
     used = {name for layer in graph.layers for name in layer.inputs if name is not None}

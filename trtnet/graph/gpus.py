@@ -1,8 +1,7 @@
-"""What GPUs can do at best: the table in ``gpus.json``."""
+"""Peak rates of GPUs: the table in ``gpus.json``."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,20 +9,21 @@ from importlib import resources
 from typing import Any
 
 from trtnet.errors import UsageError
+from trtnet.names import did_you_mean
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The ceilings of one GPU.
+    """The peak rates of one GPU.
 
     Attributes:
-        key: what it is called in the table, such as ``"h200"`` or ``"h200-measured"``.
-        name: its full name.
-        bandwidth: of its memory, in bytes per second.
+        key: key in the table, such as ``"h200"`` or ``"h200-measured"``.
+        name: full name.
+        bandwidth: memory bandwidth in bytes per second.
         flops: operations per second by precision (``fp32``, ``tf32``, ``fp16``, ``bf16``,
             ``fp8``, ``int8``); a multiply-accumulate is two. Without sparsity, and for half
             precision with FP32 accumulation, which is what TensorRT does.
-        source: where the figures are from.
+        source: where the figures were published or measured.
     """
 
     key: str
@@ -33,10 +33,10 @@ class Gpu:
     source: str
 
     def flops_in(self, precision: str) -> float:
-        """Operations per second in `precision`.
+        """Peak operations per second in `precision`.
 
         Raises:
-            UsageError: the table has no figure for it.
+            UsageError: the table has no figure for this precision.
         """
         if precision not in self.flops:
             raise UsageError(
@@ -55,20 +55,19 @@ def gpus() -> dict[str, Gpu]:
 
 
 def find_gpu(key: str) -> Gpu:
-    """The GPU called `key`, in any case.
+    """The GPU with the key `key`, in upper or lower case.
 
     Raises:
-        UsageError: the table has no such GPU; the message lists those it has.
+        UsageError: the table has no such GPU; the message lists its keys.
     """
     table = gpus()
     found = table.get(key.lower())
     if found is None:
-        near = difflib.get_close_matches(key.lower(), table, 1)
         raise UsageError(
             f"no GPU {key!r} in the table",
             expected=", ".join(table),
             got=key,
-            fix=f"did you mean {near[0]!r}?" if near else "choose one of the table",
+            fix=did_you_mean(key.lower(), table) or "choose a GPU of the table",
         )
     return found
 

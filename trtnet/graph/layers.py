@@ -1,4 +1,4 @@
-"""What is read from each layer type: its class, its attributes, its weights."""
+"""The table of layer types: binding class, attributes and weights that are read of each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ class LayerKind(NamedTuple):
     """How one ``trt.LayerType`` is read.
 
     Attributes:
-        class_name: the binding's class for it.
+        class_name: the binding's class of such layers.
         attributes: properties to read; ``name=property`` renames one in the graph, and
             ``name=object.property`` reads it from an object the layer belongs to.
         weights: properties that hold weights.
-        marked: what trtnet itself writes into the metadata of its layers: of a plugin, the
-            attributes as JSON. Layers of others lack it.
+        marked: attributes that trtnet writes into the layer's metadata, such as a plugin's
+            fields as JSON; optional, since layers of other programs lack them.
     """
 
     class_name: str
@@ -124,19 +124,3 @@ KINDS: dict[str, LayerKind] = {
 
 # Attributes that name the loop or conditional a boundary layer belongs to.
 CONTROL = ("loop", "conditional")
-
-# trt.DataType names → the names numpy and PyTorch users know.
-DTYPES: dict[str, str] = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "FP8": "float8_e4m3",
-    "INT64": "int64",
-    "INT32": "int32",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "BOOL": "bool",
-    "INT4": "int4",
-    "FP4": "float4_e2m1",
-    "E8M0": "float8_e8m0",
-}

@@ -1,8 +1,8 @@
-"""Plugin layers: what trtnet writes into a layer's metadata, and reads back.
+"""Plugin marks: plugin attributes in the metadata of layers, and reading them back.
 
-TensorRT tells a plugin's name but not its attributes; and where it has no plugins, or none is
-made, other layers stand for one. Such a stand-in is a region: an Identity at each input, a Cast at
-each output, and between them what gives the outputs their shapes.
+TensorRT gives a plugin's name but not its attributes. Where a backend has no plugins, or no plugin
+object is created, ordinary layers stand in for it: an Identity at each input, a Cast at each
+output, and between them layers that give the outputs their shapes.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from typing import Any
 from trtnet.errors import UnsupportedError
 from trtnet.graph.types import Layer, TensorInfo
 
-_KEY = "trtnet.plugin"
-_LONGEST = 4095  # TensorRT's limit for metadata
+_METADATA_KEY = "trtnet.plugin"
+_MAX_BYTES = 4095  # TensorRT's limit for metadata
 
 LAYER, INPUT, OUTPUT, INSIDE = "layer", "input", "output", "inside"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What one layer is of a plugin.
+    """The part that one layer plays in a plugin call.
 
     Attributes:
         plugin: ``"namespace::name"``.
-        version: of the plugin.
-        fields: its attributes as JSON.
-        embedded: whether the engine holds its kernel and needs no Python.
-        role: ``"layer"``, or the part of a stand-in that it is.
-        call: name of the layer that a stand-in stands for.
-        index: of the input or output.
-        count: of the outputs.
+        version: the plugin's version.
+        fields: the plugin's attributes as JSON.
+        embedded: whether the engine holds the kernel and needs no Python.
+        role: ``"layer"`` for the plugin's own layer; in a stand-in ``"input"``, ``"output"`` or
+            ``"inside"``.
+        call: name of the plugin layer that the stand-in replaces.
+        index: index of the plugin's input or output.
+        count: number of the plugin's outputs.
     """
 
     plugin: str
@@ -46,34 +47,35 @@ class Mark:
     count: int = 1
 
     def text(self) -> str:
-        """As the layer's metadata.
+        """The mark as text for the layer's metadata.
 
         Raises:
-            UnsupportedError: attributes that do not fit.
+            UnsupportedError: more text than TensorRT's metadata can hold.
         """
-        text = json.dumps({_KEY: asdict(self)}, separators=(",", ":"))
-        if len(text.encode()) > _LONGEST:
+        text = json.dumps({_METADATA_KEY: asdict(self)}, separators=(",", ":"))
+        if len(text.encode()) > _MAX_BYTES:
             raise UnsupportedError(
-                "the plugin's attributes are too long for TensorRT's metadata",
+                "the plugin's attributes are too long for the metadata of a TensorRT layer",
                 module=self.plugin,
-                expected=f"at most {_LONGEST} bytes with names",
+                expected=f"at most {_MAX_BYTES} bytes, names included",
                 got=f"{len(text.encode())} bytes",
+                fix="pass large values as inputs instead of attributes",
             )
         return text
 
     @property
     def is_layer(self) -> bool:
-        """Whether it is the plugin's own layer, and no part of a stand-in."""
+        """Whether this is the plugin's own layer, not a part of a stand-in."""
         return self.role == LAYER
 
     @property
     def is_visible(self) -> bool:
-        """Whether its outputs are tensors of the graph."""
+        """Whether the layer's outputs are tensors of the graph."""
         return self.role in (LAYER, OUTPUT)
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Those of a ``PLUGIN_V3`` layer in a graph."""
+        """The attributes of the ``PLUGIN_V3`` layer in a graph."""
         namespace, _, name = self.plugin.partition("::")
         return {
             "plugin_name": name,
@@ -84,24 +86,24 @@ class Mark:
 
 
 def mark_of(layer: Any) -> Mark | None:
-    """What trtnet wrote into the metadata of an ``ILayer``; None where it wrote nothing."""
+    """The mark in the metadata of an ``ILayer``; None where trtnet wrote none."""
     text = layer.metadata
-    if not text.startswith(f'{{"{_KEY}"'):
+    if not text.startswith(f'{{"{_METADATA_KEY}"'):
         return None
     try:
-        return Mark(**json.loads(text)[_KEY])
-    except (ValueError, TypeError):  # somebody else's
+        return Mark(**json.loads(text)[_METADATA_KEY])
+    except (ValueError, TypeError):  # written by another program
         return None
 
 
 def identity(layer: Layer) -> tuple[str, str]:
-    """Name, with namespace, and version of the plugin in a ``PLUGIN_V3`` layer."""
+    """``"namespace::name"`` and version of the plugin in a ``PLUGIN_V3`` layer."""
     stated = layer.attributes
     return f"{stated['plugin_namespace']}::{stated['plugin_name']}", stated["plugin_version"]
 
 
 def marks(network: Any) -> Iterable[Mark]:
-    """One for each plugin layer of `network`, an ``INetworkDefinition``."""
+    """One mark for each plugin call in `network`, an ``INetworkDefinition``."""
     found = (mark_of(network.get_layer(i)) for i in range(network.num_layers))
     return [
         mark
@@ -112,17 +114,17 @@ def marks(network: Any) -> Iterable[Mark]:
 
 
 class StandIns:
-    """Puts the parts of stand-ins together while a network is read."""
+    """Joins the parts of each stand-in into one plugin layer while a network is read."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[str, str], dict[int, str]] = {}
-        self._feeders: set[str] = set()  # tensors that stand-ins take their shapes from
+        self._shape_sources: set[str] = set()  # tensors that stand-ins read for shapes
 
     def take(self, mark: Mark, layer: Any) -> list[Layer]:
-        """Takes in one part; with the last one, gives the layer that the stand-in is."""
+        """Records one part; with the last part, returns the plugin layer."""
         if mark.role == INSIDE:
             sources = [layer.get_input(i) for i in range(layer.num_inputs)]
-            self._feeders.update(tensor.name for tensor in sources if tensor is not None)
+            self._shape_sources.update(tensor.name for tensor in sources if tensor is not None)
             return []
         end = layer.get_input(0) if mark.role == INPUT else layer.get_output(0)
         self._ends.setdefault((mark.call, mark.role), {})[mark.index] = end.name
@@ -131,15 +133,17 @@ class StandIns:
         inputs, outputs = (self._ends.get((mark.call, role), {}) for role in (INPUT, OUTPUT))
         return [Layer(mark.call, "PLUGIN_V3", _row(inputs), _row(outputs), mark.attributes)]
 
-    def cleared(
+    def without_shape_layers(
         self, layers: list[Layer], tensors: dict[str, TensorInfo], used: Iterable[str]
     ) -> list[Layer]:
-        """`layers` without those that nothing but a stand-in's shape needs; their tensors go, too.
+        """`layers` without those that only computed shapes for stand-ins.
 
         Args:
-            used: the network's outputs.
+            layers: of the whole network.
+            tensors: of the whole network; those of removed layers are deleted from it.
+            used: names of the network's outputs.
         """
-        kept, spare = layers, self._feeders
+        kept, spare = layers, self._shape_sources
         while spare:
             read = {name for layer in kept for name in layer.inputs} | {*used}
             idle = [layer for layer in kept if {*layer.outputs} <= spare - read and layer.outputs]

@@ -1,4 +1,4 @@
-"""Reads any strongly typed ``INetworkDefinition`` into a :class:`Graph`."""
+"""read(): any strongly typed ``INetworkDefinition`` as a :class:`Graph`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from trtnet.dtypes import tensorrt_dtype_name
 from trtnet.errors import NetworkError, UnsupportedError
-from trtnet.graph.layers import CONTROL, DTYPES, KINDS, LayerKind
+from trtnet.graph.layers import CONTROL, KINDS, LayerKind
 from trtnet.graph.plugins import Mark, StandIns, mark_of
 from trtnet.graph.types import Graph, Layer, TensorInfo
 from trtnet.graph.weights import as_array
@@ -19,38 +20,45 @@ WeightsMap = Mapping[tuple[str, str], np.ndarray]
 
 
 class Unit(Protocol):
-    """What can be put in order: a layer, or layers taken together."""
+    """An element that :func:`sort` can order: a layer, or a group of layers."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Unique name."""
+
     @property
-    def type(self) -> str: ...
+    def type(self) -> str:
+        """Layer type; recurrences are ordered by their first input alone."""
+
     @property
-    def inputs(self) -> tuple[str | None, ...]: ...
+    def inputs(self) -> tuple[str | None, ...]:
+        """Tensor names, ``None`` for an input that is not connected."""
+
     @property
-    def outputs(self) -> tuple[str, ...]: ...
+    def outputs(self) -> tuple[str, ...]:
+        """Tensor names."""
 
 
 AnyUnit = TypeVar("AnyUnit", bound=Unit)
 
 
 def read(network: Any, weights: WeightsMap | None = None) -> Graph:
-    """What `network` holds, as plain data.
+    """The layers, tensors and weights of `network` as plain data.
 
     Args:
-        network: a ``trt.INetworkDefinition`` of any backend, made by hand, by trtnet or by
+        network: a ``trt.INetworkDefinition`` of any backend, defined by hand, by trtnet or by
             ``OnnxParser``.
-        weights: flat arrays by (layer name, attribute), used in place of what the layer gives.
+        weights: flat arrays by (layer name, attribute), used instead of the layer's own weights.
 
     Returns:
-        A graph whose weights are views of the network's own memory wherever the binding has a
-        numpy type for them; it keeps `network` alive. Loops and conditionals stay flat: each of
-        their boundary layers names the one it belongs to in its attribute ``loop`` or
-        ``conditional``, which is all TensorRT itself knows about them.
+        A graph whose weights are views of the network's memory wherever the binding has a numpy
+        type for them; it keeps `network` alive. Loops and conditionals stay flat: the attribute
+        ``loop`` or ``conditional`` of each boundary layer names its loop or conditional, which
+        is all the structure that TensorRT keeps.
 
     Raises:
-        UnsupportedError: a layer type this version cannot read; the message names the layer.
-        NetworkError: a tensor whose shape TensorRT refuses, a name used twice, or a cycle.
+        UnsupportedError: a layer type that this version cannot read; the message names the layer.
+        NetworkError: a tensor without a valid shape, a name used twice, or a cycle.
     """
     trt = _module_of(network)
     tensors: dict[str, TensorInfo] = {}
@@ -70,7 +78,7 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
         else:
             layers += stand_ins.take(mark, layer)
     outputs = tuple(network.get_output(i).name for i in range(network.num_outputs))
-    layers = stand_ins.cleared(layers, tensors, outputs)
+    layers = stand_ins.without_shape_layers(layers, tensors, outputs)
     return Graph(
         name=network.name,
         inputs=tuple(tensor.name for tensor in inputs),
@@ -82,12 +90,16 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
 
 
 def sort(layers: Iterable[AnyUnit], available: Iterable[str]) -> list[AnyUnit]:
-    """`layers`, each after those it depends on, otherwise in the order given.
+    """`layers` in execution order: each after its producers, otherwise in the given order.
 
-    The value a recurrence takes over from the iteration before is no dependency.
+    The value that a recurrence takes from the previous iteration is not a dependency.
+
+    Args:
+        layers: in any order.
+        available: names of the tensors that exist from the start.
 
     Raises:
-        NetworkError: a layer that waits for its own output, or for a tensor nobody makes.
+        NetworkError: a layer that depends on its own output, or on a tensor without a producer.
     """
     ready, waiting = set(available), list(layers)
     ordered: list[AnyUnit] = []
@@ -103,26 +115,29 @@ def sort(layers: Iterable[AnyUnit], available: Iterable[str]) -> list[AnyUnit]:
             layer = blocked[0]
             missing = [name for name in dependencies(layer) if name and name not in ready]
             raise NetworkError(
-                "an input is never produced, or only by a layer that needs this one",
+                "an input is never produced, or only by a layer that depends on this one",
                 module=layer.name,
+                expected="inputs that the network's inputs or earlier layers produce",
                 got=", ".join(missing),
+                fix="add the layer that produces it, or break the cycle",
             )
         waiting = blocked
     return ordered
 
 
 def dependencies(layer: Unit) -> tuple[str | None, ...]:
-    """The inputs that must exist before `layer` runs; a recurrence starts with its first alone."""
+    """The inputs that must exist before `layer` runs; of a recurrence only the first."""
     return layer.inputs[:1] if layer.type == "RECURRENCE" else layer.inputs
 
 
 class _Owners:
-    """The loops and conditionals of a network, each under a name of its own."""
+    """Gives each loop and conditional of a network a unique name."""
 
     def __init__(self) -> None:
         self._known: list[tuple[Any, str]] = []
 
     def name(self, owner: Any) -> str:
+        """The unique name of the ``ILoop`` or ``IIfConditional`` `owner`."""
         for known, name in self._known:
             if known is owner:
                 return name
@@ -134,7 +149,7 @@ class _Owners:
 
 
 def _module_of(network: Any) -> ModuleType:
-    """The binding `network` comes from; it is loaded, or there would be no network."""
+    """The binding module that defines `network`'s class; it is already imported."""
     return sys.modules[type(network).__module__]
 
 
@@ -150,6 +165,7 @@ def _read_layer(
             module=layer.name,
             expected=f"one of {', '.join(sorted(KINDS))}",
             got=type_name,
+            fix="define the network without this layer",
         )
     # get_layer() gives the base class; only the layer's own class has its attributes.
     layer.__class__ = getattr(trt, kind.class_name)
@@ -172,18 +188,18 @@ def _read_layer(
 
 
 def _attribute(trt: ModuleType, holder: Any, path: str, owners: _Owners) -> Any:
-    """What stands at `path` of `holder`; None where the binding lacks it or it is not set."""
+    """The property at `path` of `holder`; None where the binding lacks it or it is not set."""
     value = holder
     for part in path.split("."):
         try:
             value = getattr(value, part, None)
-        except RuntimeError:  # the binding's answer for block shapes that were never given
+        except RuntimeError:  # raised by the binding for block shapes that were never set
             value = None
     return owners.name(value) if path in CONTROL else _plain(trt, value)
 
 
 def _plugin(trt: ModuleType, layer: Any) -> Any:
-    """The object that knows the plugin's name, version and namespace."""
+    """The object that has the plugin's name, version and namespace."""
     plugin = getattr(layer, "plugin", None)
     if plugin is not None and hasattr(plugin, "get_capability_interface"):
         return plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
@@ -204,9 +220,15 @@ def _read_weights(
 
 
 def weight_shape(class_name: str, name: str, attributes: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape of a layer's weights, -1 where only their number tells."""
+    """The shape of a layer's weights, -1 for an axis that follows from the number of values.
+
+    Args:
+        class_name: the binding's class of the layer.
+        name: the attribute that holds the weights, such as ``"kernel"``.
+        attributes: the layer's attributes.
+    """
     if class_name == "IConstantLayer":
-        return attributes["shape"]
+        return tuple(attributes["shape"])
     if name == "kernel" and class_name == "IConvolutionLayer":
         return (attributes["num_output_maps"], -1, *attributes["kernel_size_nd"])
     if name == "kernel":
@@ -216,11 +238,11 @@ def weight_shape(class_name: str, name: str, attributes: Mapping[str, Any]) -> t
 
 
 def _plain(trt: ModuleType, value: Any) -> Any:
-    """`value` without any type of the binding: an enum as its name, a sequence as a tuple."""
+    """`value` without types of the binding: an enum as its name, a sequence as a tuple."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, trt.DataType):
-        return DTYPES.get(value.name, value.name.lower())
+        return tensorrt_dtype_name(value.name)
     if hasattr(value, "__members__"):
         return str(value.name)
     return tuple(value)
@@ -231,13 +253,12 @@ def _tensor_info(tensor: Any, owner: str, names: tuple[str | None, ...] = ()) ->
         shape = tuple(tensor.shape)
     except (RuntimeError, ValueError) as error:
         raise NetworkError(
-            f"TensorRT gives no shape for tensor {tensor.name!r}: its inputs do not fit",
+            f"TensorRT gives no shape for tensor {tensor.name!r}: its layer's inputs do not fit",
             module=owner,
             got=error,
-            fix="read the shape right after adding the layer; TensorRT logs the reason then",
+            fix="read the shape directly after adding the layer: TensorRT logs the reason then",
         ) from error
-    dtype = tensor.dtype.name
-    return TensorInfo(tensor.name, DTYPES.get(dtype, dtype.lower()), shape, names)
+    return TensorInfo(tensor.name, tensorrt_dtype_name(tensor.dtype.name), shape, names)
 
 
 def _dimension_name(tensor: Any, axis: int) -> str | None:
@@ -249,6 +270,7 @@ def _add(tensors: dict[str, TensorInfo], info: TensorInfo) -> None:
         raise NetworkError(
             "two tensors have the same name",
             module=info.name,
-            fix="give each tensor of a network a name of its own",
+            expected="unique tensor names",
+            fix="rename one of the tensors",
         )
     tensors[info.name] = info

@@ -1,4 +1,4 @@
-"""The read-back graph: plain frozen data, no TensorRT objects, enums by name."""
+"""The graph types: plain frozen data without TensorRT objects; enums are stored by name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+TensorShapes = Mapping[str, tuple[int, ...]]
+"""One shape per tensor name."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Layer:
         attributes: ints, floats, bools, strings and tuples of them; an enum is its name, a
             value given by a tensor is ``None``. ``loop`` and ``conditional`` name the loop or
             conditional whose boundary the layer is part of.
-        weights: arrays the layer holds itself; bfloat16 values are their bits as ``uint16``,
+        weights: arrays that the layer holds; bfloat16 values are their bits as ``uint16``,
             float8 and float4 values their bits as ``uint8``, int4 values are ``int8``.
     """
 
@@ -51,7 +54,7 @@ class Layer:
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        """Whether everything is the same, the weights bit for bit."""
+        """Whether all fields are equal; weights are compared bit for bit."""
         if not isinstance(other, Layer):
             return NotImplemented
         mine, theirs = (
@@ -75,7 +78,7 @@ class Graph:
         outputs: names of the network outputs, in order.
         layers: every layer, each after those whose outputs it takes.
         tensors: every tensor by name.
-        source: what owns the memory behind the weights; kept so that the views stay valid.
+        source: the owner of the memory that the weights are views of; keeps the views valid.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Weights as numpy arrays, also of the types for which the binding has no numpy dtype."""
+"""Reads ``trt.Weights`` as numpy arrays, including types without a numpy dtype."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from trtnet.dtypes import BY_TENSORRT, ELEMENT_TYPES
 from trtnet.errors import UnsupportedError
 
-_BITS: dict[str, type[np.unsignedinteger]] = {
-    "BF16": np.uint16,
-    "FP8": np.uint8,
-    "E8M0": np.uint8,
-    "INT4": np.uint8,
-    "FP4": np.uint8,
+# Of the types that numpy lacks, by TensorRT's name: what their memory is read as. Of those of 4
+# bits, two values share a byte, the first in the low bits.
+_BITS = {
+    element.tensorrt: np.dtype(f"uint{max(element.bits, 8)}")
+    for element in ELEMENT_TYPES.values()
+    if not element.is_numpy
 }
-_PACKED = ("INT4", "FP4")  # two values per byte, the first in the low bits
 
 
 class _Weights(ctypes.Structure):
@@ -32,10 +32,15 @@ class _Weights(ctypes.Structure):
 def as_array(weights: Any, owner: str) -> np.ndarray:
     """`weights` as a flat array: the binding's own view, or a copy of the bits.
 
-    INT4 values become int8, one per element; FP4 values their 4 bits as uint8, one per element.
+    INT4 values become int8, one per element; FP4 values become their 4 bits as uint8, one per
+    element.
 
-    The binding gives ``trt.Weights`` without any way to their values for types numpy lacks. The
-    pointer stands in the C++ struct, which pybind11 puts right behind the object's head.
+    For types that numpy lacks, the binding's ``trt.Weights`` gives no access to the values. Their
+    address is read from the C++ struct, which pybind11 stores directly after the object header.
+
+    Args:
+        weights: a numpy array, returned as it is, or a ``trt.Weights``.
+        owner: name of the layer, for messages.
 
     Raises:
         UnsupportedError: an unknown type or object layout.
@@ -44,23 +49,27 @@ def as_array(weights: Any, owner: str) -> np.ndarray:
         return weights
     dtype = weights.dtype.name
     if weights.size == 0:
-        return np.empty(0, _BITS.get(dtype, np.float32))
+        return np.empty(0, _BITS.get(dtype, np.dtype(np.float32)))
     if dtype not in _BITS:
         raise UnsupportedError(
             f"weights of type {dtype} cannot be read back",
             module=owner,
             expected=f"a numpy type, or one of {', '.join(_BITS)}",
+            got=dtype,
+            fix="give them to read() as weights={(layer name, attribute): array}",
         )
     address = ctypes.c_void_p.from_address(id(weights) + object.__basicsize__).value
     struct = _Weights.from_address(address) if address else _Weights()
     if (struct.type, struct.count) != (int(weights.dtype), weights.size) or not struct.values:
         raise UnsupportedError(
-            f"this binding keeps {dtype} weights where they cannot be read",
+            f"the {dtype} weights of this binding cannot be located in memory",
             module=owner,
+            expected="a trt.Weights that stores type, address and count after its object header",
+            got="other values there",
             fix="give them to read() as weights={(layer name, attribute): array}",
         )
-    bits = np.dtype(_BITS[dtype])
-    if dtype in _PACKED:
+    bits = _BITS[dtype]
+    if BY_TENSORRT[dtype].bits < 8:
         packed = np.frombuffer(ctypes.string_at(struct.values, (weights.size + 1) // 2), bits)
         return _unpack(packed, dtype)[: weights.size]
     size = weights.size * bits.itemsize
@@ -69,6 +78,6 @@ def as_array(weights: Any, owner: str) -> np.ndarray:
 
 def _unpack(packed: np.ndarray, dtype: str) -> np.ndarray:
     nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)
-    if dtype == "FP4":
+    if BY_TENSORRT[dtype].kind == "float":
         return nibbles
     return ((nibbles ^ 8).astype(np.int8) - 8).astype(np.int8)  # extends the sign

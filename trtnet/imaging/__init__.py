@@ -1,6 +1,6 @@
-"""Images in, pictures out: networks' inputs from image files, class maps in colour.
+"""Image files as network inputs, and class maps as coloured pictures.
 
-Reading and drawing need Pillow, which is imported when they are called.
+Reading and drawing need Pillow, which is imported on the first call.
 """
 
 from trtnet.imaging.classes import map_of_size, shares

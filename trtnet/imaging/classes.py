@@ -1,4 +1,4 @@
-"""Class maps: the number of a class for each pixel."""
+"""Class maps: arrays with a class number for each pixel."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import numpy as np
 
 
 def map_of_size(classes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The class map in another size: each pixel has the class of the nearest one, as with
+    """The class map `classes` resized: each pixel gets the class of the nearest pixel, as with
     Pillow's NEAREST and PyTorch's ``nearest-exact``.
+
+    Args:
+        classes: of shape (rows, columns), any type.
+        height: rows of the result.
+        width: columns of the result.
 
     >>> map_of_size(np.array([[1, 2]]), 2, 4).tolist()
     [[1, 1, 2, 2], [1, 1, 2, 2]]
@@ -16,11 +21,15 @@ def map_of_size(classes: np.ndarray, height: int, width: int) -> np.ndarray:
         (2 * np.arange(want) + 1) * have // (2 * want)
         for have, want in zip(classes.shape, (height, width), strict=True)
     )
-    return classes[rows][:, columns]
+    resized: np.ndarray = classes[rows][:, columns]
+    return resized
 
 
 def shares(classes: np.ndarray) -> dict[int, float]:
-    """The part of all pixels that each class has, of those that are there, largest first.
+    """Each class's share of the pixels, 0 to 1, largest first; classes without pixels are left out.
+
+    Args:
+        classes: nonnegative integers of any shape.
 
     >>> shares(np.array([[0, 0], [3, 0]]))
     {0: 0.75, 3: 0.25}

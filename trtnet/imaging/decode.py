@@ -1,4 +1,4 @@
-"""Image files as Pillow images: upright, 8 bits a channel, of a size that fits into memory."""
+"""Reads image files as Pillow images: upright, 8 bits per channel, of limited size."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
-"""By Pillow's names. It knows more, such as EPS, for which it starts other programs."""
+"""Accepted formats, by Pillow's names. Others, such as EPS, make Pillow start other programs."""
 
 SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
-"""By which the images in a folder are found."""
+"""File name endings by which the images in a folder are found."""
 
 MAX_PIXELS = 100_000_000
+"""Largest number of pixels of an image that is read or resized."""
+
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap the axes
 _SIXTEEN_BITS = 0xFFFF
 
 
 def read_image(path: str | os.PathLike[str], mode: str = "RGB") -> Image:
-    """The image at `path`, upright: turned as its EXIF orientation says.
+    """Reads the image at `path` and turns it upright by its EXIF orientation.
 
-    Every kind of pixel becomes `mode` as Pillow's ``convert``, and so torchvision, does it:
-    transparency is dropped and what it hid shows, palettes are looked up, CMYK is converted
-    without a colour profile. Of 16-bit samples the upper 8 bits are taken. An animation gives its
-    first frame.
+    Pixels are converted to `mode` by Pillow's ``convert``, as in torchvision: transparency is
+    dropped, so that hidden colours show; palettes are looked up; CMYK is converted without a
+    colour profile. Of 16-bit samples the upper 8 bits are used, of an animation the first frame.
 
     Args:
-        mode: ``"RGB"`` or ``"L"``, grey.
+        path: the image file.
+        mode: ``"RGB"`` or ``"L"`` (grey).
 
     Raises:
-        UsageError: no image of the :data:`FORMATS` can be read there, it has more than
-            :data:`MAX_PIXELS` (which its header tells: nothing is decoded), or Pillow is not
-            installed.
+        UsageError: the file is not a readable image of the :data:`FORMATS`, its header gives more
+            than :data:`MAX_PIXELS` (checked before decoding), or Pillow is not installed.
     """
     with _opened(path) as image:
         from PIL import ImageOps
@@ -53,14 +54,14 @@ def read_image(path: str | os.PathLike[str], mode: str = "RGB") -> Image:
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(width, height) of what :func:`read_image` gives, mostly from the file's header alone.
+    """(width, height) in pixels of the image that :func:`read_image` returns, from the header.
 
     Raises:
         UsageError: as :func:`read_image`, as far as the header shows it.
     """
     with _opened(path) as image:
         width, height = image.size
-        is_turned = image.format == "TIFF"  # Pillow's reader does it
+        is_turned = image.format == "TIFF"  # by Pillow's TIFF reader itself
         if not is_turned and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
             return height, width
         return width, height
@@ -68,7 +69,7 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image]:
-    """The image, which is decoded on first use; whatever Pillow raises becomes a UsageError."""
+    """Opens the image, which is decoded on first use; any error of Pillow becomes a UsageError."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -82,16 +83,16 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image]:
             yield image
     except TrtnetError:
         raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit, beyond ours
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which is larger
         raise _too_large(path, f"{re.findall('[0-9]+', str(error))[0]} pixels") from error
     except UnidentifiedImageError as error:
         raise _unreadable(path, _beginning(path)) from error
-    except Exception as error:  # a broken file makes Pillow's readers fail with anything
+    except Exception as error:  # on broken files Pillow's readers raise errors of any type
         raise _unreadable(path, error) from error
 
 
 def _in_8_bits(image: Image, path: str | os.PathLike[str]) -> Image:
-    """Pillow cuts grey of 16 bits off at 255 instead of scaling it."""
+    """`image` with 8 bits per channel; Pillow would clip 16-bit grey at 255 instead of scaling."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
     import PIL.Image
@@ -99,10 +100,10 @@ def _in_8_bits(image: Image, path: str | os.PathLike[str]) -> Image:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > _SIXTEEN_BITS:
         raise UsageError(
-            f"nothing says what black and white are in {path}",
-            expected="8 or 16 bits a channel",
+            f"{path} does not define the values of black and white",
+            expected="8 or 16 bits per channel",
             got=f"{values.dtype} from {values.min()} to {values.max()}",
-            fix="convert it, or give the prepared input as .npy",
+            fix="convert the image to 8 bits, or give the prepared input as .npy",
         )
     return PIL.Image.fromarray((values >> 8).astype(np.uint8))
 
@@ -124,7 +125,7 @@ def _unreadable(path: str | os.PathLike[str], got: object) -> UsageError:
 
 def _too_large(path: str | os.PathLike[str], got: str) -> UsageError:
     return UsageError(
-        f"{Path(path)} is too large an image",
+        f"the image {Path(path)} is too large",
         expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
         got=got,
         fix="scale it down, or cut it into tiles",

@@ -1,4 +1,4 @@
-"""Class maps as pictures: in colours, or over the image with a legend."""
+"""Class maps as pictures: as coloured images, or drawn over the image with a legend."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_INDEXED = 256  # colours that a PNG with a palette has at most
+_INDEXED = 256  # largest number of colours of a PNG with a palette
 _TEXT, _PAPER = (32, 32, 32), (255, 255, 255)
 
 
 def color_map(classes: np.ndarray, colors: np.ndarray) -> Image:
-    """The class map in colours, as an image of mode P, whose pixels are the class numbers
-    themselves; of mode RGB where there are more than 256 classes.
+    """The class map as a coloured image of mode P, whose pixel values are the class numbers; of
+    mode RGB for more than 256 classes.
 
     Args:
         classes: integers of shape (height, width).
@@ -34,14 +34,13 @@ def color_map(classes: np.ndarray, colors: np.ndarray) -> Image:
 def overlay(
     image: Image, classes: np.ndarray, colors: np.ndarray, names: Mapping[int, str]
 ) -> Image:
-    """`image` in grey, so that only classes have colours, and the class map, in equal parts above
-    a legend.
+    """Draws the class map over a grey copy of `image`, half transparent, above a legend.
 
     Args:
         image: of any mode.
         classes: integers of shape (image.height, image.width).
         colors: uint8 of shape (number of classes, 3).
-        names: of the classes for the legend, by their numbers.
+        names: names for the legend, by class number.
     """
     import PIL.Image
 
@@ -51,8 +50,13 @@ def overlay(
 
 
 def with_legend(image: Image, entries: list[tuple[str, tuple[int, ...]]]) -> Image:
-    """`image` above a colour and a name for each of `entries`, in rows as wide as the image, or
-    as the longest entry."""
+    """A picture of `image` with a legend below.
+
+    Args:
+        image: of mode RGB.
+        entries: name and RGB colour of each entry, set in rows as wide as the image, or as the
+            widest entry.
+    """
     import PIL.Image
     from PIL import ImageDraw, ImageFont
 
@@ -71,7 +75,7 @@ def with_legend(image: Image, entries: list[tuple[str, tuple[int, ...]]]) -> Ima
 
 
 def _flow(widths: list[int], width: int) -> tuple[list[tuple[int, int]], int, int]:
-    """(left, row) of boxes of these widths set like words, the width, and the number of rows."""
+    """Breaks boxes into rows like words: (left, row) of each, the width, the number of rows."""
     places, left, row = [], 0, 0
     for box in widths:
         if left and left + box > width:

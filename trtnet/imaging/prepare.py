@@ -1,4 +1,4 @@
-"""Images as a network's input, prepared as torchvision's presets do it."""
+"""Prepares images as network inputs, as torchvision's presets do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _MODES = {1: "L", 3: "RGB"}  # by the number of channels
-_FILTERS = {  # by torchvision's name
+_FILTERS = {  # Pillow's names by torchvision's
     "nearest": "NEAREST",
     "nearest-exact": "NEAREST",
     "bilinear": "BILINEAR",
@@ -28,67 +28,68 @@ _FILTERS = {  # by torchvision's name
 
 
 def load_image(path: str | os.PathLike[str], preprocessing: Mapping[str, Any]) -> np.ndarray:
-    """The image at `path` as :func:`prepare` gives it.
+    """Reads the image at `path` and prepares it; see :func:`prepare`.
 
     Raises:
         UsageError: as :func:`trtnet.imaging.read_image`.
-        PlanError: a preprocessing that cannot be followed.
+        PlanError: an invalid preprocessing.
     """
     return prepare(read_image(path, image_mode(preprocessing)), preprocessing)
 
 
 def image_mode(preprocessing: Mapping[str, Any]) -> str:
-    """``"RGB"``, or ``"L"`` for a network of one channel: what :func:`prepare` takes.
+    """The mode of images for :func:`prepare`: ``"RGB"``, or ``"L"`` for one channel.
 
     Raises:
         PlanError: a preprocessing for another number of channels.
     """
-    with _followed(preprocessing):
+    with _checked(preprocessing):
         return _MODES[len(_mean(preprocessing))]
 
 
 def prepare(image: Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
-    """`image` as float32 values of shape (1, channels, height, width).
+    """Resizes, crops and normalises `image` to float32 of shape (1, channels, height, width).
 
     Args:
-        image: of the mode that :func:`image_mode` tells.
-        preprocessing: what a weights file or a sidecar says: ``resize_size`` (of the shorter
-            edge, or height and width), ``crop_size``, ``mean``, ``std``, ``interpolation``; each
-            may be missing.
+        image: of the mode that :func:`image_mode` returns.
+        preprocessing: the entry of a weights file or a sidecar, with the optional keys
+            ``resize_size`` (the shorter edge, or height and width), ``crop_size``, ``mean``,
+            ``std`` and ``interpolation``.
 
     Raises:
-        PlanError: a preprocessing that cannot be followed.
-        UsageError: the image would grow beyond all measure.
+        PlanError: an invalid preprocessing.
+        UsageError: the resized image would have more than ``MAX_PIXELS``.
     """
-    with _followed(preprocessing):
+    with _checked(preprocessing):
         mean = _mean(preprocessing)
         std = np.array(preprocessing.get("std", [1.0] * len(mean)), np.float32)
         image = _resized(image, preprocessing)
         if preprocessing.get("crop_size"):
             image = _cropped(image, *_pair(preprocessing["crop_size"]))
         values = np.asarray(image, np.float32).reshape(image.height, image.width, -1) / 255
-        return ((values - mean) / std).transpose(2, 0, 1)[None].copy()
+        prepared: np.ndarray = ((values - mean) / std).transpose(2, 0, 1)[None].copy()
+        return prepared
 
 
 def prepared_size(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> tuple[int, int]:
-    """(height, width) of what becomes of an image of `size`, which is (width, height).
+    """(height, width) of the prepared image, for an image of `size`, which is (width, height).
 
     Raises:
-        PlanError: a preprocessing that cannot be followed.
-        UsageError: the image would grow beyond all measure.
+        PlanError: an invalid preprocessing.
+        UsageError: the resized image would have more than ``MAX_PIXELS``.
 
     >>> prepared_size((1282, 1026), {"resize_size": [520]})
     (520, 649)
     """
-    with _followed(preprocessing):
+    with _checked(preprocessing):
         if preprocessing.get("crop_size"):
             return _pair(preprocessing["crop_size"])
         return _resize_to(size, preprocessing)
 
 
 @contextlib.contextmanager
-def _followed(preprocessing: Mapping[str, Any]) -> Iterator[None]:
-    """What is wrong with `preprocessing` comes out as a PlanError."""
+def _checked(preprocessing: Mapping[str, Any]) -> Iterator[None]:
+    """Turns errors in `preprocessing` into a PlanError."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
@@ -113,7 +114,7 @@ def _resized(image: Image, preprocessing: Mapping[str, Any]) -> Image:
 
 
 def _resize_to(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> tuple[int, int]:
-    """The height and width that ``resize_size`` means."""
+    """(height, width) after the resize; `size` is (width, height)."""
     asked = preprocessing.get("resize_size")
     if not asked:
         return size[1], size[0]
@@ -126,19 +127,19 @@ def _resize_to(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> tuple
             "the image would become too large",
             expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
             got=f"{size[0]} x {size[1]}, resized to {width} x {height}",
-            fix="choose another size, or cut the image into pieces that are less narrow",
+            fix="choose a smaller size, or cut the image into pieces that are less narrow",
         )
     return height, width
 
 
 def _cropped(image: Image, height: int, width: int) -> Image:
-    """The middle; what lies outside of the image is black."""
+    """The centre of `image`; pixels outside of it are black."""
     top, left = _offset(image.height, height), _offset(image.width, width)
     return image.crop((left, top, left + width, top + height))
 
 
 def _offset(have: int, want: int) -> int:
-    """Where torchvision's centre crop begins; it rounds differently when it has to pad."""
+    """The first row or column of torchvision's centre crop, which rounds differently if it pads."""
     return round((have - want) / 2) if have >= want else -((want - have) // 2)
 
 

@@ -27,7 +27,7 @@ class Module:
     _modules: dict[str, Module]
 
     computes = ""
-    """Kind of work its precision depends on, one of :data:`trtnet.precision.policy.KINDS`; ``""``
+    """Kind of work its precision depends on, one of :data:`trtnet.precision.KINDS`; ``""``
     for a module that takes the type of its input, or only calls others."""
 
     ignored_keys: tuple[str, ...] = ()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trtnet.dtypes import DType, bfloat16, dtype_of, float16, float32
-from trtnet.precision.policy import FLOATS, Decision, Policy
+from trtnet.precision.policy import Decision, Policy
+from trtnet.precision.table import FLOATS
 from trtnet.tensor import CastOnUse, Tensor
 from trtnet.tensor.emitter import Emitter
 

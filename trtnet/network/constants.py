@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.dtypes import DType, dtype_of, require_representable, to_storage
+from trtnet.dtypes import DType, dtype_of, to_storage
+from trtnet.finite import require_representable
 from trtnet.names import parameter_name
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.tensor import Parameter, Tensor

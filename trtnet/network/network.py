@@ -23,6 +23,7 @@ from trtnet.network.quantizer import Quantizer, Ranges, needs_ranges
 from trtnet.network.sizes import ShapeTensors
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.precision.policy import Policy
+from trtnet.precision.table import coarsest
 from trtnet.tensor import Dim, FoldableLayer, Tensor, tensors_in
 from trtnet.weights.container import data_sha256
 
@@ -125,7 +126,7 @@ class Network:
         default = self.policy.io if tensor.is_floating_point() else tensor.dtype
         tensor = self.cast(tensor, dtype_of(dtype or default))
         used = tensor.itensor.is_network_input or tensor.itensor.is_network_output
-        if used or self.quantizer.is_active:  # ranges are known by names that must not change
+        if used or self.quantizer.is_active:  # ranges belong to names: keep the tensor's
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
         if name in self.names and tensor.name != name:
             raise NetworkError(
@@ -160,9 +161,9 @@ class Network:
 
     @property
     def exactness(self) -> str:
-        """The precision that :func:`trtnet.verify` holds it to: the coarsest that occurs."""
-        quantized = [f for f in ("fp8", "int8", "int8-weights") if f in self.quantizer.formats]
-        return quantized[0] if quantized else self.casts.coarsest
+        """The coarsest precision that occurs; :func:`trtnet.verify` takes its tolerances."""
+        formats = self.quantizer.formats
+        return coarsest(formats) if formats else self.casts.coarsest
 
     def check(self) -> None:
         """Checks a finished network: :func:`trtnet.build` and :func:`trtnet.verify` call it.
@@ -316,11 +317,11 @@ class Network:
         return self.cast(tensor, self.casts.dtype(kind)).emitted()
 
     def cast(self, tensor: Tensor, dtype: DType) -> Tensor:
-        """`tensor` as `dtype`, for the policy's sake; a cast back gives what was cast."""
+        """`tensor` as `dtype`, because the policy wants it; a cast back gives `tensor` itself."""
         return self.casts.to(tensor, dtype)
 
     def convert(self, tensor: Tensor, dtype: DType) -> Tensor:
-        """`tensor` as `dtype`, for the model's sake: ``tensor.to(dtype)``."""
+        """`tensor` as `dtype`, because the model's code wants it: ``tensor.to(dtype)``."""
         return self.casts.convert(tensor, dtype)
 
     def weights(self, array: np.ndarray | None, dtype: DType | None = None, name: str = "") -> Any:

@@ -1,14 +1,14 @@
-"""Where Q/DQ pairs go, as TensorRT's fusion wants them, and what is in them.
+"""Q/DQ pairs: where TensorRT's fusion needs them, and their scales.
 
 - On every input of a quantized convolution, deconvolution or matrix product: one pair per tensor,
   however many layers read it. None between a product and the BatchNorm, activation or addition
-  behind it, which run as one kernel.
+  that follows it: these run as one kernel.
 - On the shortcut of an addition whose other operand is a quantized convolution.
-- In front of a global average pooling behind quantized layers.
+- On the input of a global average pooling that follows quantized layers.
 
 A concatenation needs none: the pair on its output gives all its inputs one scale. Activations have
 one scale per tensor, weights one per output channel and are stored quantized. All scales are
-float32 and symmetric: the largest magnitude is 127 in INT8 and 448 in FP8 (E4M3).
+float32 and symmetric: the largest magnitude becomes the largest code of the precision.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
-from trtnet.dtypes import DType, float8, float32, int8, require_representable
+from trtnet.dtypes import DType, float32
+from trtnet.finite import require_representable
 from trtnet.names import parameter_name
 from trtnet.network.casts import Casts
 from trtnet.network.naming import TensorNames
-from trtnet.precision.policy import QUANTIZED, WEIGHTS_ONLY, Policy
+from trtnet.precision.policy import Policy
+from trtnet.precision.table import QUANTIZED, STORED
 from trtnet.tensor import Tensor
 from trtnet.tensor.emitter import Emitter
 
-_STORED = {"int8": (int8, 127), "fp8": (float8, 448), WEIGHTS_ONLY: (int8, 127)}
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
-# Methods whose output is still "what a product gives", and those that are fused behind one.
+# Layers that only move the values of a product, and pointwise layers that fuse with a product.
 _MOVES = frozenset(
     {
         *("add_concatenation", "add_gather", "add_padding_nd", "add_shuffle", "add_slice"),
@@ -42,10 +43,10 @@ _POINTWISE = frozenset(
 
 
 class Ranges(Protocol):
-    """What is asked of a :class:`trtnet.quantization.CalibrationTable`."""
+    """Ranges of activations, such as a :class:`trtnet.quantization.CalibrationTable`."""
 
     def amax(self, name: str) -> float:
-        """The magnitude of the tensor `name` that becomes the largest code."""
+        """The magnitude in the tensor `name` that the largest code stands for."""
 
     def require_weights(self, sha256: str) -> None:
         """Refuses other weights than those it was made with."""
@@ -58,12 +59,14 @@ class Quantizer:
         network: the network.
         casts, names: its casts and tensor names.
         policy: its policy.
-        ranges: of the activations. Without them nothing is quantized, and a policy with INT8 or
-            FP8 in it only observes: the names of the tensors that need a range are collected.
+        ranges: of the activations. Without them nothing is quantized: under a policy with INT8
+            or FP8 only the names of the tensors that need a range are collected.
 
     Attributes:
-        observed: those names, in order; also where there are ranges.
-        formats: the quantized precisions that really occur.
+        is_active: whether the policy quantizes activations.
+        is_observing: whether it does, and their ranges are not known.
+        observed: names of the tensors that need a range, in order.
+        formats: the quantized precisions that occur in the network.
     """
 
     def __init__(
@@ -82,23 +85,23 @@ class Quantizer:
         self._quantized: dict[tuple[Any, str], Tensor | None] = {}
         self._pairs: dict[tuple[Any, str, DType], Tensor] = {}
         self._constants: set[Any] = set()
-        self._products: dict[Any, str] = {}  # behind a quantized product, pointwise layers at most
-        self._branches: dict[Any, str] = {}  # what a quantized convolution gives
+        self._products: dict[Any, str] = {}  # results, also after pointwise layers
+        self._branches: dict[Any, str] = {}  # results of quantized convolutions
 
-    # What modules ask for
+    # Called by operators
 
     def format(self, kind: str, groups: int = 1) -> str | None:
         """The precision a `kind` of layer in the module being emitted is quantized to, if any."""
         precision = self._casts.decide(kind, groups).precision
-        return precision if precision in _STORED else None
+        return precision if precision in STORED else None
 
     def quantizes_activations(self, format: str | None) -> TypeGuard[str]:
         """Whether layers of this `format` have quantized inputs, not only weights."""
         return format in QUANTIZED
 
     def activation(self, tensor: Tensor, format: str | None, dtype: DType | None = None) -> Tensor:
-        """`tensor` as input of a layer quantized to `format`: behind its Q/DQ pair, in the type
-        `dtype` (by default the one computed in here).
+        """`tensor` as input of a layer quantized to `format`: the output of its Q/DQ pair, in the
+        type `dtype` (by default what the module computes in).
 
         Raises:
             UsageError: the calibration has no range for it.
@@ -141,7 +144,7 @@ class Quantizer:
         if format is None or (self.is_observing and format in QUANTIZED):
             return weight, {}
         network = self._network
-        stored, limit = _STORED[format]
+        stored, limit = STORED[format]
         key = parameter_name(network.path, name)
         require_representable(weight, float32, key, finite=True)
         self.formats.add(format)
@@ -149,8 +152,8 @@ class Quantizer:
         shape = [1] * weight.ndim
         shape[axis] = -1
         codes = weight / scales.reshape(shape)
-        if stored is int8:
-            codes = np.rint(codes, out=codes).astype(np.int8)
+        if stored.element.kind == "integer":
+            codes = np.rint(codes, out=codes).astype(stored.value)
         constant = network.emit(
             "weight", "add_constant", weight.shape, network.weights(codes, stored)
         )
@@ -158,7 +161,7 @@ class Quantizer:
         return None, {1: self._dequantize("dequantize_weight", constant, scale, dtype, axis=axis)}
 
     def product(self, tensor: Tensor, format: str | None, convolution: bool = False) -> Tensor:
-        """Notes that `tensor` is what a product quantized to `format` gives; returns it."""
+        """Notes that `tensor` is the result of a product quantized to `format`; returns it."""
         if format in QUANTIZED:
             self._products[tensor.itensor] = format
             if convolution:
@@ -195,10 +198,10 @@ class Quantizer:
             return x
         return self.activation(x, format, x.dtype)
 
-    # What the network tells
+    # Called by the network after each layer
 
     def follow(self, method: str, taken: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-        """Notes that `method` made the tensors `made` of those `taken`."""
+        """Notes that the layer that `method` added made `made` from `taken`."""
         if not self.is_active or not made:
             return
         itensors = [tensor.itensor for tensor in taken]
@@ -228,7 +231,7 @@ class Quantizer:
         network = self._network
         self.formats.add(format)
         scale = network.constant(self._scale(tensor.name, format))
-        dtype = _STORED[format][0].of(network.trt)
+        dtype = STORED[format][0].of(network.trt)
         return network.emit("quantize", "add_quantize", tensor, scale, dtype, dims=tensor.shape)
 
     def _dequantize(
@@ -240,7 +243,7 @@ class Quantizer:
 
     def _scale(self, name: str, format: str) -> np.ndarray:
         assert self._ranges is not None
-        return _scales(np.float32(self._ranges.amax(name)), _STORED[format][1])
+        return _scales(np.float32(self._ranges.amax(name)), STORED[format][1])
 
     def _has_pair(self, tensor: Tensor) -> bool:
         source = self._casts.source(tensor)

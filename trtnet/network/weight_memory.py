@@ -1,4 +1,4 @@
-"""The memory behind a network's weights."""
+"""The memory that holds a network's weights."""
 
 from __future__ import annotations
 

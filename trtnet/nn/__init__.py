@@ -1,5 +1,8 @@
 """``torch.nn``'s names over TensorRT layers. Each file exports its classes with ``@export``."""
 
+from typing import TYPE_CHECKING
+
+from trtnet.exports import collected
 from trtnet.module import Module as Module
 from trtnet.module import ModuleDict as ModuleDict
 from trtnet.module import ModuleList as ModuleList
@@ -16,3 +19,6 @@ from trtnet.nn.norm import *
 from trtnet.nn.pooling import *
 from trtnet.nn.resize import *
 from trtnet.nn.shape import *
+
+if not TYPE_CHECKING:  # type checkers follow the imports above
+    __all__ = [*collected(globals()), "functional"]

@@ -9,7 +9,7 @@ from trtnet.tensor import Tensor
 
 
 class _InPlace(Module):
-    """An activation without parameters; `inplace` is accepted for PyTorch's sake."""
+    """An activation without parameters; `inplace` has no effect."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()

@@ -101,7 +101,7 @@ class Conv1d(_ConvNd):
 
 @export
 class Conv2d(_ConvNd):
-    """``torch.nn.Conv2d``; input (N, C, H, W). A BatchNorm behind it folds into its weights."""
+    """``torch.nn.Conv2d``; input (N, C, H, W). A BatchNorm on its output folds into its weights."""
 
     rank = 2
 

@@ -1,5 +1,8 @@
 """``torch.nn.functional``'s names. ``inplace``, ``training`` and dropout do nothing here."""
 
+from typing import TYPE_CHECKING
+
+from trtnet.exports import collected
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
@@ -12,3 +15,6 @@ from trtnet.ops.normalize import *
 from trtnet.ops.padding import *
 from trtnet.ops.pooling import *
 from trtnet.ops.resize import *
+
+if not TYPE_CHECKING:  # type checkers follow the imports above
+    __all__ = collected(globals())

@@ -7,6 +7,7 @@ the tensor's network, and returns a Tensor. Each file exports what it defines wi
 
 from typing import TYPE_CHECKING
 
+from trtnet.exports import collected
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
@@ -27,4 +28,4 @@ from trtnet.ops.resize import *
 from trtnet.ops.shape import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
-    __all__ = [n for n, value in globals().items() if callable(value) and not n.startswith("_")]
+    __all__ = collected(globals())

@@ -25,8 +25,7 @@ def _activation(op: str, kind: str, x: Tensor, **attributes: Any) -> Tensor:
 
 @operator
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """``max(input, 0)``. `inplace` is accepted here and below for PyTorch's sake; tensors are
-    immutable."""
+    """``max(input, 0)``. Tensors are immutable: `inplace` has no effect, here and below."""
     return _activation("relu", "RELU", input)
 
 
@@ -134,7 +133,7 @@ def prelu(input: Tensor, weight: Any) -> Tensor:
     (axis 1).
 
     Raises:
-        ShapeError: as many slopes as neither one nor the channels.
+        ShapeError: the number of slopes is neither one nor that of the channels.
     """
     network = input.network
     if isinstance(weight, Parameter):

@@ -63,7 +63,7 @@ def require(condition: bool, problem: str, **details: Any) -> None:
 
 
 def array_of(value: Any, name: str, path: str) -> np.ndarray:
-    """The float32 array behind a Parameter or array-like called `name`."""
+    """The values of the parameter `name`, a Parameter or array-like, as floating-point array."""
     if isinstance(value, Parameter):
         value = value.require(parameter_name(path, name))
     array = np.asarray(value)

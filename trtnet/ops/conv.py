@@ -125,7 +125,7 @@ def convolve(
 def conv_padding(
     padding: Any, kernel: Sequence[int], dilation: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Padding before and after each axis; ``"same"`` puts the odd element behind."""
+    """Padding before and after each axis; ``"same"`` adds an odd element at the end."""
     rank = len(kernel)
     if padding == "valid":
         return (0,) * rank, (0,) * rank

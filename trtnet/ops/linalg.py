@@ -61,8 +61,7 @@ def _with_batch(x: Tensor, batch: int) -> Tensor:
 
 @operator(methods=())
 def einsum(equation: str, *operands: Any) -> Tensor:
-    """``torch.einsum`` for one or two operands without ``...`` and without diagonals, which
-    TensorRT has not.
+    """``torch.einsum`` for one or two operands. TensorRT has no ``...`` and no diagonals.
 
     Raises:
         UnsupportedError: an equation TensorRT cannot express.

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.dtypes import float32, require_representable
+from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, WeightsError
+from trtnet.finite import require_representable
 from trtnet.names import parameter_name
 from trtnet.ops.arguments import (
     array_of,

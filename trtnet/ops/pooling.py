@@ -33,7 +33,7 @@ def max_pool(
     """Max pooling over the last `rank` axes; see ``torch.nn.functional.max_pool2d``.
 
     Raises:
-        UnsupportedError: ``dilation`` other than 1 or ``return_indices``, which TensorRT has not.
+        UnsupportedError: ``dilation`` other than 1 or ``return_indices``: TensorRT has neither.
     """
     check_max_pool(ntuple(dilation, rank, "dilation"), return_indices)
     window = Window(rank, kernel_size, stride, padding, ceil_mode)
@@ -192,8 +192,8 @@ class Window:
         return self.kernel == tuple(x.shape[2:]) and not any(self.padding)
 
     def far_padding(self, sizes: Sequence[Any], padding: Sequence[int]) -> list[int] | None:
-        """Padding behind each axis for which rounding down gives PyTorch's size, or ``None``
-        where only rounding up does (an axis of unknown size).
+        """Padding at the end of each axis with which rounding down gives PyTorch's size, or
+        ``None`` for an axis of unknown size, where rounding up is needed.
 
         PyTorch's ceil_mode drops a last window that would start beyond the input and its near
         padding; TensorRT's EXPLICIT_ROUND_UP keeps it.

@@ -92,7 +92,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     last = normalize_axis(end_dim, input.ndim, "flatten")
     if first > last:
         raise ShapeError(
-            "flatten: start_dim lies behind end_dim",
+            "flatten: start_dim is greater than end_dim",
             got=(start_dim, end_dim),
         )
     if first == last:

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trtnet.errors import BackendError, BuildError, UnsupportedError
+from trtnet import cuda
+from trtnet.errors import BackendError, BuildError, CudaError, UnsupportedError
 from trtnet.files import atomic_write
 
 CAPABILITIES = (80, 86, 89, 90, 100, 120)  # compute capability times ten
@@ -135,27 +136,11 @@ def compile_cuda(
         BackendError: NVRTC is not installed.
     """
     _require(capability, plugin)
-    nvrtc = _nvrtc()
     target = f"compute_{capability}{'a' if exact else ''}"
-    key = ("nvrtc", _call(nvrtc, "nvrtcVersion"), source, entry, block, target)
+    key = ("nvrtc", cuda.call_nvrtc("nvrtcVersion"), source, entry, block, target)
 
     def compile() -> Binary:
-        program = _call(nvrtc, "nvrtcCreateProgram", source.encode(), b"plugin.cu", 0, [], [])
-        folders = [f"--include-path={folder}" for folder in _cuda_headers()]
-        options = [f"--gpu-architecture={target}", "--std=c++17", *folders]
-        try:
-            (status,) = nvrtc.nvrtcCompileProgram(
-                program, len(options), [option.encode() for option in options]
-            )
-            if int(status):
-                raise BuildError(
-                    "the kernel does not compile",
-                    module=plugin,
-                    got=_text(nvrtc, "nvrtcGetProgramLog", program),
-                )
-            ptx = _text(nvrtc, "nvrtcGetPTX", program)
-        finally:
-            nvrtc.nvrtcDestroyProgram(program)
+        ptx = _nvrtc_ptx(source, target, plugin)
         if not re.search(rf"\.entry {re.escape(entry)}\(", ptx):
             raise BuildError(
                 f"the source has no kernel {entry!r}",
@@ -248,26 +233,33 @@ def _without_scratch(ptx: str, entry: str, arguments: int) -> str:
 # NVRTC
 
 
-def _nvrtc() -> Any:
+def _nvrtc_ptx(source: str, target: str, plugin: str) -> str:
+    """The PTX of the CUDA C++ `source` for the architecture `target`.
+
+    Raises:
+        BuildError: it does not compile; carries NVRTC's words.
+    """
+    program = cuda.call_nvrtc("nvrtcCreateProgram", source.encode(), b"plugin.cu", 0, [], [])
+    folders = [f"--include-path={folder}" for folder in _cuda_headers()]
+    options = [f"--gpu-architecture={target}", "--std=c++17", *folders]
+    encoded = [option.encode() for option in options]
     try:
-        nvrtc = importlib.import_module("cuda.bindings.nvrtc")
-        nvrtc.nvrtcVersion()
-    except (ImportError, RuntimeError) as error:
-        raise BackendError(f"NVRTC is not installed ({error})", fix=_FIX) from error
-    return nvrtc
+        cuda.call_nvrtc("nvrtcCompileProgram", program, len(encoded), encoded)
+        return _nvrtc_text("nvrtcGetPTX", program)
+    except CudaError as error:
+        raise BuildError(
+            "the kernel does not compile",
+            module=plugin,
+            got=_nvrtc_text("nvrtcGetProgramLog", program) or error.got,
+        ) from error
+    finally:
+        cuda.call_nvrtc("nvrtcDestroyProgram", program)
 
 
-def _call(nvrtc: Any, function: str, *arguments: Any) -> Any:
-    status, *values = getattr(nvrtc, function)(*arguments)
-    if int(status):
-        raise BuildError(f"{function} failed", got=status.name)
-    return values[0] if len(values) == 1 else tuple(values)
-
-
-def _text(nvrtc: Any, function: str, program: Any) -> str:
-    """A text of NVRTC, which asks for a buffer of its size."""
-    buffer = b" " * int(_call(nvrtc, f"{function}Size", program))
-    getattr(nvrtc, function)(program, buffer)
+def _nvrtc_text(function: str, program: Any) -> str:
+    """A text of NVRTC, read into a buffer of the size that NVRTC states."""
+    buffer = b" " * int(cuda.call_nvrtc(f"{function}Size", program))
+    cuda.call_nvrtc(function, program, buffer)
     return buffer.rstrip(b"\0 ").decode()
 
 

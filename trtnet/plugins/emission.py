@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trtnet.backend import TORCH
 from trtnet.dtypes import DType, float32
 from trtnet.errors import NetworkError, UnsupportedError, UsageError
 from trtnet.graph.plugins import INPUT, INSIDE, OUTPUT, Mark
@@ -55,7 +54,8 @@ def uses_native(plugin: Plugin, entry: Format, network: Network) -> bool:
     """
     wanted, backend = network.plugins, network.backend.name
     has_kernel = plugin.kernels[entry] is not None
-    has_layer = backend == TORCH or (network.backend.has("plugins") and has_kernel)
+    stands_in = network.backend.description.writes_archive
+    has_layer = stands_in or (network.backend.has("plugins") and has_kernel)
     if wanted == "kernel" and not has_layer:
         raise UnsupportedError(
             f"the backend {backend} has no plugins"
@@ -137,7 +137,7 @@ def _layer(
     embedded = kernel is not None and not isinstance(kernel, PythonKernel)
     mark = Mark(plugin.name, plugin.version, plugin.fields, embedded=embedded, count=len(ruled))
     op = plugin.name.partition("::")[2]
-    if network.backend.name == TORCH:
+    if network.backend.description.writes_archive:
         mark = replace(mark, embedded=False, call=network.scopes.in_path(op))
         return _stand_in(network, op, mark, inputs, ruled, dims)
     from trtnet.plugins.tensorrt import create

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trtnet.errors import BackendError, ShapeError, UnsupportedError
+from trtnet import cuda
+from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.plugins.ahead import ALIGNMENT, Binary
 from trtnet.plugins.kernels import Kernel, PythonKernel
 from trtnet.plugins.registry import instance
@@ -54,6 +54,7 @@ def run(
     Raises:
         UnsupportedError: no kernel takes these types.
         BuildError: the kernel does not compile.
+        CudaError: the kernel cannot be loaded or launched.
     """
     specs = [spec_of(tensor) for tensor in inputs]
     kernel, ruled = kernel_of(plugin, specs)
@@ -125,13 +126,15 @@ def load(binary: Binary, device: int) -> Any:
     """`binary` as a function of CUDA for the GPU of that index; it stays loaded as long as the
     process lives."""
     ptx = binary.ptx.encode() + b"\0"
-    library = _call("cuLibraryLoadData", ptx, [], [], 0, [], [], 0)
-    kernel = _call("cuLibraryGetKernel", library, binary.name.encode())
+    library = cuda.call_driver("cuLibraryLoadData", ptx, [], [], 0, [], [], 0)
+    kernel = cuda.call_driver("cuLibraryGetKernel", library, binary.name.encode())
     if binary.shared > 48 << 10:
-        attribute = _driver().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        gpu = _call("cuDeviceGet", device)
-        _call("cuKernelSetAttribute", attribute, binary.shared, kernel, gpu)
-    return _driver().CUfunction(int(kernel))
+        attribute = (
+            cuda.driver().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        )
+        gpu = cuda.call_driver("cuDeviceGet", device)
+        cuda.call_driver("cuKernelSetAttribute", attribute, binary.shared, kernel, gpu)
+    return cuda.driver().CUfunction(int(kernel))
 
 
 def launch(
@@ -152,6 +155,7 @@ def launch(
 
     Raises:
         ShapeError: a scalar that has no 32 bits.
+        CudaError: the launch failed.
     """
     if max(*scalars, *grid, 0) > _LARGEST:
         raise ShapeError("a kernel's scalars have 32 bits", got=max(*scalars, *grid))
@@ -165,32 +169,14 @@ def launch(
     block = (binary.threads, 1, 1)
     if not early:
         shape = (*grid, *block, binary.shared, stream)
-        _call("cuLaunchKernel", function, *shape, pointers.ctypes.data, 0)
+        cuda.call_driver("cuLaunchKernel", function, *shape, pointers.ctypes.data, 0)
         return
-    config, attribute = _driver().CUlaunchConfig(), _driver().CUlaunchAttribute()
+    config, attribute = cuda.driver().CUlaunchConfig(), cuda.driver().CUlaunchAttribute()
     config.gridDimX, config.gridDimY, config.gridDimZ = grid
     config.blockDimX, config.blockDimY, config.blockDimZ = block
     config.sharedMemBytes, config.hStream = binary.shared, stream
-    kinds = _driver().CUlaunchAttributeID
+    kinds = cuda.driver().CUlaunchAttributeID
     attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
     attribute.value.programmaticStreamSerializationAllowed = 1
     config.attrs, config.numAttrs = [attribute], 1
-    _call("cuLaunchKernelEx", config, function, pointers.ctypes.data, 0)
-
-
-@functools.cache
-def _driver() -> Any:
-    try:
-        return importlib.import_module("cuda.bindings.driver")
-    except ImportError as error:
-        raise BackendError(
-            f"cuda-python is not installed ({error})", fix='pip install "trtnet[plugins]"'
-        ) from error
-
-
-def _call(function: str, *arguments: Any) -> Any:
-    """What a function of the driver gives, its status checked."""
-    status, *values = getattr(_driver(), function)(*arguments)
-    if int(status):
-        raise UnsupportedError(f"{function} failed", got=status.name)
-    return values[0] if values else None
+    cuda.call_driver("cuLaunchKernelEx", config, function, pointers.ctypes.data, 0)

@@ -2,52 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 from trtnet.errors import UnsupportedError, UsageError
-from trtnet.files import atomic_write
-
-if TYPE_CHECKING:
-    from trtnet.module import Module
-    from trtnet.network import Network
-
-FLOATS = ("fp32", "tf32", "fp16", "bf16")
-QUANTIZED = ("int8", "fp8")
-WEIGHTS_ONLY = "int8-weights"
-PRECISIONS = (*FLOATS, *QUANTIZED, WEIGHTS_ONLY)
-PRESETS = (*PRECISIONS, "mixed")
-
-# What a module computes, as far as its precision depends on it. Everything else (activations,
-# additions, shapes) takes the type of its input.
-KINDS = (
-    *("convolution", "deconvolution", "linear", "attention", "pooling"),
-    *("normalization", "batch_norm", "softmax", "reduction"),
+from trtnet.names import nearest
+from trtnet.precision.policy_file import read_entries, write_entries
+from trtnet.precision.table import (
+    FLOATS,
+    KINDS,
+    PRECISIONS,
+    QUANTIZED,
+    TABLE,
+    TENSOR_TYPES,
+    coarsest,
 )
-_PRODUCTS = ("convolution", "deconvolution", "linear")
-_SUITED = {
-    "int8": (*_PRODUCTS, "pooling"),
-    "fp8": (*_PRODUCTS, "pooling", "attention"),
-    WEIGHTS_ONLY: _PRODUCTS,
-}
+
+PRESETS = (*PRECISIONS, "mixed")
 
 # Squares and sums leave FP16's range long before their inputs do, and BF16 has three digits.
 # TensorRT 11 has no switch for the type a layer accumulates in: only FP32 tensors guarantee it.
-# A softmax is safe: it takes the maximum off first, and what it gives is at most 1.
+# A softmax is safe: it subtracts the maximum first, and its values are at most 1.
 SAFE_KINDS: Mapping[str, str] = {"normalization": "fp32", "reduction": "fp32"}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a module gets.
+    """The precision of one module.
 
     Attributes:
         precision: one of :data:`PRECISIONS`.
@@ -79,19 +64,40 @@ class Explanation:
     reason: str
 
 
+class ModuleTree(Protocol):
+    """What a policy reads of a :class:`trtnet.Module`; convolutions also have ``groups``."""
+
+    computes: str
+
+    def children(self) -> Iterator[Any]:
+        """The modules directly inside."""
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """The module and all inside it, with their paths."""
+
+
+@runtime_checkable
+class NetworkRoots(Protocol):
+    """What a policy reads of a :class:`trtnet.Network`."""
+
+    @property
+    def roots(self) -> Sequence[tuple[str, ModuleTree]]:
+        """The modules called on the network's tensors, with their paths."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """Which precision each module computes in.
 
     Args:
-        compute: one of :data:`PRECISIONS`. ``int8`` and ``fp8`` quantize convolutions,
-            deconvolutions, linear layers and the input of global average pooling (``fp8`` also
-            the products of an attention) and need a calibration; ``int8-weights`` stores weights
-            in INT8 and needs none.
+        compute: one of :data:`PRECISIONS`. Those of :data:`QUANTIZED` quantize the kinds of
+            modules that :data:`TABLE` gives them (convolutions, linear layers …) and need a
+            calibration; ``int8-weights`` stores weights in INT8 and needs none.
         keep: pattern to precision. A pattern is a shell pattern over module paths; it holds for
             the modules it matches and everything below them, and the last that matches wins.
         io: type of the engine's floating-point inputs and outputs: fp32, fp16 or bf16.
-        base: what quantized modules give, and what is not quantized computes in.
+        base: the precision of what quantized modules give, and of all modules that are not
+            quantized.
         kinds: kind (one of :data:`KINDS`) to precision, where no pattern of `keep` names a
             floating-point type. By default norms, sums and long means stay in FP32. INT8
             products of an attention are only made with ``{"attention": "int8"}``.
@@ -116,14 +122,14 @@ class Policy:
         for value in (self.compute, *self.keep.values(), *self.kinds.values()):
             _require(value, PRECISIONS, "precision")
         _require(self.base, FLOATS, "base precision")
-        _require(self.io, ("fp32", "fp16", "bf16"), "type of inputs and outputs")
+        _require(self.io, TENSOR_TYPES, "type of inputs and outputs")
         for kind in self.kinds:
             _require(kind, KINDS, "kind of module")
 
     @classmethod
     def preset(cls, name: str) -> Policy:
-        """The policy called `name`, one of :data:`PRESETS`: a precision, or ``mixed``, which is
-        FP16 with norms, softmax and all reductions in FP32, as ``torch.autocast`` has it.
+        """The policy called `name`, one of :data:`PRESETS`: a precision, or ``mixed``: FP16 with
+        norms, softmax and all reductions in FP32, as in ``torch.autocast``.
 
         Raises:
             UnsupportedError: there is none.
@@ -140,7 +146,7 @@ class Policy:
         return self.decide(path, kind, groups).precision
 
     def decide(self, path: str, kind: str = "", groups: int = 1) -> Decision:
-        """What the module at `path` gets, and why.
+        """The precision of the module at `path`, and why.
 
         Args:
             path: as in ``named_modules()``; the number of a repeated call does not count.
@@ -155,22 +161,25 @@ class Policy:
                 asked, reason, named = precision, f"keep {pattern!r} = {precision}", True
         if not kind:
             return Decision(asked if asked in FLOATS else self.base, reason, named)
-        unsuited, by_kind = _unsuited(asked, kind, groups), self.kinds.get(kind)
+        unsuited, by_kind = TABLE[asked].unsuited(kind, groups), self.kinds.get(kind)
         if by_kind == asked or (named and not unsuited) or {asked, by_kind} == {"tf32", "fp32"}:
             return Decision(asked, reason, named)
         if by_kind:
             wanted = "" if kind == "attention" else kind  # asked for by name, it is made
-            asked, unsuited = by_kind, _unsuited(by_kind, wanted, groups)
+            asked, unsuited = by_kind, TABLE[by_kind].unsuited(wanted, groups)
             reason, named = _by_kind(kind, by_kind), True
         return Decision(self.base, unsuited) if unsuited else Decision(asked, reason, named)
 
-    def explain(self, target: Module | Network) -> list[Explanation]:
+    def explain(self, target: ModuleTree | NetworkRoots) -> list[Explanation]:
         """One row for each module without submodules, and each that computes something itself.
+
+        Args:
+            target: a module, or a network that modules were called on.
 
         Raises:
             UsageError: a pattern that matches no module.
         """
-        roots = getattr(target, "roots", None) or [("", target)]
+        roots = target.roots if isinstance(target, NetworkRoots) else [("", target)]
         found = dict(pair for prefix, root in roots for pair in root.named_modules(prefix))
         self.check(found)
         return [
@@ -179,14 +188,14 @@ class Policy:
             if module.computes or not any(module.children())
         ]
 
-    def _explanation(self, path: str, module: Any) -> Explanation:
+    def _explanation(self, path: str, module: ModuleTree) -> Explanation:
         kind, groups = module.computes, getattr(module, "groups", 1)
         decision = self.decide(path, kind, groups)
         precision, reason = decision.precision, decision.reason
         if kind == "batch_norm":
             reason = f"folded into the layer before it, in whose precision; otherwise {reason}"
         elif kind == "pooling" and (precision in QUANTIZED or not decision.named):
-            reason = f"a global average behind quantized layers reads what they give; {reason}"
+            reason = f"quantized like the layers before it, if it is a global average; {reason}"
         elif not kind:
             reason = "takes the type of its input"
         return Explanation(path, type(module).__name__, kind, precision, reason)
@@ -198,7 +207,7 @@ class Policy:
         for pattern in self.keep:
             if not any(fnmatchcase(path, pattern) for path in known):
                 plain = re.sub(r"[*?\[\]]", "", pattern)
-                near = difflib.get_close_matches(plain, known, n=3, cutoff=0.4)
+                near = nearest(plain, known, cutoff=0.4)
                 raise UsageError(
                     "the pattern matches no module",
                     got=pattern,
@@ -216,9 +225,14 @@ class Policy:
 
     @property
     def coarsest(self) -> str:
-        """The floating-point type with the fewest digits that occurs."""
-        floats = (p if p in FLOATS else self.base for p in self._used())
-        return max(floats, key=FLOATS.index)
+        """The floating-point precision with the fewest digits that can occur."""
+        return coarsest(p if p in FLOATS else self.base for p in self._used())
+
+    @property
+    def calibrated_for(self) -> str | None:
+        """The precision that a calibration is for: the first of
+        :data:`trtnet.precision.table.QUANTIZED` that can occur; ``None`` where none can."""
+        return next((name for name in QUANTIZED if self.uses(name)), None)
 
     def _used(self) -> tuple[str, ...]:
         return (self.compute, *self.keep.values(), *self.kinds.values())
@@ -235,57 +249,22 @@ class Policy:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Policy:
-        """Reads a TOML file as :meth:`save` writes it; what it leaves out has its default.
+        """Reads a TOML file as :meth:`save` writes it; missing entries have their defaults.
 
         Raises:
             UsageError: a file that cannot be read, is not TOML, or has unknown entries.
             UnsupportedError: a precision or kind that does not exist.
         """
-        try:
-            values = _toml().loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                "the policy cannot be read", module=str(path), got=error, fix="write a TOML file"
-            ) from error
-        known = {option.name: option for option in fields(cls)}
-        for name, value in values.items():
-            is_table = isinstance(value, dict)
-            texts = value.values() if is_table else [value]
-            fits = name in known and is_table == (name in ("keep", "kinds"))
-            if not fits or not all(isinstance(text, str) for text in texts):
-                raise UsageError(
-                    f"the policy has an entry {name!r} that means nothing",
-                    module=str(path),
-                    got=value,
-                    expected=", ".join(known) + "; keep and kinds are tables of strings",
-                )
-        return cls(**values)
+        tables = {name: isinstance(value, Mapping) for name, value in cls().as_dict().items()}
+        return cls(**read_entries(path, tables))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a TOML file."""
-        with atomic_write(path) as file:
-            file.write("\n".join(self._lines()).encode() + b"\n")
+        """Writes a TOML file, atomically.
 
-    def _lines(self) -> Iterator[str]:
-        for name, value in self.as_dict().items():
-            if isinstance(value, str):
-                yield f"{name} = {json.dumps(value)}"
-            else:  # JSON strings are TOML strings
-                yield f"\n[{name}]"
-                yield from (f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
-
-
-def _unsuited(precision: str, kind: str, groups: int) -> str:
-    """Why `kind` cannot be computed in the quantized `precision`; ``""`` where it can."""
-    if precision in FLOATS or not kind:
-        return ""
-    if kind == "attention" and precision == "int8":
-        return "not quantized: in INT8 the small probabilities of a softmax vanish"
-    if kind not in _SUITED[precision]:
-        return f"not quantized: {kind} has no {precision.upper()} form"
-    if precision == "fp8" and groups > 1:
-        return f"not quantized: FP8 has no convolution with groups ({groups}); INT8 has"
-    return ""
+        Raises:
+            OSError: it cannot be written; an old file is unchanged.
+        """
+        write_entries(path, self.as_dict())
 
 
 def _by_kind(kind: str, precision: str) -> str:
@@ -295,7 +274,7 @@ def _by_kind(kind: str, precision: str) -> str:
 
 
 def _with_parents(path: str) -> list[str]:
-    """``a.b.c`` and what it lies in: ``a.b``, ``a`` and the model itself."""
+    """``a.b.c`` and the modules around it: ``a.b``, ``a`` and the model itself."""
     parts = path.split(".")
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)] + [""]
 
@@ -303,11 +282,3 @@ def _with_parents(path: str) -> list[str]:
 def _require(value: str, allowed: tuple[str, ...], what: str) -> None:
     if value not in allowed:
         raise UnsupportedError(f"unknown {what} {value!r}", expected=", ".join(allowed), got=value)
-
-
-def _toml() -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    return tomllib

@@ -1,31 +1,8 @@
-"""Calibration: which range of values each tensor has, and which part of it INT8 and FP8 keep.
+"""Calibration: the range of values of each tensor, and the part of it that quantization keeps.
 
 Names are imported on first use; only running a calibration needs torch.
 """
 
-from __future__ import annotations
+from trtnet import lazy_imports
 
-import importlib
-from typing import Any
-
-_HOMES = {
-    "trtnet.quantization.calibration": ("Calibration", "Observation"),
-    "trtnet.quantization.data": ("Batches", "dataset"),
-    "trtnet.quantization.histogram": ("Histogram",),
-    "trtnet.quantization.ranges": ("RangeRow", "check_fp16"),
-    "trtnet.quantization.running": ("activations", "calibrate"),
-    "trtnet.quantization.table": ("METHODS", "CalibrationTable"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = [*_HOME_OF]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'trtnet.quantization' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Calibration: what one pass over the data has found out about each tensor."""
+"""Calibration: the distribution of each tensor's values, counted in one pass over the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trtnet.quantization.thresholds import PERCENTILE, threshold
 
 @dataclass(frozen=True)
 class Observation:
-    """One tensor.
+    """The values of one tensor.
 
     Attributes:
         tensor: its name.
@@ -48,11 +48,11 @@ class Calibration:
         precision: str = "int8",
         percentile: float = PERCENTILE,
     ) -> CalibrationTable:
-        """The ranges that `method` finds; see :func:`trtnet.quantization.thresholds.threshold`.
+        """The table of ranges by `method`; see :func:`trtnet.quantization.thresholds.threshold`.
 
         Args:
             weights_sha256: :attr:`trtnet.Network.weights_sha256` of the network.
-            precision: ``"int8"`` or ``"fp8"``; makes a difference to ``"mse"``.
+            precision: one of :data:`trtnet.precision.QUANTIZED`; makes a difference to ``"mse"``.
             percentile: for ``"percentile"``.
 
         Raises:
@@ -71,7 +71,7 @@ class Calibration:
 
     @property
     def ranges(self) -> tuple[RangeRow, ...]:
-        """What FP16 does to each tensor, worst first."""
+        """The rows of :class:`trtnet.quantization.RangeRow`, worst first."""
         return worst_first(
             range_row(seen.module, seen.tensor, seen.modules, seen.histogram)
             for seen in self.observations

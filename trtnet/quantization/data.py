@@ -24,7 +24,7 @@ class Batches:
 
     Attributes:
         items: how many there are; whole batches of them are used.
-        size: how many items a batch has; the last one has what is left over.
+        size: how many items a batch has; the last one has the remaining ones.
         read: takes the numbers of items and gives a dict from input name to array, with one
             row for each of them.
     """
@@ -54,12 +54,13 @@ def dataset(
     Args:
         source: a folder of images (with those in folders below it, in the order of their paths),
             a ``.npy`` file or array of shape [N, ...], a ``.npz`` file with such an array for
-            each input or one called ``input``, or an iterable of batches, which is given back.
-        batch: items per batch, where the network leaves that open. One with a fixed batch gets
-            whole batches; what is left over is not used.
+            each input or one called ``input``, or an iterable of batches, which is
+            returned.
+        batch: items per batch, where the network's batch is dynamic. A network with a fixed batch
+            gets whole batches; the remaining items are not used.
         limit: how many items to use at most, spread evenly over all.
-        preprocessing: of images: ``resize_size, crop_size, mean, std, interpolation``, as
-            weights files of torchvision's models have it.
+        preprocessing: of images: ``resize_size, crop_size, mean, std, interpolation``, as in
+            the weights files of torchvision's models.
 
     Raises:
         UsageError: a source that cannot be read, or holds nothing.
@@ -143,7 +144,8 @@ def _arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
 def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
         if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            return array
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return dict(archive)

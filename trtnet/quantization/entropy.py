@@ -31,7 +31,7 @@ def entropy_threshold(counts: np.ndarray, width: float) -> float:
 
 
 def _divergence(inside: np.ndarray, outside: tuple[int, int]) -> float:
-    """Of the quantized distribution from the clipped one.
+    """The divergence of the quantized distribution from the clipped one.
 
     Args:
         inside: counts between the thresholds.
@@ -40,7 +40,7 @@ def _divergence(inside: np.ndarray, outside: tuple[int, int]) -> float:
     clipped = inside.copy()
     clipped[0] += outside[0]
     clipped[-1] += outside[1]
-    size = len(inside) // LEVELS  # of a level, in bins; the last level takes what is left over
+    size = len(inside) // LEVELS  # of a level, in bins; the last level also has the rest
     whole = size * LEVELS
     sums = inside[:whole].reshape(LEVELS, size).sum(axis=1)
     sums[-1] += inside[whole:].sum()
@@ -54,9 +54,9 @@ def _divergence(inside: np.ndarray, outside: tuple[int, int]) -> float:
 
 
 def _smooth(counts: np.ndarray) -> np.ndarray:
-    """As probabilities, none of them zero: the others give a little of theirs."""
+    """`counts` as probabilities; zeros get a little, which is taken from the others."""
     empty = counts == 0
     zeros = np.count_nonzero(empty)
     taken = _EPSILON * zeros / (len(counts) - zeros)
     smoothed = np.where(empty, _EPSILON, counts - taken)
-    return smoothed / smoothed.sum()
+    return np.asarray(smoothed / smoothed.sum())

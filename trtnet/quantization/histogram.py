@@ -1,11 +1,11 @@
 """The distribution of a tensor's values, as counts over bins that are known beforehand.
 
 A bin holds the float32 values that share sign, exponent and the first 11 bits of the mantissa: the
-upper 20 bits of a value are the number of its bin. Nothing hangs on the range of the data, so
-counts of parts simply add up, however the data is split, and no batch ever needs a second look.
+upper 20 bits of a value are the number of its bin. The bins do not depend on the
+range of the data, so counts of parts add up, however the data is split, and one pass is enough.
 
 Eleven bits, because a bin is then never wider than one of 2,048 equal bins between 0 and the
-largest magnitude, which is the resolution TensorRT's calibrators had; 2,048 equal bins up to the
+largest magnitude, the resolution that TensorRT's calibrators had; 2,048 equal bins up to the
 next power of two can be put together from them without cutting one; and 65,520, from which on
 FP16 rounds to infinity, lies between two bins. Small values, which FP8 keeps too, have small bins.
 """
@@ -41,7 +41,7 @@ class Histogram:
         self.amax = amax
 
     def add(self, bins: np.ndarray, counts: np.ndarray, amax: float) -> None:
-        """Adds what was counted elsewhere.
+        """Adds counts.
 
         Args:
             bins: numbers of bins, each row's after those of the row before: ``2048 * row`` and
@@ -116,4 +116,5 @@ class Histogram:
 
 def _edge(bins: np.ndarray) -> np.ndarray:
     """The lower edges, as float64, of the uint32 `bins` of positive values."""
-    return (bins << np.uint32(SHIFT)).view(np.float32).astype(np.float64)
+    edges = np.asarray(bins << np.uint32(SHIFT))
+    return edges.view(np.float32).astype(np.float64)

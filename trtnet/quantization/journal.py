@@ -1,4 +1,4 @@
-"""A calibration's journal: what a killed run had counted, so that the next one goes on."""
+"""A calibration's journal: the counts of a run that was killed, from which the next one goes on."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from trtnet import weights
-from trtnet.errors import TrtnetError, UsageError, WeightsError
+from trtnet.errors import UsageError, WeightsError
 from trtnet.graph import dumps
 from trtnet.graph.types import Graph
+from trtnet.journal import ResumableJournal
 from trtnet.quantization.histogram import BINS, ROWS, Histogram
 from trtnet.weights.container import data_sha256
 
-_FORMAT = "trtnet.calibration-journal 1"
-
 
 @dataclass
-class State:
-    """How far a calibration has come.
+class CalibrationState:
+    """The counts of the first batches of a calibration.
 
     Attributes:
         histograms: one for each tensor.
@@ -37,16 +36,23 @@ class State:
     data: str = ""
 
 
-class Journal:
-    """The file `path`, for the calibration of `tensors` of `graph`."""
+class CalibrationJournal(ResumableJournal):
+    """The counts of the calibration of `tensors` of `graph`, in a safetensors file that is
+    replaced as a whole."""
+
+    format = "trtnet.calibration-journal 1"
+    what = "a calibration"
+    another = "another network, or of other tensors"
+
+    path: Path
 
     def __init__(self, path: str | os.PathLike[str], graph: Graph, tensors: Sequence[str]) -> None:
-        self.path = Path(path)
         self.tensors = tuple(tensors)
-        self._job = hashlib.sha256(dumps(graph) + json.dumps(self.tensors).encode()).hexdigest()
+        content = dumps(graph) + json.dumps(self.tensors).encode()
+        super().__init__(path, hashlib.sha256(content).hexdigest())
 
-    def load(self) -> State | None:
-        """What the file holds; ``None`` if there is none.
+    def load(self) -> CalibrationState | None:
+        """Reads the file; ``None`` if there is none.
 
         Raises:
             UsageError: it is damaged, or of another calibration, or there is no such folder.
@@ -57,15 +63,12 @@ class Journal:
             return None
         try:
             stored = weights.load(self.path)
-            if stored.metadata.get("format") != _FORMAT:
-                raise self._refusal("is not a journal of a calibration")
-            if stored.metadata["job"] != self._job:
-                raise self._refusal("is the journal of another network, or of other tensors")
+            self.require_header(stored.metadata.get("format"), stored.metadata.get("job"))
             return self._state(stored)
         except (KeyError, TypeError, ValueError, WeightsError) as error:
-            raise self._refusal("is a damaged journal", error) from error
+            raise self.refusal("is a damaged journal", error) from error
 
-    def _state(self, stored: weights.Weights) -> State:
+    def _state(self, stored: weights.Weights) -> CalibrationState:
         position = json.loads(stored.metadata["position"])
         histograms = {}
         for i, name in enumerate(self.tensors):
@@ -77,9 +80,9 @@ class Journal:
             rows = {row: counts[k].copy() for k, row in enumerate(numbers.tolist())}
             histograms[name] = Histogram(rows, float(position["amax"][i]))
         batches, items = int(position["batches"]), int(position["items"])
-        return State(histograms, batches, items, position["data"])
+        return CalibrationState(histograms, batches, items, position["data"])
 
-    def save(self, state: State) -> None:
+    def save(self, state: CalibrationState) -> None:
         """Replaces the file, atomically.
 
         Raises:
@@ -97,7 +100,7 @@ class Journal:
             arrays[f"{i}.rows"] = np.array(sorted(rows), np.int32)
             counts = [rows[row] for row in sorted(rows)]
             arrays[f"{i}.counts"] = np.array(counts, np.int64).reshape(-1, BINS)
-        metadata = {"format": _FORMAT, "job": self._job, "position": json.dumps(position)}
+        metadata = {"format": self.format, "job": self.job, "position": json.dumps(position)}
         try:
             weights.save(self.path, arrays, metadata)
         except WeightsError as error:
@@ -105,7 +108,7 @@ class Journal:
                 f"the journal {self.path} cannot be written", got=error, fix="check the path"
             ) from error
 
-    def check(self, state: State, data: str) -> None:
+    def check(self, state: CalibrationState, data: str) -> None:
         """Refuses data that does not begin with the batches the journal has seen; `data` is the
         checksum of as many batches.
 
@@ -113,20 +116,11 @@ class Journal:
             UsageError: it is other data.
         """
         if data != state.data:
-            raise self._refusal("is the journal of a calibration on other data")
-
-    def remove(self) -> None:
-        """Deletes the file, when the calibration is complete."""
-        self.path.unlink(missing_ok=True)
-
-    def _refusal(self, problem: str, error: Exception | None = None) -> TrtnetError:
-        return UsageError(
-            f"{self.path} {problem}", got=error, fix="delete it, or name another journal"
-        )
+            raise self.refusal("is the journal of a calibration on other data")
 
 
 def chained(before: str, batch: Mapping[str, np.ndarray]) -> str:
-    """The checksum of the data so far and `batch` behind it."""
+    """The checksum of the data so far followed by `batch`."""
     shapes = {name: [str(array.dtype), *array.shape] for name, array in sorted(batch.items())}
     text = before + data_sha256(batch) + json.dumps(shapes)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Observers: what counts a tensor's values while the network runs."""
+"""Observers: modules that count a tensor's values while the network runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _FEW = 1 << 17  # values, up to which sorting them takes less time than going ov
 
 
 class Observer(nn.Module):
-    """Counts the values it is called with into `histogram`."""
+    """Counts the values of the tensors it is called with into `histogram`."""
 
     def __init__(self, histogram: Histogram) -> None:
         super().__init__()
         self.histogram = histogram
 
     def forward(self, x: Tensor) -> None:
+        """Counts the values of `x`."""
         values = x.float().reshape(-1)
         if not values.numel():
             return
@@ -35,7 +36,8 @@ class Observer(nn.Module):
 def _counted(bins: Tensor) -> tuple[Tensor, Tensor]:
     """The different numbers in `bins`, rising, and how often each occurs."""
     if bins.numel() < _FEW:
-        return torch.unique(bins, return_counts=True)
+        found, counts = torch.unique(bins, return_counts=True)
+        return found, counts
     counts = torch.bincount(bins, minlength=ROWS * BINS)
     (found,) = counts.nonzero(as_tuple=True)
     return found, counts[found]
@@ -52,8 +54,8 @@ def _largest(values: Tensor) -> float:
 
 
 def observed(graph: Graph, histograms: Mapping[str, Histogram], device: str) -> fx.GraphModule:
-    """`graph` with an observer behind each tensor; it returns nothing, so that each value is
-    freed after its last use."""
+    """`graph` with an observer after each tensor of `histograms`. It returns nothing, so each value
+    is freed after its last use."""
     module = compile(graph, device=device, outputs=tuple(histograms))
     output = module.graph.output_node()
     nodes: Any = output.args[0]  # a dict from tensor name to node

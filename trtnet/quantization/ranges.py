@@ -1,4 +1,4 @@
-"""Whether FP16 can hold what a network computes, module by module."""
+"""Whether FP16 can hold the values that a network computes, module by module."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from trtnet.errors import NetworkError
+from trtnet.finite import FLOAT16_OVERFLOW
 from trtnet.quantization.histogram import Histogram
 
 FP16_MAX = 65504.0
-_OVERFLOW = 65520.0  # rounds to infinity, as does everything above
 _UNDERFLOW = 2.0**-25  # rounds to zero, as does everything below
 
 
 @dataclass(frozen=True)
 class RangeRow:
-    """What FP16 does to the values of one tensor. Shares are of 1.
+    """The values of one tensor in FP16: how many overflow or vanish. Shares are of 1.
 
     Attributes:
         module: path of the module that makes the tensor; the name of a network input.
@@ -52,7 +52,7 @@ class RangeRow:
 def range_row(module: str, tensor: str, modules: Sequence[str], histogram: Histogram) -> RangeRow:
     """The row of a tensor with the distribution `histogram`."""
     values = histogram.total
-    overflow = histogram.between(_OVERFLOW, float("inf"))
+    overflow = histogram.between(FLOAT16_OVERFLOW, float("inf"))
     underflow = histogram.between(0.0, _UNDERFLOW)
     return RangeRow(
         module,
@@ -70,7 +70,7 @@ def range_row(module: str, tensor: str, modules: Sequence[str], histogram: Histo
 
 
 def worst_first(rows: Iterable[RangeRow]) -> tuple[RangeRow, ...]:
-    """Rows with NaN or infinities, then those that overflow, then by what is nearest to either
+    """Rows with NaN or infinities, then those that overflow, then by how near values are to either
     end of FP16's range; equals stay in their order."""
     return tuple(
         sorted(

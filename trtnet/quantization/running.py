@@ -10,27 +10,29 @@ from typing import Any
 
 import numpy as np
 
+from trtnet.dtypes import DType
 from trtnet.errors import ShapeError, UsageError
+from trtnet.finite import nonfinite_count
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph
 from trtnet.quantization.calibration import Calibration, Observation
 from trtnet.quantization.data import Batches
 from trtnet.quantization.histogram import Histogram
-from trtnet.quantization.journal import Journal, State, chained
+from trtnet.quantization.journal import CalibrationJournal, CalibrationState, chained
 from trtnet.quantization.observer import observed
-from trtnet.reference.regions import nest
+from trtnet.reference.regions import group_regions
 from trtnet.reference.runner import execute, prepare
 
 Progress = Callable[[int, "int | None", float], None]
 
-_FLOATING = ("float32", "float16", "bfloat16")
+_FLOATING = tuple(dtype.value for dtype in DType if dtype.is_floating_point)
 
 
 def activations(graph: Graph) -> tuple[str, ...]:
-    """The names of all floating-point tensors of `graph` that hang on its inputs, in order; those
-    inside of loops and conditionals, which exist only there, are left out."""
+    """The names of all floating-point tensors of `graph` that depend on its inputs, in order,
+    without those inside loops and conditionals."""
     found = dict.fromkeys(graph.inputs)
-    for unit in nest(graph):
+    for unit in group_regions(graph):
         if not found.keys().isdisjoint(unit.inputs):
             found.update(dict.fromkeys(unit.outputs))
     return tuple(name for name in found if graph.tensors[name].dtype in _FLOATING)
@@ -49,8 +51,8 @@ def calibrate(
     """The distributions of `tensors` over the data; one pass serves all methods.
 
     Batches are run one after the other, and each tensor is freed when its values are counted and
-    used. Equal data in equal batches gives equal results; other batches do too, as far as
-    PyTorch's kernels give the same values for them, since counts do not hang on the order.
+    used. Equal data in equal batches gives equal results. So do other batches, as far as
+    PyTorch's kernels give the same values for them, since the order does not matter for counts.
 
     Args:
         network: an ``INetworkDefinition`` or a :class:`trtnet.graph.Graph`, in FP32.
@@ -60,8 +62,8 @@ def calibrate(
         progress: called after each batch with the number of items done (images, mostly: the
             first axis), the number of all (``None`` if unknown) and the items per second.
         resume: a file that is written after each `every` batches, atomically, and removed at the
-            end. Where it exists, the calibration goes on behind it; the data is read again, and
-            must be the same, but is not run.
+            end. Where it exists, the calibration goes on after its last batch; the data before is
+            read again, and must be the same, but is not run.
         device: ``"cpu"`` or ``"cuda"``.
 
     Raises:
@@ -75,7 +77,9 @@ def calibrate(
     _check_tensors(graph, names)
     if every < 1:
         raise UsageError("impossible interval for the journal", expected="1 or more", got=every)
-    run = _Run(graph, names, None if resume is None else Journal(resume, graph, names), device)
+    run = _Run(
+        graph, names, None if resume is None else CalibrationJournal(resume, graph, names), device
+    )
     total = batches.items if isinstance(batches, Batches) else None
     started, before = time.perf_counter(), run.state.items
     for batch in batches:
@@ -100,10 +104,10 @@ class _Run:
     """
 
     def __init__(
-        self, graph: Graph, names: Sequence[str], journal: Journal | None, device: str
+        self, graph: Graph, names: Sequence[str], journal: CalibrationJournal | None, device: str
     ) -> None:
         self.graph, self.journal, self.device = graph, journal, device
-        fresh = State({name: Histogram() for name in names})
+        fresh = CalibrationState({name: Histogram() for name in names})
         self.state = (journal.load() if journal else None) or fresh
         self.position = 0
         self._skipped = self.state.batches
@@ -111,7 +115,7 @@ class _Run:
         self._module = observed(graph, self.state.histograms, device)
 
     def take(self, batch: Any) -> bool:
-        """Counts the next batch; whether it was not counted before."""
+        """Counts the next batch, unless the journal has it; whether it was counted now."""
         self.position += 1
         with _located(f"batch {self.position}"):
             inputs = self._inputs(batch)
@@ -176,7 +180,7 @@ def _check_tensors(graph: Graph, names: Sequence[str]) -> None:
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:
-    bad = array.size - np.count_nonzero(np.isfinite(array))
+    bad = nonfinite_count(array)
     if bad:
         raise UsageError(
             "the data has NaN or infinite values",
@@ -188,7 +192,7 @@ def _check_finite(name: str, array: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def _located(place: str) -> Iterator[None]:
-    """Puts `place` in front of what is wrong."""
+    """Puts `place` at the start of the messages of errors."""
     try:
         yield
     except (ShapeError, UsageError) as error:

@@ -1,8 +1,7 @@
-"""CalibrationTable: the range of each tensor, in a small file that belongs to certain weights."""
+"""CalibrationTable: the range of each tensor of a network with certain weights, in a file."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -13,9 +12,10 @@ from typing import Any
 
 from trtnet.errors import UsageError, WeightsError
 from trtnet.files import atomic_write
+from trtnet.names import nearest
+from trtnet.precision.table import QUANTIZED
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
-_PRECISIONS = ("int8", "fp8")
 _FORMAT = "trtnet.calibration 1"
 _SHA256 = re.compile("[0-9a-f]{64}(,[0-9a-f]{64})*")
 _FLOAT32_MAX = (2 - 2**-23) * 2.0**127
@@ -27,16 +27,16 @@ class CalibrationTable:
     """The range of each tensor of one network with certain weights.
 
     Attributes:
-        ranges: tensor name → the magnitude that becomes 127 in INT8 and 448 in FP8; positive.
+        ranges: tensor name → the magnitude that becomes the largest code; positive.
         method: one of :data:`METHODS`.
         weights_sha256: :attr:`trtnet.Network.weights_sha256` of the network: a checksum for each
             model it was made of.
-        precision: ``"int8"`` or ``"fp8"``: for which of them the ranges are; the methods other
-            than ``"mse"`` give both the same.
+        precision: what the ranges are for, one of :data:`trtnet.precision.QUANTIZED`; the methods
+            other than ``"mse"`` give all of them the same.
         items: the number of images, or whatever the data consists of.
 
     Raises:
-        UsageError: a method, precision, checksum or range that cannot be.
+        UsageError: an unknown method or precision, or an impossible checksum, size or range.
     """
 
     ranges: Mapping[str, float]
@@ -48,7 +48,7 @@ class CalibrationTable:
     def __post_init__(self) -> None:
         for what, allowed, got in (
             ("method", METHODS, self.method),
-            ("precision", _PRECISIONS, self.precision),
+            ("precision", QUANTIZED, self.precision),
         ):
             if got not in allowed:
                 raise UsageError(
@@ -81,7 +81,7 @@ class CalibrationTable:
         """
         if name in self.ranges:
             return self.ranges[name]
-        near = difflib.get_close_matches(name, self.ranges, n=3)
+        near = nearest(name, self.ranges)
         raise UsageError(
             "the calibration table has no range for this tensor",
             module=name,
@@ -107,7 +107,7 @@ class CalibrationTable:
         """Writes JSON, atomically; :meth:`load` gives an equal table.
 
         Raises:
-            UsageError: it cannot be written; an old file is as it was.
+            UsageError: it cannot be written; an old file is unchanged.
         """
         content = {
             "format": _FORMAT,
@@ -128,8 +128,8 @@ class CalibrationTable:
         """The table in the file `path`.
 
         Raises:
-            UsageError: the file is missing, damaged, of another version, or holds what no table
-                can have.
+            UsageError: the file is missing, damaged, of another version, or holds impossible
+                values.
         """
         content = _read(path)
         try:
@@ -164,7 +164,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a calibration table", got=error, fix=_AGAIN) from error
     found = content.get("format") if isinstance(content, dict) else None
-    if found != _FORMAT:
+    if not isinstance(content, dict) or found != _FORMAT:
         raise UsageError(
             f"{path} is not a calibration table of this version",
             expected=f"the format {_FORMAT!r}",

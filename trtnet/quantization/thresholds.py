@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
+from trtnet.dtypes import DType
 from trtnet.errors import UsageError
+from trtnet.precision.table import QUANTIZED, STORED
 from trtnet.quantization.entropy import entropy_threshold
 from trtnet.quantization.histogram import Histogram
 from trtnet.quantization.table import METHODS
@@ -25,13 +28,13 @@ def threshold(
     precision: str = "int8",
     percentile: float = PERCENTILE,
 ) -> float:
-    """The magnitude that becomes 127 in INT8, or 448 in FP8; positive.
+    """The magnitude that becomes the largest code (127 in INT8, 448 in FP8); positive.
 
     Args:
         method: ``"minmax"``: the largest magnitude; ``"percentile"``: the `percentile` of the
             magnitudes; ``"entropy"``: see :mod:`trtnet.quantization.entropy`; ``"mse"``: the least
             squared error in `precision`, up to a 64th of a 64th of an octave.
-        precision: ``"int8"`` or ``"fp8"``.
+        precision: one of :data:`trtnet.precision.QUANTIZED`.
 
     Raises:
         UsageError: an unknown method or precision, or an impossible percentile.
@@ -40,7 +43,7 @@ def threshold(
         raise UsageError("unknown calibration method", expected=", ".join(METHODS), got=method)
     if precision not in LEVELS:
         raise UsageError(
-            "calibration is for INT8 and FP8", expected=", ".join(LEVELS), got=precision
+            f"calibration is for {' and '.join(LEVELS)}", expected=", ".join(LEVELS), got=precision
         )
     if not 0 < percentile <= 100:
         raise UsageError("impossible percentile", expected="above 0, up to 100", got=percentile)
@@ -99,14 +102,21 @@ def _squared_errors(
     cuts = np.pad(cuts, ((0, 0), (1, 1)), constant_values=((0, 0), (0, len(values))))
     count, first, second = np.diff(moments[:, cuts], axis=2)
     level = thresholds[:, None] * levels
-    return (second - 2 * level * first + level**2 * count).sum(axis=1)
+    errors: np.ndarray = second - 2 * level * first + level**2 * count
+    return np.asarray(errors.sum(axis=1))
 
 
-def _e4m3() -> np.ndarray:
-    """The 127 finite magnitudes of float8_e4m3: three bits of mantissa, bias 7, 448 at most."""
-    codes = np.arange(127)
+def _magnitudes(stored: DType, largest: float) -> np.ndarray:
+    """The magnitudes up to `largest` that a code of the type `stored` can have, rising."""
+    if stored.element.kind == "integer":
+        return np.arange(largest + 1)
+    codes = np.arange(127)  # float8_e4m3: three bits of mantissa, bias 7, 448 at most
     exponent, mantissa = codes >> 3, (codes & 7) / 8
-    return np.where(exponent == 0, mantissa * 2.0**-6, (1 + mantissa) * np.exp2(exponent - 7.0))
+    values = np.where(exponent == 0, mantissa * 2.0**-6, (1 + mantissa) * np.exp2(exponent - 7.0))
+    return values[values <= largest]
 
 
-LEVELS = {"int8": np.arange(128) / 127, "fp8": _e4m3() / 448}
+LEVELS: Mapping[str, np.ndarray] = {
+    name: _magnitudes(*STORED[name]) / STORED[name][1] for name in QUANTIZED
+}
+"""The magnitudes that each quantized precision has, rising, as parts of the largest."""

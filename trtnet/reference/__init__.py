@@ -1,6 +1,8 @@
-"""Executes read-back networks with PyTorch, in TensorRT's strongly typed semantics."""
+"""Executes read-back networks with PyTorch, in TensorRT's strongly typed semantics.
 
-from trtnet.reference.compiler import compile
-from trtnet.reference.runner import run
+The names are imported on first use, so that registering an operation imports no PyTorch.
+"""
 
-__all__ = ["compile", "run"]
+from trtnet import lazy_imports
+
+__getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)

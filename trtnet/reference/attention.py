@@ -10,25 +10,25 @@ import torch
 from torch import Tensor
 
 from trtnet.errors import ShapeError
+from trtnet.reference.layer_context import LayerContext, TorchCall, integers
 from trtnet.reference.quantize import from_quantized, to_quantized
-from trtnet.reference.site import Call, Site, integers
 
 _PACKED = "PACKED_NHD"
 
 
-def attention_input(site: Site) -> Call:
-    """The whole attention; the ATTENTION_OUTPUT layer behind it only names the result."""
-    query, key, value = site.inputs[:3]
-    mask, scale, query_lengths, key_lengths = (site.input(i) for i in (3, 4, 5, 6))
-    causal = site["causal_kind"] or ("UPPER_LEFT" if site["causal"] else "NONE")
-    options = {"mask": mask, "softmax": site["norm_op"] == "SOFTMAX", "causal": causal}
+def attention_input(layer: LayerContext) -> TorchCall:
+    """ATTENTION_INPUT: the whole attention; its ATTENTION_OUTPUT layer only names the result."""
+    query, key, value = layer.inputs[:3]
+    mask, scale, query_lengths, key_lengths = (layer.input(i) for i in (3, 4, 5, 6))
+    causal = layer["causal_kind"] or ("UPPER_LEFT" if layer["causal"] else "NONE")
+    options = {"mask": mask, "softmax": layer["norm_op"] == "SOFTMAX", "causal": causal}
     if scale is not None:
-        options |= {"scale": scale, "quantized": site["normalization_quantize_to_type"]}
-    packed = (site["query_form"] == _PACKED, site["key_value_form"] == _PACKED)
+        options |= {"scale": scale, "quantized": layer["normalization_quantize_to_type"]}
+    packed = (layer["query_form"] == _PACKED, layer["key_value_form"] == _PACKED)
     if key_lengths is None and not any(packed):
-        return Call(attention, (query, key, value), options)
+        return TorchCall(attention, (query, key, value), options)
     options |= {"lengths": (query_lengths, key_lengths), "packed": packed}
-    return Call(ragged_attention, (query, key, value), options)
+    return TorchCall(ragged_attention, (query, key, value), options)
 
 
 def attention(
@@ -44,10 +44,10 @@ def attention(
 ) -> Tensor:
     """``softmax(query @ keyᵀ + mask) @ value`` for tensors [..., heads, tokens, width].
 
-    Nothing is scaled: TensorRT wants that done before. A group of query heads shares a head of
-    `key` and `value`. A boolean `mask` is true where attention is allowed; a row without any such
-    place gives zeros, as in ONNX and PyTorch (TensorRT documents nothing). The normalised weights
-    go through type `quantized` and back where `scale` is given.
+    Nothing is scaled; that is a layer of its own, before this one. A group of query heads shares a
+    head of `key` and `value`. A boolean `mask` is true where attention is allowed; a row without
+    any such place becomes zeros, as in ONNX and PyTorch (TensorRT documents nothing). The
+    normalised weights go through type `quantized` and back where `scale` is given.
     """
     groups = query.shape[-3] // key.shape[-3]
     key, value = (x.repeat_interleave(groups, -3) if groups > 1 else x for x in (key, value))
@@ -115,20 +115,22 @@ def _sequences(x: Tensor, lengths: Tensor | None, packed: bool) -> list[Tensor]:
     return [x[a:b].transpose(0, 1) for a, b in pairwise(bounds)]
 
 
-def attention_output(site: Site) -> Call:
-    return Call("to", (site.x, site.output_dtype()))
+def attention_output(layer: LayerContext) -> TorchCall:
+    """ATTENTION_OUTPUT: the result of its ATTENTION_INPUT layer."""
+    return TorchCall("to", (layer.x, layer.output_dtype()))
 
 
-def rotary_embedding(site: Site) -> Call:
-    positions = site.input(3)
-    options = {"interleaved": site["interleaved"], "width": site["rotary_embedding_dim"]}
-    return Call(rotate, (*site.inputs[:3], positions), options)
+def rotary_embedding(layer: LayerContext) -> TorchCall:
+    """ROTARY_EMBEDDING: pairs of elements rotated by an angle for each position."""
+    positions = layer.input(3)
+    options = {"interleaved": layer["interleaved"], "width": layer["rotary_embedding_dim"]}
+    return TorchCall(rotate, (*layer.inputs[:3], positions), options)
 
 
 def rotate(
     x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None, *, interleaved: bool, width: int
 ) -> Tensor:
-    """Turns pairs of the first `width` (0: all) elements of [batch, heads, tokens, size] vectors.
+    """Rotates pairs of the first `width` (0: all) elements of [batch, heads, tokens, size] vectors.
 
     The angles are [positions, pairs] with `positions` [batch, tokens], or [batch, tokens, pairs].
     """
@@ -146,14 +148,15 @@ def rotate(
     return torch.cat([turned, rest], -1)
 
 
-def kv_cache_update(site: Site) -> Call:
-    if site["update_form"] == _PACKED:
-        return Call(update_packed, site.inputs)
-    return Call(update_cache, site.inputs[:3])
+def kv_cache_update(layer: LayerContext) -> TorchCall:
+    """KV_CACHE_UPDATE: a cache with new keys or values written into it."""
+    if layer["update_form"] == _PACKED:
+        return TorchCall(update_packed, layer.inputs)
+    return TorchCall(update_cache, layer.inputs[:3])
 
 
 def update_cache(cache: Tensor, update: Tensor, starts: Tensor) -> Tensor:
-    """`cache` with ``update[i]`` written behind position ``starts[i]`` of its tokens (axis 2)."""
+    """`cache` with ``update[i]`` written from position ``starts[i]`` of its tokens (axis 2)."""
     updated = cache.clone()
     for i, start in enumerate(integers(starts)):
         _write(updated[i], update[i], start)

@@ -1,4 +1,4 @@
-"""Loops and conditionals while they run: modules whose bodies are compiled graphs."""
+"""The modules that run loops and conditionals; their bodies are compiled graphs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ Values = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Scan:
-    """How a loop goes through a tensor: one slice along `axis` per iteration."""
+    """How a loop passes a tensor to its body: one slice per iteration.
+
+    Attributes:
+        axis: the axis that the slices are taken along.
+        reverse: the last slice comes first.
+    """
 
     axis: int
     reverse: bool
 
 
 @dataclass(frozen=True)
-class Collected:
+class LoopOutput:
     """An output of a loop.
 
     Attributes:
         kind: ``LAST_VALUE``, ``CONCATENATE`` or ``REVERSE``.
-        axis: where the iterations are lined up.
+        axis: the new axis along which the iterations are stacked.
         source: position of the recurrent value (``LAST_VALUE``), or of the value among those that
             the body returns.
-        shape: of the output, -1 where unknown; it tells what no iteration at all gives.
+        shape: of the output, -1 where unknown; needed where no iteration runs.
         dtype: of the output.
     """
 
@@ -45,9 +50,9 @@ class Loop(nn.Module):
     """Runs `body` as often as the trip limits allow.
 
     The body takes a slice of each scanned tensor, the recurrent values and the captured tensors. It
-    returns the next recurrent values, then the values that the outputs line up. `condition` says
-    before each iteration whether it should begin; it takes those of the body's arguments that
-    `condition_inputs` lists.
+    returns the next recurrent values, then the values that the outputs stack. `condition`
+    computes before each iteration whether it runs; it takes those of the body's arguments whose
+    positions `condition_inputs` lists.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class Loop(nn.Module):
         condition: nn.Module | None,
         condition_inputs: Sequence[int],
         scans: Sequence[Scan],
-        outputs: Sequence[Collected],
+        outputs: Sequence[LoopOutput],
     ) -> None:
         super().__init__()
         self.body, self.condition, self.condition_inputs = body, condition, condition_inputs
@@ -74,13 +79,16 @@ class Loop(nn.Module):
 
         Args:
             limit: the largest number of iterations; None where only `condition` ends the loop.
-            scanned: the tensors it goes through.
-            state: the first recurrent values.
-            captured: values from outside that stay the same.
-            lengths: how long each output is, None for a last value.
+            scanned: the tensors that the body gets slices of.
+            state: the recurrent values of the first iteration.
+            captured: values from outside, the same in every iteration.
+            lengths: the size of each output along its axis, None for a last value.
+
+        Raises:
+            ShapeError: more iterations than an output has room for.
         """
         trips = None if limit is None else int(limit)
-        lined_up: list[list[Tensor]] = [[] for _ in self.outputs]
+        stacked: list[list[Tensor]] = [[] for _ in self.outputs]
         done = 0
         while trips is None or done < trips:
             arguments = _Arguments(self.scans, scanned, (*state, *captured), done, trips)
@@ -89,17 +97,17 @@ class Loop(nn.Module):
                 if not bool(self.condition(*chosen)[0]):
                     break
             values = self.body(*(arguments[i] for i in range(len(arguments))))
-            for output, kept in zip(self.outputs, lined_up, strict=True):
+            for output, kept in zip(self.outputs, stacked, strict=True):
                 kept.append(values[output.source])
             state, done = values[: len(state)], done + 1
         return tuple(
-            state[output.source] if output.kind == "LAST_VALUE" else _line_up(output, kept, length)
-            for output, kept, length in zip(self.outputs, lined_up, lengths, strict=True)
+            state[output.source] if output.kind == "LAST_VALUE" else _stack(output, kept, length)
+            for output, kept, length in zip(self.outputs, stacked, lengths, strict=True)
         )
 
 
 class _Arguments:
-    """The body's arguments in one iteration; slices are taken when they are asked for."""
+    """The body's arguments in one iteration; a slice is taken when it is read."""
 
     def __init__(
         self, scans: Sequence[Scan], scanned: Values, others: Values, done: int, trips: int | None
@@ -124,8 +132,8 @@ class _Arguments:
         return self._scanned[i].select(scan.axis, index)
 
 
-def _line_up(output: Collected, kept: list[Tensor], length: Tensor | None) -> Tensor:
-    """One output: the iterations' values along a new axis, padded with zeros to its length."""
+def _stack(output: LoopOutput, kept: list[Tensor], length: Tensor | None) -> Tensor:
+    """One output: the iterations' values along a new axis, padded with zeros to `length`."""
     count = len(kept) if length is None else int(length)
     if len(kept) > count:
         raise ShapeError(
@@ -144,12 +152,14 @@ def _line_up(output: Collected, kept: list[Tensor], length: Tensor | None) -> Te
 
 
 class Conditional(nn.Module):
-    """Runs one of two branches, never both."""
+    """Runs the branch that its condition chooses, and only that."""
 
     def __init__(self, then: nn.Module, otherwise: nn.Module) -> None:
         super().__init__()
         self.then, self.otherwise = then, otherwise
 
     def forward(self, condition: Tensor, captured: Values) -> Values:
+        """The outputs of the branch; `captured` are the values that both take from outside."""
         branch = self.then if bool(condition) else self.otherwise
-        return branch(*captured)
+        values: Values = branch(*captured)
+        return values

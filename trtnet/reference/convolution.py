@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from trtnet.reference.site import Call, Site
+from trtnet.reference.layer_context import LayerContext, TorchCall
 
 Ints = tuple[int, ...]
 
@@ -13,15 +13,16 @@ _CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-def convolution(site: Site) -> Call:
-    kernel, bias = site.weight("kernel", 1), site.weight("bias", 2)
-    pre, post, mode = site["pre_padding"], site["post_padding"], site["padding_mode"]
-    stride, dilation, groups = site["stride_nd"], site["dilation_nd"], site["num_groups"]
+def convolution(layer: LayerContext) -> TorchCall:
+    """CONVOLUTION: in two or three dimensions."""
+    kernel, bias = layer.weight("kernel", 1), layer.weight("bias", 2)
+    pre, post, mode = layer["pre_padding"], layer["post_padding"], layer["padding_mode"]
+    stride, dilation, groups = layer["stride_nd"], layer["dilation_nd"], layer["num_groups"]
     if pre == post and mode == "EXPLICIT_ROUND_DOWN":
         function = _CONVOLUTIONS[len(stride)]
-        return Call(function, (site.x, kernel, bias, stride, pre, dilation, groups))
+        return TorchCall(function, (layer.x, kernel, bias, stride, pre, dilation, groups))
     options = {"pre": pre, "post": post, "mode": mode}
-    return Call(padded_convolution, (site.x, kernel, bias, stride, dilation, groups), options)
+    return TorchCall(padded_convolution, (layer.x, kernel, bias, stride, dilation, groups), options)
 
 
 def padded_convolution(
@@ -43,19 +44,22 @@ def padded_convolution(
     return _CONVOLUTIONS[len(stride)](padded, kernel, bias, stride, 0, dilation, groups)
 
 
-def deconvolution(site: Site) -> Call:
-    kernel, bias = site.weight("kernel", 1), site.weight("bias", 2)
-    stride, dilation, groups = site["stride_nd"], site["dilation_nd"], site["num_groups"]
-    pre, post = site["pre_padding"], site["post_padding"]
-    if site["padding_mode"].startswith("SAME"):
-        spans = (d * (k - 1) + 1 for k, d in zip(site["kernel_size_nd"], dilation, strict=True))
+def deconvolution(layer: LayerContext) -> TorchCall:
+    """DECONVOLUTION: transposed convolution in two or three dimensions."""
+    kernel, bias = layer.weight("kernel", 1), layer.weight("bias", 2)
+    stride, dilation, groups = layer["stride_nd"], layer["dilation_nd"], layer["num_groups"]
+    pre, post = layer["pre_padding"], layer["post_padding"]
+    if layer["padding_mode"].startswith("SAME"):
+        spans = (d * (k - 1) + 1 for k, d in zip(layer["kernel_size_nd"], dilation, strict=True))
         total = tuple(max(span - s, 0) for span, s in zip(spans, stride, strict=True))
-        pre, post = _split(total, site["padding_mode"])
+        pre, post = _split(total, layer["padding_mode"])
     if pre == post:
         function = _TRANSPOSED[len(stride)]
-        return Call(function, (site.x, kernel, bias, stride, pre, 0, groups, dilation))
+        return TorchCall(function, (layer.x, kernel, bias, stride, pre, 0, groups, dilation))
     options = {"pre": pre, "post": post}
-    return Call(cropped_deconvolution, (site.x, kernel, bias, stride, groups, dilation), options)
+    return TorchCall(
+        cropped_deconvolution, (layer.x, kernel, bias, stride, groups, dilation), options
+    )
 
 
 def cropped_deconvolution(
@@ -99,7 +103,7 @@ def _split(total: Ints, mode: str) -> tuple[Ints, Ints]:
 
 
 def pad_list(pre: Ints, post: Ints) -> list[int]:
-    """The order ``F.pad`` wants: last axis first, before and after each."""
+    """The order of ``F.pad``: last axis first, before and after each."""
     axes = reversed(list(zip(pre, post, strict=True)))
     return [amount for pair in axes for amount in pair]
 

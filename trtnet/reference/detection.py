@@ -5,19 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trtnet.reference.site import Call, Site
+from trtnet.reference.layer_context import LayerContext, TorchCall
 
 
-def nms(site: Site) -> Call:
-    boxes, scores, count, iou, threshold = (site.input(i) for i in range(5))
+def nms(layer: LayerContext) -> TorchCall:
+    """NMS: the boxes that overlap no better box of their class."""
+    boxes, scores, count, iou, threshold = (layer.input(i) for i in range(5))
     options = {
         "iou": 0.0 if iou is None else iou,
         "threshold": 0.0 if threshold is None else threshold,
-        "centers": site["bounding_box_format"] == "CENTER_SIZES",
-        "limit": site["topk_box_limit"],
-        "dtype": site.output_dtype(),
+        "centers": layer["bounding_box_format"] == "CENTER_SIZES",
+        "limit": layer["topk_box_limit"],
+        "dtype": layer.output_dtype(),
     }
-    return Call(suppress, (boxes, scores, count), options)
+    return TorchCall(suppress, (boxes, scores, count), options)
 
 
 def suppress(
@@ -40,7 +41,7 @@ def suppress(
         iou: boxes that overlap a better one of their class by more are dropped.
         threshold: boxes with no larger score are dropped.
         centers: boxes are centre and size, not two corners.
-        limit: so many best boxes of each batch item are looked at.
+        limit: the most boxes of each batch item considered, those of the best scores.
         dtype: of the rows.
 
     Rows are in the order of their batch items, within one of falling scores.
@@ -82,8 +83,9 @@ def _overlap(box: Tensor, others: Tensor) -> Tensor:
     return torch.where(common > 0, common / (areas - common), 0)
 
 
-def non_zero(site: Site) -> Call:
-    return Call(positions, (site.x, site.output_dtype()))
+def non_zero(layer: LayerContext) -> TorchCall:
+    """NON_ZERO: where the input is not zero."""
+    return TorchCall(positions, (layer.x, layer.output_dtype()))
 
 
 def positions(x: Tensor, dtype: torch.dtype) -> Tensor:

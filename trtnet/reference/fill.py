@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 
 from trtnet.reference.convolution import Ints
-from trtnet.reference.site import Call, Site, integers
+from trtnet.reference.layer_context import LayerContext, TorchCall, integers
 
 
-def fill(site: Site) -> Call:
-    shape = site.input(0) if site.input(0) is not None else site["shape"]
-    start = site.input(1) if site.input(1) is not None else site["alpha"]
-    delta = site.input(2) if site.input(2) is not None else site["beta"]
-    if site["op"] != "LINSPACE":
-        return Call(draw, (shape, start, delta, site["op"]), {"dtype": site.output_dtype()})
-    return Call(linspace, (shape, start, delta), {"dtype": site.output_dtype()})
+def fill(layer: LayerContext) -> TorchCall:
+    """FILL: evenly spaced or random values."""
+    shape = layer.input(0) if layer.input(0) is not None else layer["shape"]
+    start = layer.input(1) if layer.input(1) is not None else layer["alpha"]
+    delta = layer.input(2) if layer.input(2) is not None else layer["beta"]
+    if layer["op"] != "LINSPACE":
+        return TorchCall(draw, (shape, start, delta, layer["op"]), {"dtype": layer.output_dtype()})
+    return TorchCall(linspace, (shape, start, delta), {"dtype": layer.output_dtype()})
 
 
 def linspace(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trtnet.reference.site import Call, Site, integers, mask_axes
+from trtnet.reference.layer_context import LayerContext, TorchCall, integers, mask_axes
 
 
-def gather(site: Site) -> Call:
-    x, index = site.inputs
-    mode, axis, batch = site["mode"], site["axis"], site["num_elementwise_dims"]
+def gather(layer: LayerContext) -> TorchCall:
+    """GATHER: elements or slices at given indices."""
+    x, index = layer.inputs
+    mode, axis, batch = layer["mode"], layer["axis"], layer["num_elementwise_dims"]
     if mode == "ELEMENT":
-        return Call(gather_elements, (x, index, axis))
+        return TorchCall(gather_elements, (x, index, axis))
     if mode == "ND":
-        return Call(gather_nd, (x, index, batch))
-    return Call(take, (x, index, axis, batch))
+        return TorchCall(gather_nd, (x, index, batch))
+    return TorchCall(take, (x, index, axis, batch))
 
 
 def from_end(index: Tensor, n: int) -> Tensor:
@@ -39,11 +40,12 @@ def take(x: Tensor, index: Tensor, axis: int, batch: int) -> Tensor:
 
 
 def gather_elements(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    """For each element of `index`, the element of `x` at that place along `axis`."""
     return x.gather(axis, from_end(index, x.shape[axis]))
 
 
 def gather_nd(x: Tensor, index: Tensor, batch: int) -> Tensor:
-    """Each vector along the last axis of `index` is one position behind the `batch` axes."""
+    """Each vector along the last axis of `index` is a position in the axes after `batch`."""
     rows = []
     for dim in range(batch):
         view = [1] * (index.dim() - 1)
@@ -53,22 +55,26 @@ def gather_nd(x: Tensor, index: Tensor, batch: int) -> Tensor:
     return x[position]
 
 
-def scatter(site: Site) -> Call:
-    if site["mode"] == "ELEMENT":
-        return Call(scatter_elements, (*site.inputs, site["axis"]))
-    return Call(scatter_nd, site.inputs)
+def scatter(layer: LayerContext) -> TorchCall:
+    """SCATTER: the first input with updates written at given indices."""
+    if layer["mode"] == "ELEMENT":
+        return TorchCall(scatter_elements, (*layer.inputs, layer["axis"]))
+    return TorchCall(scatter_nd, layer.inputs)
 
 
 def scatter_elements(x: Tensor, index: Tensor, updates: Tensor, axis: int) -> Tensor:
+    """`x` with each element of `updates` written at its `index` along `axis`."""
     return x.scatter(axis, from_end(index, x.shape[axis]), updates)
 
 
 def scatter_nd(x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+    """`x` with slices of `updates` written at the positions along the last axis of `index`."""
     return x.index_put(index.long().unbind(-1), updates)
 
 
-def one_hot(site: Site) -> Call:
-    return Call(encode, (*site.inputs, site["axis"]))
+def one_hot(layer: LayerContext) -> TorchCall:
+    """ONE_HOT: one value at the index along a new axis, another elsewhere."""
+    return TorchCall(encode, (*layer.inputs, layer["axis"]))
 
 
 def encode(index: Tensor, values: Tensor, depth: Tensor, axis: int) -> Tensor:
@@ -79,11 +85,12 @@ def encode(index: Tensor, values: Tensor, depth: Tensor, axis: int) -> Tensor:
     return torch.where(index.unsqueeze(dim) == positions, values[1], values[0])
 
 
-def top_k(site: Site) -> Call:
-    (axis,) = mask_axes(site["axes"])
-    k = site.input(1) if site.input(1) is not None else site["k"]
-    options = {"largest": site["op"] == "MAX", "index_dtype": site.output_dtype(1)}
-    return Call(select_k, (site.x, k, axis), options)
+def top_k(layer: LayerContext) -> TorchCall:
+    """TOPK: the largest or smallest elements along an axis, and their indices."""
+    (axis,) = mask_axes(layer["axes"])
+    k = layer.input(1) if layer.input(1) is not None else layer["k"]
+    options = {"largest": layer["op"] == "MAX", "index_dtype": layer.output_dtype(1)}
+    return TorchCall(select_k, (layer.x, k, axis), options)
 
 
 def select_k(
@@ -99,8 +106,9 @@ def select_k(
     return values, index.to(index_dtype)
 
 
-def reverse_sequence(site: Site) -> Call:
-    return Call(reverse_starts, (*site.inputs, site["batch_axis"], site["sequence_axis"]))
+def reverse_sequence(layer: LayerContext) -> TorchCall:
+    """REVERSE_SEQUENCE: the start of each sequence in reverse order."""
+    return TorchCall(reverse_starts, (*layer.inputs, layer["batch_axis"], layer["sequence_axis"]))
 
 
 def reverse_starts(x: Tensor, lengths: Tensor, batch_axis: int, axis: int) -> Tensor:

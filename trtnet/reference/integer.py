@@ -1,7 +1,7 @@
 """Products of quantized values as TensorRT computes them: integers, scaled once at the end.
 
-Layer by layer a graph says: dequantize both operands, round them to the type of the product, then
-multiply. TensorRT's INT8 kernels never do that. They sum products of integers in INT32, multiply
+A graph states: dequantize both operands, round them to the type of the product, then multiply.
+TensorRT's INT8 kernels do not compute that. They sum products of integers in INT32, multiply
 each sum by the scales of both operands in float32, and add the bias.
 """
 
@@ -14,20 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from trtnet.reference import linear, shape
+from trtnet.reference import linear, rearrange
 from trtnet.reference.convolution import Ints, cropped_deconvolution, padded_convolution
 from trtnet.reference.quantize import from_quantized, to_quantized
 
 _CONVOLUTIONS = (F.conv2d, F.conv3d, padded_convolution)
 _GROUPS = {F.conv_transpose2d: 6, F.conv_transpose3d: 6, cropped_deconvolution: 4}
 _PRODUCTS = (torch.matmul, linear.multiply)
-_MOVES: tuple[Callable[..., Any], ...] = (
+_REARRANGES: tuple[Callable[..., Any], ...] = (
     *(torch.permute, torch.reshape, F.pad),
-    *(shape.cut, shape.insert_axes, shape.remove_axes, shape.transpose_reshape),
+    *(rearrange.cut, rearrange.insert_axes, rearrange.remove_axes, rearrange.transpose_reshape),
 )
 _CASTS = ("float", "half", "bfloat16")
-_EXACT = 2**24  # float32 holds every integer up to here
-_LARGEST = 128
+_LARGEST_EXACT_INTEGER = 2**24  # float32 holds every integer up to here
+_LARGEST_INT8 = 128  # as a magnitude
 
 
 class _Operand(NamedTuple):
@@ -44,7 +44,7 @@ def scale_at_the_end(graph: fx.Graph, buffers: Mapping[str, Any], float64: bool)
     """Rewrites the products of two dequantized operands of `graph`.
 
     Where sums may leave the integers that float32 holds exactly (a convolution of more than 1,040
-    products may), they are made in float64. Dead nodes stay behind.
+    products may), they are made in float64. Unused nodes stay in the graph.
     """
     for node in list(graph.nodes):
         if node.op != "call_function" or node.target not in (*_CONVOLUTIONS, *_GROUPS, *_PRODUCTS):
@@ -74,7 +74,7 @@ def _operand(node: object) -> _Operand | None:
     while isinstance(node, fx.Node):
         if node.op == "call_method" and node.target in _CASTS:
             casts.append(str(node.target))
-        elif node.target in _MOVES and node.kwargs.get("fill") is None:
+        elif node.target in _REARRANGES and node.kwargs.get("fill") is None:
             moves.append(node)
         else:
             break
@@ -101,8 +101,8 @@ def _output_view(node: fx.Node, b: _Operand) -> Ints | None:
 
 
 def _may_leave(node: fx.Node, a: _Operand, b: _Operand, buffers: Mapping[str, Any]) -> bool:
-    """Whether a sum may be more than :data:`_EXACT`. FP8 values are no integers; TensorRT too
-    sums their products in float32."""
+    """Whether a sum of integers may be larger than float32 holds exactly; false for FP8 values,
+    whose products TensorRT sums in float32."""
     if b.codes.op != "get_attr":
         return not (b.codes.target is to_quantized and b.codes.kwargs["dtype"] != "int8")
     weight: Tensor = buffers[str(b.codes.target)]
@@ -113,7 +113,7 @@ def _may_leave(node: fx.Node, a: _Operand, b: _Operand, buffers: Mapping[str, An
         transposed = node.target is linear.multiply and node.args[3] == "TRANSPOSE"
         channel = weight.dim() - (2 if transposed else 1)
     sums = weight.to(torch.int64).abs().movedim(channel, 0).flatten(1).sum(1)
-    return int(sums.max()) > _EXACT // _LARGEST
+    return int(sums.max()) > _LARGEST_EXACT_INTEGER // _LARGEST_INT8
 
 
 def _rewrite(

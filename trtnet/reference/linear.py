@@ -5,13 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trtnet.reference.site import Call, Site
+from trtnet.reference.layer_context import LayerContext, TorchCall
 
 
-def matrix_multiply(site: Site) -> Call:
-    a, b = site.inputs
-    ops = (site["op0"], site["op1"])
-    return Call(torch.matmul, (a, b)) if ops == ("NONE", "NONE") else Call(multiply, (a, b, *ops))
+def matrix_multiply(layer: LayerContext) -> TorchCall:
+    """MATRIX_MULTIPLY: the product of two matrices, or batches of them."""
+    a, b = layer.inputs
+    ops = (layer["op0"], layer["op1"])
+    return (
+        TorchCall(torch.matmul, (a, b))
+        if ops == ("NONE", "NONE")
+        else TorchCall(multiply, (a, b, *ops))
+    )
 
 
 def multiply(a: Tensor, b: Tensor, op0: str, op1: str) -> Tensor:
@@ -24,8 +29,9 @@ def multiply(a: Tensor, b: Tensor, op0: str, op1: str) -> Tensor:
     return product.squeeze(-1 if op1 == "VECTOR" else -2) if op0 == "VECTOR" else product
 
 
-def einsum(site: Site) -> Call:
-    return Call(torch.einsum, (site["equation"], *site.inputs))
+def einsum(layer: LayerContext) -> TorchCall:
+    """EINSUM: products and sums in Einstein's notation."""
+    return TorchCall(torch.einsum, (layer["equation"], *layer.inputs))
 
 
 OPERATIONS = {"EINSUM": einsum, "MATRIX_MULTIPLY": matrix_multiply}

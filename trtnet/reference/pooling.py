@@ -9,30 +9,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trtnet.reference.convolution import Ints, pad_list, window_padding
-from trtnet.reference.site import Call, Site
+from trtnet.reference.layer_context import LayerContext, TorchCall
 
 _MAXIMUM = {2: F.max_pool2d, 3: F.max_pool3d}
 _AVERAGE = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def pooling(site: Site) -> Call:
-    op, window, stride = site["op"], site["window_size_nd"], site["stride_nd"]
-    pre, post, mode = site["pre_padding"], site["post_padding"], site["padding_mode"]
-    excludes = site["average_count_excludes_padding"]
+def pooling(layer: LayerContext) -> TorchCall:
+    """POOLING: the maximum or average of each window, or a blend of both."""
+    op, window, stride = layer["op"], layer["window_size_nd"], layer["stride_nd"]
+    pre, post, mode = layer["pre_padding"], layer["post_padding"], layer["padding_mode"]
+    excludes = layer["average_count_excludes_padding"]
     # PyTorch pads both ends alike, by at most half a window.
     plain = pre == post and all(2 * p <= k for p, k in zip(pre, window, strict=True))
     if plain and mode == "EXPLICIT_ROUND_DOWN" and op == "MAX":
-        return Call(_MAXIMUM[len(window)], (site.x, window, stride, pre))
+        return TorchCall(_MAXIMUM[len(window)], (layer.x, window, stride, pre))
     if plain and mode == "EXPLICIT_ROUND_DOWN" and op == "AVERAGE":
-        args = (site.x, window, stride, pre, False, not excludes)
-        return Call(_AVERAGE[len(window)], args)
+        args = (layer.x, window, stride, pre, False, not excludes)
+        return TorchCall(_AVERAGE[len(window)], args)
     options = {"pre": pre, "post": post, "mode": mode}
     if op == "MAX":
-        return Call(max_pool, (site.x, window, stride), options)
+        return TorchCall(max_pool, (layer.x, window, stride), options)
     if op == "AVERAGE":
-        return Call(average_pool, (site.x, window, stride), {**options, "excludes": excludes})
-    options |= {"excludes": excludes, "blend": site["blend_factor"]}
-    return Call(blended_pool, (site.x, window, stride), options)
+        return TorchCall(average_pool, (layer.x, window, stride), {**options, "excludes": excludes})
+    options |= {"excludes": excludes, "blend": layer["blend_factor"]}
+    return TorchCall(blended_pool, (layer.x, window, stride), options)
 
 
 def max_pool(x: Tensor, window: Ints, stride: Ints, *, pre: Ints, post: Ints, mode: str) -> Tensor:
@@ -47,7 +48,7 @@ def average_pool(
 ) -> Tensor:
     """Sum over each window, divided by its overlap with the input.
 
-    Explicit padding counts as input unless `excludes`; what rounding up adds behind it never
+    Explicit padding counts as input unless `excludes`; what rounding up adds after it never
     counts.
     """
     size = tuple(x.shape[2:])

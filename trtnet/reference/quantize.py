@@ -5,26 +5,25 @@ Formulas: "Quantization Schemes" in TensorRT's documentation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from trtnet.reference.convolution import Ints
-from trtnet.reference.dtypes import FP4_MAX, FP8_MAX, to_fp4, to_fp8
-from trtnet.reference.site import Call, Site
+from trtnet.reference.dtypes import FP4_MAX, FP8_MAX, ROUNDED_BY, to_fp4, to_fp8
+from trtnet.reference.layer_context import LayerContext, TorchCall
 
 _RANGES = {"int8": (-128, 127), "int4": (-8, 7)}
-_ROUNDED: dict[str, Callable[[Tensor], Tensor]] = {"float8_e4m3": to_fp8, "float4_e2m1": to_fp4}
+_FLOATS = ("float8_e4m3", "float4_e2m1")
 _LOWEST_E8M0 = -127  # the exponents of float8_e8m0 are -127 to 127
 
 
-def quantize(site: Site) -> Call:
-    target = site.output().dtype
-    if target not in (*_RANGES, *_ROUNDED):
-        raise site.unsupported("TensorRT quantizes to no such type", target)
-    options = {"dtype": target, "zero": site.input(2)}
-    return Call(to_quantized, (site.x, site.inputs[1], _view(site)), options)
+def quantize(layer: LayerContext) -> TorchCall:
+    """QUANTIZE: the input divided by its scale, rounded to a narrow type."""
+    target = layer.output().dtype
+    if target not in (*_RANGES, *_FLOATS):
+        raise layer.unsupported("TensorRT quantizes to no such type", target)
+    options = {"dtype": target, "zero": layer.input(2)}
+    return TorchCall(to_quantized, (layer.x, layer.inputs[1], _view(layer)), options)
 
 
 def to_quantized(
@@ -32,20 +31,23 @@ def to_quantized(
 ) -> Tensor:
     """``x / scale``, rounded and saturated to type `dtype`.
 
-    TensorRT wants zero points that are zero; others follow the formula it documents,
+    TensorRT accepts only zero points that are zero; others follow the formula it documents,
     ``clamp(round(x / scale) + zero)``.
     """
     scaled = x / _spread(scale, view, x)
-    if dtype in _ROUNDED:
-        return _ROUNDED[dtype](scaled)
+    if dtype in _FLOATS:
+        return ROUNDED_BY[dtype](scaled)
     rounded = torch.round(scaled)
     if zero is not None:
         rounded = rounded + _spread(zero, view, x)
     return rounded.clamp(*_RANGES[dtype]).to(torch.int8)
 
 
-def dequantize(site: Site) -> Call:
-    return Call(from_quantized, (site.x, site.inputs[1], _view(site)), {"zero": site.input(2)})
+def dequantize(layer: LayerContext) -> TorchCall:
+    """DEQUANTIZE: quantized values multiplied by their scale."""
+    return TorchCall(
+        from_quantized, (layer.x, layer.inputs[1], _view(layer)), {"zero": layer.input(2)}
+    )
 
 
 def from_quantized(
@@ -58,15 +60,16 @@ def from_quantized(
     return values * _spread(scale, view, x)
 
 
-def _view(site: Site) -> Ints | None:
+def _view(layer: LayerContext) -> Ints | None:
     """The shape that fits the scale to the input; None if it has one value per block."""
-    shape = site.info(1).shape
+    shape: Ints = layer.info(1).shape
     if shape in ((), (1,)):
         return ()
     if len(shape) == 1:
-        return (-1,) + (1,) * (site.rank - site["axis"] % site.rank - 1)
-    if len(shape) != site.rank:
-        raise site.unsupported("the scale fits neither an axis nor blocks of the input", shape)
+        axis: int = layer["axis"] % layer.rank
+        return (-1,) + (1,) * (layer.rank - axis - 1)
+    if len(shape) != layer.rank:
+        raise layer.unsupported("the scale fits neither an axis nor blocks of the input", shape)
     return None
 
 
@@ -80,15 +83,16 @@ def _spread(scale: Tensor, view: Ints | None, x: Tensor) -> Tensor:
     return scale
 
 
-def dynamic_quantize(site: Site) -> Call:
-    block = site["block_shape"] or ()
+def dynamic_quantize(layer: LayerContext) -> TorchCall:
+    """DYNAMIC_QUANTIZE: quantized blocks, and scales taken from the values of each block."""
+    block = layer["block_shape"] or ()
     if not block:
-        axis = site["axis"] % site.rank
-        block = tuple(site["block_size"] if dim == axis else 1 for dim in range(site.rank))
-    if site["to_type"] == "float4_e2m1":
-        double = site.input(1)
-        return Call(to_nvfp4, (site.x, double), {"block": block})
-    return Call(to_mxfp8, (site.x,), {"block": block})
+        axis = layer["axis"] % layer.rank
+        block = tuple(layer["block_size"] if dim == axis else 1 for dim in range(layer.rank))
+    if layer["to_type"] == "float4_e2m1":
+        double = layer.input(1)
+        return TorchCall(to_nvfp4, (layer.x, double), {"block": block})
+    return TorchCall(to_mxfp8, (layer.x,), {"block": block})
 
 
 def to_nvfp4(x: Tensor, double: Tensor | None, *, block: Ints) -> tuple[Tensor, Tensor]:

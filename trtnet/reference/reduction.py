@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trtnet.reference.site import Call, Site, integers, mask_axes
+from trtnet.reference.layer_context import LayerContext, TorchCall, integers, mask_axes
 
 
-def reduce(site: Site) -> Call:
+def reduce(layer: LayerContext) -> TorchCall:
+    """REDUCE: the sum, mean, product, maximum or minimum along axes."""
     functions: dict[str, Callable[..., Any]] = {
         "SUM": torch.sum,
         "AVG": mean,
@@ -21,15 +22,16 @@ def reduce(site: Site) -> Call:
         "MIN": torch.amin,
         "PROD": product,
     }
-    if site["op"] not in functions:
-        raise site.unsupported("this reduction cannot be executed", site["op"])
-    function = functions[site["op"]]
-    dtype = site.output_dtype()
+    if layer["op"] not in functions:
+        raise layer.unsupported("this reduction cannot be executed", layer["op"])
+    function = functions[layer["op"]]
+    dtype = layer.output_dtype()
     options = {"dtype": dtype} if function is torch.sum and not dtype.is_floating_point else {}
-    return Call(function, (site.x, mask_axes(site["axes"]), site["keep_dims"]), options)
+    return TorchCall(function, (layer.x, mask_axes(layer["axes"]), layer["keep_dims"]), options)
 
 
 def mean(x: Tensor, axes: tuple[int, ...], keep_dims: bool) -> Tensor:
+    """The mean along `axes`; of integers rounded towards zero."""
     if x.is_floating_point():
         return torch.mean(x, axes, keep_dims)
     count = x.shape.numel() // max(torch.sum(x, axes).numel(), 1)
@@ -38,37 +40,44 @@ def mean(x: Tensor, axes: tuple[int, ...], keep_dims: bool) -> Tensor:
 
 
 def product(x: Tensor, axes: tuple[int, ...], keep_dims: bool) -> Tensor:
+    """The product along `axes`."""
     for axis in reversed(axes):
         x = torch.prod(x, axis, keep_dims, dtype=x.dtype)
     return x
 
 
-def softmax(site: Site) -> Call:
-    (axis,) = mask_axes(site["axes"])
-    return Call(torch.softmax, (site.x, axis))
+def softmax(layer: LayerContext) -> TorchCall:
+    """SOFTMAX: softmax along one axis."""
+    (axis,) = mask_axes(layer["axes"])
+    return TorchCall(torch.softmax, (layer.x, axis))
 
 
-def ragged_softmax(site: Site) -> Call:
-    return Call(softmax_of_starts, site.inputs)
+def ragged_softmax(layer: LayerContext) -> TorchCall:
+    """RAGGED_SOFTMAX: softmax over the start of each row."""
+    return TorchCall(softmax_of_starts, layer.inputs)
 
 
 def softmax_of_starts(x: Tensor, lengths: Tensor) -> Tensor:
-    """Softmax over the first ``lengths[..., 0]`` elements of the last axis; zeros behind them."""
+    """Softmax over the first ``lengths[..., 0]`` elements of the last axis; zeros after them."""
     inside = torch.arange(x.shape[-1], device=x.device) < lengths
     return torch.softmax(x.masked_fill(~inside, -math.inf), -1).nan_to_num(0)
 
 
-def local_response(site: Site) -> Call:
-    args = (site.x, site["window_size"], site["alpha"], site["beta"], site["k"])
-    return Call(F.local_response_norm, args)
+def local_response(layer: LayerContext) -> TorchCall:
+    """LRN: local response normalisation across channels."""
+    args = (layer.x, layer["window_size"], layer["alpha"], layer["beta"], layer["k"])
+    return TorchCall(F.local_response_norm, args)
 
 
-def cumulative(site: Site) -> Call:
-    options = {"exclusive": site["exclusive"], "reverse": site["reverse"]}
-    return Call(cumulative_sum, site.inputs, options)
+def cumulative(layer: LayerContext) -> TorchCall:
+    """CUMULATIVE: the running sum along an axis."""
+    options = {"exclusive": layer["exclusive"], "reverse": layer["reverse"]}
+    return TorchCall(cumulative_sum, layer.inputs, options)
 
 
 def cumulative_sum(x: Tensor, axis: Tensor, *, exclusive: bool, reverse: bool) -> Tensor:
+    """The running sum of `x` along `axis`, from the end if `reverse`; without the element itself
+    if `exclusive`."""
     (dim,) = integers(axis)
     x = x.flip(dim) if reverse else x
     total = torch.cumsum(x, dim, dtype=x.dtype)
@@ -78,18 +87,20 @@ def cumulative_sum(x: Tensor, axis: Tensor, *, exclusive: bool, reverse: bool) -
     return total.flip(dim) if reverse else total
 
 
-def normalization(site: Site) -> Call:
-    args = (*site.inputs, mask_axes(site["axes"]), site["epsilon"])
-    groups = site["num_groups"]
+def normalization(layer: LayerContext) -> TorchCall:
+    """NORMALIZATION: layer, instance and group normalisation."""
+    args = (*layer.inputs, mask_axes(layer["axes"]), layer["epsilon"])
+    groups = layer["num_groups"]
     if groups == 1:
-        return Call(normalize, args)
-    per_channel = bool(site.layer.attributes.get("is_v2"))
-    return Call(group_normalize, args, {"groups": groups, "per_channel": per_channel})
+        return TorchCall(normalize, args)
+    per_channel = bool(layer.get("is_v2"))
+    return TorchCall(group_normalize, args, {"groups": groups, "per_channel": per_channel})
 
 
 def normalize(
     x: Tensor, scale: Tensor, bias: Tensor, axes: tuple[int, ...], epsilon: float
 ) -> Tensor:
+    """``(x - mean) / sqrt(variance + epsilon) * scale + bias``, both taken over `axes`."""
     last = tuple(range(x.dim() - len(axes), x.dim()))
     sizes = x.shape[x.dim() - len(axes) :]
     if axes == last and scale.numel() == bias.numel() == sizes.numel():
@@ -108,7 +119,7 @@ def group_normalize(
     groups: int,
     per_channel: bool,
 ) -> Tensor:
-    """Normalisation over each group of channels (axis 1) and over `axes`, all those behind it.
+    """Normalisation over each group of channels (axis 1) and over `axes`, all those after it.
 
     Version 1 of the layer scales per group, version 2 per channel.
     """

@@ -19,33 +19,33 @@ _NOWHERE: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class Region:
-    """A loop or a conditional, as one unit among the layers around it.
+    """A loop or a conditional with everything inside; one step among the layers around it.
 
     Attributes:
         name: of the loop or conditional.
         type: ``"LOOP"`` or ``"CONDITIONAL"``.
         units: the layers and regions inside, boundary layers included, in executable order.
         inputs: names of the tensors it takes from outside.
-        outputs: names of the tensors it gives.
+        outputs: names of the tensors that its output layers make.
     """
 
     name: str
     type: str
-    units: tuple[Unit, ...]
+    units: tuple[LayerOrRegion, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     def boundary(self, type_name: str) -> list[Layer]:
-        """Its own boundary layers of one type."""
+        """Its own boundary layers of type `type_name`, without those of regions inside."""
         found = (unit for unit in self.units if isinstance(unit, Layer))
         return [layer for layer in found if layer.type == type_name and _owner(layer) == self.name]
 
 
-Unit = Layer | Region
+LayerOrRegion = Layer | Region
 
 
-def nest(graph: Graph) -> tuple[Unit, ...]:
-    """The layers of `graph`, those inside of a loop or conditional gathered into regions.
+def group_regions(graph: Graph) -> tuple[LayerOrRegion, ...]:
+    """The layers of `graph`, with those inside of a loop or conditional grouped into regions.
 
     Raises:
         NetworkError: a tensor of one loop or conditional is used in another beside it.
@@ -66,7 +66,7 @@ def nest(graph: Graph) -> tuple[Unit, ...]:
     return tuple(sort(_group(members, 0), graph.inputs))
 
 
-def needed(units: Sequence[Unit], names: Iterable[str]) -> list[Unit]:
+def needed(units: Sequence[LayerOrRegion], names: Iterable[str]) -> list[LayerOrRegion]:
     """Those of `units` (in executable order) that the tensors `names` depend on."""
     wanted, kept = set(names), []
     for unit in reversed(units):
@@ -87,7 +87,7 @@ def _scopes(
     made: dict[str, frozenset[str]] = {}
     around: dict[str, frozenset[str]] = {}
     scopes: list[frozenset[str]] = []
-    while True:  # values that recur lead backwards: repeat until nothing changes
+    while True:  # recurrences lead back to earlier layers: repeat until nothing changes
         before, scopes = (dict(made), dict(around)), []
         for layer in layers:
             owner = _owner(layer)
@@ -102,9 +102,9 @@ def _scopes(
             return scopes, around
 
 
-def _group(members: Sequence[tuple[Layer, list[str]]], depth: int) -> list[Unit]:
+def _group(members: Sequence[tuple[Layer, list[str]]], depth: int) -> list[LayerOrRegion]:
     """Layers at `depth` as they are, deeper ones as regions."""
-    units: list[Unit] = []
+    units: list[LayerOrRegion] = []
     groups: dict[str, list[tuple[Layer, list[str]]]] = {}
     for layer, path in members:
         if len(path) == depth:

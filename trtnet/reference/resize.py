@@ -9,21 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trtnet.reference.convolution import Ints
-from trtnet.reference.site import Call, Site, integers
+from trtnet.reference.layer_context import LayerContext, TorchCall, integers
 
 
-def resize(site: Site) -> Call:
-    size = site.input(1) if site.input(1) is not None else site["shape"]
+def resize(layer: LayerContext) -> TorchCall:
+    """RESIZE: the input interpolated to another size."""
+    size = layer.input(1) if layer.input(1) is not None else layer["shape"]
     options = {
-        "scales": None if size is not None else site["scales"],
-        "mode": site["mode"],
-        "transformation": site["coordinate_transformation"],
-        "selector": site["selector_for_single_pixel"],
-        "rounding": site["nearest_rounding"],
-        "cubic": site["cubic_coeff"],
-        "exclude_outside": bool(site["exclude_outside"]),
+        "scales": None if size is not None else layer["scales"],
+        "mode": layer["mode"],
+        "transformation": layer["coordinate_transformation"],
+        "selector": layer["selector_for_single_pixel"],
+        "rounding": layer["nearest_rounding"],
+        "cubic": layer["cubic_coeff"],
+        "exclude_outside": bool(layer["exclude_outside"]),
     }
-    return Call(interpolate, (site.x, size), options)
+    return TorchCall(interpolate, (layer.x, size), options)
 
 
 def interpolate(
@@ -104,7 +105,7 @@ def _weigh(x: Tensor, axis: int, index: Tensor, weights: Tensor, exclude_outside
         weights = weights * ((index >= 0) & (index < n))
         weights = weights / weights.sum(0)
     view = (-1,) + (1,) * (x.dim() - axis - 1)
-    total = None
+    total: Tensor | None = None
     for row, weight in zip(index.clamp(0, n - 1), weights.to(x.dtype), strict=True):
         part = x.index_select(axis, row) * weight.reshape(view)
         total = part if total is None else total + part
@@ -112,13 +113,14 @@ def _weigh(x: Tensor, axis: int, index: Tensor, weights: Tensor, exclude_outside
     return total
 
 
-def grid_sample(site: Site) -> Call:
+def grid_sample(layer: LayerContext) -> TorchCall:
+    """GRID_SAMPLE: the input interpolated at given positions."""
     mode = {"NEAREST": "nearest", "LINEAR": "bilinear", "CUBIC": "bicubic"}
     padding = {"FILL": "zeros", "CLAMP": "border", "REFLECT": "reflection"}
-    if site["sample_mode"] not in padding:
-        raise site.unsupported("grid sampling has no such sample mode", site["sample_mode"])
-    names = (mode[site["interpolation_mode"]], padding[site["sample_mode"]])
-    return Call(F.grid_sample, (*site.inputs, *names, bool(site["align_corners"])))
+    if layer["sample_mode"] not in padding:
+        raise layer.unsupported("grid sampling has no such sample mode", layer["sample_mode"])
+    names = (mode[layer["interpolation_mode"]], padding[layer["sample_mode"]])
+    return TorchCall(F.grid_sample, (*layer.inputs, *names, bool(layer["align_corners"])))
 
 
 OPERATIONS = {"GRID_SAMPLE": grid_sample, "RESIZE": resize}

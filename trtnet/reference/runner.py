@@ -15,7 +15,8 @@ from trtnet.graph.reader import read
 from trtnet.graph.types import Graph, TensorInfo
 from trtnet.reference.compiler import compile
 from trtnet.reference.dtypes import execution_dtype, share
-from trtnet.reference.site import is_shape_value
+from trtnet.reference.layer_context import is_shape_value
+from trtnet.reference.located import located
 
 
 def run(
@@ -30,7 +31,8 @@ def run(
 
     Args:
         network: an ``INetworkDefinition`` or a :class:`trtnet.graph.Graph`.
-        inputs: one array for each network input, by name.
+        inputs: one array for each network input, by name, of the input's shape and kind of type
+            (float, integer, bool).
         float64: compute in double precision instead of the network's own types.
         device: ``"cpu"`` or ``"cuda"``.
         outputs: names of the tensors to return, any of the network; its outputs if None.
@@ -52,18 +54,28 @@ def run(
 def execute(module: fx.GraphModule, arguments: Sequence[Tensor]) -> dict[str, Tensor]:
     """Runs a compiled module; like calling it, but errors name the layer.
 
+    Args:
+        module: what :func:`trtnet.reference.compile` returned.
+        arguments: one tensor for each network input, in order; see :func:`prepare`.
+
+    Returns:
+        Tensors by tensor name.
+
     Raises:
         NetworkError: a layer that fails; the message names it.
     """
     with torch.inference_mode(), _without_tf32():
-        return _Interpreter(module).run(*arguments)
+        values: dict[str, Tensor] = _Interpreter(module).run(*arguments)
+        return values
 
 
 def stream(module: fx.GraphModule, arguments: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """As :func:`execute`, but yields each output as soon as it is computed, and forgets it.
+    """Yields name and value of each output as soon as it is computed, and frees it afterwards.
+
+    Otherwise as :func:`execute`.
 
     Raises:
-        NetworkError: as :func:`execute`, when it comes to the layer.
+        NetworkError: a layer that fails; raised once the outputs before it have been yielded.
     """
     *nodes, end = module.graph.nodes
     last_uses = {used: node for node in nodes for used in node.all_input_nodes}
@@ -86,7 +98,16 @@ def stream(module: fx.GraphModule, arguments: Sequence[Tensor]) -> Iterator[tupl
 def prepare(
     graph: Graph, inputs: Mapping[str, np.ndarray], *, float64: bool = False, device: str = "cpu"
 ) -> list[Tensor]:
-    """`inputs` as the arguments of the compiled module, checked against the network's inputs."""
+    """`inputs` as the arguments of the compiled module, in order.
+
+    Args:
+        graph: the network.
+        inputs: one array for each network input, by name.
+        float64, device: as the module was compiled with.
+
+    Raises:
+        ShapeError: an input that is missing, unknown, or of another rank, shape or kind.
+    """
     missing = [name for name in graph.inputs if name not in inputs]
     unknown = [name for name in inputs if name not in graph.inputs]
     if missing or unknown:
@@ -98,15 +119,16 @@ def prepare(
     arguments = []
     for name in graph.inputs:
         info, array = graph.tensors[name], np.asarray(inputs[name])
-        _check_input(info, array)
-        dtype = execution_dtype(info.dtype, float64, name)
+        with located(name):
+            _check_input(info, array)
+            dtype = execution_dtype(info.dtype, float64)
         place = "cpu" if is_shape_value(info) else device
         arguments.append(share(np.asarray(array, order="C")).to(place, dtype))
     return arguments
 
 
 def to_numpy(value: Tensor) -> np.ndarray:
-    """`value` as an array; types numpy lacks as float32."""
+    """`value` as an array; bfloat16 and float8, which numpy lacks, as float32."""
     if value.dtype in (torch.bfloat16, torch.float8_e4m3fn):
         value = value.float()
     return value.cpu().numpy()
@@ -117,14 +139,11 @@ def _check_input(info: TensorInfo, array: np.ndarray) -> None:
         want in (-1, n) for want, n in zip(info.shape, array.shape, strict=False)
     )
     if not fits:
-        raise ShapeError(
-            "an input has the wrong shape", module=info.name, expected=info.shape, got=array.shape
-        )
+        raise ShapeError("an input has the wrong shape", expected=info.shape, got=array.shape)
     kind = "b" if info.dtype == "bool" else "iu" if "int" in info.dtype else "f"
     if array.dtype.kind not in kind:
         raise ShapeError(
             "an input has the wrong type",
-            module=info.name,
             expected=info.dtype,
             got=array.dtype,
             fix=f"convert it: array.astype({info.dtype!r})",
@@ -133,7 +152,7 @@ def _check_input(info: TensorInfo, array: np.ndarray) -> None:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """cuDNN rounds the operands of float32 convolutions to TF32 unless told not to."""
+    """Has convolutions of float32 values computed in float32; cuDNN's default is TF32."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -143,23 +162,18 @@ def _without_tf32() -> Iterator[None]:
 
 
 class _Interpreter(fx.Interpreter):
-    """Runs node by node; values are freed after their last use."""
+    """Runs node by node; values are freed after their last use, and errors name the layer."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.extra_traceback = False  # the layer's name says more than generated code
+        self.extra_traceback = False  # errors name the layer instead of a line of generated code
 
     def run_node(self, n: fx.Node) -> Any:
         try:
             return super().run_node(n)
         except ShapeError as error:
-            raise ShapeError(
-                error.problem,
-                module=n.meta.get("layer"),
-                expected=error.expected,
-                got=error.got,
-                fix=error.fix,
-            ) from error
+            error.locate(n.meta.get("layer", n.name))
+            raise
         except (RuntimeError, IndexError, ValueError, AssertionError) as error:
             raise NetworkError(
                 "the layer fails on these inputs", module=n.meta.get("layer"), got=error

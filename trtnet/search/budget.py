@@ -17,7 +17,7 @@ _EXPECTED = "cosine>=0.999, sqnr>=30dB or top1_drop<=0.3"
 
 @dataclass(frozen=True)
 class Budget:
-    """What a network has to reach on the data.
+    """The least quality that a network must have on the data.
 
     Attributes:
         metric: ``"cosine"``, ``"sqnr"`` (dB) or ``"top1_drop"`` (points).

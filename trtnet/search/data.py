@@ -1,4 +1,4 @@
-"""The data a search judges networks by."""
+"""The data that a search measures networks on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LABELS = "labels"
 
 @dataclass(frozen=True)
 class Data:
-    """Batches for the inputs of a network, and the right answers if they are known.
+    """Batches for the inputs of a network, and the correct classes where they are known.
 
     Attributes:
         batches: each a dict from input name to array.
@@ -39,12 +39,12 @@ class Data:
 
     @property
     def items(self) -> int:
-        """How many there are: the first axis of the first input."""
+        """The number of items: the size of the first axis of the first input, over all batches."""
         return sum(len(next(iter(batch.values()))) for batch in self.batches)
 
     @cached_property
     def sha256(self) -> str:
-        """Of everything in it."""
+        """SHA-256 of all batches and labels."""
         digest = hashlib.sha256()
         for batch in self.batches:
             for name in sorted(batch):
@@ -55,7 +55,7 @@ class Data:
         return digest.hexdigest()
 
     def head(self, items: int) -> Data:
-        """The first batches, until they hold as many `items`."""
+        """The first batches, as many as hold at least `items` items."""
         count = 1
         while count < len(self.batches) and Data(self.batches[:count]).items < items:
             count += 1

@@ -14,48 +14,50 @@ from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, to_numpy
 from trtnet.search.budget import Budget
 from trtnet.search.data import Data
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 from trtnet.search.metrics import Metrics, Tally
+from trtnet.search.mixable_network import MixableNetwork
+from trtnet.search.result import SearchResult, TriedMix
 from trtnet.search.sensitivities import Progress, Sensitivity, sensitivity
-from trtnet.search.subject import Subject
-from trtnet.search.trial import Found, Trial
 
-_TRIALS = 24  # networks run to improve on the ranked lists, at most
-_LOOKS = 400  # networks defined for their time alone, likewise
-_SLACK = 3  # errors do not add up exactly: predicted to exceed the budget by less, it is tried
+_TRIALS = 24  # at most so many networks are run to improve on the ranked lists
+_LOOKS = 400  # at most so many are defined, for their time alone
+# Errors do not add up exactly: a mix is tried if its predicted squared error is at most so many
+# times the one that the budget allows.
+_SLACK = 3
 
 
 def search(
-    subject: Subject,
+    subject: MixableNetwork,
     data: Data,
     budget: Budget | str,
     *,
     ranked_by: Data | None = None,
-    journal: Journal | None = None,
+    journal: SearchJournal | None = None,
     progress: Progress | None = None,
-) -> Found:
-    """The policy with the least time of those tried that are within the budget.
+) -> SearchResult:
+    """Finds the fastest mix of precisions within a budget.
 
     Modules are ranked by the time they save per squared error. Of the ranked list the longest
     part whose real network is within the budget is found by bisection, likewise of the list
     ranked by error alone, and from either end of the model; from the fastest of these, single
-    modules are then added, exchanged and taken back as long as that helps. Every network that
-    counts is defined, read back and run on all of the data, and nothing is left to chance: the
-    same call gives the same policy.
+    modules are then added, exchanged and removed as long as that helps. Every network that
+    counts is defined, read back and run on all of the data. There is no randomness: the same
+    call gives the same policy.
 
     Args:
         data: what the budget is judged on.
         ranked_by: the items whose errors rank the modules; by default the first eight of `data`.
-        journal: results of before, such as of a search that was killed; they are not measured
+        journal: earlier results, such as of a search that was killed; they are not measured
             again. See :func:`trtnet.search.sensitivities.job`.
 
     Raises:
         UsageError: a budget that cannot be read, or that even the unchanged network exceeds.
     """
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
-    journal = Journal(None, "") if journal is None else journal
+    journal = SearchJournal(None, "") if journal is None else journal
     rows = sensitivity(subject, ranked_by or data.head(8), journal=journal, progress=progress)
-    trials = Trials(subject, data, journal, progress)
+    trials = MixRunner(subject, data, journal, progress)
     start = trials(())
     if not budget.accepts(start.metrics):
         raise UsageError(
@@ -65,22 +67,24 @@ def search(
         )
     best = _fastest(_lists(rows, subject.modules), trials, budget, start)
     best = _improved(best, rows, trials, budget)
-    return Found(subject.policy(best.changed), best, tuple(trials.done.values()), tuple(rows))
+    return SearchResult(
+        subject.policy(best.changed), best, tuple(trials.done.values()), tuple(rows)
+    )
 
 
-class Trials:
+class MixRunner:
     """Defines, runs and measures networks, each once."""
 
     def __init__(
-        self, subject: Subject, data: Data, journal: Journal, progress: Progress | None
+        self, subject: MixableNetwork, data: Data, journal: SearchJournal, progress: Progress | None
     ) -> None:
         self.subject, self.data, self.journal = subject, data, journal
         self.progress = progress
-        self.done: dict[tuple[str, ...], Trial] = {}
+        self.done: dict[tuple[str, ...], TriedMix] = {}
         self._wanted: list[dict[str, np.ndarray]] = []
         self._seconds: dict[tuple[str, ...], float] = {}
 
-    def __call__(self, changed: Collection[str]) -> Trial:
+    def __call__(self, changed: Collection[str]) -> TriedMix:
         """The trial of the network with the modules `changed`."""
         names = self.subject.in_order(changed)
         if names in self.done:
@@ -90,7 +94,7 @@ class Trials:
         if stored is None:
             stored = self._measure(names)
             self.journal.put(key, stored)
-        trial = Trial(names, Metrics(**stored["metrics"]), stored["seconds"])
+        trial = TriedMix(names, Metrics(**stored["metrics"]), stored["seconds"])
         self.done[names] = trial
         if self.progress:
             total = len(self.subject.modules)
@@ -130,15 +134,17 @@ class Trials:
 
 
 def _lists(rows: Sequence[Sensitivity], modules: Sequence[str]) -> list[Sequence[str]]:
-    """What to change first: what saves most per error, what has the least error, or one end of
-    the model, because modules that follow each other need no conversions between them."""
+    """Orders in which to change modules: by time saved per error, by error, and from either end of
+    the model, because neighbours need no conversions between them."""
     by_merit = sorted(rows, key=lambda row: -row.merit)
     by_error = sorted(rows, key=lambda row: row.metrics.rel_l2)
     ranked = ([row.module for row in order] for order in (by_merit, by_error))
     return [*ranked, modules, modules[::-1]]
 
 
-def _fastest(lists: Sequence[Sequence[str]], trials: Trials, budget: Budget, start: Trial) -> Trial:
+def _fastest(
+    lists: Sequence[Sequence[str]], trials: MixRunner, budget: Budget, start: TriedMix
+) -> TriedMix:
     """The fastest of the longest beginnings of `lists` that are within the budget."""
     everything = trials(lists[0])
     found = [start, everything] if budget.accepts(everything.metrics) else [start]
@@ -156,8 +162,10 @@ def _fastest(lists: Sequence[Sequence[str]], trials: Trials, budget: Budget, sta
     return min(found, key=lambda trial: trial.seconds)
 
 
-def _improved(best: Trial, rows: Sequence[Sensitivity], trials: Trials, budget: Budget) -> Trial:
-    """`best` with single modules added, exchanged or taken back while that makes it faster."""
+def _improved(
+    best: TriedMix, rows: Sequence[Sensitivity], trials: MixRunner, budget: Budget
+) -> TriedMix:
+    """`best` with single modules added, exchanged or removed while that makes it faster."""
     looks = tried = 0
     improved = True
     while improved:
@@ -180,7 +188,7 @@ def _improved(best: Trial, rows: Sequence[Sensitivity], trials: Trials, budget: 
 
 
 def _neighbours(
-    best: Trial, rows: Sequence[Sensitivity], budget: Budget
+    best: TriedMix, rows: Sequence[Sensitivity], budget: Budget
 ) -> Iterator[tuple[str, ...]]:
     """Sets of modules near those of `best`, whose error may be within the budget, the most
     promising first: one more, one for another, one less."""

@@ -1,4 +1,4 @@
-"""How far the outputs of a network are from those of the same network in FP32."""
+"""The distance between the outputs of a network and those of the same network in FP32."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trtnet.errors import ShapeError
 
 @dataclass(frozen=True)
 class Metrics:
-    """Over all items of the data; of several outputs the worst.
+    """Distances over all items of the data; of several outputs, those of the worst.
 
     Attributes:
         rel_l2: L2 norm of the error over that of the FP32 output; infinite where the output is
@@ -35,7 +35,7 @@ class Metrics:
 
 
 class Tally:
-    """Adds up what :class:`Metrics` are computed from, batch by batch."""
+    """The sums that :class:`Metrics` are computed from; batches are added one by one."""
 
     def __init__(self) -> None:
         self._sums: dict[str, np.ndarray] = {}
@@ -47,7 +47,7 @@ class Tally:
         theirs: Mapping[str, np.ndarray],
         labels: np.ndarray | None = None,
     ) -> None:
-        """One batch: `ours` against the FP32 outputs `theirs`.
+        """Adds one batch: `ours` against the FP32 outputs `theirs`.
 
         Raises:
             ShapeError: labels that do not fit an output's classes.
@@ -63,6 +63,7 @@ class Tally:
 
     @property
     def metrics(self) -> Metrics:
+        """The metrics of all batches so far."""
         pairs = [_distance(*sums) for sums in self._sums.values()]
         drops = [100 * float(lost) / float(n) for lost, n in self._answers.values()]
         return Metrics(
@@ -88,7 +89,7 @@ def _distance(square: float, ours: float, theirs: float) -> tuple[float, float]:
 def _answers(
     name: str, ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray | None
 ) -> np.ndarray:
-    """How many answers are lost, and of how many."""
+    """The number of answers that are lost, and of all answers."""
     if labels is None:
         return np.array([np.count_nonzero(ours != theirs), theirs.size])
     if labels.shape != theirs.shape:

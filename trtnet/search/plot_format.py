@@ -1,4 +1,4 @@
-"""What a plot can be written as."""
+"""The file formats of plots."""
 
 from __future__ import annotations
 

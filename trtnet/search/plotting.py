@@ -12,7 +12,7 @@ from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.search.budget import Budget
 from trtnet.search.plot_format import check_format
-from trtnet.search.trial import Found, Trial, pareto
+from trtnet.search.result import SearchResult, TriedMix, pareto
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +23,8 @@ _ROW = 0.22  # inches, of a bar with its name
 
 
 def plot_sensitivity(rows: Sequence[Sensitivity], title: str, path: str | os.PathLike[str]) -> None:
-    """A bar for each module: the signal-to-noise ratio with it changed alone, the lowest on top,
-    and the time that saves.
+    """Plots two bars for each module: the signal-to-noise ratio with it alone changed, the lowest
+    on top, and the time saved.
 
     Raises:
         UsageError: matplotlib is not installed, or a path of another format.
@@ -45,10 +45,10 @@ def plot_sensitivity(rows: Sequence[Sensitivity], title: str, path: str | os.Pat
 
 
 def plot_search(
-    found: Found, budget: Budget | str, title: str, path: str | os.PathLike[str]
+    found: SearchResult, budget: Budget | str, title: str, path: str | os.PathLike[str]
 ) -> None:
-    """Every network that was tried by its time and error, the best of them as a line, the budget
-    and the one that was chosen.
+    """Plots the time and the error of every mix that was tried, the Pareto front, the budget, and
+    the mix that was chosen.
 
     Raises:
         UsageError: matplotlib is not installed, or a path of another format.
@@ -71,11 +71,15 @@ def plot_search(
     _save(figure, path)
 
 
-def _dots(axes: Any, trials: Sequence[Trial], values: dict[Trial, float], **style: Any) -> None:
+def _dots(
+    axes: Any, trials: Sequence[TriedMix], values: dict[TriedMix, float], **style: Any
+) -> None:
     axes.scatter(*_points(trials, values), **style)
 
 
-def _points(trials: Sequence[Trial], values: dict[Trial, float]) -> tuple[list[float], list[float]]:
+def _points(
+    trials: Sequence[TriedMix], values: dict[TriedMix, float]
+) -> tuple[list[float], list[float]]:
     shown = [trial for trial in trials if math.isfinite(values[trial])]
     return [1e6 * trial.seconds for trial in shown], [values[trial] for trial in shown]
 

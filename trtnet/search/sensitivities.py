@@ -1,4 +1,4 @@
-"""What changing each module alone does to the outputs, and what time it saves."""
+"""Sensitivities: the error and the time saved by changing each module alone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from trtnet.precision.policy import Explanation
 from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, to_numpy
 from trtnet.search.data import Data
-from trtnet.search.journal import Journal
+from trtnet.search.journal import SearchJournal
 from trtnet.search.metrics import Metrics, Tally
-from trtnet.search.subject import Subject
+from trtnet.search.mixable_network import MixableNetwork
 from trtnet.search.suffix import suffix, values_of
 
 Progress = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and what it was."""
+"""Called with the number of steps done, the number of all steps, and the name of the last one."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One module, changed alone.
+    """The effect of changing one module alone.
 
     Attributes:
         module: its path.
@@ -53,23 +53,23 @@ class Sensitivity:
 
 
 def sensitivity(
-    subject: Subject,
+    subject: MixableNetwork,
     data: Data,
     *,
-    journal: Journal | None = None,
+    journal: SearchJournal | None = None,
     progress: Progress | None = None,
 ) -> list[Sensitivity]:
     """One row for each module that can be changed, the most sensitive first.
 
     The network runs once in FP32, and every tensor is kept. For each module it is defined with
-    that module changed, read back, and only what differs from FP32 runs: the module and what is
-    behind it. So the numbers are those of the real network, quantized by its own Q/DQ layers.
+    that module changed, read back, and only the layers that differ from FP32 run: the
+    module and all that depend on it. The numbers are those of the real network.
 
     Args:
         data: a few items; all their activations are held in memory.
-        journal: where results are kept, of :func:`job`.
+        journal: keeps the results; its job is :func:`job`.
     """
-    journal = Journal(None, "") if journal is None else journal
+    journal = SearchJournal(None, "") if journal is None else journal
     worker = _Worker(subject, data)
     rows = []
     for done, row in enumerate(subject.candidates):
@@ -88,7 +88,7 @@ def most_sensitive_first(rows: Iterable[Sensitivity]) -> list[Sensitivity]:
     return sorted(rows, key=lambda row: -row.metrics.rel_l2)
 
 
-def job(subject: Subject, *data: Data) -> str:
+def job(subject: MixableNetwork, *data: Data) -> str:
     """A checksum of all that results follow from: the network and its weights, the precisions,
     the ranges, the GPU and the data."""
     digest = hashlib.sha256(graph.dumps(subject.in_fp32))
@@ -102,7 +102,7 @@ def job(subject: Subject, *data: Data) -> str:
 class _Worker:
     """Measures modules; the FP32 run is only done if there is any to measure."""
 
-    def __init__(self, subject: Subject, data: Data) -> None:
+    def __init__(self, subject: MixableNetwork, data: Data) -> None:
         self.subject, self.data = subject, data
         self._values: list[dict[str, Tensor]] = []
         self._seconds = 0.0

@@ -1,4 +1,4 @@
-"""The part of a network that another network has differently."""
+"""The part of a network that differs from another network, and its values."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from torch import Tensor
 
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference.compiler import compile
-from trtnet.reference.regions import Region, Unit, nest
+from trtnet.reference.regions import LayerOrRegion, Region, group_regions
 from trtnet.reference.runner import execute
 
 
 def values_of(graph: Graph, arguments: list[Tensor]) -> dict[str, Tensor]:
     """Every tensor of `graph` but its constants, for the network inputs `arguments`."""
-    names = [name for unit in nest(graph) if not _is_constant(unit) for name in unit.outputs]
+    names = [
+        name for unit in group_regions(graph) if not _is_constant(unit) for name in unit.outputs
+    ]
     values = execute(compile(graph, outputs=names), arguments)
     return {**dict(zip(graph.inputs, arguments, strict=True)), **values}
 
 
 def suffix(graph: Graph, other: Graph) -> Graph:
     """What of `other` has to run where all values of `graph` are known: the layers that `graph`
-    does not have, and everything behind them. Its inputs are tensors of `graph`, its outputs
-    those outputs of `other` that may differ."""
-    known = {unit.outputs: unit for unit in nest(graph)}
+    lacks, and all that read their outputs, directly or not. Its inputs are tensors of `graph`; its
+    outputs are those of `other` that may differ."""
+    known = {unit.outputs: unit for unit in group_regions(graph)}
     same, constants = set(graph.inputs), dict[str, Layer]()
-    changed: list[Unit] = []
-    for unit in nest(other):
+    changed: list[LayerOrRegion] = []
+    for unit in group_regions(other):
         inputs = (name for name in unit.inputs if name is not None)
         if isinstance(unit, Layer) and _is_constant(unit):
             constants[unit.outputs[0]] = unit
@@ -47,11 +49,11 @@ def suffix(graph: Graph, other: Graph) -> Graph:
     )
 
 
-def _is_constant(unit: Unit) -> bool:
+def _is_constant(unit: LayerOrRegion) -> bool:
     return unit.type == "CONSTANT"
 
 
-def _layers(unit: Unit) -> list[Layer]:
+def _layers(unit: LayerOrRegion) -> list[Layer]:
     if isinstance(unit, Region):
         return [layer for inner in unit.units for layer in _layers(inner)]
     return [unit]

@@ -188,7 +188,7 @@ class Tensor(Operators):
 
 
 class CastOnUse(Tensor):
-    """`source` as another type, for the policy's sake.
+    """`source` as the type that the policy chose.
 
     Its Cast layer is added on first use as that type, under the path of the module that made it.
     Where `source` itself is asked for, no layer is added.

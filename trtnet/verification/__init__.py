@@ -1,4 +1,4 @@
-"""Compares a network with the PyTorch model it was made from, and says what is wrong."""
+"""Compares a network with the PyTorch model it was defined from, and finds the faulty module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from trtnet.verification.comparison import (
     Tolerance,
     compare,
 )
-from trtnet.verification.verifier import Verification, verify
+from trtnet.verification.result import Verification
+from trtnet.verification.verifier import verify
 
 __all__ = [
     "BF16_TOLERANCE",

@@ -1,8 +1,9 @@
-"""Says which module, or which code between modules, made the first wrong tensor.
+"""Finds the module, or the code between modules, that computed the first wrong tensor.
 
-The modules that could have made it run again, on the tensors that the *network* gave them: layers
-are called ``<module path>/<operation>``, so what enters a module's layers from outside is its
-input. A module that turns the network's input into the network's output is not to blame.
+The modules that could have computed it run again, on the tensors that the *network* gave them.
+Layers are named ``<module path>/<operation>``: a tensor that enters a module's layers from other
+layers is an input of the module. A module that computes the network's output from the network's
+input is right.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ from torch import Tensor
 from trtnet.graph.types import Graph, Layer
 from trtnet.verification.comparison import Row, Tolerance, compare
 from trtnet.verification.local_check import Failure, Place
-from trtnet.verification.torch_run import Call, tensors_in, with_tensors
+from trtnet.verification.torch_run import ModuleCall, tensors_in, with_tensors
 
-_FIT_POINTS = 3  # values per channel from which a scale and a shift cannot explain anything
+_FIT_POINTS = 3  # fewer values per channel always fit a scale and a shift
 
 
 @dataclass(frozen=True)
 class Blame:
-    """What is wrong.
+    """The cause of a difference between network and PyTorch model.
 
     Attributes:
-        kind: ``"module"``: a module does not do what PyTorch's does; ``"code"``: the code of a
-            module's own ``forward``, between the modules it calls; ``"rounding"``: nothing by
-            itself, but rounding adds up to more than the tolerance; ``"quantization"``: an
-            output of a quantized network is further off than the tolerance.
-        modules: paths of the modules it is in: one, or two of which one is folded into the
-            other where nothing tells them apart. The path of the model itself is ``""``.
-        where: the same in words: ``layer1.0.conv1``, ``layer1.0 (between bn2 and relu#1)``.
-        message: one sentence that says why.
-        row: the comparison that shows it, of the module on the network's own input; for
-            ``"rounding"`` from end to end.
+        kind: ``"module"``: a module computes something else than PyTorch's; ``"code"``: the code
+            of a module's own ``forward`` does, between the modules it calls; ``"rounding"``: each
+            module is right, but rounding adds up to more than the tolerance;
+            ``"quantization"``: an output of a quantized network is out of tolerance.
+        modules: paths of the faulty modules: one, or two where one is folded into the other and
+            they cannot be told apart. The path of the model itself is ``""``.
+        where: the same as text: ``layer1.0.conv1``, ``layer1.0 (between bn2 and relu#1)``.
+        message: one sentence that explains the difference.
+        row: the comparison that shows it: of the module on the network's own input, or, for
+            ``"rounding"`` and ``"quantization"``, from end to end.
     """
 
     kind: str
@@ -46,12 +47,12 @@ class Blame:
     row: Row
 
 
-class Sites:
-    """Which tensors a network gives to each of its modules, from the names of its layers.
+class ModuleInputs:
+    """The input tensors of each module of a network, from the names of its layers.
 
     Args:
         graph: the network.
-        paths: of all modules; layers with other names say nothing.
+        paths: paths of all modules; layers with other names belong to no module.
     """
 
     def __init__(self, graph: Graph, paths: Collection[str]) -> None:
@@ -59,15 +60,15 @@ class Sites:
         self.makers = {name: layer for layer in graph.layers for name in layer.outputs}
 
     def inputs(self, path: str) -> list[str]:
-        """Tensors that the layers of the call `path` take from outside; constants are none."""
+        """Tensors that the layers of the call `path` read from other layers, without constants."""
         layers = [layer for layer in self.graph.layers if _is_in(path, _owner(layer))]
         made = {name for layer in layers for name in layer.outputs}
         taken = (name for layer in layers for name in layer.inputs)
         outside = dict.fromkeys(name for name in taken if name is not None and name not in made)
         return [name for name in outside if not self._is_constant(name)]
 
-    def is_passed_on(self, tensor: str, by: Sequence[Call]) -> bool:
-        """Whether `tensor` was made outside the calls `by`."""
+    def is_passed_on(self, tensor: str, by: Sequence[ModuleCall]) -> bool:
+        """Whether `tensor` was computed outside of the calls `by`, which return it unchanged."""
         maker = self.makers.get(tensor)
         if maker is None:
             return True
@@ -89,41 +90,47 @@ def _is_in(path: str, owner: str | None) -> bool:
 
 
 class Locator:
-    """Finds who is to blame for a failure.
+    """Finds the cause of a failure.
 
     Args:
-        sites: of the network.
-        fetch: gives the network's values of tensors by name.
-        tolerance: what a module on its own is held to.
+        module_inputs: of the network.
+        fetch: returns the network's values of the named tensors.
+        tolerance: the limits of one module on its own.
     """
 
     def __init__(
         self,
-        sites: Sites,
+        module_inputs: ModuleInputs,
         fetch: Callable[[Collection[str]], Mapping[str, Tensor]],
         tolerance: Tolerance,
     ) -> None:
-        self.sites, self.tolerance = sites, tolerance
+        self.module_inputs, self.tolerance = module_inputs, tolerance
         self._fetch = fetch
         self._values: Mapping[str, Tensor] = {}
         self._inputs: dict[str, list[str]] = {}
 
     def locate(self, failure: Failure) -> Blame:
-        chain, places = failure.chain, failure.places
-        containers = [place.container for place in places[:-1] if place.container]
-        self._inputs = {call.path: self.sites.inputs(call.path) for call in (*chain, *containers)}
+        """The module, or the code, that is the cause of `failure`."""
+        self._load(failure)
+        first, end, certain = self._suspects(failure)
+        if end == 0:
+            return _code(self._place(failure.places), failure)
+        return self._modules(failure, first, end, certain)
+
+    def _load(self, failure: Failure) -> None:
+        """Fetches the network's values of the failed tensor and of the inputs of all suspects."""
+        chain = failure.chain
+        containers = [place.container for place in failure.places[:-1] if place.container]
+        known = self.module_inputs
+        self._inputs = {call.path: known.inputs(call.path) for call in (*chain, *containers)}
         last = chain[-1] if chain else None
-        if last and not self._inputs[last.path] and self.sites.is_passed_on(failure.tensor, chain):
+        if last and not self._inputs[last.path] and known.is_passed_on(failure.tensor, chain):
             self._inputs[last.path] = [failure.tensor]
         wanted = {failure.tensor, *(name for names in self._inputs.values() for name in names)}
         self._values = self._fetch(wanted)
-        first, end, certain = self._suspects(failure)
-        if end == 0:
-            return _code(self._place(places), failure)
-        return self._modules(failure, first, end, certain)
 
     def _suspects(self, failure: Failure) -> tuple[int, int, bool]:
-        """The part ``chain[first:end]`` that is wrong, and whether nothing before it can be."""
+        """The faulty part ``chain[first:end]``, and whether everything before it is right."""
         end = len(failure.chain)
         for index in reversed(range(end)):
             right = self._explains(failure, index)
@@ -134,7 +141,8 @@ class Locator:
         return 0, end, False
 
     def _explains(self, failure: Failure, index: int) -> bool | None:
-        """Whether ``chain[index:]`` makes the failed tensor of the network's input to it."""
+        """Whether ``chain[index:]`` computes the failed tensor from the network's input to it;
+        ``None`` where its input in the network is not known well enough."""
         call = failure.chain[index]
         given = self._bind(call)
         if given is None:
@@ -146,9 +154,9 @@ class Locator:
             return True
         return False if faithful else None
 
-    def _bind(self, call: Call) -> tuple[list[Tensor], bool] | None:
-        """The network's values for the tensors `call` was given, and whether their shapes fit;
-        ``None`` where it is not known which they are."""
+    def _bind(self, call: ModuleCall) -> tuple[list[Tensor], bool] | None:
+        """The network's values for the tensor arguments of `call`, and whether their shapes fit;
+        ``None`` where it is not known which tensors these are."""
         given = list(tensors_in((call.args, call.kwargs)))
         values = [self._values[name] for name in self._inputs[call.path]]
         chosen = [_closest(values, theirs) for theirs in given]
@@ -160,11 +168,12 @@ class Locator:
         return [_like(theirs if ours is None else ours, theirs) for ours, theirs in pairs], True
 
     def _modules(self, failure: Failure, first: int, end: int, certain: bool) -> Blame:
+        """Blames the modules ``chain[first:end]``."""
         chain, suspects = failure.chain, failure.chain[first:end]
         doubt = "only the last has a tensor in the network"
         if end == len(chain) and len(suspects) > 1 and _is_batch_norm(chain[-1]):
             scaled = self._is_scaled(failure, first)
-            doubt = "one is folded into the other, and nothing tells which of them it is"
+            doubt = "one is folded into the other, so that they cannot be told apart"
             suspects = suspects[:-1] if scaled is False else suspects
             certain = certain or scaled is True
         if end < len(chain):
@@ -180,8 +189,8 @@ class Locator:
         return Blame("module", modules, " + ".join(modules), message, failure.row)
 
     def _is_scaled(self, failure: Failure, first: int) -> bool | None:
-        """Whether what the calls before the BatchNorm make in PyTorch is the failed tensor up to
-        a scale and a shift per channel, so that it could be the BatchNorm that is wrong."""
+        """Whether a scale and a shift per channel turn PyTorch's input of the BatchNorm, the last
+        call, into the failed tensor: then the BatchNorm may be wrong. ``None`` if unknown."""
         chain = failure.chain[first:]
         given = self._bind(chain[0])
         made = _run(chain[:-1], given[0] if given else None)
@@ -194,20 +203,23 @@ class Locator:
         return None if fitted is None else self.tolerance.accepts(compare("", ours, fitted))
 
     def _place(self, places: Sequence[Place]) -> Place:
-        """The outermost place whose code made what the places inside it were given."""
+        """The innermost place whose module may have right inputs, or else the outermost one."""
         for place in places[:-1]:
-            call = place.container
-            given = list(tensors_in((call.args, call.kwargs))) if call else []
-            bound = self._bind(call) if call else None
-            if bound is None or all(
-                self.tolerance.accepts(compare("", ours, theirs))
-                for ours, theirs in zip(bound[0], given, strict=True)
-            ):
+            if place.container is None or self._may_have_right_inputs(place.container):
                 return place
         return places[-1]
 
+    def _may_have_right_inputs(self, call: ModuleCall) -> bool:
+        """Whether the network gave `call` what PyTorch did, as far as that is known."""
+        bound = self._bind(call)
+        given = tensors_in((call.args, call.kwargs))
+        return bound is None or all(
+            self.tolerance.accepts(compare("", ours, theirs))
+            for ours, theirs in zip(bound[0], given, strict=True)
+        )
 
-def _is_batch_norm(call: Call) -> bool:
+
+def _is_batch_norm(call: ModuleCall) -> bool:
     return isinstance(call.module, torch.nn.modules.batchnorm._BatchNorm)
 
 
@@ -219,13 +231,17 @@ def _code(place: Place, failure: Failure) -> Blame:
 
 
 def _aside(place: Place) -> str:
+    """The calls in `place` that could not be compared, for messages."""
     names = ", ".join(place.skipped)
     return f" (without tensors in the network: {names})" if names else ""
 
 
-def _run(chain: Sequence[Call], values: Iterable[Tensor] | None) -> list[Tensor]:
-    """What the calls of `chain` return one after the other, the first given `values` instead of
-    its own tensors; nothing if they refuse them."""
+def _run(chain: Sequence[ModuleCall], values: Iterable[Tensor] | None) -> list[Tensor]:
+    """Calls the modules of `chain` one after the other and returns the tensors of the last.
+
+    The first gets `values` instead of its own tensors, each other one the output of the call
+    before. Returns nothing where a call fails or an inner call has several outputs.
+    """
     made: list[Tensor] = []
     for index, call in enumerate(chain):
         args, kwargs = call.args, dict(call.kwargs)
@@ -243,6 +259,7 @@ def _run(chain: Sequence[Call], values: Iterable[Tensor] | None) -> list[Tensor]
 
 
 def _closest(values: Sequence[Tensor], theirs: Tensor) -> Tensor | None:
+    """Of `values` with the shape and kind of `theirs`, the nearest to it."""
     fitting = [
         ours
         for ours in values
@@ -254,12 +271,13 @@ def _closest(values: Sequence[Tensor], theirs: Tensor) -> Tensor | None:
 
 
 def _like(ours: Tensor, theirs: Tensor) -> Tensor:
+    """A copy of `ours` with the device and type of `theirs`."""
     return ours.to(theirs.device, theirs.dtype, copy=True)
 
 
 def _fit_channels(made: Tensor, ours: Tensor) -> Tensor | None:
     """`made` with the scale and shift per channel (axis 1) that bring it nearest to `ours`;
-    ``None`` where there are too few values to tell."""
+    ``None`` where a channel has too few values for a meaningful fit."""
     x, y = (value.double().cpu().transpose(0, 1).flatten(1) for value in (made, ours))
     if x.shape[1] < _FIT_POINTS:
         return None

@@ -1,9 +1,9 @@
-"""Judges every module on the network's own input instead of on PyTorch's.
+"""Compares every module on the network's own input instead of on PyTorch's.
 
 PyTorch runs once more; after each module its output is compared with the network's tensor and then
-*replaced* by it. So every module, and the code between modules, works on what the network had
-there, and each difference is the mistake of what ran since the tensors before: rounding does not
-add up from layer to layer, and a wrong module does not make those behind it look wrong.
+*replaced* by it. So every module, and the code between modules, works on the network's values, and
+each difference comes from the code that ran since the last comparison: rounding does not add up
+from layer to layer, and a wrong module does not make later modules look wrong.
 """
 
 from __future__ import annotations
@@ -15,56 +15,57 @@ from typing import Any
 from torch import Tensor
 
 from trtnet.verification.comparison import Row, Tolerance
-from trtnet.verification.torch_run import Call, match, output_names, tensors_in, with_tensors
+from trtnet.verification.torch_run import ModuleCall, match, output_names, tensors_in, with_tensors
 from trtnet.verification.values import Values
 
-Chain = tuple[Call, ...]
+Chain = tuple[ModuleCall, ...]
+"""Calls of modules, each fed by the one before; only the last may have a tensor in the network."""
 
 
 @dataclass
 class Frame:
-    """A module call that is running.
+    """A module call that has not returned yet.
 
     Attributes:
         call: the call; ``None`` for the model itself.
-        fed_by: the calls right before it that have no tensor in the network, such as a
+        fed_by: the calls that made its input and have no tensor in the network, such as a
             convolution into which this BatchNorm is folded.
-        previous: the call in it that returned last and has a tensor in the network.
-        skipped: calls in it since `previous` that have no tensor in the network.
-        compared: whether anything in it was compared.
+        previous: the last inner call that returned and has a tensor in the network.
+        skipped: inner calls since `previous` that have no tensor in the network.
+        compared: whether an inner call was compared.
     """
 
-    call: Call | None
+    call: ModuleCall | None
     fed_by: Chain = ()
     previous: str | None = None
     skipped: list[str] = field(default_factory=list)
     compared: bool = False
 
-    def passed(self, path: str, compared: bool) -> None:
-        """Notes that the call `path` in it has returned."""
+    def inner_returned(self, path: str, compared: bool) -> None:
+        """Records that the inner call `path` has returned."""
         if compared:
             self.compared, self.previous, self.skipped = True, path, []
         else:
             self.skipped.append(path)
 
     def place(self, before: str | None, chain: Chain) -> Place:
-        """The code in it that has just run, up to the call `before`."""
-        made = {call.path for call in chain}
-        skipped = tuple(path for path in self.skipped if path not in made)
+        """The code of this call that ran last, up to the inner call `before`."""
+        in_chain = {call.path for call in chain}
+        skipped = tuple(path for path in self.skipped if path not in in_chain)
         return Place(self.call, self.previous, before, skipped)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Code of a module's own ``forward``: in `container`, between two module calls in it.
+    """A part of a module's own ``forward``, between two calls of other modules.
 
     Attributes:
         container: the module's call, ``None`` for the model itself.
-        after, before: the calls on both sides, ``None`` for the start and the end.
-        skipped: calls between the two that have no tensor in the network.
+        after, before: paths of the calls on both sides, ``None`` for the start and the end.
+        skipped: paths of calls between the two that have no tensor in the network.
     """
 
-    container: Call | None
+    container: ModuleCall | None
     after: str | None
     before: str | None
     skipped: tuple[str, ...] = ()
@@ -79,20 +80,22 @@ class Place:
         return owner
 
     def short(self, path: str | None) -> str:
+        """`path` relative to the container."""
         prefix = f"{self.container.path}." if self.container else ""
         return (path or "").removeprefix(prefix)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The first tensor that is wrong although what it was made from is right.
+    """The first tensor that is wrong although its inputs are right.
 
     Attributes:
         row: the comparison.
         tensor: name of the network's tensor.
-        chain: the module calls that made it, in order; empty if only code did.
-        places: the code before the chain: in the module that called it, then, while nothing ran
-            before in that one, in the one that called that.
+        chain: the module calls that computed it, in order; empty where only code between module
+            calls did.
+        places: the code before the chain, innermost first: in the module that made the calls,
+            and, where no compared call came before in that module, in its caller, and so on.
     """
 
     row: Row
@@ -102,12 +105,16 @@ class Failure:
 
 
 class LocalCheck:
-    """The observer that does it; :attr:`rows` and :attr:`failure` are the results.
+    """The observer that compares and replaces; the results are :attr:`rows` and :attr:`failure`.
 
     Args:
-        tensors: the network's tensor for each module call.
-        values: of the network.
-        tolerance: what a module on its own is held to.
+        tensors: the name of the network's tensor for each module call that has one.
+        values: the network's values.
+        tolerance: the limits of one module on its own.
+
+    Attributes:
+        rows: one row per compared tensor, in execution order.
+        failure: the first tensor out of tolerance; ``None`` where all are within.
     """
 
     def __init__(self, tensors: Mapping[str, str], values: Values, tolerance: Tolerance) -> None:
@@ -115,26 +122,28 @@ class LocalCheck:
         self.rows: list[Row] = []
         self.failure: Failure | None = None
         self._frames = [Frame(None)]
-        self._open: tuple[Tensor, Chain] | None = None  # made by calls not compared yet
+        self._open: tuple[Tensor, Chain] | None = None  # computed by calls not compared yet
 
-    def entered(self, call: Call) -> None:
+    def entered(self, call: ModuleCall) -> None:
+        """Starts a frame for `call`."""
         self._frames.append(Frame(call, self._makers(tensors_in((call.args, call.kwargs)))))
 
-    def returned(self, call: Call, output: Any) -> Any:
+    def returned(self, call: ModuleCall, output: Any) -> Any:
+        """Compares `output` and returns the network's values to continue with."""
         frame, found = self._frames.pop(), list(tensors_in(output))
         names = output_names(call.path, len(found))
         known = [self.tensors.get(name) for name in names]
         parent = self._frames[-1]
         if all(tensor is None for tensor in known):
             self._leave_open(frame, call, found)
-            parent.passed(call.path, frame.compared)
+            parent.inner_returned(call.path, frame.compared)
             return output
         replaced = [
             theirs if tensor is None else self._check(name, tensor, theirs, frame)
             for name, tensor, theirs in zip(names, known, found, strict=True)
         ]
         self._open = None
-        parent.passed(call.path, True)
+        parent.inner_returned(call.path, True)
         return with_tensors(output, iter(replaced))
 
     def finish(self, result: Any, outputs: Mapping[str, str]) -> None:
@@ -143,7 +152,8 @@ class LocalCheck:
             self._check(name, outputs[name], theirs, self._frames[0])
 
     def _check(self, name: str, tensor: str, theirs: Tensor, frame: Frame) -> Tensor:
-        """What PyTorch continues with: the network's values if they make any sense there."""
+        """Compares, and returns the tensor that PyTorch continues with: the network's values unless
+        the shape is wrong, or they are not finite, or are wrong integers."""
         ours, row = self.values[tensor], self.values.compare(name, tensor, theirs, self.tolerance)
         self.values.release(tensor)
         self.rows.append(row)
@@ -156,19 +166,19 @@ class LocalCheck:
         return ours.to(theirs.device, theirs.dtype, copy=True)
 
     def _makers(self, tensors: Iterable[Tensor]) -> Chain:
-        """The calls that made one of `tensors`, if it was not compared."""
+        """The calls that computed one of `tensors`, if it was not compared."""
         if self._open is None or all(tensor is not self._open[0] for tensor in tensors):
             return ()
         return self._open[1]
 
-    def _leave_open(self, frame: Frame, call: Call, found: list[Tensor]) -> None:
+    def _leave_open(self, frame: Frame, call: ModuleCall, found: list[Tensor]) -> None:
         if self._makers(found):
-            return  # passes on what a call in it has returned
+            return  # returns the output of an inner call unchanged
         alone = len(found) == 1 and not frame.compared
         self._open = (found[0], (*frame.fed_by, call)) if alone else None
 
     def _origin(self, theirs: Tensor, frame: Frame) -> tuple[Chain, tuple[Place, ...]]:
-        """What made `theirs`, which `frame` returned."""
+        """The calls and the code that computed `theirs`, the output of `frame`."""
         chain = self._makers([theirs])
         if chain or frame.compared or frame.call is None:
             first = chain[0].path if chain else None

@@ -1,4 +1,4 @@
-"""Runs a PyTorch model while an observer watches, or replaces, what its modules return."""
+"""Runs a PyTorch model with an observer that sees, and may replace, the output of each module."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """One call of a module.
+class ModuleCall:
+    """One call of a PyTorch module.
 
     Attributes:
         path: the module's path; ``path#1`` for its second call, as in the network.
-        module, args, kwargs: what was called, with what.
+        module: the module.
+        args, kwargs: the arguments of the call.
     """
 
     path: str
@@ -35,18 +36,21 @@ class Call:
 
 
 class Observer(Protocol):
-    def entered(self, call: Call) -> None: ...
+    """Receives the module calls of a :class:`TorchRun`."""
 
-    def returned(self, call: Call, output: Any) -> Any:
-        """`output`, or what PyTorch is to continue with in its place."""
+    def entered(self, call: ModuleCall) -> None:
+        """Called before the module runs."""
+
+    def returned(self, call: ModuleCall, output: Any) -> Any:
+        """Called after the module; returns `output`, or the value to continue with instead."""
 
 
 class TorchRun:
-    """A PyTorch model with its arguments, ready to be run any number of times.
+    """A PyTorch model with its arguments, which can run any number of times.
 
     Args:
-        network: whose input order the arguments are in.
-        model: left as it was; runs in ``eval`` mode.
+        network: the network that gives the order of the arguments.
+        model: runs in ``eval`` mode; afterwards its mode and weights are as before.
         inputs: one array per network input, by name.
         float64: run a copy of the model in double precision.
     """
@@ -62,20 +66,20 @@ class TorchRun:
         default = torch.empty(0, dtype=torch.float64 if float64 else torch.float32)
         floating = (p for p in self.model.parameters() if p.is_floating_point())
         like = next(floating, default)
-        self._arguments = []
+        self._arguments: list[Tensor] = []
         for name in network.inputs:
             value = torch.tensor(inputs[name], device=like.device)
             self._arguments.append(value.to(like.dtype) if value.is_floating_point() else value)
 
     def __call__(self, observer: Observer) -> Any:
-        """What the model returns; `observer` sees every module call but the model's own."""
+        """Runs the model and returns its result; `observer` sees all calls but the model's own."""
         arguments = [value.clone() for value in self._arguments]  # a model may work in place
         with self.evaluating(), _hooked(self.model, observer):
             return self.model(*arguments)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """The model in ``eval`` mode, without gradients."""
+        """Context in which the model is in ``eval`` mode and no gradients are recorded."""
         training = [(module, module.training) for module in self.model.modules()]
         try:
             self.model.eval()
@@ -88,16 +92,17 @@ class TorchRun:
 
 @contextmanager
 def _hooked(model: torch.nn.Module, observer: Observer) -> Iterator[None]:
+    """Context in which `observer` receives the module calls of `model`."""
     calls: Counter[str] = Counter()
-    stack: list[Call] = []
+    stack: list[ModuleCall] = []
 
     def enter(path: str) -> Callable[..., None]:
         def pre_hook(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
             count = calls[path]
             calls[path] += 1
-            given = (args, kwargs)  # copied, as a caller may append to a list it passed
+            given = (args, kwargs)  # copied: a caller may append to a list after passing it
             args, kwargs = with_tensors(given, tensors_in(given))
-            stack.append(Call(f"{path}#{count}" if count else path, module, args, kwargs))
+            stack.append(ModuleCall(f"{path}#{count}" if count else path, module, args, kwargs))
             observer.entered(stack[-1])
 
         return pre_hook
@@ -118,7 +123,7 @@ def _hooked(model: torch.nn.Module, observer: Observer) -> Iterator[None]:
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:
-    """The tensors in a module's arguments or output, however nested."""
+    """Yields the tensors in a module's arguments or output, nested ones included."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -130,7 +135,7 @@ def tensors_in(value: object) -> Iterator[Tensor]:
 
 
 def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """`value` with its tensors replaced, one by one, by the next of `tensors`."""
+    """A copy of `value` with its tensors replaced, in order, by `tensors`."""
     if isinstance(value, Tensor):
         return next(tensors)
     if next(tensors_in(value), None) is None:
@@ -146,12 +151,19 @@ def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
 
 
 def output_names(path: str, count: int) -> list[str]:
-    """The names of what a module call returns: its path, with an index if it is several."""
+    """Names of the tensors that a module call returns: its path, indexed if they are several."""
     return [path] if count == 1 else [f"{path}[{index}]" for index in range(count)]
 
 
 def match(result: Any, names: Sequence[str]) -> list[tuple[str, Tensor]]:
-    """PyTorch's outputs by network output: by name from a dict, otherwise in order.
+    """Joins PyTorch's outputs to network outputs: by name from a dict, otherwise in order.
+
+    Args:
+        result: what the PyTorch model returned.
+        names: of the network outputs.
+
+    Returns:
+        A pair of name and PyTorch's tensor for each network output, in the network's order.
 
     Raises:
         VerificationError: outputs that do not match those of the network.
@@ -165,6 +177,7 @@ def match(result: Any, names: Sequence[str]) -> list[tuple[str, Tensor]]:
             "the outputs of the network are not those of the PyTorch model",
             expected=", ".join(found) if found is not None else f"{len(tensors)} outputs",
             got=", ".join(names) or "none",
-            fix="mark the outputs that the PyTorch model returns, in its order or by its names",
+            fix="give the network the outputs that the PyTorch model returns, in its order or by "
+            "its names",
         )
     return list(zip(names, tensors, strict=True))

@@ -1,4 +1,4 @@
-"""What the network computes, as far as it is needed, and compared with what PyTorch does."""
+"""The network's values: computed when needed, freed after the last comparison."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from trtnet.graph.types import Graph, Layer
 from trtnet.verification.comparison import Row, Tolerance, compare
 
 _PASSES_ON = ("CAST", "SQUEEZE")
-# The difference of two values that are off by one each is off by √2; three times as much is rare,
-# one case in 370.
+# The difference of two values with an error of 1 each has an error of √2; three times as much is
+# rare, one case in 370.
 _DEVIATIONS = 3 * math.sqrt(2)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a tensor of positions was chosen from.
+    """The tensor that a tensor of positions was chosen from.
 
     Attributes:
-        tensor: name of the tensor whose extreme values are at the positions.
-        axis: along which.
+        tensor: name of the tensor whose largest or smallest values are at the positions.
+        axis: the axis along which they were chosen.
     """
 
     tensor: str
@@ -33,7 +33,7 @@ class Candidates:
 
 
 def candidates(graph: Graph, names: Iterable[str]) -> dict[str, Candidates]:
-    """For those of the tensors `names` that hold positions of extreme values, of which ones."""
+    """The candidates of those tensors among `names` that hold positions of extreme values."""
     makers = {name: layer for layer in graph.layers for name in layer.outputs}
     found = {}
     for name in names:
@@ -52,33 +52,37 @@ def _finds_one(layer: Layer) -> bool:
 
 
 class Values:
-    """A network's values by tensor name, computed in its order, up to the one that is asked for.
+    """A network's values by tensor name; a lookup computes the layers up to that tensor.
 
     Args:
         graph: the network.
-        made: yields names and values in that order.
-        compared: the tensors that will be compared, each as often as it will be.
-        keep: keep every value; otherwise each is dropped when it has been compared that often.
+        computed: yields names and values in execution order.
+        compared: names of the tensors that will be compared, repeated for each comparison.
+        keep: keep every value; otherwise each is freed after its last comparison.
     """
 
     def __init__(
-        self, graph: Graph, made: Iterator[tuple[str, Tensor]], compared: Iterable[str], keep: bool
+        self,
+        graph: Graph,
+        computed: Iterator[tuple[str, Tensor]],
+        compared: Iterable[str],
+        keep: bool,
     ) -> None:
-        self._made, self._keep = made, keep
+        self._computed, self._keep = computed, keep
         self._held: dict[str, Tensor] = {}
-        self._uses = Counter(compared)
+        self._uses = Counter(compared)  # comparisons still to come
         self._candidates = candidates(graph, self._uses)
         for name, found in self._candidates.items():
             self._uses[found.tensor] += self._uses[name]
 
     def __getitem__(self, name: str) -> Tensor:
         while name not in self._held:
-            made, value = next(self._made)
-            self._held[made] = value
+            computed, value = next(self._computed)
+            self._held[computed] = value
         return self._held[name]
 
     def compare(self, name: str, tensor: str, theirs: Tensor, tolerance: Tolerance) -> Row:
-        """The row called `name`: the value of `tensor` against `theirs`."""
+        """The row `name`: the value of `tensor` against `theirs`, PyTorch's."""
         ours, found = self[tensor], self._candidates.get(tensor)
         if found is None:
             return compare(name, ours, theirs)
@@ -87,7 +91,7 @@ class Values:
         return compare(name, ours, theirs, as_good)
 
     def release(self, tensor: str) -> None:
-        """Notes that `tensor` was compared once."""
+        """Counts one comparison of `tensor`; the last one frees the value."""
         found = self._candidates.get(tensor)
         for name in (tensor, found.tensor) if found else (tensor,):
             self._uses[name] -= 1
@@ -96,9 +100,12 @@ class Values:
 
 
 def _as_good(ours: Tensor, theirs: Tensor, scores: Tensor, distance: float) -> Tensor | None:
-    """Where the values at the positions `ours` and `theirs` are equal, if values may be off by
-    `distance` times the root mean square of all; ``None`` where these are not positions along the
-    first axis of `scores`."""
+    """Which positions in `ours` are as good as those in `theirs`.
+
+    Both are positions along the first axis of `scores`. One is as good as the other where the
+    scores there differ by no more than an error of `distance` times the root mean square of all
+    scores explains. ``None`` where the tensors cannot be such positions.
+    """
     fits = ours.shape == theirs.shape and ours.numel() == scores[:1].numel()
     if not fits or theirs.is_floating_point():
         return None
@@ -107,5 +114,6 @@ def _as_good(ours: Tensor, theirs: Tensor, scores: Tensor, distance: float) -> T
     inside = (both[1] >= 0) & (both[1] < len(scores))
     chosen = scores.gather(0, both.long().clamp(0, len(scores) - 1))
     allowed = _DEVIATIONS * distance * scores.square().mean().sqrt()
-    allowed = allowed.nan_to_num(0.0, posinf=0.0)  # next to infinity nothing is near
+    # With infinite scores, only equal ones are as good.
+    allowed = allowed.nan_to_num(0.0, posinf=0.0)
     return (inside & ((chosen[0] - chosen[1]).abs() <= allowed)).reshape(ours.shape)

@@ -84,6 +84,7 @@ class FakeCuda:
         self.last_error = real.cudaError_t.cudaSuccess
         self._handles = itertools.count(0x1000)
         self._memory: dict[int, _Memory] = {}
+        self._freed: dict[tuple[str, int], list[Any]] = {}  # by kind and size
         self._streams: dict[int, _Stream] = {handle: _Stream() for handle in (0, 1, 2)}
         self._events: dict[int, float | None] = {}
         self._graphs: dict[int, list[Work]] = {}
@@ -335,7 +336,8 @@ class FakeCuda:
     def _allocate(self, kind: str, size: int) -> int:
         if size == 0:
             return 0
-        buffer = ctypes.create_string_buffer(size + 255)
+        freed = self._freed.get((kind, size))  # reused first, as a real allocator does
+        buffer = freed.pop() if freed else ctypes.create_string_buffer(size + 255)
         address = (ctypes.addressof(buffer) + 255) // 256 * 256  # as cudaMalloc aligns
         self._memory[address] = _Memory(kind, buffer, size)
         return address
@@ -345,6 +347,7 @@ class FakeCuda:
         if found is None or found.kind != kind:
             raise Refused("cudaErrorInvalidValue")
         del self._memory[int(address)]
+        self._freed.setdefault((kind, found.nbytes), []).append(found.buffer)
 
     def _inside(self, address: int, count: int) -> None:
         """Refuses to cross the end of an allocation; ordinary host memory is not known here."""

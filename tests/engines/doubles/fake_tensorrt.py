@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from trtnet import backend
+from trtnet.backend.callbacks import make_logger
 from trtnet.building.plan import Plan
 
 from . import engines, enums
@@ -328,7 +329,7 @@ class FakeTensorRT:
 
         OwnRuntime.__name__ = "Runtime"
         self.Runtime = OwnRuntime
-        self.backend = backend.Backend(name, self, backend._make_logger(self))
+        self.backend = backend.Backend(backend.description(name), self, make_logger(self))
 
     @property
     def calls(self) -> list[Call]:

@@ -1,37 +1,40 @@
-"""One execution at a time of a TensorRT or TensorRT-RTX engine."""
+"""TensorRTContext: executes an engine of TensorRT or TensorRT-RTX."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import Any
 
+from trtnet import cuda
 from trtnet.backend import Backend
-from trtnet.engines import cuda
 from trtnet.engines.cuda_graph import capture
-from trtnet.engines.protocol import (
-    Binding,
-    CaptureError,
-    ExecutionError,
-    OutOfMemoryError,
-    Replay,
-)
+from trtnet.engines.protocol import Binding, CaptureError, Context, Replay
 from trtnet.engines.tensorrt import callbacks as tensorrt_callbacks
+from trtnet.errors import ExecutionError, OutOfMemoryError
 
 _DEFAULT_STREAMS = (0, 1, 2)  # cudaStreamDefault, cudaStreamLegacy, cudaStreamPerThread
 
 
 def failure(backend: Backend, problem: str, **details: Any) -> ExecutionError:
-    """`problem` with what TensorRT logged about it."""
+    """The error `problem` with what TensorRT logged about it; an :class:`OutOfMemoryError` if that
+    is what it logged.
+
+    Args:
+        details: further arguments of the error.
+    """
     words = backend.take_errors()
     short = any(sign in words.lower() for sign in ("outofmemory", "out of memory"))
     kind = OutOfMemoryError if short else ExecutionError
     return kind(problem, **{"got": words or "TensorRT gives no reason", **details})
 
 
-class TensorRTContext:
-    """:class:`trtnet.engines.protocol.Context` around an ``IExecutionContext``.
+class TensorRTContext(Context):
+    """An ``IExecutionContext``. Calls out of order, and after :meth:`close`, raise.
 
     Args:
+        backend: of the engine.
+        context: the ``IExecutionContext``.
+        bindings: of the engine.
         captures_itself: TensorRT-RTX already launches its work as CUDA graphs.
     """
 
@@ -45,7 +48,7 @@ class TensorRTContext:
         self._backend, self._context, self._captures_itself = backend, context, captures_itself
         self._outputs = [binding.name for binding in bindings if not binding.is_input]
         self._on_host = [binding.name for binding in bindings if binding.on_host]
-        self._allocators: dict[str, Any] = {}
+        self._allocators: dict[str, tensorrt_callbacks.OutputAllocator] = {}
         self._has_shapes = False
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
@@ -111,7 +114,7 @@ class TensorRTContext:
         context = self._open()
         _require_own(stream)
         if self._captures_itself:
-            return _Execution(self)
+            return _ContextReplay(self)
         if self._allocators or self._on_host:
             raise CaptureError(
                 "a CUDA graph cannot hold shapes that depend on the data",
@@ -178,8 +181,8 @@ class TensorRTContext:
         return failure(self._backend, "TensorRT could not execute the engine")
 
 
-class _Execution:
-    """A launch where TensorRT-RTX keeps the CUDA graph itself."""
+class _ContextReplay(Replay):
+    """An execution by TensorRT-RTX, which keeps the CUDA graph itself."""
 
     is_standalone = False
 

@@ -1,4 +1,4 @@
-"""Engines of TensorRT and of TensorRT-RTX behind the runtime's protocol."""
+"""TensorRTEngine: engines of TensorRT and TensorRT-RTX for sessions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trtnet import cuda
 from trtnet.backend import Backend
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
-from trtnet.engines import compatibility, cuda
-from trtnet.engines.protocol import Binding, ExecutionError
+from trtnet.dtypes import tensorrt_dtype_name
+from trtnet.engines import compatibility
+from trtnet.engines.protocol import Binding, Engine
 from trtnet.engines.tensorrt.context import TensorRTContext, failure
-from trtnet.errors import PlanError
+from trtnet.errors import ExecutionError, PlanError
 from trtnet.files import atomic_write
-from trtnet.graph.layers import DTYPES
 from trtnet.hardware import missing_gpu
 
 
@@ -40,8 +41,8 @@ def load(
     return TensorRTEngine(plan, backend, runtime_cache, cuda_graph)
 
 
-class TensorRTEngine:
-    """:class:`trtnet.engines.protocol.Engine` around an ``ICudaEngine``; see :func:`load`."""
+class TensorRTEngine(Engine):
+    """An ``ICudaEngine`` with its runtime and its runtime cache; see :func:`load`."""
 
     device = "cuda"
 
@@ -66,7 +67,7 @@ class TensorRTEngine:
             self._config.cuda_graph_strategy = backend.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
 
     def create_context(self, profile: int) -> TensorRTContext:
-        """A context of its own, with the device memory that the profile's largest shapes need.
+        """A new context, with the device memory that the profile's largest shapes need.
 
         Raises:
             OutOfMemoryError: says how much that is.
@@ -90,8 +91,8 @@ class TensorRTEngine:
         return made
 
     def close(self) -> None:
-        """Releases contexts that are still open, the engine, then the runtime; writes the runtime
-        cache. A second call does nothing."""
+        """Releases the contexts that are still open, writes the runtime cache, and releases the
+        engine, then the runtime. A second call does nothing."""
         if self._engine is None:
             return
         for made in tuple(self._contexts):
@@ -117,12 +118,13 @@ class _RuntimeCache:
         with contextlib.suppress(OSError):  # there is none yet, or none that can be read
             self._saved = path.read_bytes()
         if self._saved and not self._cache.deserialize(self._saved):
-            backend.clear_errors()  # of another release or GPU, or damaged: it is written anew
+            backend.clear_errors()  # of another release or GPU, or damaged: it is replaced
         if not config.set_runtime_cache(self._cache):
             raise failure(backend, "TensorRT-RTX refuses the runtime cache", module=str(path))
 
     def save(self) -> None:
-        """Warns, rather than raises, where it cannot: kernels are compiled again next time."""
+        """Writes the cache if it has changed. A failure is a warning only: the kernels are compiled
+        again next time."""
         serialized = self._cache.serialize()
         if serialized is None:
             self._warn(self._backend.take_errors() or "TensorRT-RTX cannot serialize it")
@@ -147,14 +149,14 @@ class _RuntimeCache:
 
 def _deserialize(runtime: Any, plan: Plan, backend: Backend) -> Any:
     if compatibility.outlives_its_release(plan):
-        runtime.engine_host_code_allowed = True  # such an engine brings its own runtime
+        runtime.engine_host_code_allowed = True  # such an engine contains its own runtime
     engine = runtime.deserialize_cuda_engine(plan.engine)
     if engine is None:
         raise failure(
             backend,
             f"{backend.name} {backend.version} cannot load the engine",
             fix=missing_gpu()
-            or compatibility.doubts(plan, backend)
+            or compatibility.mismatches(plan, backend)
             or "build it again on this machine",
         )
     return engine
@@ -166,7 +168,7 @@ def _bindings(backend: Backend, engine: Any) -> tuple[Binding, ...]:
     found = [
         Binding(
             name=name,
-            dtype=_dtype(engine.get_tensor_dtype(name).name),
+            dtype=tensorrt_dtype_name(engine.get_tensor_dtype(name).name),
             shape=tuple(engine.get_tensor_shape(name)),
             is_input=engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
             on_host=engine.get_tensor_location(name) == trt.TensorLocation.HOST,
@@ -174,10 +176,6 @@ def _bindings(backend: Backend, engine: Any) -> tuple[Binding, ...]:
         for name in names
     ]
     return tuple(sorted(found, key=lambda binding: not binding.is_input))
-
-
-def _dtype(name: str) -> str:
-    return DTYPES.get(name, name.lower())
 
 
 def _profiles(engine: Any, bindings: tuple[Binding, ...]) -> tuple[dict[str, Shapes], ...]:
@@ -200,7 +198,7 @@ def _range(engine: Any, binding: Binding, profile: int) -> Shapes:
 
 
 def _set_profile(backend: Backend, context: Any, profile: int) -> None:
-    """The switch may copy on a stream: nothing must run before that has ended."""
+    """Sets the profile, and waits until that has ended: it may copy on a stream."""
     stream = cuda.call("cudaStreamCreateWithFlags", cuda.runtime().cudaStreamNonBlocking)
     try:
         if not context.set_optimization_profile_async(profile, int(stream)):

@@ -1,4 +1,4 @@
-"""A context of the torch backend: one execution at a time, on memory given by address."""
+"""Contexts of the torch backend: one execution at a time, on memory given by address."""
 
 from __future__ import annotations
 
@@ -6,78 +6,119 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
 
 from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError, Replay
+from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.views import view
 from trtnet.errors import NetworkError, TrtnetError
 from trtnet.reference.dtypes import DTYPES
 from trtnet.reference.runner import execute
 
-if TYPE_CHECKING:
-    from trtnet.engines.torch.engine import TorchEngine
-
 _CPU = torch.device("cpu")
 _FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 
 
-class TorchContext:
-    """Runs on the CPU; see :class:`trtnet.engines.protocol.Context`."""
+class Contexts(Protocol):
+    """Makes the contexts of one engine, and owns what they share."""
 
-    def __init__(self, engine: TorchEngine) -> None:
-        self.engine = engine
-        self._inputs = tuple(binding for binding in engine.bindings if binding.is_input)
-        self._dtypes = {binding.name: DTYPES[binding.dtype] for binding in engine.bindings}
+    def create(self) -> TorchContext:
+        """A new context."""
+
+    def close(self) -> None:
+        """Releases what the contexts share; they are closed before."""
+
+
+class CpuContexts:
+    """Makes contexts that run on the CPU; they share the compiled graph only."""
+
+    def __init__(self, compiled: CompiledGraph) -> None:
+        self._compiled = compiled
+
+    def create(self) -> TorchContext:
+        """A new context."""
+        return TorchContext(self._compiled)
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class TorchContext:
+    """Runs on the CPU; see :class:`trtnet.engines.protocol.Context`.
+
+    Attributes:
+        compiled: the graph it runs.
+    """
+
+    def __init__(self, compiled: CompiledGraph) -> None:
+        self.compiled = compiled
+        self._inputs = tuple(binding for binding in compiled.bindings if binding.is_input)
+        self._dtypes = {binding.name: DTYPES[binding.dtype] for binding in compiled.bindings}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._allocators: dict[str, Callable[[int], int]] = {}
         self._final: dict[str, tuple[int, ...]] = {}
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Sets the shape of an input for the executions that follow."""
         self._shapes[name] = tuple(shape)
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every output for these input shapes; -1 for an axis that depends on the data."""
         values = {
             binding.name: tuple(self._view(binding.name, _CPU).flatten().tolist())
             for binding in self._inputs
             if binding.on_host
         }
-        found = self.engine.output_shapes(self._shapes, values)
+        found = self.compiled.output_shapes(self._shapes, values)
         self._final = dict(found)
         return found
 
     def set_tensor_address(self, name: str, address: int) -> None:
+        """Sets where an input is read or an output written."""
         self._addresses[name] = address
         self._allocators.pop(name, None)
 
     def set_output_allocator(self, name: str, allocate: Callable[[int], int]) -> None:
+        """Has `allocate` called with the bytes of an output once its size is known; it returns
+        the address to write it to."""
         self._allocators[name] = allocate
 
     def final_shape(self, name: str) -> tuple[int, ...]:
+        """The shape that output `name` has after the execution."""
         return self._final[name]
 
     def execute(self, stream: int) -> None:
+        """Runs once.
+
+        Raises:
+            ExecutionError: a layer that fails, by name; :class:`OutOfMemoryError` where memory is
+                the reason.
+        """
         with self._on(stream), self._named():
             self._run()
 
     def capture(self, stream: int) -> Replay:
+        """Always raises :class:`CaptureError`."""
         raise CaptureError("there are no CUDA graphs on a CPU")
 
     def profile(self, stream: int) -> list[tuple[str, float]]:
-        timer = _Timer(self.engine.module, self._mark)
+        """Runs once; returns the milliseconds of each layer, by name, in executable order."""
+        timer = _Timer(self.compiled.module, self._mark)
         with self._on(stream), self._named():
             self._deliver(timer.run(*self._arguments()))
         return timer.rows(self._milliseconds)
 
     def close(self) -> None:
+        """Forgets shapes and addresses."""
         self._shapes, self._addresses, self._allocators = {}, {}, {}
 
     @contextmanager
     def _on(self, stream: int) -> Iterator[None]:
-        """Inside, work is enqueued on `stream`."""
+        """Enqueues the work done inside on `stream`."""
         with torch.inference_mode():
             yield
 
@@ -86,14 +127,14 @@ class TorchContext:
         return time.perf_counter()
 
     def _milliseconds(self, start: Any, end: Any) -> float:
-        return 1e3 * (end - start)
+        return float(1e3 * (end - start))
 
     def _run(self) -> None:
-        self._deliver(self.engine.forward(*self._arguments()))
+        self._deliver(self.compiled.forward(*self._arguments()))
 
     def _arguments(self) -> list[Tensor]:
         return [
-            self._view(binding.name, _CPU if binding.on_host else self.engine.place)
+            self._view(binding.name, _CPU if binding.on_host else self.compiled.device)
             for binding in self._inputs
         ]
 
@@ -104,7 +145,7 @@ class TorchContext:
         return view(self._addresses[name], shape, self._dtypes[name], device)
 
     def _deliver(self, results: dict[str, Tensor]) -> None:
-        """Copies the results to where they are wanted."""
+        """Copies the results to the addresses of the outputs."""
         for name, value in results.items():
             shape = tuple(value.shape)
             if name in self._allocators:
@@ -118,11 +159,11 @@ class TorchContext:
                     got=shape,
                 )
             self._final[name] = shape
-            self._view(name, self.engine.place, shape).copy_(value)
+            self._view(name, self.compiled.device, shape).copy_(value)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Failures become errors that name the layer."""
+        """Turns PyTorch's errors into errors that name the layer."""
         try:
             yield
         except TrtnetError:
@@ -133,17 +174,17 @@ class TorchContext:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> ExecutionError:
-        """Runs again, layer by layer, to see which one fails."""
+        """The error for `error`; finds the layer that fails by running layer by layer."""
         where, words = None, str(error)
         if not isinstance(error, getattr(torch, "AcceleratorError", ())):  # nothing runs after it
             try:
-                execute(self.engine.module, self._arguments())
+                execute(self.compiled.module, self._arguments())
             except NetworkError as found:
                 where, words = found.module, str(found.got)
             except torch.OutOfMemoryError as found:
                 return _out_of_memory(found)
             except _FAILURES:
-                pass  # the error itself says what there is to say
+                pass  # another failure; the first one is reported
         return ExecutionError("the layer fails on these inputs", module=where, got=words)
 
 
@@ -156,7 +197,7 @@ def _out_of_memory(error: Exception) -> OutOfMemoryError:
 
 
 class _Timer(fx.Interpreter):
-    """Runs a module and notes the time behind every node."""
+    """Runs a module and records the time after every node."""
 
     def __init__(self, module: fx.GraphModule, mark: Callable[[], Any]) -> None:
         super().__init__(module)
@@ -180,7 +221,7 @@ class _Timer(fx.Interpreter):
 
 
 def _layer(node: fx.Node) -> str:
-    """The layer `node` computes; one that only converts a value belongs to who uses it."""
+    """The layer that `node` computes; a conversion belongs to the layer that uses its result."""
     while "layer" not in node.meta and node.users:
         node = next(iter(node.users))
-    return node.meta.get("layer", node.name)
+    return str(node.meta.get("layer", node.name))

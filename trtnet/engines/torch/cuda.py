@@ -1,76 +1,77 @@
-"""Engines of the torch backend on a CUDA device, and their executions as CUDA graphs."""
+"""Contexts of the torch backend on a CUDA device, and their executions as CUDA graphs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from trtnet.engines import cuda
+from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
+from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.context import TorchContext
-from trtnet.engines.torch.engine import TorchEngine
 
 _TRIALS = 5
 
-# How PyTorch computes is a state of the whole process, and only one capture at a time is safe.
+# PyTorch's precision flags belong to the whole process, and only one capture at a time is safe.
 _LOCK = threading.Lock()
 
 
-class CudaEngine(TorchEngine):
-    """An engine on a CUDA device.
+class CudaContexts:
+    """Makes contexts on a CUDA device; they share the threads that capture CUDA graphs.
 
     cuDNN's kernels are chosen by a heuristic, or by timing each of them once, which misleads where
     they take a few microseconds. PyTorch keeps the choice, and the kernels themselves, as long as
-    the thread lives that first had to make it. So there are two threads that capture CUDA graphs,
-    and each keeps to one of the two ways.
-
-    Attributes:
-        capturing: the threads, by whether kernels are timed in them.
+    the thread lives that first had to make it. So there are two capturing threads, one for each
+    way to choose.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.capturing = {
+    def __init__(self, compiled: CompiledGraph) -> None:
+        self._compiled = compiled
+        self._capturing = {
             is_timed: ThreadPoolExecutor(1, "trtnet-capture") for is_timed in (False, True)
         }
 
-    def _context(self) -> CudaContext:
-        return CudaContext(self)
+    def create(self) -> CudaContext:
+        """A new context."""
+        return CudaContext(self._compiled, self._capturing)
 
     def close(self) -> None:
-        super().close()
-        for thread in self.capturing.values():
+        """Ends the threads, and gives PyTorch's unused memory back to the device."""
+        for thread in self._capturing.values():
             thread.shutdown()
         torch.cuda.empty_cache()
 
 
 class CudaContext(TorchContext):
-    """Works on a stream of PyTorch's own, which waits for the caller's and is waited for.
+    """Runs on a stream of its own, synchronised with the caller's before and after.
 
-    PyTorch keeps memory and library handles per stream, so streams that come and go would make
-    it grow.
+    PyTorch keeps memory and library handles for each stream it has seen, so running on the
+    callers' streams would make it grow.
     """
 
-    def __init__(self, engine: CudaEngine) -> None:
-        super().__init__(engine)
-        self._capturing = engine.capturing
+    def __init__(
+        self, compiled: CompiledGraph, capturing: Mapping[bool, ThreadPoolExecutor]
+    ) -> None:
+        """`capturing` are the threads that capture, by whether cuDNN's kernels are timed there."""
+        super().__init__(compiled)
+        self._capturing = capturing
         self._is_timed: dict[tuple[tuple[str, tuple[int, ...]], ...], bool] = {}
-        self._stream = torch.cuda.Stream(engine.place)
+        self._stream = torch.cuda.Stream(compiled.device)
         self._pool = torch.cuda.graph_pool_handle()  # one execution at a time needs one pool
 
     @contextmanager
     def _on(self, stream: int, is_timed: bool = True) -> Iterator[None]:
-        given = torch.cuda.ExternalStream(stream, self.engine.place)
+        given = torch.cuda.ExternalStream(stream, self.compiled.device)
         with (
             _LOCK,
             torch.inference_mode(),
-            _set(torch.backends.cudnn, allow_tf32=self.engine.tf32, benchmark=is_timed),
-            _set(torch.backends.cuda.matmul, allow_tf32=self.engine.tf32),
+            _set(torch.backends.cudnn, allow_tf32=self.compiled.tf32, benchmark=is_timed),
+            _set(torch.backends.cuda.matmul, allow_tf32=self.compiled.tf32),
             torch.cuda.stream(self._stream),
         ):
             self._stream.wait_stream(given)
@@ -80,7 +81,15 @@ class CudaContext(TorchContext):
                 given.wait_stream(self._stream)
 
     def capture(self, stream: int) -> CudaReplay:
-        """The first time both ways to choose cuDNN's kernels are tried; the faster one stays."""
+        """Captures one execution for the present shapes.
+
+        The first capture for some shapes tries both ways to choose cuDNN's kernels; the faster
+        one is kept.
+
+        Raises:
+            CaptureError: inputs in host memory, outputs of unknown size, or work that PyTorch
+                cannot capture.
+        """
         if any(binding.on_host for binding in self._inputs):
             raise CaptureError("the values of inputs in host memory would be captured as well")
         if self._allocators:
@@ -132,6 +141,7 @@ class CudaContext(TorchContext):
         return float(start.elapsed_time(end))
 
     def close(self) -> None:
+        """Forgets shapes and addresses, and gives unused memory back to the device."""
         super().close()
         torch.cuda.empty_cache()
 
@@ -148,6 +158,7 @@ class CudaReplay:
             self._executable = cuda.runtime().cudaGraphExec_t(graph.raw_cuda_graph_exec())
 
     def launch(self, stream: int) -> None:
+        """Enqueues the captured execution on `stream`."""
         if self._executable is not None:
             cuda.call("cudaGraphLaunch", self._executable, stream)  # 2 us instead of 17
             return
@@ -155,13 +166,14 @@ class CudaReplay:
             self._graph.replay()
 
     def close(self) -> None:
+        """Frees the graph."""
         self._executable = None
         self._graph.reset()
 
 
 @contextmanager
 def _set(owner: Any, **values: bool) -> Iterator[None]:
-    """Attributes of PyTorch, restored afterwards."""
+    """Sets attributes of `owner`, a part of PyTorch, and restores them afterwards."""
     before = {name: getattr(owner, name) for name in values}
     try:
         for name, value in values.items():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from trtnet import graph
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.engines.protocol import Binding, ExecutionError
-from trtnet.engines.torch.context import TorchContext
+from trtnet.engines.torch.compiled import CompiledGraph
+from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
+from trtnet.engines.torch.fusion import rewrite
 from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.shapes import OutputShapes
 from trtnet.errors import PlanError, TrtnetError
@@ -20,10 +22,10 @@ from trtnet.graph import Graph, TensorInfo
 from trtnet.hardware import missing_gpu
 from trtnet.reference.compiler import compile as compile_graph
 from trtnet.reference.dtypes import execution_dtype
-from trtnet.reference.site import is_shape_value
+from trtnet.reference.layer_context import is_shape_value
+from trtnet.reference.located import located
 
 _UNLIMITED = 2**31 - 1
-Forward = Callable[..., dict[str, Tensor]]
 
 
 def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
@@ -45,67 +47,79 @@ def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
     place = _place(device)
     profiles = _profiles(read, plan.sidecar.get("profiles"))
     try:
-        module = compile_graph(read, device=place)
-        if device == "cuda":
-            optimize(module)
+        module = _compile(read, place)
     except torch.OutOfMemoryError as error:
         raise ExecutionError(f"the weights do not fit onto {place}", got=error) from error
-    forward = torch.compile(module) if compile else module
-    parts = (read, module, forward, profiles, place, plan.sidecar.get("precision"))
-    if device == "cpu":
-        return TorchEngine(*parts)
-    from trtnet.engines.torch.cuda import CudaEngine
-
-    return CudaEngine(*parts)
+    compiled = CompiledGraph(
+        bindings=_bindings(read),
+        module=module,
+        forward=torch.compile(module) if compile else module,
+        device=place,
+        output_shapes=OutputShapes(read),
+        tf32=plan.sidecar.get("precision") == "tf32",
+    )
+    return TorchEngine(compiled, profiles, _contexts(compiled))
 
 
 class TorchEngine:
     """A compiled graph and its weights; see :class:`trtnet.engines.protocol.Engine`.
 
     Attributes:
-        module: the graph's module, whose nodes know their layers.
-        forward: what runs: `module`, or what ``torch.compile`` made of it.
-        place: the torch device of its weights.
-        output_shapes: see :class:`OutputShapes`.
-        tf32: whether matrix products and convolutions of float32 values may use TF32.
+        bindings: the inputs, then the outputs.
+        profiles: per profile, the range of shapes of every input that is not read on the host.
+        device: ``"cpu"`` or ``"cuda"``.
     """
 
     backend = "torch"
 
     def __init__(
         self,
-        read: Graph,
-        module: fx.GraphModule,
-        forward: Forward,
+        compiled: CompiledGraph,
         profiles: tuple[Mapping[str, Shapes], ...],
-        place: torch.device,
-        precision: object,
+        contexts: Contexts,
     ) -> None:
-        self.bindings = tuple(
-            _binding(read.tensors[name], is_input)
-            for names, is_input in ((read.inputs, True), (read.outputs, False))
-            for name in names
-        )
-        self.profiles = profiles
-        self.place, self.device = place, place.type
-        self.module, self.forward = module, forward
-        self.output_shapes = OutputShapes(read)
-        self.tf32 = precision == "tf32"
+        self.bindings, self.profiles = compiled.bindings, profiles
+        self.device = compiled.device.type
+        self._compiled, self._contexts = compiled, contexts
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The graph's module, whose nodes know their layers; empty once the engine is closed."""
+        return self._compiled.module
 
     def create_context(self, profile: int) -> TorchContext:
-        """A context of its own; every profile runs the same module."""
+        """A new context; every profile runs the same module.
+
+        Raises:
+            ExecutionError: the engine has no such profile.
+        """
         if profile not in range(len(self.profiles)):
             raise ExecutionError(
                 f"the engine has no profile {profile}", expected=f"0 to {len(self.profiles) - 1}"
             )
-        return self._context()
-
-    def _context(self) -> TorchContext:
-        return TorchContext(self)
+        return self._contexts.create()
 
     def close(self) -> None:
-        """Lets the weights go."""
-        self.module = self.forward = fx.GraphModule({}, fx.Graph())
+        """Frees the weights; the contexts are closed before."""
+        self._compiled.release()
+        self._contexts.close()
+
+
+def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
+    """The reference's module, rewritten to be fast on `device`."""
+    module = compile_graph(read, device=device)
+    rewrite(module, device)
+    if device.type == "cuda":
+        optimize(module)
+    return module
+
+
+def _contexts(compiled: CompiledGraph) -> Contexts:
+    if compiled.device.type == "cpu":
+        return CpuContexts(compiled)
+    from trtnet.engines.torch.cuda import CudaContexts  # needs cuda-python
+
+    return CudaContexts(compiled)
 
 
 def _read(plan: Plan) -> Graph:
@@ -133,8 +147,14 @@ def _place(device: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def _bindings(read: Graph) -> tuple[Binding, ...]:
+    inputs = [_binding(read.tensors[name], is_input=True) for name in read.inputs]
+    return (*inputs, *(_binding(read.tensors[name], is_input=False) for name in read.outputs))
+
+
 def _binding(info: TensorInfo, is_input: bool) -> Binding:
-    execution_dtype(info.dtype, False, info.name)  # raises for a type that PyTorch lacks
+    with located(info.name):
+        execution_dtype(info.dtype)  # raises for a type that PyTorch lacks
     on_host = is_input and is_shape_value(info)
     return Binding(info.name, info.dtype, info.shape, is_input, on_host)
 

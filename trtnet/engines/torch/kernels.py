@@ -15,7 +15,7 @@ _BLOCK = 1024
 
 
 def max_pool2d(x: Tensor, window: Ints, stride: Ints, padding: Ints) -> Tensor:
-    """``F.max_pool2d``, which also writes the place of each maximum: 8 bytes behind every 2."""
+    """``F.max_pool2d``, without the indices of the maxima, 8 bytes per value, that it writes."""
     fits = x.is_cuda and x.is_floating_point() and x.is_contiguous(memory_format=_LAST)
     if not fits:
         return F.max_pool2d(x, window, stride, padding)
@@ -29,7 +29,7 @@ def max_pool2d(x: Tensor, window: Ints, stride: Ints, padding: Ints) -> Tensor:
 
 
 @triton.jit
-def _max_pool2d(
+def _max_pool2d(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
     x, y, h, w, oh, ow, channels: tl.constexpr,
     window_h: tl.constexpr, window_w: tl.constexpr,
     stride_h: tl.constexpr, stride_w: tl.constexpr,
@@ -52,7 +52,7 @@ def _max_pool2d(
 
 
 def pack_channels_last(x: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
-    """`x` (N, C, H, W) as `dtype` in channels_last, with zeros behind its C channels.
+    """`x` (N, C, H, W) as `dtype` in channels_last, padded with zeros to `channels` channels.
 
     PyTorch needs two passes for this, and cuDNN a third if it has to add the channels.
     """
@@ -67,7 +67,7 @@ def pack_channels_last(x: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
 
 
 @triton.jit
-def _pack_channels_last(
+def _pack_channels_last(  # type: ignore[no-untyped-def]  # as above
     x, y, pixels, given: tl.constexpr, channels: tl.constexpr, block: tl.constexpr
 ):
     """One program packs `block` pixels of one image."""

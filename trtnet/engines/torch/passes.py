@@ -1,5 +1,7 @@
-"""What makes a reference module a fast engine on CUDA. Results stay within the rounding of its
-half-precision types; what :mod:`trtnet.reference.fusion` does for every module is done already."""
+"""Rewrites that make a module fast on CUDA, after those of :mod:`trtnet.engines.torch.fusion`.
+
+Results stay within the rounding of the module's half-precision types.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from trtnet.engines.torch.fusion import convolution_relu, is_fusible
 from trtnet.engines.torch.resize import resize
 from trtnet.plugins import launch, running
 from trtnet.reference import elementwise, linear
-from trtnet.reference.compiler import is_kept
-from trtnet.reference.fusion import convolution_relu, is_fusible
+from trtnet.reference.dtypes import HALF_METHODS
+from trtnet.reference.module_builder import is_kept
 from trtnet.reference.resize import interpolate
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
-_HALVES = ("half", "bfloat16")
 _IMAGE, _PADDED = 3, 4  # channels; cuDNN's first-layer kernels want four of them
 
 
 def optimize(module: fx.GraphModule) -> None:
-    """Rewrites `module`, compiled for a CUDA device, in place."""
+    """Rewrites `module`, compiled for a CUDA device, in place.
+
+    The bodies of loops and conditionals stay as they are.
+    """
     passes = _Passes(module)
     passes.merge_biases()
-    passes.clip_behind_relu()
+    passes.clip_after_relu()
     passes.join_linear()
     passes.join_attention()
     passes.use_plugins()
@@ -42,6 +47,8 @@ def optimize(module: fx.GraphModule) -> None:
 
 
 class _Passes:
+    """One method per rewrite, in the order of :func:`optimize`."""
+
     def __init__(self, module: fx.GraphModule) -> None:
         self.module, self.graph = module, module.graph
 
@@ -61,16 +68,16 @@ class _Passes:
             fused.update_arg(2, merged)
             other.update_arg(2, None)
 
-    def clip_behind_relu(self) -> None:
-        """``clip(conv(x))`` to a range of no negative values: lets cuDNN add the bias and apply a
-        ReLU, which changes nothing, instead of adding the bias in a pass of its own."""
+    def clip_after_relu(self) -> None:
+        """``clip(conv(x))`` to a range of no negative values: has cuDNN add the bias and apply
+        a ReLU, which changes nothing, instead of adding the bias in a pass of its own."""
         for clip in self._calls(elementwise.clip):
             conv, low = clip.args[:2]
             if low >= 0 and is_fusible(conv):
                 conv.target = convolution_relu
 
     def join_linear(self) -> None:
-        """``x @ weight.T + bias`` by one kernel, which wants the weight transposed in memory."""
+        """``x @ weight.T + bias`` by one kernel, which needs the weight transposed in memory."""
         for total in self._calls(torch.add):
             product, bias = total.args
             if not (_is_call(product, linear.multiply) and len(product.users) == 1):
@@ -118,7 +125,8 @@ class _Passes:
         for resized in self._calls(interpolate):
             resized.target = resize
             wide, (*users,) = resized.args[0], resized.users
-            if len(users) == 1 and _is_method(wide, "float") and _is_method(users[0], *_HALVES):
+            rounded = len(users) == 1 and _is_method(users[0], *HALF_METHODS.values())
+            if rounded and _is_method(wide, "float"):
                 resized.update_arg(0, wide.args[0])
                 resized.meta.update(users[0].meta)
                 users[0].replace_all_uses_with(resized)
@@ -149,14 +157,14 @@ class _Passes:
             conv.update_arg(0, packed)
 
     def lay_out_inputs(self) -> None:
-        """The cast in front of a convolution writes cuDNN's layout: one pass instead of two."""
+        """The cast before a convolution writes cuDNN's layout: one pass instead of two."""
         for conv in self._calls(*_CONVOLUTIONS):
             cast = conv.args[0]
             if _uncast(cast) is not cast and conv.meta.get("half"):
                 cast.update_kwarg("memory_format", torch.channels_last)
 
     def widen_outputs_last(self) -> None:
-        """A result is copied to where it is wanted, and can be widened by that copy."""
+        """Outputs stay in half precision; the copy to their address widens them."""
         output: Any = self.graph.output_node()
         results = output.args[0]
         for node in results.values():
@@ -173,12 +181,13 @@ class _Passes:
                 delattr(self.module, name)
 
     def _calls(self, *functions: Any) -> list[Any]:
-        """The nodes that call one of `functions`; Any, because mypy knows no node's arguments."""
+        """The nodes that call one of `functions`; Any, as the types of arguments are unknown."""
         nodes = self.graph.nodes
         return [node for node in nodes if node.op == "call_function" and node.target in functions]
 
     def _value(self, node: fx.Node) -> Tensor:
-        return getattr(self.module, str(node.target))
+        value: Tensor = getattr(self.module, str(node.target))
+        return value
 
     def _constant(self, like: fx.Node, tail: str, value: Tensor) -> fx.Node:
         """A new buffer, of the type of that of `like`."""
@@ -202,7 +211,7 @@ def linear_of_columns(x: Tensor, columns: Tensor, bias: Tensor) -> Tensor:
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Without a factor: a network has its own."""
+    """``softmax(query @ keyᵀ) @ value``; nothing is scaled, as in TensorRT's layers."""
     return F.scaled_dot_product_attention(query, key, value, scale=1.0)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trtnet.reference.dtypes import HALF_DTYPES
+from trtnet.reference.layer_context import integers
 from trtnet.reference.resize import interpolate
-from trtnet.reference.site import integers
 
-_HALVES = (torch.float16, torch.bfloat16)
 _ALIGN_CORNERS = {"HALF_PIXEL": False, "ALIGN_CORNERS": True}
 
 
@@ -24,7 +23,7 @@ def resize(x: Tensor, size: Any, **options: Any) -> Tensor:
     if _is_bilinear(x, size, options):
         corners = _ALIGN_CORNERS[options["transformation"]]
         return F.interpolate(x, integers(size)[2:], mode="bilinear", align_corners=corners)
-    wide = x.float() if x.dtype in _HALVES else x
+    wide = x.float() if x.dtype in HALF_DTYPES else x
     return interpolate(wide, size, **options).to(x.dtype)
 
 

@@ -6,17 +6,10 @@ import functools
 import threading
 from collections.abc import Mapping
 
-import torch
-from torch import fx
-
 from trtnet.errors import NetworkError
 from trtnet.graph import Graph
-from trtnet.reference.compiler import compile
-from trtnet.reference.dtypes import execution_dtype
-from trtnet.reference.runner import execute
-from trtnet.reference.site import is_shape_value
+from trtnet.reference.shapes import Shape, ShapeInference
 
-Shape = tuple[int, ...]
 Values = tuple[int, ...]
 _REMEMBERED = 256  # combinations of input shapes
 
@@ -24,46 +17,39 @@ _REMEMBERED = 256  # combinations of input shapes
 class OutputShapes:
     """Answers with the shape of every output for given input shapes; thread-safe.
 
-    Shapes are found by running the graph on PyTorch's ``meta`` device, which computes sizes only.
-    Where the data decides, that fails, and the graph's own shapes are the answer: -1 for each
-    axis without a fixed size.
+    Where the data decides, inference fails, and the graph's own shapes are the answer: -1 for
+    each axis without a fixed size.
     """
 
     def __init__(self, graph: Graph) -> None:
+        self._inputs = graph.inputs
         self._declared = {name: graph.tensors[name].shape for name in graph.outputs}
-        self._is_static = all(-1 not in shape for shape in self._declared.values())
-        self._inputs = [
-            (name, execution_dtype(info.dtype, False, name), is_shape_value(info))
-            for name, info in ((name, graph.tensors[name]) for name in graph.inputs)
-        ]
-        self._module = fx.GraphModule({}, fx.Graph())
-        if not self._is_static:
-            self._module = compile(graph, device="meta")
+        is_static = all(-1 not in shape for shape in self._declared.values())
+        self._inference = None if is_static else ShapeInference(graph)
         self._lock = threading.Lock()
-        self._find = functools.lru_cache(_REMEMBERED)(self._run)
+        self._find = functools.lru_cache(_REMEMBERED)(self._infer)
 
     def __call__(
         self, shapes: Mapping[str, Shape], values: Mapping[str, Values]
     ) -> dict[str, Shape]:
-        """`shapes` of all inputs; `values`, flat, of those that are read on the host."""
-        if self._is_static:
-            return dict(self._declared)
-        order = [name for name, _, _ in self._inputs]
-        key = tuple(shapes[name] for name in order), tuple(values.get(name) for name in order)
-        with self._lock:
-            return dict(self._find(*key))
+        """The shape of every output, by name.
 
-    def _run(
-        self, shapes: tuple[Shape, ...], values: tuple[Values | None, ...]
+        Args:
+            shapes: of every input.
+            values: of the inputs that are read on the host, flat.
+        """
+        if self._inference is None:
+            return dict(self._declared)
+        key = tuple((name, shapes[name], values.get(name)) for name in self._inputs)
+        with self._lock:
+            return dict(self._find(self._inference, key))
+
+    def _infer(
+        self, inference: ShapeInference, inputs: tuple[tuple[str, Shape, Values | None], ...]
     ) -> dict[str, Shape]:
-        arguments = []
-        for (_, dtype, on_host), shape, flat in zip(self._inputs, shapes, values, strict=True):
-            if on_host:
-                arguments.append(torch.tensor(flat, dtype=dtype).view(shape))
-            else:
-                arguments.append(torch.empty(shape, dtype=dtype, device="meta"))
+        shapes = {name: shape for name, shape, _ in inputs}
+        values = {name: flat for name, _, flat in inputs if flat is not None}
         try:
-            results = execute(self._module, arguments)
+            return inference(shapes, values)
         except NetworkError:  # the data decides, or the execution will name what is wrong
             return self._declared
-        return {name: tuple(value.shape) for name, value in results.items()}

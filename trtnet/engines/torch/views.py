@@ -1,4 +1,4 @@
-"""Tensors over memory that someone else owns, given by address."""
+"""Tensors over memory at a given address, which the caller owns."""
 
 from __future__ import annotations
 

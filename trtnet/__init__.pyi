@@ -1,0 +1,50 @@
+"""Public names of trtnet, with their types; `trtnet.lazy_imports` imports them on first use."""
+
+from . import (
+    backend as backend,
+    benchmark as benchmark,
+    engines as engines,
+    graph as graph,
+    nn as nn,
+    ops as ops,
+    plugins as plugins,
+    quantization as quantization,
+    reference as reference,
+    weights as weights,
+    zoo as zoo,
+)
+from .building.builder import BuildConfig as BuildConfig, build as build
+from .building.plan import Plan as Plan
+from .building.profiles import Shapes as Shapes
+from .dtypes import (
+    DType as DType,
+    bfloat16 as bfloat16,
+    bool_ as bool_,
+    float16 as float16,
+    float32 as float32,
+    int8 as int8,
+    int32 as int32,
+    int64 as int64,
+    uint8 as uint8,
+)
+from .engines.session import Session as Session
+from .errors import (
+    BackendError as BackendError,
+    BuildError as BuildError,
+    NetworkError as NetworkError,
+    PlanError as PlanError,
+    ShapeError as ShapeError,
+    TrtnetError as TrtnetError,
+    UnsupportedError as UnsupportedError,
+    UsageError as UsageError,
+    VerificationError as VerificationError,
+    WeightsError as WeightsError,
+)
+from .module import Module as Module, Parameter as Parameter
+from .network import Network as Network
+from .ops import *
+from .plugins.declaration import plugin as plugin
+from .precision.policy import Policy as Policy
+from .tensor import Dim as Dim, Tensor as Tensor
+from .verification import Verification as Verification, verify as verify
+from .version import __version__ as __version__

@@ -1,0 +1,265 @@
+"""diff(): the differences between two networks, in execution order."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trtnet.analysis.counting import macs
+from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
+
+Pair = tuple[int, int]
+_SHOWN = 10  # differences in str(diff); Diff.differences has all of them
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference between two networks.
+
+    Attributes:
+        layer: the layer's name in the first network, or in the second if only that has it.
+        what: ``"layer"``, ``"type"``, ``"input 0"``, ``"output 0"``, an attribute
+            (``"stride_nd"``) or weights (``"kernel"``); for the whole network ``"input 0"`` or
+            ``"output 0"`` with an empty `layer`.
+        a: the value in the first network, None where it has none.
+        b: the value in the second network, None where it has none.
+    """
+
+    layer: str
+    what: str
+    a: str | None
+    b: str | None
+
+    def __str__(self) -> str:
+        where = f"{self.layer}: " if self.layer else ""
+        if self.what == "layer":
+            side, kind = ("first", self.a) if self.b is None else ("second", self.b)
+            return f"{where}only in the {side} network ({kind})"
+        return f"{where}{self.what}: {self.a} | {self.b}"
+
+
+@dataclass(frozen=True)
+class Diff:
+    """The comparison of two networks. ``str(diff)`` is a summary.
+
+    Attributes:
+        layers: number of layers of each type in both networks.
+        casts: number of casts in both networks, by source and target type
+            (``"float32 → float16"``).
+        macs: multiply-accumulates of both; None for a dynamic network without shapes.
+        parameters: weight elements of both, constants included.
+        differences: all of them, in execution order.
+    """
+
+    layers: Mapping[str, Pair]
+    casts: Mapping[str, Pair]
+    macs: tuple[int | None, int | None]
+    parameters: Pair
+    differences: tuple[Difference, ...]
+
+    @property
+    def first(self) -> Difference | None:
+        """The first difference in execution order; None if the networks are the same."""
+        return self.differences[0] if self.differences else None
+
+    def __str__(self) -> str:
+        total = [sum(pair[i] for pair in self.layers.values()) for i in (0, 1)]
+        rows: list[tuple[str, int | None, int | None]] = [("layers", total[0], total[1])]
+        rows += [(f"  {name}", *pair) for name, pair in self.layers.items()]
+        rows += [(f"  CAST {name}", *pair) for name, pair in self.casts.items()]
+        rows += [("macs", *self.macs), ("parameters", *self.parameters)]
+        width = max(len(name) for name, _, _ in rows)
+        lines = [
+            f"{name:{width}} {_count(a)} {_count(b)}{'' if a == b else '  *'}"
+            for name, a, b in rows
+        ]
+        lines += [f"{len(self.differences)} differences" if self.differences else "no difference"]
+        lines += [f"  {difference}" for difference in self.differences[:_SHOWN]]
+        if len(self.differences) > _SHOWN:
+            lines.append(f"  ... and {len(self.differences) - _SHOWN} more")
+        return "\n".join(lines)
+
+
+def diff(a: Graph, b: Graph, shapes: TensorShapes | None = None) -> Diff:
+    """The differences between the networks `a` and `b`.
+
+    Layers are joined by name, the remaining ones by type and position; network inputs and outputs
+    by position. Of joined layers these are compared: types, the producers of their inputs,
+    attributes, types and shapes of outputs, and weights value by value. A name alone is not a
+    difference.
+
+    Args:
+        a: the first network.
+        b: the second network.
+        shapes: the shape of each input, for the multiply-accumulates of dynamic networks.
+
+    Raises:
+        ShapeError: `shapes` that do not fit the networks' inputs.
+    """
+    pairs = _join(a.layers, b.layers)
+    return Diff(
+        layers=_counts(*(Counter(layer.type for layer in graph.layers) for graph in (a, b))),
+        casts=_counts(*(Counter(_casts(graph)) for graph in (a, b))),
+        macs=(_macs(a, shapes), _macs(b, shapes)),
+        parameters=(parameters(a), parameters(b)),
+        differences=tuple(_differences(a, b, pairs)),
+    )
+
+
+def _join(a: Sequence[Layer], b: Sequence[Layer]) -> list[tuple[Layer | None, Layer | None]]:
+    """Pairs of layers in the order of `a`; a layer only in `b` comes before its next pair."""
+    partner = _partners(a, b)
+    theirs = {layer.name: layer for layer in b}
+    taken = set(partner.values())
+    position = {layer.name: i for i, layer in enumerate(b)}
+    pairs: list[tuple[Layer | None, Layer | None]] = []
+    next_b = 0
+    for layer in a:
+        other = partner.get(layer.name)
+        if other is not None:
+            while next_b < position[other]:
+                if b[next_b].name not in taken:
+                    pairs.append((None, b[next_b]))
+                next_b += 1
+        pairs.append((layer, theirs[other] if other is not None else None))
+    return pairs + [(None, layer) for layer in b[next_b:] if layer.name not in taken]
+
+
+def _partners(a: Sequence[Layer], b: Sequence[Layer]) -> dict[str, str]:
+    """The name in `b` of each layer of `a` that has a counterpart."""
+    names = {layer.name for layer in b}
+    found = {layer.name: layer.name for layer in a if layer.name in names}
+    left = [layer for layer in a if layer.name not in found]
+    right = [layer for layer in b if layer.name not in found]
+    matcher = difflib.SequenceMatcher(
+        None, [layer.type for layer in left], [layer.type for layer in right], autojunk=False
+    )
+    for block in matcher.get_matching_blocks():
+        for i in range(block.size):
+            found[left[block.a + i].name] = right[block.b + i].name
+    return found
+
+
+def _differences(
+    a: Graph, b: Graph, pairs: Sequence[tuple[Layer | None, Layer | None]]
+) -> Iterator[Difference]:
+    same = dict(zip(a.inputs, b.inputs, strict=False))  # tensor of a → its counterpart in b
+    for first, second in pairs:
+        if first and second:
+            same.update(zip(first.outputs, second.outputs, strict=False))
+    yield from _tensors("input", "", a, b, a.inputs, b.inputs)
+    for first, second in pairs:
+        if first is None or second is None:
+            yield from _unmatched(first, second)
+        elif first.type != second.type:
+            yield Difference(first.name, "type", first.type, second.type)
+        else:
+            yield from _sources(first.name, "input", first.inputs, second.inputs, same)
+            yield from _attributes(first, second)
+            yield from _tensors("output", first.name, a, b, first.outputs, second.outputs)
+            yield from _weights(first, second)
+    yield from _sources("", "output", a.outputs, b.outputs, same)
+
+
+def _unmatched(a: Layer | None, b: Layer | None) -> Iterator[Difference]:
+    if a is not None:
+        yield Difference(a.name, "layer", a.type, None)
+    if b is not None:
+        yield Difference(b.name, "layer", None, b.type)
+
+
+def _sources(
+    layer: str,
+    what: str,
+    a: Sequence[str | None],
+    b: Sequence[str | None],
+    same: Mapping[str, str],
+) -> Iterator[Difference]:
+    """Inputs or outputs of `a` whose counterpart in `b` is another tensor."""
+    for i, (mine, theirs) in enumerate(itertools.zip_longest(a, b)):
+        if (None if mine is None else same.get(mine, "")) != theirs:
+            yield Difference(layer, f"{what} {i}", mine, theirs)
+
+
+def _tensors(
+    what: str, layer: str, a: Graph, b: Graph, mine: Sequence[str], theirs: Sequence[str]
+) -> Iterator[Difference]:
+    """Tensors whose types or shapes differ."""
+    for i, names in enumerate(itertools.zip_longest(mine, theirs)):
+        first, second = (
+            f"{graph.tensors[name].dtype} {graph.tensors[name].shape}" if name else None
+            for graph, name in zip((a, b), names, strict=True)
+        )
+        if first != second:
+            yield Difference(layer, f"{what} {i}", first, second)
+
+
+def _attributes(a: Layer, b: Layer) -> Iterator[Difference]:
+    for name in dict.fromkeys((*a.attributes, *b.attributes)):
+        mine, theirs = a.attributes.get(name), b.attributes.get(name)
+        if mine != theirs:
+            yield Difference(a.name, name, str(mine), str(theirs))
+
+
+def _weights(a: Layer, b: Layer) -> Iterator[Difference]:
+    for name in dict.fromkeys((*a.weights, *b.weights)):
+        mine, theirs = a.weights.get(name), b.weights.get(name)
+        if (
+            mine is None
+            or theirs is None
+            or (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape)
+        ):
+            yield Difference(a.name, name, _describe(mine), _describe(theirs))
+        elif mine.size:
+            yield from _values(a.name, name, _numbers(mine), _numbers(theirs))
+
+
+def _values(layer: str, name: str, a: np.ndarray, b: np.ndarray) -> Iterator[Difference]:
+    """The element with the largest difference, and the number of elements that differ."""
+    differ = (a != b) & ~(np.isnan(a) & np.isnan(b))
+    count = np.count_nonzero(differ)
+    if count:
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            gap = np.abs(np.subtract(a, b, dtype=np.float64))
+        largest = np.argmax(np.where(differ, np.nan_to_num(gap, nan=np.inf), -1))
+        at = tuple(map(int, np.unravel_index(largest, a.shape)))
+        found = f"{b[at]} there; {count} of {a.size} values differ"
+        yield Difference(layer, name, f"{a[at]} at {at}", found)
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """`array` itself; bits of bfloat16 values as float32."""
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _describe(array: np.ndarray | None) -> str | None:
+    return None if array is None else f"{array.dtype} {array.shape}"
+
+
+def _casts(graph: Graph) -> Iterator[str]:
+    for layer in graph.layers:
+        if layer.type == "CAST":
+            source, target = (
+                graph.tensors[name or ""].dtype for name in (layer.inputs[0], layer.outputs[0])
+            )
+            yield f"{source} → {target}"
+
+
+def _counts(a: Counter[str], b: Counter[str]) -> dict[str, Pair]:
+    return {name: (a[name], b[name]) for name in sorted(a | b)}
+
+
+def _macs(graph: Graph, shapes: TensorShapes | None) -> int | None:
+    dynamic = any(-1 in graph.tensors[name].shape for name in graph.inputs)
+    return None if dynamic and shapes is None else macs(graph, shapes)
+
+
+def _count(n: int | None) -> str:
+    return f"{'?' if n is None else format(n, ',d'):>15}"

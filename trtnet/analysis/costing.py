@@ -1,0 +1,233 @@
+"""Cost of a network: arithmetic, memory traffic, and the roofline bound that follows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from trtnet.analysis.counting import known_shapes, layer_macs
+from trtnet.dtypes import ELEMENT_TYPES
+from trtnet.graph.edges import Edges
+from trtnet.graph.gpus import Gpu, find_gpu
+from trtnet.graph.kernels import PRODUCTS, Kernel, data_inputs, group_into_kernels
+from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
+from trtnet.precision.table import PRODUCT_RATES
+
+# What tables of GPUs call the speed of products of each type. Networks read back may hold FP4,
+# which no precision of trtnet uses.
+_RATES = {**PRODUCT_RATES, "float4_e2m1": "fp4"}
+_READS_ONLY_ITS_OUTPUT = ("GATHER", "SLICE")  # these read the elements they return
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one execution of one layer and of the layers fused into it.
+
+    Attributes:
+        name: the layer's name.
+        type: the layer's type, such as ``"CONVOLUTION"``.
+        fused: names of the layers fused into it, in order; see :mod:`trtnet.graph.kernels`.
+        precision: the precision of its products (``"fp16"``); None for a layer without products.
+        macs: multiply-accumulates.
+        parameters: weight elements read, constants included.
+        bytes_read: bytes of activations, weights and constants read from memory.
+        bytes_written: bytes of activations written to memory.
+    """
+
+    name: str
+    type: str
+    fused: tuple[str, ...]
+    precision: str | None
+    macs: int
+    parameters: int
+    bytes_read: int
+    bytes_written: int
+
+    @property
+    def intensity(self) -> float:
+        """Operations (two per multiply-accumulate) per byte of memory traffic."""
+        return _intensity(self.macs, self.bytes_read + self.bytes_written)
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """Lower bound of the time of one layer.
+
+    Attributes:
+        name: the layer's name.
+        compute: seconds that its products take at the GPU's peak rate.
+        memory: seconds that its memory traffic takes at the full bandwidth.
+    """
+
+    name: str
+    compute: float
+    memory: float
+
+    @property
+    def seconds(self) -> float:
+        """The larger of `compute` and `memory`."""
+        return max(self.compute, self.memory)
+
+    @property
+    def limit(self) -> str:
+        """``"compute"`` or ``"memory"``, whichever takes longer."""
+        return "compute" if self.compute > self.memory else "memory"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Lower bound of the time of a network on a GPU that runs one layer after the other.
+
+    Attributes:
+        gpu: the GPU.
+        layers: one bound per :class:`LayerCost`, in order.
+    """
+
+    gpu: Gpu
+    layers: tuple[LayerBound, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The sum over all layers."""
+        return math.fsum(layer.seconds for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one execution of a network.
+
+    Attributes:
+        layers: costs in execution order; layers fused into another layer, and those computed
+            before the execution starts, have no entry.
+        parameters: number of weight elements in the network, each counted once.
+    """
+
+    layers: tuple[LayerCost, ...]
+    parameters: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that all layers read from memory."""
+        return sum(layer.bytes_read for layer in self.layers)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes that all layers write to memory."""
+        return sum(layer.bytes_written for layer in self.layers)
+
+    @property
+    def intensity(self) -> float:
+        """Operations (two per multiply-accumulate) per byte of memory traffic."""
+        return _intensity(self.macs, self.bytes_read + self.bytes_written)
+
+    def bound(self, gpu: Gpu | str, precision: str | None = None) -> Bound:
+        """The roofline bound: the time of each layer is the longer of two, that of its products
+        at the GPU's peak rate and that of its traffic at the full memory bandwidth.
+
+        Not counted are arithmetic outside of products (activations, softmax) and kernel launches.
+        Every tensor between two layers counts as memory traffic, although small ones may stay in
+        the cache.
+
+        Args:
+            gpu: a :class:`Gpu`, or its key in the table: ``"h200"``, ``"h200-measured"``.
+            precision: the precision of all products, such as ``"fp32"`` for networks built
+                without TF32; None for each layer's own.
+
+        Raises:
+            UsageError: an unknown GPU, or one without a known rate for the precision.
+        """
+        found = find_gpu(gpu) if isinstance(gpu, str) else gpu
+        return Bound(found, tuple(_bound(layer, found, precision) for layer in self.layers))
+
+
+def cost(graph: Graph, shapes: TensorShapes | None = None) -> Cost:
+    """The cost of one execution of `graph`, layer by layer.
+
+    A convolution, its bias, its activation and a residual added to it count as one layer, which
+    reads its inputs once and writes its output once: see :mod:`trtnet.graph.kernels`.
+
+    Args:
+        graph: the network.
+        shapes: the shape of each network input; needed where an input has dynamic axes.
+
+    Raises:
+        ShapeError: a dynamic network without `shapes`, or `shapes` that do not fit its inputs.
+    """
+    known, edges = known_shapes(graph, shapes), Edges(graph)
+    rows = tuple(
+        _layer_cost(kernel, graph, known, edges) for kernel in group_into_kernels(graph, known)
+    )
+    return Cost(rows, parameters(graph))
+
+
+def _layer_cost(kernel: Kernel, graph: Graph, shapes: TensorShapes, edges: Edges) -> LayerCost:
+    first, *fused = kernel.layers
+    own = [array for layer in kernel.layers for array in layer.weights.values()]
+    constants = [name for name in kernel.reads if _is_constant(name, edges)]
+    macs = sum(layer_macs(layer, shapes) for layer in kernel.layers)
+    return LayerCost(
+        name=first.name,
+        type=first.type,
+        fused=tuple(layer.name for layer in fused),
+        precision=_precision(first, graph, edges, macs),
+        macs=macs,
+        parameters=sum(array.size for array in own)
+        + sum(math.prod(shapes[name]) for name in constants),
+        bytes_read=_bytes_read(kernel, graph, shapes) + sum(array.nbytes for array in own),
+        bytes_written=sum(_bytes(name, graph, shapes) for name in kernel.writes),
+    )
+
+
+def _is_constant(name: str, edges: Edges) -> bool:
+    """Whether `name` was computed from constants alone."""
+    maker = edges.producers.get(name)
+    if maker is None or maker.type == "CONSTANT":
+        return maker is not None
+    sources = data_inputs(maker)
+    return bool(sources) and all(_is_constant(source, edges) for source in sources)
+
+
+def _bytes_read(kernel: Kernel, graph: Graph, shapes: TensorShapes) -> int:
+    sizes = [_bytes(name, graph, shapes) for name in kernel.reads]
+    first = kernel.layers[0]
+    if first.type in _READS_ONLY_ITS_OUTPUT:
+        sizes[0] = min(sizes[0], _bytes(first.outputs[0], graph, shapes))
+    return sum(sizes)
+
+
+def _bytes(name: str, graph: Graph, shapes: TensorShapes) -> int:
+    return math.ceil(math.prod(shapes[name]) * ELEMENT_TYPES[graph.tensors[name].dtype].bits / 8)
+
+
+def _precision(layer: Layer, graph: Graph, edges: Edges, macs: int) -> str | None:
+    """The precision of the products of `layer`; None for a layer without products.
+
+    It is a quantized one only where all operands are dequantized from the same type.
+    """
+    if layer.type not in PRODUCTS and not (layer.type == "PLUGIN_V3" and macs):
+        return None
+    operands = layer.inputs[: 1 if "kernel" in layer.weights else 2]
+    makers = [edges.producers.get(name or "") for name in operands]
+    sources = {
+        graph.tensors[maker.inputs[0] or ""].dtype if maker and maker.type == "DEQUANTIZE" else ""
+        for maker in makers
+    }
+    own = graph.tensors[layer.inputs[0] or ""].dtype
+    only = sources.pop() if len(sources) == 1 and "kernel" not in layer.weights else ""
+    return _RATES.get(only or own, only or own)
+
+
+def _bound(layer: LayerCost, gpu: Gpu, precision: str | None) -> LayerBound:
+    compute = 0.0
+    if layer.precision is not None:
+        compute = 2 * layer.macs / gpu.flops_in(precision or layer.precision)
+    return LayerBound(layer.name, compute, (layer.bytes_read + layer.bytes_written) / gpu.bandwidth)
+
+
+def _intensity(macs: int, traffic: int) -> float:
+    return 2 * macs / traffic if traffic else 0.0

@@ -1,0 +1,29 @@
+"""The backend ``tensorrt``: NVIDIA TensorRT."""
+
+from __future__ import annotations
+
+from trtnet.backend.description import BackendDescription, OptionLack
+from trtnet.backend.engine_format import tensorrt_format
+
+DESCRIPTION = BackendDescription(
+    name="tensorrt",
+    title="TensorRT",
+    package="tensorrt",
+    distribution="tensorrt",
+    install='pip install "trtnet[tensorrt]"',
+    minimum=(10, 13),
+    # What its header states is not known well enough to refuse an engine for it.
+    engine_format=tensorrt_format(b"ftrt"),
+    engine_loader="trtnet.engines.tensorrt.loading:load_engine",
+    run_tool="trtexec",
+    needs_gpu_to_define=True,
+    lacks={
+        "compute_capabilities": OptionLack(
+            "an engine of full TensorRT belongs to the GPU it was built on",
+            "build on that kind of GPU, or choose a hardware_compatibility_level",
+            unless="compute_capabilities",
+        ),
+    },
+    builder_fix="full TensorRT needs an NVIDIA GPU to define networks; "
+    'without one install the RTX backend: pip install "trtnet[rtx]"',
+)

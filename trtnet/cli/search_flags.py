@@ -1,0 +1,90 @@
+"""What ``trtnet sensitivity`` and ``trtnet search`` share: flags, setup, and JSON of rows."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtnet import graph
+from trtnet.cli.arguments import add_backend_flag, add_input_flag, add_model_flags
+from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.progress import Progress
+from trtnet.cli.recipes import model_recipe
+from trtnet.finite import json_number
+from trtnet.pipeline.search_setup import SearchSettings, SearchSetup, set_up_search
+from trtnet.precision.table import QUANTIZED, TENSOR_TYPES
+from trtnet.quantization.table import METHODS
+from trtnet.search.metrics import Metrics
+from trtnet.search.mixable_network import TARGETS
+from trtnet.search.plot_format import check_format
+
+if TYPE_CHECKING:
+    from trtnet.search.sensitivities import Sensitivity
+
+_BATCH = 8
+
+
+def parser(command: str, description: str, items: int) -> Parser:
+    """A parser with the flags of both commands; `items` is the default of ``--items``."""
+    made = Parser(prog=f"trtnet {command}", description=description, allow_abbrev=False)
+    made.add_argument("target", metavar="MODEL", help="such as resnet50 or net.py:Net")
+    flag = Group(made, "precision and data")
+    flag("--to", choices=TARGETS, default="int8", help="what modules are changed to; default int8")
+    flag("--base", choices=TENSOR_TYPES, default="fp16",
+         help=f"of the others, beside {' and '.join(QUANTIZED)}; default fp16")  # fmt: skip
+    flag("--data", required=True, metavar="DATA",
+         help="a folder of images, a .npy file, or a .npz file, which may hold labels; or, for "
+         "random weights, random")  # fmt: skip
+    flag("--items", type=positive, default=items, metavar="N",
+         help=f"how many of them to use at most, spread evenly; default {items}")  # fmt: skip
+    flag("--calibrator", choices=METHODS, default="mse", help="default: mse")
+    flag("--batch", type=positive, default=_BATCH, metavar="N",
+         help=f"batch size of the network, whose time is estimated; default {_BATCH}")  # fmt: skip
+    gpus = ", ".join(graph.gpus())
+    flag("--gpu", default="l40s", metavar="GPU", help=f"default l40s; one of {gpus}")
+    model = Group(made, "model")
+    add_model_flags(model)
+    add_input_flag(model)
+    output = Group(made, "backend and output")
+    add_backend_flag(output)
+    output("--journal", type=Path, metavar="FILE", help="keeps results; goes on where it ended")
+    output("--plot", type=Path, metavar="FILE", help="a .png or .svg")
+    output("--json", metavar="PATH", help="write a report; - for stdout")
+    return made
+
+
+def set_up(arguments: argparse.Namespace, progress: Progress) -> SearchSetup:
+    """:func:`trtnet.pipeline.set_up_search` of the flags.
+
+    Raises:
+        UsageError: flags, data or a model that cannot be used.
+    """
+    if arguments.plot is not None:
+        check_format(arguments.plot)
+    settings = SearchSettings(
+        data=arguments.data,
+        items=arguments.items,
+        to=arguments.to,
+        base=arguments.base,
+        gpu=arguments.gpu,
+        method=arguments.calibrator,
+    )
+    return set_up_search(model_recipe(arguments, arguments.target), settings, progress)
+
+
+def row_json(row: Sensitivity) -> dict[str, Any]:
+    """One module for the report."""
+    return {
+        "module": row.module,
+        "kind": row.kind,
+        **metrics_json(row.metrics),
+        "seconds_saved": row.seconds_saved,
+    }
+
+
+def metrics_json(metrics: Metrics) -> dict[str, Any]:
+    """JSON values: ``None`` for infinity."""
+    values = {**dataclasses.asdict(metrics), "sqnr_db": metrics.sqnr_db}
+    return {name: None if value is None else json_number(value) for name, value in values.items()}

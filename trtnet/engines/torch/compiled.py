@@ -1,0 +1,39 @@
+"""What the contexts of one engine share: the compiled module and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from trtnet.engines.protocol import Binding
+from trtnet.engines.torch.shapes import OutputShapes
+
+Forward = Callable[..., dict[str, Tensor]]
+
+
+@dataclass
+class CompiledGraph:
+    """A graph compiled for a device, with its weights.
+
+    Attributes:
+        bindings: the inputs, then the outputs.
+        module: the graph's module, whose nodes know their layers.
+        forward: what runs: `module`, or what ``torch.compile`` made of it.
+        device: where the weights are.
+        output_shapes: answers with the outputs' shapes for given input shapes.
+        tf32: whether matrix products and convolutions of float32 values may use TF32.
+    """
+
+    bindings: tuple[Binding, ...]
+    module: fx.GraphModule
+    forward: Forward
+    device: torch.device
+    output_shapes: OutputShapes
+    tf32: bool
+
+    def release(self) -> None:
+        """Frees the weights; nothing can run afterwards."""
+        self.module = self.forward = fx.GraphModule({}, fx.Graph())

@@ -1,0 +1,13 @@
+"""The loader of the torch backend's engines."""
+
+from __future__ import annotations
+
+from trtnet.building.plan import Plan
+from trtnet.engines.device import Device
+from trtnet.engines.protocol import Engine, LoadOptions
+from trtnet.engines.torch import engine as torch_engine
+
+
+def load_engine(plan: Plan, device: Device, options: LoadOptions) -> Engine:
+    """See :class:`trtnet.engines.protocol.EngineLoader`."""
+    return torch_engine.load(plan, device=device.kind, compile=options.compile)

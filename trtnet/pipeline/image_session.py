@@ -1,0 +1,168 @@
+"""A session for images: on an engine file, or on a model that is built for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trtnet.backend import description, descriptions, load, portable
+from trtnet.building.builder import build
+from trtnet.building.plan import Plan
+from trtnet.building.profiles import Shapes
+from trtnet.engines.session import Session
+from trtnet.errors import BackendError, UsageError
+from trtnet.hardware import missing_gpu
+from trtnet.imaging import prepared_size, upright_size
+from trtnet.pipeline.ability import abilities
+from trtnet.pipeline.definition import define
+from trtnet.pipeline.files import is_model_file
+from trtnet.pipeline.machine import examine
+from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.progress import Observer, Silent
+from trtnet.pipeline.recipe import INPUT, Recipe
+from trtnet.pipeline.shapes import InputShapes, default_shape
+
+_FLOATS = ("float32", "float16")
+
+Preprocessing = Mapping[str, Any]
+Settle = Callable[[Preprocessing], Preprocessing]
+
+
+def open_image_session(
+    recipe: Recipe,
+    task: str,
+    paths: Sequence[Path],
+    *,
+    settle: Settle = dict,
+    device: str = "auto",
+    observer: Observer | None = None,
+) -> Session:
+    """A session on the engine file or the model that ``recipe.model`` names.
+
+    Args:
+        recipe: of the model; for a file only its `backend` counts.
+        task: what a model must be for, see :class:`trtnet.zoo.Entry`.
+        paths: the images that a model is built for.
+        settle: changes what the weights say about preprocessing.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        observer: receives the progress.
+
+    Raises:
+        UsageError: no such model, one for another task, or an engine that takes no images.
+        BackendError, PlanError: it cannot run here.
+    """
+    text = recipe.model if isinstance(recipe.model, str) else recipe.model.name
+    if is_model_file(text):
+        session = Session(text, backend=recipe.backend, device=device)
+    else:
+        with (observer or Silent()).step("build"):
+            plan = _plan(recipe, task, paths, settle, device)
+        session = Session(plan, device=device)
+    inputs = session.inputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _FLOATS:
+        session.close()
+        raise UsageError(
+            f"{text} does not take images",
+            expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}",
+            got=", ".join(f"{b.name} {b.dtype} {b.shape}" for b in inputs),
+            fix="trtnet run takes arrays",
+        )
+    return session
+
+
+def preprocessing_of(plan: Plan) -> Preprocessing:
+    """What the sidecar says; raises :class:`UsageError` where it says nothing."""
+    found = plan.sidecar.get("preprocessing")
+    if isinstance(found, Mapping):
+        return found
+    raise _unknown_preprocessing("preprocessing in the sidecar beside the engine")
+
+
+def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, device: str) -> Plan:
+    """The engine of a model, for the sizes that `paths` will have."""
+    entry = recipe.entry
+    if entry.task != task:
+        raise UsageError(
+            f"{entry.name} is a model for {entry.task}, not for {task}",
+            fix="trtnet zoo --list shows the models",
+        )
+    backend = choose_backend(recipe.backend, device)
+    arguments = builder_arguments(recipe)
+    if "argmax" in entry.arguments:
+        arguments["argmax"] = True
+    image = default_shape(recipe, entry.input_shape)[1:]
+    weights = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
+    if weights.preprocessing is None:
+        raise _unknown_preprocessing("preprocessing in the metadata of the weights")
+    module = entry.build(**arguments)
+    module.load_state_dict(weights)
+    name = recipe.input.name if recipe.input is not None else INPUT
+    shapes = shapes_for_images(image, paths, settle(weights.preprocessing), name)
+    network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins)
+    about = {
+        "model": entry.name,
+        "weights": {"source": weights.source, "origin": weights.metadata.get("weights")},
+        "preprocessing": weights.preprocessing,
+        "class_names": weights.class_names,
+    }
+    return build(network, {shapes.name: shapes.profiles[0]}, recipe.config, sidecar=about)
+
+
+def choose_backend(asked: str, device: str = "auto") -> str:
+    """The name of the backend to build for: the first with GPU engines that can run here,
+    otherwise the first whose engines run on the CPU too.
+
+    Args:
+        asked: ``"auto"``, or the name of a backend.
+        device: where the engine will run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Raises:
+        BackendError: one that was `asked` for cannot run here.
+    """
+    if asked != "auto" and not description(asked).needs_gpu:
+        return asked
+    if asked == "auto" and (device == "cpu" or missing_gpu() is not None):
+        return portable().name
+    found = {ability.task: ability for ability in abilities(examine())}
+    if asked == "auto":
+        names = [about.name for about in descriptions() if about.needs_gpu]
+        return next((n for n in names if found[f"run {n}"].problem is None), portable().name)
+    if (problem := found[f"run {asked}"].problem) is not None:
+        raise BackendError(problem, fix=found[f"run {asked}"].fix)
+    return asked
+
+
+def shapes_for_images(
+    image: Sequence[int], paths: Sequence[Path], preprocessing: Preprocessing, name: str = INPUT
+) -> InputShapes:
+    """The input for one image at a time; height and width are dynamic where those of `paths`
+    differ. Files that cannot be read are left out: the run reports them.
+
+    Args:
+        image: (channels, height, width) where no file can be read.
+        paths: the images.
+        preprocessing: which changes their sizes.
+        name: of the input.
+    """
+    sizes = []
+    for path in paths:
+        try:
+            sizes.append(prepared_size(upright_size(path), preprocessing))
+        except UsageError:
+            continue
+    sizes = sorted(sizes or [(image[1], image[2])])
+    low, high = (tuple(map(pick, zip(*sizes, strict=True))) for pick in (min, max))
+    declared = [a if a == b else axis for axis, a, b in zip("HW", low, high, strict=True)]
+    opt = sizes[len(sizes) // 2]
+    start = (1, image[0])
+    profile = Shapes((*start, *low), (*start, *opt), (*start, *high))
+    return InputShapes((*start, *declared), (profile,), name)
+
+
+def _unknown_preprocessing(expected: str) -> UsageError:
+    return UsageError(
+        "nothing says how images are to be prepared for this network",
+        expected=expected,
+        fix="weights of --weights DEFAULT, and files of trtnet weights extract, have it",
+    )

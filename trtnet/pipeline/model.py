@@ -1,0 +1,195 @@
+"""A model of a recipe: the arguments of its builder, its weights, its PyTorch counterpart."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import trtnet.weights
+from trtnet.errors import UsageError, WeightsError
+from trtnet.pipeline.random_weights import random_weights
+from trtnet.weights.loading import SUFFIXES
+from trtnet.weights.torch_import import without_memory
+
+if TYPE_CHECKING:
+    import torch
+
+    from trtnet.module import Module
+    from trtnet.pipeline.recipe import Recipe
+    from trtnet.weights import Weights
+    from trtnet.zoo import Entry
+
+RANDOM = "random"
+"""What asks for random weights, and for noise as data."""
+
+
+def has_counterpart(entry: Entry) -> bool:
+    """Whether there is a PyTorch model to compare with."""
+    return bool(getattr(entry, "has_counterpart", True))
+
+
+def builder_arguments(recipe: Recipe) -> dict[str, Any]:
+    """Keyword arguments for the model's builder.
+
+    Raises:
+        UsageError: an argument that the model does not have.
+    """
+    entry = recipe.entry
+    chosen = dict(recipe.arguments)
+    for name in chosen:
+        if name not in entry.arguments:
+            raise UsageError(f"{entry.name} does not take --{name.replace('_', '-')}")
+    if recipe.image_size is not None and "image_size" in entry.arguments:
+        chosen["image_size"] = recipe.image_size
+    if entry.pretrained and _are_torchvisions(entry, recipe.weights):
+        chosen |= entry.pretrained
+    return chosen
+
+
+def _are_torchvisions(entry: Entry, name: str | None) -> bool:
+    """Whether `name` stands for what torchvision has trained, from there or in a file."""
+    if name is None or name == RANDOM or name in entry.embedded:
+        return False
+    if not Path(name).is_file():
+        return True
+    stated = trtnet.weights.load(name).metadata.get("weights", RANDOM)
+    return bool(stated != RANDOM)
+
+
+def load_weights(
+    entry: Entry,
+    name: str | None = None,
+    seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
+    image: Sequence[int] | None = None,
+) -> Weights:
+    """The weights that `name` stands for: shipped, random, published ones, or a file.
+
+    Args:
+        name: ``"random"``, ``"DEFAULT"``, the name of published weights, or a path; ``None`` for
+            the model's default.
+        seed: of random weights.
+        arguments: of the model's builder.
+        image: one input without its batch axis, for random weights of a model that states none.
+
+    Raises:
+        UsageError: the model has no weights of this name.
+        WeightsError: a file or a download that cannot be used.
+    """
+    chosen = dict(arguments or {})
+    name = name or entry.default_weights
+    if name == "DEFAULT" and entry.embedded:
+        name = entry.default_weights
+    if name in entry.embedded:
+        shipped = trtnet.weights.load(Path(trtnet.weights.__file__).parent / entry.embedded[name])
+        return trtnet.weights.Weights(shipped, shipped.metadata)  # known by name, not by path
+    if is_path(name):
+        return _load_file(entry, name)
+    if not has_counterpart(entry):
+        return _without_counterpart(entry, name, seed, chosen, image)
+    if name == RANDOM and entry.twin is not None:
+        return _random_twin(entry, seed, chosen, image)
+    known = {key: value for key, value in chosen.items() if key not in entry.switches}
+    return trtnet.weights.resolve(entry.name, name, seed, **known)
+
+
+def is_path(weights: str) -> bool:
+    """Whether `weights` is the path of a file rather than a name.
+
+    >>> is_path("model.safetensors"), is_path("IMAGENET1K_V2")
+    (True, False)
+    """
+    return weights.endswith(SUFFIXES) or os.sep in weights or Path(weights).is_file()
+
+
+def _load_file(entry: Entry, path: str) -> Weights:
+    try:
+        return trtnet.weights.load(path)
+    except WeightsError as error:
+        if Path(path).exists() or (error.fix or "").startswith("did you mean"):
+            raise
+        names = ", ".join(dict.fromkeys((entry.default_weights, *entry.embedded, RANDOM)))
+        raise WeightsError(
+            f"{path} does not exist",
+            module=entry.name,
+            expected=f"a file ({', '.join(SUFFIXES)}), or weights by name: {names}",
+            fix="check the path; trtnet zoo --list shows the names of published weights, and "
+            "trtnet weights extract writes them to a file",
+        ) from error
+
+
+def _without_counterpart(
+    entry: Entry, name: str, seed: int, arguments: Mapping[str, Any], image: Sequence[int] | None
+) -> Weights:
+    """Random weights of a model that only trtnet has; others can only come from a file."""
+    if name == RANDOM:
+        module = entry.build(**arguments)
+        shown = preprocessing_for(image or entry.input_shape)
+        return random_weights(module, entry.name, seed, shown)
+    raise UsageError(
+        f"no weights called {name!r}",
+        module=entry.name,
+        expected=f"{RANDOM}, or the path of a file ({', '.join(SUFFIXES)})",
+        got=name,
+    )
+
+
+def preprocessing_for(image: Sequence[int] | None) -> dict[str, Any] | None:
+    """How images are prepared for random weights, which were trained on none: resized, values
+    from 0 to 1. ``None`` where the input of the shape `image` is no image."""
+    if image is None or len(image) != 3 or image[0] not in (1, 3):
+        return None
+    channels, height, width = image
+    return {
+        "resize_size": [height, width],
+        "mean": [0.0] * channels,
+        "std": [1.0] * channels,
+        "interpolation": "bilinear",
+    }
+
+
+def _random_twin(
+    entry: Entry, seed: int, arguments: Mapping[str, Any], image: Sequence[int] | None
+) -> Weights:
+    """Random weights of a model whose PyTorch counterpart comes with it."""
+    shape = entry.input_shape or image
+    if shape is None:
+        raise UsageError(
+            "nothing tells the shape of the model's input",
+            module=entry.name,
+            fix="--input NAME:1x3x224x224, or input_shape=... where the model is registered",
+        )
+    state = trtnet.weights.random_state(entry.torch_model, seed, input_shape=shape, **arguments)
+    metadata = {"architecture": entry.name, "weights": RANDOM, "seed": str(seed)}
+    return trtnet.weights.Weights(state, metadata)
+
+
+def ones(module: Module) -> dict[str, np.ndarray]:
+    """A state_dict of ones, which take no memory: for looks at a network's structure."""
+    slots = [*module.named_parameters(), *module.named_buffers()]
+    return {name: np.broadcast_to(np.float32(1), slot.shape) for name, slot in slots}
+
+
+def torch_model(entry: Entry, model: Module, arguments: Mapping[str, Any]) -> torch.nn.Module:
+    """The PyTorch counterpart of `model`, with the weights that `model` holds."""
+    import torch
+
+    with without_memory():
+        counterpart: torch.nn.Module = entry.torch_model(**arguments)
+    state = counterpart.state_dict()  # MNASNet looks for the version that PyTorch keeps in it
+    for name, array in model.state_dict().items():
+        values = torch.tensor(array)
+        state[name] = values.float() if values.is_floating_point() else values
+    counterpart.load_state_dict(state, assign=True)
+    return counterpart
+
+
+def counterpart_name(entry: Entry) -> str:
+    """The PyTorch counterpart in words, for reports: ``resnet50 of torchvision 0.21.0``."""
+    package = "torch" if entry.twin is not None else "torchvision"
+    return f"{entry.name} of {package} {importlib.metadata.version(package)}"

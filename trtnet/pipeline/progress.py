@@ -1,0 +1,37 @@
+"""What the steps of a pipeline report while they run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from trtnet.quantization import RangeRow
+
+Update = Callable[[str], None]
+"""Takes a detail of the present step, such as ``"8/32 images"``."""
+
+
+class Observer(Protocol):
+    """Receives the steps and the intermediate results of a pipeline."""
+
+    def step(self, title: str) -> AbstractContextManager[Update]:
+        """A context that lasts as long as the step `title`, such as ``"build"``."""
+
+    def ranges(self, rows: Sequence[RangeRow]) -> None:
+        """Receives what FP16 does to each tensor, worst first, before the network is refused or
+        accepted."""
+
+
+class Silent:
+    """An :class:`Observer` that shows nothing."""
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[Update]:
+        """Does nothing."""
+        yield lambda detail: None
+
+    def ranges(self, rows: Sequence[RangeRow]) -> None:
+        """Does nothing."""

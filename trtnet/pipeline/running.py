@@ -1,0 +1,267 @@
+"""run(): define, calibrate, verify, build and report one model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtnet import graph
+from trtnet.backend import Backend, load
+from trtnet.building.builder import build, choose_gpus, describe
+from trtnet.building.plan import Plan
+from trtnet.errors import PlanError, UsageError
+from trtnet.network import Network
+from trtnet.pipeline.calibration import Calibrated, Calibrator, require_data
+from trtnet.pipeline.defined import DefinedModel, LoadedModel
+from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.progress import Observer, Silent
+from trtnet.pipeline.ranges import check_range
+from trtnet.pipeline.recipe import Recipe, default_engine
+from trtnet.pipeline.report import executed, verify_summary
+from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
+from trtnet.precision.targets import choose_targets
+from trtnet.weights import Weights
+from trtnet.weights.torch_import import require
+
+
+@dataclass(frozen=True)
+class PreparedRecipe:
+    """A recipe whose every fault that can be found before the work has been looked for.
+
+    Attributes:
+        recipe: as it was given.
+        arguments: of the model's builder.
+        shapes: of the input.
+        verified: the shapes to verify.
+        backend: loaded.
+        engine: where the engine goes; its folder exists.
+    """
+
+    recipe: Recipe
+    arguments: dict[str, Any]
+    shapes: InputShapes
+    verified: list[tuple[int, ...]]
+    backend: Backend
+    engine: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What :func:`run` made.
+
+    Attributes:
+        report: JSON values: ``model, backend, precision, weights, network, calibration, verify,
+            engine, executed``.
+        model: the network and where it came from.
+        plan: the engine; ``None`` where verification failed.
+    """
+
+    report: dict[str, Any]
+    model: DefinedModel
+    plan: Plan | None
+
+    @property
+    def passed(self) -> bool:
+        """False where verification failed; true where it was left out."""
+        return self.report["verify"]["passed"] is not False
+
+
+def prepare(recipe: Recipe) -> PreparedRecipe:
+    """Checks everything that can be checked before the work.
+
+    Raises:
+        UsageError, ShapeError, UnsupportedError: what is wrong with the recipe.
+        BackendError, WeightsError: a package that is missing.
+    """
+    entry = recipe.entry
+    engine = recipe.engine or default_engine(entry.name, recipe.precision_name)
+    _check_engine(engine)
+    backend = load(recipe.backend)
+    recipe.config.check(backend)
+    choose_targets(  # raises before any work; the network decides which precisions occur
+        recipe.config.compute_capabilities,
+        backend.default_capabilities,
+        lambda precision: recipe.policy.uses(precision.name),
+    )
+    require_data(recipe.calibration, recipe.policy)
+    if recipe.verify:
+        require("torch", "verification (--skip-verify does without)")
+    shapes = input_shapes(recipe, entry.input_shape)
+    arguments = builder_arguments(recipe)
+    verified = verified_shapes(recipe, shapes)
+    return PreparedRecipe(recipe, arguments, shapes, verified, backend, engine)
+
+
+def _check_engine(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"--saveEngine: {path} is a directory", fix="name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--saveEngine: {path} cannot be written", got=error) from error
+
+
+def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Result:
+    """Defines a model, calibrates it where that is needed, verifies it, builds its engine and
+    writes it with its sidecar. Nothing is written where verification fails.
+
+    Args:
+        recipe: what to build.
+        observer: receives the progress.
+
+    Raises:
+        TrtnetError: what :func:`prepare` raises; weights, data or networks that cannot be used.
+    """
+    prepared = prepare(recipe) if isinstance(recipe, Recipe) else recipe
+    observer = observer or Silent()
+    recipe = prepared.recipe
+    model = _loaded(prepared, observer)
+    calibrated = _calibrate(prepared, model, observer)
+    with observer.step("define"):
+        started = time.perf_counter()
+        network = model.define(recipe.policy, calibrated.table if calibrated else None)
+        define_s = time.perf_counter() - started
+        network.check()
+    if calibrated is not None:
+        check_range(calibrated.rows, network, observer)
+    defined = DefinedModel(model, network, calibrated.data if calibrated else None)
+    report: dict[str, Any] = {
+        "model": recipe.entry.name,
+        "backend": {"name": prepared.backend.name, "version": prepared.backend.version},
+        "precision": recipe.precision_name,
+        "weights": _describe_weights(model),
+        "network": _describe_network(network, model.shapes, define_s),
+        "calibration": calibrated.about if calibrated else None,
+        "verify": _verify(prepared, defined, observer),
+    }
+    plan = None
+    report["engine"] = dict.fromkeys(
+        ("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
+    )
+    if report["verify"]["passed"] is not False:
+        about = _sidecar(report, model.weights)
+        plan, report["engine"] = _build(prepared, network, about, observer)
+    report["executed"] = executed(prepared.backend.name, report["engine"]["path"])
+    return Result(report, defined, plan)
+
+
+def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
+    recipe, entry, shapes = prepared.recipe, prepared.recipe.entry, prepared.shapes
+    module = entry.build(**prepared.arguments)
+    with observer.step("weights"):
+        image = shapes.typical[0][1:]
+        weights = load_weights(entry, recipe.weights, recipe.seed, prepared.arguments, image)
+        module.load_state_dict(weights)
+    backend, arguments = prepared.backend, prepared.arguments
+    return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
+
+
+def _calibrate(
+    prepared: PreparedRecipe, model: LoadedModel, observer: Observer
+) -> Calibrated | None:
+    """The ranges, where any are needed or asked for."""
+    recipe = prepared.recipe
+    if not recipe.quantizes and recipe.calibration.data is None:
+        return None
+    old = _old_plan(prepared)
+    known = (old.sidecar.get("calibration") if old else None) or {}
+    with observer.step("calibrate") as update:
+        calibrator = Calibrator(
+            recipe.calibration,
+            model.backend,
+            recipe.policy,
+            model.shapes,
+            model.module,
+            model.weights,
+            recipe.seed,
+            recipe.plugins,
+        )
+        return calibrator.run(prepared.engine, known, update)
+
+
+def _verify(prepared: PreparedRecipe, defined: DefinedModel, observer: Observer) -> dict[str, Any]:
+    recipe = prepared.recipe
+    if not recipe.verify:
+        return {**verify_summary(None), "shapes": []}
+    with observer.step("verify"):
+        found = defined.verify(recipe.verify_images, recipe.seed, prepared.verified)
+    summary = verify_summary(found.verification, found.images, found.against)
+    return {**summary, "shapes": [list(shape) for shape in found.shapes]}
+
+
+def _describe_weights(model: LoadedModel) -> dict[str, Any]:
+    return {
+        "source": model.weights.source,
+        "origin": model.weights.metadata.get("weights"),
+        "sha256": model.weights.sha256,
+        "parameters": sum(parameter.numel for parameter in model.module.parameters()),
+    }
+
+
+def _describe_network(network: Network, shapes: InputShapes, define_s: float) -> dict[str, Any]:
+    definition = network.definition
+    read = graph.read(definition)
+    return {
+        "layers": len(read.layers),
+        "macs": graph.macs(read, shapes.by_name),
+        "inputs": describe(definition.get_input, definition.num_inputs),
+        "outputs": describe(definition.get_output, definition.num_outputs),
+        "define_s": round(define_s, 3),
+    }
+
+
+def _sidecar(report: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
+    """What the sidecar says besides what build() knows."""
+    return {
+        "model": report["model"],
+        "weights": report["weights"],
+        "preprocessing": weights.preprocessing,
+        "class_names": weights.class_names,
+        "calibration": report["calibration"],
+        "verification": {key: value for key, value in report["verify"].items() if key != "rows"},
+    }
+
+
+def _build(
+    prepared: PreparedRecipe, network: Network, about: Mapping[str, Any], observer: Observer
+) -> tuple[Plan, dict[str, Any]]:
+    """The engine, written to its file, and its part of the report."""
+    shapes, old = prepared.shapes, _old_plan(prepared)
+    with observer.step("build") as update:
+        started = time.perf_counter()
+        plan = build(
+            network,
+            [{shapes.name: profile} for profile in shapes.profiles],
+            prepared.recipe.config,
+            sidecar=about,
+            reuse=old,
+            progress=update,
+        )
+        build_s = time.perf_counter() - started
+    reused = old is not None and plan.engine is old.engine
+    if plan != old:
+        plan.save(prepared.engine)
+    engine = plan.sidecar["engine"]
+    return plan, {
+        "path": str(prepared.engine),
+        "bytes": engine["bytes"],
+        "sha256": engine["sha256"],
+        "build_s": 0.0 if reused else round(build_s, 3),
+        "reused": reused,
+        "compute_capabilities": plan.sidecar["compute_capabilities"],
+        "note": choose_gpus(network, prepared.recipe.config).note,
+    }
+
+
+def _old_plan(prepared: PreparedRecipe) -> Plan | None:
+    """The plan that may be reused; ``None`` where there is none, or one that cannot be relied
+    on."""
+    if prepared.recipe.force:
+        return None
+    try:
+        return Plan.load(prepared.engine)
+    except PlanError:
+        return None
