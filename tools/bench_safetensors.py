@@ -52,7 +52,8 @@ The hand-written reader and writer stay, and the package does not depend on the 
 - a damaged file is refused by both, but the library seldom names the tensor, and it accepts a name
   that occurs twice.
 
-Writing takes about the same time; both replace a file only when the new one is complete.
+Writing times differ by less than the spread of the runs; both replace a file only when the new one
+is complete.
 
 Tests hold both directions against the library, which is in the extra `dev`."""
 # In a new process: seconds to open the file, anonymous memory that it took, and seconds until

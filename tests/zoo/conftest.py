@@ -1,12 +1,15 @@
-"""The scripts in tools/, as modules: what they measure and prepare is what the tests hold."""
+"""The scripts in tools/ as modules, and files with models of one's own."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from trtnet.zoo import registry
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -55,3 +58,21 @@ def shapes() -> ModuleType:
 @pytest.fixture(scope="session")
 def accuracy() -> ModuleType:
     return _load("accuracy")
+
+
+@pytest.fixture(autouse=True)
+def _the_registry_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a file of Python code."""
+
+    def made(name: str, code: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+        return path
+
+    return made
