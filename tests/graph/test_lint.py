@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,72 +13,6 @@ from trtnet import graph, zoo
 from trtnet.errors import UsageError
 from trtnet.graph import Finding, Graph
 from trtnet.graph.linting import RULES
-
-
-class Definition:
-    """Adds named layers to a network, and lints it."""
-
-    def __init__(self, raw: Any, trt: ModuleType) -> None:
-        self.raw, self.trt = raw, trt
-
-    def input(self, name: str, *shape: int, dtype: str = "float32") -> Any:
-        return self.raw.add_input(name, getattr(self.trt, dtype), shape)
-
-    def add(self, name: str, layer: Any) -> Any:
-        layer.name = name
-        tensor = layer.get_output(0)
-        tensor.name = f"{name}:0"
-        return tensor
-
-    def constant(self, name: str, array: Any) -> Any:
-        array = np.asarray(array)
-        return self.add(name, self.raw.add_constant(array.shape, array))
-
-    def cast(self, name: str, x: Any, dtype: str) -> Any:
-        return self.add(name, self.raw.add_cast(x, getattr(self.trt, dtype)))
-
-    def relu(self, name: str, x: Any) -> Any:
-        return self.add(name, self.raw.add_activation(x, self.trt.ActivationType.RELU))
-
-    def sum(self, name: str, a: Any, b: Any) -> Any:
-        return self.add(name, self.raw.add_elementwise(a, b, self.trt.ElementWiseOperation.SUM))
-
-    def qdq(self, name: str, x: Any) -> Any:
-        scale = self.constant(f"{name}.scale", np.array(0.1, np.float32))
-        q = self.add(f"{name}.q", self.raw.add_quantize(x, scale, self.trt.int8))
-        return self.add(f"{name}.dq", self.raw.add_dequantize(q, scale, x.dtype))
-
-    def conv(self, name: str, x: Any, channels: int, size: int = 1, groups: int = 1) -> Any:
-        shape = (channels, x.shape[1] // groups, size, size)
-        kernel = np.full(shape, 0.1, self.trt.nptype(x.dtype))
-        layer = self.raw.add_convolution_nd(
-            x, channels, (size, size), kernel, self.trt.Weights(x.dtype)
-        )
-        layer.num_groups = groups
-        return self.add(name, layer)
-
-    def quantized_conv(self, name: str, x: Any, channels: int, size: int = 1) -> Any:
-        """A convolution of a value that is quantized already, or of a network input."""
-        kernel = self.constant(
-            f"{name}.kernel", np.full((channels, x.shape[1], size, size), 0.1, np.float32)
-        )
-        empty = self.trt.Weights(self.trt.float32)
-        layer = self.raw.add_convolution_nd(x, channels, (size, size), empty, empty)
-        layer.set_input(1, self.qdq(f"{name}.kernel", kernel))
-        return self.add(name, layer)
-
-    def read(self, *outputs: Any) -> Graph:
-        for tensor in outputs:
-            self.raw.mark_output(tensor)
-        return graph.read(self.raw)
-
-    def lint(self, *outputs: Any) -> list[tuple[str, str]]:
-        return codes(graph.lint(self.read(*outputs)))
-
-
-@pytest.fixture
-def define(raw: Any, trt: ModuleType) -> Definition:
-    return Definition(raw, trt)
 
 
 def codes(findings: Sequence[Finding]) -> list[tuple[str, str]]:
@@ -96,7 +29,7 @@ def codes(findings: Sequence[Finding]) -> list[tuple[str, str]]:
 )
 @pytest.mark.parametrize("reshaped", [False, True])
 def test_casts_that_cancel(
-    define: Definition, types: tuple[str, str, str], note: str, reshaped: bool
+    define: Any, types: tuple[str, str, str], note: str, reshaped: bool
 ) -> None:
     x = define.input("x", 2, 8, dtype=types[0])
     y = define.cast("first", x, types[1])
@@ -111,12 +44,12 @@ def test_casts_that_cancel(
     assert "'x'" in finding.fix
 
 
-def test_a_cast_to_the_same_type(define: Definition) -> None:
+def test_a_cast_to_the_same_type(define: Any) -> None:
     x = define.input("x", 2, 8, dtype="float16")
     assert define.lint(define.cast("same", x, "float16")) == [("C001", "same")]
 
 
-def test_casts_around_work_are_left_alone(define: Definition) -> None:
+def test_casts_around_work_are_left_alone(define: Any) -> None:
     x = define.input("x", 2, 8, dtype="float16")
     y = define.relu("relu", define.cast("wide", x, "float32"))
     assert define.lint(define.cast("narrow", y, "float16")) == []
@@ -124,7 +57,7 @@ def test_casts_around_work_are_left_alone(define: Definition) -> None:
 
 # What FP16 makes of these is in IEEE 754: 65520 is the first value that rounds to infinity, half
 # of 2^-24 the last that rounds to zero, 2^-14 the smallest normal number.
-def halved(define: Definition, values: Sequence[float]) -> tuple[Graph, Graph]:
+def halved(define: Any, values: Sequence[float]) -> tuple[Graph, Graph]:
     """A network with a constant in FP16, and the same in FP32, as if it was converted."""
     x = define.input("x", len(values), dtype="float16")
     with np.errstate(over="ignore"):
@@ -156,14 +89,14 @@ def halved(define: Definition, values: Sequence[float]) -> tuple[Graph, Graph]:
     ],
 )
 def test_fp16_constants(
-    define: Definition, values: list[float], alone: list[str], with_source: list[str]
+    define: Any, values: list[float], alone: list[str], with_source: list[str]
 ) -> None:
     read, source = halved(define, values)
     assert codes(graph.lint(read)) == [(code, "c") for code in alone]
     assert codes(graph.lint(read, source)) == [(code, "c") for code in with_source]
 
 
-def test_a_kernel_of_zeros(define: Definition) -> None:
+def test_a_kernel_of_zeros(define: Any) -> None:
     x = define.input("x", 1, 8, 4, 4, dtype="float16")
     kernel, bias = np.zeros((8, 8, 1, 1), np.float16), np.zeros(8, np.float16)
     y = define.add("conv", define.raw.add_convolution_nd(x, 8, (1, 1), kernel, bias))
@@ -174,7 +107,7 @@ def test_a_kernel_of_zeros(define: Definition) -> None:
 
 @pytest.mark.parametrize("slice_pads", [False, True])
 @pytest.mark.parametrize("order", ["pad, quantize", "quantize, pad"])
-def test_a_quantize_after_padding(define: Definition, order: str, slice_pads: bool) -> None:
+def test_a_quantize_after_padding(define: Any, order: str, slice_pads: bool) -> None:
     x = define.relu("relu", define.input("x", 1, 8, 4, 4))
     if order == "quantize, pad":
         x = define.qdq("qdq", x)
@@ -190,7 +123,7 @@ def test_a_quantize_after_padding(define: Definition, order: str, slice_pads: bo
     assert define.lint(define.quantized_conv("conv", x, 8, 3)) == expected
 
 
-def test_a_crop_is_no_padding(define: Definition) -> None:
+def test_a_crop_is_no_padding(define: Any) -> None:
     x = define.relu("relu", define.input("x", 1, 8, 4, 4))
     crop = define.add("crop", define.raw.add_slice(x, (0,) * 4, (1, 8, 3, 3), (1,) * 4))
     assert define.lint(define.quantized_conv("conv", define.qdq("qdq", crop), 8, 3)) == []
@@ -198,7 +131,7 @@ def test_a_crop_is_no_padding(define: Definition) -> None:
 
 @pytest.mark.parametrize("shortcut", ["identity", "identity, quantized", "conv", "conv, quantized"])
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_residual_shortcut(define: Definition, shortcut: str, swapped: bool) -> None:
+def test_a_residual_shortcut(define: Any, shortcut: str, swapped: bool) -> None:
     x = define.relu("relu", define.input("x", 1, 8, 4, 4))
     quantized = define.qdq("qdq", x)
     branch = define.quantized_conv("branch", quantized, 8)
@@ -212,7 +145,7 @@ def test_a_residual_shortcut(define: Definition, shortcut: str, swapped: bool) -
         assert "'relu:0'" in findings[0].fix
 
 
-def test_adds_that_are_no_shortcut(define: Definition) -> None:
+def test_adds_that_are_no_shortcut(define: Any) -> None:
     x = define.qdq("qdq", define.relu("relu", define.input("x", 1, 8, 4, 4)))
     y = define.quantized_conv("conv", x, 8)
     y = define.sum("bias", y, define.constant("b", np.ones((1, 8, 1, 1), np.float32)))
@@ -220,12 +153,12 @@ def test_adds_that_are_no_shortcut(define: Definition) -> None:
     assert define.lint(define.sum("broadcast", y, gate)) == []
 
 
-def test_a_shortcut_of_a_network_that_is_not_quantized(define: Definition) -> None:
+def test_a_shortcut_of_a_network_that_is_not_quantized(define: Any) -> None:
     x = define.input("x", 1, 8, 4, 4)
     assert define.lint(define.sum("add", define.conv("conv", x, 8), x)) == []
 
 
-def pooled(define: Definition, x: Any, kind: str) -> Any:
+def pooled(define: Any, x: Any, kind: str) -> Any:
     trt = define.trt
     if kind == "mean":
         return define.add("pool", define.raw.add_reduce(x, trt.ReduceOperation.AVG, 0b1100, True))
@@ -246,7 +179,7 @@ def pooled(define: Definition, x: Any, kind: str) -> Any:
     ],
 )
 def test_pooling_after_a_quantized_network(
-    define: Definition, kind: str, quantized: bool, found: bool
+    define: Any, kind: str, quantized: bool, found: bool
 ) -> None:
     x = define.qdq("qdq", define.relu("relu", define.input("x", 1, 8, 4, 4)))
     y = define.relu("relu2", define.quantized_conv("conv", x, 8))
@@ -254,7 +187,7 @@ def test_pooling_after_a_quantized_network(
     assert define.lint(pooled(define, y, kind)) == ([("Q003", "pool")] if found else [])
 
 
-def test_pooling_after_a_network_that_is_not_quantized(define: Definition) -> None:
+def test_pooling_after_a_network_that_is_not_quantized(define: Any) -> None:
     y = define.conv("conv", define.relu("relu", define.input("x", 1, 8, 4, 4)), 8)
     assert define.lint(pooled(define, y, "mean")) == []
 
@@ -271,9 +204,7 @@ def test_pooling_after_a_network_that_is_not_quantized(define: Definition) -> No
         (3, 64, 1, "3 input channels"),  # not those of an image here
     ],
 )
-def test_channels(
-    define: Definition, taken: int, given: int, groups: int, message: str | None
-) -> None:
+def test_channels(define: Any, taken: int, given: int, groups: int, message: str | None) -> None:
     x = define.input("x", 1, 8, 4, 4, dtype="float16")
     x = define.conv("first", x, taken) if taken != 8 else x
     findings = graph.lint(define.read(define.conv("conv", x, given, groups=groups)))
@@ -283,16 +214,16 @@ def test_channels(
 
 
 @pytest.mark.parametrize(("channels", "found"), [(1, 0), (3, 0), (4, 0), (5, 1), (8, 0)])
-def test_channels_of_an_image(define: Definition, channels: int, found: int) -> None:
+def test_channels_of_an_image(define: Any, channels: int, found: int) -> None:
     x = define.cast("cast", define.input("image", 1, channels, 4, 4), "float16")
     assert define.lint(define.conv("conv", x, 16)) == [("P001", "conv")] * found
 
 
-def test_channels_in_fp32_are_left_alone(define: Definition) -> None:
+def test_channels_in_fp32_are_left_alone(define: Any) -> None:
     assert define.lint(define.conv("conv", define.input("x", 1, 6, 4, 4), 10)) == []
 
 
-def test_dead_layers(define: Definition) -> None:
+def test_dead_layers(define: Any) -> None:
     x = define.input("x", 1, 8, 4, 4)
     used = define.relu("used", x)
     define.relu("end", define.relu("middle", used))
@@ -300,7 +231,7 @@ def test_dead_layers(define: Definition) -> None:
     assert define.lint(define.add("topk", topk)) == [("S001", "middle"), ("S001", "end")]
 
 
-def test_a_loop_is_not_dead(define: Definition) -> None:
+def test_a_loop_is_not_dead(define: Any) -> None:
     x = define.input("x", 4)
     loop = define.raw.add_loop()
     limit = define.constant("limit", np.array(3, np.int32))
@@ -311,7 +242,7 @@ def test_a_loop_is_not_dead(define: Definition) -> None:
     assert define.lint(define.add("last", last)) == []
 
 
-def test_unnamed_layers(define: Definition) -> None:
+def test_unnamed_layers(define: Any) -> None:
     x = define.relu("named", define.input("x", 1, 8))
     layer = define.raw.add_activation(x, define.trt.ActivationType.TANH)
     (finding,) = graph.lint(define.read(layer.get_output(0)))
@@ -353,99 +284,3 @@ def test_a_finding_reads_as_a_line() -> None:
 
 
 # Placement of Q/DQ pairs
-
-
-@pytest.mark.parametrize("behind", ["relu", "scale", "sum", "max"])
-@pytest.mark.parametrize("placed", ["between", "behind"])
-def test_a_pair_between_a_product_and_what_is_fused_behind_it(
-    define: Definition, behind: str, placed: str
-) -> None:
-    x = define.qdq("in", define.relu("first", define.input("x", 1, 8, 4, 4)))
-    y = define.quantized_conv("conv", x, 8)
-    y = define.qdq("qdq", y) if placed == "between" else y
-    if behind == "relu":
-        y = define.relu("behind", y)
-    elif behind == "scale":
-        ones = np.ones(8, np.float32)
-        mode = define.trt.ScaleMode.CHANNEL
-        y = define.add("behind", define.raw.add_scale(y, mode, ones, ones, ones))
-    else:
-        kind = getattr(define.trt.ElementWiseOperation, behind.upper())
-        y = define.add("behind", define.raw.add_elementwise(y, x, kind))
-    y = define.qdq("out", y)
-    fused = placed == "between" and behind != "max"  # a maximum is no epilogue of TensorRT's
-    assert define.lint(define.quantized_conv("last", y, 8)) == ([("Q004", "qdq.q")] * fused)
-
-
-def test_a_pair_on_the_shortcut_alone_is_right(define: Definition) -> None:
-    x = define.qdq("in", define.relu("first", define.input("x", 1, 8, 4, 4)))
-    downsample = define.qdq("shortcut", define.quantized_conv("downsample", x, 8))
-    assert define.lint(define.sum("add", define.quantized_conv("conv", x, 8), downsample)) == []
-
-
-def test_a_tensor_quantized_twice(define: Definition) -> None:
-    x = define.relu("relu", define.input("x", 1, 8, 4, 4))
-    first = define.quantized_conv("a", define.qdq("one", x), 8)
-    second = define.quantized_conv("b", define.qdq("two", x), 8)
-    maximum = define.trt.ElementWiseOperation.MAX
-    both = define.add("max", define.raw.add_elementwise(first, second, maximum))
-    (finding,) = graph.lint(define.read(both))
-    assert (finding.code, finding.layer) == ("Q005", "two.q")
-    assert "'one.q'" in finding.message
-
-
-def test_two_scales_are_two_pairs(define: Definition) -> None:
-    x = define.relu("relu", define.input("x", 1, 8, 4, 4))
-    first = define.quantized_conv("a", define.qdq("one", x), 8)
-    other = define.constant("other.scale", np.array(0.2, np.float32))
-    q = define.add("other.q", define.raw.add_quantize(x, other, define.trt.int8))
-    second = define.add("other.dq", define.raw.add_dequantize(q, other, x.dtype))
-    maximum = define.trt.ElementWiseOperation.MAX
-    layer = define.raw.add_elementwise(first, define.quantized_conv("b", second, 8), maximum)
-    assert define.lint(define.add("max", layer)) == []
-
-
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_pair_behind_a_pair(define: Definition, moved: bool) -> None:
-    x = define.qdq("one", define.relu("relu", define.input("x", 1, 8, 4, 4)))
-    if moved:
-        shuffle = define.raw.add_shuffle(x)
-        shuffle.first_transpose = (0, 1, 3, 2)
-        x = define.add("transpose", shuffle)
-    y = define.quantized_conv("conv", define.qdq("two", x), 8)
-    assert define.lint(y) == [("Q005", "two.q")]
-
-
-def test_a_concatenation_may_take_a_scale_of_its_own(define: Definition) -> None:
-    x = define.relu("relu", define.input("x", 1, 8, 4, 4))
-    parts = [define.quantized_conv(name, define.qdq("in", x), 8) for name in ("a",)]
-    layer = define.raw.add_concatenation([define.qdq("part", define.relu("r", parts[0])), x])
-    layer.axis = 1
-    y = define.qdq("whole", define.add("cat", layer))
-    assert define.lint(define.quantized_conv("conv", y, 8)) == []
-
-
-@pytest.mark.parametrize("kind", ["convolution", "matrix product"])
-def test_a_product_with_one_quantized_operand(define: Definition, kind: str) -> None:
-    if kind == "convolution":
-        x = define.qdq("qdq", define.relu("relu", define.input("x", 1, 8, 4, 4)))
-        y = define.conv("product", x, 8)
-    else:
-        x = define.qdq("qdq", define.relu("relu", define.input("x", 4, 8)))
-        weight = define.constant("weight", np.ones((8, 8), np.float32))
-        none = define.trt.MatrixOperation.NONE
-        y = define.add("product", define.raw.add_matrix_multiply(x, none, weight, none))
-    assert define.lint(y) == [("Q006", "product")]
-
-
-def test_quantized_weights_alone_are_left_alone(define: Definition) -> None:
-    x = define.relu("relu", define.input("x", 1, 8, 4, 4))
-    assert define.lint(define.quantized_conv("conv", x, 8)) == []
-
-
-def test_a_transformers_residual_stream_is_left_alone(define: Definition) -> None:
-    x = define.relu("relu", define.input("x", 4, 8))
-    weight = define.qdq("weight", define.constant("values", np.ones((8, 8), np.float32)))
-    none = define.trt.MatrixOperation.NONE
-    y = define.raw.add_matrix_multiply(define.qdq("qdq", x), none, weight, none)
-    assert define.lint(define.sum("add", define.add("linear", y), x)) == []
