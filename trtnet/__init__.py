@@ -17,7 +17,7 @@ if not Path(__file__).with_name("zoo").is_dir() and (_top / "zoo" / "registry.py
 
 __getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)
 
-# The reference stands below the plugins, so it is told here what computes their layers.
+# The reference imports no plugins: the function that computes their layers is registered here.
 register_operation(
     "PLUGIN_V3", lazy_imports.function("trtnet.plugins.reference_operation", "plugin_operation")
 )

@@ -26,7 +26,7 @@ def describe_nonfinite(array: np.ndarray) -> str:
     first = tuple(int(index) for index in bad[0])
     return (
         f"{len(bad)} of {array.size} values are NaN or infinite; the first is "
-        f"{array[first]} at {list(first)}"
+        f"{array[first]} at {first}"
     )
 
 

@@ -135,11 +135,11 @@ def registered(name: str) -> Entry | None:
     return _ENTRIES.get(("", name))
 
 
-def get_entry(text: str) -> Entry:
-    """The :class:`Entry` of the model that `text` names. Nothing else is imported.
+def get_entry(name: str) -> Entry:
+    """The :class:`Entry` of the model that `name` names. Nothing else is imported.
 
     Args:
-        text: a name in the zoo or of an installed distribution, ``file.py:callable`` with the path
+        name: a name in the zoo or of an installed distribution, ``file.py:callable`` with the path
             of a Python file, or ``package.module:callable``. The callable is a function that
             returns a :class:`trtnet.Module`, or a subclass of it. One that was not registered may
             have the attributes ``input_shape``, ``twin`` and ``task``.
@@ -148,36 +148,36 @@ def get_entry(text: str) -> Entry:
         UsageError: there is no such model (near names are suggested), it cannot be imported, or
             several models have the name.
     """
-    if addresses.is_address(text):
-        return _at(addresses.parse(text))
-    own, offered = registered(text), offers().get(text, ())
+    if addresses.is_address(name):
+        return _at(addresses.parse(name))
+    own, offered = registered(name), offers().get(name, ())
     found = [own] if own else []
     found += [_offered(offer) for offer in offered]
     if not found:
-        near = did_you_mean(text.lower().replace("-", "_"), list_models())
-        raise UsageError(f"there is no model {text!r}", got=text,
+        near = did_you_mean(name.lower().replace("-", "_"), list_models())
+        raise UsageError(f"there is no model {name!r}", got=name,
                          fix=near or f"choose {', '.join(list_models())}")  # fmt: skip
     if any(other.builder is not found[0].builder for other in found):
         places = [f"{own.place} (registered)"] if own else []
         places += [f"{offer.address} (of {offer.distribution})" for offer in offered]
-        raise UsageError(f"several models are named {text!r}", got=", ".join(places),
+        raise UsageError(f"several models are named {name!r}", got=", ".join(places),
                          fix=f"name one by its address, such as {found[-1].place}")  # fmt: skip
     return found[0]
 
 
-def get_model(text: str, *, features: Sequence[str] | None = None, **kwargs: Any) -> Module:
-    """The model that `text` names, without weights; `kwargs` such as ``num_classes`` go to its
+def get_model(name: str, *, features: Sequence[str] | None = None, **kwargs: Any) -> Module:
+    """The model that `name` names, without weights; `kwargs` such as ``num_classes`` go to its
     builder.
 
     Args:
-        text: a name or an address, as for :func:`get_entry`.
+        name: a name or an address, as for :func:`get_entry`.
         features: paths of modules whose outputs the model is to return, by path, in place of its
             own: ``["layer2", "layer4"]``. See :class:`trtnet.zoo.features.Features`.
 
     Raises:
         UsageError: no such model or module (the nearest names are suggested) or no such argument.
     """
-    model = get_entry(text).build(**kwargs)
+    model = get_entry(name).build(**kwargs)
     return model if features is None else Features(model, features)
 
 

@@ -198,7 +198,7 @@ def test_errors(net: Any, raises: Any) -> None:
         y.reshape(y.shape[0], 4)
     with raises(ShapeError, "permute: every axis"):
         x.permute(0, 0)
-    with raises(ShapeError, "flatten: start_dim lies behind end_dim"):
+    with raises(ShapeError, "flatten: start_dim is greater than end_dim"):
         x.flatten(1, 0)
     with raises(ShapeError, "squeeze", "known only at run time", "N"):
         y.squeeze(0)

@@ -24,7 +24,7 @@ BAD = np.array([[0.0, np.nan, 1.0], [np.inf, -np.inf, 2.0]], np.float32)
 def test_the_first_bad_value_is_named_with_its_place() -> None:
     assert nonfinite_count(BAD) == 3
     assert describe_nonfinite(BAD) == (
-        "3 of 6 values are NaN or infinite; the first is nan at [0, 1]"
+        "3 of 6 values are NaN or infinite; the first is nan at (0, 1)"
     )
     assert nonfinite_count(np.ones(4, np.int64)) == 0
 
@@ -34,7 +34,7 @@ def test_every_check_refuses_what_is_not_finite(value: float, raises: Any) -> No
     array = np.array([1.0, value], np.float32)
     with raises(WeightsError, "fc.weight", "1 of 2 values"):
         check_finite("fc.weight", array)
-    with raises(WeightsError, "fc.weight", "1 of 2 values", "[1]"):
+    with raises(WeightsError, "fc.weight", "1 of 2 values", "(1,)"):
         require_representable(array, float32, "fc.weight", finite=True)
     require_representable(array, float32, "mask", finite=False)
 

@@ -22,7 +22,7 @@ NEEDS_TORCH = (  # what runs networks with PyTorch
     *("reference", "verif", "engines.torch.", "quantization.observer", "quantization.running"),
     *("search.finding", "search.sensitivities", "search.suffix"),
     *("plugins.kernel_execution", "plugins.reference_execution", "plugins.shipped"),
-    *("plugins.testing", "pipeline.float64"),
+    *("plugins.tensor_views", "plugins.testing", "pipeline.float64"),
     *("zoo.torch_", "zoo.segmentation.torch_"),
 )
 CHECK = (

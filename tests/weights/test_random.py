@@ -88,7 +88,7 @@ def test_values_that_are_not_finite_are_located(value: float, dtype: type) -> No
     array[1, 2] = value
     with pytest.raises(WeightsError, match=r"layer\.weight: .*not finite") as caught:
         check_finite("layer.weight", array)
-    assert f"1 of 6 values are NaN or infinite; the first is {value} at [1, 2]" in str(caught.value)
+    assert f"1 of 6 values are NaN or infinite; the first is {value} at (1, 2)" in str(caught.value)
     check_finite("count", np.ones(2, np.int64))
 
 

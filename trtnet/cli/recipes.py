@@ -47,7 +47,7 @@ def network_recipe(arguments: argparse.Namespace, text: str) -> Recipe:
 
 
 def build_recipe(arguments: argparse.Namespace) -> Recipe:
-    """Everything that ``python -m trtnet.zoo MODEL`` is told.
+    """All settings of ``python -m trtnet.zoo MODEL``.
 
     Args:
         arguments: of :func:`trtnet.cli.arguments.parse`.

@@ -125,7 +125,7 @@ def _unreadable(path: str | os.PathLike[str], got: object) -> UsageError:
 
 def _too_large(path: str | os.PathLike[str], got: str) -> UsageError:
     return UsageError(
-        f"the image {Path(path)} is too large",
+        f"{Path(path)} is too large",
         expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
         got=got,
         fix="scale it down, or cut it into tiles",
