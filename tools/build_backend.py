@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,10 +96,22 @@ def _with_links(hook: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _without_old_build(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """setuptools' hook, called after ``build/lib`` is removed: files that a former build left there
+    would get into the wheel."""
+
+    @functools.wraps(hook)
+    def run(*arguments: Any, **options: Any) -> Any:
+        shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
+        return hook(*arguments, **options)
+
+    return run
+
+
 # The hooks of PEP 517 and PEP 660.
 get_requires_for_build_wheel = _with_links(build_meta.get_requires_for_build_wheel)
 prepare_metadata_for_build_wheel = _with_links(build_meta.prepare_metadata_for_build_wheel)
-build_wheel = _with_links(build_meta.build_wheel)
+build_wheel = _with_links(_without_old_build(build_meta.build_wheel))
 get_requires_for_build_sdist = _with_links(build_meta.get_requires_for_build_sdist)
 build_sdist = _with_links(build_meta.build_sdist)
 get_requires_for_build_editable = _with_links(build_meta.get_requires_for_build_editable)

@@ -11,6 +11,7 @@ from . import (
     plugins as plugins,
     quantization as quantization,
     reference as reference,
+    search as search,
     weights as weights,
     zoo as zoo,
 )
@@ -32,7 +33,10 @@ from .engines.session import Session as Session
 from .errors import (
     BackendError as BackendError,
     BuildError as BuildError,
+    CudaError as CudaError,
+    ExecutionError as ExecutionError,
     NetworkError as NetworkError,
+    OutOfMemoryError as OutOfMemoryError,
     PlanError as PlanError,
     ShapeError as ShapeError,
     TrtnetError as TrtnetError,

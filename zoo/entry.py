@@ -189,9 +189,12 @@ class Entry:
         try:
             with importable(self.folder):
                 return function(**kwargs)
-        except (TrtnetError, MemoryError):
+        except TrtnetError as error:
+            error.locate(self.name)
             raise
-        except Exception as error:
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{place(function)} raised an error",
                 module=self.name,

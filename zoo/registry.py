@@ -91,10 +91,17 @@ def register(
     """
 
     def add(function: Builder) -> Builder:
+        own = {
+            key: value
+            for key, value in (("twin", details.get("twin")), ("task", details.get("task")))
+            if value is None and getattr(function, key, None) is not None
+        }
+        details.update((key, getattr(function, key)) for key in own)
+        shape = getattr(function, "input_shape", None) if input_shape is None else input_shape
         entry = Entry(
             name or function.__name__,
             function,
-            input_shape=_IMAGENET if torchvision and input_shape is None else input_shape,
+            input_shape=_IMAGENET if torchvision and shape is None else shape,
             torchvision=torchvision,
             embedded=embedded or {},
             pretrained=pretrained or {},
@@ -150,7 +157,10 @@ def get_entry(name: str) -> Entry:
     """
     if addresses.is_address(name):
         return _at(addresses.parse(name))
-    own, offered = registered(name), offers().get(name, ())
+    own = registered(name)
+    if own is not None and own.shipped:  # no distribution takes the place of a model of trtnet
+        return own
+    offered = offers().get(name, ())
     found = [own] if own else []
     found += [_offered(offer) for offer in offered]
     if not found:

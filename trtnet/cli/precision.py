@@ -101,10 +101,22 @@ def named(text: str, arguments: argparse.Namespace) -> tuple[str, ChosenPrecisio
     flags.
 
     Raises:
-        UsageError: a precision that does not exist; see :func:`settle_precision`.
+        UsageError: a precision that does not exist, or one in `text` and another by a flag; see
+            :func:`settle_precision`.
     """
     name, precision = split_precision(text)
-    return name, settle_precision(arguments) if precision is None else _preset(precision)
+    chosen = settle_precision(arguments)
+    if precision is None:
+        return name, chosen
+    if _names_one(arguments):
+        raise UsageError("choose one precision", got=f"{text} and {chosen.label}")
+    return name, _preset(precision)
+
+
+def _names_one(arguments: argparse.Namespace) -> bool:
+    """Whether a flag names a precision."""
+    flags = (*FLAGS, "noTF32", "precision", "policy_file")
+    return any(getattr(arguments, flag) for flag in flags)
 
 
 def _preset(name: str) -> ChosenPrecision:

@@ -16,6 +16,7 @@ from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.search_flags import metrics_json, parser, row_json, set_up
 from trtnet.cli.sensitivity import print_rows
 from trtnet.errors import UsageError
+from trtnet.precision.table import QUANTIZED
 from trtnet.search.budget import Budget
 from trtnet.search.journal import SearchJournal
 
@@ -61,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     save(found.policy, output)
     _print(found, setup, budget, stream)
     model = shlex.join([arguments.target, *(f"--input={text}" for text in arguments.model_input)])
-    print(f"written to {output}: trtnet zoo {model} --policy {output}", file=stream)
+    data = f" --calib-data {shlex.quote(arguments.data)}" if found.policy.uses(*QUANTIZED) else ""
+    print(f"written to {output}: trtnet zoo {model} --policy {output}{data}", file=stream)
     if arguments.plot is not None:
         plot_search(found, budget, f"{setup.name} in {setup.subject.to}: {budget}", arguments.plot)
         print(f"plotted to {arguments.plot}", file=stream)

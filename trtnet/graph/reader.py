@@ -47,7 +47,7 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
 
     Args:
         network: a ``trt.INetworkDefinition`` of any backend, defined by hand, by trtnet or by
-            ``OnnxParser``.
+            ``OnnxParser``; or a :class:`trtnet.Network`, whose definition is read.
         weights: flat arrays by (layer name, attribute), used instead of the layer's own weights.
 
     Returns:
@@ -60,6 +60,7 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
         UnsupportedError: a layer type that this version cannot read; the message names the layer.
         NetworkError: a tensor without a valid shape, a name used twice, or a cycle.
     """
+    network = getattr(network, "definition", network)
     trt = _module_of(network)
     tensors: dict[str, TensorInfo] = {}
     inputs = [network.get_input(i) for i in range(network.num_inputs)]

@@ -15,9 +15,9 @@ from trtnet.backend import Backend, load
 from trtnet.dtypes import DType, dtype_of
 from trtnet.errors import NetworkError, UsageError
 from trtnet.module import Module
-from trtnet.network.axes import NamedAxes, declared_sizes
 from trtnet.network.casts import Casts
 from trtnet.network.constants import Constants
+from trtnet.network.interface import NamedAxes, check_name, check_output, declared_sizes
 from trtnet.network.naming import Scopes, TensorNames, Watcher
 from trtnet.network.quantizer import Quantizer, Ranges, needs_ranges
 from trtnet.network.sizes import ShapeTensors
@@ -99,6 +99,7 @@ class Network:
             NetworkError: the name is taken.
             ShapeError: a size that is neither positive nor dynamic.
         """
+        check_name(name)
         if name in self.names:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
         sizes = declared_sizes(name, shape)
@@ -113,13 +114,7 @@ class Network:
     def output(self, name: str, tensor: Tensor, dtype: object = None) -> Tensor:
         """Marks `tensor` as the output `name`. A floating-point one comes out as the policy's
         ``io``, float32 by default. Returns the tensor that was marked."""
-        if not isinstance(tensor, Tensor):
-            raise NetworkError(
-                "an output must be a trtnet.Tensor",
-                module=name,
-                got=type(tensor).__name__,
-                fix="pass what the model returned; does its forward() return something?",
-            )
+        check_output(name, tensor)
         self._same_network([tensor])
         if name in self.outputs or name in self.inputs:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
@@ -226,10 +221,16 @@ class Network:
         extra = {index: tensor.itensor for index, tensor in (inputs or {}).items()}
         name = self.scopes.in_path(op)
         self.backend.clear_errors()
-        layer = self._checked(getattr(self.definition, method)(*plain), name)
-        layer.name = name
-        for attribute, value in attributes.items():
-            setattr(layer, attribute, value)
+        try:
+            layer = self._checked(getattr(self.definition, method)(*plain), name)
+            layer.name = name
+            for attribute, value in attributes.items():
+                setattr(layer, attribute, value)
+        except TypeError as error:
+            words = str(error).partition("Invoked with")[0].strip()
+            raise NetworkError(
+                "TensorRT's binding does not take these arguments", module=name, got=words
+            ) from error
         for index, itensor in extra.items():
             layer.set_input(index, itensor)
         outputs = []

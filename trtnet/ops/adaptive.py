@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.errors import UnsupportedError
+from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.arguments import check_input, require
 from trtnet.ops.indexing import take
 from trtnet.ops.linalg import matmul
@@ -100,6 +100,8 @@ def refuse_indices(return_indices: bool) -> None:
 
 def _output_sizes(output_size: Any, rank: int, sizes: Sequence[Any]) -> list[Any]:
     listed = output_size if isinstance(output_size, (tuple, list)) else [output_size] * rank
+    if len(listed) != rank:
+        raise ShapeError(f"output_size needs one size, or {rank}", got=output_size)
     return [size if want is None else want for want, size in zip(listed, sizes, strict=True)]
 
 

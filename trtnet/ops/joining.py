@@ -69,6 +69,8 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> list[Tens
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> list[Tensor]:
     """Cuts axis `dim` into at most `chunks` pieces of equal size (the last may be smaller)."""
     axis = normalize_axis(dim, input.ndim, "chunk")
+    if chunks < 1:
+        raise ShapeError("chunk: the number of chunks must be positive", got=chunks)
     return split(input, -(-_static(input, axis, "chunk") // chunks) or 1, axis)
 
 

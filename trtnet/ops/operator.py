@@ -10,6 +10,8 @@ from trtnet.tensor.operators import Operators
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_HOMES: dict[str, str] = {}  # the file of each operator; filled while the files are imported
+
 
 @overload
 def operator(function: Function) -> Function: ...
@@ -34,10 +36,11 @@ def operator(
             ``"__rsub__"``.
 
     Raises:
-        ValueError: Tensor has one of these methods already.
+        ValueError: another operator has the name, or Tensor has one of these methods already.
     """
 
     def add(function: Function) -> Function:
+        _claim(function)
         export(function)
         for name in (function.__name__,) if methods is None else methods:
             _attach(name, function)
@@ -46,6 +49,12 @@ def operator(
         return function
 
     return add if function is None else add(function)
+
+
+def _claim(function: Callable[..., Any]) -> None:
+    home = _HOMES.setdefault(function.__name__, function.__module__)
+    if home != function.__module__:
+        raise ValueError(f"{home} has an operator {function.__name__!r} already")
 
 
 def _attach(name: str, function: Callable[..., Any]) -> None:

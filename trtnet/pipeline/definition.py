@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trtnet.backend import Backend
+from trtnet.errors import NetworkError
 from trtnet.module import Module
 from trtnet.network import Network
 from trtnet.network.quantizer import Ranges
@@ -46,5 +47,12 @@ def mark_outputs(network: Network, result: Any) -> None:
         named: Mapping[str, Any] = {f"output{i}": tensor for i, tensor in enumerate(result)}
     else:
         named = result if isinstance(result, Mapping) else {OUTPUT: result}
+    if not named:
+        raise NetworkError(
+            "the model returned no output",
+            got=repr(result),
+            expected="a tensor, or a tuple, list or dict of tensors",
+            fix="return the outputs from forward()",
+        )
     for name, tensor in named.items():
         network.output(name, tensor)
