@@ -11,6 +11,7 @@ from trtnet.backend import BackendDescription
 from trtnet.errors import BackendError
 from trtnet.pipeline.machine import Machine
 
+REQUIRED = ("numpy", "rich")  # packages without which nothing works
 _UNSEEN = ""  # a package that was not looked for: loading the backend tells whether it is there
 
 Problem = tuple[str, str]
@@ -67,7 +68,7 @@ def _title(about: BackendDescription) -> str:
 
 
 def _basics(machine: Machine) -> Iterator[Problem]:
-    missing = [n for n in ("numpy", "safetensors", "rich") if machine.packages[n] is None]
+    missing = [name for name in REQUIRED if machine.packages[name] is None]
     if missing:
         yield f"{' and '.join(missing)} missing", f"pip install {' '.join(missing)}"
 
