@@ -47,7 +47,7 @@ class ExecutionSlot:
 
         Args:
             views: the inputs.
-            fit: what :meth:`Signature.fit` gave for them.
+            fit: what :meth:`trtnet.engines.signature.Signature.fit` gave for them.
 
         Returns:
             The outputs, in arrays of the same kind. For GPU arrays the work is enqueued on the
