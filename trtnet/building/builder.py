@@ -26,8 +26,6 @@ from trtnet.version import __version__
 if TYPE_CHECKING:
     from trtnet.network import Network
 
-__all__ = ["BuildConfig", "build"]
-
 _POLL_SECONDS = 0.1
 
 

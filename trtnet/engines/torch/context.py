@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError, Replay
+from trtnet.engines.protocol import CaptureError, Replay
 from trtnet.engines.torch.compiled import CompiledGraph
-from trtnet.errors import NetworkError, TrtnetError
+from trtnet.errors import ExecutionError, NetworkError, OutOfMemoryError, TrtnetError
 from trtnet.plugins.tensor_views import tensor_at
 from trtnet.reference.dtypes import DTYPES
 from trtnet.reference.runner import execute
