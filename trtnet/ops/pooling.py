@@ -283,6 +283,11 @@ def check_max_pool(dilation: tuple[int, ...], return_indices: bool) -> None:
         expected="dilation=1",
         got=dilation,
     )
+    refuse_indices(return_indices)
+
+
+def refuse_indices(return_indices: bool) -> None:
+    """Raises :class:`UnsupportedError` for ``return_indices=True``."""
     require(
         not return_indices,
         "TensorRT's max pooling returns no indices",

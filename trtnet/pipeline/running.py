@@ -25,6 +25,7 @@ from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
 from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
+from trtnet.zoo.measuring import parameter_count
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _describe_weights(model: LoadedModel) -> dict[str, Any]:
         "source": model.weights.source,
         "origin": model.weights.metadata.get("weights"),
         "sha256": model.weights.sha256,
-        "parameters": sum(parameter.numel for parameter in model.module.parameters()),
+        "parameters": parameter_count(model.module),
     }
 
 
