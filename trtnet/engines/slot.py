@@ -171,8 +171,8 @@ class ExecutionSlot:
         return {**results, **grown}
 
     def _run_in_chunks(self, views: Mapping[str, View], profile: int, size: int) -> dict[str, View]:
-        """Executes a batch of another size than the engine's fixed `size`: in chunks of that size,
-        the last one padded."""
+        """Executes a batch whose size is not the engine's fixed `size`, in chunks of `size`; the
+        last one is padded."""
         data = {b.name: views[b.name] for b in self._inputs if not b.on_host}
         count = next(view.shape[0] for view in data.values())
         full = {n: replace(view, shape=(size, *view.shape[1:])) for n, view in data.items()}

@@ -126,7 +126,7 @@ class Network:
         default = self.policy.io if tensor.is_floating_point() else tensor.dtype
         tensor = self.cast(tensor, dtype_of(dtype or default))
         used = tensor.itensor.is_network_input or tensor.itensor.is_network_output
-        if used or self.quantizer.is_active:  # ranges belong to names: keep the tensor's
+        if used or self.quantizer.is_active:  # ranges are stored by name: the tensor keeps its own
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
         if name in self.names and tensor.name != name:
             raise NetworkError(

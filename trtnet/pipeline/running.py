@@ -30,7 +30,7 @@ from trtnet.zoo.measuring import parameter_count
 
 @dataclass(frozen=True)
 class PreparedRecipe:
-    """A recipe whose every fault that can be found before the work has been looked for.
+    """A recipe that :func:`prepare` has checked.
 
     Attributes:
         recipe: as it was given.

@@ -106,7 +106,7 @@ class TorchContext:
         raise CaptureError("there are no CUDA graphs on a CPU")
 
     def profile(self, stream: int) -> list[tuple[str, float]]:
-        """Runs once; returns the milliseconds of each layer, by name, in executable order."""
+        """Runs once; returns the milliseconds of each layer, by name, in execution order."""
         timer = _Timer(self.compiled.module, self._mark)
         with self._on(stream), self._named():
             self._deliver(timer.run(*self._arguments()))
