@@ -182,8 +182,8 @@ def diff(argv: Sequence[str]) -> int:
 
 
 def lint(argv: Sequence[str]) -> int:
-    """What a careful engineer would not leave in a network; 1 if there is anything."""
-    command = parser("lint", "What a careful engineer would not leave in a network.")
+    """Mistakes and waste that TensorRT accepts without a warning; 1 if there is anything."""
+    command = parser("lint", "Finds mistakes and waste that TensorRT accepts without a warning.")
     command.add_argument("target", metavar="MODEL|GRAPH", help=HELP)
     command.add_argument("--explain", action="store_true", help="say why each finding matters")
     arguments = command.parse_args(argv)

@@ -34,7 +34,8 @@ class Network:
     """One strongly typed ``INetworkDefinition``, filled by calling modules on its inputs.
 
     Args:
-        backend: ``"auto"``, ``"tensorrt"``, ``"rtx"``, or a loaded :class:`trtnet.backend.Backend`.
+        backend: a name, see :func:`trtnet.backend.load`, or a loaded
+            :class:`trtnet.backend.Backend`.
         precision: a :class:`trtnet.Policy`, or the name of a preset: ``"fp32"``, ``"tf32"``
             (float32 tensors; TF32 arithmetic allowed when built), ``"fp16"``, ``"bf16"``,
             ``"mixed"``, ``"int8"``, ``"fp8"``, ``"int8-weights"``.
