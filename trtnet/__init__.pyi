@@ -15,7 +15,8 @@ from . import (
     weights as weights,
     zoo as zoo,
 )
-from .building.builder import BuildConfig as BuildConfig, build as build
+from .building.builder import build as build
+from .building.options import BuildConfig as BuildConfig
 from .building.plan import Plan as Plan
 from .building.profiles import Shapes as Shapes
 from .dtypes import (

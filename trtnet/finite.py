@@ -69,7 +69,7 @@ def require_representable(array: np.ndarray, dtype: DType, name: str, finite: bo
             raise WeightsError(
                 "does not fit float16",
                 module=name,
-                expected="magnitudes below 65520",
+                expected=f"magnitudes below {FLOAT16_OVERFLOW:.0f}",
                 got=largest,
                 fix="use bf16 or fp32",
             )

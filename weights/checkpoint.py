@@ -96,7 +96,7 @@ def _refused(path: Path, error: Exception) -> WeightsError:
 
 
 def _unwrap(loaded: Any, path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
-    """The state_dict itself, from under the names that training scripts save it with."""
+    """The state_dict itself, which training scripts save under one of several names."""
     state, metadata = loaded, {}
     if isinstance(loaded, Mapping):
         name = next((name for name in _WRAPPERS if isinstance(loaded.get(name), Mapping)), None)

@@ -89,6 +89,15 @@ def _strip_parallel(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(_PARALLEL): array for name, array in inner.items()}
 
 
+def is_path(weights: str) -> bool:
+    """Whether `weights` is the path of a file rather than a name.
+
+    >>> is_path("model.safetensors"), is_path("IMAGENET1K_V2")
+    (True, False)
+    """
+    return weights.endswith(SUFFIXES) or os.sep in weights or Path(weights).is_file()
+
+
 def weights_files(directory: Path) -> list[str]:
     """Sorted names of the files in `directory` that are called like weights files."""
     try:

@@ -79,8 +79,7 @@ def random_module(
 ) -> torch.nn.Module:
     """The module, in evaluation mode, whose state :func:`random_state` returns."""
     torch = require("torch", "making random weights")
-    if not 0 <= seed < 2**63:
-        raise UsageError("not a seed", expected="0 to 2**63 - 1", got=seed)
+    check_seed(seed)
     module: TorchModule
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -95,6 +94,12 @@ def random_module(
             passes = _GATED_PASSES if gates else 1
         _settle(module, input_shape, passes)
     return module
+
+
+def check_seed(seed: int) -> None:
+    """Raises :class:`UsageError` unless `seed` is from 0 to 2**63 - 1."""
+    if not 0 <= seed < 2**63:
+        raise UsageError("not a seed", expected="0 to 2**63 - 1", got=seed)
 
 
 def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:

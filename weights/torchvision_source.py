@@ -14,7 +14,7 @@ from trtnet.errors import UsageError, WeightsError
 from trtnet.finite import check_finite
 from trtnet.names import did_you_mean
 from trtnet.weights.container import Weights
-from trtnet.weights.loading import SUFFIXES, load, weights_files
+from trtnet.weights.loading import SUFFIXES, is_path, load, weights_files
 from trtnet.weights.random_init import build, random_module
 from trtnet.weights.safetensors_writer import save
 from trtnet.weights.torch_import import require
@@ -40,7 +40,7 @@ def resolve(model: str, weights: str = "random", seed: int = 0, **model_args: An
         UsageError: unknown model or enum name; the nearest, or all, are listed.
         WeightsError: a file or a download cannot be used.
     """
-    if _is_path(weights):
+    if is_path(weights):
         return load(weights)
     enum = _weights_enum(model)
     if weights == "random":
@@ -85,10 +85,6 @@ def extract(
         check_finite(name, array)
     save(path, found, metadata, checksum=True)
     return load(path)
-
-
-def _is_path(weights: str) -> bool:
-    return weights.endswith(SUFFIXES) or os.sep in weights or Path(weights).is_file()
 
 
 def _weights_enum(model: str) -> Any:

@@ -30,7 +30,7 @@ class Entry:
     """One model of the zoo.
 
     Attributes:
-        name: what :func:`get_model` calls it; torchvision's name where it has the model.
+        name: what :func:`trtnet.zoo.get_model` calls it; torchvision's name where it has the model.
         builder: makes the trtnet module; its keyword arguments are the model's.
         input_shape: (channels, height, width) of one input by default; ``None`` where nothing
             says it.

@@ -16,7 +16,8 @@ import trtnet
 from trtnet import Shapes, nn
 from trtnet.backend import Backend, description, load
 from trtnet.building import builder
-from trtnet.building.builder import BuildConfig, build
+from trtnet.building.builder import build
+from trtnet.building.options import BuildConfig
 from trtnet.building.recipe import recipe_hash
 from trtnet.errors import BackendError, BuildError, ShapeError, UnsupportedError
 

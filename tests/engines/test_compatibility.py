@@ -11,9 +11,8 @@ import trtnet
 from trtnet import backend, hardware, nn
 from trtnet.building.plan import Plan
 from trtnet.engines import compatibility
-from trtnet.engines.protocol import ExecutionError
 from trtnet.engines.tensorrt import engine as tensorrt_engine
-from trtnet.errors import PlanError
+from trtnet.errors import ExecutionError, PlanError
 
 PLANS = Path(__file__).parent.parent / "data" / "plans"
 

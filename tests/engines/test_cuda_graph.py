@@ -11,7 +11,8 @@ import pytest
 
 from trtnet import cuda, hardware
 from trtnet.engines.cuda_graph import capture
-from trtnet.engines.protocol import CaptureError, ExecutionError
+from trtnet.engines.protocol import CaptureError
+from trtnet.errors import ExecutionError
 
 
 @pytest.fixture(params=["double", "gpu"])

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from trtnet.building.plan import Plan
-from trtnet.engines.protocol import ExecutionError
 from trtnet.engines.tensorrt import engine as tensorrt_engine
-from trtnet.errors import BackendError, PlanError
+from trtnet.errors import BackendError, ExecutionError, PlanError
 
 # The order
 

@@ -10,7 +10,7 @@ import pytest
 
 from trtnet.engines.ordered_map import ordered_map
 from trtnet.engines.pool import Pool
-from trtnet.engines.protocol import ExecutionError
+from trtnet.errors import ExecutionError
 
 
 class Thing:

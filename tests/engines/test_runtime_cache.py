@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from trtnet.engines.protocol import ExecutionError
 from trtnet.engines.tensorrt import engine as tensorrt_engine
+from trtnet.errors import ExecutionError
 
 
 def _run_once(fake: Any, memory: Any, cache: Path) -> None:

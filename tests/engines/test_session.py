@@ -15,8 +15,7 @@ import torch.nn.functional as F
 import trtnet
 from trtnet import graph
 from trtnet.engines.arrays import CudaArray
-from trtnet.engines.protocol import ExecutionError
-from trtnet.errors import ShapeError, UsageError
+from trtnet.errors import ExecutionError, ShapeError, UsageError
 
 
 def images(*shape: int, seed: int = 1) -> np.ndarray:

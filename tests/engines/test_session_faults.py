@@ -11,9 +11,15 @@ import pytest
 import torch
 
 import trtnet
-from trtnet.engines.protocol import ExecutionError, OutOfMemoryError
 from trtnet.engines.torch import context as torch_context
-from trtnet.errors import PlanError, ShapeError, UnsupportedError, UsageError
+from trtnet.errors import (
+    ExecutionError,
+    OutOfMemoryError,
+    PlanError,
+    ShapeError,
+    UnsupportedError,
+    UsageError,
+)
 
 
 def ones(*shape: int) -> np.ndarray:

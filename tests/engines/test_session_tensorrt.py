@@ -11,8 +11,13 @@ import pytest
 
 import trtnet
 from trtnet.engines.arrays import CudaArray
-from trtnet.engines.protocol import ExecutionError, OutOfMemoryError
-from trtnet.errors import BackendError, ShapeError, UnsupportedError
+from trtnet.errors import (
+    BackendError,
+    ExecutionError,
+    OutOfMemoryError,
+    ShapeError,
+    UnsupportedError,
+)
 
 
 def rows(*shape: int) -> np.ndarray:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError
+from trtnet.engines.protocol import CaptureError
 from trtnet.engines.tensorrt import engine as tensorrt_engine
+from trtnet.errors import ExecutionError, OutOfMemoryError
 
 
 def _positive(fake_trt: Any, memory: Any) -> Any:

@@ -14,9 +14,9 @@ import torch
 from trtnet import graph
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
-from trtnet.engines.protocol import Binding, CaptureError, ExecutionError
+from trtnet.engines.protocol import Binding, CaptureError
 from trtnet.engines.torch import engine as torch_engine
-from trtnet.errors import PlanError, UnsupportedError
+from trtnet.errors import ExecutionError, PlanError, UnsupportedError
 from trtnet.graph import Layer, TensorInfo
 
 # Largest error relative to the largest magnitude.

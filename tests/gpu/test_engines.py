@@ -14,8 +14,7 @@ import pytest
 
 import trtnet
 from trtnet import Shapes
-from trtnet.engines.protocol import ExecutionError
-from trtnet.errors import PlanError, ShapeError
+from trtnet.errors import ExecutionError, PlanError, ShapeError
 
 pytestmark = pytest.mark.gpu
 

@@ -156,6 +156,15 @@ def test_a_build_without_a_calibration(define: Any, residual: Any, raises: Any) 
         trtnet.build(network)
 
 
+def test_the_message_names_the_precision_that_needs_ranges(
+    fill: Any, define: Any, raises: Any
+) -> None:
+    model = fill(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)))
+    network = define(model, (1, 4, 8, 8), precision=Policy("fp16", keep={"1": "fp8"})).network
+    with raises(BuildError, "FP8 needs the ranges of 1 tensors"):
+        trtnet.build(network)
+
+
 @pytest.mark.parametrize(
     "policy",
     [

@@ -14,6 +14,7 @@ import pytest
 from sources import ROOT, imports, modules
 
 import trtnet.version
+from trtnet.pipeline import ability
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,6 +119,11 @@ def test_the_package_imports_all_that_it_declares() -> None:
 def test_developers_import_all_that_is_declared_for_them() -> None:
     imported = {*distributions(package_files()), *distributions(developer_files()), *NOT_IMPORTED}
     assert not [each.name for each in declared(dev=True) if each.name not in imported]
+
+
+def test_doctor_asks_for_the_declared_dependencies() -> None:
+    needed = [text for text in project()["project"]["dependencies"] if "python_version" not in text]
+    assert [each.name for each in parsed(needed)] == [*ability.REQUIRED]
 
 
 def backend_text() -> str:

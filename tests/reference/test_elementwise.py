@@ -178,6 +178,7 @@ def test_scale(raw, rng, mode, axis, shape, parts):
     layer = raw.net.add_scale_nd(
         raw.input(x), getattr(raw.trt.ScaleMode, mode), *weights, channel_axis=axis
     )
-    expected = x * arrays.get("scale", np.float64(1)).astype(np.float64) + arrays.get("shift", 0)
+    wide = x.astype(np.float64)  # numpy 1 multiplies float32 arrays by float64 scalars in float32
+    expected = wide * arrays.get("scale", 1) + arrays.get("shift", 0)
     expected = expected ** arrays.get("power", 1)
     np.testing.assert_allclose(raw.run(layer, float64=True)[0], expected, rtol=1e-12)

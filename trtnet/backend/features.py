@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-# What not every supported version has, and the members of the binding that it stands for. Whatever
-# is not listed here is in all of them.
+# Features that some supported versions lack, each with its members of the binding. All other
+# members that trtnet uses are in every supported version.
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "compute_capabilities": (
         "ComputeCapability",

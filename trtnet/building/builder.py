@@ -19,14 +19,12 @@ from trtnet.files import atomic_write
 from trtnet.graph import dumps, read
 from trtnet.graph.plugins import marks
 from trtnet.plugins import registry
-from trtnet.precision.table import Precision
+from trtnet.precision.table import QUANTIZED, Precision
 from trtnet.precision.targets import Targets, choose_targets
 from trtnet.version import __version__
 
 if TYPE_CHECKING:
     from trtnet.network import Network
-
-__all__ = ["BuildConfig", "build"]
 
 _POLL_SECONDS = 0.1
 
@@ -111,8 +109,9 @@ def build(
 
 def _require_calibration(network: Network) -> None:
     if network.quantizer.is_observing:
+        names = " and ".join(name.upper() for name in QUANTIZED if network.policy.uses(name))
         raise BuildError(
-            f"{network.policy.compute.upper()} needs the ranges of {len(network.observed)} tensors",
+            f"{names} needs the ranges of {len(network.observed)} tensors",
             fix="calibrate: run the network on data, and define it again with "
             "trtnet.Network(..., calibration=table)",
         )

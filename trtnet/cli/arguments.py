@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trtnet.backend import choices
+from trtnet.building.options import PROFILING_VERBOSITIES
 from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.options import LEVELS
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
 from trtnet.cli.removed_flags import refuse_removed_flags
 from trtnet.errors import UsageError
@@ -171,9 +173,9 @@ def _add_builder_flags(flag: Group) -> None:
     )
     flag("--avgTiming", type=int, metavar="N")
     flag("--maxAuxStreams", type=int, metavar="N")
-    flag("--profilingVerbosity", metavar="V", help="layer_names_only, detailed or none")
+    flag("--profilingVerbosity", metavar="V", help=", ".join(PROFILING_VERBOSITIES))
     flag("--versionCompatible", action="store_true")
-    flag("--hardwareCompatibilityLevel", metavar="L", help="none, ampere+, sameComputeCapability")
+    flag("--hardwareCompatibilityLevel", metavar="L", help=", ".join(LEVELS))
     flag("--stripWeights", action="store_true")
     flag("--refit", action="store_true")
 

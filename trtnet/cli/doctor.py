@@ -11,6 +11,7 @@ from typing import Any
 
 import trtnet
 from trtnet import hardware
+from trtnet.backend.description import dotted
 from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Parser
 from trtnet.cli.report import write_json
@@ -63,11 +64,11 @@ def as_json(machine: Machine, found: Sequence[Ability]) -> dict[str, Any]:
         "platform": f"{sys.platform} {platform.machine()}",
         "driver": {
             "version": machine.driver,
-            "cuda": _dotted(machine.driver_cuda),
+            "cuda": None if machine.driver_cuda is None else dotted(machine.driver_cuda),
             "problem": machine.problem,
         },
         "gpus": [
-            {**dataclasses.asdict(gpu), "compute_capability": _dotted(gpu.compute_capability)}
+            {**dataclasses.asdict(gpu), "compute_capability": dotted(gpu.compute_capability)}
             for gpu in machine.gpus
         ],
         "packages": machine.packages,
@@ -87,17 +88,13 @@ def as_json(machine: Machine, found: Sequence[Ability]) -> dict[str, Any]:
 def _driver(machine: Machine) -> str:
     if machine.driver is None and machine.driver_cuda is None:
         return "none"
-    cuda = _dotted(machine.driver_cuda)
-    return f"{machine.driver or 'of unknown version'}, for CUDA up to {cuda or 'unknown'}"
+    cuda = "unknown" if machine.driver_cuda is None else dotted(machine.driver_cuda)
+    return f"{machine.driver or 'of unknown version'}, for CUDA up to {cuda}"
 
 
 def _gpu(gpu: hardware.GpuDevice) -> str:
-    capability = _dotted(gpu.compute_capability)
+    capability = dotted(gpu.compute_capability)
     return f"{gpu.name}, compute capability {capability}, {gpu.memory / 2**30:.1f} GiB"
-
-
-def _dotted(version: Sequence[int] | None) -> str | None:
-    return None if version is None else ".".join(map(str, version))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
+from trtnet.cli.report import write_json
 from trtnet.cli.tables import table
 from trtnet.errors import UsageError
 from trtnet.zoo import Card, card, list_models
@@ -28,8 +29,6 @@ def show(pattern: str, json_path: str | None) -> None:
     if json_path is None:
         table(_COLUMNS, [_row(found) for found in cards], sys.stdout)
         return
-    from trtnet.cli.report import write_json
-
     write_json({found.name: dataclasses.asdict(found) for found in cards}, json_path)
 
 

@@ -26,7 +26,7 @@ _NETWORK_COMMANDS = {
     "verify": "compare a model with PyTorch, module by module",
     "cost": "what each layer costs, and its least time on a GPU",
     "diff": "what differs between two networks",
-    "lint": "what a careful engineer would not leave in a network",
+    "lint": "mistakes and waste that TensorRT accepts without a warning",
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from trtnet import graph
+from trtnet import graph, reference
 from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import positive
 from trtnet.cli.report import divergence_lines, human_stream, write_json
@@ -31,8 +31,6 @@ def inspect(argv: Sequence[str]) -> int:
     found = find(arguments.target, arguments, values=saves, ranges=saves)
     stream = human_stream(arguments.json)
     if arguments.code:
-        from trtnet import reference
-
         print(reference.compile(found.graph).code, file=stream)
     else:
         _print_layers(found.graph, stream)
@@ -184,8 +182,8 @@ def diff(argv: Sequence[str]) -> int:
 
 
 def lint(argv: Sequence[str]) -> int:
-    """What a careful engineer would not leave in a network; 1 if there is anything."""
-    command = parser("lint", "What a careful engineer would not leave in a network.")
+    """Mistakes and waste that TensorRT accepts without a warning; 1 if there is anything."""
+    command = parser("lint", "Finds mistakes and waste that TensorRT accepts without a warning.")
     command.add_argument("target", metavar="MODEL|GRAPH", help=HELP)
     command.add_argument("--explain", action="store_true", help="say why each finding matters")
     arguments = command.parse_args(argv)

@@ -10,19 +10,20 @@ from trtnet.errors import UsageError
 
 _POOLS = {"workspace": "workspace", "tacticSharedMem": "tactic_shared_memory"}
 _UNITS = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_LEVELS = {
+LEVELS = {
     "none": None,
     "ampere+": "ampere_plus",
     "sameComputeCapability": "same_compute_capability",
 }
+"""Values of ``--hardwareCompatibilityLevel``, in TensorRT's words and in those of BuildConfig."""
 
 
 def build_config(arguments: argparse.Namespace) -> BuildConfig:
     """The options in `arguments`; raises :class:`UsageError` for a value that cannot be read."""
     level = arguments.hardwareCompatibilityLevel or "none"
-    if level not in _LEVELS:
+    if level not in LEVELS:
         raise UsageError(
-            f"--hardwareCompatibilityLevel cannot be {level!r}", expected=", ".join(_LEVELS)
+            f"--hardwareCompatibilityLevel cannot be {level!r}", expected=", ".join(LEVELS)
         )
     return BuildConfig(
         mem_pool_size=parse_pools(arguments.memPoolSize or ""),
@@ -33,7 +34,7 @@ def build_config(arguments: argparse.Namespace) -> BuildConfig:
         max_aux_streams=arguments.maxAuxStreams,
         profiling_verbosity=arguments.profilingVerbosity,
         version_compatible=arguments.versionCompatible,
-        hardware_compatibility_level=_LEVELS[level],
+        hardware_compatibility_level=LEVELS[level],
         strip_weights=arguments.stripWeights,
         refit=arguments.refit,
         compute_capabilities=arguments.compute_capability,

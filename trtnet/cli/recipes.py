@@ -15,7 +15,8 @@ _ARGUMENTS = ("num_classes", "aux_loss", "argmax")  # of builders, that have fla
 
 
 def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:
-    """The model that `text` names: of the flags of :func:`add_model_flags`, and a batch size.
+    """The model that `text` names: of the flags of
+    :func:`trtnet.cli.arguments.add_model_flags`, and a batch size.
 
     Args:
         arguments: parsed; flags that the command does not have count as not given.

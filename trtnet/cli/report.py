@@ -12,6 +12,8 @@ from trtnet.files import atomic_write
 
 Report = Mapping[str, Any]
 
+_AROUND = 2  # rows that are shown before and after the first divergent module
+
 
 def write_json(report: Report, path: str) -> None:
     """Writes `report` to `path`, or to stdout for ``-``."""
@@ -73,7 +75,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def divergence_lines(verify: Report, before: int = 2, after: int = 2) -> list[str]:
+def divergence_lines(verify: Report) -> list[str]:
     """The verdict, and the rows around the first divergent module, as a table."""
     blame = verify["blame"]
     verdict = [] if blame is None else ["", f"{blame['where']}: {blame['message']}"]
@@ -81,7 +83,7 @@ def divergence_lines(verify: Report, before: int = 2, after: int = 2) -> list[st
     if verify["first_divergent"] not in names:
         return verdict
     first = names.index(verify["first_divergent"])
-    shown = verify["rows"][max(0, first - before) : first + after + 1]
+    shown = verify["rows"][max(0, first - _AROUND) : first + _AROUND + 1]
     width = max(len(row["module"]) for row in shown)
     lines = [f"  {'module':{width}}  {'relative L2':>11}  {'cosine':>9}  shape"]
     for row in shown:

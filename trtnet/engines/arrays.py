@@ -16,7 +16,6 @@ from trtnet.engines.device import Buffer, Device
 from trtnet.errors import OutOfMemoryError, ShapeError
 
 _ELEMENTS = {dtype.value: dtype.element for dtype in DType}
-_TORCH = {"float8_e4m3": "float8_e4m3fn"}
 _LEGACY_STREAM = 1  # CUDA's default stream in __cuda_array_interface__
 
 

@@ -124,7 +124,8 @@ class BoundContext:
 
     def bind_buffers(self) -> None:
         """Makes the next execution read and write memory of this context, except for outputs that
-        are allocated while executing; raises :class:`OutOfMemoryError` with the sizes."""
+        are allocated while executing; raises :class:`trtnet.errors.OutOfMemoryError` with the
+        sizes."""
         for name, binding in self._bindings.items():
             if name in self.data_dependent or (binding.on_host and binding.is_input):
                 continue

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from trtnet import backend as backends
 from trtnet import cuda
 from trtnet.backend import Backend, GpuTargets
+from trtnet.backend.description import dotted
 from trtnet.building.plan import Plan
 from trtnet.errors import PlanError, TrtnetError
 from trtnet.plugins import registry
@@ -125,7 +126,7 @@ def mismatches(plan: Plan, backend: Backend) -> str | None:
     if header.nbytes is not None and header.nbytes != len(plan.engine):
         found.append(f"it had {header.nbytes} bytes, not {len(plan.engine)}")
     if header.version is not None and header.version[:3] != _numbers(backend.version)[:3]:
-        found.append(f"it was built by {backend.name} {_dotted(header.version)}")
+        found.append(f"it was built by {backend.name} {dotted(header.version)}")
     return f"its header says that {' and '.join(found)}: build it again" if found else None
 
 
@@ -178,9 +179,9 @@ def _check_version(plan: Plan, header: Header, installed: Backend) -> None:
         raise PlanError(
             "the engine was built by another release",
             expected=f"{installed.name} {installed.version}, which is installed",
-            got=f"{installed.name} {_dotted(made_with)}",
+            got=f"{installed.name} {dotted(made_with)}",
             fix="build it again with the installed release, or install "
-            f"{description.package}=={_dotted(made_with)}",
+            f"{description.package}=={dotted(made_with)}",
         )
 
 
@@ -194,8 +195,8 @@ def _check_capability(plan: Plan, targets: GpuTargets, title: str) -> None:
             "the engine was not built for this GPU",
             expected="compute capability "
             + (", ".join(named) if named else targets.describe_default()),
-            got=f"a GPU of compute capability {_dotted(gpu)}",
-            fix=f"build it with --compute-capability {_dotted(gpu)} if {title} offers that, or "
+            got=f"a GPU of compute capability {dotted(gpu)}",
+            fix=f"build it with --compute-capability {dotted(gpu)} if {title} offers that, or "
             f"with --backend {backends.portable().name}",
         )
 
@@ -225,7 +226,3 @@ def _mapping(sidecar: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:4] if part.isdigit())
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

@@ -15,6 +15,7 @@ import numpy as np
 from trtnet import cuda
 from trtnet.errors import OutOfMemoryError
 
+DEFAULT_STREAMS = (0, 1, 2)  # cudaStreamDefault, cudaStreamLegacy, cudaStreamPerThread
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: never waits for the default stream
 _NO_TIMING = 2  # cudaEventDisableTiming
 _THREADS = min(8, os.cpu_count() or 1)

@@ -10,19 +10,7 @@ from typing import Protocol
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.engines.device import Device
-from trtnet.errors import ExecutionError, OutOfMemoryError, TrtnetError
-
-__all__ = [
-    "Binding",
-    "CaptureError",
-    "Context",
-    "Engine",
-    "EngineLoader",
-    "ExecutionError",
-    "LoadOptions",
-    "OutOfMemoryError",
-    "Replay",
-]
+from trtnet.errors import TrtnetError
 
 
 class CaptureError(TrtnetError):
@@ -128,7 +116,7 @@ class Context(Protocol):
 
         Raises:
             ExecutionError: names what failed, with the backend's own words; an
-                :class:`OutOfMemoryError` where that is the reason.
+                :class:`trtnet.errors.OutOfMemoryError` where that is the reason.
         """
 
     def final_shape(self, name: str) -> tuple[int, ...]:
@@ -161,7 +149,8 @@ class Replay(Protocol):
     is_standalone: bool
 
     def launch(self, stream: int) -> None:
-        """Enqueues one execution on the CUDA stream; raises :class:`ExecutionError`."""
+        """Enqueues one execution on the CUDA stream; raises
+        :class:`trtnet.errors.ExecutionError`."""
 
     def close(self) -> None:
         """Releases it; a second call does nothing."""

@@ -9,12 +9,11 @@ from typing import Any
 
 from trtnet.engines.arrays import View, empty
 from trtnet.engines.bound_context import BoundContext
-from trtnet.engines.device import Device
+from trtnet.engines.device import DEFAULT_STREAMS, Device
 from trtnet.engines.protocol import Binding, Engine, Replay
 from trtnet.engines.signature import Fit
 from trtnet.errors import ShapeError
 
-_DEFAULT_STREAMS = (0, 1, 2)  # TensorRT synchronises more than it must on these
 _NOTHING = View(0, (), "float32", "numpy")  # stands for the inputs of an engine without any
 
 
@@ -47,7 +46,7 @@ class ExecutionSlot:
 
         Args:
             views: the inputs.
-            fit: what :meth:`Signature.fit` gave for them.
+            fit: what :meth:`trtnet.engines.signature.Signature.fit` gave for them.
 
         Returns:
             The outputs, in arrays of the same kind. For GPU arrays the work is enqueued on the
@@ -172,8 +171,8 @@ class ExecutionSlot:
         return {**results, **grown}
 
     def _run_in_chunks(self, views: Mapping[str, View], profile: int, size: int) -> dict[str, View]:
-        """Executes a batch of another size than the engine's fixed `size`: in chunks of that size,
-        the last one padded."""
+        """Executes a batch whose size is not the engine's fixed `size`, in chunks of `size`; the
+        last one is padded."""
         data = {b.name: views[b.name] for b in self._inputs if not b.on_host}
         count = next(view.shape[0] for view in data.values())
         full = {n: replace(view, shape=(size, *view.shape[1:])) for n, view in data.items()}
@@ -235,7 +234,8 @@ class ExecutionSlot:
         """The stream to work on. It waits for all earlier work of this slot and of the arrays'
         owner."""
         caller = _caller(views)
-        own = not _on_gpu(views) or (caller in _DEFAULT_STREAMS and not bound.is_standalone)
+        # TensorRT synchronises more than it must on the default streams.
+        own = not _on_gpu(views) or (caller in DEFAULT_STREAMS and not bound.is_standalone)
         stream = self.stream.handle if own else caller
         if own and _on_gpu(views):
             self._arrived.record(caller)

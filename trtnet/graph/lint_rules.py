@@ -1,4 +1,4 @@
-"""The rules of :func:`trtnet.graph.lint`, one function each; ``lint.py`` gives them codes."""
+"""The rules of :func:`trtnet.graph.lint`, one function each; ``linting.py`` gives them codes."""
 
 from __future__ import annotations
 

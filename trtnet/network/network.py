@@ -34,7 +34,8 @@ class Network:
     """One strongly typed ``INetworkDefinition``, filled by calling modules on its inputs.
 
     Args:
-        backend: ``"auto"``, ``"tensorrt"``, ``"rtx"``, or a loaded :class:`trtnet.backend.Backend`.
+        backend: a name, see :func:`trtnet.backend.load`, or a loaded
+            :class:`trtnet.backend.Backend`.
         precision: a :class:`trtnet.Policy`, or the name of a preset: ``"fp32"``, ``"tf32"``
             (float32 tensors; TF32 arithmetic allowed when built), ``"fp16"``, ``"bf16"``,
             ``"mixed"``, ``"int8"``, ``"fp8"``, ``"int8-weights"``.
@@ -121,7 +122,7 @@ class Network:
         default = self.policy.io if tensor.is_floating_point() else tensor.dtype
         tensor = self.cast(tensor, dtype_of(dtype or default))
         used = tensor.itensor.is_network_input or tensor.itensor.is_network_output
-        if used or self.quantizer.is_active:  # ranges belong to names: keep the tensor's
+        if used or self.quantizer.is_active:  # ranges are stored by name: the tensor keeps its own
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
         if name in self.names and tensor.name != name:
             raise NetworkError(

@@ -113,7 +113,7 @@ class Quantizer:
         source = self._casts.source(tensor).emitted()
         key = (source.itensor, format)
         if key not in self._quantized:
-            self._names.take(source.name)  # the join key: modules that return it rename nothing
+            self._names.take(source.name)  # ranges are stored by name: it must not change
             self.observed[source.name] = None
             self._quantized[key] = None if self.is_observing else self._quantize(source, format)
         stored = self._quantized[key]

@@ -6,7 +6,8 @@ from typing import Any
 
 from trtnet.exports import export
 from trtnet.module import Module
-from trtnet.ops.adaptive import adaptive_pool, refuse_indices
+from trtnet.ops.adaptive import adaptive_pool
+from trtnet.ops.pooling import refuse_indices
 from trtnet.tensor import Tensor
 
 

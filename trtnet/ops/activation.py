@@ -58,7 +58,8 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 @operator(methods=())
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Klambauer et al., https://arxiv.org/abs/1706.02515."""
+    """``scale * elu(input, alpha)`` with the two constants of Klambauer et al.,
+    https://arxiv.org/abs/1706.02515."""
     return _activation(
         "selu",
         "SELU",
@@ -88,7 +89,8 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 
 @operator(methods=())
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """``approximate`` is ``"none"`` (erf) or ``"tanh"``."""
+    """``input`` times the normal distribution function of ``input``; `approximate` is ``"none"``
+    (erf) or ``"tanh"``. Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415."""
     kinds = {"none": "GELU_ERF", "tanh": "GELU_TANH"}
     if approximate not in kinds:
         raise UnsupportedError(f"gelu: approximate={approximate!r}", expected="none or tanh")

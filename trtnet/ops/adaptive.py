@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.arguments import check_input, require
+from trtnet.ops.arguments import check_input
 from trtnet.ops.indexing import take
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
-from trtnet.ops.pooling import avg_pool, max_pool
+from trtnet.ops.pooling import avg_pool, max_pool, refuse_indices
 from trtnet.ops.reduction import amax, mean
 from trtnet.ops.shape import transpose
 from trtnet.tensor import Tensor
@@ -87,15 +87,6 @@ def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = 
     """``torch.nn.functional.adaptive_max_pool3d``; input (N, C, D, H, W)."""
     refuse_indices(return_indices)
     return adaptive_pool("max", 3, input, output_size)
-
-
-def refuse_indices(return_indices: bool) -> None:
-    """Raises :class:`UnsupportedError` for ``return_indices=True``."""
-    require(
-        not return_indices,
-        "TensorRT's pooling returns no indices",
-        expected="return_indices=False",
-    )
 
 
 def _output_sizes(output_size: Any, rank: int, sizes: Sequence[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Constructor arguments: expanding and checking them the way PyTorch does."""
+"""Arguments of layers and functions: expanding and checking them the way PyTorch does."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def deconvolve(
     values = array_of(weight, "weight", network.path)
     strides, dilations = ntuple(stride, rank, "stride"), ntuple(dilation, rank, "dilation")
     before, extra = ntuple(padding, rank, "padding"), ntuple(output_padding, rank, "output_padding")
-    # output_padding keeps more of the far end; beyond what there is, PyTorch gives the bias alone
+    # output_padding keeps more of the far end; positions that no input reaches hold the bias alone
     after = [max(p - e, 0) for p, e in zip(before, extra, strict=True)]
     beyond = [max(e - p, 0) for p, e in zip(before, extra, strict=True)]
     outputs = values.shape[1] * groups
@@ -122,7 +122,7 @@ def deconvolve(
 
 
 def _spread(weight: np.ndarray, dilation: Sequence[int]) -> np.ndarray:
-    """The kernel that does without dilation what `weight` does with it: zeros in between."""
+    """`weight` with zeros between its elements, which needs no dilation for the same result."""
     sizes = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
     wide = np.zeros((*weight.shape[:2], *sizes), weight.dtype)
     spots = [slice(None, None, d) for d in dilation]

@@ -258,7 +258,7 @@ def gt(input: Any, other: Any) -> Tensor:
 @operator(methods=("le", "__le__"))
 def le(input: Any, other: Any) -> Tensor:
     """``input <= other``, as bool."""
-    a, b = same_type(input, other)  # not "not greater": NaN is neither
+    a, b = same_type(input, other)  # not the inverse of gt(): with a NaN both are false
     return logical_or(lt(a, b), eq(a, b))
 
 

@@ -239,7 +239,7 @@ def _pool(
         check_window(x.shape[2:], window.kernel, [2 * amount for amount in padding], op)
     far = window.far_padding(x.shape[2:], padding)
     if far is None:
-        _check_dynamic_ceil(x, window)
+        _check_dynamic_ceil(window)
     lift = [1] if window.rank == 1 else []  # TensorRT pools 2 or 3 axes
     mode = "EXPLICIT_ROUND_DOWN" if far is not None else "EXPLICIT_ROUND_UP"
     raised = insert_axes(x, [2]) if lift else x
@@ -263,7 +263,7 @@ def _pool(
     return remove_axes(out, [2]) if lift else out
 
 
-def _check_dynamic_ceil(x: Tensor, window: Window) -> None:
+def _check_dynamic_ceil(window: Window) -> None:
     """A last window that PyTorch drops and TensorRT keeps can only occur where stride + padding
     exceeds the kernel."""
     for k, s, p in zip(window.kernel, window.stride, window.padding, strict=True):
@@ -283,6 +283,11 @@ def check_max_pool(dilation: tuple[int, ...], return_indices: bool) -> None:
         expected="dilation=1",
         got=dilation,
     )
+    refuse_indices(return_indices)
+
+
+def refuse_indices(return_indices: bool) -> None:
+    """Raises :class:`UnsupportedError` for ``return_indices=True``."""
     require(
         not return_indices,
         "TensorRT's max pooling returns no indices",

@@ -14,7 +14,7 @@ from trtnet.ops.shape import flatten
 from trtnet.tensor import Tensor
 
 TOPK_LIMIT = 3840  # TensorRT's largest k
-_LONG = 2048  # FP16 counts no further: to 2048 ones it cannot add another
+_LONG = 2048  # in FP16, 2048 + 1 rounds to 2048
 
 
 def _reduce(op: str, kind: str, x: Tensor, dim: Any, keepdim: bool) -> Tensor:

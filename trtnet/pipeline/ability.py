@@ -8,9 +8,11 @@ from functools import partial
 
 from trtnet import backend, hardware
 from trtnet.backend import BackendDescription
+from trtnet.backend.description import dotted
 from trtnet.errors import BackendError
 from trtnet.pipeline.machine import Machine
 
+REQUIRED = ("numpy", "rich")  # packages without which nothing works
 _UNSEEN = ""  # a package that was not looked for: loading the backend tells whether it is there
 
 Problem = tuple[str, str]
@@ -67,7 +69,7 @@ def _title(about: BackendDescription) -> str:
 
 
 def _basics(machine: Machine) -> Iterator[Problem]:
-    missing = [n for n in ("numpy", "safetensors", "rich") if machine.packages[n] is None]
+    missing = [name for name in REQUIRED if machine.packages[name] is None]
     if missing:
         yield f"{' and '.join(missing)} missing", f"pip install {' '.join(missing)}"
 
@@ -129,9 +131,7 @@ def _targets(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
     targets = about.gpu_targets
     if targets is None or any(targets.supports(gpu.compute_capability) for gpu in machine.gpus):
         return
-    names = ", ".join(
-        f"{gpu.name} ({'.'.join(map(str, gpu.compute_capability))})" for gpu in machine.gpus
-    )
+    names = ", ".join(f"{gpu.name} ({dotted(gpu.compute_capability)})" for gpu in machine.gpus)
     others = [found for found in backend.descriptions() if found.gpu_targets is None]
     yield (
         f"{about.title} runs on compute capability {targets.describe_supported()}, but here is "
@@ -181,9 +181,8 @@ def _supported_by_driver(machine: Machine, what: str, version: str | None) -> It
     if version is None or not version[0].isdigit() or machine.driver_cuda is None:
         return
     if int(version.partition(".")[0]) > machine.driver_cuda[0]:
-        has = ".".join(map(str, machine.driver_cuda))
         yield (
             f"{what} {version} needs a driver for CUDA {version.partition('.')[0]}, this one has "
-            f"{has}",
+            f"{dotted(machine.driver_cuda)}",
             "update the driver: https://www.nvidia.com/drivers",
         )

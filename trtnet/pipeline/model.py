@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy as np
 import trtnet.weights
 from trtnet.errors import UsageError, WeightsError
 from trtnet.pipeline.random_weights import random_weights
-from trtnet.weights.loading import SUFFIXES
+from trtnet.weights.loading import SUFFIXES, is_path
 from trtnet.weights.torch_import import without_memory
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def load_weights(
     if name == "DEFAULT" and entry.embedded:
         name = entry.default_weights
     if name in entry.embedded:
-        shipped = trtnet.weights.load(Path(trtnet.weights.__file__).parent / entry.embedded[name])
+        shipped = trtnet.weights.load(entry.weights_file(name))
         return trtnet.weights.Weights(shipped, shipped.metadata)  # known by name, not by path
     if is_path(name):
         return _load_file(entry, name)
@@ -91,15 +90,6 @@ def load_weights(
         return _random_twin(entry, seed, chosen, image)
     known = {key: value for key, value in chosen.items() if key not in entry.switches}
     return trtnet.weights.resolve(entry.name, name, seed, **known)
-
-
-def is_path(weights: str) -> bool:
-    """Whether `weights` is the path of a file rather than a name.
-
-    >>> is_path("model.safetensors"), is_path("IMAGENET1K_V2")
-    (True, False)
-    """
-    return weights.endswith(SUFFIXES) or os.sep in weights or Path(weights).is_file()
 
 
 def _load_file(entry: Entry, path: str) -> Weights:

@@ -10,7 +10,6 @@ from pathlib import Path
 # Name for pip → the module that must exist, and the distributions that contain it.
 PACKAGES = {
     "numpy": ("numpy", ("numpy",)),
-    "safetensors": ("safetensors", ("safetensors",)),
     "rich": ("rich", ("rich",)),
     "torch": ("torch", ("torch",)),
     "torchvision": ("torchvision", ("torchvision",)),

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.errors import UsageError
 from trtnet.module import Module, Parameter
 from trtnet.weights import Weights
+from trtnet.weights.random_init import check_seed
 
 _NOISE = 0.1  # standard deviation of biases, and of scales around 1
 _NORMS = ("batch_norm", "normalization")
@@ -36,8 +36,7 @@ def random_weights(
     Raises:
         UsageError: an impossible seed.
     """
-    if not 0 <= seed < 2**63:
-        raise UsageError("not a seed", expected="0 to 2**63 - 1", got=seed)
+    check_seed(seed)
     random = np.random.default_rng(seed)
     owners = dict(module.named_modules())
     state = {}

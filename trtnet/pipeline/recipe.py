@@ -12,7 +12,8 @@ from typing import Any
 from trtnet import zoo
 from trtnet.building.options import BuildConfig
 from trtnet.building.profiles import Shapes
-from trtnet.precision.policy import QUANTIZED, Policy
+from trtnet.precision.policy import Policy
+from trtnet.precision.table import QUANTIZED
 from trtnet.zoo import Entry
 
 INPUT = "input"
@@ -76,7 +77,8 @@ class Recipe:
         force: build even where an engine of the same recipe exists, and calibrate again.
         verify: compare the network with its PyTorch counterpart before it is built.
         verify_images: number of seeded images to compare, rounded up to whole batches.
-        verify_shapes: input shapes to compare; none for :attr:`InputShapes.varied`.
+        verify_shapes: input shapes to compare; none for
+            :attr:`trtnet.pipeline.InputShapes.varied`.
     """
 
     model: str | Entry

@@ -25,11 +25,12 @@ from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
 from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
+from trtnet.zoo.measuring import parameter_count
 
 
 @dataclass(frozen=True)
 class PreparedRecipe:
-    """A recipe whose every fault that can be found before the work has been looked for.
+    """A recipe that :func:`prepare` has checked.
 
     Attributes:
         recipe: as it was given.
@@ -197,7 +198,7 @@ def _describe_weights(model: LoadedModel) -> dict[str, Any]:
         "source": model.weights.source,
         "origin": model.weights.metadata.get("weights"),
         "sha256": model.weights.sha256,
-        "parameters": sum(parameter.numel for parameter in model.module.parameters()),
+        "parameters": parameter_count(model.module),
     }
 
 

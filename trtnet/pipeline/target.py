@@ -51,9 +51,9 @@ def find_target(
     Args:
         recipe: its `config`, `engine`, and verification are not used.
         values: whether the weights matter. Where only structure does, and the recipe names no
-            weights, ones take their place and nothing is initialised or downloaded.
+            weights, all weights are 1, and nothing is initialised or downloaded.
         ranges: whether the ranges of a quantized network matter. Where they do not, and the
-            recipe has neither data nor a table, ones take their place.
+            recipe has neither data nor a table, all ranges are 1.
         observer: receives the progress of a calibration.
         name: what to call it; by default as the recipe does.
 

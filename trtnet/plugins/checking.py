@@ -79,7 +79,11 @@ def _check(plugin: Plugin, entry: Format, arrays: Sequence[np.ndarray]) -> None:
 
 
 def _computed(plugin: Plugin, arrays: Sequence[np.ndarray], entry: Format) -> list[TensorSpec]:
-    from trtnet.plugins.reference_execution import run_reference, spec_of, tensors_of
+    from trtnet.plugins.reference_execution import (  # needs torch
+        run_reference,
+        spec_of,
+        tensors_of,
+    )
 
     try:
         results = run_reference(plugin, tensors_of(arrays, entry, wide=True))

@@ -27,8 +27,8 @@ class Plugin(Module):
     * ``formats``: combinations of types, ``("fp16", "fp16", "->", "fp16")`` for two inputs and
       an output; or a mapping from these to the kernel of each,
     * ``reference(self, *inputs)``: what it computes, on PyTorch tensors of any floating type,
-    * ``kernel``: :func:`triton_kernel`, :func:`cuda_kernel`, or a function
-      ``kernel(self, *inputs, *outputs)`` that fills PyTorch tensors on a GPU,
+    * ``kernel``: :func:`trtnet.plugins.triton_kernel`, :func:`trtnet.plugins.cuda_kernel`, or a
+      function ``kernel(self, *inputs, *outputs)`` that fills PyTorch tensors on a GPU,
     * ``native(self, *inputs)``, optional: the same from TensorRT's layers, on
       :class:`trtnet.Tensor`,
     * ``axes``, or ``example(cls, draw)``, optional: shapes, or arrays, of inputs that fit together,

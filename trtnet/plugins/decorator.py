@@ -10,6 +10,7 @@ from typing import Any
 from trtnet.errors import UsageError
 from trtnet.plugins import registry
 from trtnet.plugins.attributes import Attributes
+from trtnet.plugins.checking import check_rule
 from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.emission import emit
 from trtnet.plugins.error_path import ErrorPath
@@ -60,8 +61,6 @@ def plugin(name: str, version: str = "1") -> Callable[[type], Any]:
             kind = _make(declared, name, version)
             _check_parts(kind)
             if importlib.util.find_spec("torch") is not None:
-                from trtnet.plugins.checking import check_rule
-
                 check_rule(kind)
         registry.declare(kind)
         return kind

@@ -41,7 +41,7 @@ class Draw:
         """Returns a random size of an axis.
 
         Args:
-            low: the smallest size; a larger `smallest` of the constructor goes before it.
+            low: the smallest size, at least the constructor's `smallest`.
             high: the largest size, at most the constructor's `largest`.
 
         Returns:

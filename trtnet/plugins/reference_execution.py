@@ -14,8 +14,7 @@ from trtnet.errors import NetworkError
 from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.registry import instance
 from trtnet.plugins.spec import Format, TensorSpec
-
-_HALF = (torch.float16, torch.bfloat16)
+from trtnet.reference.dtypes import DTYPES, HALF_DTYPES
 
 
 def tensors_of(arrays: Sequence[np.ndarray], entry: Format, *, wide: bool = False) -> list[Tensor]:
@@ -41,8 +40,7 @@ def run_reference(plugin: Plugin, inputs: Sequence[Tensor]) -> tuple[Tensor, ...
 
 def torch_dtype(dtype: DType) -> torch.dtype:
     """Returns PyTorch's dtype for `dtype`."""
-    found: torch.dtype = getattr(torch, dtype.value)
-    return found
+    return DTYPES[dtype.value]
 
 
 def spec_of(tensor: Tensor) -> TensorSpec:
@@ -77,7 +75,9 @@ def reference(
         ruled = plugin.rule([spec_of(tensor) for tensor in inputs])
         results = tuple(torch.empty(spec.fixed_shape, device="meta") for spec in ruled)
     else:
-        results = run_reference(plugin, [x.float() if x.dtype in _HALF else x for x in inputs])
+        results = run_reference(
+            plugin, [x.float() if x.dtype in HALF_DTYPES else x for x in inputs]
+        )
     if len(results) != len(dtypes):
         raise NetworkError(
             "the reference has another number of outputs",

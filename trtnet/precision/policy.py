@@ -165,7 +165,7 @@ class Policy:
         if by_kind == asked or (named and not unsuited) or {asked, by_kind} == {"tf32", "fp32"}:
             return Decision(asked, reason, named)
         if by_kind:
-            wanted = "" if kind == "attention" else kind  # asked for by name, it is made
+            wanted = "" if kind == "attention" else kind  # `kinds` may ask for INT8 attention
             asked, unsuited = by_kind, TABLE[by_kind].unsuited(wanted, groups)
             reason, named = _by_kind(kind, by_kind), True
         return Decision(self.base, unsuited) if unsuited else Decision(asked, reason, named)

@@ -177,7 +177,7 @@ class Compiler:
         return _CPU if name in self._on_host else self.device
 
     def share_device(self, name: str, source: str | None) -> None:
-        """Has `name`, which takes its values from `source`, computed on the CPU if that is."""
+        """Puts `name`, integers with the values of `source`, on the CPU if `source` is there."""
         if source in self._on_host and "int" in self.graph.tensors[name].dtype:
             self._on_host.add(name)
 
@@ -205,7 +205,7 @@ class Compiler:
             self._layer(unit)
 
     def _constant(self, layer: Layer) -> None:
-        """Becomes a buffer where it is used, of the type and on the device it is used in."""
+        """Adds no node: each use makes a buffer, of the type and on the device that it needs."""
         (name,) = layer.outputs
         self.constants[name] = layer
         if layer.weights["weights"].size <= _LARGEST_SHAPE_CONSTANT:

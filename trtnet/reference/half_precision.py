@@ -1,7 +1,7 @@
 """PyTorch functions that compute half precision as TensorRT does: in float32, rounded once.
 
-All other functions get float32 values, and the compiler rounds their results. A function belongs
-here if, given half precision, it returns what this detour returns. On a CPU it does so bit for bit.
+All other functions get float32 values, and the compiler rounds their results. A function is listed
+here if it returns the same for half-precision values. On a CPU the results are equal bit for bit.
 
 The list for CUDA is longer, because without the tensor cores ResNet-50 at batch 256 takes three
 times as long on an H200: too long to calibrate or to measure accuracy. The functions added there

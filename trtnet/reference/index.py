@@ -96,7 +96,7 @@ def top_k(layer: LayerContext) -> TorchCall:
 def select_k(
     x: Tensor, k: Tensor | int, axis: int, *, largest: bool, index_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """The `k` extreme values in order and where they stand; of equal ones the first."""
+    """The `k` extreme values in order, and their positions; of equal ones the first."""
     count = int(k)
     if count == 1:
         values, index = (torch.max if largest else torch.min)(x, axis, keepdim=True)

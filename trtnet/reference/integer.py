@@ -54,7 +54,7 @@ def scale_at_the_end(graph: fx.Graph, buffers: Mapping[str, Any], float64: bool)
             continue
         view = _output_view(node, b)
         if view is not None:
-            wide = float64 or _may_leave(node, a, b, buffers)
+            wide = float64 or _may_leave(node, b, buffers)
             _rewrite(graph, node, a, b, view, torch.float64 if wide else torch.float32)
 
 
@@ -100,7 +100,7 @@ def _output_view(node: fx.Node, b: _Operand) -> Ints | None:
     return (-1, *ones) if b.view in ((), along) else None
 
 
-def _may_leave(node: fx.Node, a: _Operand, b: _Operand, buffers: Mapping[str, Any]) -> bool:
+def _may_leave(node: fx.Node, b: _Operand, buffers: Mapping[str, Any]) -> bool:
     """Whether a sum of integers may be larger than float32 holds exactly; false for FP8 values,
     whose products TensorRT sums in float32."""
     if b.codes.op != "get_attr":

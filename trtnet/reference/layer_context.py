@@ -87,7 +87,7 @@ class LayerContext:
         return execution_dtype(self.output(index).dtype, self.float64)
 
     def unsupported(self, problem: str, got: object) -> UnsupportedError:
-        """The error for a layer that the reference cannot execute; `got` is what it cannot."""
+        """The error for a layer that the reference cannot execute; `got` is the value it lacks."""
         return UnsupportedError(problem, module=self.layer.name, got=got)
 
 

@@ -44,7 +44,7 @@ class Scope(Protocol):
         """Where the value of tensor `name` is computed."""
 
     def share_device(self, name: str, source: str | None) -> None:
-        """Has `name`, which takes its values from `source`, computed on the CPU if that is."""
+        """Puts `name`, integers with the values of `source`, on the CPU if `source` is there."""
 
     def body(
         self,

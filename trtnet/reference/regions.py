@@ -24,7 +24,7 @@ class Region:
     Attributes:
         name: of the loop or conditional.
         type: ``"LOOP"`` or ``"CONDITIONAL"``.
-        units: the layers and regions inside, boundary layers included, in executable order.
+        units: the layers and regions inside, boundary layers included, in execution order.
         inputs: names of the tensors it takes from outside.
         outputs: names of the tensors that its output layers make.
     """
@@ -67,7 +67,7 @@ def group_regions(graph: Graph) -> tuple[LayerOrRegion, ...]:
 
 
 def needed(units: Sequence[LayerOrRegion], names: Iterable[str]) -> list[LayerOrRegion]:
-    """Those of `units` (in executable order) that the tensors `names` depend on."""
+    """Those of `units` (in execution order) that the tensors `names` depend on."""
     wanted, kept = set(names), []
     for unit in reversed(units):
         if wanted.intersection(unit.outputs):

@@ -123,7 +123,7 @@ class MixableNetwork:
     def calibrated(
         self, data: Data, method: str = "mse", progress: Progress | None = None
     ) -> MixableNetwork:
-        """This subject with the calibration that it needs; itself if it needs none.
+        """This network with the calibration that it needs; itself if it needs none.
 
         Args:
             method: one of :data:`trtnet.quantization.METHODS`.

@@ -8,11 +8,10 @@ from typing import Any
 from trtnet import cuda
 from trtnet.backend import Backend
 from trtnet.engines.cuda_graph import capture
+from trtnet.engines.device import DEFAULT_STREAMS
 from trtnet.engines.protocol import Binding, CaptureError, Context, Replay
 from trtnet.engines.tensorrt import callbacks as tensorrt_callbacks
 from trtnet.errors import ExecutionError, OutOfMemoryError
-
-_DEFAULT_STREAMS = (0, 1, 2)  # cudaStreamDefault, cudaStreamLegacy, cudaStreamPerThread
 
 
 def failure(backend: Backend, problem: str, **details: Any) -> ExecutionError:
@@ -199,7 +198,7 @@ class _ContextReplay(Replay):
 
 
 def _require_own(stream: int) -> None:
-    if stream in _DEFAULT_STREAMS:
+    if stream in DEFAULT_STREAMS:
         raise ExecutionError(
             "TensorRT must not run on the default CUDA stream, where it waits for everything",
             expected="a stream of its own",

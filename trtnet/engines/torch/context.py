@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.protocol import CaptureError, ExecutionError, OutOfMemoryError, Replay
+from trtnet.engines.protocol import CaptureError, Replay
 from trtnet.engines.torch.compiled import CompiledGraph
-from trtnet.errors import NetworkError, TrtnetError
+from trtnet.errors import ExecutionError, NetworkError, OutOfMemoryError, TrtnetError
 from trtnet.plugins.tensor_views import tensor_at
 from trtnet.reference.dtypes import DTYPES
 from trtnet.reference.runner import execute
@@ -106,7 +106,7 @@ class TorchContext:
         raise CaptureError("there are no CUDA graphs on a CPU")
 
     def profile(self, stream: int) -> list[tuple[str, float]]:
-        """Runs once; returns the milliseconds of each layer, by name, in executable order."""
+        """Runs once; returns the milliseconds of each layer, by name, in execution order."""
         timer = _Timer(self.compiled.module, self._mark)
         with self._on(stream), self._named():
             self._deliver(timer.run(*self._arguments()))

@@ -25,9 +25,9 @@ class CudaContexts:
     """Makes contexts on a CUDA device; they share the threads that capture CUDA graphs.
 
     cuDNN's kernels are chosen by a heuristic, or by timing each of them once, which misleads where
-    they take a few microseconds. PyTorch keeps the choice, and the kernels themselves, as long as
-    the thread lives that first had to make it. So there are two capturing threads, one for each
-    way to choose.
+    they take a few microseconds. PyTorch keeps the choice, and the kernels themselves, for the
+    lifetime of the thread that first made it. So there are two capturing threads, one for each way
+    to choose.
     """
 
     def __init__(self, compiled: CompiledGraph) -> None:

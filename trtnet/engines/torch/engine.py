@@ -11,13 +11,13 @@ from torch import fx
 from trtnet import graph
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
-from trtnet.engines.protocol import Binding, ExecutionError
+from trtnet.engines.protocol import Binding
 from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
 from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.shapes import OutputShapes
-from trtnet.errors import PlanError, TrtnetError
+from trtnet.errors import ExecutionError, PlanError, TrtnetError
 from trtnet.graph import Graph, TensorInfo
 from trtnet.hardware import missing_gpu
 from trtnet.reference.compiler import compile as compile_graph
