@@ -271,3 +271,11 @@ def test_bad_searches(flags: list[str], text: str, capsys: pytest.CaptureFixture
     usual = ["search", "lenet5", "--data", "digits.npz", "-o", "p.toml"]
     assert text in failure(capsys, *usual, *flags, status=2)
     assert not Path("p.toml").exists()
+
+
+@pytest.mark.parametrize("flag", ["--int8", "--noTF32", "--precision=bf16"])
+def test_a_suffix_and_a_flag_are_two_precisions(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "choose one precision" in failure(capsys, "verify", "lenet5:fp16", flag, status=2)
+    assert "choose one precision" in failure(capsys, "zoo", "lenet5:fp16", flag, status=2)

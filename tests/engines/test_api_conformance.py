@@ -55,6 +55,7 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     "trtnet/graph/reader.py": {
         "network": NETWORK,
         "read.layer": instance("ILayer"),
+        "_definition_of.given": OURS,
         "_read_layer.layer": instance("ILayer"),
         "_read_weights.layer": instance("ILayer"),
         "tensor": TENSOR,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import trtnet
 from trtnet import backend, graph, reference
 from trtnet.dtypes import BY_TENSORRT
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError
@@ -355,3 +356,11 @@ def test_macs_of_a_dynamic_network_need_shapes(net, trt):
     net.mark_output(conv(net, trt, x).get_output(0))
     with pytest.raises(ShapeError, match="x: the cost of a dynamic network depends"):
         graph.macs(graph.read(net))
+
+
+def test_a_network_of_trtnet_is_read_as_its_definition() -> None:
+    net = trtnet.Network("rtx")
+    net.output("y", net.input("x", (1, 3)).relu())
+    assert graph.read(net) == graph.read(net.definition)
+    x = np.array([[-1, 0, 2]], np.float32)
+    assert trtnet.reference.run(net, {"x": x})["y"].tolist() == [[0, 0, 2]]

@@ -112,3 +112,38 @@ def test_the_innermost_module_is_named_once(net: Any) -> None:
 def test_an_output_must_be_a_tensor(net: Any, raises: Any) -> None:
     with raises(NetworkError, "y: an output must be a trtnet.Tensor", "NoneType"):
         net.output("y", None)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3.9), (True, 3), "abc", 3, (0, 3), (1, -2)], ids=lambda shape: repr(shape)
+)
+def test_sizes_of_an_input_are_ints(net: Any, shape: Any, raises: Any) -> None:
+    with raises(ShapeError, "x: impossible input size", "positive ints", repr(shape)):
+        net.input("x", shape)
+    assert net.definition.num_inputs == 0
+
+
+@pytest.mark.parametrize("name", [0, "", None])
+def test_names_are_strings(net: Any, name: Any, raises: Any) -> None:
+    with raises(NetworkError, "a name must be a string", repr(name)):
+        net.input(name, (1, 3))
+    x = net.input("x", (1, 3))
+    with raises(NetworkError, "a name must be a string", repr(name)):
+        net.output(name, x)
+
+
+def test_arguments_that_the_binding_refuses(net: Any, raises: Any) -> None:
+    class Raw(nn.Module):
+        def forward(self, input: trtnet.Tensor) -> trtnet.Tensor:
+            return input.network.emit("raw", "add_activation", input, "RELU")
+
+    with raises(NetworkError, "stem.0/raw: TensorRT's binding does not take these arguments"):
+        Stem(Raw())(net.input("x", (1, 3)))
+
+
+def test_sizes_of_adaptive_pooling_and_chunks(net: Any, raises: Any) -> None:
+    x = net.input("x", (1, 4, 8, 8))
+    with raises(ShapeError, "output_size needs one size, or 2", "(3, 3, 3)"):
+        F.adaptive_avg_pool2d(x, (3, 3, 3))
+    with raises(ShapeError, "chunk: the number of chunks must be positive", "0"):
+        x.chunk(0)

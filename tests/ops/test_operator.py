@@ -69,7 +69,7 @@ def test_methods_follow(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_method_has_one_owner(module: ModuleType) -> None:
     with pytest.raises(ValueError, match="method 'relu' already"):
-        operator(_function(module, "relu"))
+        operator(methods=("relu",))(_function(module, "rectify"))
     export(_function(module, "once"))
     with pytest.raises(ValueError, match="exports 'once' twice"):
         export(_function(module, "once"))
@@ -82,3 +82,8 @@ def test_type_checkers_see_what_is_attached(monkeypatch: pytest.MonkeyPatch) -> 
     assert operator_stubs.PATH.read_text(encoding="utf-8") == operator_stubs.stub(), (
         "run: python tools/operator_stubs.py"
     )
+
+
+def test_an_operator_has_one_file(module: ModuleType) -> None:
+    with pytest.raises(ValueError, match=r"trtnet\.ops\.activation has an operator 'gelu' already"):
+        operator(methods=())(_function(module, "gelu"))

@@ -148,10 +148,33 @@ def test_a_broken_model_names_its_distribution(name: str, text: str, distributio
     assert "my_zoo.models" in str(caught.value.got) or "my_zoo.no_such" in str(caught.value.got)
 
 
+def test_a_distribution_takes_no_name_of_a_shipped_model(distribution: Path) -> None:
+    assert zoo.get_entry("resnet18").shipped
+    assert "my_zoo" not in sys.modules
+    assert not zoo.get_entry("my_zoo.models:small_net").shipped
+
+
 def test_a_name_that_is_offered_and_registered_names_both(distribution: Path) -> None:
-    with pytest.raises(UsageError, match="several models are named 'resnet18'") as caught:
-        zoo.get_entry("resnet18")
-    for part in ("trtnet.zoo.resnet:resnet18", "my_zoo.models:small_net", "my-zoo 1.2"):
+    @zoo.register(name="renamed")
+    def other() -> nn.Module:
+        return nn.ReLU()
+
+    with pytest.raises(UsageError, match="several models are named 'renamed'") as caught:
+        zoo.get_entry("renamed")
+    for part in (f"{__name__}:", "my_zoo.models:bare", "my-zoo 1.2"):
         assert part in str(caught.value)
-    assert zoo.get_entry("trtnet.zoo.resnet:resnet18").shipped
-    assert zoo.get_entry("resnet34").shipped
+
+
+def test_attributes_of_a_registered_class_count() -> None:
+    @zoo.register(name="with_attributes")
+    class Own(nn.Module):
+        input_shape = (3, 12, 12)
+        task = "segmentation"
+
+    entry = zoo.get_entry("with_attributes")
+    assert (entry.input_shape, entry.task, entry.has_counterpart) == (
+        (3, 12, 12),
+        "segmentation",
+        False,
+    )
+    assert Own.input_shape == entry.input_shape

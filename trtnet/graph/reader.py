@@ -15,6 +15,7 @@ from trtnet.graph.layers import CONTROL, KINDS, LayerKind
 from trtnet.graph.plugins import Mark, StandIns, mark_of
 from trtnet.graph.types import Graph, Layer, TensorInfo
 from trtnet.graph.weights import as_array
+from trtnet.network import Network
 
 WeightsMap = Mapping[tuple[str, str], np.ndarray]
 
@@ -60,7 +61,7 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
         UnsupportedError: a layer type that this version cannot read; the message names the layer.
         NetworkError: a tensor without a valid shape, a name used twice, or a cycle.
     """
-    network = getattr(network, "definition", network)
+    network = _definition_of(network)
     trt = _module_of(network)
     tensors: dict[str, TensorInfo] = {}
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
@@ -88,6 +89,10 @@ def read(network: Any, weights: WeightsMap | None = None) -> Graph:
         tensors=tensors,
         source=network,
     )
+
+
+def _definition_of(given: Any) -> Any:
+    return given.definition if isinstance(given, Network) else given
 
 
 def sort(layers: Iterable[AnyUnit], available: Iterable[str]) -> list[AnyUnit]:
