@@ -98,6 +98,7 @@ SHAPE_RULE = "outputs() disagrees"
         ({"formats": []}, "at least one format"),
         ({"formats": [("fp32", "fp32")]}, "an arrow"),
         ({"formats": [("fp31", "->", "fp32")]}, "a type that does not exist"),
+        ({"formats": [("float8_e4m3", "->", "fp32")]}, "no float8 values"),
         ({"formats": [("fp32", "fp32", "->", "fp32")]}, "a type for each input"),
         ({"formats": [("fp32", "->", "fp32"), ("fp16", "->", "fp16", "fp16")]}, "same number"),
         ({"native": None}, "the format float32 -> float32 has no kernel"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from trtnet.dtypes import DType, dtype_of
+from trtnet.dtypes import DType, dtype_of, float8
 from trtnet.errors import UnsupportedError, UsageError
 from trtnet.plugins.symbolic_sizes import AnySize, Size, SymbolicShape, combine
 
@@ -75,7 +75,7 @@ class Format(NamedTuple):
         """Reads a format such as ``("fp16", "fp16", "->", "fp16")``.
 
         Raises:
-            UsageError: the arrow is missing, or a type does not exist.
+            UsageError: the arrow is missing, or a type does not exist or is float8.
         """
         if isinstance(entry, str) or list(entry).count(ARROW) != 1:
             raise UsageError(
@@ -92,6 +92,12 @@ class Format(NamedTuple):
         except UnsupportedError as error:
             raise UsageError("a format has a type that does not exist", got=error.problem) from (
                 error
+            )
+        if float8 in (*inputs, *outputs):
+            raise UsageError(
+                "a plugin takes and gives no float8 values: they exist only between Q/DQ layers",
+                got=entry,
+                expected="fp32, fp16, bf16, int64, int32, int8, uint8 or bool",
             )
         return cls(inputs, outputs)
 
