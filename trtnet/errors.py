@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class TrtnetError(Exception):
     """Base of every error trtnet raises on purpose.
@@ -36,6 +39,23 @@ class TrtnetError(Exception):
         lines = [f"{self.module}: {self.problem}" if self.module else self.problem]
         details = (("expected", self.expected), ("got", self.got), ("fix", self.fix))
         return "\n".join([*lines, *(f"  {k}: {v}" for k, v in details if v is not None)])
+
+
+@contextmanager
+def located(module: str) -> Iterator[None]:
+    """Context manager and decorator: errors of trtnet raised inside that name no module get
+    `module`, a module's path or the name of a layer, tensor or plugin.
+
+    >>> with located("layer1.act"):
+    ...     raise UsageError("too many anchors")
+    Traceback (most recent call last):
+    trtnet.errors.UsageError: layer1.act: too many anchors
+    """
+    try:
+        yield
+    except TrtnetError as error:
+        error.locate(module)
+        raise
 
 
 class BackendError(TrtnetError):

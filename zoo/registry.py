@@ -91,12 +91,9 @@ def register(
     """
 
     def add(function: Builder) -> Builder:
-        own = {
-            key: value
-            for key, value in (("twin", details.get("twin")), ("task", details.get("task")))
-            if value is None and getattr(function, key, None) is not None
-        }
-        details.update((key, getattr(function, key)) for key in own)
+        for detail in ("twin", "task"):
+            if details.get(detail) is None and hasattr(function, detail):
+                details[detail] = getattr(function, detail)
         shape = getattr(function, "input_shape", None) if input_shape is None else input_shape
         entry = Entry(
             name or function.__name__,

@@ -240,13 +240,13 @@ def test_an_error_in_a_network_has_the_path_of_the_module(
 
 
 def test_errors_keep_the_path_that_they_have() -> None:
-    from trtnet.plugins.error_path import ErrorPath
+    from trtnet.errors import located
 
-    with pytest.raises(UsageError) as caught, ErrorPath("outer"), ErrorPath("inner"):
+    with pytest.raises(UsageError) as caught, located("outer"), located("inner"):
         raise UsageError("wrong", expected=1, got=2, fix="take 1")
     assert str(caught.value) == "inner: wrong\n  expected: 1\n  got: 2\n  fix: take 1"
     assert (caught.value.module, caught.value.problem) == ("inner", "wrong")
-    with pytest.raises(ValueError, match=r"^foreign$"), ErrorPath("outer"):
+    with pytest.raises(ValueError, match=r"^foreign$"), located("outer"):
         raise ValueError("foreign")
 
 

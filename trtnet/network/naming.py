@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from trtnet.errors import TrtnetError
+from trtnet.errors import located
 from trtnet.module import Module
 from trtnet.tensor import Tensor
 
@@ -58,10 +58,8 @@ class Scopes:
         """
         self._stack.append(path)
         try:
-            yield
-        except TrtnetError as error:
-            error.locate(path)
-            raise
+            with located(path):
+                yield
         finally:
             self._stack.pop()
 
@@ -71,10 +69,8 @@ class Scopes:
         outer = self._prefix
         self._prefix = f"{outer}.{name}" if outer else name
         try:
-            yield
-        except TrtnetError as error:
-            error.locate(self._prefix)
-            raise
+            with located(self._prefix):
+                yield
         finally:
             self._prefix = outer
 

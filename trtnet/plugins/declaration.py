@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trtnet.errors import UsageError
+from trtnet.errors import UsageError, located
 from trtnet.module import Module
 from trtnet.plugins.attributes import Attributes, to_json
-from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.examples import Draw
 from trtnet.plugins.kernels import Kernel
 from trtnet.plugins.spec import Format, TensorSpec
@@ -56,7 +55,7 @@ class Plugin(Module):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        with ErrorPath(self.name):
+        with located(self.name):
             values = self.attributes.bind(args, kwargs)
         for name, value in values.items():
             setattr(self, name, value)

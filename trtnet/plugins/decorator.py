@@ -7,13 +7,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trtnet.errors import UsageError
+from trtnet.errors import UsageError, located
 from trtnet.plugins import registry
 from trtnet.plugins.attributes import Attributes
 from trtnet.plugins.checking import check_rule
 from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.emission import emit
-from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.kernels import Kernel, PythonKernel, as_kernel
 from trtnet.plugins.spec import Format
 
@@ -57,7 +56,7 @@ def plugin(name: str, version: str = "1") -> Callable[[type], Any]:
 
     # Any: a type checker cannot express "the declared class and Plugin".
     def declare(declared: type) -> Any:
-        with ErrorPath(name):
+        with located(name):
             kind = _make(declared, name, version)
             _check_parts(kind)
             if importlib.util.find_spec("torch") is not None:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any, cast
 
 from trtnet.dtypes import DType, float32
-from trtnet.errors import NetworkError, UnsupportedError, UsageError
+from trtnet.errors import NetworkError, UnsupportedError, UsageError, located
 from trtnet.graph.plugins import INPUT, INSIDE, OUTPUT, Mark
 from trtnet.network import Network
 from trtnet.plugins.declaration import Plugin
-from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.kernels import PythonKernel
 from trtnet.plugins.spec import Format, TensorSpec, with_symbolic_sizes
 from trtnet.plugins.symbolic_sizes import AnySize, evaluate
@@ -30,7 +29,7 @@ def emit(plugin: Plugin, inputs: Sequence[Any]) -> Any:
     """
     tensors = [x for x in inputs if isinstance(x, Tensor)]
     path = tensors[0].network.path if tensors else ""
-    with ErrorPath(path or plugin.name):
+    with located(path or plugin.name):
         if not len(tensors) == len(inputs) == len(plugin.inputs):
             raise UsageError(
                 f"{type(plugin).__name__} takes {len(plugin.inputs)} tensors",

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from trtnet.dtypes import DType
-from trtnet.errors import ShapeError, UsageError
+from trtnet.errors import ShapeError, UsageError, located
 from trtnet.plugins.aot_compile import PtxKernel, compile_cuda, compile_triton
-from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.spec import TensorSpec
 from trtnet.plugins.symbolic_sizes import AnySize
 
@@ -116,7 +115,7 @@ class CompiledKernel:
             UsageError: the kernel's arguments do not fit the declaration.
             ShapeError: a constant that is known only at run time.
         """
-        with ErrorPath(plugin.name):
+        with located(plugin.name):
             return self._compile(plugin, specs, capability)
 
     def _compile(

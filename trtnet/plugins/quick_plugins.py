@@ -19,10 +19,9 @@ import numpy.typing as npt
 from trtnet import hardware
 from trtnet.backend import Backend
 from trtnet.dtypes import dtype_of
-from trtnet.errors import BackendError, UnsupportedError
+from trtnet.errors import BackendError, UnsupportedError, located
 from trtnet.plugins import registry
 from trtnet.plugins.declaration import Plugin
-from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.kernels import CompiledKernel
 from trtnet.plugins.spec import Format, TensorSpec, with_symbolic_sizes
 from trtnet.plugins.symbolic_sizes import AnySize, evaluate
@@ -96,9 +95,7 @@ class _PluginFunctions:
 
         desc = self._quick.TensorDesc
         returns = desc if self._count == 1 else _tuple_of(*(desc,) * self._count)
-        return _signed(
-            ErrorPath(self._key[0])(describe), [*self._inputs, *self._attributes], returns
-        )
+        return _signed(located(self._key[0])(describe), [*self._inputs, *self._attributes], returns)
 
     def implement(self) -> Callable[..., Any]:
         """Returns the function that gives the compiled kernel, its launch and its scalars."""
@@ -131,7 +128,7 @@ class _PluginFunctions:
         quick = self._quick
         returns = _tuple_of(str, str, quick.KernelLaunchParams, quick.SymIntExprs)
         parameters = [*self._inputs, *self._attributes, *ends]
-        return _signed(ErrorPath(self._key[0])(implement), parameters, returns)
+        return _signed(located(self._key[0])(implement), parameters, returns)
 
     def _plugin(self, values: dict[str, Any]) -> Plugin:
         kind = registry.find(*self._key)

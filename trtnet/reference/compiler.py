@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from trtnet.dtypes import held_dtype_name
-from trtnet.errors import NetworkError, UnsupportedError, UsageError
+from trtnet.errors import NetworkError, UnsupportedError, UsageError, located
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference import (
     attention,
@@ -28,7 +28,6 @@ from trtnet.reference import (
 from trtnet.reference.dtypes import HALF_METHODS, execution_dtype
 from trtnet.reference.half_precision import rounds_once
 from trtnet.reference.layer_context import LayerContext, Operation, TorchCall, is_shape_value
-from trtnet.reference.located import located
 from trtnet.reference.module_builder import ModuleBuilder, identifier
 from trtnet.reference.operations import registered_operation
 from trtnet.reference.region_compiler import compile_conditional, compile_loop

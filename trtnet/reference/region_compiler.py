@@ -8,11 +8,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import fx, nn
 
-from trtnet.errors import NetworkError
+from trtnet.errors import NetworkError, located
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference.control import Conditional, Loop, LoopOutput, Scan
 from trtnet.reference.dtypes import execution_dtype
-from trtnet.reference.located import located
 from trtnet.reference.regions import LayerOrRegion, Region, needed
 from trtnet.reference.type_rules import check_types
 

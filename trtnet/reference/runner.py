@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from trtnet.errors import NetworkError, ShapeError
+from trtnet.errors import NetworkError, ShapeError, located
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph, TensorInfo
 from trtnet.reference.compiler import compile
 from trtnet.reference.dtypes import execution_dtype, share
 from trtnet.reference.layer_context import is_shape_value
-from trtnet.reference.located import located
 
 
 def run(

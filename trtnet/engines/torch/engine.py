@@ -17,13 +17,12 @@ from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
 from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.shapes import OutputShapes
-from trtnet.errors import ExecutionError, PlanError, TrtnetError
+from trtnet.errors import ExecutionError, PlanError, TrtnetError, located
 from trtnet.graph import Graph, TensorInfo
 from trtnet.hardware import missing_gpu
 from trtnet.reference.compiler import compile as compile_graph
 from trtnet.reference.dtypes import execution_dtype
 from trtnet.reference.layer_context import is_shape_value
-from trtnet.reference.located import located
 
 _UNLIMITED = 2**31 - 1
 

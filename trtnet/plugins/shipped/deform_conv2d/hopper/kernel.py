@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trtnet.errors import located
 from trtnet.plugins.aot_compile import PtxKernel, compile_cuda
-from trtnet.plugins.error_path import ErrorPath
 from trtnet.plugins.kernel_execution import launch, load
 from trtnet.plugins.shipped.deform_conv2d.hopper.schedule import (
     CHANNEL_STEP,
@@ -183,5 +183,5 @@ def _compile(
     for file in ("instructions", *files):
         path = Path(__file__).with_name(f"{file}.cu")
         lines.append(f'#line 1 "{path}"\n{path.read_text()}')
-    with ErrorPath("trtnet::deform_conv2d"):
+    with located("trtnet::deform_conv2d"):
         return compile_cuda("\n".join(lines), kernel, shape, 90, exact=True)
