@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -61,6 +62,7 @@ def check_against_torch(
     rtol64: float = 1e-10,
     rtol: float = 2e-5,
     build: bool = True,
+    through_torch: bool = False,
 ) -> None:
     """`function` of Tensors gives what `torch_function` gives of torch tensors.
 
@@ -72,6 +74,8 @@ def check_against_torch(
         dynamic: input shapes with names or None for dynamic axes; checked besides the static ones.
         rtol64, rtol: largest error relative to the largest magnitude of the expected output.
         build: whether an engine is built as well.
+        through_torch: whether `torch_function` itself is called on Tensors too, which PyTorch hands
+            to ``Tensor.__torch_function__``.
     """
     import torch
 
@@ -85,7 +89,9 @@ def check_against_torch(
     with torch.no_grad():
         wanted = _tensors(torch_function(*single))
         wanted64 = _tensors(torch_function(*double))
-    for shapes in filter(None, ([array.shape for array in arrays], dynamic)):
+    functions = [function, torch_function] if through_torch else [function]
+    declared = filter(None, ([array.shape for array in arrays], dynamic))
+    for shapes, function in itertools.product(declared, functions):
         net = trtnet.Network("rtx", precision=precision, fold_batch_norm=fold_batch_norm)
         values = {f"x{i}": array for i, array in enumerate(arrays)}
         results = tensors_in(function(*_declare(net, values, shapes)))

@@ -44,7 +44,7 @@ def positive(*shape: int) -> np.ndarray:
     ],
 )
 def test_unary(check: Any, ours: Any, theirs: Any, values: np.ndarray) -> None:
-    check(ours, theirs, values, dynamic=[("N", "C")])
+    check(ours, theirs, values, dynamic=[("N", "C")], through_torch=True)
 
 
 @pytest.mark.parametrize(

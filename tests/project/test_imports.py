@@ -23,6 +23,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "ops",
     "module",
     "nn",
+    "torch_functions",
     "precision backend",
     "network",
     "graph",

@@ -18,6 +18,7 @@ from trtnet.module import Module
 from trtnet.network.casts import Casts
 from trtnet.network.constants import Constants
 from trtnet.network.interface import NamedAxes, check_name, check_output, declared_sizes
+from trtnet.network.layers import added_layer, itensors, read_shape
 from trtnet.network.naming import Scopes, TensorNames, Watcher
 from trtnet.network.quantizer import Quantizer, Ranges, needs_ranges
 from trtnet.network.sizes import ShapeTensors
@@ -25,6 +26,7 @@ from trtnet.network.weight_memory import WeightMemory
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import coarsest
 from trtnet.tensor import Dim, FoldableLayer, Tensor, tensors_in
+from trtnet.torch_functions.calling import call_torch_function
 from trtnet.weights.container import data_sha256
 
 FORMS = ("auto", "native", "kernel")  # of plugins
@@ -105,10 +107,8 @@ class Network:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
         sizes = declared_sizes(name, shape)
         self.names.take(name)
-        itensor = self._checked(
-            self.definition.add_input(name, dtype_of(dtype or self.policy.io).of(self.trt), sizes),
-            name,
-        )
+        kind = dtype_of(dtype or self.policy.io).of(self.trt)
+        itensor = added_layer(self.backend, self.definition.add_input(name, kind, sizes), name)
         self.inputs[name] = Tensor(self, itensor, self._axes.dims(itensor, shape))
         return self.inputs[name]
 
@@ -176,7 +176,7 @@ class Network:
 
     def tensor(self, itensor: Any) -> Tensor:
         """A :class:`Tensor` for an ``ITensor`` that was added by hand to :attr:`definition`."""
-        return Tensor(self, self._checked(itensor, self.scopes.path))
+        return Tensor(self, added_layer(self.backend, itensor, self.scopes.path))
 
     # Emitting
 
@@ -218,12 +218,12 @@ class Network:
         sizes = [size for known in dims for size in known or () if isinstance(size, Dim)]
         taken = [*tensors_in(args), *(inputs or {}).values()]
         self._same_network([*taken, *sizes])
-        plain = [_unwrap(argument) for argument in args]  # may emit pending layers first
+        plain = [itensors(argument) for argument in args]  # may emit pending layers first
         extra = {index: tensor.itensor for index, tensor in (inputs or {}).items()}
         name = self.scopes.in_path(op)
         self.backend.clear_errors()
         try:
-            layer = self._checked(getattr(self.definition, method)(*plain), name)
+            layer = added_layer(self.backend, getattr(self.definition, method)(*plain), name)
             layer.name = name
             for attribute, value in attributes.items():
                 setattr(layer, attribute, value)
@@ -238,7 +238,7 @@ class Network:
         for index, known in enumerate(dims):
             itensor = layer.get_output(index)
             itensor.name = name if len(dims) == 1 else f"{name}.{index}"
-            outputs.append(Tensor(self, itensor, self._read_shape(itensor, known)))
+            outputs.append(Tensor(self, itensor, read_shape(self, self.backend, itensor, known)))
         complaint = self.backend.take_errors()  # setters refuse values by logging only
         if complaint:
             raise NetworkError("TensorRT refused the layer", module=name, got=complaint)
@@ -268,34 +268,6 @@ class Network:
             weight, bias, ndim, channels, self.compute_dtype, scaled, emit_at_path
         )
         return Tensor(self, pending=pending)
-
-    def _checked(self, added: Any, name: str) -> Any:
-        if added is None:
-            raise NetworkError(
-                "TensorRT refused the layer",
-                module=name,
-                got=self.backend.take_errors() or "no reason given",
-            )
-        return added
-
-    def _read_shape(self, itensor: Any, known: Sequence[Any] | None) -> tuple[Any, ...] | None:
-        """Reads the shape at once: TensorRT reports some mistakes only then."""
-        try:
-            sizes = tuple(itensor.shape)
-        except (RuntimeError, ValueError) as error:
-            raise NetworkError(
-                "TensorRT refused the layer",
-                module=itensor.name,
-                got=self.backend.take_errors() or error,
-            ) from error
-        if -1 not in sizes:
-            return sizes
-        if known is None or len(known) != len(sizes):
-            return None
-        return tuple(
-            size if size >= 0 else hint if hint != -1 else Dim(self, ("size", itensor, axis))
-            for axis, (size, hint) in enumerate(zip(sizes, known, strict=True))
-        )
 
     def _same_network(self, tensors: Sequence[Tensor | Dim]) -> None:
         for tensor in tensors:
@@ -393,8 +365,6 @@ class Network:
         self.names.name_results(path, module, result, [t.source for t in tensors_in(result)])
         return result
 
-
-def _unwrap(argument: Any) -> Any:
-    if isinstance(argument, (list, tuple)):
-        return type(argument)(_unwrap(item) for item in argument)
-    return argument.itensor if isinstance(argument, Tensor) else argument
+    def torch_function(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """What a function of PyTorch gives that was called on this network's tensors."""
+        return call_torch_function(function, args, kwargs)

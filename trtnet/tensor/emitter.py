@@ -162,3 +162,6 @@ class Emitter(Protocol[T]):
 
     def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``module.forward`` in the module's scope."""
+
+    def torch_function(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """What a function of PyTorch gives that was called on this network's tensors."""

@@ -57,6 +57,15 @@ class Tensor(Operators):
     ) -> None:
         self.network, self._itensor, self._dims, self.pending = network, itensor, dims, pending
 
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """PyTorch calls this for its functions and operators that got a Tensor: they add layers,
+        as trtnet's functions of the same names do. See torch.overrides."""
+        taken = tensors_in([args, kwargs or {}])
+        return taken[0].network.torch_function(function, args, kwargs or {})
+
     @property
     def is_emitted(self) -> bool:
         """Whether its layer is already in the network definition."""
