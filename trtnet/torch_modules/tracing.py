@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
 from trtnet.dtypes import DType
 from trtnet.errors import TrtnetError, UnsupportedError
-from trtnet.tensor import Dim, Tensor
+from trtnet.tensor import Dim, Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
 from trtnet.torch_functions.calling import as_operand, name_of, operator_call
 from trtnet.torch_modules.attributes import ATEN_ANSWERS, ATTRIBUTES, METHODS
@@ -96,7 +97,10 @@ class Tracing(TorchFunctionMode):
         self, func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         self.real.before(name, args, kwargs)
-        operator = operator_call(func, self.operands(args), self.operands(kwargs))
+        taken, named = self.operands(args), self.operands(kwargs)
+        if not tensors_in([taken, named]):  # sizes alone: real tensors become the network's
+            taken, named = self._constants(taken), self._constants(named)
+        operator = operator_call(func, taken, named)
         if operator is None:
             return decomposed(self, func, args, kwargs)
         declared = _declared(args, kwargs)
@@ -147,6 +151,14 @@ class Tracing(TorchFunctionMode):
             written = self.real.value(value)
             return as_operand(value) if written is None else written
         return as_operand(value)
+
+    def _constants(self, tree: Any) -> Any:
+        """The operands `tree` with constants of the network in place of arrays."""
+        if isinstance(tree, np.ndarray):
+            return self.network.constant(tree)
+        if isinstance(tree, dict):
+            return {name: self._constants(value) for name, value in tree.items()}
+        return tuple(map(self._constants, tree)) if isinstance(tree, (list, tuple)) else tree
 
     # Results
 
