@@ -41,13 +41,16 @@ def _t5() -> torch.nn.Module:
 
 
 def _dfine() -> torch.nn.Module:
-    backbone = T.HGNetV2Config(return_idx=[1, 2, 3], out_features=["stage2", "stage3", "stage4"])
+    backbone = T.HGNetV2Config(out_features=["stage2", "stage3", "stage4"])
     config = T.DFineConfig(
         backbone_config=backbone,
         d_model=32,
         encoder_hidden_dim=32,
         encoder_ffn_dim=32,
         decoder_ffn_dim=32,
+        decoder_in_channels=[32, 32, 32],
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
         decoder_layers=1,
         num_queries=10,
     )
