@@ -15,7 +15,7 @@ from trtnet.ops.operands import (
     remove_axes,
 )
 from trtnet.ops.operator import operator
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size, same_sizes
 
 
 def _listed(values: tuple[Any, ...]) -> list[Any]:
@@ -40,10 +40,12 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     else:  # 0 copies the size of the same axis
         same = input.shape[: len(sizes)] + (None,) * (len(sizes) - input.ndim)
         plain = [
-            0 if axis in dynamic and size == same[axis] else size for axis, size in enumerate(sizes)
+            0 if axis in dynamic and same_size(size, same[axis]) else size for axis, size in enumerate(sizes)
         ]
-    zero_is_size = 0 in sizes
-    if all(isinstance(size, int) for size in plain) and not (zero_is_size and plain != sizes):
+    zero_is_size = any(same_size(size, 0) for size in sizes)
+    if all(isinstance(size, int) for size in plain) and not (
+        zero_is_size and not same_sizes(plain, sizes)
+    ):
         return network.emit(
             "reshape",
             "add_shuffle",
@@ -64,7 +66,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
 def _infer(x: Tensor, sizes: list[Any]) -> list[Any]:
     """Replaces -1 by a size where it can be known, and checks the number of elements."""
-    if sizes.count(-1) > 1:
+    if sum(same_size(size, -1) for size in sizes) > 1:
         raise ShapeError("reshape: only one size can be -1", got=sizes)
     given = [size for size in sizes if not (isinstance(size, int) and size == -1)]
     unmatched = Counter(size for size in x.shape if not isinstance(size, int))
@@ -105,8 +107,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 def unflatten(input: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
     """Splits axis `dim` into axes of `sizes`, one of which may be -1."""
     axis = normalize_axis(dim, input.ndim, "unflatten")
-    known = math.prod(size for size in sizes if size != -1)
-    inner = [input.shape[axis] // known if size == -1 else size for size in sizes]
+    known = math.prod(size for size in sizes if not same_size(size, -1))
+    inner = [input.shape[axis] // known if same_size(size, -1) else size for size in sizes]
     return reshape(input, *input.shape[:axis], *inner, *input.shape[axis + 1 :])
 
 
@@ -156,7 +158,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
                     got=input.shape[axis],
                     fix="declare this axis with size 1",
                 )
-    ones = [axis for axis in axes if input.shape[axis] == 1]
+    ones = [axis for axis in axes if same_size(input.shape[axis], 1)]
     return remove_axes(input, ones) if ones else input
 
 
@@ -177,8 +179,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         raise ShapeError("expand: a new axis needs a size, not -1", got=wanted)
     strides, target = [], []
     for have, want in zip(x.shape, wanted, strict=True):
-        keep = (isinstance(want, int) and want == -1) or want == have
-        if not keep and have != 1:
+        keep = same_size(want, -1) or same_size(want, have)
+        if not keep and not same_size(have, 1):
             raise ShapeError(
                 "expand: only axes of size 1 can be expanded",
                 got=wanted,

@@ -52,14 +52,17 @@ def answer_of(size: Symbolic, relation: str, apart: Polynomial, text: str) -> bo
 
 def unknown(size: object, text: str) -> ShapeError:
     """The error for an expression `text` that needs the value of `size`."""
+    instead = ""
+    if text.startswith("int("):
+        instead = "leave int() out: write a // b for int(a / b), and math.ceil(a / b) alone; or "
+    elif " < " in text or " > " in text:
+        instead = "write a.minimum(b) for min(a, b) and a.maximum(b) for max(a, b); or "
     return ShapeError(
         f"the size {size} is known only at run time",
         expected="code that is the same for all sizes",
         got=text,
-        fix="declare a range that decides it, such as trtnet.Axis('N', 1, 16) or "
-        "trtnet.Axis('H', 32, 512, multiple_of=32) in network.input(...), give the axis a fixed "
-        "size there, or write the code without comparing or converting it: a.minimum(b) for "
-        "min(a, b), a // b for int(a / b), math.ceil(a / b) without int()",
+        fix=f"{instead}declare a range that decides it in network.input(...), such as "
+        "trtnet.Axis('H', 32, 512, multiple_of=32), or give the axis a fixed size there",
     )
 
 

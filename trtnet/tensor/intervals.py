@@ -8,6 +8,7 @@ one of :data:`OPERATIONS`, the names of ``trt.ElementWiseOperation``.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -133,7 +134,13 @@ def _infix(sign: str, rank: int) -> Callable[[tuple[str, int], tuple[str, int]],
     def write(left: tuple[str, int], right: tuple[str, int]) -> tuple[str, int]:
         first = left[0] if left[1] >= rank else f"({left[0]})"
         second = right[0] if right[1] > rank else f"({right[0]})"
-        return (f"-{second}" if first == "0" and sign == "-" else f"{first} {sign} {second}"), rank
+        if sign == "-":
+            if first == "0":
+                return f"-{second}", rank
+            match = re.fullmatch(r"(.*) // (\d+) \* \2", second)
+            if match and match[1] in (first, f"({first})"):
+                return f"{match[1]} % {match[2]}", 2
+        return f"{first} {sign} {second}", rank
 
     return write
 

@@ -156,7 +156,7 @@ class Quotient:
         apart = self.top * right.bottom - right.top * self.bottom
         if not isinstance(apart, Symbolic):
             return compare_numbers(relation, apart, 0)
-        return answer_of(apart, relation, apart.polynomial, text)
+        return answer_of(self._dim, relation, apart.polynomial, text)
 
     def __eq__(self, other: object) -> Any:
         return self._compare("==", other)
