@@ -18,9 +18,9 @@ from trtnet.tensor.deciding import (
     is_float,
     unknown,
 )
-from trtnet.tensor.intervals import OPERATIONS, Interval, axes_of, bounds, evaluate
+from trtnet.tensor.intervals import OPERATIONS, Interval, axes_of, evaluate
 from trtnet.tensor.quotient import Quotient
-from trtnet.tensor.size_arithmetic import Polynomial
+from trtnet.tensor.size_arithmetic import Polynomial, limits
 
 
 class Dim(Symbolic):
@@ -73,7 +73,7 @@ class Dim(Symbolic):
     @property
     def bounds(self) -> Interval:
         """An interval that holds all its values, whatever is declared; notes no guard."""
-        return bounds(self.key)
+        return limits(self.polynomial)
 
     def value_at(self, assignments: Mapping[str, int]) -> int:
         """Its value where the named axes have these sizes.

@@ -13,7 +13,7 @@ import numpy as np
 
 from trtnet.errors import ShapeError
 from trtnet.tensor.intervals import AXES, Interval, any_size, axes_of, bounds, evaluate
-from trtnet.tensor.size_arithmetic import Polynomial, scale, with_axes
+from trtnet.tensor.size_arithmetic import Polynomial, limits, scale, with_axes
 
 _MOST = 10**6  # combinations of sizes that are tried one by one
 _LARGEST = 2**62  # what int64 holds, and the sum of two
@@ -160,7 +160,7 @@ class Guards(Sequence[Guard]):
             apart: the left side of a comparison minus its right side.
             text: the comparison in words, for the guard.
         """
-        answer = _answer(relation, bounds(apart.tree))
+        answer = _answer(relation, limits(apart))
         if answer is None and _never_zero(apart) and relation in ("==", "!="):
             answer = relation == "!="
         if answer is not None:
@@ -174,7 +174,7 @@ class Guards(Sequence[Guard]):
 
     def value(self, size: Polynomial) -> int | None:
         """The one value of `size`, if it has no other."""
-        found = bounds(size.tree)
+        found = limits(size)
         if found.low == found.high:
             return int(found.low)
         used = self._declared(size)
@@ -205,7 +205,7 @@ class Guards(Sequence[Guard]):
         return Interval(declared.first, last)
 
     def _bounds(self, size: Polynomial) -> Interval:
-        return bounds(size.tree, self._range)
+        return limits(size, self._range)
 
     def _decide_in_ranges(self, relation: str, apart: Polynomial) -> bool | None:
         answer = _answer(relation, self._bounds(apart))

@@ -9,10 +9,10 @@ maxima. ``n + 1 - 1``, ``2 * n // 2`` and ``n`` are one polynomial, and so are `
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from trtnet.tensor.intervals import AXES, bounds, describe
+from trtnet.tensor.intervals import AXES, UNKNOWN, Interval, any_size, bounds, describe
 
 _LONGEST = 12  # terms of a product that is multiplied out
 
@@ -194,12 +194,62 @@ def _reduced(monomial: Monomial, by: Monomial) -> Monomial | None:
 
 def extreme(kind: str, a: Polynomial, b: Polynomial) -> Polynomial:
     """The smaller (`kind` is ``"MIN"``) or larger (``"MAX"``) of two."""
-    apart = bounds(add(a, b, -1).tree)
+    apart = limits(add(a, b, -1))
     if apart.low >= 0:
         return a if kind == "MAX" else b
     if apart.high <= 0:
         return b if kind == "MAX" else a
     return Polynomial.atom((kind, frozenset([a, b])))
+
+
+def limits(
+    a: Polynomial, axis: Callable[[tuple[Any, ...]], Interval] = any_size, depth: int = 3
+) -> Interval:
+    """An interval that holds every value of `a` where `axis` gives those of its axes.
+
+    Besides adding up the bounds of the terms, it replaces one minimum or maximum by either of its
+    operands, or one ``x // d`` by ``(x - r) / d`` with a remainder `r` from 0 to ``d - 1``, so
+    that what cancels is seen: ``n % 7`` is at most 6, ``n - (n - 2).maximum(0)`` at most 2.
+
+    Args:
+        depth: how many atoms are replaced at the same time.
+    """
+    found = bounds(a.tree, axis)
+    for monomial, factor in a.terms.items() if depth and len(a.terms) > 1 else ():
+        if len(monomial) != 1 or found.low == found.high:
+            continue
+        ((atom, power),) = monomial
+        if power != 1 or atom[0] in AXES or atom[0] == "PROD":
+            continue
+        rest = Polynomial({m: n for m, n in a.terms.items() if m != monomial})
+        if atom[0] == "FLOOR_DIV":
+            other = _without_division(rest, atom, factor, axis, depth)
+        else:
+            branches = [limits(add(rest, x, factor), axis, depth - 1) for x in atom[1]]
+            which = max if (atom[0] == "MAX") == (factor > 0) else min
+            other = Interval(which(b.low for b in branches), which(b.high for b in branches))
+        found = Interval(max(found.low, other.low), min(found.high, other.high))
+    return found
+
+
+def _without_division(
+    rest: Polynomial,
+    atom: tuple[Any, ...],
+    factor: int,
+    axis: Callable[[tuple[Any, ...]], Interval],
+    depth: int,
+) -> Interval:
+    """Bounds of ``rest + factor * atom``, a division."""
+    dividend, divisor = atom[1], atom[2].value
+    if divisor is None:
+        return UNKNOWN
+    whole = limits(add(scale(rest, divisor), dividend, factor), axis, depth - 1)
+    furthest = factor * (divisor - 1)  # factor times the largest remainder
+    low, high = whole.low - max(furthest, 0), whole.high - min(furthest, 0)
+    return Interval(
+        low if math.isinf(low) else -(-low // divisor),
+        high if math.isinf(high) else high // divisor,
+    )
 
 
 def with_axes(a: Polynomial, axes: Mapping[Any, Polynomial]) -> Polynomial:
