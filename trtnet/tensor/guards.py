@@ -180,7 +180,7 @@ class Guards(Sequence[Guard]):
         used = self._declared(size)
         if not used:
             return None
-        found = self._bounds(size)
+        found = self._in_ranges(size)[1]
         if found.low != found.high:
             values = self._values(size)
             if values is None or values.min() != values.max():
@@ -204,32 +204,36 @@ class Guards(Sequence[Guard]):
         last = math.inf if declared.max is None else declared.sizes[-1]
         return Interval(declared.first, last)
 
-    def _bounds(self, size: Polynomial) -> Interval:
-        return limits(size, self._range)
-
     def _decide_in_ranges(self, relation: str, apart: Polynomial) -> bool | None:
-        answer = _answer(relation, self._bounds(apart))
+        in_steps, found = self._in_ranges(apart)
+        answer = _answer(relation, found)
         if answer is not None:
             return answer
-        in_steps = self._in_steps(apart)
-        if relation in ("==", "!=") and in_steps.value is None and _never_zero(in_steps):
+        if relation in ("==", "!=") and _never_zero(in_steps):
             return relation == "!="
-        if in_steps.value is not None:
-            return _answer(relation, Interval(in_steps.value, in_steps.value))
         values = self._values(apart)
         if values is None:
             return None
         holds = _holds(relation, values)
         return bool(holds.all()) if holds.all() or not holds.any() else None
 
-    def _in_steps(self, size: Polynomial) -> Polynomial:
-        """`size` with ``m * k`` for each axis whose size is a multiple of `m`."""
+    def _in_ranges(self, size: Polynomial) -> tuple[Polynomial, Interval]:
+        """`size` with ``m * k`` for each axis whose size is a multiple of `m`, and its bounds in
+        the declared ranges."""
         steps = {}
         for axis in axes_of(size.tree):
             declared = self.axes.get(axis[1]) if axis[0] == "named" else None
             if declared is not None and declared.multiple_of > 1:
                 steps[axis] = scale(Polynomial.atom(axis), declared.multiple_of)
-        return with_axes(size, steps)
+        in_steps = with_axes(size, steps)
+        return in_steps, limits(in_steps, self._steps)
+
+    def _steps(self, axis: tuple[Any, ...]) -> Interval:
+        """The values of `k` where the size of `axis` is ``m * k``."""
+        declared = self.axes.get(axis[1]) if axis[0] == "named" else None
+        found, step = self._range(axis), 1 if declared is None else declared.multiple_of
+        last = found.high if math.isinf(found.high) else found.high // step
+        return Interval(found.low // step, last)
 
     def _values(self, size: Polynomial) -> np.ndarray | None:
         """The values of `size` for all allowed sizes of its axes, if they are not too many."""
