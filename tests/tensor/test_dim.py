@@ -162,7 +162,7 @@ def test_dims_of_two_networks_do_not_mix(x: Any, raises: Any) -> None:
 
 
 def test_what_is_no_size(x: Any) -> None:
-    for function in (lambda d: d + True, lambda d: d + "1", lambda d: d % 2.5, lambda d: d**"2"):
+    for function in (lambda d: d + True, lambda d: d + "1", lambda d: d % 2.5, lambda d: d ** "2"):
         with pytest.raises(TypeError):
             function(x.shape[0])
     for function in (lambda d: d // 0, lambda d: d % 0, lambda d: d / 0):

@@ -92,7 +92,7 @@ def test_what_the_range_leaves_open(net: Any, sizes: Any, question: Any, raises:
 def test_no_guard_where_no_range_is_used(net: Any, sizes: Any) -> None:
     n, _, h, _ = sizes
     plain = net.input("plain", ("P", None)).shape
-    assert n == n  # noqa: PLR0124
+    assert n == n
     assert n != n + 1
     assert n > 0
     assert plain[0] >= 1
@@ -204,6 +204,9 @@ def test_padding_to_a_multiple(check: Any) -> None:
 def test_windows_of_any_size(check: Any, right: int) -> None:
     def split(x: Any) -> Any:
         rows = math.ceil(x.shape[1] / 4)
-        return (x.sum(1) * rows + math.floor(x.shape[1] * 0.5) - abs(x.shape[0] - 5), x[:, : -(-rows // 2)])
+        return (
+            x.sum(1) * rows + math.floor(x.shape[1] * 0.5) - abs(x.shape[0] - 5),
+            x[:, : -(-rows // 2)],
+        )
 
     check(split, split, (3, 9 + right), dynamic=[("N", "L")])

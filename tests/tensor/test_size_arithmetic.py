@@ -155,16 +155,13 @@ def test_answers_are_those_of_all_sizes(
     except (ZeroDivisionError, ShapeError):
         return
     compare = RELATIONS[relation]
-    values = [
-        [in_python(side, {"N": n, "H": h}) for side in (left, right)] for n, h in every
-    ]
+    values = [[in_python(side, {"N": n, "H": h}) for side in (left, right)] for n, h in every]
     if any(None in pair for pair in values):
         return
     answers = {compare(*pair) for pair in values}
     try:
         answer = compare(a, b)
-    except ShapeError as error:
-        assert "known only at run time" in str(error)
+    except ShapeError:
         assert len(answers) == 2 or not declared, "the declared ranges decide it"
     else:
         assert answers == {answer}, (a, relation, b)

@@ -10,7 +10,9 @@ Place = tuple[str, int]
 """An input, and the index of one of its axes."""
 
 
-def check_one_size(name: str, places: Iterable[Place], shapes: Mapping[str, tuple[int, ...]]) -> int:
+def check_one_size(
+    name: str, places: Iterable[Place], shapes: Mapping[str, tuple[int, ...]]
+) -> int:
     """The size of the axis `name`, which the inputs have at `places`.
 
     Raises:

@@ -273,8 +273,6 @@ def _same_shape(a: Tensor, b: Tensor) -> bool:
     """Whether nothing is broadcast, as far as the sizes are known."""
     return a.ndim == b.ndim and all(
         same_size(x, y)
-        or not (
-            same_size(x, 1) or same_size(y, 1) or (isinstance(x, int) and isinstance(y, int))
-        )
+        or not (same_size(x, 1) or same_size(y, 1) or (isinstance(x, int) and isinstance(y, int)))
         for x, y in zip(a.shape, b.shape, strict=True)
     )

@@ -40,7 +40,8 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     else:  # 0 copies the size of the same axis
         same = input.shape[: len(sizes)] + (None,) * (len(sizes) - input.ndim)
         plain = [
-            0 if axis in dynamic and same_size(size, same[axis]) else size for axis, size in enumerate(sizes)
+            0 if axis in dynamic and same_size(size, same[axis]) else size
+            for axis, size in enumerate(sizes)
         ]
     zero_is_size = any(same_size(size, 0) for size in sizes)
     if all(isinstance(size, int) for size in plain) and not (

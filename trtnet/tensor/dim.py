@@ -91,7 +91,8 @@ class Dim(Symbolic):
                 got=dict(assignments),
             )
 
-        return evaluate(self.key, axis, OPERATIONS, int)
+        value: int = evaluate(self.key, axis, OPERATIONS, int)
+        return value
 
     # Arithmetic
 
@@ -106,7 +107,8 @@ class Dim(Symbolic):
         """`other`, an int or a Dim, as polynomial; ``None`` for anything else."""
         if isinstance(other, Dim):
             if other.network is not self.network:
-                raise NetworkError("sizes of two networks cannot be mixed", got=f"{self} and {other}")
+                both = f"{self} and {other}"
+                raise NetworkError("sizes of two networks cannot be mixed", got=both)
             return other.polynomial
         if isinstance(other, (int, np.integer)) and not isinstance(other, bool):
             return Polynomial.constant(int(other))

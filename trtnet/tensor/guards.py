@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,9 @@ class Axis:
         values = [self.min, self.multiple_of, 1 if self.max is None else self.max]
         are_ints = all(isinstance(n, (int, np.integer)) and n is not True for n in values)
         if not isinstance(self.name, str) or not self.name:
-            raise ShapeError("the name of an axis must be a string that is not empty", got=self.name)
+            raise ShapeError(
+                "an axis needs a name, a string that is not empty", got=repr(self.name)
+            )
         if not are_ints or min(values) < 1 or (self.max is not None and not self.sizes):
             raise ShapeError(
                 "no size is in the range of this axis",
@@ -316,10 +319,10 @@ def _fits_int64(tree: Any, axis: Any) -> bool:
 
 def _line_of_model() -> str:
     """File and line of the innermost code that is not trtnet's own."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if _PACKAGE not in path.parents or _MODELS in path.parents:
             return f"{path}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "unknown"

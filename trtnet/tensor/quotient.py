@@ -177,7 +177,7 @@ class Quotient:
         return self._compare(">=", other)
 
     def __hash__(self) -> int:
-        return hash((self.top, self.bottom))
+        return hash(self.top) if _is_one(self.bottom) else hash((self.top, self.bottom))
 
     def __bool__(self) -> bool:
         return bool(self._compare("!=", 0))
@@ -190,17 +190,18 @@ class Quotient:
         return int(value)
 
     def __float__(self) -> float:
-        values = [
-            guards_of(part).value(part.polynomial) if isinstance(part, Symbolic) else part
+        top, bottom = (
+            guards_of(part).value(part.polynomial) if isinstance(part, Symbolic) else int(part)
             for part in (self.top, self.bottom)
-        ]
-        if None in values:
+        )
+        if top is None or bottom is None:
             raise unknown(self._dim, f"float({self})")
-        return float(values[0] / values[1])
+        return top / bottom
 
     def __repr__(self) -> str:
-        top, bottom = (f"({part})" if " " in str(part) else str(part) for part in (self.top, self.bottom))
-        return f"{top} / {bottom}"
+        parts = (str(part) for part in (self.top, self.bottom))
+        top, bottom = (f"({part})" if " " in part else part for part in parts)
+        return top if bottom == "1" else f"{top} / {bottom}"
 
 
 def _made(top: Any, bottom: Any) -> Any:
@@ -220,8 +221,8 @@ def _positive(value: Any) -> bool:
 
 
 def _larger(a: Any, b: int) -> Any:
-    return a.maximum(b) if isinstance(a, Symbolic) else max(a, b)
+    return max(a, b) if isinstance(a, int) else a.maximum(b)
 
 
 def _smaller(a: Any, b: int) -> Any:
-    return a.minimum(b) if isinstance(a, Symbolic) else min(a, b)
+    return min(a, b) if isinstance(a, int) else a.minimum(b)
