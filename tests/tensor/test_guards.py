@@ -200,6 +200,14 @@ def test_padding_to_a_multiple(check: Any) -> None:
     )
 
 
+def test_slices_from_the_end(check: Any) -> None:
+    def cut(x: Any) -> Any:
+        n, length = x.shape
+        return x[:, -length:], x[:, -(length // 2 + 1) :], x[:, : -(n * length)], x[-n:, 1:]
+
+    check(cut, cut, (3, 9), dynamic=[("N", "L")])
+
+
 @pytest.mark.parametrize("right", [0, 2])
 def test_windows_of_any_size(check: Any, right: int) -> None:
     def split(x: Any) -> Any:

@@ -126,6 +126,8 @@ def _clip(value: Any, size: Any) -> Any:
             moved = size + value
             return max(moved, 0) if isinstance(moved, int) else moved.maximum(0)
         return min(value, size) if isinstance(size, int) else size.minimum(value)
+    if value.bounds.high < 0:
+        return _not_negative(size + value)
     return value  # a Dim, trusted to lie inside
 
 

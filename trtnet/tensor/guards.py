@@ -38,8 +38,9 @@ class Axis:
     Raises:
         ShapeError: a range that no size is in.
 
-    >>> Axis("H", 30, 100, multiple_of=32).sizes
-    range(32, 97, 32)
+    >>> import trtnet
+    >>> trtnet.Axis("H", 30, 100, multiple_of=32)
+    Axis(name='H', min=30, max=100, multiple_of=32)
     """
 
     name: str

@@ -110,7 +110,8 @@ _ON_INTERVALS: Mapping[str, Callable[[Interval, Interval], Interval]] = {
 def any_size(axis: tuple[Any, ...]) -> Interval:
     """What is known of an axis without a declared range: an axis of an input has at least one
     position, one of another tensor may be empty."""
-    is_input = axis[0] == "named" or bool(axis[1].is_network_input)
+    itensor = axis[-2]
+    is_input = axis[0] == "named" or bool(itensor.is_network_input)
     return Interval(1 if is_input else 0, math.inf)
 
 
