@@ -33,7 +33,12 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
         ShapeError: the sizes do not hold the same number of elements.
     """
     network = input.network
-    sizes = _infer(input, _listed(shape))
+    given = _listed(shape)
+    dims = _infer(input, given)
+    sizes = [  # the engine computes a -1 without the layers that a Dim needs
+        -1 if same_size(asked, -1) and not isinstance(found, int) else found
+        for asked, found in zip(given, dims, strict=True)
+    ]
     dynamic = [axis for axis, size in enumerate(sizes) if not isinstance(size, int) or size == -1]
     if len(dynamic) <= 1:
         plain = [-1 if axis in dynamic else size for axis, size in enumerate(sizes)]
@@ -51,7 +56,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
             "reshape",
             "add_shuffle",
             input,
-            dims=sizes,
+            dims=dims,
             reshape_dims=plain,
             zero_is_placeholder=not zero_is_size,
         )
@@ -59,7 +64,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
         "reshape",
         "add_shuffle",
         input,
-        dims=sizes,
+        dims=dims,
         inputs={1: network.sizes(sizes)},
         zero_is_placeholder=False,
     )
@@ -73,7 +78,10 @@ def _infer(x: Tensor, sizes: list[Any]) -> list[Any]:
     unmatched = Counter(size for size in x.shape if not isinstance(size, int))
     unmatched.subtract(Counter(size for size in given if not isinstance(size, int)))
     if any(unmatched.values()):
-        return sizes  # only the engine can know
+        rest = _rest(x.shape, given) if len(given) < len(sizes) else None
+        if rest is None:
+            return sizes  # only the engine can know
+        return [rest if same_size(size, -1) else size for size in sizes]
     have = math.prod(size for size in x.shape if isinstance(size, int))
     want = math.prod(size for size in given if isinstance(size, int))
     fits = have == want if len(given) == len(sizes) else want > 0 and have % want == 0
@@ -84,6 +92,15 @@ def _infer(x: Tensor, sizes: list[Any]) -> list[Any]:
             got=tuple(sizes),
         )
     return [have // want if isinstance(size, int) and size == -1 else size for size in sizes]
+
+
+def _rest(shape: Sequence[Any], given: Sequence[Any]) -> Any:
+    """The size that `given` lacks to hold as many elements as `shape`, if it can be known."""
+    have, want = math.prod(shape), math.prod(given)
+    if same_size(want, 0):
+        return None
+    rest = have // want
+    return rest if same_size(rest * want, have) else None
 
 
 @operator
