@@ -200,6 +200,15 @@ def test_padding_to_a_multiple(check: Any) -> None:
     )
 
 
+def test_a_quotient_scales_a_tensor(check: Any) -> None:
+    def scaled(x: Any) -> Any:
+        n, length = x.shape
+        return x * (length / 7), x / (n / length), 1 + (length / n) * x, x.long() + length / 8
+
+    # a fixed quotient is a float32 constant
+    check(scaled, scaled, (3, 9), dynamic=[("N", "L")], rtol64=1e-7)
+
+
 def test_slices_from_the_end(check: Any) -> None:
     def cut(x: Any) -> Any:
         n, length = x.shape

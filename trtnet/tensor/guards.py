@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -253,7 +253,8 @@ class Guards(Sequence[Guard]):
         grids = np.meshgrid(*(np.asarray(r, np.int64) for r in ranges), indexing="ij", sparse=True)
         at = dict(zip(axes, grids, strict=True))
         try:
-            return evaluate(tree, at.__getitem__, _ON_ARRAYS, np.int64)
+            values: np.ndarray = evaluate(tree, at.__getitem__, _ON_ARRAYS, np.int64)
+            return values
         except ZeroDivisionError:
             return None
 
@@ -288,10 +289,11 @@ def _never_zero(size: Polynomial) -> bool:
 def _floor_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if not np.all(b):
         raise ZeroDivisionError
-    return np.floor_divide(a, b)
+    quotient: np.ndarray = np.floor_divide(a, b)
+    return quotient
 
 
-_ON_ARRAYS = {
+_ON_ARRAYS: Mapping[str, Callable[[Any, Any], Any]] = {
     "SUM": np.add,
     "SUB": np.subtract,
     "PROD": np.multiply,
