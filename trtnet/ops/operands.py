@@ -24,8 +24,8 @@ def is_size(value: object) -> bool:
 def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
     """`value` (number, Dim, Quotient of Dims, Parameter or array) as a tensor next to `like`, typed
     as PyTorch types it: a number takes the tensor's dtype unless only it is floating point;
-    floating-point arrays take the dtype of a floating-point tensor. With `align`, numbers and arrays get the
-    rank of `like` at once, so that broadcasting costs no layer."""
+    floating-point arrays take the dtype of a floating-point tensor. With `align`, numbers and
+    arrays get the rank of `like` at once, so that broadcasting costs no layer."""
     if isinstance(value, Tensor):
         return value
     network = like.network

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from trtnet.errors import ShapeError
-from trtnet.tensor.intervals import AXES, Interval, any_size, axes_of, bounds, evaluate
+from trtnet.tensor.intervals import Interval, any_size, axes_of, evaluate
 from trtnet.tensor.size_arithmetic import Polynomial, limits, scale, with_axes
 
 _MOST = 10**6  # combinations of sizes that are tried one by one
-_LARGEST = 2**62  # what int64 holds, and the sum of two
+_LARGEST = 2**62  # int64 holds it, and the sum of two
 _PACKAGE = Path(__file__).resolve().parent.parent
 _MODELS = _PACKAGE / "zoo"  # a link in a clone: models there are a user's code to this file
 RELATIONS = ("==", "!=", "<", "<=", ">", ">=")
@@ -248,14 +248,14 @@ class Guards(Sequence[Guard]):
             if declared is None or declared.max is None:
                 return None
             ranges.append(declared.sizes)
-        if math.prod(map(len, ranges)) > _MOST or not _fits_int64(tree, self._range):
+        if math.prod(map(len, ranges)) > _MOST:
             return None
         grids = np.meshgrid(*(np.asarray(r, np.int64) for r in ranges), indexing="ij", sparse=True)
         at = dict(zip(axes, grids, strict=True))
         try:
-            values: np.ndarray = evaluate(tree, at.__getitem__, _ON_ARRAYS, np.int64)
+            values: np.ndarray = evaluate(tree, at.__getitem__, _ON_ARRAYS, _constant)
             return values
-        except ZeroDivisionError:
+        except (ZeroDivisionError, OverflowError):
             return None
 
 
@@ -293,31 +293,29 @@ def _floor_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return quotient
 
 
+def _checked(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def compute(a: Any, b: Any) -> Any:
+        if np.abs(function(a.astype(np.float64), b.astype(np.float64))).max() > _LARGEST:
+            raise OverflowError
+        return function(a, b)
+
+    return compute
+
+
+def _constant(value: int) -> Any:
+    if abs(value) > _LARGEST:
+        raise OverflowError
+    return np.int64(value)
+
+
 _ON_ARRAYS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "SUM": np.add,
-    "SUB": np.subtract,
-    "PROD": np.multiply,
+    "SUM": _checked(np.add),
+    "SUB": _checked(np.subtract),
+    "PROD": _checked(np.multiply),
     "FLOOR_DIV": _floor_divide,
     "MIN": np.minimum,
     "MAX": np.maximum,
 }
-
-
-def _fits_int64(tree: Any, axis: Any) -> bool:
-    """Whether every part of `tree` is far from overflowing."""
-    pending = [tree]
-    while pending:
-        part = pending.pop()
-        if not isinstance(part, tuple):
-            if abs(part) > _LARGEST:
-                return False
-            continue
-        found = bounds(part, axis)
-        is_division = part[0] == "FLOOR_DIV"  # its bounds may be unknown; it is no larger than a
-        if not is_division and max(abs(found.low), abs(found.high)) > _LARGEST:
-            return False
-        pending += [] if part[0] in AXES else part[1:]
-    return True
 
 
 def _line_of_model() -> str:
