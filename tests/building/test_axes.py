@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import trtnet
@@ -45,6 +46,12 @@ def test_the_whole_range_is_the_default_profile() -> None:
     assert guard.startswith("H % 32 == 0 is True (")
     assert "test_axes.py:" in guard
     json.dumps(side)
+
+
+def test_numbers_of_numpy_are_plain_in_the_sidecar() -> None:
+    net = trtnet.Network("torch")
+    net.output("y", net.input("x", (Axis("N", np.int64(1), np.int32(8)), 3)) * 2)
+    json.dumps(trtnet.build(net).sidecar)
 
 
 def test_given_profiles_inside_the_range() -> None:

@@ -62,6 +62,9 @@ class Axis:
                 expected="ints 1 <= min <= max, with a multiple of multiple_of among them",
                 got=f"min={self.min!r}, max={self.max!r}, multiple_of={self.multiple_of!r}",
             )
+        for name in ("min", "max", "multiple_of"):  # plain ints, as JSON has them
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else int(value))
 
     @property
     def is_declared(self) -> bool:
