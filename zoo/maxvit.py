@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet import nn
 from trtnet.errors import ShapeError
 from trtnet.nn import functional as F
+from trtnet.tensor import same_sizes
 from trtnet.zoo.blocks import Conv2dNormActivation, SqueezeExcitation, StochasticDepth
 from trtnet.zoo.registry import register
 from trtnet.zoo.swin_transformer import inverse_sqrt, relative_position_bias
@@ -242,7 +243,7 @@ class MaxVit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2:] != self.input_size:
+        if not same_sizes(x.shape[2:], self.input_size):
             raise ShapeError("the windows belong to another image size", got=repr(x),
                              expected=f"(N, 3, {self.input_size[0]}, {self.input_size[1]})",
                              fix="build the model with input_size= of the input")  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trtnet import nn, ops
 from trtnet.errors import ShapeError
+from trtnet.tensor import same_sizes
 from trtnet.zoo.blocks import MLP
 from trtnet.zoo.registry import register
 
@@ -89,7 +90,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size = (self.image_size, self.image_size)
-        if x.shape[2:] != size:
+        if not same_sizes(x.shape[2:], size):
             raise ShapeError("the position embedding belongs to another image size",
                              expected=f"(N, 3, {size[0]}, {size[1]})", got=repr(x),
                              fix="build the model with image_size= of the input")  # fmt: skip

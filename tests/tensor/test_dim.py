@@ -10,6 +10,7 @@ import pytest
 import trtnet
 from trtnet import reference
 from trtnet.errors import ShapeError
+from trtnet.tensor import same_size, same_sizes
 
 
 @pytest.fixture
@@ -32,17 +33,27 @@ def test_shape_mixes_ints_and_dims(x: Any) -> None:
 @pytest.mark.parametrize(
     ("function", "text"),
     [
-        (lambda d: d + 1, "(N + 1)"),
-        (lambda d: 1 + d, "(1 + N)"),
-        (lambda d: d * 2 - 3, "((N * 2) - 3)"),
-        (lambda d: 7 - d, "(7 - N)"),
-        (lambda d: 2 * d // 3, "((2 * N) // 3)"),
-        (lambda d: 100 // d, "(100 // N)"),
-        (lambda d: d * d + d, "((N * N) + N)"),
+        (lambda d: d + 1, "N + 1"),
+        (lambda d: 1 + d, "N + 1"),
+        (lambda d: d * 2 - 3, "N * 2 - 3"),
+        (lambda d: 7 - d, "7 - N"),
+        (lambda d: -d, "-N"),
+        (lambda d: 2 * d // 3, "N * 2 // 3"),
+        (lambda d: 100 // d, "100 // N"),
+        (lambda d: d * d + d, "N * N + N"),
+        (lambda d: d**3, "N * N * N"),
         (lambda d: d.minimum(4), "min(N, 4)"),
-        (lambda d: (d - 9).maximum(0), "max((N - 9), 0)"),
-        (lambda d: d * np.int64(2), "(N * 2)"),
-        (lambda d: -(-d // 2) if isinstance(d, int) else (d + 1) // 2, "((N + 1) // 2)"),
+        (lambda d: (d - 9).maximum(0), "max(N - 9, 0)"),
+        (lambda d: d * np.int64(2), "N * 2"),
+        (lambda d: np.int64(2) * d, "N * 2"),
+        (lambda d: -(-d // 2), "(N + 1) // 2"),
+        (lambda d: d % 4, "N % 4"),
+        (lambda d: (d + 9) % 4, "(N + 1) % 4"),
+        (lambda d: d + (7 - d % 7) % 7, "(N + 6) // 7 * 7"),
+        (lambda d: 3 % d, "3 - 3 // N * N"),
+        (lambda d: divmod(d, 4)[1], "N % 4"),
+        (lambda d: divmod(9, d)[0], "9 // N"),
+        (lambda d: abs(d - 9), "max(9 - N, N - 9)"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 5])
@@ -82,13 +93,17 @@ def test_equality(net: Any, x: Any) -> None:
     n, _, h, w = x.shape
     assert n == x.shape[0]
     assert n * 2 == x.shape[0] * 2
-    assert n != w
-    assert h != w
-    assert n != 5
+    assert n + 1 != n
     assert net.input("y", ("N", 1)).shape[0] == n
-    assert len({n, n + 0, n + 1, n + 1}) == 2
-    assert trtnet.Network("rtx").input("x", ("N",)).shape[0] != n
+    assert len({n, n + 0, n + 1, n + 1, h, w}) == 4
     assert bool(n)
+    assert n not in (None, "N", "auto")
+    assert not same_size(n, w)
+    assert not same_size(n, 5)
+    assert same_size(5, 5)
+    assert not same_size(trtnet.Network("rtx").input("x", ("N",)).shape[0], n)
+    assert same_sizes((n + 1, 3), [1 + n, 3])
+    assert not same_sizes((n, 3), (n,))
 
 
 def test_static_sizes_stay_ints(net: Any) -> None:
@@ -109,10 +124,30 @@ def test_sizes_survive_layers(net: Any, x: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [int, float, lambda d: d < 3, lambda d: d >= 3, range, lambda d: [0] * d]
+    "function",
+    [
+        int,
+        float,
+        range,
+        lambda d: d < 3,
+        lambda d: d >= 3,
+        lambda d: [0] * d,
+        lambda d: d == 4,
+        lambda d: d != 4,
+        lambda d: d in (3, 4),
+        lambda d: d.network.inputs["x"].shape == (2, 3, 4, 5),
+        lambda d: max(d, 4),
+        lambda d: bool(d - 1),
+        lambda d: d**0.5,
+        lambda d: 2**d,
+        lambda d: int(d / 2),
+        lambda d: d / 2 > 1.5,
+        lambda d: round(d / 2, 1),
+        lambda d: float(d / 2),
+    ],
 )
 def test_what_only_the_engine_knows(x: Any, function: Any, raises: Any) -> None:
-    with raises(ShapeError, "the size N is known only at run time", "network.input"):
+    with raises(ShapeError, "the size N", "is known only at run time", "network.input"):
         function(x.shape[0])
 
 
@@ -121,12 +156,17 @@ def test_dims_of_two_networks_do_not_mix(x: Any, raises: Any) -> None:
     with raises(trtnet.NetworkError, "two networks"):
         x.shape[0] + other
     with raises(trtnet.NetworkError, "two networks"):
+        x.shape[0] == other  # noqa: B015
+    with raises(trtnet.NetworkError, "two networks"):
         x.reshape(other, -1)
 
 
-def test_a_dim_is_not_a_float(x: Any) -> None:
-    for function in (lambda d: d * 0.5, lambda d: d / 2, lambda d: d + True):
+def test_what_is_no_size(x: Any) -> None:
+    for function in (lambda d: d + True, lambda d: d + "1", lambda d: d % 2.5, lambda d: d ** "2"):
         with pytest.raises(TypeError):
+            function(x.shape[0])
+    for function in (lambda d: d // 0, lambda d: d % 0, lambda d: d / 0):
+        with pytest.raises(ZeroDivisionError):
             function(x.shape[0])
 
 

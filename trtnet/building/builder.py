@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtnet.building.axes import AxisRules
 from trtnet.building.options import BuildConfig
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.building.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
@@ -43,7 +44,9 @@ def build(
     Args:
         network: with at least one output.
         shapes: :class:`trtnet.Shapes`, or one fixed shape, by input name, for inputs with dynamic
-            axes; a list of such mappings for several optimization profiles.
+            axes; a list of such mappings for several optimization profiles. An input whose dynamic
+            axes all have a declared range (:class:`trtnet.Axis`) may be left out; the shapes of any
+            other must keep to the declared ranges.
         config: the builder's options. Where it names no GPUs, the engine is built for those of the
             backend's default that have all of the network's precisions: see :func:`choose_gpus`.
         sidecar: further JSON values to keep beside the engine, such as where its weights are from.
@@ -73,7 +76,8 @@ def build(
     definition = network.definition
     if not definition.num_outputs:
         raise BuildError("the network has no output", fix="mark one: network.output(name, tensor)")
-    profiles = check_profiles(inputs_of(definition), shapes)
+    inputs = inputs_of(definition)
+    profiles = check_profiles(inputs, shapes, network.guards)
     config.check(network.backend)
     network.check()
     _require_calibration(network)
@@ -99,6 +103,7 @@ def build(
         "inputs": describe(definition.get_input, definition.num_inputs),
         "outputs": describe(definition.get_output, definition.num_outputs),
         "profiles": as_json(profiles),
+        "axes": AxisRules.of(inputs, network.guards).as_json(),
         "plugins": _plugins(definition),
         "options": config.chosen(),
         "recipe": recipe,

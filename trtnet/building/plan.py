@@ -24,7 +24,8 @@ class Plan:
     Attributes:
         engine: the backend's serialized bytes, nothing added.
         sidecar: JSON values about it: ``trtnet``, ``backend``, ``compute_capabilities``,
-            ``precision``, ``inputs``, ``outputs``, ``profiles``, ``plugins``, ``options``,
+            ``precision``, ``inputs``, ``outputs``, ``profiles``, ``axes`` (the named axes: their
+            ranges, where they are, and the guards that hang on them), ``plugins``, ``options``,
             ``recipe``, ``engine`` (bytes, sha256), and what else was given to
             :func:`trtnet.build`. Empty for an engine that came without one.
             ``compute_capabilities`` is ``None`` where the backend's default was taken.

@@ -9,6 +9,7 @@ from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.names import did_you_mean
+from trtnet.tensor import Axis, Guards
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,30 @@ def as_json(profiles: Sequence[Profile]) -> list[dict[str, dict[str, list[int]]]
     ]
 
 
+def out_of_range(
+    tensor: str, index: int, size: int, axis: Axis, guards: Sequence[object], which: str = ""
+) -> ShapeError:
+    """The error for a size of an input that is not in the declared range of its axis.
+
+    Args:
+        guards: what the model's code concluded from that range.
+        which: the shape of a profile: min, opt or max.
+    """
+    text = "; ".join(map(str, guards))
+    return ShapeError(
+        f"{which and f'{which}: '}axis {axis.name} has a size outside its declared range",
+        module=tensor,
+        expected=f"{axis}" + (f"; the network holds for these sizes only: {text}" if text else ""),
+        got=f"{size} on axis {index}",
+        fix=f"give a size in the range, or declare another one: "
+        f"trtnet.Axis({axis.name!r}, min, max, multiple_of) in network.input(...)",
+    )
+
+
 def check_profiles(
-    inputs: Sequence[Input], shapes: GivenProfile | Sequence[GivenProfile] | None
+    inputs: Sequence[Input],
+    shapes: GivenProfile | Sequence[GivenProfile] | None,
+    guards: Guards | None = None,
 ) -> list[Profile]:
     """The optimization profiles that `shapes` stands for.
 
@@ -94,7 +117,10 @@ def check_profiles(
     Args:
         inputs: of the network.
         shapes: one mapping from input name to :class:`Shapes` (or to one fixed shape) per
-            profile, or just one mapping. Inputs without dynamic axes may be left out.
+            profile, or just one mapping. Inputs without dynamic axes may be left out, and so may
+            inputs whose dynamic axes all have a declared range with a largest size: their shapes
+            are then the smallest, the largest, and the largest again as the most frequent.
+        guards: the declared ranges of the axes, which the profiles must keep.
 
     Returns:
         One profile per mapping, each with every dynamic input; none for a network without
@@ -104,11 +130,12 @@ def check_profiles(
         ShapeError: names the input, what the network declares, and what came.
     """
     given = [shapes or {}] if shapes is None or isinstance(shapes, Mapping) else list(shapes)
-    profiles = [_check_profile(inputs, profile) for profile in given or [{}]]
+    ranges = Guards() if guards is None else guards
+    profiles = [_check_profile(inputs, profile, ranges) for profile in given or [{}]]
     return [profile for profile in profiles if profile]
 
 
-def _check_profile(inputs: Sequence[Input], given: GivenProfile) -> Profile:
+def _check_profile(inputs: Sequence[Input], given: GivenProfile, guards: Guards) -> Profile:
     names = [declared.name for declared in inputs]
     for name in given:
         if name not in names:
@@ -124,6 +151,8 @@ def _check_profile(inputs: Sequence[Input], given: GivenProfile) -> Profile:
             shapes = _check_shapes(declared, given[declared.name])
             if declared.is_dynamic:
                 profile[declared.name] = shapes
+        elif declared.is_dynamic and (default := _from_ranges(declared, guards)) is not None:
+            profile[declared.name] = default
         elif declared.is_dynamic:
             raise ShapeError(
                 "an input with dynamic axes needs shapes",
@@ -132,7 +161,38 @@ def _check_profile(inputs: Sequence[Input], given: GivenProfile) -> Profile:
                 fix=f"shapes={{{declared.name!r}: trtnet.Shapes(min=..., opt=..., max=...)}}",
             )
     _check_shared_axes(inputs, profile)
+    for declared in inputs:
+        if declared.name in profile:
+            _check_ranges(declared, profile[declared.name], guards)
     return profile
+
+
+def _from_ranges(declared: Input, guards: Guards) -> Shapes | None:
+    """The whole declared range of an input; ``None`` where that is not limited."""
+    low, high = [], []
+    for size, name in zip(declared.shape, declared.axes, strict=True):
+        axis = guards.axes.get(name or "")
+        if size != -1:
+            sizes = range(size, size + 1)
+        elif axis is None or axis.max is None:
+            return None
+        else:
+            sizes = axis.sizes
+        low.append(sizes[0])
+        high.append(sizes[-1])
+    return Shapes(tuple(low), tuple(high), tuple(high))
+
+
+def _check_ranges(declared: Input, shapes: Shapes, guards: Guards) -> None:
+    for index, name in enumerate(declared.axes):
+        axis = guards.axes.get(name or "")
+        if axis is None:
+            continue
+        for which in ("min", "opt", "max"):
+            size = getattr(shapes, which)[index]
+            if not axis.allows(size):
+                found = guards.of_axis(axis.name)
+                raise out_of_range(declared.name, index, size, axis, found, which)
 
 
 def _check_shapes(declared: Input, given: Shapes | Sequence[int]) -> Shapes:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from trtnet.building.axes import AxisRules
 from trtnet.building.plan import Plan
 from trtnet.engines.arrays import View, as_result, view
 from trtnet.engines.loading import load_engine
@@ -17,7 +18,7 @@ from trtnet.engines.protocol import LoadOptions
 from trtnet.engines.signature import Fit, Signature
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.engines.steps import Steps
-from trtnet.errors import UsageError
+from trtnet.errors import PlanError, UsageError
 
 _GRAPHS = 4  # sets of shapes per execution slot that keep a context and a CUDA graph
 _COPIES = 3  # items of map() that are copied in or out while another is computed
@@ -79,12 +80,22 @@ class Session:
             for is_input in (True, False)
         )
         self.profiles = self._engine.profiles
-        self._signature = Signature(self.inputs, self.profiles)
+        self._signature = Signature(self.inputs, self.profiles, self._axes())
         graphs = _GRAPHS if cuda_graph else 0
         self._slots = Pool(lambda: ExecutionSlot(self._engine, self._device, graphs), contexts)
         self._fits: dict[Any, Fit] = {}
         self._closing = threading.Lock()
         self._closed = False
+
+    def _axes(self) -> AxisRules:
+        """The named axes of the plan; releases the engine where they do not fit it."""
+        ranks = {binding.name: len(binding.shape) for binding in self.inputs}
+        try:
+            return AxisRules.from_json(self.plan.sidecar.get("axes"), ranks)
+        except PlanError:
+            self._engine.close()
+            self._device.close()
+            raise
 
     def __call__(self, *arrays: Any, **named: Any) -> dict[str, Any]:
         """Executes the engine.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trtnet.building.axes import AxisRules
 from trtnet.building.profiles import Shapes
 from trtnet.engines.arrays import View
 from trtnet.engines.protocol import Binding
@@ -36,14 +37,18 @@ class Signature:
     Args:
         bindings: of the engine; outputs are ignored.
         profiles: the ranges of its inputs, per profile.
+        axes: the named axes of its inputs.
     """
 
     def __init__(
-        self, bindings: Sequence[Binding], profiles: Sequence[Mapping[str, Shapes]]
+        self,
+        bindings: Sequence[Binding],
+        profiles: Sequence[Mapping[str, Shapes]],
+        axes: AxisRules,
     ) -> None:
         self._inputs = {binding.name: binding for binding in bindings if binding.is_input}
         self._names = list(self._inputs)
-        self._profiles = profiles
+        self._profiles, self._axes = profiles, axes
 
     def name(self, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by input name, in the engine's order.
@@ -80,12 +85,22 @@ class Signature:
         nearest.
 
         Raises:
-            ShapeError: names the input, what the engine takes, and what came.
+            ShapeError: names the input, what the engine takes, and what came. Also for inputs that
+                share an axis but not its size, and for a size outside its declared range.
         """
         for name, array in views.items():
             _check(self._inputs[name], array)
         _check_places(views, self._inputs)
-        shapes = {n: v.shape for n, v in views.items() if not self._inputs[n].on_host}
+        whole = {name: array.shape for name, array in views.items()}
+        self._axes.check_shared(whole)
+        shapes = {n: shape for n, shape in whole.items() if not self._inputs[n].on_host}
+        found = self._find(shapes)
+        if found.chunk_size is not None:
+            whole |= {name: (found.chunk_size, *shape[1:]) for name, shape in shapes.items()}
+        self._axes.check_ranges(whole)
+        return found
+
+    def _find(self, shapes: Mapping[str, tuple[int, ...]]) -> Fit:
         fitting = [i for i, profile in enumerate(self._profiles) if _within(profile, shapes)]
         if fitting:
             return Fit(min(fitting, key=lambda i: _distance(self._profiles[i], shapes)))

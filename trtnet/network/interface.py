@@ -7,7 +7,11 @@ from numbers import Integral
 from typing import Any
 
 from trtnet.errors import NetworkError, ShapeError
-from trtnet.tensor import Dim, Tensor
+from trtnet.tensor import Axis, Dim, Tensor
+from trtnet.tensor.emitter import Emitter
+
+AxisSize = int | str | Axis | None
+"""An axis of an input as it is declared."""
 
 
 def check_name(name: object) -> None:
@@ -36,7 +40,7 @@ def check_output(name: str, tensor: object) -> None:
         )
 
 
-def declared_sizes(name: str, shape: Sequence[int | str | None]) -> list[int]:
+def declared_sizes(name: str, shape: Sequence[AxisSize]) -> list[int]:
     """The sizes of the input `name` as TensorRT takes them: -1 for a dynamic axis.
 
     Raises:
@@ -44,13 +48,13 @@ def declared_sizes(name: str, shape: Sequence[int | str | None]) -> list[int]:
     """
     given = list(shape) if isinstance(shape, Iterable) and not isinstance(shape, str) else None
     if given is None or not all(map(_is_size, given)):
-        wanted = "a sequence of positive ints, names, or None"
+        wanted = "a sequence of positive ints, names, trtnet.Axis, or None"
         raise ShapeError("impossible input size", module=name, got=repr(shape), expected=wanted)
-    return [-1 if size is None or isinstance(size, str) else int(size) for size in given]
+    return [-1 if size is None or isinstance(size, (str, Axis)) else int(size) for size in given]
 
 
 def _is_size(value: object) -> bool:
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, (str, Axis)):
         return True
     is_int = isinstance(value, Integral) and not isinstance(value, bool)
     return is_int and (int(value) > 0 or int(value) == -1)  # type: ignore[call-overload]
@@ -63,14 +67,25 @@ class NamedAxes:
         network: the network.
     """
 
-    def __init__(self, network: object) -> None:
+    def __init__(self, network: Emitter[Tensor]) -> None:
         self._network = network
         self._named: dict[str, Dim] = {}
 
-    def dims(self, itensor: Any, shape: Sequence[int | str | None]) -> tuple[int | Dim, ...]:
+    def declare(self, shape: Sequence[AxisSize]) -> None:
+        """Notes the named axes of an input of this `shape`.
+
+        Raises:
+            ShapeError: an axis has another range in another input.
+        """
+        for axis in shape:
+            if isinstance(axis, (str, Axis)):
+                self._network.guards.declare(axis)
+
+    def dims(self, itensor: Any, shape: Sequence[AxisSize]) -> tuple[int | Dim, ...]:
         """Sizes of the input `itensor`, declared with `shape`; names its axes in TensorRT."""
         dims: list[int | Dim] = []
-        for axis, given in enumerate(shape):
+        for axis, size in enumerate(shape):
+            given = size.name if isinstance(size, Axis) else size
             if isinstance(given, str):
                 itensor.set_dimension_name(axis, given)
                 own = Dim(self._network, ("named", given, itensor, axis))

@@ -7,7 +7,7 @@ from typing import Any
 
 from trtnet.backend import Backend
 from trtnet.errors import NetworkError
-from trtnet.tensor import Dim, Tensor
+from trtnet.tensor import Dim, Tensor, same_size
 from trtnet.tensor.emitter import Emitter
 
 
@@ -51,6 +51,8 @@ def read_shape(
     if known is None or len(known) != len(sizes):
         return None
     return tuple(
-        size if size >= 0 else hint if hint != -1 else Dim(network, ("size", itensor, axis))
+        size
+        if size >= 0
+        else (Dim(network, ("size", itensor, axis)) if same_size(hint, -1) else hint)
         for axis, (size, hint) in enumerate(zip(sizes, known, strict=True))
     )

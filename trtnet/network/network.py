@@ -17,7 +17,13 @@ from trtnet.errors import NetworkError, UsageError
 from trtnet.module import Module
 from trtnet.network.casts import Casts
 from trtnet.network.constants import Constants
-from trtnet.network.interface import NamedAxes, check_name, check_output, declared_sizes
+from trtnet.network.interface import (
+    AxisSize,
+    NamedAxes,
+    check_name,
+    check_output,
+    declared_sizes,
+)
 from trtnet.network.layers import added_layer, itensors, read_shape
 from trtnet.network.naming import Scopes, TensorNames, Watcher
 from trtnet.network.quantizer import Quantizer, Ranges, needs_ranges
@@ -25,7 +31,7 @@ from trtnet.network.sizes import ShapeTensors
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import coarsest
-from trtnet.tensor import Dim, FoldableLayer, Tensor, tensors_in
+from trtnet.tensor import Dim, FoldableLayer, Guards, Tensor, tensors_in
 from trtnet.torch_functions.calling import call_torch_function
 from trtnet.weights.container import data_sha256
 
@@ -51,6 +57,8 @@ class Network:
     Attributes:
         definition: the real ``INetworkDefinition``: add raw layers to it at will.
         inputs, outputs: name to :class:`Tensor`.
+        guards: the declared ranges of the inputs' axes, and what the model's code concluded from
+            them, as a sequence of :class:`trtnet.tensor.Guard`.
         policy: the policy, and ``precision``, what it computes in: a string.
 
     >>> import numpy, trtnet
@@ -86,6 +94,7 @@ class Network:
         self.outputs: dict[str, Tensor] = {}
         self.scopes = Scopes()
         self.roots: list[tuple[str, Module]] = []
+        self.guards = Guards()
         self._axes = NamedAxes(self)
         self._memory = WeightMemory(self.definition)
         self._constants = Constants(self, self._memory)
@@ -93,19 +102,22 @@ class Network:
 
     # Inputs and outputs
 
-    def input(self, name: str, shape: Sequence[int | str | None], dtype: object = None) -> Tensor:
+    def input(self, name: str, shape: Sequence[AxisSize], dtype: object = None) -> Tensor:
         """Declares an input; its type is the policy's ``io``, float32 by default. An axis is an
         int, or a string that names a dynamic axis (axes of one name have one size in every
-        input), or ``None`` or -1 for an unnamed dynamic axis.
+        input), or a :class:`trtnet.Axis`, a name with a range, or ``None`` or -1 for an unnamed
+        dynamic axis.
 
         Raises:
             NetworkError: the name is taken.
-            ShapeError: a size that is neither positive nor dynamic.
+            ShapeError: a size that is neither positive nor dynamic, or an axis that has another
+                range in another input.
         """
         check_name(name)
         if name in self.names:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
         sizes = declared_sizes(name, shape)
+        self._axes.declare(shape)
         self.names.take(name)
         kind = dtype_of(dtype or self.policy.io).of(self.trt)
         itensor = added_layer(self.backend, self.definition.add_input(name, kind, sizes), name)

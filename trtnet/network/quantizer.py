@@ -25,7 +25,7 @@ from trtnet.network.casts import Casts
 from trtnet.network.naming import TensorNames
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED, STORED
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 from trtnet.tensor.emitter import Emitter
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -272,6 +272,7 @@ def _scales(largest: np.ndarray, limit: float) -> np.ndarray:
 def _same_shape(a: Tensor, b: Tensor) -> bool:
     """Whether nothing is broadcast, as far as the sizes are known."""
     return a.ndim == b.ndim and all(
-        x == y or (1 not in (x, y) and not (isinstance(x, int) and isinstance(y, int)))
+        same_size(x, y)
+        or not (same_size(x, 1) or same_size(y, 1) or (isinstance(x, int) and isinstance(y, int)))
         for x, y in zip(a.shape, b.shape, strict=True)
     )

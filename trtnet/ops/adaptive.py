@@ -16,7 +16,7 @@ from trtnet.ops.operator import operator
 from trtnet.ops.pooling import avg_pool, max_pool, refuse_indices
 from trtnet.ops.reduction import amax, mean
 from trtnet.ops.shape import transpose
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size, same_sizes
 
 
 def adaptive_pool(kind: str, rank: int, input: Tensor, output_size: Any) -> Tensor:
@@ -28,24 +28,24 @@ def adaptive_pool(kind: str, rank: int, input: Tensor, output_size: Any) -> Tens
     check_input(input, rank + 2, f"adaptive_{kind}_pool{rank}d")
     wanted = _output_sizes(output_size, rank, input.shape[2:])
     axes = list(range(2, rank + 2))
-    if all(size == 1 for size in wanted):
+    if all(same_size(size, 1) for size in wanted):
         return (mean if kind == "avg" else amax)(input, axes, keepdim=True)
     sizes = input.shape[2:]
     for size, want in zip(sizes, wanted, strict=True):
-        if not isinstance(size, int) and want is not size:
+        if not isinstance(size, int) and not same_size(want, size):
             raise UnsupportedError(
                 "adaptive pooling to more than one position needs a fixed input size",
                 got=f"input {input.shape}, output {wanted}",
                 fix="declare fixed sizes in network.input(...), or pool to size 1",
             )
-    if list(sizes) == wanted:
+    if same_sizes(sizes, wanted):
         return input
     if all(isinstance(s, int) and s % w == 0 for s, w in zip(sizes, wanted, strict=True)):
         kernel = [size // want for size, want in zip(sizes, wanted, strict=True)]
         return (avg_pool if kind == "avg" else max_pool)(rank, input, kernel)
     one_axis = _average_axis if kind == "avg" else _maximum_axis
     for axis, (size, want) in zip(axes, zip(sizes, wanted, strict=True), strict=True):
-        if size != want:
+        if not same_size(size, want):
             input = one_axis(input, axis, _windows(size, want))
     return input
 

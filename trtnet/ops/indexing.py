@@ -10,7 +10,7 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.operands import insert_axes, is_size, normalize_axis, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import slice_
-from trtnet.tensor import Dim, Tensor
+from trtnet.tensor import Dim, Tensor, same_size, same_sizes
 
 
 @operator(methods=("__getitem__",))
@@ -57,8 +57,8 @@ def _slice(x: Tensor, cuts: Sequence[tuple[Any, Any, int]]) -> Tensor:
     starts, sizes, steps = (
         (list(column) for column in zip(*cuts, strict=True)) if cuts else ([],) * 3
     )
-    is_whole = not any(s != 0 for s in starts) and not any(s != 1 for s in steps)
-    return x if is_whole and tuple(sizes) == x.shape else slice_(x, starts, sizes, steps)
+    is_whole = all(same_size(s, 0) for s in starts) and all(s == 1 for s in steps)
+    return x if is_whole and same_sizes(sizes, x.shape) else slice_(x, starts, sizes, steps)
 
 
 def _new_axes(items: Sequence[Any]) -> list[int]:
@@ -126,6 +126,8 @@ def _clip(value: Any, size: Any) -> Any:
             moved = size + value
             return max(moved, 0) if isinstance(moved, int) else moved.maximum(0)
         return min(value, size) if isinstance(size, int) else size.minimum(value)
+    if value.bounds.high < 0:
+        return _not_negative(size + value)
     return value  # a Dim, trusted to lie inside
 
 
@@ -167,7 +169,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
         have if i == axis else want
         for i, (have, want) in enumerate(zip(input.shape, index.shape, strict=True))
     ]
-    if tuple(sizes) != input.shape:
+    if not same_sizes(sizes, input.shape):
         input = slice_(input, [0] * input.ndim, sizes, [1] * input.ndim)
     return network.emit(
         "gather",

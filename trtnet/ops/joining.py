@@ -9,7 +9,7 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.operands import normalize_axis, remove_axes, same_type
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import flatten, reshape, slice_, unsqueeze
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 
 @operator(methods=())
@@ -88,7 +88,7 @@ def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
     axis = normalize_axis(dim, input.ndim, "narrow")
     starts: list[Any] = [0] * input.ndim
     sizes = list(input.shape)
-    if sizes[axis] == length and start == 0:
+    if same_size(sizes[axis], length) and same_size(start, 0):
         return input
     ints = all(isinstance(value, int) for value in (start, length, sizes[axis]))
     if ints and not 0 <= start <= start + length <= sizes[axis]:

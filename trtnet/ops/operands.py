@@ -12,6 +12,7 @@ from trtnet.dtypes import DType, float32, int64, promote
 from trtnet.errors import ShapeError
 from trtnet.tensor import Dim, Parameter, Tensor
 from trtnet.tensor.emitter import Emitter
+from trtnet.tensor.quotient import Quotient
 
 
 def is_size(value: object) -> bool:
@@ -21,15 +22,22 @@ def is_size(value: object) -> bool:
 
 
 def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
-    """`value` (number, Dim, Parameter or array) as a tensor next to `like`, typed as PyTorch
-    types it: a number takes the tensor's dtype unless only it is floating point; floating-point
-    arrays take the dtype of a floating-point tensor. With `align`, numbers and arrays get the
-    rank of `like` at once, so that broadcasting costs no layer."""
+    """`value` (number, Dim, Quotient of Dims, Parameter or array) as a tensor next to `like`, typed
+    as PyTorch types it: a number takes the tensor's dtype unless only it is floating point;
+    floating-point arrays take the dtype of a floating-point tensor. With `align`, numbers and
+    arrays get the rank of `like` at once, so that broadcasting costs no layer."""
     if isinstance(value, Tensor):
         return value
     network = like.network
     if isinstance(value, Dim):
-        return network.emit("size", "add_squeeze", network.sizes([value]), _axes(network, [0]))
+        return _size_tensor(network, value)
+    if isinstance(value, Quotient):
+        top, bottom = (
+            network.cast(_size_tensor(network, part), float32) for part in (value.top, value.bottom)
+        )
+        division = network.trt.ElementWiseOperation.DIV
+        quotient = network.emit("size", "add_elementwise", top, bottom, division, dims=())
+        return network.cast(quotient, like.dtype) if like.dtype.is_floating_point else quotient
     if isinstance(value, numbers.Number):
         floating = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
         follows = like.dtype.is_floating_point or (like.dtype is not DType.BOOL and not floating)
@@ -42,6 +50,11 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
     if align and array.ndim < like.ndim:
         array = array.reshape((1,) * (like.ndim - array.ndim) + array.shape)
     return network.constant(array, dtype)
+
+
+def _size_tensor(network: Emitter[Tensor], size: Any) -> Tensor:
+    """An int or a Dim as an int64 tensor without axes."""
+    return network.emit("size", "add_squeeze", network.sizes([size]), _axes(network, [0]))
 
 
 def _default_type(value: Any) -> DType:

@@ -8,13 +8,13 @@ from typing import Any
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import slice_
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 _PAD_MODES = {"constant": "FILL", "reflect": "REFLECT", "replicate": "CLAMP", "circular": "WRAP"}
 
 
 @operator(methods=())
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
+def pad(input: Tensor, pad: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
     """Pads the last axes by ``pad = (left, right, top, bottom, ...)``, the last axis first;
     negative amounts crop (modes ``"constant"`` and ``"replicate"`` only).
 
@@ -42,7 +42,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
                 expected=f"axis {axis} of {input.shape}",
                 got=tuple(pad),
             )
-    if not any(pad):
+    if all(same_size(amount, 0) for amount in pad):
         return input
     return slice_(
         input,

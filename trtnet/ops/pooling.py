@@ -17,7 +17,7 @@ from trtnet.ops.elementwise import mul
 from trtnet.ops.operands import insert_axes, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.padding import pad
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_sizes
 
 
 def max_pool(
@@ -189,7 +189,7 @@ class Window:
 
     def is_whole(self, x: Tensor) -> bool:
         """Whether one window takes in all of `x`."""
-        return self.kernel == tuple(x.shape[2:]) and not any(self.padding)
+        return same_sizes(self.kernel, x.shape[2:]) and not any(self.padding)
 
     def far_padding(self, sizes: Sequence[Any], padding: Sequence[int]) -> list[int] | None:
         """Padding at the end of each axis with which rounding down gives PyTorch's size, or

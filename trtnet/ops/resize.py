@@ -17,7 +17,7 @@ from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import permute, reshape, transpose
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 # PyTorch's mode: (rank of the input or None for any, TensorRT's mode, rounding of "nearest")
 _MODES: dict[str, tuple[int | None, str, str]] = {
@@ -117,7 +117,7 @@ def _by_factor(x: Tensor, sizes: Sequence[Any], scales: Sequence[float], mode: s
     would derive from the sizes instead."""
     for axis, (out, factor) in enumerate(zip(sizes, scales, strict=True), start=2):
         size = x.shape[axis]
-        if size == out and factor == 1:
+        if same_size(size, out) and factor == 1:
             continue
         if not isinstance(size, int):
             raise UnsupportedError(

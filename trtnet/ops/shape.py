@@ -15,7 +15,7 @@ from trtnet.ops.operands import (
     remove_axes,
 )
 from trtnet.ops.operator import operator
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size, same_sizes
 
 
 def _listed(values: tuple[Any, ...]) -> list[Any]:
@@ -33,22 +33,30 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
         ShapeError: the sizes do not hold the same number of elements.
     """
     network = input.network
-    sizes = _infer(input, _listed(shape))
+    given = _listed(shape)
+    dims = _infer(input, given)
+    sizes = [  # the engine computes a -1 without the layers that a Dim needs
+        -1 if same_size(asked, -1) and not isinstance(found, int) else found
+        for asked, found in zip(given, dims, strict=True)
+    ]
     dynamic = [axis for axis, size in enumerate(sizes) if not isinstance(size, int) or size == -1]
     if len(dynamic) <= 1:
         plain = [-1 if axis in dynamic else size for axis, size in enumerate(sizes)]
     else:  # 0 copies the size of the same axis
         same = input.shape[: len(sizes)] + (None,) * (len(sizes) - input.ndim)
         plain = [
-            0 if axis in dynamic and size == same[axis] else size for axis, size in enumerate(sizes)
+            0 if axis in dynamic and same_size(size, same[axis]) else size
+            for axis, size in enumerate(sizes)
         ]
-    zero_is_size = 0 in sizes
-    if all(isinstance(size, int) for size in plain) and not (zero_is_size and plain != sizes):
+    zero_is_size = any(same_size(size, 0) for size in sizes)
+    if all(isinstance(size, int) for size in plain) and not (
+        zero_is_size and not same_sizes(plain, sizes)
+    ):
         return network.emit(
             "reshape",
             "add_shuffle",
             input,
-            dims=sizes,
+            dims=dims,
             reshape_dims=plain,
             zero_is_placeholder=not zero_is_size,
         )
@@ -56,7 +64,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
         "reshape",
         "add_shuffle",
         input,
-        dims=sizes,
+        dims=dims,
         inputs={1: network.sizes(sizes)},
         zero_is_placeholder=False,
     )
@@ -64,13 +72,16 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
 def _infer(x: Tensor, sizes: list[Any]) -> list[Any]:
     """Replaces -1 by a size where it can be known, and checks the number of elements."""
-    if sizes.count(-1) > 1:
+    if sum(same_size(size, -1) for size in sizes) > 1:
         raise ShapeError("reshape: only one size can be -1", got=sizes)
     given = [size for size in sizes if not (isinstance(size, int) and size == -1)]
     unmatched = Counter(size for size in x.shape if not isinstance(size, int))
     unmatched.subtract(Counter(size for size in given if not isinstance(size, int)))
     if any(unmatched.values()):
-        return sizes  # only the engine can know
+        rest = _rest(x.shape, given) if len(given) < len(sizes) else None
+        if rest is None:
+            return sizes  # only the engine can know
+        return [rest if same_size(size, -1) else size for size in sizes]
     have = math.prod(size for size in x.shape if isinstance(size, int))
     want = math.prod(size for size in given if isinstance(size, int))
     fits = have == want if len(given) == len(sizes) else want > 0 and have % want == 0
@@ -81,6 +92,15 @@ def _infer(x: Tensor, sizes: list[Any]) -> list[Any]:
             got=tuple(sizes),
         )
     return [have // want if isinstance(size, int) and size == -1 else size for size in sizes]
+
+
+def _rest(shape: Sequence[Any], given: Sequence[Any]) -> Any:
+    """The size that `given` lacks to hold as many elements as `shape`, if it can be known."""
+    have, want = math.prod(shape), math.prod(given)
+    if same_size(want, 0):
+        return None
+    rest = have // want
+    return rest if same_size(rest * want, have) else None
 
 
 @operator
@@ -105,8 +125,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 def unflatten(input: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
     """Splits axis `dim` into axes of `sizes`, one of which may be -1."""
     axis = normalize_axis(dim, input.ndim, "unflatten")
-    known = math.prod(size for size in sizes if size != -1)
-    inner = [input.shape[axis] // known if size == -1 else size for size in sizes]
+    known = math.prod(size for size in sizes if not same_size(size, -1))
+    inner = [input.shape[axis] // known if same_size(size, -1) else size for size in sizes]
     return reshape(input, *input.shape[:axis], *inner, *input.shape[axis + 1 :])
 
 
@@ -156,7 +176,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
                     got=input.shape[axis],
                     fix="declare this axis with size 1",
                 )
-    ones = [axis for axis in axes if input.shape[axis] == 1]
+    ones = [axis for axis in axes if same_size(input.shape[axis], 1)]
     return remove_axes(input, ones) if ones else input
 
 
@@ -177,8 +197,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         raise ShapeError("expand: a new axis needs a size, not -1", got=wanted)
     strides, target = [], []
     for have, want in zip(x.shape, wanted, strict=True):
-        keep = (isinstance(want, int) and want == -1) or want == have
-        if not keep and have != 1:
+        keep = same_size(want, -1) or same_size(want, have)
+        if not keep and not same_size(have, 1):
             raise ShapeError(
                 "expand: only axes of size 1 can be expanded",
                 got=wanted,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.errors import NetworkError, ShapeError, located
+from trtnet.graph.axes import check_one_size, places_of
 from trtnet.graph.reader import read
 from trtnet.graph.types import Graph, TensorInfo
 from trtnet.reference.compiler import compile
@@ -40,7 +41,8 @@ def run(
         Arrays by tensor name; bfloat16 and float8 values as float32.
 
     Raises:
-        ShapeError: an input that is missing, unknown, or of another rank, shape or kind.
+        ShapeError: an input that is missing, unknown, or of another rank, shape or kind; inputs
+            that share an axis but not its size.
         NetworkError: a layer that fails on these inputs.
     """
     graph = network if isinstance(network, Graph) else read(network)
@@ -105,7 +107,8 @@ def prepare(
         float64, device: as the module was compiled with.
 
     Raises:
-        ShapeError: an input that is missing, unknown, or of another rank, shape or kind.
+        ShapeError: an input that is missing, unknown, or of another rank, shape or kind; inputs
+            that share an axis but not its size.
     """
     missing = [name for name in graph.inputs if name not in inputs]
     unknown = [name for name in inputs if name not in graph.inputs]
@@ -116,6 +119,7 @@ def prepare(
             got=", ".join(inputs) or "none",
         )
     arguments = []
+    shapes = {name: np.shape(inputs[name]) for name in graph.inputs}
     for name in graph.inputs:
         info, array = graph.tensors[name], np.asarray(inputs[name])
         with located(name):
@@ -123,6 +127,9 @@ def prepare(
             dtype = execution_dtype(info.dtype, float64)
         place = "cpu" if is_shape_value(info) else device
         arguments.append(share(np.asarray(array, order="C")).to(place, dtype))
+    names = {name: graph.tensors[name].dimension_names for name in graph.inputs}
+    for axis, places in places_of(names).items():
+        check_one_size(axis, places, shapes)
     return arguments
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from trtnet.dtypes import DType
 from trtnet.tensor.dim import Dim
+from trtnet.tensor.guards import Guards
 
 T = TypeVar("T")  # the Tensor class
 
@@ -93,6 +94,10 @@ class Emitter(Protocol[T]):
     @property
     def quantizer(self) -> QuantizationRules[T]:
         """Where Q/DQ pairs stand."""
+
+    @property
+    def guards(self) -> Guards:
+        """What is declared of the axes of the inputs, and what was concluded from it."""
 
     def has(self, feature: str) -> bool:
         """Whether the TensorRT version has one of :data:`trtnet.backend.FEATURES`."""

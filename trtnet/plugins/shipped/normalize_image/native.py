@@ -9,7 +9,7 @@ import numpy as np
 
 from trtnet.dtypes import DType, float32
 from trtnet.nn.functional import interpolate
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_sizes
 
 
 def normalize_image(
@@ -24,7 +24,7 @@ def normalize_image(
     Computed in float32, with bilinear interpolation; any size may be a Dim.
     """
     planes = images.to(float32).permute(0, 3, 1, 2)
-    if planes.shape[2:] != tuple(size):
+    if not same_sizes(planes.shape[2:], size):
         planes = interpolate(planes, size, mode="bilinear")
     middle, spread = (np.array(values, np.float64)[:, None, None] for values in (mean, std))
     factor, shift = (array.astype(np.float32) for array in (1 / (255 * spread), -middle / spread))

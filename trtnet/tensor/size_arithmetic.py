@@ -1,0 +1,313 @@
+"""Arithmetic of sizes in one form: sums that are written differently and mean the same are equal.
+
+A size is a polynomial with whole coefficients over *atoms*: axes, floor divisions, minima and
+maxima. ``n + 1 - 1``, ``2 * n // 2`` and ``n`` are one polynomial, and so are ``-(-n // 7)``,
+``(n + 6) // 7`` and ``n + (7 - n % 7) % 7`` divided by 7. The remainder ``a % b`` is
+``a - a // b * b``, as in Python.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trtnet.tensor.intervals import AXES, UNKNOWN, Interval, any_size, bounds, describe
+
+_LONGEST = 12  # terms of a product that is multiplied out
+
+Monomial = frozenset[tuple[Any, int]]
+"""A product of atoms, each with its power. An atom is an axis (see
+:mod:`trtnet.tensor.intervals`), ``("FLOOR_DIV", dividend, divisor)``, ``("PROD", left, right)``
+that was not multiplied out, or ``("MIN", operands)`` and ``("MAX", operands)`` with a frozenset
+of two; their operands are polynomials."""
+
+_ONE: Monomial = frozenset()
+
+
+class Polynomial:
+    """A sum of monomials with coefficients; equal to those with the same terms in any order.
+
+    Attributes:
+        terms: coefficient by monomial, none of them 0. The empty monomial is the constant term.
+    """
+
+    __slots__ = ("_hash", "_tree", "terms")
+
+    def __init__(self, terms: Mapping[Monomial, int]) -> None:
+        self.terms = {monomial: factor for monomial, factor in terms.items() if factor}
+        self._hash = hash(frozenset(self.terms.items()))
+        self._tree: Any = None
+
+    @classmethod
+    def constant(cls, value: int) -> Polynomial:
+        """The number `value`."""
+        return cls({_ONE: value})
+
+    @classmethod
+    def atom(cls, atom: tuple[Any, ...]) -> Polynomial:
+        """One atom."""
+        return cls({frozenset([(atom, 1)]): 1})
+
+    @property
+    def value(self) -> int | None:
+        """The number that it is, if it has no atoms."""
+        return None if self.terms.keys() - {_ONE} else self.terms.get(_ONE, 0)
+
+    @property
+    def tree(self) -> Any:
+        """It as a tree of operations; see :mod:`trtnet.tensor.intervals`."""
+        if self._tree is None:
+            self._tree = _tree(self)
+        return self._tree
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Polynomial) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return describe(self.tree)
+
+
+def add(a: Polynomial, b: Polynomial, times: int = 1) -> Polynomial:
+    """``a + times * b``."""
+    terms = dict(a.terms)
+    for monomial, factor in b.terms.items():
+        terms[monomial] = terms.get(monomial, 0) + times * factor
+    return Polynomial(terms)
+
+
+def scale(a: Polynomial, factor: int) -> Polynomial:
+    """``factor * a``."""
+    return Polynomial({monomial: factor * value for monomial, value in a.terms.items()})
+
+
+def multiply(a: Polynomial, b: Polynomial) -> Polynomial:
+    """``a * b``."""
+    if len(a.terms) > 1 and len(b.terms) > 1 and len(a.terms) * len(b.terms) > _LONGEST:
+        return Polynomial.atom(("PROD", a, b))
+    terms: dict[Monomial, int] = {}
+    for left, x in a.terms.items():
+        for right, y in b.terms.items():
+            product = _joined(left, right)
+            terms[product] = terms.get(product, 0) + x * y
+    return Polynomial(terms)
+
+
+def _joined(a: Monomial, b: Monomial) -> Monomial:
+    if not a or not b:
+        return a or b
+    powers = dict(a)
+    for atom, power in b:
+        powers[atom] = powers.get(atom, 0) + power
+    return frozenset(powers.items())
+
+
+def floor_divide(a: Polynomial, b: Polynomial) -> Polynomial:
+    """``a // b``, rounded down as in Python.
+
+    Raises:
+        ZeroDivisionError: `b` is 0.
+    """
+    divisor = b.value
+    if divisor is None:
+        return _divide_by_size(a, b)
+    if divisor < 0:
+        return floor_divide(scale(a, -1), Polynomial.constant(-divisor))
+    return _divide_by_number(a, divisor)
+
+
+def remainder(a: Polynomial, b: Polynomial) -> Polynomial:
+    """``a % b``, with the sign of `b` as in Python."""
+    return add(a, multiply(floor_divide(a, b), b), -1)
+
+
+def _divide_by_number(a: Polynomial, d: int) -> Polynomial:
+    whole = {m: n // d if n > 0 else -(-n // d) for m, n in a.terms.items() if m}
+    whole[_ONE] = a.terms.get(_ONE, 0) // d
+    quotient = Polynomial(whole)
+    rest = add(a, quotient, -d)
+    factors = [n for m, n in rest.terms.items() if m]
+    if not factors:
+        return quotient  # its constant is from 0 to d - 1
+    common = math.gcd(d, *factors)
+    rest = Polynomial({m: n // common for m, n in rest.terms.items()})
+    d //= common
+    inner = _inner_division(rest)
+    if inner is not None:  # (a // p + k) // d == (a + k * p) // (p * d)
+        dividend, p = inner
+        moved = add(dividend, Polynomial.constant(p * rest.terms.get(_ONE, 0)))
+        return add(quotient, _divide_by_number(moved, p * d))
+    signs = sum(1 if n > 0 else -1 for n in factors), sum(factors)
+    if signs < (0, 0):  # a // d == -((d - 1 - a) // d): one form for both signs
+        turned = add(Polynomial.constant(d - 1), rest, -1)
+        return add(quotient, _divide_by_number(turned, d), -1)
+    return add(quotient, Polynomial.atom(("FLOOR_DIV", rest, Polynomial.constant(d))))
+
+
+def _inner_division(a: Polynomial) -> tuple[Polynomial, int] | None:
+    """Dividend and divisor, if `a` is a division by a number, plus a constant."""
+    products = [(m, n) for m, n in a.terms.items() if m]
+    if len(products) != 1 or products[0][1] != 1 or len(products[0][0]) != 1:
+        return None
+    ((atom, power),) = products[0][0]
+    if atom[0] != "FLOOR_DIV" or power != 1 or atom[2].value is None:
+        return None
+    return atom[1], atom[2].value
+
+
+def _divide_by_size(a: Polynomial, b: Polynomial) -> Polynomial:
+    quotient, rest = Polynomial({}), a
+    if len(b.terms) == 1:
+        ((by, n),) = b.terms.items()
+        found = {m: (_reduced(m, by), x) for m, x in a.terms.items() if x % n == 0}
+        quotient = Polynomial({q: x // n for q, x in found.values() if q is not None})
+        done = {m for m, (q, _) in found.items() if q is not None}
+        rest = Polynomial({m: x for m, x in a.terms.items() if m not in done})
+    elif (ratio := _ratio(a, b)) is not None:
+        quotient, rest = Polynomial.constant(ratio), Polynomial({})
+    if not rest.terms:
+        return quotient
+    return add(quotient, Polynomial.atom(("FLOOR_DIV", rest, b)))
+
+
+def _ratio(a: Polynomial, b: Polynomial) -> int | None:
+    """The number `n` of ``a == n * b``."""
+    if a.terms.keys() != b.terms.keys():
+        return None
+    monomial, factor = next(iter(b.terms.items()))
+    ratio = a.terms[monomial] // factor
+    return ratio if a == scale(b, ratio) else None
+
+
+def _reduced(monomial: Monomial, by: Monomial) -> Monomial | None:
+    """``monomial / by``, if that is a monomial."""
+    powers = dict(monomial)
+    for atom, power in by:
+        powers[atom] = powers.get(atom, 0) - power
+    if min(powers.values(), default=0) < 0:
+        return None
+    return frozenset((atom, power) for atom, power in powers.items() if power)
+
+
+def extreme(kind: str, a: Polynomial, b: Polynomial) -> Polynomial:
+    """The smaller (`kind` is ``"MIN"``) or larger (``"MAX"``) of two."""
+    apart = limits(add(a, b, -1))
+    if apart.low >= 0:
+        return a if kind == "MAX" else b
+    if apart.high <= 0:
+        return b if kind == "MAX" else a
+    return Polynomial.atom((kind, frozenset([a, b])))
+
+
+def limits(
+    a: Polynomial, axis: Callable[[tuple[Any, ...]], Interval] = any_size, depth: int = 3
+) -> Interval:
+    """An interval that holds every value of `a` where `axis` gives those of its axes.
+
+    Besides adding up the bounds of the terms, it replaces one minimum or maximum by either of its
+    operands, or one ``x // d`` by ``(x - r) / d`` with a remainder `r` from 0 to ``d - 1``, so
+    that what cancels is seen: ``n % 7`` is at most 6, ``n - (n - 2).maximum(0)`` at most 2.
+
+    Args:
+        depth: how many atoms are replaced at the same time.
+    """
+    found = bounds(a.tree, axis)
+    for monomial, factor in a.terms.items() if depth and len(a.terms) > 1 else ():
+        if len(monomial) != 1 or found.low == found.high:
+            continue
+        ((atom, power),) = monomial
+        if power != 1 or atom[0] in AXES or atom[0] == "PROD":
+            continue
+        rest = Polynomial({m: n for m, n in a.terms.items() if m != monomial})
+        if atom[0] == "FLOOR_DIV":
+            other = _without_division(rest, atom, factor, axis, depth)
+        else:
+            branches = [limits(add(rest, x, factor), axis, depth - 1) for x in atom[1]]
+            which = max if (atom[0] == "MAX") == (factor > 0) else min
+            other = Interval(which(b.low for b in branches), which(b.high for b in branches))
+        found = Interval(max(found.low, other.low), min(found.high, other.high))
+    return found
+
+
+def _without_division(
+    rest: Polynomial,
+    atom: tuple[Any, ...],
+    factor: int,
+    axis: Callable[[tuple[Any, ...]], Interval],
+    depth: int,
+) -> Interval:
+    """Bounds of ``rest + factor * atom``, a division."""
+    dividend, divisor = atom[1], atom[2].value
+    if divisor is None:
+        return UNKNOWN
+    whole = limits(add(scale(rest, divisor), dividend, factor), axis, depth - 1)
+    furthest = factor * (divisor - 1)  # factor times the largest remainder
+    low, high = whole.low - max(furthest, 0), whole.high - min(furthest, 0)
+    return Interval(
+        low if math.isinf(low) else -(-low // divisor),
+        high if math.isinf(high) else high // divisor,
+    )
+
+
+def with_axes(a: Polynomial, axes: Mapping[Any, Polynomial]) -> Polynomial:
+    """`a` with a polynomial in place of each of `axes`."""
+    total = Polynomial({})
+    for monomial, factor in a.terms.items():
+        product = Polynomial.constant(factor)
+        for atom, power in monomial:
+            replaced = _replaced(atom, axes)
+            for _ in range(power):
+                product = multiply(product, replaced)
+        total = add(total, product)
+    return total
+
+
+def _replaced(atom: tuple[Any, ...], axes: Mapping[Any, Polynomial]) -> Polynomial:
+    if atom[0] in AXES:
+        return axes.get(atom) or Polynomial.atom(atom)
+    if atom[0] in ("MIN", "MAX"):
+        left, right = (with_axes(operand, axes) for operand in _ordered(atom[1]))
+        return extreme(atom[0], left, right)
+    left, right = with_axes(atom[1], axes), with_axes(atom[2], axes)
+    return multiply(left, right) if atom[0] == "PROD" else floor_divide(left, right)
+
+
+def _ordered(operands: frozenset[Polynomial]) -> list[Polynomial]:
+    """In an order that does not hang on hashes; numbers come last."""
+    return sorted(operands, key=lambda operand: (operand.value is not None, repr(operand)))
+
+
+def _tree(a: Polynomial) -> Any:
+    terms = sorted(a.terms.items(), key=lambda term: (term[1] < 0, not term[0]))
+    if not terms:
+        return 0
+    total: Any = None
+    for monomial, factor in terms:
+        product = _product_tree(monomial, abs(factor))
+        if total is None and factor > 0:
+            total = product
+        else:
+            total = ("SUM" if factor > 0 else "SUB", total or 0, product)
+    return total
+
+
+def _product_tree(monomial: Monomial, factor: int) -> Any:
+    if not monomial:
+        return factor
+    parts = [_atom_tree(atom) for atom, power in monomial for _ in range(power)]
+    parts.sort(key=describe)
+    product = parts[0]
+    for part in parts[1:]:
+        product = ("PROD", product, part)
+    return product if factor == 1 else ("PROD", product, factor)
+
+
+def _atom_tree(atom: tuple[Any, ...]) -> Any:
+    if atom[0] in AXES:
+        return atom
+    operands = _ordered(atom[1]) if atom[0] in ("MIN", "MAX") else atom[1:]
+    left, right = (operand.tree for operand in operands)
+    return (atom[0], left, right)
