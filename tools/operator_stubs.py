@@ -37,7 +37,8 @@ def stub() -> str:
 
 def _method(name: str, function: Callable[..., Any]) -> str:
     if function.__name__ == "<lambda>":  # a reflected operator
-        return f"    def {name}(self, other: Any) -> Self: ...\n"
+        more = "" if name.startswith("__") else ", *more: Any"
+        return f"    def {name}(self, other: Any{more}) -> Self: ...\n"
     signature = inspect.signature(function)
     parameters = ["self"]
     for parameter in list(signature.parameters.values())[1:]:

@@ -95,6 +95,12 @@ COMPUTED = frozenset(
 # Files in which strings name members of enumerations, for a look-up elsewhere.
 STRINGS = {
     "trtnet/ops/padding.py": {"SampleMode"},
+    "trtnet/ops/pointwise.py": {"ElementWiseOperation"},
+    "trtnet/ops/elementwise.py": {"ElementWiseOperation", "UnaryOperation"},
+    "trtnet/ops/division.py": {"ElementWiseOperation"},
+    "trtnet/ops/exponential.py": {"UnaryOperation"},
+    "trtnet/ops/floats.py": {"UnaryOperation"},
+    "trtnet/ops/trigonometry.py": {"UnaryOperation"},
     "trtnet/engines/compatibility.py": {"EngineInvalidityDiagnostics"},
     "trtnet/tensor/dim.py": {"ElementWiseOperation"},
 }
