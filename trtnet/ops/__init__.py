@@ -11,12 +11,15 @@ from trtnet.exports import collected
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
+from trtnet.ops.axes import *
 from trtnet.ops.bitwise import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.division import *
+from trtnet.ops.einstein import *
 from trtnet.ops.elementwise import *
 from trtnet.ops.exponential import *
+from trtnet.ops.extremes import *
 from trtnet.ops.floats import *
 from trtnet.ops.identity import *
 from trtnet.ops.indexing import *
@@ -30,7 +33,10 @@ from trtnet.ops.pooling import *
 from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
 from trtnet.ops.shape import *
+from trtnet.ops.tensor_products import *
 from trtnet.ops.trigonometry import *
+from trtnet.ops.variance import *
+from trtnet.ops.vector_norms import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = collected(globals())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any, NamedTuple
 
 from trtnet.dtypes import DType, int32, int64
 from trtnet.errors import UnsupportedError
-from trtnet.ops.elementwise import add, exp, log, ne, sub, where
+from trtnet.ops.division import div
+from trtnet.ops.elementwise import add, exp, log, logical_not, ne, sub, where
 from trtnet.ops.floats import isinf, isnan
 from trtnet.ops.operands import mask, normalize_axes
 from trtnet.ops.operator import operator
@@ -97,7 +99,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: object
     sizes = [x.shape[axis] for axis in axes]
     if pooled is not x:  # TensorRT sums INT8 up in INT32
         return reduce("mean", "AVG", pooled, dim, keepdim)
-    if all(isinstance(size, int) for size in sizes) and math.prod(sizes) <= _LONG:
+    if builtins.all(isinstance(size, int) for size in sizes) and math.prod(sizes) <= _LONG:
         return reduce("mean", "AVG", x, dim, keepdim)
     return _sum_up("mean", "AVG", x, dim, keepdim)
 
@@ -113,8 +115,8 @@ def nanmean(
         return mean(x, dim, keepdim)  # which refuses it
 
     def compute(wide: Tensor) -> Tensor:
-        count = sum(isnan(wide) == 0, dim, keepdim)
-        return sum(_without_nan(wide), dim, keepdim) / count.to(wide.dtype)
+        count = sum(logical_not(isnan(wide)), dim, keepdim)
+        return div(sum(_without_nan(wide), dim, keepdim), count.to(wide.dtype))
 
     return widened(compute, x)
 
