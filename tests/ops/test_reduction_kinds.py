@@ -82,9 +82,7 @@ def test_numpy_names(check: Any) -> None:
         (3, 4),
         through_torch=True,
     )
-    check(
-        lambda x: x.amax(axis=(0, 1)), lambda x: x.amax(axis=(0, 1)), (3, 4), through_torch=True
-    )
+    check(lambda x: x.amax(axis=(0, 1)), lambda x: x.amax(axis=(0, 1)), (3, 4), through_torch=True)
     check(lambda x: x.std(axis=0), lambda x: x.std(axis=0), (3, 4), through_torch=True)
 
 
@@ -222,9 +220,7 @@ def test_named_results(check: Any, name: str, dtype: Any) -> None:
         TIES.astype(dtype),
         dynamic=[("N", 5)],
     )
-    check(
-        lambda x, y: getattr(x, name)(y), lambda x, y: getattr(x, name)(y), (2, 3), (3,)
-    )
+    check(lambda x, y: getattr(x, name)(y), lambda x, y: getattr(x, name)(y), (2, 3), (3,))
     check(
         lambda x, y: getattr(torch, name)(x, other=y),
         lambda x, y: getattr(torch, name)(x, other=y),

@@ -33,6 +33,9 @@ from trtnet.ops.pooling import *
 from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
 from trtnet.ops.shape import *
+from trtnet.ops.shrinkage import *
+from trtnet.ops.similarity import *
+from trtnet.ops.softmax import *
 from trtnet.ops.tensor_products import *
 from trtnet.ops.trigonometry import *
 from trtnet.ops.variance import *

@@ -114,7 +114,8 @@ def bmm(input: Any, mat2: Any) -> Tensor:
     """
     a, b = same_type(input, mat2, align=False)
     sizes = a.shape[:1] + b.shape[:1]
-    if all(isinstance(size, int) for size in sizes) and len(set(sizes)) > 1:
+    is_known = a.ndim == b.ndim == 3 and all(isinstance(size, int) for size in sizes)
+    if is_known and sizes[0] != sizes[1]:
         raise ShapeError("bmm: the batches differ", got=f"{a.shape} and {b.shape}")
     return _product("bmm", a, b, (3, 3))
 
