@@ -13,9 +13,7 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.nn import functional as F
 
 TF = torch.nn.functional
-VALUES = np.array(
-    [[-30, -2, -0.75, -0.5, -0.25, -0.0, 0, 0.25, 0.5, 1.5, 20, np.nan]], np.float32
-)
+VALUES = np.array([[-30, -2, -0.75, -0.5, -0.25, -0.0, 0, 0.25, 0.5, 1.5, 20, np.nan]], np.float32)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +174,7 @@ def test_pairwise_distance(check_module: Any, p: float, keepdim: bool) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("lead", [(), (5,), (2, 5)])
 def test_bilinear(check_module: Any, bias: bool, lead: Any) -> None:
-    dynamic = [tuple(f"d{i}" for i in range(len(lead))) + (n,) for n in (3, 4)]
+    dynamic = [(*tuple(f"d{i}" for i in range(len(lead))), n) for n in (3, 4)]
     check_module(
         nn.Bilinear(3, 4, 2, bias),
         torch.nn.Bilinear(3, 4, 2, bias),

@@ -166,6 +166,6 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     made = []
     for i, x in enumerate(vectors):
         axis = order.index(i)
-        spread = insert_axes(x, [a for a in range(len(vectors)) if a != axis])
-        made.append(expand(spread, *sizes))
+        others = [a for a in range(len(vectors)) if a != axis]
+        made.append(expand(insert_axes(x, others), *sizes) if others else x)
     return tuple(made)

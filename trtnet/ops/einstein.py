@@ -40,7 +40,8 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
         ShapeError: operands whose ranks or sizes do not fit it.
     """
     if not isinstance(equation, str):
-        equation, operands = _lettered([equation, *operands])
+        equation, listed = _lettered([equation, *operands])
+        operands = tuple(listed)
     single = len(operands) == 1 and isinstance(operands[0], (list, tuple))
     tensors = same_type(*(operands[0] if single else operands), align=False)
     terms, result = _parse(equation, tensors)

@@ -80,9 +80,7 @@ def _arg(kind: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
 
 @operator
 @numpy_names
-def topk(
-    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> ValuesIndices:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """The `k` largest (or smallest) values along `dim` and their positions (int64), sorted.
 
     Raises:

@@ -7,10 +7,11 @@ from itertools import pairwise
 from typing import Any
 
 from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.ops.arguments import shape_of
 from trtnet.ops.axes import atleast_1d, atleast_2d, atleast_3d
 from trtnet.ops.operands import normalize_axis, remove_axes, same_type
 from trtnet.ops.operator import operator
-from trtnet.ops.pointwise import numpy_names
+from trtnet.ops.pointwise import also_named, numpy_names
 from trtnet.ops.shape import flatten, reshape, slice_, unsqueeze
 from trtnet.tensor import Tensor
 
@@ -24,9 +25,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     Raises:
         ShapeError: other sizes differ.
     """
-    parts = same_type(*tensors, align=False)
-    if any(part.ndim > 1 for part in parts):
-        parts = [part for part in parts if part.shape != (0,)]
+    parts = same_type(*(x for x in tensors if shape_of(x) != (0,)), align=False)
     network = parts[0].network
     axis = normalize_axis(dim, parts[0].ndim, "cat")
     for part in parts:
@@ -82,7 +81,7 @@ def column_stack(tensors: Sequence[Any]) -> Tensor:
 
 
 @operator
-@numpy_names
+@also_named(axis="dim", split_size="split_size_or_sections", tensor="input")
 def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Cuts axis `dim` into pieces of one size (the last may be smaller) or of listed sizes, which
     may be Dims."""

@@ -15,20 +15,24 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 HALF = (float16, bfloat16)
 _UNCOMPARED = (DType.BOOL, DType.UINT8)  # TensorRT compares these only for equality
-_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
-def numpy_names(function: Function) -> Function:
-    """`function`, which then takes ``axis=`` and ``keepdims=`` for ``dim=`` and ``keepdim=``, as
-    PyTorch's functions do."""
+def also_named(**names: str) -> Callable[[Function], Function]:
+    """A decorator: the function takes further names of keywords, as PyTorch's does."""
 
-    @functools.wraps(function)
-    def renamed(*args: Any, **kwargs: Any) -> Any:
-        if kwargs:
-            kwargs = {_NUMPY_NAMES.get(name, name): value for name, value in kwargs.items()}
-        return function(*args, **kwargs)
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def renamed(*args: Any, **kwargs: Any) -> Any:
+            if kwargs:
+                kwargs = {names.get(name, name): value for name, value in kwargs.items()}
+            return function(*args, **kwargs)
 
-    return renamed  # type: ignore[return-value]
+        return renamed  # type: ignore[return-value]
+
+    return decorate
+
+
+numpy_names = also_named(axis="dim", keepdims="keepdim")
 
 
 def binary(op: str, kind: str, a: Tensor, b: Tensor) -> Tensor:

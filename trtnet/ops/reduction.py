@@ -150,7 +150,7 @@ def _extreme(op: str, kind: str, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
 
 @operator
 @numpy_names
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """The smallest and the largest value over axis `dim`, or over all: ``(min, max)``."""
     return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 

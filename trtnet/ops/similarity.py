@@ -8,10 +8,11 @@ from trtnet.ops.arguments import array_of, optional_array
 from trtnet.ops.division import div
 from trtnet.ops.einstein import einsum
 from trtnet.ops.elementwise import add, clamp_min, mul, sub
-from trtnet.ops.operands import same_type
+from trtnet.ops.operands import broadcast_dims, broadcast_ranks, normalize_axis, same_type
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import numpy_names
 from trtnet.ops.reduction import sum
+from trtnet.ops.shape import expand
 from trtnet.ops.vector_norms import vector_norm
 from trtnet.tensor import Tensor
 
@@ -21,9 +22,18 @@ from trtnet.tensor import Tensor
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Cosine of the angle between vectors along axis `dim`; each length counts as `eps` at
     least."""
-    a, b = same_type(x1, x2)
+    a, b = broadcast_ranks(same_type(x1, x2))
+    axis = normalize_axis(dim, a.ndim, "cosine_similarity")
+    size = broadcast_dims([[a.shape[axis]], [b.shape[axis]]])[0]
+    a, b = (_spread(x, axis, size) for x in (a, b))  # before the length is taken, as PyTorch
     a, b = (div(x, clamp_min(vector_norm(x, 2, dim, True), eps)) for x in (a, b))
     return sum(mul(a, b), dim)
+
+
+def _spread(x: Tensor, axis: int, size: Any) -> Tensor:
+    if x.shape[axis] != 1 or size == 1:
+        return x
+    return expand(x, *(size if i == axis else -1 for i in range(x.ndim)))
 
 
 @operator(methods=())

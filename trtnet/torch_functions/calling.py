@@ -41,6 +41,8 @@ _OPERATORS: Mapping[str, str] = {  # Python's operators on a real torch.Tensor a
     "less": "lt",
     "less_equal": "le",
     "not_equal": "ne",
+    "log_sigmoid": "logsigmoid",
+    "_threshold": "threshold",
 }
 
 
