@@ -18,7 +18,8 @@ _UNCOMPARED = (DType.BOOL, DType.UINT8)  # TensorRT compares these only for equa
 
 
 def also_named(**names: str) -> Callable[[Function], Function]:
-    """A decorator: the function takes further names of keywords, as PyTorch's does."""
+    """A decorator: the function takes further names of keywords, as PyTorch's does. They are its
+    attribute ``also_named``: further name to parameter."""
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
@@ -27,6 +28,7 @@ def also_named(**names: str) -> Callable[[Function], Function]:
                 kwargs = {names.get(name, name): value for name, value in kwargs.items()}
             return function(*args, **kwargs)
 
+        renamed.also_named = names  # type: ignore[attr-defined]
         return renamed  # type: ignore[return-value]
 
     return decorate
