@@ -64,10 +64,23 @@ def test_binary_of_extremes(check: Any, name: str) -> None:
     check(getattr(ops, name), getattr(torch, name), (5, 1, 7), (4, 1), through_torch=True)
 
 
-@pytest.mark.parametrize("name", ["atan2", "hypot", "copysign"])
-def test_numbers(check: Any, name: str) -> None:
-    if name == "hypot":
-        return
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_nan_is_never_the_smaller_one(net: Any, check: Any, name: str) -> None:
+    """TensorRT's MIN and MAX give the other operand: the network chooses NaN by itself."""
+    values = np.array([[np.nan, 1, np.inf, np.nan]], np.float32)
+    others = np.array([[0], [np.nan]], np.float32)
+    check(getattr(ops, name), getattr(torch, name), values, others, through_torch=True)
+    check(lambda x: getattr(ops, name)(x, 0.5), lambda x: getattr(torch, name)(
+        x, torch.tensor(0.5).to(x.dtype)), values)  # fmt: skip
+    x, i = net.input("x", (2,)), net.input("i", (2,), "int32")
+    getattr(ops, name)(x, x)
+    getattr(ops, name)(i, i)
+    layers = [net.definition.get_layer(n) for n in range(net.definition.num_layers)]
+    assert [layer.type.name for layer in layers].count("SELECT") == 2
+
+
+@pytest.mark.parametrize("name", ["atan2", "copysign"])
+def test_arrays(check: Any, name: str) -> None:
     check(
         lambda x: getattr(ops, name)(x, torch.ones(1).numpy()),
         lambda x: getattr(torch, name)(x, torch.ones(1).to(x.dtype)),

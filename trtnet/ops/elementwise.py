@@ -101,16 +101,29 @@ def float_power(input: Any, exponent: Any) -> Tensor:
 
 @operator
 def minimum(input: Any, other: Any) -> Tensor:
-    """The smaller of two elements."""
+    """The smaller of two elements; NaN where one of them is NaN."""
     a, b = same_type(input, other)
-    return binary("minimum", "AND" if a.dtype is DType.BOOL else "MIN", a, b)
+    if a.dtype is DType.BOOL:
+        return logical_and(a, b)
+    return _with_nan(binary("minimum", "MIN", a, b), (input, a), (other, b))
 
 
 @operator
 def maximum(input: Any, other: Any) -> Tensor:
-    """The larger of two elements."""
+    """The larger of two elements; NaN where one of them is NaN."""
     a, b = same_type(input, other)
-    return binary("maximum", "OR" if a.dtype is DType.BOOL else "MAX", a, b)
+    if a.dtype is DType.BOOL:
+        return logical_or(a, b)
+    return _with_nan(binary("maximum", "MAX", a, b), (input, a), (other, b))
+
+
+def _with_nan(found: Tensor, *operands: tuple[Any, Tensor]) -> Tensor:
+    """`found`, of which TensorRT leaves the NaN of one operand out, with it. Only tensors are
+    looked at: numbers and parameters are finite, or infinite on purpose."""
+    for given, x in operands:
+        if isinstance(given, Tensor) and x.dtype.is_floating_point:
+            found = where(unary("isnan", "ISNAN", x), x, found)
+    return found
 
 
 @operator(methods=("clamp", "clip"))

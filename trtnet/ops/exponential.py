@@ -17,7 +17,6 @@ from trtnet.ops.elementwise import (
     exp,
     log,
     lt,
-    maximum,
     mul,
     neg,
     pow,
@@ -27,7 +26,7 @@ from trtnet.ops.elementwise import (
 from trtnet.ops.floats import isnan
 from trtnet.ops.operands import same_type
 from trtnet.ops.operator import operator
-from trtnet.ops.pointwise import exact, floating, unary, widened
+from trtnet.ops.pointwise import binary, exact, floating, unary, widened
 from trtnet.tensor import Tensor
 
 
@@ -81,7 +80,7 @@ def logaddexp(input: Any, other: Any) -> Tensor:
 
 def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
     gap = where(eq(a, b), 0.0, abs(sub(a, b)))  # infinities of one sign have no difference
-    return add(maximum(a, b), _log1p(exp(neg(gap))))
+    return add(binary("logaddexp", "MAX", a, b), _log1p(exp(neg(gap))))
 
 
 @operator
@@ -93,7 +92,7 @@ def logaddexp2(input: Any, other: Any) -> Tensor:
 def _logaddexp2(a: Tensor, b: Tensor) -> Tensor:
     gap = where(eq(a, b), 0.0, abs(sub(a, b)))
     tail = div(_log1p(pow(2.0, neg(gap))), exact("logaddexp2", "LOG", a, 2.0))
-    return add(maximum(a, b), tail)
+    return add(binary("logaddexp2", "MAX", a, b), tail)
 
 
 @operator

@@ -29,7 +29,7 @@ from trtnet.ops.elementwise import (
 )
 from trtnet.ops.operands import same_type
 from trtnet.ops.operator import operator
-from trtnet.ops.pointwise import floating, unary
+from trtnet.ops.pointwise import binary, floating, unary
 from trtnet.tensor import Tensor
 
 _LARGEST = {  # of the floating-point types
@@ -139,7 +139,7 @@ def fmax(input: Any, other: Any) -> Tensor:
     a, b = same_type(input, other)
     if not a.dtype.is_floating_point:
         return maximum(a, b)
-    return where(isnan(a), b, where(isnan(b), a, maximum(a, b)))
+    return where(isnan(a), b, where(isnan(b), a, binary("fmax", "MAX", a, b)))
 
 
 @operator
@@ -148,7 +148,7 @@ def fmin(input: Any, other: Any) -> Tensor:
     a, b = same_type(input, other)
     if not a.dtype.is_floating_point:
         return minimum(a, b)
-    return where(isnan(a), b, where(isnan(b), a, minimum(a, b)))
+    return where(isnan(a), b, where(isnan(b), a, binary("fmin", "MIN", a, b)))
 
 
 @operator

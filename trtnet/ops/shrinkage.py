@@ -6,12 +6,12 @@ from __future__ import annotations
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.activation import elu, leaky_relu, sigmoid, tanh
 from trtnet.ops.division import div
-from trtnet.ops.elementwise import abs, clamp, exp, le, minimum, mul, neg, sub, where
+from trtnet.ops.elementwise import abs, clamp, exp, le, mul, neg, sub, where
 from trtnet.ops.exponential import log1p
 from trtnet.ops.joining import narrow
-from trtnet.ops.operands import normalize_axis
+from trtnet.ops.operands import as_tensor, normalize_axis
 from trtnet.ops.operator import operator
-from trtnet.ops.pointwise import floating, numpy_names, widened
+from trtnet.ops.pointwise import binary, floating, numpy_names, widened
 from trtnet.tensor import Tensor
 
 
@@ -53,7 +53,12 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 @operator(methods=())
 def logsigmoid(input: Tensor) -> Tensor:
     """``log(sigmoid(input))`` without losing digits."""
-    return widened(lambda x: sub(minimum(x, 0.0), log1p(exp(neg(abs(x))))), floating(input))
+    return widened(_logsigmoid, floating(input))
+
+
+def _logsigmoid(x: Tensor) -> Tensor:
+    below = binary("logsigmoid", "MIN", x, as_tensor(0.0, x))
+    return sub(below, log1p(exp(neg(abs(x)))))
 
 
 @operator(methods=())

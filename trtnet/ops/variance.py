@@ -8,10 +8,10 @@ from typing import Any
 from trtnet.dtypes import float32
 from trtnet.errors import UnsupportedError
 from trtnet.ops.division import div
-from trtnet.ops.elementwise import maximum, sqrt, square, sub
+from trtnet.ops.elementwise import sqrt, square, sub
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
-from trtnet.ops.pointwise import numpy_names
+from trtnet.ops.pointwise import binary, numpy_names
 from trtnet.ops.reduction import mean, reduce, reduction_axes
 from trtnet.tensor import Tensor
 
@@ -99,7 +99,8 @@ def _deviation(
             variance = div(total, float(max(count - less, 0)))
         else:
             known = as_tensor(count, wide).to(float32)
-            variance = div(total, maximum(sub(known, float(less)), 0.0))
+            left = sub(known, float(less))
+            variance = div(total, binary(op, "MAX", left, as_tensor(0.0, left)))
         return sqrt(variance) if op == "std" else variance
 
     return x.network.casts.around("reduction", x, compute)
