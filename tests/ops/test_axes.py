@@ -143,6 +143,13 @@ def test_cat_leaves_out_vectors_without_elements(check: Any) -> None:
     )
 
 
+def test_block_diag(check: Any, net: Any, raises: Any) -> None:
+    check(ops.block_diag, torch.block_diag, (2, 3), (4,), (), (1, 2), through_torch=True)
+    check(ops.block_diag, torch.block_diag, np.array([[1, 2]]), np.array([[3]]))
+    with raises(ShapeError, "block_diag", "fixed sizes"):
+        ops.block_diag(net.input("x", ("N", 2)))
+
+
 @pytest.mark.parametrize("indexing", ["ij", "xy"])
 def test_meshgrid(check: Any, indexing: str) -> None:
     for shapes, dynamic in (

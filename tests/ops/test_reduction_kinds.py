@@ -228,6 +228,15 @@ def test_named_results(check: Any, name: str, dtype: Any) -> None:
     )
 
 
+def test_named_results_are_passed_on(check: Any) -> None:
+    check(
+        lambda x: ops.cat(x.aminmax(dim=1)),
+        lambda x: torch.cat(x.aminmax(dim=1)),
+        (3, 4),
+        through_torch=True,
+    )
+
+
 def test_aminmax(check: Any) -> None:
     for dim in (None, 0, -1):
         check(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.arguments import shape_of
 from trtnet.ops.axes import atleast_1d, atleast_2d, atleast_3d
@@ -78,6 +80,26 @@ def column_stack(tensors: Sequence[Any]) -> Tensor:
     """Joins tensors along their second axis; vectors are columns."""
     parts = same_type(*tensors, align=False)
     return cat([reshape(part, -1, 1) if part.ndim < 2 else part for part in parts], 1)
+
+
+@operator(methods=())
+def block_diag(*tensors: Any) -> Tensor:
+    """Matrices along the diagonal of a larger one, zeros elsewhere; vectors are rows.
+
+    Raises:
+        ShapeError: more than two axes, or a size that is known only at run time.
+    """
+    parts = [atleast_2d(part) for part in same_type(*tensors, align=False)]
+    if any(part.ndim > 2 or not part.is_static for part in parts):
+        raise ShapeError("block_diag: needs matrices of fixed sizes", got=[p.shape for p in parts])
+    width, before, rows = sum(part.shape[1] for part in parts), 0, []
+    for part in parts:
+        height, own = part.shape
+        sides = [np.zeros((height, n)) for n in (before, width - before - own)]
+        blocks = [part.network.constant(side, part.dtype) if side.size else None for side in sides]
+        rows.append(cat([x for x in (blocks[0], part, blocks[1]) if x is not None], 1))
+        before += own
+    return cat(rows)
 
 
 @operator

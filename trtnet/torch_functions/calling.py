@@ -99,6 +99,7 @@ def as_operand(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return DType.FLOAT32 if value is torch.float64 else dtype_of(value)
     if isinstance(value, (list, tuple)):
-        kind = tuple if isinstance(value, torch.Size) else type(value)
+        is_named = isinstance(value, torch.Size) or hasattr(value, "_fields")
+        kind = tuple if is_named else type(value)
         return kind(map(as_operand, value))
     return value
