@@ -158,6 +158,17 @@ def test_cosine_similarity_of_short_vectors(check: Any) -> None:
     )
 
 
+def test_similarity_in_half_precision(check: Any) -> None:
+    """In FP16, eps is 0 and the squares of 300 are infinite."""
+    a = np.array([[0, 0, 0], [300, -250, 100], [1e-3, 0, 2e-3]], np.float32)
+    options: Any = {"precision": "fp16", "rtol": 2e-3, "rtol64": 2e-3}
+    for ours, theirs in (
+        (F.cosine_similarity, TF.cosine_similarity),
+        (F.pairwise_distance, TF.pairwise_distance),
+    ):
+        check(lambda x, y, f=ours: f(x * 1, y * 1), theirs, a, a[[0, 2, 1]], **options)
+
+
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize("keepdim", [False, True])
 def test_pairwise_distance(check_module: Any, p: float, keepdim: bool) -> None:

@@ -211,6 +211,11 @@ def test_round_to_decimals(check: Any, decimals: int) -> None:
     )
 
 
+def test_integers_have_no_decimals(net: Any, raises: Any) -> None:
+    with raises(UnsupportedError, "round: decimals of integers"):
+        ops.round(net.input("i", (2,), "int64"), decimals=-1)
+
+
 def test_trunc(check: Any) -> None:
     values = np.array([[-2.5, -0.5, -0.0, 0.5, 7.75, np.inf, np.nan]], np.float32)
     check(ops.trunc, torch.trunc, values, dynamic=[("N", None)], through_torch=True)

@@ -231,6 +231,8 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     before it, if negative)."""
     if not decimals:
         return rounding("round", "ROUND", input)
+    if not input.dtype.is_floating_point:
+        raise UnsupportedError("round: decimals of integers", got=input.dtype, fix="x.float()")
     kinds = ("PROD", "DIV") if decimals > 0 else ("DIV", "PROD")
     x, scale = same_type(input, 10.0 ** builtins.abs(decimals))
     whole = rounding("round", "ROUND", binary("round", kinds[0], x, scale))

@@ -10,7 +10,7 @@ from trtnet.ops.einstein import einsum
 from trtnet.ops.elementwise import add, clamp_min, mul, sub
 from trtnet.ops.operands import broadcast_dims, broadcast_ranks, normalize_axis, same_type
 from trtnet.ops.operator import operator
-from trtnet.ops.pointwise import numpy_names
+from trtnet.ops.pointwise import numpy_names, widened
 from trtnet.ops.reduction import sum
 from trtnet.ops.shape import expand
 from trtnet.ops.vector_norms import vector_norm
@@ -26,8 +26,12 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     axis = normalize_axis(dim, a.ndim, "cosine_similarity")
     size = broadcast_dims([[a.shape[axis]], [b.shape[axis]]])[0]
     a, b = (_spread(x, axis, size) for x in (a, b))  # before the length is taken, as PyTorch
-    a, b = (div(x, clamp_min(vector_norm(x, 2, dim, True), eps)) for x in (a, b))
-    return sum(mul(a, b), dim)
+
+    def compute(a: Tensor, b: Tensor) -> Tensor:
+        a, b = (div(x, clamp_min(vector_norm(x, 2, axis, True), eps)) for x in (a, b))
+        return sum(mul(a, b), axis)
+
+    return widened(compute, a, b)  # FP16 has no 1e-8
 
 
 def _spread(x: Tensor, axis: int, size: Any) -> Tensor:
@@ -41,7 +45,9 @@ def pairwise_distance(
     x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """`p`-norm of ``x1 - x2 + eps`` along the last axis."""
-    return vector_norm(add(sub(x1, x2), eps), p, -1, keepdim)
+    return widened(
+        lambda a, b: vector_norm(add(sub(a, b), eps), p, -1, keepdim), *same_type(x1, x2)
+    )
 
 
 @operator(methods=())

@@ -106,7 +106,7 @@ def _atan2(y: Tensor, x: Tensor) -> Tensor:
     slope = div(low, where(eq(high, 0), 1.0, high))
     slope = where(logical_and(isinf(low), isinf(high)), 1.0, slope)
     angle = unary_floating("atan2", "ATAN", slope)
-    half_turn = exact("atan2", "ACOS", y, -1.0)
+    half_turn = _pi(y)
     angle = where(is_steep, sub(mul(half_turn, 0.5), angle), angle)
     angle = where(signbit(x), sub(half_turn, angle), angle)
     return copysign(angle, y)
@@ -132,23 +132,26 @@ def _hypot(a: Tensor, b: Tensor) -> Tensor:
 @operator
 def deg2rad(input: Tensor) -> Tensor:
     """Degrees as radians."""
-    x = floating(input)
-    return mul(x, div(exact("deg2rad", "ACOS", x, -1.0), 180.0))
+    return widened(lambda x: mul(x, div(_pi(x), 180.0)), floating(input))
 
 
 @operator
 def rad2deg(input: Tensor) -> Tensor:
     """Radians as degrees."""
-    x = floating(input)
-    return mul(x, div(180.0, exact("rad2deg", "ACOS", x, -1.0)))
+    return widened(lambda x: mul(x, div(180.0, _pi(x))), floating(input))
 
 
 @operator
 def sinc(input: Tensor) -> Tensor:
     """``sin(pi * input) / (pi * input)``, and 1 at zero."""
-    x = floating(input)
-    angle = mul(x, exact("sinc", "ACOS", x, -1.0))
-    is_zero = eq(x, 0)
-    return where(
-        is_zero, 1.0, div(unary_floating("sinc", "SIN", angle), where(is_zero, 1.0, angle))
-    )
+    return widened(_sinc, floating(input))
+
+
+def _sinc(x: Tensor) -> Tensor:
+    angle, is_zero = mul(x, _pi(x)), eq(x, 0)
+    return where(is_zero, 1.0, div(sin(angle), where(is_zero, 1.0, angle)))
+
+
+def _pi(x: Tensor) -> Tensor:
+    """Pi in the type of `x`, with all digits of the type that the network is executed in."""
+    return exact("pi", "ACOS", x, -1.0)
