@@ -37,11 +37,13 @@ def stub() -> str:
 
 def _method(name: str, function: Callable[..., Any]) -> str:
     if function.__name__ == "<lambda>":  # a reflected operator
-        return f"    def {name}(self, other: Any) -> Self: ...\n"
+        more = "" if name.startswith("__") else ", *more: Any"
+        return f"    def {name}(self, other: Any{more}) -> Self: ...\n"
     signature = inspect.signature(function)
     parameters = ["self"]
     for parameter in list(signature.parameters.values())[1:]:
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parameters:
+        is_marked = any(name.startswith("*") for name in parameters)
+        if parameter.kind is parameter.KEYWORD_ONLY and not is_marked:
             parameters.append("*")
         star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
         default = "" if parameter.default is parameter.empty else " = ..."

@@ -95,6 +95,14 @@ COMPUTED = frozenset(
 # Files in which strings name members of enumerations, for a look-up elsewhere.
 STRINGS = {
     "trtnet/ops/padding.py": {"SampleMode"},
+    "trtnet/ops/pointwise.py": {"ElementWiseOperation"},
+    "trtnet/ops/elementwise.py": {"ElementWiseOperation", "UnaryOperation"},
+    "trtnet/ops/division.py": {"ElementWiseOperation"},
+    "trtnet/ops/exponential.py": {"ElementWiseOperation", "UnaryOperation"},
+    "trtnet/ops/floats.py": {"ElementWiseOperation", "UnaryOperation"},
+    "trtnet/ops/shrinkage.py": {"ElementWiseOperation"},
+    "trtnet/ops/variance.py": {"ElementWiseOperation", "ReduceOperation"},
+    "trtnet/ops/trigonometry.py": {"UnaryOperation"},
     "trtnet/engines/compatibility.py": {"EngineInvalidityDiagnostics"},
     "trtnet/tensor/dim.py": {"ElementWiseOperation"},
 }

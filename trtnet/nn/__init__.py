@@ -19,6 +19,9 @@ from trtnet.nn.norm import *
 from trtnet.nn.pooling import *
 from trtnet.nn.resize import *
 from trtnet.nn.shape import *
+from trtnet.nn.shrinkage import *
+from trtnet.nn.similarity import *
+from trtnet.nn.softmax import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = [*collected(globals()), "functional"]

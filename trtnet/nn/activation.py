@@ -159,37 +159,16 @@ class Softplus(Module):
 class PReLU(Module):
     """``torch.nn.PReLU``: one slope, or one per channel."""
 
-    def __init__(self, num_parameters: int = 1) -> None:
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 0.25,
+        device: object = None,
+        dtype: object = None,
+    ) -> None:
         super().__init__()
+        self.num_parameters, self.init = num_parameters, init
         self.weight = Parameter((num_parameters,))
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.prelu(input, self.weight)
-
-
-@export
-class Softmax(Module):
-    """``torch.nn.Softmax``; `dim` must be given."""
-
-    computes = "softmax"
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return ops.softmax(input, self.dim)
-
-
-@export
-class LogSoftmax(Module):
-    """``torch.nn.LogSoftmax``; `dim` must be given."""
-
-    computes = "reduction"
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return ops.log_softmax(input, self.dim)

@@ -111,7 +111,7 @@ class MultiheadAttention(Module):
             weights = [getattr(self, name) for name in names]
         elif query is key and key is value:
             packed = project(query, self.in_proj_weight, bias, (names[0], "in_proj_bias"))
-            return split(packed, self.embed_dim, -1)
+            return list(split(packed, self.embed_dim, -1))
         else:
             weights = np.split(array_of(self.in_proj_weight, names[0], path), 3)
         return [

@@ -15,6 +15,9 @@ from trtnet.ops.normalize import *
 from trtnet.ops.padding import *
 from trtnet.ops.pooling import *
 from trtnet.ops.resize import *
+from trtnet.ops.shrinkage import *
+from trtnet.ops.similarity import *
+from trtnet.ops.softmax import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = collected(globals())

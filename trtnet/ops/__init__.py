@@ -11,9 +11,16 @@ from trtnet.exports import collected
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
+from trtnet.ops.axes import *
+from trtnet.ops.bitwise import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
+from trtnet.ops.division import *
+from trtnet.ops.einstein import *
 from trtnet.ops.elementwise import *
+from trtnet.ops.exponential import *
+from trtnet.ops.extremes import *
+from trtnet.ops.floats import *
 from trtnet.ops.identity import *
 from trtnet.ops.indexing import *
 from trtnet.ops.joining import *
@@ -26,6 +33,13 @@ from trtnet.ops.pooling import *
 from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
 from trtnet.ops.shape import *
+from trtnet.ops.shrinkage import *
+from trtnet.ops.similarity import *
+from trtnet.ops.softmax import *
+from trtnet.ops.tensor_products import *
+from trtnet.ops.trigonometry import *
+from trtnet.ops.variance import *
+from trtnet.ops.vector_norms import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = collected(globals())

@@ -9,10 +9,8 @@ import numpy as np
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.names import parameter_name
-from trtnet.ops.elementwise import exp, gt, log, mul, sub, where
-from trtnet.ops.operands import insert_axes, normalize_axis, remove_axes
+from trtnet.ops.elementwise import gt, mul, where
 from trtnet.ops.operator import operator
-from trtnet.ops.reduction import amax, sum
 from trtnet.tensor import Parameter, Tensor
 
 
@@ -153,29 +151,3 @@ def prelu(input: Tensor, weight: Any) -> Tensor:
         shape[1] = slopes.size
     aligned = network.constant(slopes.reshape(shape), input.dtype, "weight")
     return network.emit("prelu", "add_parametric_relu", input, aligned, dims=input.shape)
-
-
-@operator
-def softmax(input: Tensor, dim: int) -> Tensor:
-    """``exp(input)`` divided by its sum along axis `dim`; half precision in the policy's type for
-    softmax."""
-    network = input.network
-    axis = normalize_axis(dim, input.ndim, "softmax")
-    if input.ndim == 1:  # TensorRT wants at least two axes
-        return remove_axes(softmax(insert_axes(input, [0]), 1), [0])
-
-    def compute(x: Tensor) -> Tensor:
-        return network.emit("softmax", "add_softmax", x, dims=x.shape, axes=1 << axis)
-
-    return network.casts.around("softmax", input, compute)
-
-
-@operator
-def log_softmax(input: Tensor, dim: int) -> Tensor:
-    """``log(softmax(input))`` without losing small probabilities."""
-
-    def compute(x: Tensor) -> Tensor:
-        shifted = sub(x, amax(x, dim, keepdim=True))
-        return sub(shifted, log(sum(exp(shifted), dim, keepdim=True)))
-
-    return input.network.casts.around("reduction", input, compute)

@@ -9,11 +9,11 @@ import numpy as np
 
 from trtnet.dtypes import DType
 from trtnet.errors import ShapeError
-from trtnet.ops.activation import softmax
 from trtnet.ops.elementwise import add, logical_not, mul, where
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import transpose
+from trtnet.ops.softmax import softmax
 from trtnet.tensor import Tensor
 from trtnet.tensor.emitter import Emitter
 

@@ -2,130 +2,139 @@
 
 from __future__ import annotations
 
+import builtins
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trtnet.dtypes import DType, float32
-from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.errors import UnsupportedError
 from trtnet.ops.operands import broadcast_dims, broadcast_ranks, same_type
 from trtnet.ops.operator import operator
+from trtnet.ops.pointwise import binary, rounding, unary, unary_floating
 from trtnet.tensor import Tensor
-
-
-def _elementwise(op: str, kind: str, a: Tensor, b: Tensor) -> Tensor:
-    a, b = broadcast_ranks([a, b])
-    network = a.network
-    for left, right in zip(a.shape, b.shape, strict=True):
-        if (
-            isinstance(left, int)
-            and isinstance(right, int)
-            and left != right
-            and 1 not in (left, right)
-        ):
-            raise ShapeError(
-                f"{op}: shapes do not broadcast",
-                expected="equal sizes, or 1",
-                got=f"{a.shape} and {b.shape}",
-            )
-    operation = getattr(network.trt.ElementWiseOperation, kind)
-    return network.emit(
-        op, "add_elementwise", a, b, operation, dims=broadcast_dims([a.shape, b.shape])
-    )
-
-
-def _unary(op: str, kind: str, x: Tensor) -> Tensor:
-    operation = getattr(x.network.trt.UnaryOperation, kind)
-    return x.network.emit(op, "add_unary", x, operation, dims=x.shape)
-
-
-def _floating(op: str, kind: str, x: Tensor) -> Tensor:
-    return _unary(op, kind, x if x.dtype.is_floating_point else x.to(float32))
-
-
-def _rounding(op: str, kind: str, x: Tensor) -> Tensor:
-    return _unary(op, kind, x) if x.dtype.is_floating_point else x
 
 
 @operator(methods=("add", "__add__", "__radd__"))
 def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """``input + alpha * other``."""
-    if alpha != 1:
-        other = mul(other, alpha)
+    """``input + alpha * other``; of booleans, whether one or both are true."""
+    other = _times(other, alpha)
     if isinstance(input, Tensor) and isinstance(other, Tensor):
         input, other = input.network.quantizer.shortcut(input, other)
-    return _elementwise("add", "SUM", *same_type(input, other))
+    a, b = same_type(input, other)
+    return binary("add", "OR" if a.dtype is DType.BOOL else "SUM", a, b)
 
 
-@operator(methods=("sub", "__sub__"), reflected="__rsub__")
+@operator(methods=("sub", "subtract", "__sub__"), reflected="__rsub__")
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """``input - alpha * other``."""
-    if alpha != 1:
-        other = mul(other, alpha)
-    return _elementwise("sub", "SUB", *same_type(input, other))
-
-
-@operator(methods=("mul", "__mul__", "__rmul__"))
-def mul(input: Any, other: Any) -> Tensor:
-    """``input * other``."""
-    return _elementwise("mul", "PROD", *same_type(input, other))
-
-
-@operator(methods=("div", "__truediv__"), reflected="__rtruediv__")
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """True division (integers give float32); ``rounding_mode`` may be ``"floor"``.
+    """``input - alpha * other``.
 
     Raises:
-        UnsupportedError: ``rounding_mode="trunc"``.
+        UnsupportedError: two boolean tensors, as in PyTorch.
     """
-    if rounding_mode == "floor":
-        return floor_divide(input, other)
-    if rounding_mode is not None:
-        raise UnsupportedError(f"div: rounding_mode={rounding_mode!r}", expected="None or 'floor'")
+    a, b = same_type(input, _times(other, alpha))
+    if a.dtype is DType.BOOL:
+        raise UnsupportedError("sub: booleans cannot be subtracted", fix="use a ^ b")
+    return binary("sub", "SUB", a, b)
+
+
+def _times(other: Any, alpha: float) -> Any:
+    if alpha == 1:
+        return other
+    return other * alpha if isinstance(other, (int, float)) else mul(other, alpha)
+
+
+@operator
+def rsub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """``other - alpha * input``."""
+    return sub(other, input, alpha=alpha)
+
+
+@operator(methods=("mul", "multiply", "__mul__", "__rmul__"))
+def mul(input: Any, other: Any) -> Tensor:
+    """``input * other``; of booleans, whether both are true."""
     a, b = same_type(input, other)
-    if not a.dtype.is_floating_point:
-        a, b = a.to(float32), b.to(float32)
-    return _elementwise("div", "DIV", a, b)
-
-
-@operator(methods=("floor_divide", "__floordiv__"), reflected="__rfloordiv__")
-def floor_divide(input: Any, other: Any) -> Tensor:
-    """``floor(input / other)``."""
-    return _elementwise("floor_divide", "FLOOR_DIV", *same_type(input, other))
-
-
-@operator(methods=("remainder", "__mod__"), reflected="__rmod__")
-def remainder(input: Any, other: Any) -> Tensor:
-    """``input - floor(input / other) * other``; has the sign of `other`."""
-    a, b = same_type(input, other)
-    return sub(a, mul(floor_divide(a, b), b))
+    return binary("mul", "AND" if a.dtype is DType.BOOL else "PROD", a, b)
 
 
 @operator(methods=("pow", "__pow__"), reflected="__rpow__")
 def pow(input: Any, exponent: Any) -> Tensor:
-    """``input ** exponent``; integers are rounded back to integers."""
-    if isinstance(exponent, (int, float)) and exponent in (1, 2):
-        return input if exponent == 1 else mul(input, input)  # type: ignore[no-any-return]
-    a, b = same_type(input, exponent)
-    if not a.dtype.is_floating_point:
-        return round(_elementwise("pow", "POW", a.to(float32), b.to(float32))).to(a.dtype)
-    return _elementwise("pow", "POW", a, b)
+    """``input ** exponent``; of integers in integers, as PyTorch.
+
+    Raises:
+        UnsupportedError: integers to a negative integer, as in PyTorch.
+    """
+    if isinstance(input, Tensor) and isinstance(exponent, (int, float)):
+        found = _power(input, exponent)
+        if found is not None:
+            return found
+    return binary("pow", "POW", *same_type(input, exponent))
+
+
+def _power(x: Tensor, exponent: float) -> Tensor | None:
+    """Powers that need no POW layer, ``None`` for others."""
+    if x.dtype.is_floating_point:
+        return _SIMPLE_POWERS[exponent](x) if exponent in _SIMPLE_POWERS else None
+    if not isinstance(exponent, int):
+        return None
+    if exponent < 0:
+        raise UnsupportedError(
+            "pow: integers cannot be raised to a negative power",
+            got=exponent,
+            fix="x.float() ** exponent",
+        )
+    result, factor = None, x  # products of integers are exact, and wrap as PyTorch's
+    while exponent:
+        if exponent % 2:
+            result = factor if result is None else mul(result, factor)
+        exponent //= 2
+        factor = mul(factor, factor) if exponent else factor
+    return result
+
+
+@operator
+def float_power(input: Any, exponent: Any) -> Tensor:
+    """``input ** exponent`` in float32; PyTorch computes it in float64, which no layer has."""
+    x, y = (v.to(float32) if isinstance(v, Tensor) else v for v in (input, exponent))
+    return pow(x, float(y) if isinstance(y, int) else y)
 
 
 @operator
 def minimum(input: Any, other: Any) -> Tensor:
-    """The smaller of two elements."""
-    return _elementwise("minimum", "MIN", *same_type(input, other))
+    """The smaller of two elements; NaN where one of them is NaN."""
+    a, b = same_type(input, other)
+    if a.dtype is DType.BOOL:
+        return logical_and(a, b)
+    return _with_nan(binary("minimum", "MIN", a, b), (input, a), (other, b))
 
 
 @operator
 def maximum(input: Any, other: Any) -> Tensor:
-    """The larger of two elements."""
-    return _elementwise("maximum", "MAX", *same_type(input, other))
+    """The larger of two elements; NaN where one of them is NaN."""
+    a, b = same_type(input, other)
+    if a.dtype is DType.BOOL:
+        return logical_or(a, b)
+    return _with_nan(binary("maximum", "MAX", a, b), (input, a), (other, b))
 
 
-@operator
+def _with_nan(found: Tensor, *operands: tuple[Any, Tensor]) -> Tensor:
+    """`found`, of which TensorRT leaves the NaN of one operand out, with it. Only tensors are
+    looked at: numbers and parameters are finite, or infinite on purpose."""
+    for given, x in operands:
+        if isinstance(given, Tensor) and x.dtype.is_floating_point:
+            found = where(unary("isnan", "ISNAN", x), x, found)
+    return found
+
+
+@operator(methods=("clamp", "clip"))
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """Limits values to ``[min, max]``; either may be a number, a tensor, or left out."""
+    """Limits values to ``[min, max]``; either may be a number, a tensor, or left out.
+
+    Raises:
+        UnsupportedError: both are left out, as in PyTorch.
+    """
+    if min is None and max is None:
+        raise UnsupportedError("clamp: neither min nor max is given")
     numbers = [bound for bound in (min, max) if isinstance(bound, (int, float))]
     if len(numbers) == 2 and input.dtype.is_floating_point and all(map(math.isfinite, numbers)):
         clip = input.network.trt.ActivationType.CLIP
@@ -138,46 +147,58 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return input if max is None else minimum(input, max)
 
 
-@operator(methods=("abs", "__abs__"))
+@operator
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """Values not below `min`."""
+    return clamp(input, min)
+
+
+@operator
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """Values not above `max`."""
+    return clamp(input, None, max)
+
+
+@operator(methods=("abs", "absolute", "__abs__"))
 def abs(input: Tensor) -> Tensor:
     """Absolute value."""
-    return _unary("abs", "ABS", input)
+    return unary("abs", "ABS", input)
 
 
-@operator(methods=("neg", "__neg__"))
+@operator(methods=("neg", "negative", "__neg__"))
 def neg(input: Tensor) -> Tensor:
     """``-input``."""
-    return _unary("neg", "NEG", input)
+    return unary("neg", "NEG", input)
 
 
 @operator
 def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1."""
-    return _unary("sign", "SIGN", input)
+    return unary("sign", "SIGN", input)
 
 
 @operator
 def exp(input: Tensor) -> Tensor:
     """``e ** input``; integers give float32, here and below."""
-    return _floating("exp", "EXP", input)
+    return unary_floating("exp", "EXP", input)
 
 
 @operator
 def log(input: Tensor) -> Tensor:
     """Natural logarithm."""
-    return _floating("log", "LOG", input)
+    return unary_floating("log", "LOG", input)
 
 
 @operator
 def sqrt(input: Tensor) -> Tensor:
     """Square root."""
-    return _floating("sqrt", "SQRT", input)
+    return unary_floating("sqrt", "SQRT", input)
 
 
 @operator
 def reciprocal(input: Tensor) -> Tensor:
     """``1 / input``."""
-    return _floating("reciprocal", "RECIP", input)
+    return unary_floating("reciprocal", "RECIP", input)
 
 
 @operator
@@ -193,39 +214,37 @@ def square(input: Tensor) -> Tensor:
 
 
 @operator
-def erf(input: Tensor) -> Tensor:
-    """Error function."""
-    return _floating("erf", "ERF", input)
-
-
-@operator
-def sin(input: Tensor) -> Tensor:
-    """Sine; `input` in radians."""
-    return _floating("sin", "SIN", input)
-
-
-@operator
-def cos(input: Tensor) -> Tensor:
-    """Cosine; `input` in radians."""
-    return _floating("cos", "COS", input)
-
-
-@operator
 def floor(input: Tensor) -> Tensor:
     """Rounds down."""
-    return _rounding("floor", "FLOOR", input)
+    return rounding("floor", "FLOOR", input)
 
 
 @operator
 def ceil(input: Tensor) -> Tensor:
     """Rounds up."""
-    return _rounding("ceil", "CEIL", input)
+    return rounding("ceil", "CEIL", input)
 
 
 @operator
-def round(input: Tensor) -> Tensor:
-    """Rounds halves to even, as PyTorch and TensorRT do."""
-    return _rounding("round", "ROUND", input)
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Rounds halves to even, as PyTorch and TensorRT do, to `decimals` digits after the point (or
+    before it, if negative)."""
+    if not decimals:
+        return rounding("round", "ROUND", input)
+    if not input.dtype.is_floating_point:
+        raise UnsupportedError("round: decimals of integers", got=input.dtype, fix="x.float()")
+    kinds = ("PROD", "DIV") if decimals > 0 else ("DIV", "PROD")
+    x, scale = same_type(input, 10.0 ** builtins.abs(decimals))
+    whole = rounding("round", "ROUND", binary("round", kinds[0], x, scale))
+    return binary("round", kinds[1], whole, scale)
+
+
+@operator(methods=("trunc", "fix"))
+def trunc(input: Tensor) -> Tensor:
+    """Rounds towards zero."""
+    if not input.dtype.is_floating_point:
+        return input
+    return where(lt(input, 0), ceil(input), floor(input))
 
 
 @operator
@@ -234,7 +253,7 @@ def eq(input: Any, other: Any) -> Tensor:
     a, b = same_type(input, other)
     if a.dtype is DType.BOOL:
         return logical_not(logical_xor(a, b))
-    return _elementwise("eq", "EQUAL", a, b)
+    return binary("eq", "EQUAL", a, b)
 
 
 @operator
@@ -243,74 +262,67 @@ def ne(input: Any, other: Any) -> Tensor:
     return logical_not(eq(input, other))
 
 
-@operator(methods=("lt", "__lt__"))
+@operator(methods=("lt", "less", "__lt__"))
 def lt(input: Any, other: Any) -> Tensor:
     """``input < other``, as bool."""
-    return _elementwise("lt", "LESS", *same_type(input, other))
+    return binary("lt", "LESS", *same_type(input, other))
 
 
-@operator(methods=("gt", "__gt__"))
+@operator(methods=("gt", "greater", "__gt__"))
 def gt(input: Any, other: Any) -> Tensor:
     """``input > other``, as bool."""
-    return _elementwise("gt", "GREATER", *same_type(input, other))
+    return binary("gt", "GREATER", *same_type(input, other))
 
 
-@operator(methods=("le", "__le__"))
+@operator(methods=("le", "less_equal", "__le__"))
 def le(input: Any, other: Any) -> Tensor:
     """``input <= other``, as bool."""
     a, b = same_type(input, other)  # not the inverse of gt(): with a NaN both are false
     return logical_or(lt(a, b), eq(a, b))
 
 
-@operator(methods=("ge", "__ge__"))
+@operator(methods=("ge", "greater_equal", "__ge__"))
 def ge(input: Any, other: Any) -> Tensor:
     """``input >= other``, as bool."""
     a, b = same_type(input, other)
     return logical_or(gt(a, b), eq(a, b))
 
 
-@operator(methods=("logical_and", "__and__"))
+@operator
 def logical_and(input: Any, other: Any) -> Tensor:
-    """Whether both are true.
-
-    Raises:
-        UnsupportedError: tensors that are not boolean; here and below.
-    """
-    return _elementwise("logical_and", "AND", *_booleans("logical_and", input, other))
+    """Whether both are true; numbers other than zero are, here and below."""
+    return binary("logical_and", "AND", *_booleans(input, other))
 
 
-@operator(methods=("logical_or", "__or__"))
+@operator
 def logical_or(input: Any, other: Any) -> Tensor:
     """Whether one or both are true."""
-    return _elementwise("logical_or", "OR", *_booleans("logical_or", input, other))
+    return binary("logical_or", "OR", *_booleans(input, other))
 
 
-@operator(methods=("logical_xor", "__xor__"))
+@operator
 def logical_xor(input: Any, other: Any) -> Tensor:
     """Whether exactly one is true."""
-    return _elementwise("logical_xor", "XOR", *_booleans("logical_xor", input, other))
+    return binary("logical_xor", "XOR", *_booleans(input, other))
 
 
-@operator(methods=("logical_not", "__invert__"))
+@operator
 def logical_not(input: Tensor) -> Tensor:
     """Whether `input` is false."""
-    return _unary("logical_not", "NOT", *_booleans("logical_not", input))
+    if input.dtype is not DType.BOOL:
+        return eq(input, 0)
+    return unary("logical_not", "NOT", input)
 
 
-def _booleans(op: str, *values: Any) -> list[Tensor]:
+def _booleans(*values: Any) -> list[Tensor]:
     tensors = same_type(*values)
-    if any(tensor.dtype is not DType.BOOL for tensor in tensors):
-        raise UnsupportedError(
-            f"{op}: needs boolean tensors",
-            got=", ".join(str(tensor.dtype) for tensor in tensors),
-            fix="compare first, such as x > 0",
-        )
-    return tensors
+    return [x if x.dtype is DType.BOOL else logical_not(eq(x, 0)) for x in tensors]
 
 
-@operator(methods=())
+@operator(methods=(), reflected="where")
 def where(condition: Tensor, input: Any, other: Any) -> Tensor:
-    """`input` where `condition` (bool) holds, `other` elsewhere."""
+    """`input` where `condition` (bool) holds, `other` elsewhere; ``input.where(condition, other)``
+    is the method."""
     if not (isinstance(input, Tensor) or isinstance(other, Tensor)):
         input = condition.network.constant(input)
     a, b = same_type(input, other)
@@ -323,3 +335,14 @@ def where(condition: Tensor, input: Any, other: Any) -> Tensor:
         b,
         dims=broadcast_dims([condition.shape, a.shape, b.shape]),
     )
+
+
+_SIMPLE_POWERS: Mapping[float, Callable[[Tensor], Tensor]] = {  # as PyTorch computes them
+    1: lambda x: x,
+    2: square,
+    3: lambda x: mul(square(x), x),
+    0.5: sqrt,
+    -0.5: rsqrt,
+    -1: reciprocal,
+    -2: lambda x: reciprocal(square(x)),
+}

@@ -1,13 +1,12 @@
-"""Products: matmul and einsum."""
+"""Products of vectors and matrices."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
-from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.operands import broadcast_dims, insert_axes, same_type
+from trtnet.errors import ShapeError
+from trtnet.ops.elementwise import add, mul
+from trtnet.ops.operands import as_tensor, broadcast_dims, insert_axes, mask, remove_axes, same_type
 from trtnet.ops.operator import operator
 from trtnet.tensor import Tensor
 
@@ -20,19 +19,25 @@ def matmul(input: Any, other: Any) -> Tensor:
         ShapeError: the inner sizes differ.
     """
     a, b = same_type(input, other, align=False)
+    return _matmul("matmul", a, b)
+
+
+def _matmul(op: str, a: Tensor, b: Tensor) -> Tensor:
     network = a.network
     if not a.ndim or not b.ndim:
         raise ShapeError(
-            "matmul: needs at least one axis",
+            f"{op}: needs at least one axis",
             got=f"{a.shape} and {b.shape}",
         )
     inner = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
     if all(isinstance(size, int) for size in inner) and inner[0] != inner[1]:
         raise ShapeError(
-            "matmul: inner sizes differ",
+            f"{op}: inner sizes differ",
             expected=f"{inner[0]}",
             got=f"{inner[1]} ({a.shape} @ {b.shape})",
         )
+    if not a.dtype.is_floating_point:
+        return _matmul_of_integers(op, a, b)
     kinds, tails = [], []
     for x, own in ((a, -2), (b, -1)):
         kinds.append(
@@ -43,7 +48,7 @@ def matmul(input: Any, other: Any) -> Tensor:
     a, b = (_with_batch(x, batch) for x in (a, b))
     lead = broadcast_dims([a.shape[:batch], b.shape[:batch]])
     return network.emit(
-        "matmul",
+        op,
         "add_matrix_multiply",
         a,
         kinds[0],
@@ -59,66 +64,123 @@ def _with_batch(x: Tensor, batch: int) -> Tensor:
     return insert_axes(x, range(missing)) if missing else x
 
 
-@operator(methods=())
-def einsum(equation: str, *operands: Any) -> Tensor:
-    """``torch.einsum`` for one or two operands. TensorRT has no ``...`` and no diagonals.
+def _matmul_of_integers(op: str, a: Tensor, b: Tensor) -> Tensor:
+    """The product of integers, for which TensorRT has no matrix layer: exact."""
+    left = insert_axes(a, [a.ndim])  # (..., n, k, 1) times (..., 1, k, m)
+    right = insert_axes(b, [1]) if b.ndim == 1 else insert_axes(b, [b.ndim - 2])
+    if a.ndim == 1:
+        right = b if b.ndim > 1 else right
+    product = sum_over(op, mul(left, right), [-2])
+    return remove_axes(product, [product.ndim - 1]) if b.ndim == 1 else product
+
+
+def sum_over(op: str, x: Tensor, axes: list[int]) -> Tensor:
+    """One layer that sums over `axes`, in the type of `x`."""
+    axes = [axis % x.ndim for axis in axes]
+    dims = [size for axis, size in enumerate(x.shape) if axis not in axes]
+    add_up = x.network.trt.ReduceOperation.SUM
+    return x.network.emit(op, "add_reduce", x, add_up, mask(axes), False, dims=dims)
+
+
+def _product(op: str, input: Any, other: Any, ranks: tuple[int, int]) -> Tensor:
+    """The matrix product of two tensors that must have these ranks.
 
     Raises:
-        UnsupportedError: an equation TensorRT cannot express.
+        ShapeError: other ranks.
     """
-    tensors = same_type(*_flat(operands), align=False)
-    network = tensors[0].network
-    text = equation.replace(" ", "")
-    terms, arrow, result = text.partition("->")
-    inputs = terms.split(",")
-    if not arrow:  # the implicit form: indices that appear once, sorted
-        letters = terms.replace(",", "")
-        result = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    reason = _refusal(text, inputs, result, len(tensors))
-    if reason:
-        raise UnsupportedError(f"einsum {equation!r}: {reason}")
-    sizes: dict[str, Any] = {}
-    for term, x in zip(inputs, tensors, strict=True):
-        if len(term) != x.ndim:
-            raise ShapeError(
-                f"einsum {equation!r}: an operand has another rank",
-                got=x.shape,
-                expected=f"{len(term)} axes",
-            )
-        for letter, size in zip(term, x.shape, strict=True):
-            known = sizes.setdefault(letter, size)
-            if isinstance(known, int) and isinstance(size, int) and known != size:
-                raise ShapeError(
-                    f"einsum {equation!r}: index {letter} has two sizes",
-                    got=f"{known} and {size}",
-                )
-    return network.emit(
-        "einsum",
-        "add_einsum",
-        tensors,
-        f"{terms}->{result}",
-        dims=[sizes[letter] for letter in result],
-    )
+    a, b = same_type(input, other, align=False)
+    if (a.ndim, b.ndim) != ranks:
+        raise ShapeError(
+            f"{op}: the operands have the wrong ranks",
+            expected=f"ranks {ranks[0]} and {ranks[1]}",
+            got=f"{a.shape} and {b.shape}",
+            fix="use matmul, which takes all ranks",
+        )
+    return _matmul(op, a, b)
 
 
-def _refusal(text: str, inputs: Sequence[str], result: str, operands: int) -> str | None:
-    """Why TensorRT cannot compute the equation `text`; ``None`` where it can."""
-    if "..." in text:
-        return "'...' is not supported; name every axis"
-    if not re.fullmatch(r"[a-zA-Z]*(,[a-zA-Z]*)*(->[a-zA-Z]*)?", text):
-        return "only letters, ',' and '->' are allowed"
-    if any(len(set(term)) != len(term) for term in inputs):
-        return "an index repeated within one operand (a diagonal) is not supported"
-    if len(inputs) != operands:
-        return f"{len(inputs)} terms for {operands} operands"
-    if operands > 2:
-        return "at most two operands; contract them one after the other"
-    if len(set(result)) != len(result):
-        return "an index appears twice in the result"
-    strangers = set(result) - set("".join(inputs))
-    return f"the result has unknown indices: {', '.join(sorted(strangers))}" if strangers else None
+@operator
+def mm(input: Any, mat2: Any) -> Tensor:
+    """Product of two matrices."""
+    return _product("mm", input, mat2, (2, 2))
 
 
-def _flat(operands: Sequence[Any]) -> Sequence[Any]:
-    single = len(operands) == 1 and isinstance(operands[0], (list, tuple))
-    return operands[0] if single else operands  # type: ignore[no-any-return]
+@operator
+def bmm(input: Any, mat2: Any) -> Tensor:
+    """Products of two batches of matrices, (B, N, K) and (B, K, M).
+
+    Raises:
+        ShapeError: the batches differ in size.
+    """
+    a, b = same_type(input, mat2, align=False)
+    sizes = a.shape[:1] + b.shape[:1]
+    is_known = a.ndim == b.ndim == 3 and all(isinstance(size, int) for size in sizes)
+    if is_known and sizes[0] != sizes[1]:
+        raise ShapeError("bmm: the batches differ", got=f"{a.shape} and {b.shape}")
+    return _product("bmm", a, b, (3, 3))
+
+
+@operator
+def mv(input: Any, vec: Any) -> Tensor:
+    """Product of a matrix and a vector."""
+    return _product("mv", input, vec, (2, 1))
+
+
+@operator
+def dot(input: Any, tensor: Any) -> Tensor:
+    """Sum of the products of two vectors."""
+    return _product("dot", input, tensor, (1, 1))
+
+
+@operator
+def vdot(input: Any, other: Any) -> Tensor:
+    """:func:`dot` of real tensors."""
+    return _product("vdot", input, other, (1, 1))
+
+
+@operator(methods=("outer", "ger"))
+def outer(input: Any, vec2: Any) -> Tensor:
+    """The product of each element of one vector with each of another."""
+    a, b = same_type(input, vec2, align=False)
+    if (a.ndim, b.ndim) != (1, 1):
+        raise ShapeError("outer: needs two vectors", got=f"{a.shape} and {b.shape}")
+    return mul(insert_axes(a, [1]), insert_axes(b, [0]))
+
+
+def _scaled_sum(input: Any, product: Tensor, beta: float, alpha: float) -> Tensor:
+    scaled = product if alpha == 1 else mul(product, alpha)
+    if beta == 0:  # PyTorch does not read `input` then: NaN in it has no effect
+        return scaled
+    start = as_tensor(input, product)
+    return add(start if beta == 1 else mul(start, beta), scaled)
+
+
+@operator
+def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """``beta * input + alpha * mm(mat1, mat2)``."""
+    return _scaled_sum(input, mm(mat1, mat2), beta, alpha)
+
+
+@operator
+def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """``beta * input + alpha * mv(mat, vec)``."""
+    return _scaled_sum(input, mv(mat, vec), beta, alpha)
+
+
+@operator
+def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """``beta * input + alpha * outer(vec1, vec2)``."""
+    return _scaled_sum(input, outer(vec1, vec2), beta, alpha)
+
+
+@operator
+def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """``beta * input + alpha * bmm(batch1, batch2)``."""
+    return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
+
+
+@operator
+def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """``beta * input + alpha * bmm(batch1, batch2).sum(0)``."""
+    total = sum_over("addbmm", bmm(batch1, batch2), [0])
+    return _scaled_sum(input, total, beta, alpha)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from trtnet.ops.arguments import require
-from trtnet.ops.elementwise import div, maximum, sqrt, square
+from trtnet.ops.division import div
+from trtnet.ops.elementwise import maximum, sqrt, square
 from trtnet.ops.operator import operator
 from trtnet.ops.reduction import sum
 from trtnet.tensor import Tensor

@@ -45,7 +45,7 @@ def operator(
         for name in (function.__name__,) if methods is None else methods:
             _attach(name, function)
         if reflected is not None:
-            _attach(reflected, lambda tensor, other: function(other, tensor))
+            _attach(reflected, lambda tensor, other, *more: function(other, tensor, *more))
         return function
 
     return add if function is None else add(function)

@@ -3,41 +3,71 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from trtnet.errors import ShapeError
+from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.operands import (
     insert_axes,
+    is_size,
     normalize_axes,
     normalize_axis,
     remove_axes,
 )
 from trtnet.ops.operator import operator
+from trtnet.ops.pointwise import numpy_names
 from trtnet.tensor import Tensor, same_size, same_sizes
 
 
-def _listed(values: tuple[Any, ...]) -> list[Any]:
-    """Both ``f(1, 2)`` and ``f((1, 2))``, as PyTorch takes sizes."""
+def listed(values: tuple[Any, ...], named: Any = None) -> list[Any]:
+    """Both ``f(1, 2)`` and ``f((1, 2))``, as PyTorch takes sizes, or those given by name."""
+    if named is not None:
+        values = (named,)
     if len(values) == 1 and isinstance(values[0], (tuple, list)):
-        return list(values[0])
-    return list(values)
+        values = tuple(values[0])
+    return [int(size) if isinstance(size, numbers.Integral) else size for size in values]
 
 
-@operator(methods=("reshape", "view"))
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+@operator
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """`input` with other sizes; one may be -1. Sizes may be Dims.
 
     Raises:
         ShapeError: the sizes do not hold the same number of elements.
     """
+    return _reshape(input, listed(sizes, shape))
+
+
+@operator(methods=("view",))
+def view(input: Tensor, *sizes: Any, size: Any = None, dtype: Any = None) -> Tensor:
+    """:func:`reshape`.
+
+    Raises:
+        UnsupportedError: a type instead of sizes: no layer reads the bits of another type.
+    """
+    if dtype is not None or (len(sizes) == 1 and not is_sizes(sizes[0])):
+        raise UnsupportedError(
+            "view: the bits of a tensor cannot be read as another type",
+            expected="sizes",
+            got=sizes[0] if sizes else dtype,
+            fix="x.to(dtype) converts the values",
+        )
+    return _reshape(input, listed(sizes, size))
+
+
+def is_sizes(value: object) -> bool:
+    """Whether `value` is a size or several."""
+    return isinstance(value, (tuple, list)) or is_size(value)
+
+
+def _reshape(input: Tensor, sizes: list[Any]) -> Tensor:
     network = input.network
-    given = _listed(shape)
-    dims = _infer(input, given)
+    dims = _infer(input, sizes)
     sizes = [  # the engine computes a -1 without the layers that a Dim needs
         -1 if same_size(asked, -1) and not isinstance(found, int) else found
-        for asked, found in zip(given, dims, strict=True)
+        for asked, found in zip(sizes, dims, strict=True)
     ]
     dynamic = [axis for axis, size in enumerate(sizes) if not isinstance(size, int) or size == -1]
     if len(dynamic) <= 1:
@@ -122,24 +152,25 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 @operator
-def unflatten(input: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
+def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     """Splits axis `dim` into axes of `sizes`, one of which may be -1."""
     axis = normalize_axis(dim, input.ndim, "unflatten")
+    sizes = listed((sizes,))
     known = math.prod(size for size in sizes if not same_size(size, -1))
     inner = [input.shape[axis] // known if same_size(size, -1) else size for size in sizes]
     return reshape(input, *input.shape[:axis], *inner, *input.shape[axis + 1 :])
 
 
 @operator
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
     """Axis `i` of the result is axis ``dims[i]`` of `input`."""
-    rank, network = input.ndim, input.network
-    order = [normalize_axis(axis, rank, "permute") for axis in _listed(dims)]
+    rank, network, wanted = input.ndim, input.network, listed(axes, dims)
+    order = [normalize_axis(axis, rank, "permute") for axis in wanted]
     if sorted(order) != list(range(rank)):
         raise ShapeError(
             "permute: every axis must be named once",
             expected=f"{rank} axes",
-            got=_listed(dims),
+            got=wanted,
         )
     if order == list(range(rank)):
         return input
@@ -147,9 +178,11 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return network.emit("permute", "add_shuffle", input, dims=sizes, first_transpose=order)
 
 
-@operator
+@operator(methods=("transpose", "swapaxes", "swapdims"))
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Swaps two axes."""
+    if not input.ndim:
+        return input
     order = list(range(input.ndim))
     a = normalize_axis(dim0, input.ndim, "transpose")
     b = normalize_axis(dim1, input.ndim, "transpose")
@@ -158,6 +191,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 @operator
+@numpy_names
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """Inserts an axis of size one at `dim`."""
     axis = normalize_axis(dim, input.ndim + 1, "unsqueeze")
@@ -165,6 +199,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 
 @operator
+@numpy_names
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Removes axes of size one: those in `dim`, or all that are known to be one."""
     axes = normalize_axes(dim, input.ndim, "squeeze")
@@ -180,10 +215,10 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     return remove_axes(input, ones) if ones else input
 
 
-@operator
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+@operator(methods=("expand",))
+def expand(input: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """Repeats axes of size one to `sizes`; -1 keeps an axis. Further axes may come in front."""
-    wanted = _listed(sizes)
+    wanted = listed(sizes, size)
     if len(wanted) < input.ndim:
         raise ShapeError(
             "expand: too few sizes",
@@ -213,31 +248,47 @@ def slice_(
     x: Tensor,
     start: Sequence[Any],
     size: Sequence[Any],
-    stride: Sequence[int],
+    stride: Sequence[Any],
     *,
     op: str = "slice",
     mode: str = "STRICT_BOUNDS",
     fill: float | None = None,
 ) -> Tensor:
-    """One Slice layer; `start` and `size` may hold Dims. `mode` is a ``trt.SampleMode``."""
+    """One Slice layer; `start`, `size` and `stride` may hold Dims. `mode` is a
+    ``trt.SampleMode``."""
     network = x.network
     dynamic: dict[int, Tensor] = {}
-    for index, values in ((1, start), (2, size)):
+    given = ((1, start), (2, size), (3, stride))
+    for index, values in given:
         if not all(isinstance(value, int) for value in values):
             dynamic[index] = network.sizes(values)
     if fill is not None:
         dynamic[4] = network.constant(fill, x.dtype)
-    fixed = [
-        [0] * x.ndim if index in dynamic else list(values)
-        for index, values in ((1, start), (2, size))
-    ]
+    fixed = [[0] * x.ndim if index in dynamic else list(values) for index, values in given]
     return network.emit(
         op,
         "add_slice",
         x,
         *fixed,
-        list(stride),
         dims=size,
         inputs=dynamic,
         mode=getattr(network.trt.SampleMode, mode),
+    )
+
+
+def diagonal_of(x: Tensor, first: int, second: int, op: str) -> Tensor:
+    """The elements of `x` whose positions on two axes are equal; they become the last axis.
+
+    Raises:
+        ShapeError: the axes differ in size.
+    """
+    sizes = x.shape[first], x.shape[second]
+    if isinstance(sizes[0], int) and isinstance(sizes[1], int) and sizes[0] != sizes[1]:
+        raise ShapeError(f"{op}: a diagonal needs axes of one size", got=x.shape)
+    others = [axis for axis in range(x.ndim) if axis not in (first, second)]
+    lead = [x.shape[axis] for axis in others]
+    flat = _reshape(permute(x, *others, first, second), [*lead, sizes[0] * sizes[1]])
+    size = next((n for n in sizes if isinstance(n, int)), sizes[0])
+    return slice_(
+        flat, [0] * flat.ndim, [*lead, size], [1] * len(lead) + [sizes[1] + 1], op="diagonal"
     )

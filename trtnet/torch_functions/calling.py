@@ -48,7 +48,8 @@ def operator_call(
     operator = operator_of(function)
     if operator is None:
         return None
-    named = {name: value for name, value in kwargs.items() if name not in _PLACEMENT}
+    names: Mapping[str, str] = getattr(operator, "also_named", {})
+    named = {names.get(key, key): kwargs[key] for key in kwargs if key not in _PLACEMENT}
     if named.get("out", 0) is None:
         del named["out"]
     try:
@@ -113,6 +114,7 @@ def as_operand(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return DType.FLOAT32 if value is torch.float64 else dtype_of(value)
     if isinstance(value, (list, tuple)):
-        kind = tuple if isinstance(value, torch.Size) else type(value)
+        is_named = isinstance(value, torch.Size) or hasattr(value, "_fields")
+        kind = tuple if is_named else type(value)
         return kind(map(as_operand, value))
     return value
