@@ -230,6 +230,9 @@ def group_norm(
     if x.ndim == 2:
         return remove_axes(group_norm(insert_axes(x, [2]), num_groups, weight, bias, eps), [2])
     per_channel = [1, channels, *[1] * (x.ndim - 2)]
+    if num_groups == channels and all(isinstance(n, int) and n == 1 for n in x.shape[2:]):
+        # Groups of one value, which TensorRT refuses: the value is its own mean.
+        return network.casts.back(scaled(sub(x, x), weight, bias, per_channel))
     if num_groups == 1:  # groups of 1 would read as an instance norm
         return _normalize("group_norm", x, per_channel, range(1, x.ndim), 1, weight, bias, eps)
     axes = range(2, x.ndim)
