@@ -115,8 +115,8 @@ def _rows_of(mask: Any, network: Emitter[Tensor]) -> tuple[Any, Tensor | None]:
         return where(rows, mask, 0.0), rows
     array = array_from(mask.require(network.path) if isinstance(mask, Parameter) else mask)
     _check_mask({"b": "boolean", "f": "float"}.get(array.dtype.kind, "integer"), array.shape)
-    hidden = ~array if array.dtype == bool else np.isneginf(array)
-    hidden = hidden.all(-1, keepdims=True)
+    left_out: np.ndarray = ~array if array.dtype == bool else np.isneginf(array)
+    hidden = np.all(left_out, -1, keepdims=True)
     if not hidden.any():
         return array, None
     open_ = array | hidden if array.dtype == bool else np.where(hidden, 0, array)
