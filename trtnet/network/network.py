@@ -75,7 +75,8 @@ class Network:
         self.backend = backend if isinstance(backend, Backend) else load(backend)
         self.trt: ModuleType = self.backend.trt
         self.calibration = calibration
-        self.names = TensorNames()
+        self.scopes = Scopes()
+        self.names = TensorNames(self.scopes.names)
         self.casts = Casts(self, self.policy, needs_ranges(self.policy, calibration))
         self.quantizer = Quantizer(self, self.casts, self.names, self.policy, calibration)
         self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
@@ -84,7 +85,6 @@ class Network:
         self.definition = self.backend.create_network(self.builder)
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
-        self.scopes = Scopes()
         self.roots: list[tuple[str, Module]] = []
         self._axes = NamedAxes(self)
         self._memory = WeightMemory(self.definition)
@@ -237,7 +237,7 @@ class Network:
         outputs = []
         for index, known in enumerate(dims):
             itensor = layer.get_output(index)
-            itensor.name = name if len(dims) == 1 else f"{name}.{index}"
+            itensor.name = name if len(dims) == 1 else self.scopes.unique(f"{name}.{index}")
             outputs.append(Tensor(self, itensor, read_shape(self, self.backend, itensor, known)))
         complaint = self.backend.take_errors()  # setters refuse values by logging only
         if complaint:
