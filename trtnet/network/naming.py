@@ -133,6 +133,15 @@ class TensorNames:
         self._taken.add(name)
         self._layers[name] += 1
 
+    def release(self, name: str) -> bool:
+        """Frees the name of the tensor that a module `name` returned, for an output of the network;
+        whether there is such a tensor."""
+        tensor = self.returned.get(name)
+        if tensor is None or not tensor.is_emitted or tensor.name != name:
+            return False
+        tensor.itensor.name = _numbered(f"{name}/returned", self._layers)
+        return True
+
     def name_results(
         self, path: str, module: Module, result: Any, tensors: Sequence[Tensor]
     ) -> None:

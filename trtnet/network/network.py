@@ -124,7 +124,7 @@ class Network:
         used = tensor.itensor.is_network_input or tensor.itensor.is_network_output
         if used or self.quantizer.is_active:  # ranges are stored by name: the tensor keeps its own
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
-        if name in self.names and tensor.name != name:
+        if name in self.names and tensor.name != name and not self._release(name):
             raise NetworkError(
                 "the name is taken by another tensor", module=name, fix="choose another output name"
             )
@@ -133,6 +133,11 @@ class Network:
         self.definition.mark_output(tensor.itensor)
         self.outputs[name] = tensor
         return tensor
+
+    def _release(self, name: str) -> bool:
+        """Gives the tensor that a module `name` returned another name, unless its range is stored
+        under that."""
+        return name not in self.quantizer.observed and self.names.release(name)
 
     @property
     def module_outputs(self) -> dict[str, Tensor]:
