@@ -318,10 +318,16 @@ class Network:
         return self._memory.buffer(shape)
 
     def constant(self, value: Any, dtype: object = None, name: str = "") -> Tensor:
-        """A constant tensor from a Parameter, array, or number.
+        """A constant tensor from a Parameter, or from whatever :func:`trtnet.values.values_of`
+        reads: arrays of numpy, torch and ``ml_dtypes``, lists, numbers.
 
-        `dtype` defaults to the value's own; Python floats and float64 arrays become float32 and
-        Python ints int64. With `name`, the parameter's in its module, it must be finite.
+        `dtype` defaults to the values' own; Python floats and float64 arrays become float32 and
+        Python ints int64. With `name`, the parameter's in its module, it must be finite, and the
+        memory is shared; without, the values are copied.
+
+        Raises:
+            WeightsError: values that are no numbers, or that the type cannot hold.
+            UnsupportedError: complex numbers; a type that TensorRT does not compute in.
         """
         return self._constants.constant(value, dtype, name)
 

@@ -181,11 +181,15 @@ def attention_weights(query: Tensor, key: Tensor, mask: Any, is_causal: bool, sc
         return softmax(add(scores, mask), -1)
 
     def masked(wide: Tensor) -> Tensor:
-        # Masks of large numbers, such as torch.finfo(torch.float32).min, do not fit float16.
-        added = maximum(mask, _LEAST_HALF) if wide.dtype is float16 else mask
-        return softmax(add(wide, network.cast(added, wide.dtype)), -1)
+        return softmax(add(wide, network.cast(_fitting(mask, wide.dtype), wide.dtype)), -1)
 
     return network.casts.around("softmax", scores, masked)
+
+
+def _fitting(mask: Tensor, dtype: DType) -> Tensor:
+    """A float mask whose large numbers, such as torch.finfo(torch.float32).min, fit `dtype`."""
+    narrows = dtype is float16 and mask.dtype is not float16
+    return maximum(mask, _LEAST_HALF) if narrows else mask
 
 
 def mask_tensor(mask: Any, network: Emitter[Tensor]) -> Tensor:
@@ -197,6 +201,6 @@ def additive_mask(mask: Tensor, dtype: DType) -> Tensor:
     """`mask` as values of `dtype` to add to scores; a boolean one is ``True`` where a position is
     left out."""
     if mask.dtype is not DType.BOOL:
-        return mask.to(dtype)
+        return mask.network.cast(_fitting(mask, dtype), dtype)
     zeros = mask.network.constant(0.0, dtype)
     return where(logical_not(mask), zeros, MASKED)
