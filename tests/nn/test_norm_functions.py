@@ -247,6 +247,11 @@ def test_batch_norm_without_running_statistics(
     )
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 4, 2)])
+def test_sync_batch_norm(check_module: Any, shape: Any) -> None:
+    check_module(nn.SyncBatchNorm(3), torch.nn.SyncBatchNorm(3), shape, rtol64=1e-6)
+
+
 def test_attributes() -> None:
     for name in ("BatchNorm2d", "SyncBatchNorm", "InstanceNorm2d"):
         ours, theirs = getattr(nn, name)(3, momentum=0.2), getattr(torch.nn, name)(3, momentum=0.2)
