@@ -54,15 +54,15 @@ ELEMENT_TYPES: Mapping[str, ElementType] = {
         _native("float32", "FLOAT", 32, "float", "fp32", "tf32"),
         _native("float16", "HALF", 16, "float", "fp16"),
         ElementType("bfloat16", "BF16", 16, "float", "uint16", "bfloat16", ("bf16",)),
-        ElementType("float8_e4m3", "FP8", 8, "float", "uint8", "float8_e4m3fn"),
+        ElementType("float8_e4m3", "FP8", 8, "float", "uint8", "float8_e4m3fn", ("float8_e4m3fn",)),
         _native("int64", "INT64", 64, "integer"),
         _native("int32", "INT32", 32, "integer"),
         _native("int8", "INT8", 8, "integer"),
         _native("uint8", "UINT8", 8, "integer"),
         _native("bool", "BOOL", 8, "boolean"),
         ElementType("int4", "INT4", 4, "integer", "int8", "int8"),
-        ElementType("float4_e2m1", "FP4", 4, "float", "uint8", "float32"),
-        ElementType("float8_e8m0", "E8M0", 8, "float", "uint8", "float32"),
+        ElementType("float4_e2m1", "FP4", 4, "float", "uint8", "float32", ("float4_e2m1fn",)),
+        ElementType("float8_e8m0", "E8M0", 8, "float", "uint8", "float32", ("float8_e8m0fnu",)),
     )
 }
 """Every type that a graph may hold, by name; layers compute in those that are a :class:`DType`."""
@@ -86,11 +86,26 @@ def held_dtype_name(array: np.ndarray) -> str:
     return own if own in ELEMENT_TYPES else _STORED_IN.get(own, own)
 
 
+def foreign_dtype_name(dtype: object) -> str:
+    """The name of the element type that numpy, ``ml_dtypes`` or PyTorch call `dtype`, a dtype or
+    its name; their own name, quoted where it could be mistaken, for a type that TensorRT lacks."""
+    name = str(getattr(dtype, "name", dtype)).removeprefix("torch.")
+    if name == "float8_e4m3":  # of ml_dtypes: another type, with infinities and up to 240
+        return "float8_e4m3 (IEEE)"
+    return _ALIASES.get(name, name)
+
+
+_ALIASES = {alias: e.name for e in ELEMENT_TYPES.values() for alias in e.aliases}
 _STORED_IN = {element.storage: element.name for element in ELEMENT_TYPES.values()}
 
 
 class DType(Enum):
-    """An element type. The value is PyTorch's and numpy's name for it."""
+    """An element type. The value is PyTorch's and numpy's name for it.
+
+    It equals the dtypes of PyTorch, numpy, ``ml_dtypes`` and TensorRT for the same type, and its
+    names: ``x.dtype == torch.float32``, ``x.dtype in (torch.float16, torch.bfloat16)``. Hashes
+    agree with :attr:`value` only: a set or dict of PyTorch's dtypes does not find a `DType`.
+    """
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -116,6 +131,16 @@ class DType(Enum):
         """The same type as a ``trt.DataType`` member."""
         return getattr(trt.DataType, self.element.tensorrt)
 
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if isinstance(other, DType) or not _is_dtype(other):
+            return False
+        return _named(other) == self._value_
+
+    def __hash__(self) -> int:
+        return hash(self._value_)
+
     def __repr__(self) -> str:
         return f"trtnet.{self.value}"
 
@@ -126,30 +151,60 @@ float32, float16, bfloat16 = DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16
 float8 = DType.FLOAT8
 int64, int32, int8, uint8, bool_ = DType.INT64, DType.INT32, DType.INT8, DType.UINT8, DType.BOOL
 
-_ALIASES = {alias: e.name for e in ELEMENT_TYPES.values() for alias in e.aliases}
 _PROMOTION = ("boolean", "integer", "float")  # kinds, from the one that gives way
 
 
+_PYTHON_TYPES: Mapping[object, str] = {float: "float32", int: "int64", bool: "bool"}
+_DTYPE_CLASSES = (("torch", "dtype"), ("tensorrt", "DataType"))  # by first word of the module
+
+
 def dtype_of(value: object) -> DType:
-    """Reads a :class:`DType` from a ``DType``, a numpy, torch or TensorRT dtype, or a name such
-    as ``"fp16"``, ``"float16"`` or ``"torch.float16"``.
+    """Reads a :class:`DType` from a ``DType``, a dtype of numpy, ``ml_dtypes``, PyTorch or
+    TensorRT, a name such as ``"fp16"``, ``"float16"`` or ``"torch.float16"``, or a type of Python:
+    ``float`` is float32, as PyTorch has it by default, and ``int`` is int64.
 
     Raises:
         UnsupportedError: any other type, such as float64.
     """
     if isinstance(value, DType):
         return value
-    name = getattr(value, "name", None) if not isinstance(value, np.dtype) else value.name
+    name = _PYTHON_TYPES[value] if isinstance(value, type) and value in _PYTHON_TYPES else ""
+    name = name or _named(value)
+    try:
+        return DType(name)
+    except ValueError:
+        wide = name in ("float64", "double")
+        raise UnsupportedError(
+            f"dtype {value!r} is not supported",
+            expected=", ".join(d.value for d in DType),
+            fix="use float32: TensorRT does not compute in double precision" if wide else None,
+        ) from None
+
+
+def _named(value: object) -> str:
+    """The name of the type that the dtype or name `value` stands for."""
+    name = getattr(value, "name", None)
     if isinstance(name, str) and name in BY_TENSORRT:
-        name = BY_TENSORRT[name].name
+        return BY_TENSORRT[name].name
+    if isinstance(value, type) and issubclass(value, np.generic):  # np.float32
+        name = np.dtype(value).name
     text = name if isinstance(name, str) else str(getattr(value, "__name__", value))
     text = text.rpartition(".")[2].rstrip("_")
-    try:
-        return DType(_ALIASES.get(text, text))
-    except ValueError:
-        raise UnsupportedError(
-            f"dtype {value!r} is not supported", expected=", ".join(d.value for d in DType)
-        ) from None
+    foreign = getattr(value, "type", value)
+    if getattr(foreign, "__module__", "") == "ml_dtypes":
+        return foreign_dtype_name(text)
+    return _ALIASES.get(text, text)
+
+
+def _is_dtype(value: object) -> bool:
+    """Whether `value` is a dtype of another library, or a string."""
+    if isinstance(value, (str, np.dtype)):
+        return True
+    if isinstance(value, type):
+        return issubclass(value, np.generic) or value.__module__ == "ml_dtypes"
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    return any(package.startswith(p) and kind.__name__ == n for p, n in _DTYPE_CLASSES)
 
 
 def promote(a: DType, b: DType) -> DType:
@@ -183,7 +238,8 @@ def to_storage(array: np.ndarray, dtype: DType) -> np.ndarray:
     if dtype is bfloat16:
         bits = np.asarray(array, np.float32, order="C").view(np.uint32)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
+        quiet = (bits >> 16) | 0x40  # NaN: sign and payload stay
+        return np.where(np.isnan(array), quiet, rounded).astype(np.uint16)
     with np.errstate(over="ignore"):  # the caller reports overflows by name
         return np.asarray(array, np.dtype(dtype.value), order="C")
 

@@ -1,4 +1,4 @@
-"""Finiteness: the one place that says which values are NaN, infinite, or too large for a type."""
+"""The one place that says which values are NaN, infinite, or too large for a type."""
 
 from __future__ import annotations
 
@@ -73,6 +73,29 @@ def require_representable(array: np.ndarray, dtype: DType, name: str, finite: bo
                 got=largest,
                 fix="use bf16 or fp32",
             )
+
+
+def require_in_range(array: np.ndarray, dtype: DType, name: str) -> None:
+    """Refuses integers that the integer type `dtype` cannot hold.
+
+    Args:
+        array: at least one integer, of any shape.
+        name: of the values, for the message.
+
+    Raises:
+        WeightsError: the least and the largest of the values.
+    """
+    if dtype.element.kind != "integer":
+        return
+    limits, low, high = np.iinfo(dtype.value), int(array.min()), int(array.max())
+    if low < limits.min or high > limits.max:
+        raise WeightsError(
+            f"does not fit {dtype.value}",
+            module=name,
+            expected=f"from {limits.min} to {limits.max}",
+            got=f"{low} to {high}",
+            fix="use int64, such as x.long()",
+        )
 
 
 def json_number(value: float) -> float | None:

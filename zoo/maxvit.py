@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.errors import ShapeError
-from trtnet.nn import functional as F
 from trtnet.tensor import same_sizes
 from trtnet.zoo.blocks import Conv2dNormActivation, SqueezeExcitation, StochasticDepth
 from trtnet.zoo.registry import register
-from trtnet.zoo.swin_transformer import inverse_sqrt, relative_position_bias
+from trtnet.zoo.swin_transformer import attend, inverse_sqrt, relative_position_bias
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -71,7 +70,7 @@ class RelativePositionalMultiHeadAttention(nn.Module):
         qkv = self.to_qkv(x).reshape(n, groups, length, 3, self.heads, self.head_dim)
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
         scale: Any = inverse_sqrt(q, dim)  # torchvision's; usually it is of a head's size
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.unsqueeze(0), scale=scale)
+        out = attend(q, k, v, bias.unsqueeze(0), scale)
         return self.merge(out.permute(0, 1, 3, 2, 4).reshape(n, groups, length, dim))
 
 

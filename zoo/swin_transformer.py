@@ -20,6 +20,7 @@ from trtnet import nn, ops
 from trtnet.dtypes import int64
 from trtnet.errors import ShapeError
 from trtnet.nn import functional as F
+from trtnet.ops.attention import attention_product, attention_weights
 from trtnet.zoo.blocks import MLP, Permute, StochasticDepth
 from trtnet.zoo.registry import register
 
@@ -46,6 +47,12 @@ def inverse_sqrt(like: Tensor, number: int) -> Tensor:
     """``1 / sqrt(number)`` next to `like`. The engine computes it, once, when it is built: a
     float32 in the network would be rounded."""
     return like.new_tensor(float(number)).rsqrt()
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: Any) -> Tensor:
+    """``F.scaled_dot_product_attention`` with a `bias` that is finite: nothing looks for rows that
+    are masked completely."""
+    return attention_product(attention_weights(query, key, bias, False, scale), value)
 
 
 def _shift_mask(height: int, width: int, window: int, shifts: Sequence[int]) -> np.ndarray:
@@ -91,7 +98,7 @@ class ShiftedWindowAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         scale: Any = inverse_sqrt(q, q.shape[-1])
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+        return attend(q, k, v, bias, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         (n, height, width, channels), window, heads = x.shape, self.window, self.num_heads
@@ -148,7 +155,7 @@ class ShiftedWindowAttentionV2(ShiftedWindowAttention):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         scale: Any = q.new_tensor(self.logit_scale).clamp(max=math.log(100.0)).exp()
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+        return attend(q, k, v, bias, scale)
 
 
 class SwinTransformerBlock(nn.Module):

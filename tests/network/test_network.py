@@ -183,9 +183,10 @@ def test_names_that_are_taken(net: Any, raises: Any) -> None:
         net.output("y", x + 2)
     with raises(NetworkError, "x: the name is taken"):
         net.output("x", x + 2)
-    nn.Sequential(nn.ReLU())(x)
-    with raises(NetworkError, "0: the name is taken by another tensor"):
-        net.output("0", x + 3)
+    relu = nn.Sequential(nn.ReLU())(x)
+    net.output("0", x + 3)  # also the name of a module, whose tensor gives it up
+    assert relu.name == "0/returned"
+    assert net.module_outputs["0"] is relu
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (-2, 3)])

@@ -10,7 +10,7 @@ import torch
 
 import trtnet
 from trtnet import nn
-from trtnet.errors import ShapeError, UnsupportedError, WeightsError
+from trtnet.errors import ShapeError, WeightsError
 from trtnet.nn import functional as F
 
 TF = torch.nn.functional
@@ -295,8 +295,6 @@ def test_a_variance_below_zero_is_named(net: Any, raises: Any) -> None:
 
 
 def test_errors(net: Any, raises: Any) -> None:
-    with raises(UnsupportedError, "track_running_stats=False"):
-        nn.BatchNorm2d(4, track_running_stats=False)
     with raises(ShapeError, "num_channels must be divisible", "4 channels, 3 groups"):
         nn.GroupNorm(3, 4)
     with raises(ShapeError, "0: batch_norm", "4 channels", "got: 3"):

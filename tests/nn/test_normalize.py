@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from trtnet.errors import UnsupportedError
+from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.nn import functional as F
 
 TF = torch.nn.functional
@@ -34,7 +35,30 @@ def test_squares_do_not_overflow_in_half_precision(check: Callable[..., None]) -
     check(F.normalize, TF.normalize, long, precision="fp16", rtol=1e-3)
 
 
-def test_other_lengths_are_refused(net, raises: Callable[..., object]) -> None:
+@pytest.mark.parametrize("p", [1, 2.0, 3, 0.5, 0, float("inf"), float("-inf")])
+@pytest.mark.parametrize("dim", [1, -1, (1, 2), (0, -1)])
+def test_other_norms(check: Callable[..., None], p: float, dim: Any) -> None:
+    check(
+        lambda x: F.normalize(x, p, dim, 0.25),
+        lambda x: TF.normalize(x, p, dim, 0.25),
+        (2, 3, 4),
+        dynamic=[("N", 3, "L")],
+        rtol64=1e-6,
+        through_torch=True,
+    )
+
+
+def test_zeros(check: Callable[..., None]) -> None:
+    x = np.array([[0.0, 0, 0], [0, -2, 1]], np.float32)
+    for p in (0, 1, 2, 3, float("inf")):
+        check(lambda x, p=p: F.normalize(x, p), lambda x, p=p: TF.normalize(x, p), x, rtol64=1e-6)
+
+
+def test_what_is_refused(net: Any, raises: Callable[..., object]) -> None:
     x = net.input("x", (2, 3))
-    with raises(UnsupportedError, "Euclidean", "p=1"):
-        F.normalize(x, p=1)
+    with raises(UnsupportedError, "out="):
+        F.normalize(x, out=x)
+    with raises(UnsupportedError, "floating-point", "int64"):
+        F.normalize(x.long())
+    with raises(ShapeError, "normalize: dim is out of range"):
+        F.normalize(x, dim=2)

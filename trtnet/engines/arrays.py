@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.dtypes import DType
+from trtnet.dtypes import DType, foreign_dtype_name
 from trtnet.engines.device import Buffer, Device
 from trtnet.errors import OutOfMemoryError, ShapeError
 
@@ -95,8 +95,9 @@ def numpy_dtype(dtype: str) -> np.dtype:
 def view(name: str, value: Any) -> View:
     """The memory of `value`, the input called `name`.
 
-    numpy arrays, torch tensors, and everything with ``__cuda_array_interface__``, ``__dlpack__``
-    (on the CPU) or ``__array__``. Strided arrays of numpy and torch are copied.
+    Arrays of numpy and ``ml_dtypes``, torch tensors, and everything with
+    ``__cuda_array_interface__``, ``__dlpack__`` (on the CPU) or ``__array__``. Strided arrays of
+    numpy and torch are copied.
 
     Raises:
         ShapeError: not an array, of a type no engine has, or strided on a GPU without torch.
@@ -109,11 +110,16 @@ def view(name: str, value: Any) -> View:
     if not isinstance(value, np.ndarray):
         value = _as_numpy(name, value)
     array = np.asarray(value, order="C")
-    return View(array.ctypes.data, array.shape, array.dtype.name, "numpy", owner=array)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    dtype = foreign_dtype_name(array.dtype)
+    return View(array.ctypes.data, array.shape, dtype, "numpy", owner=array)
 
 
 def _torch_view(torch: Any, name: str, value: Any) -> View:
     tensor = value if value.is_contiguous() else value.contiguous()
+    if tensor.is_neg():  # the memory holds the negated values
+        tensor = tensor.resolve_neg()
     dtype = _torch_name(tensor.dtype)
     if tensor.is_cuda:
         stream = _stream_of_torch()(tensor.get_device())

@@ -11,6 +11,7 @@ import numpy as np
 from trtnet.errors import WeightsError
 from trtnet.names import nearest
 from trtnet.tensor import Parameter
+from trtnet.values import array_from
 from trtnet.weights.container import Weights
 
 _PREFIX = "module."  # DataParallel puts it in front of every key
@@ -92,14 +93,7 @@ def match(
 
 
 def _to_numpy(value: Any, key: str) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value
-    if isinstance(value, Parameter):
-        return value.require(key)
-    if hasattr(value, "detach"):  # a torch tensor
-        value = value.detach().cpu()
-        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    return np.asarray(value)
+    return array_from(value.require(key) if isinstance(value, Parameter) else value, key)
 
 
 def _similar(key: str, others: list[str]) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from trtnet.dtypes import DType, dtype_of, to_storage
-from trtnet.finite import require_representable
+from trtnet.finite import require_in_range, require_representable
 from trtnet.names import parameter_name
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.tensor import Parameter, Tensor
 from trtnet.tensor.emitter import Emitter
+from trtnet.values import values_of
 
 _SMALL = 16  # elements; equal constants up to this size are emitted once
 
@@ -36,22 +37,27 @@ class Constants:
         if dtype.is_floating_point and array.size:
             key = parameter_name(self._network.path, name) or "constant"
             require_representable(array, dtype, key, finite=bool(name))
+        elif dtype is not DType.BOOL and array.dtype.kind in "iu" and array.size:
+            require_in_range(array, dtype, parameter_name(self._network.path, name) or "constant")
         stored = self._memory.hold(to_storage(array, dtype))
         return trt.Weights(dtype.of(trt), stored.ctypes.data, stored.size)
 
     def constant(self, value: Any, dtype: object, name: str) -> Tensor:
         """See :meth:`trtnet.Network.constant`."""
+        key = parameter_name(self._network.path, name) if name else ""
         if isinstance(value, Parameter):
-            value = value.require(parameter_name(self._network.path, name))
-        array = np.asarray(value)
-        default = "float32" if array.dtype.kind == "f" and array.dtype.itemsize > 4 else array.dtype
-        wanted = dtype_of(default if dtype is None else dtype)
+            value = value.require(key)
+        found = values_of(value, key)
+        own = "float32" if found.dtype == "float64" else found.dtype
+        wanted = dtype_of(own if dtype is None else dtype)
+        # The caller may change its own array before the engine is built; parameters are shared.
+        array = found.array if name else found.array.copy()
         if array.size > _SMALL or name:
             return self._emit(array, wanted, name)
-        key = (array.shape, array.dtype, wanted, array.tobytes())
-        if key not in self._known:
-            self._known[key] = self._emit(array, wanted, name)
-        return self._known[key]
+        small = (array.shape, array.dtype, wanted, array.tobytes())
+        if small not in self._known:
+            self._known[small] = self._emit(array, wanted, name)
+        return self._known[small]
 
     def _emit(self, array: np.ndarray, dtype: DType, name: str) -> Tensor:
         weights = self.weights(array, dtype, name)

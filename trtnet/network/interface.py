@@ -18,10 +18,13 @@ def check_name(name: object) -> None:
     """Refuses what is no name of an input or output.
 
     Raises:
-        NetworkError: `name` is no string, or empty.
+        NetworkError: `name` is no string, empty, or one that TensorRT would cut off or cannot
+            take: with a NUL, or half a surrogate pair.
     """
     if not isinstance(name, str) or not name:
         raise NetworkError("a name must be a string that is not empty", got=repr(name))
+    if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise NetworkError("a name must be text without NUL and surrogates", got=repr(name))
 
 
 def check_output(name: str, tensor: object) -> None:

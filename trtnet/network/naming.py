@@ -19,6 +19,9 @@ class Scopes:
 
     Paths equal PyTorch's: the first module called is the root (path ``""``) and the modules
     below it have their ``named_modules()`` names. The second call of a module is ``path#1``.
+
+    Attributes:
+        names: how often each name of a layer, and of its outputs, was asked for.
     """
 
     def __init__(self) -> None:
@@ -26,7 +29,7 @@ class Scopes:
         self._prefix = ""
         self._paths: dict[int, str] = {}
         self._calls: Counter[str] = Counter()
-        self._names: Counter[str] = Counter()
+        self.names: Counter[str] = Counter()
 
     @property
     def path(self) -> str:
@@ -40,13 +43,11 @@ class Scopes:
 
     def unique(self, name: str) -> str:
         """`name`, or ``name#1``, ``name#2`` ... where it is taken."""
-        count = self._names[name]
-        self._names[name] += 1
-        return f"{name}#{count}" if count else name
+        return _numbered(name, self.names)
 
     def in_path(self, op: str) -> str:
-        """``<module path>/<op>``, made unique. The slash stays at the root too: no module path
-        contains one, so a layer never takes the name of a module."""
+        """``<module path>/<op>``, made unique. The slash stays at the root too, so that a layer
+        does not take the name of a module."""
         return self.unique(f"{self.path}/{op}")
 
     @contextlib.contextmanager
@@ -81,10 +82,7 @@ class Scopes:
         if outermost:
             self._paths = {id(child): name for name, child in module.named_modules()}
         path = self._path_of(module)
-        count = self._calls[path]
-        self._calls[path] += 1
-        if count:
-            path = f"{path}#{count}"
+        path = _numbered(path, self._calls)
         try:
             with self.at(path):
                 yield path
@@ -99,24 +97,50 @@ class Scopes:
         return f"{self._prefix}.{path}".rstrip(".") if self._prefix else path
 
 
+def _numbered(name: str, taken: Counter[str]) -> str:
+    """`name`, or ``name#1``, ``name#2`` ... where it is `taken`; takes it."""
+    count = taken[name]
+    taken[name] += 1
+    while count and f"{name}#{count}" in taken:  # another is called so
+        count += 1
+    if not count:
+        return name
+    taken[f"{name}#{count}"] += 1
+    return f"{name}#{count}"
+
+
 class TensorNames:
     """Names of a network's tensors: each is called after the first module that returns it.
+
+    Args:
+        layers: names of layers and of their outputs, which no other tensor gets.
 
     Attributes:
         returned: the tensor each module call returned, by module path.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, layers: Counter[str]) -> None:
         self.returned: dict[str, Tensor] = {}
+        self._layers = layers
         self._taken: set[str] = set()
         self._watchers: list[Watcher] = []
 
     def __contains__(self, name: str) -> bool:
-        return name in self._taken
+        return name in self._taken or name in self._layers
 
     def take(self, name: str) -> None:
         """Reserves `name` for the tensor that has it."""
         self._taken.add(name)
+        self._layers[name] += 1
+
+    def release(self, name: str) -> bool:
+        """Frees the name of the tensor that a module `name` returned, for an output of the network;
+        whether there is such a tensor."""
+        tensor = self.returned.get(name)
+        if tensor is None or not tensor.is_emitted or tensor.name != name:
+            return False
+        tensor.itensor.name = _numbered(f"{name}/returned", self._layers)
+        return True
 
     def name_results(
         self, path: str, module: Module, result: Any, tensors: Sequence[Tensor]
@@ -150,7 +174,7 @@ class TensorNames:
                 return
 
     def _name(self, tensor: Tensor, path: str) -> None:
-        if not path or path in self._taken or tensor.name in self._taken:
+        if not path or path in self or tensor.name in self._taken:
             return
         tensor.itensor.name = path
-        self._taken.add(path)
+        self.take(path)

@@ -83,7 +83,8 @@ class Network:
         self.backend = backend if isinstance(backend, Backend) else load(backend)
         self.trt: ModuleType = self.backend.trt
         self.calibration = calibration
-        self.names = TensorNames()
+        self.scopes = Scopes()
+        self.names = TensorNames(self.scopes.names)
         self.casts = Casts(self, self.policy, needs_ranges(self.policy, calibration))
         self.quantizer = Quantizer(self, self.casts, self.names, self.policy, calibration)
         self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
@@ -92,7 +93,6 @@ class Network:
         self.definition = self.backend.create_network(self.builder)
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
-        self.scopes = Scopes()
         self.roots: list[tuple[str, Module]] = []
         self.guards = Guards()
         self._axes = NamedAxes(self)
@@ -136,7 +136,7 @@ class Network:
         used = tensor.itensor.is_network_input or tensor.itensor.is_network_output
         if used or self.quantizer.is_active:  # ranges are stored by name: the tensor keeps its own
             tensor = self.emit("identity", "add_identity", tensor, dims=tensor.shape)
-        if name in self.names and tensor.name != name:
+        if name in self.names and tensor.name != name and not self._release(name):
             raise NetworkError(
                 "the name is taken by another tensor", module=name, fix="choose another output name"
             )
@@ -145,6 +145,11 @@ class Network:
         self.definition.mark_output(tensor.itensor)
         self.outputs[name] = tensor
         return tensor
+
+    def _release(self, name: str) -> bool:
+        """Gives the tensor that a module `name` returned another name, unless its range is stored
+        under that."""
+        return name not in self.quantizer.observed and self.names.release(name)
 
     @property
     def module_outputs(self) -> dict[str, Tensor]:
@@ -249,7 +254,7 @@ class Network:
         outputs = []
         for index, known in enumerate(dims):
             itensor = layer.get_output(index)
-            itensor.name = name if len(dims) == 1 else f"{name}.{index}"
+            itensor.name = name if len(dims) == 1 else self.scopes.unique(f"{name}.{index}")
             outputs.append(Tensor(self, itensor, read_shape(self, self.backend, itensor, known)))
         complaint = self.backend.take_errors()  # setters refuse values by logging only
         if complaint:
@@ -325,10 +330,16 @@ class Network:
         return self._memory.buffer(shape)
 
     def constant(self, value: Any, dtype: object = None, name: str = "") -> Tensor:
-        """A constant tensor from a Parameter, array, or number.
+        """A constant tensor from a Parameter, or from whatever :func:`trtnet.values.values_of`
+        reads: arrays of numpy, torch and ``ml_dtypes``, lists, numbers.
 
-        `dtype` defaults to the value's own; Python floats and float64 arrays become float32 and
-        Python ints int64. With `name`, the parameter's in its module, it must be finite.
+        `dtype` defaults to the values' own; Python floats and float64 arrays become float32 and
+        Python ints int64. With `name`, the parameter's in its module, it must be finite, and the
+        memory is shared; without, the values are copied.
+
+        Raises:
+            WeightsError: values that are no numbers, or that the type cannot hold.
+            UnsupportedError: complex numbers; a type that TensorRT does not compute in.
         """
         return self._constants.constant(value, dtype, name)
 

@@ -12,6 +12,7 @@ from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.names import parameter_name
 from trtnet.tensor import Parameter, Tensor
+from trtnet.values import array_from, shape_from
 
 IntOrInts = int | Sequence[int]
 
@@ -63,18 +64,18 @@ def require(condition: bool, problem: str, **details: Any) -> None:
 
 
 def array_of(value: Any, name: str, path: str) -> np.ndarray:
-    """The values of the parameter `name`, a Parameter or array-like, as floating-point array."""
-    if isinstance(value, Parameter):
-        value = value.require(parameter_name(path, name))
-    array = np.asarray(value)
-    if array.dtype == np.float16:  # stored small; computed with like any other weight
-        return array.astype(np.float32)
-    return array if array.dtype.kind == "f" else array.astype(float32.value)
+    """The values of the parameter `name` as a floating-point array. `value` is a Parameter, or
+    whatever :func:`trtnet.values.values_of` reads, and its errors are raised."""
+    key = parameter_name(path, name)
+    array = array_from(value.require(key) if isinstance(value, Parameter) else value, key)
+    # float16 is stored small, and computed with like any other weight
+    is_wide = array.dtype.kind == "f" and array.dtype != np.float16
+    return array if is_wide else array.astype(float32.value)
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of a Parameter, with or without values, or of an array-like."""
-    return value.shape if isinstance(value, Parameter) else np.asarray(value).shape
+    """The shape of a Parameter, with or without values, or of any other values."""
+    return value.shape if isinstance(value, Parameter) else shape_from(value)
 
 
 def optional_array(value: Any, name: str, path: str) -> np.ndarray | None:

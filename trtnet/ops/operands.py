@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from trtnet.errors import ShapeError
 from trtnet.tensor import Dim, Parameter, Tensor
 from trtnet.tensor.emitter import Emitter
 from trtnet.tensor.quotient import Quotient
+from trtnet.values import values_of
 
 
 def is_size(value: object) -> bool:
@@ -22,31 +24,24 @@ def is_size(value: object) -> bool:
 
 
 def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
-    """`value` (number, Dim, Quotient of Dims, Parameter or array) as a tensor next to `like`, typed
-    as PyTorch types it: a number takes the tensor's dtype unless only it is floating point;
-    floating-point arrays take the dtype of a floating-point tensor. With `align`, numbers and
-    arrays get the rank of `like` at once, so that broadcasting costs no layer."""
+    """`value` as a tensor next to `like`: a number, a Dim, a Quotient of Dims, a Parameter, or
+    whatever :func:`trtnet.values.values_of` reads.
+
+    It is typed as PyTorch types it: numbers and values of rank 0 take the tensor's dtype unless
+    their kind (bool, integer, floating point) is the higher one; floating-point arrays take the
+    dtype of a floating-point tensor. With `align`, they get the rank of `like` at once, so that
+    broadcasting costs no layer.
+    """
     if isinstance(value, Tensor):
         return value
     network = like.network
     if isinstance(value, Dim):
         return _size_tensor(network, value)
     if isinstance(value, Quotient):
-        top, bottom = (
-            network.cast(_size_tensor(network, part), float32) for part in (value.top, value.bottom)
-        )
-        division = network.trt.ElementWiseOperation.DIV
-        quotient = network.emit("size", "add_elementwise", top, bottom, division, dims=())
-        return network.cast(quotient, like.dtype) if like.dtype.is_floating_point else quotient
-    if isinstance(value, numbers.Number):
-        floating = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
-        follows = like.dtype.is_floating_point or (like.dtype is not DType.BOOL and not floating)
-        array = np.asarray(value)
-        dtype: DType | None = like.dtype if follows else _default_type(value)
-    else:
-        array = value.require(network.path) if isinstance(value, Parameter) else np.asarray(value)
-        both_float = array.dtype.kind == "f" and like.dtype.is_floating_point
-        dtype = like.dtype if both_float else None  # None: the array's own
+        return _quotient_tensor(value, like)
+    found = values_of(value.require(network.path) if isinstance(value, Parameter) else value)
+    array, own = found.array, None if found.dtype == "float64" else found.dtype
+    dtype = like.dtype if _follows(array, like.dtype) else own
     if align and array.ndim < like.ndim:
         array = array.reshape((1,) * (like.ndim - array.ndim) + array.shape)
     return network.constant(array, dtype)
@@ -57,10 +52,26 @@ def _size_tensor(network: Emitter[Tensor], size: Any) -> Tensor:
     return network.emit("size", "add_squeeze", network.sizes([size]), _axes(network, [0]))
 
 
-def _default_type(value: Any) -> DType:
-    if isinstance(value, bool):
-        return DType.BOOL
-    return int64 if isinstance(value, numbers.Integral) else float32
+def _quotient_tensor(value: Quotient, like: Tensor) -> Tensor:
+    """A Quotient of Dims as a floating-point tensor without axes."""
+    network = like.network
+    top, bottom = (
+        network.cast(_size_tensor(network, part), float32) for part in (value.top, value.bottom)
+    )
+    division = network.trt.ElementWiseOperation.DIV
+    quotient = network.emit("size", "add_elementwise", top, bottom, division, dims=())
+    return network.cast(quotient, like.dtype) if like.dtype.is_floating_point else quotient
+
+
+_KINDS = ("boolean", "integer", "float")  # the later one decides the type of a result
+
+
+def _follows(array: np.ndarray, dtype: DType) -> bool:
+    """Whether `array` takes the type of a tensor of `dtype`."""
+    kind = {"b": 0, "f": 2}.get(array.dtype.kind, 1)
+    if kind == _KINDS.index("float"):
+        return dtype.is_floating_point
+    return array.ndim == 0 and kind <= _KINDS.index(dtype.element.kind)
 
 
 def same_type(*values: Any, align: bool = True) -> list[Tensor]:
@@ -69,12 +80,20 @@ def same_type(*values: Any, align: bool = True) -> list[Tensor]:
     if first is None:
         raise ShapeError("needs at least one trtnet.Tensor", got=str([type(v) for v in values]))
     tensors = [as_tensor(value, first, align) for value in values]
-    dtype = tensors[0].dtype
-    for tensor in tensors[1:]:
-        dtype = promote(dtype, tensor.dtype)
     network = first.network
-    dtype = network.casts.meet(tensors, dtype)
+    dtype = network.casts.meet(tensors, _common_type(tensors))
     return [network.cast(tensor, dtype) for tensor in tensors]
+
+
+def _common_type(tensors: Sequence[Tensor]) -> DType:
+    """``torch.result_type``: tensors of rank 0 count only where their kind is the higher one."""
+    scalars = [tensor.dtype for tensor in tensors if tensor.ndim == 0]
+    arrays = [tensor.dtype for tensor in tensors if tensor.ndim]
+    dtype = reduce(promote, arrays or scalars)
+    for scalar in scalars if arrays else ():
+        if _KINDS.index(scalar.element.kind) > _KINDS.index(dtype.element.kind):
+            dtype = promote(dtype, scalar)
+    return dtype
 
 
 def broadcast_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:

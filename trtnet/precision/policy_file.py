@@ -69,7 +69,13 @@ def _expected(entries: Mapping[str, bool]) -> str:
 def _lines(values: Values) -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, str):
-            yield f"{name} = {json.dumps(value)}"
-        else:  # JSON strings are TOML strings
+            yield f"{name} = {_text(value)}"
+        else:
             yield f"\n[{name}]"
-            yield from (f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
+            yield from (f"{_text(k)} = {_text(v)}" for k, v in value.items())
+
+
+def _text(value: str) -> str:
+    """`value` as a string of TOML: as one of JSON, but TOML knows no surrogate pairs and wants DEL
+    escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

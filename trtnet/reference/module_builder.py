@@ -7,6 +7,8 @@ compute, ``"half"`` is true where a function computes in half precision by itsel
 
 from __future__ import annotations
 
+import functools
+import keyword
 import operator
 import re
 from collections.abc import Iterable
@@ -36,7 +38,9 @@ class ModuleBuilder:
 
     def placeholder(self, tensor: str) -> fx.Node:
         """The next argument of the module, which is the value of `tensor`."""
-        return self.graph.placeholder(identifier(tensor))
+        node = self.graph.placeholder(identifier(tensor))
+        node.target = node.name  # which fx makes unique; it writes the target into the code
+        return node
 
     def call(self, call: TorchCall, name: str, owner: str) -> fx.Node:
         """A node `name` that makes `call` for the layer `owner`."""
@@ -88,7 +92,7 @@ class ModuleBuilder:
         """Makes `value` an attribute of the module; returns its name, which is similar to
         `name`."""
         attribute, tail = identifier(name), 1
-        while attribute in self._attributes:
+        while attribute in self._attributes or attribute in _module_attributes():
             attribute, tail = f"{identifier(name)}_{tail}", tail + 1
         self._attributes[attribute] = value
         return attribute
@@ -100,5 +104,17 @@ def is_kept(node: fx.Node) -> bool:
 
 
 def identifier(name: str) -> str:
-    """`name` as a Python identifier: ``layer1.0.conv1`` becomes ``layer1_0_conv1``."""
-    return re.sub(r"\W+", "_", name).strip("_") or "tensor"
+    """`name` as a Python identifier of ASCII letters: ``layer1.0.conv1`` becomes
+    ``layer1_0_conv1``. Different names may give the same one."""
+    plain = re.sub(r"[^0-9A-Za-z_]+", "_", name).strip("_") or "tensor"
+    is_free = plain.isidentifier() and not keyword.iskeyword(plain) and plain not in _TAKEN
+    return plain if is_free else f"t_{plain}"
+
+
+_TAKEN = ("self", "torch")  # by the generated code itself
+
+
+@functools.cache
+def _module_attributes() -> frozenset[str]:
+    """What a module without buffers and submodules has: no name for one of these."""
+    return frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))

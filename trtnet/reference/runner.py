@@ -17,6 +17,7 @@ from trtnet.graph.types import Graph, TensorInfo
 from trtnet.reference.compiler import compile
 from trtnet.reference.dtypes import execution_dtype, share
 from trtnet.reference.layer_context import is_shape_value
+from trtnet.values import array_from
 
 
 def run(
@@ -32,7 +33,7 @@ def run(
     Args:
         network: an ``INetworkDefinition`` or a :class:`trtnet.graph.Graph`.
         inputs: one array for each network input, by name, of the input's shape and kind of type
-            (float, integer, bool).
+            (float, integer, bool); whatever :func:`trtnet.values.values_of` reads.
         float64: compute in double precision instead of the network's own types.
         device: ``"cpu"`` or ``"cuda"``.
         outputs: names of the tensors to return, any of the network; its outputs if None.
@@ -121,7 +122,7 @@ def prepare(
     arguments = []
     shapes = {name: np.shape(inputs[name]) for name in graph.inputs}
     for name in graph.inputs:
-        info, array = graph.tensors[name], np.asarray(inputs[name])
+        info, array = graph.tensors[name], array_from(inputs[name], name)
         with located(name):
             _check_input(info, array)
             dtype = execution_dtype(info.dtype, float64)

@@ -193,6 +193,8 @@ class _Passes:
     def _constant(self, like: fx.Node, tail: str, value: Tensor) -> fx.Node:
         """A new buffer, of the type of that of `like`."""
         name = f"{like.target}_{tail}"
+        while hasattr(self.module, name):  # another weight is called so
+            name += "_"
         self.module.register_buffer(name, value.to(self._value(like).dtype))
         return self.graph.get_attr(name)
 

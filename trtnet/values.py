@@ -1,0 +1,177 @@
+"""Values from anywhere: numpy, PyTorch, ``ml_dtypes``, lists and numbers, as numpy arrays."""
+
+from __future__ import annotations
+
+import numbers
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trtnet.dtypes import foreign_dtype_name
+from trtnet.errors import TrtnetError, UnsupportedError, WeightsError
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FIX_SPLIT = "keep the real and the imaginary part as two arrays"
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values, and the type that they had.
+
+    Attributes:
+        array: the values in one of numpy's own types, in this machine's byte order. It shares the
+            memory of the source where that is possible.
+        dtype: name of the source's type, such as ``"bfloat16"``, of which `array` holds each value
+            exactly. It is the name of an element type where TensorRT has that type.
+    """
+
+    array: np.ndarray
+    dtype: str
+
+
+def values_of(value: Any, name: str = "") -> Values:
+    """Reads `value`: a number, an array of numpy or of ``ml_dtypes``, a torch tensor on any device,
+    a nested list of those, or an object with ``__array__`` or ``__array_interface__``.
+
+    bfloat16, float8 and float4 values are given as float32, int4 values as int8. Big-endian
+    arrays and torch tensors with a conjugate or negative bit are read by value. PyTorch is not
+    imported.
+
+    Args:
+        name: of the values, for errors.
+
+    Raises:
+        WeightsError: no numbers; float64 values outside float32's range; ints outside int64's; a
+            masked array with masked values; a tensor without values.
+        UnsupportedError: complex numbers; sparse, quantized and nested tensors.
+    """
+    try:
+        found = _read(value, name)
+    except TrtnetError:
+        raise
+    except (TypeError, ValueError, OverflowError, RuntimeError, BufferError) as error:
+        raise _not_numbers(value, name, error) from error
+    _check_range(found.array, name)
+    return found
+
+
+def array_from(value: Any, name: str = "") -> np.ndarray:
+    """The array of :func:`values_of`."""
+    return values_of(value, name).array
+
+
+def shape_from(value: Any) -> tuple[int, ...]:
+    """The shape of what :func:`values_of` reads, without reading the values where it has a
+    shape."""
+    shape = getattr(value, "shape", None)
+    return array_from(value).shape if shape is None else tuple(int(size) for size in shape)
+
+
+def _read(value: Any, name: str) -> Values:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
+        return _from_torch(torch, value, name)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _from_numpy(value, name)
+    if isinstance(value, numbers.Number):
+        return _from_numpy(np.asarray(value), name)
+    if isinstance(value, (list, tuple, range)):
+        return _from_numpy(np.asarray(_plain(value, name)), name)
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return _from_numpy(np.asarray(value), name)
+    raise _not_numbers(value, name)
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A nested sequence whose items are numbers and numpy arrays."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, name) for item in value]
+    if isinstance(value, (numbers.Number, np.ndarray, np.generic, range)):
+        return value
+    return _read(value, name).array
+
+
+def _from_numpy(value: Any, name: str) -> Values:
+    if np.ma.is_masked(value):
+        raise WeightsError(
+            "a masked array has masked values", module=name or None, fix="use array.filled(value)"
+        )
+    array = np.asarray(value)
+    dtype = array.dtype
+    if dtype.kind == "V" and dtype.type.__module__ == "ml_dtypes":
+        kept = foreign_dtype_name(dtype)
+        return Values(array.astype(np.int8 if "int" in dtype.name else np.float32), kept)
+    if dtype.kind == "c":
+        raise UnsupportedError(
+            "complex numbers cannot be weights", module=name or None, got=dtype, fix=_FIX_SPLIT
+        )
+    if dtype.kind not in "biuf":
+        raise _not_numbers(value, name)
+    if not dtype.isnative:
+        array = array.astype(dtype.newbyteorder("="))
+    if array.dtype.itemsize > 8:  # long double
+        array = array.astype(np.float64)
+    return Values(array, array.dtype.name)
+
+
+def _from_torch(torch: Any, tensor: Any, name: str) -> Values:
+    where = name or None
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_nested or tensor.layout is not torch.strided or tensor.is_quantized:
+        raise UnsupportedError(
+            "a sparse, quantized or nested tensor cannot be read",
+            module=where,
+            got=f"{kind}, {tensor.layout}",
+            fix="use tensor.to_dense() or tensor.dequantize()",
+        )
+    if tensor.dtype.is_complex:
+        raise UnsupportedError(
+            "complex numbers cannot be weights", module=where, got=kind, fix=_FIX_SPLIT
+        )
+    if tensor.device.type == "meta":
+        raise WeightsError(
+            "a tensor on the meta device has no values",
+            module=where,
+            fix="make the module on a real device, or load weights into it with assign=True",
+        )
+    tensor = tensor.detach().resolve_neg().cpu()
+    if kind.startswith(("bfloat16", "float8")):  # numpy lacks them
+        tensor = tensor.float()
+    return Values(tensor.numpy(), foreign_dtype_name(kind))
+
+
+def _check_range(array: np.ndarray, name: str) -> None:
+    """Refuses what becomes infinite in float32, or wraps around in int64."""
+    if not array.size:
+        return
+    if array.dtype == np.uint64 and int(array.max()) > np.iinfo(np.int64).max:
+        raise WeightsError(
+            "an int is too large for int64", module=name or None, got=int(array.max())
+        )
+    if array.dtype != np.float64:
+        return
+    if max(-float(array.min()), float(array.max())) <= _FLOAT32_MAX:  # false with a NaN
+        return
+    finite = array[np.isfinite(array)]
+    largest = float(np.max(np.abs(finite), initial=0))
+    if largest > _FLOAT32_MAX:
+        raise WeightsError(
+            "float64 values do not fit float32, in which networks compute",
+            module=name or None,
+            expected=f"magnitudes up to {_FLOAT32_MAX:.8g}, or infinite",
+            got=f"{largest:.8g}",
+            fix="limit the values; use float('inf') where an infinity is meant",
+        )
+
+
+def _not_numbers(value: Any, name: str, error: object = None) -> WeightsError:
+    kind = getattr(value, "dtype", None)
+    described = type(value).__name__ if kind is None else f"{type(value).__name__} of {kind}"
+    return WeightsError(
+        "these values are no numbers",
+        module=name or None,
+        expected="numbers, or an array, a torch tensor or an even nested list of them",
+        got=f"{described}: {error}" if error else described,
+    )
