@@ -131,7 +131,7 @@ class TensorNames:
     def take(self, name: str) -> None:
         """Reserves `name` for the tensor that has it."""
         self._taken.add(name)
-        self._layers[name] += 1
+        self._layers.setdefault(name, 1)  # the numbers of later layers stay what they are
 
     def release(self, name: str) -> bool:
         """Frees the name of the tensor that a module `name` returned, for an output of the network;
