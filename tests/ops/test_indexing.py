@@ -134,13 +134,6 @@ def test_errors(net: Any, raises: Any) -> None:
         x[0, 0, 0]
     with raises(UnsupportedError, "step must be a positive int", "got: -1"):
         x[:, ::-1]
-    for index in (True, [0, 1], "a", 1.0):
-        with raises(UnsupportedError, "cannot index with"):
-            x[index]
-    with raises(UnsupportedError, "only one index tensor"):
-        x[i, i]
-    with raises(UnsupportedError, "int32 or int64"):
-        x[x > 0]
     with raises(ShapeError, "only one '...'"):
         x[..., 0, ...]
     with raises(ShapeError, "gather: index and input must have one rank"):

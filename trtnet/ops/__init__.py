@@ -14,11 +14,13 @@ from trtnet.ops.attention import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.elementwise import *
+from trtnet.ops.getitem import *
 from trtnet.ops.identity import *
 from trtnet.ops.indexing import *
 from trtnet.ops.joining import *
 from trtnet.ops.linalg import *
 from trtnet.ops.linear import *
+from trtnet.ops.nonzero import *
 from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
 from trtnet.ops.padding import *

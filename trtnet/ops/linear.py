@@ -13,7 +13,7 @@ from trtnet.ops.arguments import (
     shape_of,
 )
 from trtnet.ops.elementwise import add
-from trtnet.ops.indexing import take
+from trtnet.ops.positions import take_slices
 from trtnet.ops.operator import operator
 from trtnet.tensor import Tensor
 
@@ -81,4 +81,4 @@ def embedding(input: Tensor, weight: Any) -> Tensor:
     network = input.network
     rows = array_of(weight, "weight", network.path)
     table = network.constant(rows, network.compute_dtype, "weight")
-    return take(table, input, 0)
+    return take_slices(table, input, 0)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from trtnet.errors import ShapeError
+from trtnet.dtypes import DType
+from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.operands import (
     insert_axes,
     normalize_axes,
@@ -201,6 +202,10 @@ def slice_(
 ) -> Tensor:
     """One Slice layer; `start` and `size` may hold Dims. `mode` is a ``trt.SampleMode``."""
     network = x.network
+    if x.dtype is DType.UINT8:
+        raise UnsupportedError(
+            f"{op}: TensorRT has uint8 in inputs and outputs only", fix="cast first: x.int()"
+        )
     dynamic: dict[int, Tensor] = {}
     for index, values in ((1, start), (2, size)):
         if not all(isinstance(value, int) for value in values):
