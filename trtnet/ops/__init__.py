@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from trtnet.exports import collected
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
+from trtnet.ops.arranging import *
 from trtnet.ops.attention import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
+from trtnet.ops.cumulative import *
 from trtnet.ops.elementwise import *
 from trtnet.ops.getitem import *
 from trtnet.ops.identity import *

@@ -9,11 +9,11 @@ import numpy as np
 
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.arguments import check_input
-from trtnet.ops.positions import take_slices
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
 from trtnet.ops.pooling import avg_pool, max_pool, refuse_indices
+from trtnet.ops.positions import take_slices
 from trtnet.ops.reduction import amax, mean
 from trtnet.ops.shape import transpose
 from trtnet.tensor import Tensor

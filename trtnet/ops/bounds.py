@@ -37,7 +37,8 @@ def bounds(item: slice, size: Any) -> tuple[Any, Any, int]:
             neither an int nor a Dim.
     """
     step = 1 if item.step is None else item.step
-    if not isinstance(step, numbers.Integral) or isinstance(step, bool) or step < 1:
+    is_int = isinstance(step, numbers.Integral) and not isinstance(step, bool)
+    if not is_int or step < 1:
         raise UnsupportedError(
             "[]: the step must be a positive int", got=item.step, fix="trtnet.flip(x, [dim])"
         )

@@ -200,7 +200,7 @@ def pick(x: Tensor, picks: Sequence[Pick], axes: Sequence[int], target: int) -> 
     if not with_axis:
         return insert_axes(x, [target]), len(shape)
     joined = join_axes(x, axes, target)
-    position = linear(with_axis, sizes, x.network)
+    position = joined_position(with_axis, sizes, x.network)
     if position.ndim < len(shape):  # x[True, i] has an axis of size one in front
         position = insert_axes(position, range(len(shape) - position.ndim))
     return take_slices(joined, position, target), len(shape)
@@ -251,7 +251,9 @@ def join_axes(x: Tensor, axes: Sequence[int], target: int) -> Tensor:
     return reshape(x, *x.shape[:target], math.prod(x.shape[target:end]), *x.shape[end:])
 
 
-def linear(indices: Sequence[Index], sizes: Sequence[Any], network: Emitter[Tensor]) -> Tensor:
+def joined_position(
+    indices: Sequence[Index], sizes: Sequence[Any], network: Emitter[Tensor]
+) -> Tensor:
     """Positions in the axis that :func:`join_axes` makes of axes of `sizes`."""
     on_host = all(isinstance(index, np.ndarray) for index in indices)
     if on_host and all(isinstance(size, numbers.Integral) for size in sizes[1:]):

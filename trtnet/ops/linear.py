@@ -13,8 +13,8 @@ from trtnet.ops.arguments import (
     shape_of,
 )
 from trtnet.ops.elementwise import add
-from trtnet.ops.positions import take_slices
 from trtnet.ops.operator import operator
+from trtnet.ops.positions import take_slices
 from trtnet.tensor import Tensor
 
 

@@ -12,10 +12,10 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.arguments import (
     require,
 )
-from trtnet.ops.positions import take_slices
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
+from trtnet.ops.positions import take_slices
 from trtnet.ops.shape import permute, reshape, transpose
 from trtnet.tensor import Tensor
 
