@@ -8,6 +8,7 @@ the tensor's network, and returns a Tensor. Each file exports what it defines wi
 from typing import TYPE_CHECKING
 
 from trtnet.exports import collected
+from trtnet.ops.accumulate import *
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.arranging import *
@@ -22,6 +23,7 @@ from trtnet.ops.indexing import *
 from trtnet.ops.joining import *
 from trtnet.ops.linalg import *
 from trtnet.ops.linear import *
+from trtnet.ops.masked import *
 from trtnet.ops.nonzero import *
 from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
@@ -29,6 +31,7 @@ from trtnet.ops.padding import *
 from trtnet.ops.pooling import *
 from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
+from trtnet.ops.scatter import *
 from trtnet.ops.shape import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above

@@ -148,7 +148,7 @@ def _log_sum(x: Tensor, axis: int) -> Tensor:
 
 
 def _join(a: Tensor, b: Tensor) -> Tensor:
-    """``log(exp(a) + exp(b))``; of two equal infinities, which have no difference, that infinity."""
+    """``log(exp(a) + exp(b))``; equal infinities, which have no difference, stay."""
     gap = where(eq(a, b), _constant(0, a), absolute(sub(a, b)))
     return add(maximum(a, b), log(add(exp(neg(gap)), 1)))
 
