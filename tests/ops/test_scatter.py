@@ -41,20 +41,15 @@ def test_scatter(check: Any, x: np.ndarray, dim: int) -> None:
 
 def test_scatter_of_one_value(check: Any) -> None:
     index = RANDOM.integers(0, 5, (4, 9, 6))  # more indices than positions
-    for function in (
-        lambda x, i: x.scatter(1, i, 2.5),
-        lambda x, i: torch.scatter(x, 1, i, value=-1),
-        lambda x, i: torch.scatter(x, dim=1, index=i, src=torch.full((4, 9, 6), 7.0).to(x)),
-    ):
-        check(
-            function if "full" not in function.__code__.co_names else
-            lambda x, i: x.scatter(1, i, np.full((4, 9, 6), 7.0)),
-            function,
-            X,
-            index,
-            dynamic=[("N", "C", 6), (4, "K", 6)],
-        )  # fmt: skip
-    check(lambda x: x.scatter(1, [[0], [2]], 1), lambda x: x.scatter(1, torch.tensor([[0], [2]]), 1), (2, 3))  # fmt: skip
+    values = np.full((4, 9, 6), 7.0)
+    for ours, theirs in (
+        (lambda x, i: x.scatter(1, i, 2.5), lambda x, i: x.scatter(1, i, 2.5)),
+        (lambda x, i: x.scatter(1, i, values), lambda x, i: x.scatter(1, i, torch.tensor(values).to(x))),
+        (lambda x, i: ops.scatter(x, 1, i, value=-1), lambda x, i: torch.scatter(x, 1, i, value=-1)),
+    ):  # fmt: skip
+        check(ours, theirs, X, index, dynamic=[("N", "C", 6), (4, "K", 6)])
+    rows = [[0], [2]]
+    check(lambda x: x.scatter(1, rows, 1), lambda x: x.scatter(1, torch.tensor(rows), 1), (2, 3))
     check(lambda x: x.scatter(0, np.zeros((0, 3), int), x), lambda x: x * 1, (2, 3), build=False)
 
 

@@ -17,6 +17,7 @@ from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.cumulative import *
 from trtnet.ops.elementwise import *
+from trtnet.ops.embedding import *
 from trtnet.ops.getitem import *
 from trtnet.ops.identity import *
 from trtnet.ops.indexing import *
@@ -33,6 +34,7 @@ from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
 from trtnet.ops.scatter import *
 from trtnet.ops.shape import *
+from trtnet.ops.sorting import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = collected(globals())

@@ -9,7 +9,7 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.operands import normalize_axis, remove_axes, same_type
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import flatten, reshape, slice_, unsqueeze
-from trtnet.tensor import Tensor
+from trtnet.tensor import Dim, Tensor
 
 
 @operator(methods=())
@@ -84,11 +84,24 @@ def unbind(input: Tensor, dim: int = 0) -> list[Tensor]:
 
 @operator
 def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
-    """`length` elements of axis `dim`, from `start` on."""
+    """`length` elements of axis `dim`, from `start` on; a negative int counts from the end.
+
+    Raises:
+        ShapeError: it reaches outside of the axis.
+        UnsupportedError: a `start` that the network computes.
+    """
     axis = normalize_axis(dim, input.ndim, "narrow")
+    if isinstance(start, Tensor):
+        raise UnsupportedError(
+            "narrow: a start that is computed",
+            fix="use a size such as x.shape[1], or index_select with an index tensor",
+        )
     starts: list[Any] = [0] * input.ndim
     sizes = list(input.shape)
-    if sizes[axis] == length and start == 0:
+    start = start if isinstance(start, Dim) else int(start)
+    if isinstance(start, int) and start < 0:
+        start = sizes[axis] + start
+    if sizes[axis] == length and isinstance(start, int) and start == 0:
         return input
     ints = all(isinstance(value, int) for value in (start, length, sizes[axis]))
     if ints and not 0 <= start <= start + length <= sizes[axis]:

@@ -6,14 +6,13 @@ import math
 from typing import Any
 
 from trtnet.dtypes import DType, int64
-from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.errors import UnsupportedError
 from trtnet.ops.elementwise import maximum, minimum
 from trtnet.ops.operands import insert_axes, mask, normalize_axes, normalize_axis, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import flatten
 from trtnet.tensor import Tensor
 
-TOPK_LIMIT = 3840  # TensorRT's largest k
 _LONG = 2048  # in FP16, 2048 + 1 rounds to 2048
 
 
@@ -128,32 +127,6 @@ def _arg(kind: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     axis = normalize_axis(dim, x.ndim, "arg" + kind.lower())
     indices = _topk(x, 1, axis, kind)[1]
     return indices if keepdim else remove_axes(indices, [axis])
-
-
-@operator
-def topk(
-    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> tuple[Tensor, Tensor]:
-    """The `k` largest (or smallest) values along `dim` and their positions (int64), sorted.
-
-    Raises:
-        UnsupportedError: ``k`` above 3840, TensorRT's limit. ShapeError: ``k`` above the size.
-    """
-    if k > TOPK_LIMIT:
-        raise UnsupportedError(
-            "topk: k is too large for TensorRT",
-            expected=f"<= {TOPK_LIMIT}",
-            got=k,
-        )
-    axis = normalize_axis(dim, input.ndim, "topk")
-    size = input.shape[axis]
-    if not 0 < k <= (size if isinstance(size, int) else TOPK_LIMIT):
-        raise ShapeError(
-            "topk: k does not fit the axis",
-            expected=f"at least 1, at most {size}",
-            got=k,
-        )
-    return _topk(input, k, axis, "MAX" if largest else "MIN")
 
 
 def _topk(x: Tensor, k: int, axis: int, kind: str) -> tuple[Tensor, Tensor]:
