@@ -41,7 +41,8 @@ def _method(name: str, function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
     parameters = ["self"]
     for parameter in list(signature.parameters.values())[1:]:
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parameters:
+        starred = any(known.startswith("*") for known in parameters)
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parameters.append("*")
         star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
         default = "" if parameter.default is parameter.empty else " = ..."

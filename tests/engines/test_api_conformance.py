@@ -94,7 +94,10 @@ COMPUTED = frozenset(
 
 # Files in which strings name members of enumerations, for a look-up elsewhere.
 STRINGS = {
-    "trtnet/ops/padding.py": {"SampleMode"},
+    **{
+        f"trtnet/ops/{name}.py": {"SampleMode"}
+        for name in ("accumulate", "arranging", "cumulative", "padding", "scatter", "top_k")
+    },
     "trtnet/engines/compatibility.py": {"EngineInvalidityDiagnostics"},
     "trtnet/tensor/dim.py": {"ElementWiseOperation"},
 }

@@ -90,7 +90,7 @@ class BackendDescription:
         needs_gpu_to_define: networks can be defined and built only where there is a GPU.
         lacks: builder options that it cannot honour, by name.
         lacks_all: why it can honour no builder option at all; ``None`` if it can.
-        unbuildable: :data:`trtnet.backend.FEATURES` that its binding has and its builder fails on.
+        unbuildable: methods of ``INetworkDefinition`` whose layers its builder fails on.
         options_needing_gpu: builder options that it honours only where there is a GPU.
         gpu_targets: GPUs that it can build for; ``None`` if an engine belongs to the GPU it was
             built on, or to none.

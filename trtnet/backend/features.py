@@ -23,7 +23,6 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
         "Runtime.engine_header_size",
         "Runtime.get_engine_validity",
     ),
-    "non_zero": ("INetworkDefinition.add_non_zero",),
     "normalization_v2": ("INetworkDefinition.add_normalization_v2",),
     "plugins": (
         "INetworkDefinition.add_plugin_v3",

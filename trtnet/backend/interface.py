@@ -105,9 +105,13 @@ class Backend:
         return [name for name, bit in faults.items() if int(found) & int(bit)]
 
     def has(self, feature: str) -> bool:
-        """Whether this version's binding has one of the :data:`trtnet.backend.FEATURES`, and its
-        builder implements it."""
-        return feature not in self.description.unbuildable and has_feature(self.trt, feature)
+        """Whether this version's binding has one of the :data:`trtnet.backend.FEATURES`."""
+        return has_feature(self.trt, feature)
+
+    def builds(self, method: str) -> bool:
+        """Whether its builder implements the layers that a method of ``INetworkDefinition``, such
+        as ``"add_non_zero"``, adds."""
+        return method not in self.description.unbuildable
 
     def require_option(self, option: str) -> None:
         """Checks that this backend honours an option of :class:`trtnet.BuildConfig` here.

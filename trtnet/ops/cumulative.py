@@ -83,7 +83,7 @@ def _product(x: Tensor, axis: int) -> Tensor:
 
 
 @operator
-def cummax(input: Tensor, dim: int) -> CumulativeExtreme:
+def cummax(input: Tensor, dim: int) -> Any:
     """The largest value so far along `dim`, and its position: of equal ones the last. From a NaN
     on all are NaN.
 
@@ -94,7 +94,7 @@ def cummax(input: Tensor, dim: int) -> CumulativeExtreme:
 
 
 @operator
-def cummin(input: Tensor, dim: int) -> CumulativeExtreme:
+def cummin(input: Tensor, dim: int) -> Any:
     """As :func:`cummax`, for the smallest value."""
     return _extreme("cummin", input, dim, le)
 

@@ -52,7 +52,7 @@ def _row(rows: Tensor, axis: int) -> Tensor:
 
 def _layer(x: Tensor, op: str) -> Tensor:
     network = x.network
-    if not network.has("non_zero"):
+    if not network.builds("add_non_zero"):
         raise UnsupportedError(
             f"{op}: how many elements a mask selects depends on the data, and this backend has no "
             "NonZero layer",
@@ -61,4 +61,4 @@ def _layer(x: Tensor, op: str) -> Tensor:
         )
     x = x if x.ndim else reshape(x, 1)
     x = x if x.dtype is DType.BOOL else ne(x, 0)
-    return network.emit("nonzero", "add_non_zero", x, int64.of(network.trt))
+    return network.emit("nonzero", "add_non_zero", x).to(int64)

@@ -35,7 +35,7 @@ class Ordered(NamedTuple):
 
 
 @operator
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Ordered:
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """The elements along `dim` in ascending or `descending` order, and their positions; NaN counts
     as the largest. Of equal elements any may come first unless `stable`.
 
@@ -67,7 +67,7 @@ def msort(input: Tensor) -> Tensor:
 @operator
 def topk(
     input: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> Ordered:
+) -> Any:
     """The `k` largest (or smallest) elements along `dim` and their positions (int64), in order
     whether `sorted` or not. `k` may be a Dim.
 
@@ -92,7 +92,7 @@ def topk(
 
 
 @operator
-def kthvalue(input: Tensor, k: Any, dim: int = -1, keepdim: bool = False) -> Ordered:
+def kthvalue(input: Tensor, k: Any, dim: int = -1, keepdim: bool = False) -> Any:
     """The `k`-th smallest element along `dim`, from 1 on, and its position; NaN counts as the
     largest.
 
@@ -227,13 +227,24 @@ def _reduce(x: Tensor, kind: str, axis: int) -> Tensor:
 
 
 @operator
-def unique(input: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Tensor:
     """Not possible: raises :class:`UnsupportedError`."""
     raise _depends_on_data("unique")
 
 
 @operator
-def unique_consecutive(input: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+def unique_consecutive(
+    input: Tensor,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Tensor:
     """Not possible: raises :class:`UnsupportedError`."""
     raise _depends_on_data("unique_consecutive")
 
