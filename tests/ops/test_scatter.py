@@ -44,9 +44,15 @@ def test_scatter_of_one_value(check: Any) -> None:
     values = np.full((4, 9, 6), 7.0)
     for ours, theirs in (
         (lambda x, i: x.scatter(1, i, 2.5), lambda x, i: x.scatter(1, i, 2.5)),
-        (lambda x, i: x.scatter(1, i, values), lambda x, i: x.scatter(1, i, torch.tensor(values).to(x))),
-        (lambda x, i: ops.scatter(x, 1, i, value=-1), lambda x, i: torch.scatter(x, 1, i, value=-1)),
-    ):  # fmt: skip
+        (
+            lambda x, i: x.scatter(1, i, values),
+            lambda x, i: x.scatter(1, i, torch.tensor(values).to(x)),
+        ),
+        (
+            lambda x, i: ops.scatter(x, 1, i, value=-1),
+            lambda x, i: torch.scatter(x, 1, i, value=-1),
+        ),
+    ):
         check(ours, theirs, X, index, dynamic=[("N", "C", 6), (4, "K", 6)])
     rows = [[0], [2]]
     check(lambda x: x.scatter(1, rows, 1), lambda x: x.scatter(1, torch.tensor(rows), 1), (2, 3))
@@ -61,9 +67,9 @@ def test_scatter_reduce(check: Any, x: np.ndarray, reduce: str, include_self: bo
         index = RANDOM.integers(0, min(x.shape[dim], 3), shape)
         source = (RANDOM.standard_normal((4, 7, 6)) * 3).astype(x.dtype)
         check(
-            lambda x, i, s: x.scatter_reduce(dim, i, s, reduce, include_self=include_self),
-            lambda x, i, s: torch.scatter_reduce(
-                x, dim, i, s.to(x.dtype), reduce, include_self=include_self
+            lambda x, i, s, d=dim: x.scatter_reduce(d, i, s, reduce, include_self=include_self),
+            lambda x, i, s, d=dim: torch.scatter_reduce(
+                x, d, i, s.to(x.dtype), reduce, include_self=include_self
             ),
             x,
             index,
@@ -108,7 +114,9 @@ def test_index_functions(check: Any, x: np.ndarray, dim: int) -> None:
         for constant in (False, True):
             arrays = (x, source) if constant else (x, at, source)
             check(
-                lambda x, *s, f=name, a=at, m=more: getattr(x, f)(dim, *([a, *s] if len(s) == 1 else s), **m),
+                lambda x, *s, f=name, a=at, m=more: getattr(x, f)(
+                    dim, *([a, *s] if len(s) == 1 else s), **m
+                ),
                 lambda x, *s, f=function, a=at, m=more: f(
                     x, dim, *([torch.tensor(a), *s] if len(s) == 1 else s), **m
                 ),
@@ -166,8 +174,8 @@ def test_index_put(check: Any, x: np.ndarray, accumulate: bool) -> None:
     )
     for indices in ((None, torch.tensor([1, 0])), (torch.tensor([1, 0]), None, torch.tensor([5]))):
         check(
-            lambda x: x.index_put(indices, x.new_tensor(3), accumulate),
-            lambda x: torch.ops.aten.index_put(x, indices, x.new_tensor(3), accumulate),
+            lambda x, i=indices: x.index_put(i, x.new_tensor(3), accumulate),
+            lambda x, i=indices: torch.ops.aten.index_put(x, i, x.new_tensor(3), accumulate),
             x,
             dynamic=[("N", "C", "W")],
         )

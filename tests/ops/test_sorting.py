@@ -99,8 +99,8 @@ def test_more_than_tensorrt_takes(check: Any, dtype: Any, k: int) -> None:
         x[0, ::700], x[0, 5::900], x[1, 1::800] = np.nan, np.inf, -np.inf
     for largest in (False, True):
         check(
-            lambda x: (x.topk(k, 1, largest).values, x.gather(1, x.topk(k, 1, largest).indices)),
-            lambda x: (torch.topk(x, k, 1, largest)[0],) * 2,
+            lambda x, b=largest: (x.topk(k, 1, b).values, x.gather(1, x.topk(k, 1, b).indices)),
+            lambda x, b=largest: (torch.topk(x, k, 1, b)[0],) * 2,
             x,
             dynamic=[("N", 9000)],
             build=k == 9000 and dtype is np.int64,

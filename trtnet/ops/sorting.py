@@ -65,9 +65,7 @@ def msort(input: Tensor) -> Tensor:
 
 
 @operator
-def topk(
-    input: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> Any:
+def topk(input: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """The `k` largest (or smallest) elements along `dim` and their positions (int64), in order
     whether `sorted` or not. `k` may be a Dim.
 

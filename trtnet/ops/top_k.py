@@ -162,7 +162,7 @@ def _ranks(pieces: list[Tensor], lengths: list[int], values: Tensor, largest: bo
     others = np.arange(count)[:, None]
     shape = (1,) * (rank - 2) + (count, size)
     earlier = network.constant((others < own).reshape(shape))
-    limits = network.constant(np.reshape(lengths, shape[:-1] + (1,)), int64)
+    limits = network.constant(np.reshape(lengths, (*shape[:-1], 1)), int64)
     lead = values.shape[:-1]
     found = expand(network.constant(np.zeros((1,) * rank), int64), *lead, count, size)
     step = 1 << (longest.bit_length() - 1)
@@ -175,7 +175,7 @@ def _ranks(pieces: list[Tensor], lengths: list[int], values: Tensor, largest: bo
         step //= 2
     mine = network.constant((others == own).reshape(shape))
     places = np.concatenate([np.arange(length) for length in lengths]).reshape(
-        shape[:-2] + (1, size)
+        (*shape[:-2], 1, size)
     )
     found = where(mine, network.constant(places, int64), found)
     operation = network.trt.ReduceOperation.SUM
