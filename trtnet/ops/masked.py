@@ -17,6 +17,8 @@ from trtnet.ops.positions import host_array, take_slices
 from trtnet.ops.shape import expand, flatten, reshape
 from trtnet.tensor import Dim, Parameter, Tensor
 
+_HALF_MAX = float(np.finfo(np.float16).max)
+
 
 @operator
 def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
@@ -24,10 +26,11 @@ def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
     the type of `input`.
 
     Args:
-        value: a number, or a tensor without axes.
+        value: a number, or a tensor without axes. A finite number beyond float16, such as the
+            -1e9 of attention masks, becomes its largest or lowest where `input` is float16.
 
     Raises:
-        UnsupportedError: a mask that is not bool; a value that the type cannot hold.
+        UnsupportedError: a mask that is not bool; a value that the integer type cannot hold.
         ShapeError: a value with axes.
     """
     return where(as_mask("masked_fill", mask, input), scalar("masked_fill", value, input), input)
@@ -98,7 +101,10 @@ def scalar(op: str, value: Any, like: Tensor) -> Tensor:
         raise ShapeError(
             f"{op}: the value must be a number or a tensor without axes", got=array.shape
         )
-    return like.network.constant(array.reshape((1,) * like.ndim), _checked(op, array, like))
+    dtype = _checked(op, array, like)
+    if dtype is DType.FLOAT16 and np.isfinite(array):  # chosen by the policy, not by the model
+        array = np.clip(array.astype(np.float64), -_HALF_MAX, _HALF_MAX)
+    return like.network.constant(array.reshape((1,) * like.ndim), dtype)
 
 
 def _checked(op: str, array: np.ndarray, like: Tensor) -> DType:
