@@ -103,6 +103,10 @@ STRINGS = {
     "trtnet/ops/shrinkage.py": {"ElementWiseOperation"},
     "trtnet/ops/variance.py": {"ElementWiseOperation", "ReduceOperation"},
     "trtnet/ops/trigonometry.py": {"UnaryOperation"},
+    **{
+        f"trtnet/ops/{name}.py": {"SampleMode"}
+        for name in ("accumulate", "arranging", "cumulative", "padding", "scatter", "top_k")
+    },
     "trtnet/engines/compatibility.py": {"EngineInvalidityDiagnostics"},
     "trtnet/tensor/dim.py": {"ElementWiseOperation"},
 }

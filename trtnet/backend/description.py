@@ -90,6 +90,7 @@ class BackendDescription:
         needs_gpu_to_define: networks can be defined and built only where there is a GPU.
         lacks: builder options that it cannot honour, by name.
         lacks_all: why it can honour no builder option at all; ``None`` if it can.
+        unbuildable: methods of ``INetworkDefinition`` whose layers its builder fails on.
         options_needing_gpu: builder options that it honours only where there is a GPU.
         gpu_targets: GPUs that it can build for; ``None`` if an engine belongs to the GPU it was
             built on, or to none.
@@ -111,6 +112,7 @@ class BackendDescription:
     needs_gpu_to_define: bool = False
     lacks: Mapping[str, OptionLack] = field(default_factory=dict)
     lacks_all: OptionLack | None = None
+    unbuildable: frozenset[str] = frozenset()
     options_needing_gpu: tuple[str, ...] = ()
     gpu_targets: GpuTargets | None = None
     builder_fix: str = "check the installation: trtnet doctor"

@@ -108,6 +108,11 @@ class Backend:
         """Whether this version's binding has one of the :data:`trtnet.backend.FEATURES`."""
         return has_feature(self.trt, feature)
 
+    def builds(self, method: str) -> bool:
+        """Whether its builder implements the layers that a method of ``INetworkDefinition``, such
+        as ``"add_non_zero"``, adds."""
+        return method not in self.description.unbuildable
+
     def require_option(self, option: str) -> None:
         """Checks that this backend honours an option of :class:`trtnet.BuildConfig` here.
 

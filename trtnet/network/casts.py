@@ -15,8 +15,9 @@ _HALF = (float16, bfloat16)
 _PASSES_ON = frozenset(
     {
         *("add_activation", "add_elementwise", "add_parametric_relu", "add_reduce", "add_select"),
-        *("add_concatenation", "add_gather", "add_padding_nd", "add_scale_nd", "add_shuffle"),
-        *("add_slice", "add_softmax", "add_squeeze", "add_unary", "add_unsqueeze"),
+        *("add_concatenation", "add_gather", "add_gather_v2", "add_padding_nd", "add_scale_nd"),
+        *("add_scatter", "add_shuffle", "add_slice", "add_softmax", "add_squeeze", "add_unary"),
+        "add_unsqueeze",
     }
 )
 

@@ -359,6 +359,11 @@ class Network:
         """Whether the TensorRT version has one of :data:`trtnet.backend.FEATURES`."""
         return self.backend.has(feature)
 
+    def builds(self, method: str) -> bool:
+        """Whether the backend's builder implements the layers that a method of
+        ``INetworkDefinition``, such as ``"add_non_zero"``, adds."""
+        return self.backend.builds(method)
+
     def at(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Emits what is inside the block as if in the module at `path`."""
         return self.scopes.at(path)

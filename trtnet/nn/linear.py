@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
-from trtnet.ops.linear import embedding, linear
+from trtnet.ops.embedding import embedding
+from trtnet.ops.linear import linear
 from trtnet.tensor import Tensor
 
 

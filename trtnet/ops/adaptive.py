@@ -9,11 +9,11 @@ import numpy as np
 
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.arguments import check_input
-from trtnet.ops.indexing import take
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
 from trtnet.ops.pooling import avg_pool, max_pool, refuse_indices
+from trtnet.ops.positions import take_slices
 from trtnet.ops.reduction import amax, mean
 from trtnet.ops.shape import transpose
 from trtnet.tensor import Tensor, same_size, same_sizes
@@ -115,5 +115,5 @@ def _maximum_axis(x: Tensor, axis: int, windows: list[tuple[int, int]]) -> Tenso
     """Windows of different sizes along one axis: gathered with the last element repeated."""
     longest = max(stop - start for start, stop in windows)
     picks = [[min(start + i, stop - 1) for i in range(longest)] for start, stop in windows]
-    gathered = take(x, x.network.constant(np.array(picks, np.int64)), axis)
+    gathered = take_slices(x, x.network.constant(np.array(picks, np.int64)), axis)
     return amax(gathered, axis + 1)

@@ -6,7 +6,6 @@ import numbers
 from typing import Any, NamedTuple
 
 from trtnet.dtypes import DType, int64
-from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.elementwise import maximum, minimum
 from trtnet.ops.operands import insert_axes, normalize_axis, remove_axes
 from trtnet.ops.operator import operator
@@ -14,8 +13,6 @@ from trtnet.ops.pointwise import numpy_names
 from trtnet.ops.reduction import amax, amin
 from trtnet.ops.shape import flatten, reshape
 from trtnet.tensor import Tensor
-
-TOPK_LIMIT = 3840  # TensorRT's largest k
 
 
 class ValuesIndices(NamedTuple):
@@ -76,31 +73,6 @@ def _arg(kind: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     axis = normalize_axis(dim, rank, "arg" + kind.lower())
     indices = _topk(x, 1, axis, kind).indices
     return indices if keepdim else remove_axes(indices, [axis])
-
-
-@operator
-@numpy_names
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
-    """The `k` largest (or smallest) values along `dim` and their positions (int64), sorted.
-
-    Raises:
-        UnsupportedError: ``k`` above 3840, TensorRT's limit. ShapeError: ``k`` above the size.
-    """
-    if k > TOPK_LIMIT:
-        raise UnsupportedError(
-            "topk: k is too large for TensorRT",
-            expected=f"<= {TOPK_LIMIT}",
-            got=k,
-        )
-    axis = normalize_axis(dim, input.ndim, "topk")
-    size = input.shape[axis]
-    if not 0 < k <= (size if isinstance(size, int) else TOPK_LIMIT):
-        raise ShapeError(
-            "topk: k does not fit the axis",
-            expected=f"at least 1, at most {size}",
-            got=k,
-        )
-    return _topk(input, k, axis, "MAX" if largest else "MIN")
 
 
 def _topk(x: Tensor, k: int, axis: int, kind: str) -> ValuesIndices:

@@ -1,182 +1,189 @@
-"""Slicing by ``[]``, and picking elements by index tensors."""
+"""Picking elements by index tensors: gather, index_select, take, select, masked_select."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from trtnet.dtypes import int32, int64
+import numpy as np
+
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.operands import insert_axes, is_size, normalize_axis, remove_axes
+from trtnet.ops.bounds import position
+from trtnet.ops.getitem import getitem
+from trtnet.ops.nonzero import nonzero_rows
+from trtnet.ops.operands import broadcast_dims, insert_axes, normalize_axis, remove_axes
 from trtnet.ops.operator import operator
-from trtnet.ops.shape import slice_
-from trtnet.tensor import Dim, Tensor, same_size, same_sizes
+from trtnet.ops.positions import (
+    as_index,
+    empty,
+    from_front,
+    host_array,
+    index_tensor,
+    take_slices,
+    to_front,
+)
+from trtnet.ops.shape import expand, flatten, reshape, slice_
+from trtnet.tensor import Tensor, same_sizes
 
 
-@operator(methods=("__getitem__",))
-def getitem(input: Tensor, index: Any) -> Tensor:
-    """``input[...]`` with ints, slices (positive steps), ``None``, ``...``, sizes known only at
-    run time, and at most one integer index tensor.
+@operator
+def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
+    """The slices of axis `dim` at the positions in `index`, which has one axis or none.
 
     Raises:
-        UnsupportedError: boolean masks, lists, or several index tensors.
+        ShapeError: `index` has more axes, or a constant one reaches outside.
     """
-    items = _complete(input, index if isinstance(index, tuple) else (index,))
-    if sum(isinstance(item, Tensor) for item in items) > 1:
-        raise UnsupportedError("[]: only one index tensor at a time", fix="index in two steps")
-    per_axis = [item for item in items if item is not None]
-    cuts = [_cut(item, axis, input) for axis, item in enumerate(per_axis)]
-    result = _slice(input, cuts)
-    dropped = [axis for axis, item in enumerate(per_axis) if is_size(item)]
-    if dropped:
-        result = remove_axes(result, dropped)
-    remaining = [item for item in per_axis if not is_size(item)]
-    for axis, item in enumerate(remaining):
-        if isinstance(item, Tensor):
-            result = take(result, item, axis)
-    new = _new_axes(items)
-    return insert_axes(result, new) if new else result
-
-
-def _cut(item: Any, axis: int, x: Tensor) -> tuple[Any, Any, int]:
-    """Start, length and step of what `item` leaves of an axis."""
-    size = x.shape[axis]
-    if is_size(item):
-        return _from_end(item, size, axis), 1, 1
-    if isinstance(item, slice):
-        return _bounds(item, size)
-    if isinstance(item, Tensor):
-        return 0, size, 1
-    raise UnsupportedError(
-        f"[]: cannot index with {type(item).__name__}",
-        expected="ints, slices, None, ..., or an index tensor",
+    x = input if input.ndim else reshape(input, 1)
+    axis = normalize_axis(dim, x.ndim, "index_select")
+    found = from_front(
+        as_index(index, x.network, "index_select"), x.shape[axis], "index_select", axis, False
     )
-
-
-def _slice(x: Tensor, cuts: Sequence[tuple[Any, Any, int]]) -> Tensor:
-    starts, sizes, steps = (
-        (list(column) for column in zip(*cuts, strict=True)) if cuts else ([],) * 3
-    )
-    is_whole = all(same_size(s, 0) for s in starts) and all(s == 1 for s in steps)
-    return x if is_whole and same_sizes(sizes, x.shape) else slice_(x, starts, sizes, steps)
-
-
-def _new_axes(items: Sequence[Any]) -> list[int]:
-    """Positions in the result of the axes that ``None`` inserts."""
-    found, position = [], 0
-    for item in items:
-        if item is None:
-            found.append(position)
-        if not is_size(item):
-            position += item.ndim if isinstance(item, Tensor) else 1
-    return found
-
-
-def _complete(x: Tensor, items: tuple[Any, ...]) -> list[Any]:
-    """Replaces ``...`` and adds what is left out, so that every axis has an item."""
-    if sum(item is Ellipsis for item in items) > 1:
-        raise ShapeError("[]: only one '...' at a time")
-    used = sum(1 for item in items if item is not None and item is not Ellipsis)
-    if used > x.ndim:
-        raise ShapeError(
-            "[]: too many indices",
-            expected=f"at most {x.ndim}",
-            got=used,
-        )
-    fill = [slice(None)] * (x.ndim - used)
-    at = next((i for i, item in enumerate(items) if item is Ellipsis), len(items))
-    return [*items[:at], *fill, *items[at + 1 :]]
-
-
-def _from_end(item: Any, size: Any, axis: int) -> Any:
-    if isinstance(item, Dim):
-        return item
-    item = int(item)
-    if isinstance(size, int) and not -size <= item < size:
-        raise ShapeError(
-            "[]: index out of range",
-            expected=f"{-size} to {size - 1} on axis {axis}",
-            got=item,
-        )
-    return size + item if item < 0 else item
-
-
-def _bounds(item: slice, size: Any) -> tuple[Any, Any, int]:
-    step = 1 if item.step is None else item.step
-    if not isinstance(step, int) or step < 1:
-        raise UnsupportedError("[]: the step must be a positive int", got=item.step)
-    if isinstance(size, int) and all(
-        v is None or isinstance(v, int) for v in (item.start, item.stop)
-    ):
-        found = range(size)[item]
-        return found.start if len(found) else 0, len(found), step
-    start = 0 if item.start is None else _clip(item.start, size)
-    length = size - start
-    if item.stop is not None:
-        length = _not_negative(_clip(item.stop, size) - start)
-    return start, (length + (step - 1)) // step if step > 1 else length, step
-
-
-def _clip(value: Any, size: Any) -> Any:
-    """A slice bound as Python has it: from the end where negative, inside ``[0, size]``."""
-    if isinstance(value, int):
-        if value == 0:
-            return 0
-        if value < 0:
-            moved = size + value
-            return max(moved, 0) if isinstance(moved, int) else moved.maximum(0)
-        return min(value, size) if isinstance(size, int) else size.minimum(value)
-    if value.bounds.high < 0:
-        return _not_negative(size + value)
-    return value  # a Dim, trusted to lie inside
-
-
-def _not_negative(length: Any) -> Any:
-    return max(length, 0) if isinstance(length, int) else length.maximum(0)
-
-
-def take(input: Tensor, indices: Tensor, axis: int) -> Tensor:
-    """Replaces axis `axis` by the axes of `indices`: ``result[.., i.., ..] =
-    input[.., indices[i..], ..]``. Indices are not negative."""
-    if indices.dtype not in (int32, int64):
-        raise UnsupportedError(
-            "[]: an index tensor must be int32 or int64",
-            got=indices.dtype,
-        )
-    dims = [*input.shape[:axis], *indices.shape, *input.shape[axis + 1 :]]
-    return input.network.emit("gather", "add_gather", input, indices, axis, dims=dims)
+    if found.ndim > 1:
+        raise ShapeError("index_select: index must be 1-D", got=tuple(found.shape))
+    found = reshape(found, 1) if isinstance(found, Tensor) and not found.ndim else found
+    if isinstance(found, np.ndarray) and not found.size:
+        return empty(x, [0 if i == axis else size for i, size in enumerate(x.shape)])
+    position = to_front(found.reshape(-1) if isinstance(found, np.ndarray) else found, 0, x.network)
+    result = take_slices(x, position, axis)
+    return result if input.ndim else reshape(result, ())
 
 
 @operator
-def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The slices of axis `dim` at the positions in the 1-D tensor `index`."""
-    return take(input, index, normalize_axis(dim, input.ndim, "index_select"))
-
-
-@operator
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) -> Tensor:
     """``result[i][j][k] = input[index[i][j][k]][j][k]`` for ``dim=0``, and so on. Sizes of
-    `index` on other axes may be smaller than those of `input`."""
+    `index` on other axes may be smaller than those of `input`. `sparse_grad` matters in training
+    only.
+
+    Raises:
+        ShapeError: another rank, larger sizes on other axes, or a constant index that reaches
+            outside.
+    """
     network = input.network
-    axis = normalize_axis(dim, input.ndim, "gather")
-    if index.ndim != input.ndim:
+    axis = normalize_axis(dim, max(input.ndim, 1), "gather")
+    x = input if input.ndim else reshape(input, 1)
+    found = from_front(as_index(index, network, "gather"), x.shape[axis], "gather", axis, False)
+    if max(found.ndim, 1) != x.ndim:
         raise ShapeError(
             "gather: index and input must have one rank",
+            got=tuple(found.shape),
+            expected=f"rank {x.ndim}",
+        )
+    if 0 in found.shape:
+        return empty(x, found.shape)
+    at = to_front(found, x.shape[axis], network)
+    result = gather_elements(x, axis, at if at.ndim else reshape(at, 1))
+    return result if found.ndim else reshape(result, ())
+
+
+def gather_elements(x: Tensor, axis: int, index: Tensor) -> Tensor:
+    """:func:`gather` for an `index` that is a tensor of the network, of the rank of `x`."""
+    network = x.network
+    sizes = [
+        have if i == axis else want
+        for i, (have, want) in enumerate(zip(x.shape, index.shape, strict=True))
+    ]
+    for i, (have, want) in enumerate(zip(x.shape, sizes, strict=True)):
+        if isinstance(have, int) and isinstance(want, int) and want > have:
+            raise ShapeError(
+                "gather: index is larger than input",
+                expected=f"at most {have} on axis {i}",
+                got=want,
+            )
+    if not same_sizes(sizes, x.shape):
+        x = slice_(x, [0] * x.ndim, sizes, [1] * x.ndim)
+    mode = network.trt.GatherMode.ELEMENT
+    return network.emit("gather", "add_gather_v2", x, index, mode, dims=index.shape, axis=axis)
+
+
+@operator
+def take(input: Tensor, index: Any) -> Tensor:
+    """The elements of `input`, flattened, at the positions `index`; negative ones count from the
+    end.
+
+    Raises:
+        ShapeError: a constant index that reaches outside.
+    """
+    flat = flatten(input)
+    found = from_front(as_index(index, input.network, "take"), flat.shape[0], "take", 0)
+    if 0 in found.shape:
+        return empty(flat, found.shape)
+    return take_slices(flat, to_front(found, flat.shape[0], input.network), 0)
+
+
+@operator
+def take_along_dim(input: Tensor, indices: Any, dim: int | None = None) -> Tensor:
+    """:func:`gather` along `dim` with `input` and `indices` broadcast to each other on the other
+    axes; without `dim`, of both flattened.
+
+    Raises:
+        ShapeError: as :func:`gather`.
+    """
+    network = input.network
+    if dim is None:
+        index = index_tensor(indices, None, network, "take_along_dim", 0)
+        return gather(flatten(input), 0, flatten(index))  # type: ignore[no-any-return]
+    axis = normalize_axis(dim, input.ndim, "take_along_dim")
+    index = index_tensor(indices, input.shape[axis], network, "take_along_dim", axis)
+    if index.ndim != input.ndim:
+        raise ShapeError(
+            "take_along_dim: indices and input must have one rank",
             got=index.shape,
             expected=f"rank {input.ndim}",
         )
-    sizes = [
-        have if i == axis else want
-        for i, (have, want) in enumerate(zip(input.shape, index.shape, strict=True))
-    ]
-    if not same_sizes(sizes, input.shape):
-        input = slice_(input, [0] * input.ndim, sizes, [1] * input.ndim)
-    return network.emit(
-        "gather",
-        "add_gather_v2",
-        input,
-        index,
-        network.trt.GatherMode.ELEMENT,
-        dims=index.shape,
-        axis=axis,
-    )
+    sizes = broadcast_dims([input.shape, index.shape])
+    if any(isinstance(size, int) and size < 0 for i, size in enumerate(sizes) if i != axis):
+        raise ShapeError(
+            "take_along_dim: sizes known only at run time do not tell how they broadcast",
+            got=f"{input.shape} and {index.shape}",
+            fix="expand both first",
+        )
+    index = expand(index, *(index.shape[i] if i == axis else n for i, n in enumerate(sizes)))
+    wide = expand(input, *(input.shape[i] if i == axis else n for i, n in enumerate(sizes)))
+    return gather_elements(wide, axis, index)
+
+
+@operator
+def select(input: Tensor, dim: int, index: Any) -> Tensor:
+    """``input[:, ..., index]``: one position of axis `dim`, without that axis.
+
+    Raises:
+        ShapeError: an int outside the axis.
+    """
+    axis = normalize_axis(dim, input.ndim, "select")
+    if isinstance(index, Tensor):
+        return getitem(input, (slice(None),) * axis + (reshape(index, ()),))  # type: ignore[no-any-return]
+    starts: list[Any] = [0] * input.ndim
+    starts[axis] = position(index, input.shape[axis], axis)
+    sizes = [1 if i == axis else size for i, size in enumerate(input.shape)]
+    return remove_axes(slice_(input, starts, sizes, [1] * input.ndim), [axis])
+
+
+@operator
+def masked_select(input: Tensor, mask: Any) -> Tensor:
+    """The elements of `input` where `mask` (bool) holds, as one vector; both broadcast.
+
+    Raises:
+        UnsupportedError: a computed mask where the backend has no NonZero layer (TensorRT-RTX).
+    """
+    network = input.network
+    held = mask if isinstance(mask, Tensor) else host_array(mask, network, "masked_select")
+    rank = max(input.ndim, held.ndim)
+    x = insert_axes(input, range(rank - input.ndim)) if input.ndim < rank else input
+    shape = broadcast_dims([x.shape, (1,) * (rank - held.ndim) + tuple(held.shape)])
+    if any(isinstance(size, int) and size < 0 for size in shape):
+        raise ShapeError(
+            "masked_select: sizes known only at run time do not tell how they broadcast",
+            got=f"{input.shape} and {held.shape}",
+            fix="expand both first",
+        )
+    x = expand(x, *shape)
+    if isinstance(held, np.ndarray) and all(isinstance(size, int) for size in shape):
+        held = np.broadcast_to(held, shape)
+        return take(x, np.flatnonzero(held))  # type: ignore[no-any-return]
+    if isinstance(held, np.ndarray):
+        held = network.constant(held)
+    held = insert_axes(held, range(rank - held.ndim)) if held.ndim < rank else held
+    flat = flatten(expand(held, *shape))
+    (rows,) = nonzero_rows(flat, network, "masked_select")
+    if not isinstance(rows, Tensor):
+        raise UnsupportedError("masked_select: not a mask", got=type(mask).__name__)
+    return take_slices(flatten(x), rows, 0)

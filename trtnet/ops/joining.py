@@ -15,7 +15,7 @@ from trtnet.ops.operands import normalize_axis, remove_axes, same_type
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import also_named, numpy_names
 from trtnet.ops.shape import flatten, reshape, slice_, unsqueeze
-from trtnet.tensor import Tensor, same_size
+from trtnet.tensor import Dim, Tensor, same_size
 
 
 @operator(methods=())
@@ -200,12 +200,23 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 @operator
 @numpy_names
 def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
-    """`length` elements of axis `dim`, from `start` on."""
+    """`length` elements of axis `dim`, from `start` on; a negative int counts from the end.
+
+    Raises:
+        ShapeError: it reaches outside of the axis.
+        UnsupportedError: a `start` that the network computes.
+    """
     axis = normalize_axis(dim, input.ndim, "narrow")
-    if isinstance(start, int) and start < 0:
-        start = input.shape[axis] + start
+    if isinstance(start, Tensor):
+        raise UnsupportedError(
+            "narrow: a start that is computed",
+            fix="use a size such as x.shape[1], or index_select with an index tensor",
+        )
     starts: list[Any] = [0] * input.ndim
     sizes = list(input.shape)
+    start = start if isinstance(start, Dim) else int(start)
+    if isinstance(start, int) and start < 0:
+        start = sizes[axis] + start
     if same_size(sizes[axis], length) and same_size(start, 0):
         return input
     ints = all(isinstance(value, int) for value in (start, length, sizes[axis]))

@@ -13,7 +13,6 @@ from trtnet.ops.arguments import (
     shape_of,
 )
 from trtnet.ops.elementwise import add
-from trtnet.ops.indexing import take
 from trtnet.ops.operator import operator
 from trtnet.tensor import Tensor
 
@@ -73,12 +72,3 @@ def project(input: Tensor, weight: Any, bias: Any, names: tuple[str, str]) -> Te
 
 def _scale_rows(matrix: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
     np.multiply(matrix, scale[:, None], out=out)
-
-
-@operator(methods=())
-def embedding(input: Tensor, weight: Any) -> Tensor:
-    """Rows of `weight` (num_embeddings, embedding_dim) at the int32 or int64 positions `input`."""
-    network = input.network
-    rows = array_of(weight, "weight", network.path)
-    table = network.constant(rows, network.compute_dtype, "weight")
-    return take(table, input, 0)

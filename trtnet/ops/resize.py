@@ -12,10 +12,10 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.arguments import (
     require,
 )
-from trtnet.ops.indexing import take
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
+from trtnet.ops.positions import take_slices
 from trtnet.ops.shape import permute, reshape, transpose
 from trtnet.tensor import Tensor, same_size
 
@@ -132,7 +132,7 @@ def _by_factor(x: Tensor, sizes: Sequence[Any], scales: Sequence[float], mode: s
             picks = np.floor(positions + 0.5)
         if mode.startswith("nearest"):
             picks = np.clip(picks, 0, size - 1).astype(np.int64)
-            x = take(x, x.network.constant(picks), axis)
+            x = take_slices(x, x.network.constant(picks), axis)
         else:
             matrix = _weights_matrix(positions, size, cubic=mode == "bicubic")
             matrix = matrix.reshape([1] * (x.ndim - 2) + list(matrix.shape))

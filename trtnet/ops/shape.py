@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from trtnet.dtypes import DType
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.operands import (
     insert_axes,
@@ -257,6 +258,10 @@ def slice_(
     """One Slice layer; `start`, `size` and `stride` may hold Dims. `mode` is a
     ``trt.SampleMode``."""
     network = x.network
+    if x.dtype is DType.UINT8:
+        raise UnsupportedError(
+            f"{op}: TensorRT has uint8 in inputs and outputs only", fix="cast first: x.int()"
+        )
     dynamic: dict[int, Tensor] = {}
     given = ((1, start), (2, size), (3, stride))
     for index, values in given:

@@ -102,6 +102,9 @@ class Emitter(Protocol[T]):
     def has(self, feature: str) -> bool:
         """Whether the TensorRT version has one of :data:`trtnet.backend.FEATURES`."""
 
+    def builds(self, method: str) -> bool:
+        """Whether the builder implements the layers that a method of the network adds."""
+
     def emit(
         self,
         op: str,

@@ -30,6 +30,7 @@ DESCRIPTION = BackendDescription(
             'name the GPUs: compute_capabilities, such as ("8.6", "8.9")',
         ),
     },
+    unbuildable=frozenset({"add_nms", "add_non_zero"}),
     options_needing_gpu=("refit", "strip_weights"),
     # As documented by NVIDIA: https://docs.nvidia.com/deeplearning/tensorrt-rtx
     gpu_targets=GpuTargets(
