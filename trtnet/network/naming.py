@@ -10,6 +10,7 @@ from typing import Any
 from trtnet.errors import located
 from trtnet.module import Module
 from trtnet.tensor import Tensor
+from trtnet.tensor.value import Value
 
 Watcher = Callable[[Module, Any], None]
 
@@ -103,7 +104,7 @@ class TensorNames:
     """Names of a network's tensors: each is called after the first module that returns it.
 
     Attributes:
-        returned: the tensor each module call returned, by module path.
+        returned: the tensor each module call returned, as it was then, by module path.
     """
 
     def __init__(self) -> None:
@@ -126,7 +127,7 @@ class TensorNames:
         """
         for index, tensor in enumerate(tensors):
             name = path if len(tensors) == 1 else f"{path}[{index}]"
-            self.returned[name] = tensor
+            self.returned[name] = tensor.as_it_is()  # whatever works on it in place later
             if tensor.is_emitted:
                 self._name(tensor, name)
         for watcher in self._watchers:
@@ -142,11 +143,11 @@ class TensorNames:
         finally:
             self._watchers.remove(watcher)
 
-    def name_returned(self, tensor: Tensor) -> None:
-        """Names a tensor that has just been emitted after the module that returned it."""
+    def name_returned(self, value: Value) -> None:
+        """Names a value that has just been emitted after the module that returned it."""
         for path, returned in self.returned.items():
-            if returned is tensor:
-                self._name(tensor, path)
+            if returned.value is value:
+                self._name(returned, path)
                 return
 
     def _name(self, tensor: Tensor, path: str) -> None:

@@ -1,4 +1,4 @@
-"""``torch.nn.functional``'s names. ``inplace``, ``training`` and dropout do nothing here."""
+"""``torch.nn.functional``'s names. ``training`` and dropout do nothing here."""
 
 from typing import TYPE_CHECKING
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trtnet.exports import collected
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
+from trtnet.ops.assignment import *
 from trtnet.ops.attention import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
@@ -26,6 +27,7 @@ from trtnet.ops.pooling import *
 from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
 from trtnet.ops.shape import *
+from trtnet.ops.steps import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = collected(globals())

@@ -25,7 +25,7 @@ def _listed(values: tuple[Any, ...]) -> list[Any]:
     return list(values)
 
 
-@operator(methods=("reshape", "view"))
+@operator
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """`input` with other sizes; one may be -1. Sizes may be Dims.
 

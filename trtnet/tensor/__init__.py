@@ -1,10 +1,11 @@
-"""Tensor, a handle on an ``ITensor``, and Dim, a size that is known only at run time.
+"""Tensor, a handle on a value in a network, and Dim, a size that is known only at run time.
 
 The handle knows no operators: :func:`trtnet.ops.operator.operator` adds them.
 """
 
 from trtnet.tensor.dim import Dim
-from trtnet.tensor.handle import CastOnUse, FoldableLayer, Tensor, tensors_in
+from trtnet.tensor.handle import Tensor, cast_on_use, tensors_in
 from trtnet.tensor.parameter import Parameter
+from trtnet.tensor.value import FoldableLayer
 
-__all__ = ["CastOnUse", "Dim", "FoldableLayer", "Parameter", "Tensor", "tensors_in"]
+__all__ = ["Dim", "FoldableLayer", "Parameter", "Tensor", "cast_on_use", "tensors_in"]
