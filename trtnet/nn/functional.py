@@ -9,6 +9,7 @@ from trtnet.ops.attention import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.identity import *
+from trtnet.ops.inplace import FUNCTIONAL
 from trtnet.ops.linear import *
 from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
@@ -17,4 +18,8 @@ from trtnet.ops.pooling import *
 from trtnet.ops.resize import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
-    __all__ = collected(globals())
+    __all__ = [
+        name
+        for name in collected(globals())
+        if not name.endswith("_") or name.removesuffix("_") in FUNCTIONAL
+    ]

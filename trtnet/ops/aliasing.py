@@ -158,7 +158,9 @@ def _shared(
     if index is None and name in _STEPS:
         steps = _STEPS[name](result, *args, **kwargs)
         if steps is None:
-            return result.as_it_is()
+            return result.with_memory()
+    if result.has_memory:
+        return result  # a view operator found that PyTorch makes a copy here
     if steps is None:
         steps = [Unknown(function, args, kwargs, index)]
     return result.as_view(given[0], tuple(steps))

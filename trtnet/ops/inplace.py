@@ -39,6 +39,9 @@ FUNCTIONS = frozenset(
 NO_METHODS = frozenset({"celu", "elu", "hardtanh", "leaky_relu", "rrelu", "selu", "threshold"})
 """Those of them that are no methods of PyTorch's tensors."""
 
+FUNCTIONAL = NO_METHODS | {"relu"}
+"""Those that ``torch.nn.functional`` has in place."""
+
 MOVES = frozenset({"detach", "squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze"})
 """View operators that PyTorch has in place: the tensor becomes the view."""
 

@@ -14,7 +14,7 @@ from trtnet.tensor.operators import Operators
 from trtnet.tensor.parameter import Parameter
 from trtnet.tensor.run_time import RunTimeValues
 from trtnet.tensor.value import CastValue, FoldableLayer, PendingValue, Value
-from trtnet.tensor.views import Memory, Path, Place, dense_strides, is_same_path
+from trtnet.tensor.views import Memory, Path, Place, are_dense, dense_strides, is_same_path
 
 
 class Tensor(RunTimeValues, Operators):
@@ -132,6 +132,17 @@ class Tensor(RunTimeValues, Operators):
             self._place = Place(Memory(Tensor.of(value)), (), strides)
         return self._place
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether there are views of it, or may be, or it is one."""
+        return self._place is not None
+
+    def with_memory(self) -> Tensor:
+        """A handle on this tensor's value with a memory of its own."""
+        made = self.as_it_is()
+        made.place()
+        return made
+
     def as_view(self, of: Tensor, steps: Path = ()) -> Tensor:
         """A handle on this tensor's value that shares the memory of the tensor `of`.
 
@@ -152,7 +163,7 @@ class Tensor(RunTimeValues, Operators):
     def has_dense_memory(self) -> bool:
         """Whether ``is_contiguous()`` is certainly true in PyTorch."""
         strides = self._place.strides if self._place else None
-        return self.is_dense if strides is None else strides == dense_strides(self.shape)
+        return self.is_dense if strides is None else are_dense(strides, self.shape)
 
     def _copy(self, is_dense: bool) -> Tensor:
         made = self.as_it_is()
@@ -267,8 +278,7 @@ class Tensor(RunTimeValues, Operators):
         which keeps tensors that are contiguous and copies others."""
         strides = self.place().strides
         if strides is not None:
-            dense = strides == dense_strides(self.shape)
-            return self if dense else self._copy(is_dense=True)
+            return self if are_dense(strides, self.shape) else self._copy(is_dense=True)
         return self.as_view(self, (MaybeCopied("contiguous"),))
 
     def __eq__(self, other: object) -> Any:

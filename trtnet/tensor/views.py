@@ -189,6 +189,15 @@ def dense_strides(sizes: Sequence[Any]) -> tuple[int, ...] | None:
     return tuple(reversed(strides))
 
 
+def are_dense(strides: Sequence[int], sizes: Sequence[Any]) -> bool:
+    """Whether `strides` are those of a contiguous tensor; that of an axis of size one is any."""
+    dense = dense_strides(sizes)
+    if dense is None:
+        return False
+    pairs = zip(strides, dense, sizes, strict=True)
+    return 0 in sizes or all(a == b or size == 1 for a, b, size in pairs)
+
+
 def reshaped_strides(
     sizes: Sequence[int], strides: Sequence[int], wanted: Sequence[int]
 ) -> tuple[int, ...] | None:
