@@ -108,7 +108,7 @@ def _program(seed: int, length: int) -> Callable[[Any], Tensors]:
 @pytest.mark.parametrize("group", range(10))
 def test_programs(group: int) -> None:
     values = np.random.default_rng(group).standard_normal(SHAPE).astype(np.float32)
-    compared = 0
+    refused: list[str] = []
     for seed in range(group * 25, group * 25 + 25):
         run = _program(seed, 9)
         wanted = run(torch.from_numpy(values).double().clone())
@@ -118,11 +118,13 @@ def test_programs(group: int) -> None:
             assert [t.shape for t in made] == [tuple(t.shape) for t in wanted], seed
             for index, tensor in enumerate(made):
                 net.output(f"y{index}", tensor)
-        except NetworkError as error:
-            assert "contiguous() copies some" in str(error) or "reshape() copies some" in str(error)
+        except NetworkError as error:  # whether PyTorch makes a copy is not known
+            refused.append(str(error))
             continue
         got = trtnet.reference.run(trtnet.graph.read(net.definition), {"x": values}, float64=True)
         for index, tensor in enumerate(wanted):
-            np.testing.assert_allclose(got[f"y{index}"], tensor.numpy(), 1e-9, 1e-9, err_msg=f"{seed}: {index}")
-        compared += 1
-    assert compared > 15
+            np.testing.assert_allclose(
+                got[f"y{index}"], tensor.numpy(), 1e-9, 1e-9, err_msg=f"{seed}: {index}"
+            )
+    assert len(refused) < 3
+    assert all("copies some tensors and shares the memory of others" in text for text in refused)

@@ -129,10 +129,10 @@ def test_values_are_not_known_while_building(net: Any, raises: Any) -> None:
 
 def test_equality_compares_elements(check: Any) -> None:
     def function(x: Any, y: Any) -> Any:
-        return x == y, x != y, x == 1, 0 != y, x == x, (x == y) == (y != x), y == 0.5
+        return x == y, x != y, x == 1, y != 0, x == x, (x == y) == (y != x), y == 0.5
 
-    check(function, function, np.array([0.0, 1, np.nan, np.inf], np.float32),
-          np.array([1, 1, 0, 2], np.int32), dynamic=[("N",), ("N",)], through_torch=True)  # fmt: skip
+    values = np.array([0.0, 1, np.nan, np.inf], np.float32), np.array([1, 1, 0, 2], np.int32)
+    check(function, function, *values, dynamic=[("N",), ("N",)], through_torch=True)
 
 
 def test_equality_with_what_is_no_operand(net: Any, raises: Any) -> None:

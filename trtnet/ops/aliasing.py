@@ -14,10 +14,9 @@ from typing import Any, TypeVar, cast
 
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError, UsageError
 from trtnet.tensor import Tensor, tensors_in
-from trtnet.tensor.views import Path
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Steps = Callable[..., Sequence[Path]]
+Steps = Callable[..., Any]  # returns a Path, or None for a copy; of a list of views, a Path each
 
 VIEWS = frozenset(
     {
@@ -55,8 +54,9 @@ _STEPS: dict[str, Steps] = {}  # filled while trtnet.ops is imported
 
 
 def steps_of(name: str) -> Callable[[Steps], Steps]:
-    """Registers a function of the result and the arguments of the view operator `name`: for each
-    tensor in the result, the steps that make it of the operator's input."""
+    """Registers a function of the result and the arguments of the view operator `name`: the steps
+    that make the result of the operator's input, or ``None`` where PyTorch makes a copy. Of an
+    operator that returns several tensors: the steps for each."""
 
     def add(function: Steps) -> Steps:
         _STEPS[name] = function
@@ -218,6 +218,21 @@ class Unknown:
         return None
 
 
+def changeable(target: Any, name: str) -> Tensor:
+    """`target`, the first argument of the in-place operation `name`.
+
+    Raises:
+        UsageError: it is no Tensor.
+    """
+    if not isinstance(target, Tensor):
+        raise UsageError(
+            f"{name}: only a trtnet.Tensor can be changed in place by tensors of a network",
+            got=type(target).__name__,
+            fix="make it a tensor of the network first, such as x.new_tensor(values)",
+        )
+    return target
+
+
 def write(target: Any, value: Tensor, name: str, *, any_kind: bool = False) -> Tensor:
     """Gives `target` the elements of `value`, as the in-place operation `name` of PyTorch does.
     Returns `target`.
@@ -230,12 +245,7 @@ def write(target: Any, value: Tensor, name: str, *, any_kind: bool = False) -> T
         UnsupportedError: `value` has a type that PyTorch does not cast to that of `target`.
         ShapeError: `value` is larger than `target`.
     """
-    if not isinstance(target, Tensor):
-        raise UsageError(
-            f"{name}: only a trtnet.Tensor can be changed in place by tensors of a network",
-            got=type(target).__name__,
-            fix="make it a tensor of the network first, such as x.new_tensor(values)",
-        )
+    target = changeable(target, name)
     if value is target:
         return target
     ranks = [_KINDS.index(tensor.dtype.element.kind) for tensor in (value, target)]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.dtypes import DType, int64
+from trtnet.dtypes import DType, int32, int64
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.aliasing import write
+from trtnet.ops.aliasing import changeable, write
 from trtnet.ops.elementwise import where
 from trtnet.ops.joining import stack
 from trtnet.ops.operands import as_tensor, insert_axes, is_size, normalize_axis, remove_axes
@@ -25,7 +25,7 @@ from trtnet.ops.regions import (
 )
 from trtnet.ops.shape import expand, permute
 from trtnet.ops.steps import index_steps
-from trtnet.tensor import Dim, Parameter, Tensor
+from trtnet.tensor import Parameter, Tensor
 
 
 def stored_values(value: Any, like: Tensor) -> Tensor:
@@ -33,9 +33,10 @@ def stored_values(value: Any, like: Tensor) -> Tensor:
     PyTorch stores it."""
     if isinstance(value, (list, tuple)):
         value = np.asarray(value)
-    if isinstance(value, (Number, np.ndarray, np.generic)) or isinstance(value, Parameter):
-        array = value.require(like.network.path) if isinstance(value, Parameter) else value
-        array = np.asarray(array)
+    if isinstance(value, Parameter):
+        value = value.require(like.network.path)
+    if isinstance(value, (Number, np.ndarray, np.generic)):
+        array = np.asarray(value)
         if like.dtype.element.kind == "boolean":
             array = array.astype(bool)
         elif like.dtype.element.kind == "integer" and array.dtype.kind == "f":
@@ -52,23 +53,28 @@ def broadcast_to(value: Tensor, sizes: Sequence[Any], name: str) -> Tensor:
     Raises:
         ShapeError: it cannot be repeated to these sizes.
     """
-    extra = value.ndim - len(sizes)
+    given, extra = value, value.ndim - len(sizes)
     if extra > 0:
         if any(not isinstance(n, int) or n != 1 for n in value.shape[:extra]):
-            raise _misfit(value, sizes, name)
+            raise _misfit(given, sizes, name)
         value = remove_axes(value, range(extra))
     elif extra < 0:
         value = insert_axes(value, range(-extra))
-    for have, want in zip(value.shape, sizes, strict=True):
-        if isinstance(have, int) and have == 1:
-            continue
-        if isinstance(want, int) and (not isinstance(have, int) or have == want):
-            if isinstance(have, int) or want != 1:
-                continue
-        if isinstance(want, Dim) and isinstance(have, Dim):
-            continue
-        raise _misfit(value, sizes, name)
+    if not all(map(_repeats, value.shape, sizes)):
+        raise _misfit(given, sizes, name)
     return value
+
+
+def _repeats(have: Any, want: Any) -> bool:
+    """Whether an axis of size `have` can be repeated to `want`, as far as that is known."""
+    if isinstance(have, int):
+        return have == 1 or (isinstance(want, int) and have == want)
+    return not isinstance(want, int) or want != 1
+
+
+def _wide(x: Tensor) -> Tensor:
+    """`x`, as int32 where it has 8 bits: a network has no such constants."""
+    return x.to(int32) if x.dtype in (DType.INT8, DType.UINT8) else x
 
 
 def _misfit(value: Tensor, sizes: Sequence[Any], name: str) -> ShapeError:
@@ -80,7 +86,7 @@ def _misfit(value: Tensor, sizes: Sequence[Any], name: str) -> ShapeError:
 
 
 @operator(methods=("__setitem__",))
-def setitem_(input: Tensor, index: Any, value: Any) -> None:
+def setitem_(input: Any, index: Any, value: Any) -> None:
     """``input[index] = value``: ints, slices, ``None``, ``...``, integer index tensors, arrays and
     lists, and boolean masks. The values are broadcast, and cast to the type of `input`.
 
@@ -88,13 +94,12 @@ def setitem_(input: Tensor, index: Any, value: Any) -> None:
         UnsupportedError: a mask with as many values as it has true elements.
         ShapeError: values that do not fit.
     """
-    if not isinstance(input, Tensor):
-        write(input, value, "[] =")
+    input = changeable(input, "[] =")
     steps = index_steps(input, index)
     if steps is not None and isinstance(value, Tensor) and value.is_part(input, steps):
         return  # x[:, 0] += 1 has written to the view already
-    new = _with_items(input, index, value)
-    write(input, new, "[] =")
+    x = _wide(input)
+    write(input, _with_items(x, index, value), "[] =")
 
 
 def _with_items(x: Tensor, index: Any, value: Any) -> Tensor:
@@ -333,11 +338,11 @@ def _broadcast(sizes: Sequence[Any]) -> Any:
 
 
 @operator(methods=("copy_",))
-def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
+def copy_(input: Any, other: Any, non_blocking: bool = False) -> Tensor:
     """``input.copy_(other)``: the values of `other`, broadcast and cast to the type of `input`."""
-    if not isinstance(input, Tensor):
-        return write(input, other, "copy_")
-    values = broadcast_to(stored_values(other, input), input.shape, "copy_")
+    input = changeable(input, "copy_")
+    like = _wide(input)
+    values = broadcast_to(stored_values(other, like), input.shape, "copy_")
     return write(input, expand(values, *input.shape), "copy_")
 
 
@@ -358,7 +363,8 @@ def zero_(input: Tensor) -> Tensor:
 @operator(methods=("masked_fill_",))
 def masked_fill_(input: Tensor, mask: Any, value: Any) -> Tensor:
     """Elements where `mask` is true become `value`, a number or a 0-d tensor; `mask` broadcasts."""
-    values = stored_values(value, input)
+    x = _wide(input)
+    values = stored_values(value, x)
     if values.ndim:
         raise ShapeError("masked_fill_: the value must be a number or a 0-d tensor",
                          got=values.shape)  # fmt: skip
@@ -366,7 +372,7 @@ def masked_fill_(input: Tensor, mask: Any, value: Any) -> Tensor:
     if condition.dtype is not DType.BOOL:
         raise UnsupportedError("masked_fill_: the mask must be bool", got=condition.dtype)
     condition = broadcast_to(condition, input.shape, "masked_fill_")
-    return write(input, where(condition, values, input), "masked_fill_")
+    return write(input, where(condition, values, x), "masked_fill_")
 
 
 # Copies with other values in a part

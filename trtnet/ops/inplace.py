@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from trtnet.ops.aliasing import write
+from trtnet.ops.aliasing import changeable, write
 from trtnet.tensor import Tensor
 
 FUNCTIONS = frozenset(
@@ -63,8 +63,7 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def changing(*args: Any, **kwargs: Any) -> Tensor:
         target = args[0] if args else kwargs[first]
-        if not isinstance(target, Tensor):
-            return write(target, target, name)
+        target = changeable(target, name)
         result = function(*args, **kwargs)
         return target.move_to(result) if moves else write(target, result, name)
 

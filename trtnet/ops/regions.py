@@ -209,9 +209,7 @@ def _between(x: Tensor, cuts: Sequence[Cut], value: Tensor, axis: int) -> Tensor
     inside = list(cuts)
     inside[axis] = (0, count, 1)
     is_all = all(
-        _is_whole(cut, n)
-        for i, (cut, n) in enumerate(zip(cuts, x.shape, strict=True))
-        if i != axis
+        _is_whole(cut, n) for i, (cut, n) in enumerate(zip(cuts, x.shape, strict=True)) if i != axis
     )
     if is_all:
         middle = expand(value, *(cut[1] for cut in inside))

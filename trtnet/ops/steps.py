@@ -239,13 +239,13 @@ def _permute(result: Tensor, input: Tensor, *dims: Any) -> Path:
 @steps_of("reshape")
 def _reshape(result: Tensor, input: Tensor, *shape: Any, **named: Any) -> Path | None:
     before, sizes = input.shape, result.shape
-    is_view = _only_ones_differ(before, sizes) or None
+    is_certain = _only_ones_differ(before, sizes)
     strides = input.place().strides
-    if not is_view and strides is not None and all(isinstance(size, int) for size in sizes):
-        is_view = reshaped_strides(before, strides, sizes) is not None or 0 in sizes
-    if is_view is False:
-        return None
-    return (Reshaped(before, sizes, "reshape", bool(is_view)),)
+    if not is_certain and strides is not None and all(isinstance(size, int) for size in sizes):
+        is_certain = reshaped_strides(before, strides, sizes) is not None or 0 in sizes
+        if not is_certain:
+            return None
+    return (Reshaped(before, sizes, "reshape", is_certain),)
 
 
 @steps_of("view")

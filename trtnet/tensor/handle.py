@@ -6,15 +6,24 @@ from collections.abc import Iterator
 from numbers import Number
 from typing import Any
 
-from trtnet.dtypes import DType, bool_, dtype_of, float16, float32, int32, int64
-from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.dtypes import DType, bool_, float16, float32, int32, int64
+from trtnet.errors import ShapeError
+from trtnet.tensor.conversion import conversion_target
 from trtnet.tensor.dim import Dim
 from trtnet.tensor.emitter import Emitter
 from trtnet.tensor.operators import Operators
 from trtnet.tensor.parameter import Parameter
 from trtnet.tensor.run_time import RunTimeValues
 from trtnet.tensor.value import CastValue, FoldableLayer, PendingValue, Value
-from trtnet.tensor.views import Memory, Path, Place, are_dense, dense_strides, is_same_path
+from trtnet.tensor.views import (
+    MaybeCopied,
+    Memory,
+    Path,
+    Place,
+    are_dense,
+    dense_strides,
+    is_same_path,
+)
 
 
 class Tensor(RunTimeValues, Operators):
@@ -43,7 +52,7 @@ class Tensor(RunTimeValues, Operators):
         network: Emitter[Tensor],
         itensor: Any = None,
         dims: tuple[Any, ...] | None = None,
-        pending: FoldableLayer | None = None,
+        pending: FoldableLayer[Tensor] | None = None,
     ) -> None:
         self.network, self._place, self.is_dense = network, None, False
         self._value = PendingValue(network, pending) if pending else Value(network, itensor, dims)
@@ -94,7 +103,7 @@ class Tensor(RunTimeValues, Operators):
         return self.value.is_emitted
 
     @property
-    def pending(self) -> FoldableLayer | None:
+    def pending(self) -> FoldableLayer[Tensor] | None:
         """The layer that still waits for a BatchNorm to fold into it, or ``None``."""
         return self.value.pending
 
@@ -174,9 +183,7 @@ class Tensor(RunTimeValues, Operators):
         """Whether a write to one may change the other in PyTorch: both are one tensor, or views of
         one."""
         mine, its = self._place, other._place
-        return self is other or (
-            mine is not None and its is not None and mine.memory is its.memory
-        )
+        return self is other or (mine is not None and its is not None and mine.memory is its.memory)
 
     def is_part(self, of: Tensor, steps: Path) -> bool:
         """Whether it is the view that `steps` make of the tensor `of`."""
@@ -318,7 +325,7 @@ class Tensor(RunTimeValues, Operators):
         """Cast to a type: ``x.to(dtype)``, ``x.to(device, dtype)``, ``x.to(other)``. Devices mean
         nothing here. What is computed from the result keeps its type, whatever the network's
         policy says. Itself where it has the type already, unless `copy`."""
-        wanted, flags = _target(args, dtype)
+        wanted, flags = conversion_target(args, dtype)
         result = self if wanted is None else self.network.convert(self, wanted)
         copies = copy or (len(flags) > 1 and flags[1])
         return self if result is self and not copies else result._copy(self.has_dense_memory)
@@ -358,68 +365,11 @@ class Tensor(RunTimeValues, Operators):
         return self.to(bool_)
 
 
-class MaybeCopied:
-    """The step to a tensor with the same elements, which PyTorch copies or not.
-
-    Args:
-        name: the operation.
-        is_certain: whether it certainly makes no copy.
-    """
-
-    __slots__ = ("is_certain", "name")
-
-    def __init__(self, name: str, is_certain: bool = False) -> None:
-        self.name, self.is_certain = name, is_certain
-
-    def view(self, x: Tensor) -> Tensor:
-        """`x`."""
-        return x
-
-    def written(self, x: Tensor, value: Tensor) -> Tensor:
-        """`value`."""
-        return value
-
-    def is_same(self, other: object) -> bool:
-        """Whether `other` makes the same elements of a tensor."""
-        return isinstance(other, MaybeCopied)
-
-    def is_apart(self, other: object) -> bool:
-        """``False``: all elements are in it."""
-        return False
-
-    def strides(self, strides: Any) -> None:
-        """Not known."""
-        return None
-
-
 def cast_on_use(tensor: Tensor, dtype: DType) -> Tensor:
     """`tensor` as the type `dtype`, which the policy chose: its Cast layer is added on first use
     as that type. See :class:`trtnet.tensor.value.CastValue`."""
     source = tensor.source.as_it_is()
     return Tensor.of(CastValue(source.value, dtype, lambda: source.network.cast(source, dtype)))
-
-
-def _target(args: tuple[Any, ...], dtype: object) -> tuple[DType | None, list[bool]]:
-    """The type among the arguments of ``to``, and the flags behind it."""
-    wanted = None if dtype is None else dtype_of(dtype)
-    flags = []
-    for arg in args:
-        if isinstance(arg, bool):
-            flags.append(arg)
-        elif isinstance(arg, Tensor):
-            wanted = arg.dtype
-        elif not _is_device(arg):
-            wanted = dtype_of(arg)
-    if len(args) > 4:
-        raise UnsupportedError("to() takes at most a device, a type and two flags", got=args)
-    return wanted, flags
-
-
-def _is_device(value: object) -> bool:
-    if value is None or isinstance(value, int) or type(value).__name__ == "device":
-        return True
-    kinds = ("cpu", "cuda", "meta", "mps", "xpu", "hip")
-    return isinstance(value, str) and value.partition(":")[0] in kinds
 
 
 def _is_operand(value: object) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from trtnet.dtypes import DType, dtype_of
 from trtnet.tensor.dim import Dim
 
+T = TypeVar("T")  # the Tensor class
+
 
 @dataclass(frozen=True, eq=False)
-class FoldableLayer:
+class FoldableLayer(Generic[T]):
     """A weighted layer that is emitted on first use, so that a BatchNorm can fold into it.
 
     Attributes:
@@ -31,7 +33,7 @@ class FoldableLayer:
     channels: int
     dtype: DType
     scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
-    emit: Callable[[np.ndarray, np.ndarray | None], Any]
+    emit: Callable[[np.ndarray, np.ndarray | None], T]
 
 
 class Value:
@@ -47,7 +49,7 @@ class Value:
         self.network, self._itensor, self._dims = network, itensor, dims
 
     @property
-    def pending(self) -> FoldableLayer | None:
+    def pending(self) -> FoldableLayer[Any] | None:
         """The layer that still waits for a BatchNorm to fold into it, if any."""
         return None
 
@@ -102,12 +104,12 @@ class PendingValue(Value):
 
     __slots__ = ("_pending",)
 
-    def __init__(self, network: Any, pending: FoldableLayer) -> None:
+    def __init__(self, network: Any, pending: FoldableLayer[Any]) -> None:
         super().__init__(network, None, None)
         self._pending = pending
 
     @property
-    def pending(self) -> FoldableLayer:
+    def pending(self) -> FoldableLayer[Any]:
         """The layer."""
         return self._pending
 

@@ -147,6 +147,40 @@ class Place:
         return x
 
 
+class MaybeCopied:
+    """The step to a tensor with the same elements, which PyTorch copies or not.
+
+    Args:
+        name: the operation.
+        is_certain: whether it certainly makes no copy.
+    """
+
+    __slots__ = ("is_certain", "name")
+
+    def __init__(self, name: str, is_certain: bool = False) -> None:
+        self.name, self.is_certain = name, is_certain
+
+    def view(self, x: Any) -> Any:
+        """`x`."""
+        return x
+
+    def written(self, x: Any, value: Any) -> Any:
+        """`value`."""
+        return value
+
+    def is_same(self, other: object) -> bool:
+        """Whether `other` makes the same elements of a tensor."""
+        return isinstance(other, MaybeCopied)
+
+    def is_apart(self, other: object) -> bool:
+        """``False``: all elements are in it."""
+        return False
+
+    def strides(self, strides: Any) -> None:
+        """Not known."""
+        return None
+
+
 def is_same_path(a: Path, b: Path) -> bool:
     """Whether both lead to the same elements in the same order."""
     return len(a) == len(b) and all(x is y or x.is_same(y) for x, y in zip(a, b, strict=True))
