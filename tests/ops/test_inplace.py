@@ -97,7 +97,7 @@ def test_every_in_place_form_is_there() -> None:
     for name in (FUNCTIONS | MOVES) & set(ops.__all__):
         assert f"{name}_" in ops.__all__
         assert getattr(ops, f"{name}_").__doc__.startswith("In-place")
-    ours = {name for name in vars(Operators) if name.endswith("_")} - {"setitem_"}
+    ours = {name for name in vars(Operators) if name.endswith("_") and name[0] != "_"}
     assert not {name for name in ours if not hasattr(torch.Tensor, name)}
 
 
@@ -148,7 +148,7 @@ class Block:
 def test_a_residual_block(check_module: Any) -> None:
     ours = type("Ours", (Block, nn.Module), {})(nn)
     theirs = type("Theirs", (Block, tnn.Module), {})(tnn)
-    check_module(ours, theirs, (1, 3, 5, 6), dynamic=[("N", 3, "H", "W")])
+    check_module(ours, theirs, (1, 3, 5, 6), dynamic=[("N", 3, "H", "W")], rtol64=1e-5)
     net = trtnet.Network("rtx")
     net.output("y", ours(net.input("x", (1, 3, 5, 6))))
     kinds = [net.definition.get_layer(i).type.name for i in range(net.definition.num_layers)]

@@ -21,6 +21,7 @@ from trtnet.ops.regions import (
     completed,
     is_basic,
     read_region,
+    repeated,
     write_region,
 )
 from trtnet.ops.shape import expand, permute
@@ -305,7 +306,7 @@ def _scattered(x: Tensor, indices: dict[int, Any], values: Tensor) -> Tensor:
     side_by_side = axes == list(range(axes[0], axes[0] + len(axes)))
     at = axes[0] if side_by_side else 0  # where PyTorch puts the axes of the positions
     sizes = [*rest[:at], *shape, *rest[at:]]
-    values = expand(broadcast_to(values, sizes, "[] ="), *sizes)
+    values = repeated(broadcast_to(values, sizes, "[] ="), sizes)
     front = [*range(at, at + rank), *range(at), *range(at + rank, len(sizes))]
     order = [*axes, *others]
     scattered = network.emit(
@@ -343,7 +344,7 @@ def copy_(input: Any, other: Any, non_blocking: bool = False) -> Tensor:
     input = changeable(input, "copy_")
     like = _wide(input)
     values = broadcast_to(stored_values(other, like), input.shape, "copy_")
-    return write(input, expand(values, *input.shape), "copy_")
+    return write(input, repeated(values, input.shape), "copy_")
 
 
 @operator(methods=("fill_",))

@@ -174,6 +174,13 @@ def read_region(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
     return slice_(x, starts, counts, steps)
 
 
+def repeated(value: Tensor, sizes: Sequence[Any]) -> Tensor:
+    """`value` with its axes of size one repeated to `sizes`. Others have these sizes, also where
+    that is known only at run time."""
+    wanted = zip(value.shape, sizes, strict=True)
+    return expand(value, *(n if isinstance(have, int) and have == 1 else -1 for have, n in wanted))
+
+
 def write_region(x: Tensor, cuts: Sequence[Cut], value: Tensor) -> Tensor:
     """`x` with `value` in the region `cuts`.
 
@@ -185,7 +192,7 @@ def write_region(x: Tensor, cuts: Sequence[Cut], value: Tensor) -> Tensor:
     if any(isinstance(cuts[i][1], int) and cuts[i][1] == 0 for i in range(len(cuts))):
         return x
     if not parts:
-        return expand(value, *(cut[1] for cut in cuts))
+        return repeated(value, [cut[1] for cut in cuts])
     blocks = [axis for axis in parts if cuts[axis][2] == 1]
     static = all(isinstance(n, int) for i in parts for n in (sizes[i], *cuts[i]))
     if not static or (len(parts) == len(blocks) == 1):
@@ -212,7 +219,7 @@ def _between(x: Tensor, cuts: Sequence[Cut], value: Tensor, axis: int) -> Tensor
         _is_whole(cut, n) for i, (cut, n) in enumerate(zip(cuts, x.shape, strict=True)) if i != axis
     )
     if is_all:
-        middle = expand(value, *(cut[1] for cut in inside))
+        middle = repeated(value, [cut[1] for cut in inside])
     else:
         middle = write_region(piece(start, count), inside, value)
     end = start + count
