@@ -52,7 +52,7 @@ def test_writes_to_views_and_to_what_they_are_views_of(
 @pytest.mark.parametrize(
     "copy",
     [
-        lambda x: x.clone(), lambda x: x.transpose(0, 2).reshape(4, 6), lambda x: x[:, [1, 0]],
+        lambda x: x.clone(), lambda x: x.transpose(0, 2).reshape(4, 6), lambda x: x.amax(1),
         lambda x: x.mT.contiguous(), lambda x: x.mT.flatten(), lambda x: x + 0, lambda x: x.relu(),
         lambda x: x.to(x.dtype, copy=True), lambda x: x[..., ::2].flatten(1), lambda x: x * 1,
     ],
@@ -60,7 +60,7 @@ def test_writes_to_views_and_to_what_they_are_views_of(
 def test_copies_are_no_views(check: Any, copy: Callable[[Any], Any]) -> None:
     def function(x: Any) -> Any:
         x = x.clone()
-        y = copy(x) if not isinstance(x, trtnet.Tensor) or copy.__code__.co_consts else copy(x)
+        y = copy(x)
         y += 3
         x *= 2
         return x, y
@@ -124,7 +124,7 @@ def test_what_is_not_known_is_refused(net: Any, raises: Any) -> None:
     y = unknown.reshape(-1, 3)
     y += 1
     assert (y + 1).ndim == 2  # as long as the other is not used again
-    with raises(NetworkError, "reshape() copies some", ".view(...)", ["add_", "__iadd__"][1]):
+    with raises(NetworkError, "reshape() copies some", ".view(...)", "__iadd__"):
         unknown + 1
     z = trtnet.einsum("nij->nji", x)
     w = z.contiguous()

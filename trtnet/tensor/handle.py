@@ -7,7 +7,7 @@ from numbers import Number
 from typing import Any
 
 from trtnet.dtypes import DType, bool_, float16, float32, int32, int64
-from trtnet.errors import ShapeError
+from trtnet.tensor.attributes import Attributes
 from trtnet.tensor.conversion import conversion_target
 from trtnet.tensor.dim import Dim
 from trtnet.tensor.emitter import Emitter
@@ -26,7 +26,7 @@ from trtnet.tensor.views import (
 )
 
 
-class Tensor(RunTimeValues, Operators):
+class Tensor(Attributes, RunTimeValues, Operators):
     """A handle on one tensor of a network, made by :class:`trtnet.Network`.
 
     In-place operations, such as ``x += 1``, change what the handle stands for: everything that
@@ -222,63 +222,14 @@ class Tensor(RunTimeValues, Operators):
         """Element type."""
         return self._value.dtype
 
-    def numel(self) -> Any:
-        """Number of elements: an int, or a Dim where a size is known only at run time."""
-        count: Any = 1
-        for size in self.shape:
-            count = count * size
-        return count
-
-    nelement = numel
-
-    def element_size(self) -> int:
-        """Size of one element in bytes."""
-        return self.dtype.element.bits // 8
-
     def is_floating_point(self) -> bool:
         """Whether the element type is a floating-point type that layers compute in."""
         return self.dtype.is_floating_point
-
-    def is_complex(self) -> bool:
-        """``False``: TensorRT has no complex numbers."""
-        return False
-
-    @property
-    def requires_grad(self) -> bool:
-        """``False``: nothing is trained here."""
-        return False
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Itself: nothing is trained here."""
-        return self
-
-    @property
-    def T(self) -> Tensor:  # noqa: N802  (PyTorch's name)
-        """All axes in reverse order."""
-        return self.permute(*reversed(range(self.ndim)))
-
-    @property
-    def mT(self) -> Tensor:  # noqa: N802  (PyTorch's name)
-        """The last two axes swapped."""
-        if self.ndim < 2:
-            raise ShapeError("mT needs at least two axes", got=self.shape)
-        return self.transpose(-2, -1)
-
-    @property
-    def H(self) -> Tensor:  # noqa: N802  (PyTorch's name)
-        """The transpose of a matrix; here there are only real numbers."""
-        if self.ndim != 2:
-            raise ShapeError("H needs a matrix; use mT for batches of them", got=self.shape)
-        return self.transpose(0, 1)
 
     @property
     def data(self) -> Tensor:
         """A tensor that shares its memory."""
         return self.as_view(self)
-
-    def is_contiguous(self, memory_format: Any = None) -> bool:
-        """``True``: TensorRT decides memory layout."""
-        return True
 
     def contiguous(self, memory_format: Any = None) -> Tensor:
         """The same values; TensorRT decides memory layout. It shares memory where PyTorch does,
@@ -329,16 +280,6 @@ class Tensor(RunTimeValues, Operators):
         result = self if wanted is None else self.network.convert(self, wanted)
         copies = copy or (len(flags) > 1 and flags[1])
         return self if result is self and not copies else result._copy(self.has_dense_memory)
-
-    def cpu(self, memory_format: object = None) -> Tensor:
-        """Itself: devices mean nothing here."""
-        return self
-
-    def cuda(
-        self, device: object = None, non_blocking: object = False, memory_format: object = None
-    ) -> Tensor:
-        """Itself: devices mean nothing here."""
-        return self
 
     def type_as(self, other: Tensor) -> Tensor:
         """Cast to the dtype of `other`."""

@@ -124,7 +124,7 @@ class PendingValue(Value):
         return self._pending.dtype
 
     def _emit(self) -> None:
-        made = self._pending.emit(self._pending.weight, self._pending.bias)
+        made = self.pending.emit(self.pending.weight, self.pending.bias)
         self._itensor, self._dims = made.itensor, made.shape
         self.network.name_returned(self)
 

@@ -16,17 +16,15 @@ from trtnet.errors import NetworkError
 
 
 class Step(Protocol):
-    """One operation that makes a view, such as a transpose.
-
-    Attributes:
-        name: the operation, for errors.
-        is_certain: whether PyTorch certainly makes a view. ``reshape`` copies some tensors.
-    """
+    """One operation that makes a view, such as a transpose."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The operation, for errors."""
+
     @property
-    def is_certain(self) -> bool: ...
+    def is_certain(self) -> bool:
+        """Whether PyTorch certainly makes a view. ``reshape`` copies some tensors."""
 
     def view(self, x: Any) -> Any:
         """The view of the tensor `x`."""
