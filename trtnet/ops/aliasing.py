@@ -245,21 +245,23 @@ def write(target: Any, value: Tensor, name: str, *, any_kind: bool = False) -> T
         UnsupportedError: `value` has a type that PyTorch does not cast to that of `target`.
         ShapeError: `value` is larger than `target`.
     """
-    target = changeable(target, name)
-    if value is target:
-        return target
-    ranks = [_KINDS.index(tensor.dtype.element.kind) for tensor in (value, target)]
+    changed = changeable(target, name)
+    if value is changed:
+        return changed
+    ranks = [_KINDS.index(tensor.dtype.element.kind) for tensor in (value, changed)]
     if ranks[0] > ranks[1] and not any_kind:
         raise UnsupportedError(
             f"{name}: the result cannot be cast to the type of the tensor that is changed",
-            expected=target.dtype,
+            expected=changed.dtype,
             got=value.dtype,
             fix="write it without in-place operations, or cast the tensor first",
         )
-    _check_shape(target.shape, value.shape, name)
-    if value.is_emitted and any(a is not b for a, b in zip(value.shape, target.shape, strict=True)):
-        value = Tensor(value.network, value.itensor, target.shape)  # its sizes stay as they are
-    return target.become(target.network.casts.stored(value, target), name)
+    _check_shape(changed.shape, value.shape, name)
+    if value.is_emitted and any(
+        a is not b for a, b in zip(value.shape, changed.shape, strict=True)
+    ):
+        value = Tensor(value.network, value.itensor, changed.shape)  # its sizes stay as they are
+    return changed.become(changed.network.casts.stored(value, changed), name)
 
 
 def _check_shape(have: Sequence[Any], made: Sequence[Any], name: str) -> None:

@@ -70,7 +70,8 @@ def _attach(name: str, function: Callable[..., Any]) -> None:
     setattr(Operators, name, function)
     if name in AUGMENTED:
         augmented = f"__i{name.removeprefix('__')}"
-        setattr(Operators, augmented, in_place(function, augmented))
+        changing = in_place(function, augmented)
+        setattr(Operators, augmented, lambda tensor, other: changing(tensor, other))
 
 
 def _add_in_place(function: Callable[..., Any]) -> None:

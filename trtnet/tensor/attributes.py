@@ -23,7 +23,7 @@ class Attributes:
 
     def element_size(self: Any) -> int:
         """Size of one element in bytes."""
-        return self.dtype.element.bits // 8
+        return int(self.dtype.element.bits) // 8
 
     def is_complex(self: Any) -> bool:
         """``False``: TensorRT has no complex numbers."""
