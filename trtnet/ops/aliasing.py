@@ -81,8 +81,11 @@ def aliasing(function: Function) -> Function:
 
 def _copying(function: Callable[..., Any]) -> Callable[..., Any]:
     keeps_order = function.__name__ in _KEEP_ORDER
+    takes_out = "out" in inspect.signature(function).parameters
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if kwargs and "out" in kwargs and not takes_out:
+            kwargs = _without_out(kwargs, function.__name__)
         result = _own(function(*args, **kwargs))
         if keeps_order and isinstance(result, Tensor):
             given = tensors_in([args, kwargs])
@@ -90,6 +93,15 @@ def _copying(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return wrapper
+
+
+def _without_out(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
+    if kwargs["out"] is not None:
+        raise UnsupportedError(
+            f"{name}: a result cannot be written to out=",
+            fix=f"use what {name}() returns, or result.copy_({name}(...))",
+        )
+    return {key: value for key, value in kwargs.items() if key != "out"}
 
 
 def _own(result: Any) -> Any:
