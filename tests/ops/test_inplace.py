@@ -84,10 +84,16 @@ def test_functions_of_trtnet(check: Any) -> None:
     def ours(x: Any) -> Any:
         a, b, c = x.clone(), x.clone(), x.clone()
         ops.relu_(a), F.leaky_relu_(b, 0.3), F.silu(c, inplace=True)
-        return a, b, c, trtnet.tanh_(ops.clone(x))
+        d, e = ops.fill_(x.clone(), 3), ops.zero_(x.clone())
+        f = ops.copy_(ops.view(d, -1)[:4], ops.detach(x)[0])
+        g = ops.masked_fill_(x.clone(), x > 0, 1)
+        return a, b, c, trtnet.tanh_(ops.clone(x)), d, e, f, g
 
     def theirs(x: Any) -> Any:
-        return x.relu(), TF.leaky_relu(x, 0.3), TF.silu(x), x.tanh()
+        d = torch.full_like(x, 3)
+        d[0] = x[0]
+        made = d, torch.zeros_like(x), x[0], x.masked_fill(x > 0, 1)
+        return x.relu(), TF.leaky_relu(x, 0.3), TF.silu(x), x.tanh(), *made
 
     check(ours, theirs, (3, 4), rtol64=1e-6)
 

@@ -302,12 +302,6 @@ def _part(x: Tensor, axis: int, start: Any, length: Any) -> Region:
 
 
 @operator
-def detach(input: Tensor) -> Tensor:
-    """A tensor that shares the memory of `input`; nothing is trained here."""
-    return input
-
-
-@operator
 def view(input: Tensor, *shape: Any) -> Tensor:
     """``torch.Tensor.view``: :func:`reshape` without a copy."""
     return reshape(input, *shape).as_it_is()
