@@ -41,6 +41,8 @@ def _method(name: str, function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
     parameters = ["self"]
     for parameter in list(signature.parameters.values())[1:]:
+        if parameter.kind is parameter.KEYWORD_ONLY and name.startswith("__"):
+            continue  # an operator such as + passes no keywords
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parameters:
             parameters.append("*")
         star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
