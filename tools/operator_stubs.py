@@ -42,7 +42,9 @@ def _method(name: str, function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
     parameters = ["self"]
     for parameter in list(signature.parameters.values())[1:]:
-        is_marked = any(name.startswith("*") for name in parameters)
+        if parameter.kind is parameter.KEYWORD_ONLY and name.startswith("__"):
+            continue  # an operator such as + passes no keywords
+        is_marked = any(known.startswith("*") for known in parameters)
         if parameter.kind is parameter.KEYWORD_ONLY and not is_marked:
             parameters.append("*")
         star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""

@@ -81,7 +81,7 @@ def test_promotion_is_pytorchs(a: str, b: str, raises: Any) -> None:
 
 def test_one_cast_per_tensor_and_type(net: Any) -> None:
     x = net.input("x", (2,))
-    assert x.to("fp16") is x.half()
+    assert x.to("fp16").itensor is x.half().itensor
     assert x.to("fp32") is x
     assert net.definition.num_layers == 1
 
@@ -127,12 +127,27 @@ def test_values_are_not_known_while_building(net: Any, raises: Any) -> None:
         list(x)
 
 
-def test_equality_is_identity(net: Any) -> None:
-    x = net.input("x", (2, 3))
-    y = net.input("y", (2, 3))
-    assert x != y
-    assert x in [y, x]
-    assert len({x, y}) == 2
+def test_equality_compares_elements(check: Any) -> None:
+    def function(x: Any, y: Any) -> Any:
+        return x == y, x != y, x == 1, y != 0, x == x, (x == y) == (y != x), y == 0.5
+
+    values = np.array([0.0, 1, np.nan, np.inf], np.float32), np.array([1, 1, 0, 2], np.int32)
+    check(function, function, *values, dynamic=[("N",), ("N",)], through_torch=True)
+
+
+def test_equality_with_what_is_no_operand(net: Any, raises: Any) -> None:
+    """As in PyTorch; and no layer is added."""
+    x, y = net.input("x", (2, 3)), net.input("y", (2, 3))
+    for other in (None, "text", [1, 2], (x,), object(), {}):
+        assert (x == other) is (other == x) is False
+        assert (x != other) is (other != x) is True
+    assert not net.definition.num_layers
+    assert x in [x, y]
+    assert len({x, y, x}) == 2
+    assert {x: 1, y: 2}[y] == 2
+    for ask in (lambda: x in [y], lambda: [y].index(x), lambda: 1 in x, lambda: x == y or 1):
+        with raises(ShapeError, "only at run time"):
+            ask()
 
 
 def test_tensors_of_two_networks_do_not_mix(net: Any, raises: Any) -> None:

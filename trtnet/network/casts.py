@@ -8,7 +8,7 @@ from typing import Any
 from trtnet.dtypes import DType, bfloat16, dtype_of, float16, float32
 from trtnet.precision.policy import Decision, Policy
 from trtnet.precision.table import FLOATS
-from trtnet.tensor import CastOnUse, Tensor
+from trtnet.tensor import Tensor, cast_on_use
 from trtnet.tensor.emitter import Emitter
 
 _HALF = (float16, bfloat16)
@@ -73,7 +73,7 @@ class Casts:
         if source.dtype is dtype:
             return source
         cast = self._cast(source, dtype, own=False)
-        self._sources[cast.itensor] = source
+        self._sources[cast.itensor] = source.as_it_is()
         return cast
 
     def convert(self, tensor: Tensor, dtype: DType) -> Tensor:
@@ -97,7 +97,17 @@ class Casts:
         """`tensor` as `dtype`, by default what the module being emitted computes in. The Cast
         layer is added on first use in that type."""
         dtype = dtype or self.dtype()
-        return tensor if tensor.dtype is dtype else CastOnUse(tensor, dtype)
+        return tensor if tensor.dtype is dtype else cast_on_use(tensor, dtype)
+
+    def stored(self, tensor: Tensor, like: Tensor) -> Tensor:
+        """`tensor` in the type of `like`, whose memory an in-place operation writes it to. A type
+        that the model's code chose is kept; other floating types are the policy's choice."""
+        if tensor.dtype is like.dtype:
+            return tensor
+        is_float = tensor.dtype.is_floating_point and like.dtype.is_floating_point
+        if is_float and like.source.itensor not in self._own:
+            return self.back(tensor, like.dtype)
+        return self.convert(tensor, like.dtype)
 
     def around(self, kind: str, x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """``compute(x)`` in the type of `kind` where `x` has half precision. The result is cast

@@ -57,8 +57,12 @@ class Constants:
         small = (array.shape, array.dtype, wanted, array.tobytes())
         if small not in self._known:
             self._known[small] = self._emit(array, wanted, name)
-        return self._known[small]
+        made = self._known[small].as_it_is()  # the model may work in place on what it gets
+        made.is_dense = True
+        return made
 
     def _emit(self, array: np.ndarray, dtype: DType, name: str) -> Tensor:
         weights = self.weights(array, dtype, name)
-        return self._network.emit("constant", "add_constant", array.shape, weights)
+        made = self._network.emit("constant", "add_constant", array.shape, weights)
+        made.is_dense = True
+        return made

@@ -10,6 +10,7 @@ from typing import Any
 from trtnet.errors import located
 from trtnet.module import Module
 from trtnet.tensor import Tensor
+from trtnet.tensor.value import Value
 
 Watcher = Callable[[Module, Any], None]
 
@@ -116,7 +117,7 @@ class TensorNames:
         layers: names of layers and of their outputs, which no other tensor gets.
 
     Attributes:
-        returned: the tensor each module call returned, by module path.
+        returned: the tensor each module call returned, as it was then, by module path.
     """
 
     def __init__(self, layers: Counter[str]) -> None:
@@ -150,7 +151,7 @@ class TensorNames:
         """
         for index, tensor in enumerate(tensors):
             name = path if len(tensors) == 1 else f"{path}[{index}]"
-            self.returned[name] = tensor
+            self.returned[name] = tensor.as_it_is()  # whatever works on it in place later
             if tensor.is_emitted:
                 self._name(tensor, name)
         for watcher in self._watchers:
@@ -166,11 +167,11 @@ class TensorNames:
         finally:
             self._watchers.remove(watcher)
 
-    def name_returned(self, tensor: Tensor) -> None:
-        """Names a tensor that has just been emitted after the module that returned it."""
+    def name_returned(self, value: Value) -> None:
+        """Names a value that has just been emitted after the module that returned it."""
         for path, returned in self.returned.items():
-            if returned is tensor:
-                self._name(tensor, path)
+            if returned.value is value:
+                self._name(returned, path)
                 return
 
     def _name(self, tensor: Tensor, path: str) -> None:

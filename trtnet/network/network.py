@@ -32,6 +32,7 @@ from trtnet.network.weight_memory import WeightMemory
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import coarsest
 from trtnet.tensor import Dim, FoldableLayer, Guards, Tensor, tensors_in
+from trtnet.tensor.value import Value
 from trtnet.torch_functions.calling import call_torch_function
 from trtnet.weights.container import data_sha256
 
@@ -121,8 +122,10 @@ class Network:
         self.names.take(name)
         kind = dtype_of(dtype or self.policy.io).of(self.trt)
         itensor = added_layer(self.backend, self.definition.add_input(name, kind, sizes), name)
-        self.inputs[name] = Tensor(self, itensor, self._axes.dims(itensor, shape))
-        return self.inputs[name]
+        tensor = Tensor(self, itensor, self._axes.dims(itensor, shape))
+        tensor.is_dense = True
+        self.inputs[name] = tensor.as_it_is()  # the model may work in place on what it gets
+        return tensor
 
     def output(self, name: str, tensor: Tensor, dtype: object = None) -> Tensor:
         """Marks `tensor` as the output `name`. A floating-point one comes out as the policy's
@@ -143,7 +146,7 @@ class Network:
         tensor.itensor.name = name
         self.names.take(name)
         self.definition.mark_output(tensor.itensor)
-        self.outputs[name] = tensor
+        self.outputs[name] = tensor.as_it_is()
         return tensor
 
     def _release(self, name: str) -> bool:
@@ -368,9 +371,9 @@ class Network:
         """Emits what is inside the block as if in the module at `path`."""
         return self.scopes.at(path)
 
-    def name_returned(self, tensor: Tensor) -> None:
-        """Names a tensor that has just been emitted after the module that returned it."""
-        self.names.name_returned(tensor)
+    def name_returned(self, value: Value) -> None:
+        """Names a value that has just been emitted after the module that returned it."""
+        self.names.name_returned(value)
 
     def watching(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
         """Calls ``watcher(module, result)`` after each module that returns inside the block."""

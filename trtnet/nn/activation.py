@@ -9,10 +9,11 @@ from trtnet.tensor import Tensor
 
 
 class _InPlace(Module):
-    """An activation without parameters; `inplace` has no effect."""
+    """An activation without parameters."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        self.inplace = inplace
 
 
 @export
@@ -20,7 +21,7 @@ class ReLU(_InPlace):
     """``torch.nn.ReLU``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.relu(input)
+        return ops.relu(input, self.inplace)
 
 
 @export
@@ -28,7 +29,7 @@ class ReLU6(_InPlace):
     """``torch.nn.ReLU6``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.relu6(input)
+        return ops.relu6(input, self.inplace)
 
 
 @export
@@ -36,7 +37,7 @@ class SELU(_InPlace):
     """``torch.nn.SELU``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.selu(input)
+        return ops.selu(input, self.inplace)
 
 
 @export
@@ -44,7 +45,7 @@ class SiLU(_InPlace):
     """``torch.nn.SiLU``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.silu(input)
+        return ops.silu(input, self.inplace)
 
 
 @export
@@ -52,7 +53,7 @@ class Mish(_InPlace):
     """``torch.nn.Mish``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.mish(input)
+        return ops.mish(input, self.inplace)
 
 
 @export
@@ -60,7 +61,7 @@ class Hardswish(_InPlace):
     """``torch.nn.Hardswish``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.hardswish(input)
+        return ops.hardswish(input, self.inplace)
 
 
 @export
@@ -68,7 +69,7 @@ class Hardsigmoid(_InPlace):
     """``torch.nn.Hardsigmoid``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.hardsigmoid(input)
+        return ops.hardsigmoid(input, self.inplace)
 
 
 @export
@@ -101,10 +102,10 @@ class Hardtanh(Module):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.min_val, self.max_val = min_val, max_val
+        self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.hardtanh(input, self.min_val, self.max_val)
+        return ops.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
 
 @export
@@ -113,10 +114,10 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.negative_slope, self.inplace = negative_slope, inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.leaky_relu(input, self.negative_slope)
+        return ops.leaky_relu(input, self.negative_slope, self.inplace)
 
 
 @export
@@ -125,10 +126,10 @@ class ELU(Module):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha, self.inplace = alpha, inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.elu(input, self.alpha)
+        return ops.elu(input, self.alpha, self.inplace)
 
 
 @export

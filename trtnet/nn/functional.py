@@ -1,4 +1,4 @@
-"""``torch.nn.functional``'s names. ``inplace`` and dropout do nothing here."""
+"""``torch.nn.functional``'s names. Dropout does nothing here."""
 
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.embedding import *
 from trtnet.ops.identity import *
+from trtnet.ops.inplace import FUNCTIONAL
 from trtnet.ops.linear import *
 from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
@@ -21,4 +22,8 @@ from trtnet.ops.similarity import *
 from trtnet.ops.softmax import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
-    __all__ = collected(globals())
+    __all__ = [
+        name
+        for name in collected(globals())
+        if not name.endswith("_") or name.removesuffix("_") in FUNCTIONAL
+    ]

@@ -12,11 +12,13 @@ from trtnet.ops.accumulate import *
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.arranging import *
+from trtnet.ops.assignment import *
 from trtnet.ops.attention import *
 from trtnet.ops.axes import *
 from trtnet.ops.bitwise import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
+from trtnet.ops.copying import *
 from trtnet.ops.cumulative import *
 from trtnet.ops.division import *
 from trtnet.ops.einstein import *
@@ -45,6 +47,7 @@ from trtnet.ops.shrinkage import *
 from trtnet.ops.similarity import *
 from trtnet.ops.softmax import *
 from trtnet.ops.sorting import *
+from trtnet.ops.steps import *
 from trtnet.ops.tensor_products import *
 from trtnet.ops.trigonometry import *
 from trtnet.ops.variance import *

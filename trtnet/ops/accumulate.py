@@ -16,7 +16,8 @@ import numpy as np
 
 from trtnet.dtypes import DType, int32
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.elementwise import add, div, eq, floor_divide, gt, maximum, minimum, mul, where
+from trtnet.ops.division import div, floor_divide
+from trtnet.ops.elementwise import add, eq, gt, maximum, minimum, mul, where
 from trtnet.ops.masked import source_like
 from trtnet.ops.operands import insert_axes, mask, normalize_axis
 from trtnet.ops.operator import operator

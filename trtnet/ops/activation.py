@@ -23,7 +23,7 @@ def _activation(op: str, kind: str, x: Tensor, **attributes: Any) -> Tensor:
 
 @operator
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """``max(input, 0)``. Tensors are immutable: `inplace` has no effect, here and below."""
+    """``max(input, 0)``. With `inplace`, here and below, `input` becomes the result."""
     return _activation("relu", "RELU", input)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from trtnet.exports import export
+from trtnet.ops.aliasing import aliasing
+from trtnet.ops.inplace import AUGMENTED, FUNCTIONS, MOVES, NO_METHODS, in_place
 from trtnet.tensor.operators import Operators
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -27,7 +30,8 @@ def operator(
     """Exports a function of a file in ``trtnet/ops``, and makes it a method of Tensor.
 
     The function is then ``trtnet.ops.<name>`` and ``trtnet.<name>``. What is defined in a file
-    that :mod:`trtnet.nn.functional` takes its names from is ``F.<name>`` as well.
+    that :mod:`trtnet.nn.functional` takes its names from is ``F.<name>`` as well. Where PyTorch
+    has it in place too, ``<name>_`` is made along with it; see :mod:`trtnet.ops.inplace`.
 
     Args:
         methods: the methods of Tensor that call it with the tensor as first argument; its own
@@ -41,11 +45,14 @@ def operator(
 
     def add(function: Function) -> Function:
         _claim(function)
+        function = aliasing(function)
         export(function)
         for name in (function.__name__,) if methods is None else methods:
             _attach(name, function)
         if reflected is not None:
             _attach(reflected, lambda tensor, other, *more: function(other, tensor, *more))
+        if function.__name__ in FUNCTIONS or function.__name__ in MOVES:
+            _add_in_place(function)
         return function
 
     return add if function is None else add(function)
@@ -61,3 +68,16 @@ def _attach(name: str, function: Callable[..., Any]) -> None:
     if name in vars(Operators):
         raise ValueError(f"Tensor has a method {name!r} already")
     setattr(Operators, name, function)
+    if name in AUGMENTED:
+        augmented = f"__i{name.removeprefix('__')}"
+        changing = in_place(function, augmented)
+        setattr(Operators, augmented, lambda tensor, other: changing(tensor, other))
+
+
+def _add_in_place(function: Callable[..., Any]) -> None:
+    """Makes the in-place form of the operator `function`, in the file of that operator."""
+    name = f"{function.__name__}_"
+    made = in_place(function, name)
+    vars(sys.modules[function.__module__])[name] = export(made)
+    if function.__name__ not in NO_METHODS:
+        _attach(name, made)

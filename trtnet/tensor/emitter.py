@@ -25,6 +25,9 @@ class CastRules(Protocol[T]):
     def around(self, kind: str, x: T, compute: Callable[[T], T]) -> T:
         """``compute(x)`` in the type of `kind`; the result has the type of `x`."""
 
+    def stored(self, tensor: T, like: T) -> T:
+        """`tensor` in the type of `like`, whose memory an in-place operation writes it to."""
+
     def back(self, tensor: T, dtype: DType | None = None) -> T:
         """`tensor` as `dtype`, by default what the module computes in."""
 
@@ -162,8 +165,8 @@ class Emitter(Protocol[T]):
     def at(self, path: str) -> AbstractContextManager[None]:
         """Emits what is inside the block as if in the module at `path`."""
 
-    def name_returned(self, tensor: T) -> None:
-        """Names a tensor that has just been emitted after the module that returned it."""
+    def name_returned(self, value: Any) -> None:
+        """Names a value that has just been emitted after the module that returned it."""
 
     def watching(self, watcher: Callable[[Any, Any], None]) -> AbstractContextManager[None]:
         """Calls ``watcher(module, result)`` after each module that returns inside the block."""

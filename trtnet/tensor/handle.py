@@ -1,61 +1,69 @@
-"""Tensor: a handle on an ``ITensor`` of one network, and its two forms that are emitted on use."""
+"""Tensor: a handle on a value in one network. In-place operations give it another value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from numbers import Number
 from typing import Any
 
-import numpy as np
-
-from trtnet.dtypes import DType, bool_, dtype_of, float16, float32, int32, int64
-from trtnet.errors import ShapeError
+from trtnet.dtypes import DType, bool_, float16, float32, int32, int64
+from trtnet.tensor.attributes import Attributes
+from trtnet.tensor.conversion import conversion_target
 from trtnet.tensor.dim import Dim
 from trtnet.tensor.emitter import Emitter
 from trtnet.tensor.operators import Operators
+from trtnet.tensor.parameter import Parameter
+from trtnet.tensor.run_time import RunTimeValues
+from trtnet.tensor.value import CastValue, FoldableLayer, PendingValue, Value
+from trtnet.tensor.views import (
+    MaybeCopied,
+    Memory,
+    Path,
+    Place,
+    are_dense,
+    dense_strides,
+    is_same_path,
+)
 
 
-@dataclass(frozen=True)
-class FoldableLayer:
-    """A weighted layer that is emitted on first use, so that a BatchNorm can fold into it.
+class Tensor(Attributes, RunTimeValues, Operators):
+    """A handle on one tensor of a network, made by :class:`trtnet.Network`.
 
-    Attributes:
-        weight, bias: float32 arrays; `bias` may be ``None``.
-        ndim, channels: rank of the output, and the size of its axis 1.
-        dtype: element type of the output.
-        scaled: ``scaled(weight, scale, out)`` writes the weights, those of output channel `c`
-            multiplied by ``scale[c]``, to `out`, which has the shape of `weight`.
-        emit: ``emit(weight, bias)`` adds the layer and returns its tensor.
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray | None
-    ndim: int
-    channels: int
-    dtype: DType
-    scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
-    emit: Callable[[np.ndarray, np.ndarray | None], Tensor]
-
-
-class Tensor(Operators):
-    """A handle on an ``ITensor`` of one network. Immutable; made by :class:`trtnet.Network`.
+    In-place operations, such as ``x += 1``, change what the handle stands for: everything that
+    holds the handle sees it, and so do its views (``x[0]``, ``x.transpose(0, 1)`` ...), as in
+    PyTorch. Hashing is by identity; ``==`` compares elements and gives a Tensor.
 
     Attributes:
         network: the network it belongs to.
-        pending: the layer that still waits for a BatchNorm to fold into it, or ``None``.
+        is_dense: whether PyTorch certainly keeps this tensor, unless it is a view, in its usual
+            order in memory (``is_contiguous()``), such as a network input.
     """
 
-    __slots__ = ("_dims", "_itensor", "network", "pending")
+    __slots__ = ("_place", "_value", "is_dense", "network")
     __array_ufunc__ = None  # `array + tensor` calls Tensor's operator, not numpy's
+    __hash__ = object.__hash__
+
+    _value: Value
+    _place: Place | None
+    is_dense: Any
 
     def __init__(
         self,
         network: Emitter[Tensor],
         itensor: Any = None,
         dims: tuple[Any, ...] | None = None,
-        pending: FoldableLayer | None = None,
+        pending: FoldableLayer[Tensor] | None = None,
     ) -> None:
-        self.network, self._itensor, self._dims, self.pending = network, itensor, dims, pending
+        self.network, self._place, self.is_dense = network, None, False
+        self._value = PendingValue(network, pending) if pending else Value(network, itensor, dims)
+
+    @classmethod
+    def of(cls, value: Value) -> Tensor:
+        """A handle on `value` that shares memory with no other."""
+        made = cls.__new__(cls)
+        made.network, made._value, made._place = value.network, value, None
+        made.is_dense = False
+        return made
 
     @classmethod
     def __torch_function__(
@@ -66,45 +74,130 @@ class Tensor(Operators):
         taken = tensors_in([args, kwargs or {}])
         return taken[0].network.torch_function(function, args, kwargs or {})
 
+    # What it stands for
+
+    @property
+    def value(self) -> Value:
+        """What the handle stands for now; adds the layers of writes to tensors that it shares
+        memory with."""
+        if self._place is not None and self._place.is_behind:
+            after = self._place.update()
+            if after is not None:
+                self._value = after.value
+        return self._value
+
+    def emitted(self) -> Tensor:
+        """A handle on the value that this tensor has now, its layer added: later in-place
+        operations on this tensor do not change it."""
+        value = self.value
+        _ = value.itensor
+        return Tensor.of(value)
+
+    def as_it_is(self) -> Tensor:
+        """A handle on the value that this tensor has now."""
+        return Tensor.of(self.value)
+
     @property
     def is_emitted(self) -> bool:
         """Whether its layer is already in the network definition."""
-        return self._itensor is not None
+        return self.value.is_emitted
+
+    @property
+    def pending(self) -> FoldableLayer[Tensor] | None:
+        """The layer that still waits for a BatchNorm to fold into it, or ``None``."""
+        return self.value.pending
 
     @property
     def itensor(self) -> Any:
         """The real ``ITensor``, to continue by hand with ``network.definition.add_*``."""
-        return self.emitted()._itensor
-
-    def emitted(self) -> Tensor:
-        """This tensor; adds its layer if that has not been added yet."""
-        if self._itensor is None:
-            assert self.pending is not None
-            made = self.pending.emit(self.pending.weight, self.pending.bias)
-            self._itensor, self._dims = made.itensor, made._dims
-            self.network.name_returned(self)
-        return self
+        return self.value.itensor
 
     @property
     def source(self) -> Tensor:
-        """This tensor; of a :class:`CastOnUse`, the tensor that is cast."""
-        return self
+        """This tensor; of a cast that is added on use, the tensor that is cast."""
+        value = self.value
+        return self if value.source is value else Tensor.of(value.source)
 
     @property
     def name(self) -> str:
         """The name of the ``ITensor``."""
         return str(self.itensor.name)
 
+    # Memory that it shares with others
+
+    def become(self, new: Tensor, name: str) -> Tensor:
+        """Gives the handle the value of `new`, by the in-place operation `name`; returns it."""
+        value = new.value
+        if self._place is not None:
+            self._place.written(Tensor.of(value), name)
+        self._value = value
+        return self
+
+    def place(self) -> Place:
+        """Where its elements are, in a memory that it can share with others."""
+        if self._place is None:
+            value = self._value
+            strides = dense_strides(value.shape) if self.is_dense else None
+            self._place = Place(Memory(Tensor.of(value)), (), strides)
+        return self._place
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there are views of it, or may be, or it is one."""
+        return self._place is not None
+
+    def with_memory(self) -> Tensor:
+        """A handle on this tensor's value with a memory of its own."""
+        made = self.as_it_is()
+        made.place()
+        return made
+
+    def as_view(self, of: Tensor, steps: Path = ()) -> Tensor:
+        """A handle on this tensor's value that shares the memory of the tensor `of`.
+
+        Args:
+            of: a tensor.
+            steps: what makes this tensor's value of that of `of`.
+        """
+        made = Tensor.of(self.value)
+        made._place = of.place().later(steps)
+        return made
+
+    def move_to(self, view: Tensor) -> Tensor:
+        """Makes the handle one of what `view` stands for, in the same memory; returns it."""
+        self._value, self._place = view.value, view._place
+        return self
+
+    @property
+    def has_dense_memory(self) -> bool:
+        """Whether ``is_contiguous()`` is certainly true in PyTorch."""
+        strides = self._place.strides if self._place else None
+        return self.is_dense if strides is None else are_dense(strides, self.shape)
+
+    def _copy(self, is_dense: bool) -> Tensor:
+        made = self.as_it_is()
+        made.is_dense = is_dense
+        return made
+
+    def shares_memory_with(self, other: Tensor) -> bool:
+        """Whether a write to one may change the other in PyTorch: both are one tensor, or views of
+        one."""
+        mine, its = self._place, other._place
+        return self is other or (mine is not None and its is not None and mine.memory is its.memory)
+
+    def is_part(self, of: Tensor, steps: Path) -> bool:
+        """Whether it is the view that `steps` make of the tensor `of`."""
+        mine, whole = self._place, of._place
+        if mine is None or whole is None or mine.memory is not whole.memory:
+            return False
+        return is_same_path(mine.path, whole.path + steps)
+
+    # Sizes and type
+
     @property
     def shape(self) -> tuple[Any, ...]:
         """Sizes: ints, and a :class:`Dim` for every axis known only at run time."""
-        itensor = self.itensor
-        if self._dims is None:
-            self._dims = tuple(
-                Dim(self.network, ("size", itensor, axis)) if size < 0 else size
-                for axis, size in enumerate(itensor.shape)
-            )
-        return self._dims
+        return self._value.shape
 
     def size(self, dim: int | None = None) -> Any:
         """``shape``, or the size of axis `dim`."""
@@ -113,7 +206,7 @@ class Tensor(Operators):
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self.pending.ndim if self.pending else len(self.itensor.shape)
+        return self._value.ndim
 
     def dim(self) -> int:
         """Number of axes; PyTorch has both ``x.ndim`` and ``x.dim()``."""
@@ -127,16 +220,34 @@ class Tensor(Operators):
     @property
     def dtype(self) -> DType:
         """Element type."""
-        return self.pending.dtype if self.pending else dtype_of(self.itensor.dtype)
+        return self._value.dtype
 
     def is_floating_point(self) -> bool:
         """Whether the element type is a floating-point type that layers compute in."""
         return self.dtype.is_floating_point
 
     @property
-    def T(self) -> Tensor:  # noqa: N802  (PyTorch's name)
-        """The transpose of a matrix."""
-        return self.transpose(0, 1)
+    def data(self) -> Tensor:
+        """A tensor that shares its memory."""
+        return self.as_view(self)
+
+    def contiguous(self, memory_format: Any = None) -> Tensor:
+        """The same values; TensorRT decides memory layout. It shares memory where PyTorch does,
+        which keeps tensors that are contiguous and copies others."""
+        strides = self.place().strides
+        if strides is not None:
+            return self if are_dense(strides, self.shape) else self._copy(is_dense=True)
+        return self.as_view(self, (MaybeCopied("contiguous"),))
+
+    def __eq__(self, other: object) -> Any:
+        """Whether elements are equal, as bool; ``False`` where `other` is no number, tensor or
+        array."""
+        return self.eq(other) if _is_operand(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        """Whether elements differ, as bool; ``True`` where `other` is no number, tensor or
+        array."""
+        return self.ne(other) if _is_operand(other) else NotImplemented
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.unbind())
@@ -144,32 +255,31 @@ class Tensor(Operators):
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def __bool__(self) -> bool:
-        raise ShapeError(
-            f"the values of {self.name} are known only at run time",
-            fix="use trtnet.where(condition, a, b) instead of if",
-        )
-
     def __repr__(self) -> str:
-        if not self.is_emitted:
-            return f"Tensor(pending, {self.dtype})"
-        shape = ", ".join(map(str, self.shape))
-        return f"Tensor({self.name}, ({shape}), {self.dtype})"
+        return repr(self.value)
 
     def new_tensor(self, data: Any) -> Tensor:
         """A constant of this network with this tensor's dtype, from a Parameter or an array."""
         return self.network.constant(data, self.dtype)
 
-    def contiguous(self) -> Tensor:
-        """Itself: TensorRT decides memory layout."""
-        return self
-
     # Casts. Last in the class: their names hide `float`, `int` and `bool` from annotations.
 
-    def to(self, dtype: object) -> Tensor:
-        """Cast to `dtype`; the same cast is emitted once per tensor. What is computed from the
-        result keeps its type, whatever the network's policy says."""
-        return self.network.convert(self, dtype_of(dtype))
+    def to(
+        self,
+        *args: Any,
+        dtype: object = None,
+        device: object = None,
+        non_blocking: object = False,
+        copy: object = False,
+        memory_format: object = None,
+    ) -> Tensor:
+        """Cast to a type: ``x.to(dtype)``, ``x.to(device, dtype)``, ``x.to(other)``. Devices mean
+        nothing here. What is computed from the result keeps its type, whatever the network's
+        policy says. Itself where it has the type already, unless `copy`."""
+        wanted, flags = conversion_target(args, dtype)
+        result = self if wanted is None else self.network.convert(self, wanted)
+        copies = copy or (len(flags) > 1 and flags[1])
+        return self if result is self and not copies else result._copy(self.has_dense_memory)
 
     def type_as(self, other: Tensor) -> Tensor:
         """Cast to the dtype of `other`."""
@@ -196,49 +306,16 @@ class Tensor(Operators):
         return self.to(bool_)
 
 
-class CastOnUse(Tensor):
-    """`source` as the type that the policy chose.
+def cast_on_use(tensor: Tensor, dtype: DType) -> Tensor:
+    """`tensor` as the type `dtype`, which the policy chose: its Cast layer is added on first use
+    as that type. See :class:`trtnet.tensor.value.CastValue`."""
+    source = tensor.source.as_it_is()
+    return Tensor.of(CastValue(source.value, dtype, lambda: source.network.cast(source, dtype)))
 
-    Its Cast layer is added on first use as that type, under the path of the module that made it.
-    Where `source` itself is asked for, no layer is added.
-    """
 
-    __slots__ = ("_dtype", "_path", "_source")
-
-    def __init__(self, source: Tensor, dtype: DType) -> None:
-        super().__init__(source.network)
-        self._source, self._dtype, self._path = source.source, dtype, source.network.path
-
-    @property
-    def source(self) -> Tensor:
-        """The tensor that is cast."""
-        return self._source
-
-    def emitted(self) -> Tensor:
-        """This tensor; adds its Cast layer if that has not been added yet."""
-        if self._itensor is None:
-            with self.network.at(self._path):
-                made = self.network.cast(self._source, self._dtype)
-            self._itensor, self._dims = made.itensor, made.shape
-        return self
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """Sizes of `source`."""
-        return self._source.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes of `source`."""
-        return self._source.ndim
-
-    @property
-    def dtype(self) -> DType:
-        """The type that `source` is cast to."""
-        return self._dtype
-
-    def __repr__(self) -> str:
-        return f"CastOnUse({self._source!r}, {self._dtype})"
+def _is_operand(value: object) -> bool:
+    known = isinstance(value, (Tensor, Dim, Parameter, Number))
+    return known or hasattr(value, "__array__")
 
 
 def tensors_in(tree: object) -> list[Tensor]:

@@ -226,6 +226,8 @@ def _is_batch_norm(call: ModuleCall) -> bool:
 def _code(place: Place, failure: Failure) -> Blame:
     message = "this code does not do what PyTorch's does with the network's own tensors"
     message += _aside(place)
+    if failure.changed:
+        message += f"; PyTorch's changes {' and '.join(failure.changed)} in place: does this, too?"
     path = place.container.path if place.container else ""
     return Blame("code", (path,), str(place), message, failure.row)
 

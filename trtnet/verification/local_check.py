@@ -8,9 +8,10 @@ from layer to layer, and a wrong module does not make later modules look wrong.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -20,6 +21,20 @@ from trtnet.verification.values import Values
 
 Chain = tuple[ModuleCall, ...]
 """Calls of modules, each fed by the one before; only the last may have a tensor in the network."""
+
+
+class Given(NamedTuple):
+    """A tensor that PyTorch's code got, and its version then, which in-place writes change."""
+
+    whose: str
+    tensor: weakref.ref[Tensor]
+    version: int
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it was changed in place since."""
+        tensor = self.tensor()
+        return tensor is not None and tensor._version != self.version
 
 
 @dataclass
@@ -33,6 +48,8 @@ class Frame:
         previous: the last inner call that returned and has a tensor in the network.
         skipped: inner calls since `previous` that have no tensor in the network.
         compared: whether an inner call was compared.
+        given: the tensors that its code works with.
+        changed: whose of them it has changed in place.
     """
 
     call: ModuleCall | None
@@ -40,6 +57,18 @@ class Frame:
     previous: str | None = None
     skipped: list[str] = field(default_factory=list)
     compared: bool = False
+    given: list[Given] = field(default_factory=list)
+    changed: dict[str, None] = field(default_factory=dict)
+
+    def give(self, whose: str, tensors: Iterable[Tensor]) -> None:
+        """Notes `tensors`, which the code of this call works with from now on."""
+        self.note_changes()
+        self.given += [Given(whose, weakref.ref(tensor), tensor._version) for tensor in tensors]
+
+    def note_changes(self) -> None:
+        """Notes the tensors that were changed in place, before they are gone."""
+        self.changed |= dict.fromkeys(one.whose for one in self.given if one.is_changed)
+        self.given = [one for one in self.given if one.tensor() is not None]
 
     def inner_returned(self, path: str, compared: bool) -> None:
         """Records that the inner call `path` has returned."""
@@ -96,12 +125,14 @@ class Failure:
             calls did.
         places: the code before the chain, innermost first: in the module that made the calls,
             and, where no compared call came before in that module, in its caller, and so on.
+        changed: the tensors that PyTorch changed in place there, such as ``the input of layer1``.
     """
 
     row: Row
     tensor: str
     chain: Chain
     places: tuple[Place, ...]
+    changed: tuple[str, ...] = ()
 
 
 class LocalCheck:
@@ -126,17 +157,21 @@ class LocalCheck:
 
     def entered(self, call: ModuleCall) -> None:
         """Starts a frame for `call`."""
-        self._frames.append(Frame(call, self._makers(tensors_in((call.args, call.kwargs)))))
+        tensors = list(tensors_in((call.args, call.kwargs)))
+        self._frames.append(Frame(call, self._makers(tensors)))
+        self._frames[-1].give(f"the input of {call.path}", tensors)
 
     def returned(self, call: ModuleCall, output: Any) -> Any:
         """Compares `output` and returns the network's values to continue with."""
         frame, found = self._frames.pop(), list(tensors_in(output))
+        frame.note_changes()
         names = output_names(call.path, len(found))
         known = [self.tensors.get(name) for name in names]
         parent = self._frames[-1]
         if all(tensor is None for tensor in known):
             self._leave_open(frame, call, found)
             parent.inner_returned(call.path, frame.compared)
+            parent.give(f"the output of {call.path}", found)
             return output
         replaced = [
             theirs if tensor is None else self._check(name, tensor, theirs, frame)
@@ -144,6 +179,7 @@ class LocalCheck:
         ]
         self._open = None
         parent.inner_returned(call.path, True)
+        parent.give(f"the output of {call.path}", replaced)
         return with_tensors(output, iter(replaced))
 
     def finish(self, result: Any, outputs: Mapping[str, str]) -> None:
@@ -160,7 +196,9 @@ class LocalCheck:
         accepted = self.tolerance.accepts(row)
         if self.failure is None and not accepted:
             chain, places = self._origin(theirs, frame)
-            self.failure = Failure(row, tensor, chain, places)
+            self._frames[-1].note_changes()
+            changed = frame.changed | self._frames[-1].changed
+            self.failure = Failure(row, tensor, chain, places, tuple(changed))
         if row.note or (row.agreement is not None and not accepted):
             return theirs  # wrong integers may be indices out of range
         return ours.to(theirs.device, theirs.dtype, copy=True)
