@@ -23,6 +23,7 @@ from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
 from trtnet.ops.padding import *
 from trtnet.ops.pooling import *
+from trtnet.ops.recurrent import *
 from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
 from trtnet.ops.shape import *

@@ -63,6 +63,25 @@ class QuantizationRules(Protocol[T]):
         """The input of an average over `axes`, quantized where it should be."""
 
 
+class LoopRules(Protocol[T]):
+    """A loop of the network being filled; see :class:`trtnet.network.loop.Loop`."""
+
+    def slices(self, tensor: T, axis: int, reverse: bool = False) -> T:
+        """In each iteration, the next slice of `tensor` along `axis`."""
+
+    def state(self, first: T) -> T:
+        """What :meth:`advance` got in the iteration before; `first` in the first."""
+
+    def advance(self, state: T, value: T) -> None:
+        """Gives `state` its value of the next iteration."""
+
+    def last(self, state: T) -> T:
+        """The value of `state` after the last iteration."""
+
+    def stacked(self, value: T, axis: int, length: int | Dim, reverse: bool = False) -> T:
+        """The values of all iterations along the new axis `axis`."""
+
+
 class Emitter(Protocol[T]):
     """The network as tensors and operators see it; see :class:`trtnet.Network`."""
 
@@ -118,6 +137,9 @@ class Emitter(Protocol[T]):
         **attributes: Any,
     ) -> list[T]:
         """Adds one layer with ``len(dims)`` outputs."""
+
+    def loop(self, trips: T) -> LoopRules[T]:
+        """A loop that runs `trips` times."""
 
     def defer(
         self,
