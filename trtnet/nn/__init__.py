@@ -17,6 +17,7 @@ from trtnet.nn.conv_transpose import *
 from trtnet.nn.linear import *
 from trtnet.nn.norm import *
 from trtnet.nn.pooling import *
+from trtnet.nn.recurrent import *
 from trtnet.nn.resize import *
 from trtnet.nn.shape import *
 

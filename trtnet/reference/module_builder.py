@@ -36,7 +36,9 @@ class ModuleBuilder:
 
     def placeholder(self, tensor: str) -> fx.Node:
         """The next argument of the module, which is the value of `tensor`."""
-        return self.graph.placeholder(identifier(tensor))
+        node = self.graph.placeholder(identifier(tensor))
+        node.target = node.name  # fx would rename inside `slice`, and meet another's `slice_1`
+        return node
 
     def call(self, call: TorchCall, name: str, owner: str) -> fx.Node:
         """A node `name` that makes `call` for the layer `owner`."""
