@@ -10,6 +10,7 @@ from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.identity import *
 from trtnet.ops.linear import *
+from trtnet.ops.multihead import *
 from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
 from trtnet.ops.padding import *

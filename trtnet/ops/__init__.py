@@ -19,6 +19,7 @@ from trtnet.ops.indexing import *
 from trtnet.ops.joining import *
 from trtnet.ops.linalg import *
 from trtnet.ops.linear import *
+from trtnet.ops.multihead import *
 from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
 from trtnet.ops.padding import *
