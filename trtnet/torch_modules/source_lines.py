@@ -1,0 +1,27 @@
+"""The line of the user's code that is being executed."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+_LIBRARIES = tuple(
+    f"{folder}/" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1])
+)
+
+
+def user_line() -> str | None:
+    """``file:line: code`` of the innermost caller outside of PyTorch and trtnet; ``None`` where
+    there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((*_LIBRARIES, "<")):
+            code = linecache.getline(file, frame.f_lineno).strip()
+            return f"{file}:{frame.f_lineno}: {code}"
+        frame = frame.f_back
+    return None
