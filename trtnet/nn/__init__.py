@@ -20,6 +20,7 @@ from trtnet.nn.pooling import *
 from trtnet.nn.recurrent import *
 from trtnet.nn.resize import *
 from trtnet.nn.shape import *
+from trtnet.nn.transformer import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = [*collected(globals()), "functional"]

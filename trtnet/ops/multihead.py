@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.dtypes import DType
+from trtnet.dtypes import DType, float32
 from trtnet.errors import ShapeError
-from trtnet.ops.activation import softmax
 from trtnet.ops.arguments import array_of, check_input, require
-from trtnet.ops.attention import attention_product, scaled_dot_product_attention
-from trtnet.ops.elementwise import add, logical_not, logical_or, mul, where
+from trtnet.ops.attention import (
+    attention_product,
+    attention_weights,
+    scaled_dot_product_attention,
+)
+from trtnet.ops.elementwise import add, logical_not, logical_or, where
 from trtnet.ops.joining import cat, split
 from trtnet.ops.linear import project
 from trtnet.ops.operands import as_tensor
@@ -149,14 +152,13 @@ def attend(
     query, key, value = _batch_first(inputs, batch_axis)
     _check_lengths(query, key, value)
     if inputs[0].ndim == 2 and masks.padding is not None:
-        padding = unsqueeze(as_mask(masks.padding, query), 0)
-        masks = Masks(masks.attention, padding, masks.is_causal)
+        masks = Masks(masks.attention, _mask(masks.padding)[None], masks.is_causal)
     q, k, v = _project(query, key, value, projections)
     k, v, further = _with_further(k, v, projections)
     mask = _merged(q, heads, masks, further)
     q, k, v = (_heads(x, heads) for x in (q, k, v))
     if need_weights:
-        weights = _weights(q, k, mask)
+        weights = attention_weights(q, k, mask, False, None)
         result = attention_product(weights, v)
     else:
         weights, result = None, scaled_dot_product_attention(q, k, v, mask)
@@ -244,30 +246,7 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return permute(reshape(x, n, length, heads, width // heads), 0, 2, 1, 3)
 
 
-def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """``softmax(q @ k.T / sqrt(E) + mask)``; NaN for a query that no position takes part in."""
-    scale = math.sqrt(1.0 / q.shape[-1])
-    scores = attention_product(mul(q, scale), transpose(k, -2, -1))
-    if mask is not None and mask.dtype is DType.BOOL:
-        scores = where(mask, scores, -math.inf)
-    elif mask is not None:
-        scores = add(scores, mask)
-    return softmax(scores, -1)
-
-
-def as_mask(mask: Any, like: Tensor) -> Tensor:
-    """`mask` as a Tensor.
-
-    Raises:
-        ShapeError: neither boolean nor floating point.
-    """
-    tensor = as_tensor(mask, like, align=False)
-    if tensor.dtype is not DType.BOOL and not tensor.dtype.is_floating_point:
-        raise ShapeError("a mask must be boolean or floating point", got=tensor.dtype)
-    return tensor
-
-
-def _merged(q: Tensor, heads: int, masks: Masks, further: int) -> Tensor | None:
+def _merged(q: Tensor, heads: int, masks: Masks, further: int) -> Any:
     """One mask that broadcasts to (N, heads, L, S): boolean, ``True`` where a position takes part,
     or added to the scores; ``None`` where all take part. It lets `further` keys take part."""
     if masks.is_causal and masks.attention is None:
@@ -277,28 +256,43 @@ def _merged(q: Tensor, heads: int, masks: Masks, further: int) -> Tensor | None:
         )
     parts = []
     if masks.attention is not None:
-        parts.append(_over_heads(as_mask(masks.attention, q), heads))
+        parts.append(_over_heads(_mask(masks.attention), heads))
     if masks.padding is not None:
-        padding = as_mask(masks.padding, q)
+        padding = _mask(masks.padding)
         if padding.ndim != 2:
             raise ShapeError(
                 "attention: key_padding_mask has the wrong rank",
                 expected="(N, S), or (S,) for a query without a batch",
                 got=padding.shape,
             )
-        parts.append(unsqueeze(unsqueeze(padding, 1), 1))
+        parts.append(padding[:, None, None])
     if not parts:
         return None
-    if all(part.dtype is DType.BOOL for part in parts):
-        left_out = _padded(parts[0] if len(parts) == 1 else logical_or(*parts), further)
-        return logical_not(left_out)
-    total = [_additive(part, q.dtype) for part in parts]
-    return _padded(total[0] if len(total) == 1 else add(*total), further)
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts):  # no layers for what is known
+        return _merged_arrays(arrays, further)
+    return _merged_tensors([as_tensor(part, q, align=False) for part in parts], further)
 
 
-def _over_heads(mask: Tensor, heads: int) -> Tensor:
+def _mask(mask: Any) -> Any:
+    """`mask`, a Tensor, or else an array.
+
+    Raises:
+        ShapeError: neither boolean nor floating point.
+    """
+    if isinstance(mask, Tensor):
+        kind = "b" if mask.dtype is DType.BOOL else "f" if mask.dtype.is_floating_point else ""
+    else:
+        mask = np.asarray(mask)
+        kind = mask.dtype.kind
+    if kind not in ("b", "f"):
+        raise ShapeError("attention: a mask must be boolean or floating point", got=mask.dtype)
+    return mask
+
+
+def _over_heads(mask: Any, heads: int) -> Any:
     if mask.ndim == 2:
-        return unsqueeze(unsqueeze(mask, 0), 0)
+        return mask[None, None]
     if mask.ndim != 3:
         raise ShapeError(
             "attention: attn_mask has the wrong rank",
@@ -312,19 +306,40 @@ def _over_heads(mask: Tensor, heads: int) -> Tensor:
             expected=f"N * num_heads, a multiple of {heads}",
             got=mask.shape,
         )
-    return reshape(mask, many // heads if isinstance(many, int) else -1, heads, length, width)
+    return mask.reshape(many // heads if isinstance(many, int) else -1, heads, length, width)
 
 
-def _padded(mask: Tensor, further: int) -> Tensor:
+def _merged_arrays(parts: Sequence[np.ndarray], further: int) -> np.ndarray:
+    if all(part.dtype == bool for part in parts):
+        left_out: np.ndarray = np.logical_or(parts[0], parts[-1])
+        return ~_with_columns(left_out, further)
+    added = [
+        np.where(part, np.float32(-np.inf), np.float32(0)) if part.dtype == bool else part
+        for part in parts
+    ]
+    total = added[0] if len(added) == 1 else added[0] + added[1]
+    return _with_columns(total.astype(np.float32), further)
+
+
+def _with_columns(mask: np.ndarray, further: int) -> np.ndarray:
     """`mask` with `further` columns that let everything take part: False, or 0."""
-    if not further:
-        return mask
-    network, sizes = mask.network, mask.shape[:-1]
-    column = network.constant(np.zeros((1, 1, 1, further)), mask.dtype)
-    return cat([mask, expand(column, *sizes, further)], -1)
+    return np.pad(mask, [(0, 0)] * 3 + [(0, further)]) if further else mask
 
 
-def _additive(mask: Tensor, dtype: DType) -> Tensor:
-    if mask.dtype is not DType.BOOL:
-        return mask.network.cast(mask, dtype)
-    return where(mask, mask.network.constant(-math.inf, dtype), 0.0)
+def _merged_tensors(parts: Sequence[Tensor], further: int) -> Tensor:
+    network = parts[0].network
+    is_boolean = all(part.dtype is DType.BOOL for part in parts)
+    if not is_boolean:
+        parts = [
+            where(part, network.constant(-math.inf, float32), 0.0)
+            if part.dtype is DType.BOOL
+            else part
+            for part in parts
+        ]
+    total = parts[0]
+    if len(parts) > 1:
+        total = logical_or(*parts) if is_boolean else add(*parts)
+    if further:
+        column = network.constant(np.zeros((1, 1, 1, further)), total.dtype)
+        total = cat([total, expand(column, *total.shape[:-1], further)], -1)
+    return logical_not(total) if is_boolean else total
