@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 from trtnet import ops
@@ -13,6 +14,7 @@ from trtnet.errors import UnsupportedError
 from trtnet.names import did_you_mean
 from trtnet.tensor import Tensor
 from trtnet.torch_functions.aliases import ALIASES
+from trtnet.torch_functions.aten import aten_operator
 
 # Where a tensor lies and how PyTorch keeps it: nothing of this exists in a network.
 _PLACEMENT = frozenset(
@@ -61,6 +63,10 @@ _signature = functools.cache(inspect.signature)
 def operator_of(function: Any) -> Any:
     """The operator of trtnet for `function`, of PyTorch; ``None`` where there is none."""
     name = name_of(function)
+    if not isinstance(function, FunctionType):  # written in C++, with the arguments of ATen
+        aten = aten_operator(name)
+        if aten is not None:
+            return aten
     for known in (ALIASES.get(name, name), name):
         found = getattr(ops, known, None) or getattr(Tensor, known, None)
         if callable(found):

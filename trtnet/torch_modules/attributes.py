@@ -83,6 +83,10 @@ ATTRIBUTES: Mapping[str, Answer] = {
 
 METHODS: Mapping[str, Answer] = {
     "size": _size,
+    "sym_size": _size,
+    "sym_numel": _numel,
+    "sym_stride": _strides,
+    "sym_storage_offset": _always(0),
     "dim": lambda x: x.tensor.ndim,
     "ndimension": lambda x: x.tensor.ndim,
     "numel": _numel,
@@ -118,7 +122,7 @@ METHODS: Mapping[str, Answer] = {
     **dict.fromkeys(
         (
             *("data_ptr", "storage", "untyped_storage", "_typed_storage", "set_", "resize_"),
-            *("as_strided", "as_strided_", "__reduce_ex__", "__dlpack__", "pin_memory_"),
+            *("__reduce_ex__", "__dlpack__", "pin_memory_"),
         ),
         _no_memory,
     ),

@@ -54,6 +54,7 @@ def _to_type(dtype: torch.dtype) -> Callable[..., Traced]:
 
 CASTS: Mapping[str, Callable[..., Any]] = {
     "to": _to,
+    "_to_copy": _to,
     "type": _type,
     "type_as": lambda x, other: cast(x, other.dtype),
     "float": _to_type(torch.float32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 from pathlib import Path
 from types import FrameType
@@ -25,3 +26,9 @@ def user_line() -> str | None:
             return f"{file}:{frame.f_lineno}: {code}"
         frame = frame.f_back
     return None
+
+
+def traced_line(stack_trace: str | None) -> str | None:
+    """The same of a `stack_trace` that PyTorch keeps: of its last line; ``None`` without one."""
+    found = re.findall(r'File "(.+)", line (\d+), in .*\n *(.*)', stack_trace or "")
+    return "{}:{}: {}".format(*found[-1]) if found else None

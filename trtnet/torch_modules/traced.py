@@ -19,6 +19,9 @@ class Run(Protocol):
     device: torch.device
     base: torch.dtype
 
+    def enters(self, module: object) -> bool:
+        """Whether `module` is called whose scope is entered already."""
+
     def call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What a function of PyTorch gives."""
 
@@ -28,6 +31,12 @@ class Run(Protocol):
     @property
     def network(self) -> Emitter[Tensor]:
         """The network that is filled."""
+
+    def operands(self, tree: Any) -> Any:
+        """Arguments as trtnet takes them."""
+
+    def wrap(self, tree: Any, declared: torch.dtype | None = None) -> Any:
+        """Results as PyTorch's code sees them."""
 
     def traced(self, tensor: Tensor, declared: torch.dtype | None = None) -> Any:
         """The traced tensor of `tensor`."""

@@ -34,6 +34,10 @@ class Tracing(TorchFunctionMode):
             another type still reads as this one.
         device: where the module's parameters are.
         own: the module's parameters and buffers.
+
+    Attributes:
+        entered: a module that is about to be called, and whose scope is entered already.
+        line: the line of the user's code that is run; ``None`` to find it among the callers.
     """
 
     def __init__(
@@ -46,6 +50,8 @@ class Tracing(TorchFunctionMode):
         super().__init__()
         self.network, self.base, self.device = network, base, device
         self.real = RealTensors(network, own)
+        self.entered: object = None
+        self.line: str | None = None
         self._wrapped: dict[int, Traced] = {}
 
     def __torch_function__(
@@ -56,6 +62,11 @@ class Tracing(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         return self.call(func, args, kwargs or {})
+
+    def enters(self, module: object) -> bool:
+        """Whether this is the call of :attr:`entered`; it is one only once."""
+        known, self.entered = self.entered is module, None
+        return known
 
     # Calls
 
@@ -70,11 +81,11 @@ class Tracing(TorchFunctionMode):
         try:
             return self._call(func, args, kwargs)
         except TrtnetError as error:
-            error.locate_line(user_line())
+            error.locate_line(self.line or user_line())
             raise
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        name, first = func.__name__, args[0] if args else None
+        name, first = name_of(func), args[0] if args else None
         is_attribute = name == "__get__"
         if is_attribute:
             name = func.__self__.__name__
