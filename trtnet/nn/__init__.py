@@ -14,6 +14,7 @@ from trtnet.nn.adaptive import *
 from trtnet.nn.attention import *
 from trtnet.nn.conv import *
 from trtnet.nn.conv_transpose import *
+from trtnet.nn.embedding import *
 from trtnet.nn.linear import *
 from trtnet.nn.norm import *
 from trtnet.nn.pooling import *

@@ -8,6 +8,7 @@ from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
+from trtnet.ops.embedding import *
 from trtnet.ops.identity import *
 from trtnet.ops.linear import *
 from trtnet.ops.multihead import *

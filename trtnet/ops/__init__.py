@@ -14,6 +14,7 @@ from trtnet.ops.attention import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.elementwise import *
+from trtnet.ops.embedding import *
 from trtnet.ops.identity import *
 from trtnet.ops.indexing import *
 from trtnet.ops.joining import *

@@ -10,6 +10,7 @@ from trtnet.errors import ShapeError
 from trtnet.ops.arguments import (
     array_of,
     optional_array,
+    require,
     shape_of,
 )
 from trtnet.ops.elementwise import add
@@ -76,9 +77,34 @@ def _scale_rows(matrix: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
 
 
 @operator(methods=())
-def embedding(input: Tensor, weight: Any) -> Tensor:
-    """Rows of `weight` (num_embeddings, embedding_dim) at the int32 or int64 positions `input`."""
-    network = input.network
-    rows = array_of(weight, "weight", network.path)
-    table = network.constant(rows, network.compute_dtype, "weight")
-    return take(table, input, 0)
+def embedding(
+    input: Any,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """Rows of `weight` (num_embeddings, embedding_dim) at the int32 or int64 positions `input`,
+    both Tensors or arrays. `padding_idx`, `scale_grad_by_freq` and `sparse` only matter in
+    training.
+
+    Raises:
+        UnsupportedError: `max_norm`, with which PyTorch changes the weights.
+    """
+    require(
+        max_norm is None,
+        "embedding: max_norm is not supported",
+        got=max_norm,
+        fix="store rows of at most that norm",
+    )
+    like: Tensor = input if isinstance(input, Tensor) else weight
+    network = like.network
+    if isinstance(weight, Tensor):
+        table = network.cast(weight, network.compute_dtype)
+    else:
+        rows = array_of(weight, "weight", network.path)
+        table = network.constant(rows, network.compute_dtype, "weight")
+    positions = input if isinstance(input, Tensor) else network.constant(np.asarray(input))
+    return take(table, positions, 0)
