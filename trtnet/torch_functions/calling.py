@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 from trtnet import ops
 from trtnet.dtypes import DType, dtype_of
 from trtnet.errors import UnsupportedError
 from trtnet.names import did_you_mean
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, tensors_in
 from trtnet.torch_functions.aliases import ALIASES
 from trtnet.torch_functions.aten import aten_operator
 
@@ -50,10 +52,23 @@ def operator_call(
     if named.get("out", 0) is None:
         del named["out"]
     try:
-        _signature(operator).bind(*args, **named)
+        bound = _signature(operator).bind(*args, **named)
     except TypeError:
         return None
-    return functools.partial(operator, *args, **named)
+    _make_tensors(bound)
+    return functools.partial(operator, *bound.args, **bound.kwargs)
+
+
+def _make_tensors(bound: inspect.BoundArguments) -> None:
+    """Constants in place of arrays where the operator takes nothing but a Tensor."""
+    parameters = bound.signature.parameters
+    for name, value in bound.arguments.items():
+        if isinstance(value, np.ndarray) and parameters[name].annotation in _TENSOR:
+            network = tensors_in(list(bound.arguments.values()))[0].network
+            bound.arguments[name] = network.constant(value)
+
+
+_TENSOR = ("Tensor", Tensor, "Tensor | None")
 
 
 _signature = functools.cache(inspect.signature)
