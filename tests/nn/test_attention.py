@@ -10,7 +10,7 @@ import torch
 
 import trtnet
 from trtnet import nn
-from trtnet.errors import ShapeError, UnsupportedError, WeightsError
+from trtnet.errors import ShapeError, WeightsError
 from trtnet.nn import functional as F
 
 TF = torch.nn.functional

@@ -137,8 +137,13 @@ def test_embedding(check_module: Any, check: Any, padding_idx: Any) -> None:
 
 def test_computed_tables(check: Any) -> None:
     x = positions(2, 4)
-    check(lambda table: F.embedding(x, table), lambda table: TF.embedding(torch.from_numpy(x), table),
-          (ROWS, WIDTH), dynamic=[("R", WIDTH)], through_torch=True)  # fmt: skip
+    check(
+        lambda table: F.embedding(x, table),
+        lambda table: TF.embedding(torch.from_numpy(x), table),
+        (ROWS, WIDTH),
+        dynamic=[("R", WIDTH)],
+        through_torch=True,
+    )
 
 
 def test_refusals(net: Any, raises: Any) -> None:

@@ -88,9 +88,7 @@ def test_masked_completely(check_module: Any, need_weights: bool, kind: Any) -> 
         torch.nn.MultiheadAttention(E, HEADS),
         (L, N, E),
         (S, N, E),
-        call=lambda m, q, k: m(
-            q, k, k, attn_mask=converted(m, mask, q), need_weights=need_weights
-        ),
+        call=lambda m, q, k: m(q, k, k, attn_mask=converted(m, mask, q), need_weights=need_weights),
         rtol64=1e-6,
     )
 
@@ -110,7 +108,10 @@ def test_the_function_through_dispatch(check: Any, case: str, need_weights: bool
         "add_zero_attn": case == "further",
     }
     if case == "further":
-        weights |= {"bias_k": rng.standard_normal((1, 1, E)), "bias_v": rng.standard_normal((1, 1, E))}
+        weights |= {
+            "bias_k": rng.standard_normal((1, 1, E)),
+            "bias_v": rng.standard_normal((1, 1, E)),
+        }
     if case == "widths":
         weights |= {"in_proj_weight": None, "use_separate_proj_weight": True}
         widths = {"q": E, "k": key_width, "v": E}
@@ -128,7 +129,11 @@ def test_the_function_through_dispatch(check: Any, case: str, need_weights: bool
                 return torch.from_numpy(value) if wrap else value
             value = value.astype(np.float32)
             double = wrap and isinstance(like, torch.Tensor) and like.dtype == torch.float64
-            return (torch.from_numpy(value).double() if double else torch.from_numpy(value)) if wrap else value
+            return (
+                (torch.from_numpy(value).double() if double else torch.from_numpy(value))
+                if wrap
+                else value
+            )
 
         return {name: one(value) for name, value in weights.items()}
 
@@ -148,7 +153,9 @@ def test_the_function_through_dispatch(check: Any, case: str, need_weights: bool
         call(F.multi_head_attention_forward, False),
         call(TF.multi_head_attention_forward, True),
         *shapes,
-        dynamic=[("L" if s[0] == L else "S", "N", s[-1]) for s in shapes] if case == "self" else None,
+        dynamic=[("L" if s[0] == L else "S", "N", s[-1]) for s in shapes]
+        if case == "self"
+        else None,
         rtol64=1e-6,
         through_torch=True,
     )
@@ -156,9 +163,7 @@ def test_the_function_through_dispatch(check: Any, case: str, need_weights: bool
 
 def test_refusals(net: Any, raises: Any, randomize: Any) -> None:
     model = nn.MultiheadAttention(E, HEADS, batch_first=True)
-    model.load_state_dict(
-        randomize(torch.nn.MultiheadAttention(E, HEADS)).state_dict()
-    )
+    model.load_state_dict(randomize(torch.nn.MultiheadAttention(E, HEADS)).state_dict())
     x, y = net.input("x", (N, L, E)), net.input("y", (N, S, E))
     with raises(ShapeError, "is_causal is a hint", "attn_mask"):
         model(x, x, x, is_causal=True)

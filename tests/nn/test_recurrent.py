@@ -39,7 +39,9 @@ def states_of(kind: str, layers: int, batch: tuple[int, ...], outputs: int = HID
     ids=["plain", "no_bias", "three_layers_both_ways"],
 )
 @pytest.mark.parametrize("steps", [1, STEPS])
-def test_sequences(check_module: Any, kind: str, batch_first: bool, options: Any, steps: int) -> None:
+def test_sequences(
+    check_module: Any, kind: str, batch_first: bool, options: Any, steps: int
+) -> None:
     shape, named = (steps, BATCH, IN), ("L", "N", IN)
     if batch_first:
         shape, named = (BATCH, steps, IN), ("N", "L", IN)
@@ -70,7 +72,9 @@ def test_given_states(check_module: Any, kind: str, bidirectional: bool) -> None
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("with_states", [False, True])
-def test_without_a_batch(check_module: Any, kind: str, batch_first: bool, with_states: bool) -> None:
+def test_without_a_batch(
+    check_module: Any, kind: str, batch_first: bool, with_states: bool
+) -> None:
     states = states_of(kind, 2, ()) if with_states else []
     options = {"bidirectional": True, "batch_first": batch_first}
     check_module(
@@ -153,9 +157,7 @@ def test_one_definition_runs_at_every_size(kind: str, net: Any, randomize: Any) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_half_precision_keeps_sums_in_float32(
-    kind: str, randomize: Any, check_module: Any
-) -> None:
+def test_half_precision_keeps_sums_in_float32(kind: str, randomize: Any, check_module: Any) -> None:
     check_module(
         getattr(nn, kind)(IN, HIDDEN, bidirectional=True),
         getattr(torch.nn, kind)(IN, HIDDEN, bidirectional=True),
@@ -223,3 +225,12 @@ def test_refusals(net: Any, raises: Any, randomize: Any) -> None:
         model(net.input("wide", (STEPS, BATCH, IN + 1)))
     with raises(ShapeError, "no steps"):
         model(x[:0])
+
+
+@pytest.mark.parametrize("shape", [(STEPS, BATCH, IN), ("L", "N", IN)])
+def test_cost_counts_the_body_of_the_loop_once(shape: Any, net: Any, randomize: Any) -> None:
+    model = nn.LSTM(IN, HIDDEN)
+    model.load_state_dict(randomize(torch.nn.LSTM(IN, HIDDEN)).state_dict())
+    net.output("y", model(net.input("x", shape))[0])
+    found = trtnet.graph.cost(trtnet.graph.read(net.definition), {"x": (STEPS, BATCH, IN)})
+    assert found.macs == 4 * HIDDEN * (STEPS * BATCH * IN + BATCH * HIDDEN)

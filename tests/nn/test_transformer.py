@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor", "ignore:S
 
 @pytest.fixture(autouse=True)
 def _slow_path() -> Any:
-    """PyTorch's fast path gives NaN and zeros where a mask leaves things out; see the test below."""
+    """PyTorch's fast path gives zeros and NaN where a mask leaves something out."""
     torch.backends.mha.set_fastpath_enabled(False)
     yield
     torch.backends.mha.set_fastpath_enabled(True)

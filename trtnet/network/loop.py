@@ -8,9 +8,7 @@ from typing import Any
 
 from trtnet.tensor import Dim, Tensor
 
-Add = Callable[
-    [str, Callable[[], Any], Sequence[Sequence[Any] | None]], tuple[Any, list[Tensor]]
-]
+Add = Callable[[str, Callable[[], Any], Sequence[Sequence[Any] | None]], tuple[Any, list[Tensor]]]
 
 
 class Loop:
@@ -68,9 +66,7 @@ class Loop:
         )
         return outputs[0]
 
-    def stacked(
-        self, value: Tensor, axis: int, length: int | Dim, reverse: bool = False
-    ) -> Tensor:
+    def stacked(self, value: Tensor, axis: int, length: int | Dim, reverse: bool = False) -> Tensor:
         """The values of all iterations along the new axis `axis`, whose size `length` is the number
         of iterations; the last one first, where `reverse`."""
         kinds = self._trt.LoopOutput

@@ -240,9 +240,7 @@ class Network:
         self.quantizer.follow(method, taken, outputs)
         return outputs
 
-    def _outputs(
-        self, layer: Any, name: str, dims: Sequence[Sequence[Any] | None]
-    ) -> list[Tensor]:
+    def _outputs(self, layer: Any, name: str, dims: Sequence[Sequence[Any] | None]) -> list[Tensor]:
         """The named outputs of the new `layer`, read at once."""
         outputs = []
         for index, known in enumerate(dims):

@@ -44,7 +44,11 @@ class MultiheadAttention(Module):
             )
         self.embed_dim, self.num_heads, self.batch_first = embed_dim, num_heads, batch_first
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
-        self.head_dim, self.dropout, self.add_zero_attn = embed_dim // num_heads, dropout, add_zero_attn
+        self.head_dim, self.dropout, self.add_zero_attn = (
+            embed_dim // num_heads,
+            dropout,
+            add_zero_attn,
+        )
         packed = self.kdim == embed_dim and self.vdim == embed_dim
         sizes = {"q": embed_dim, "k": self.kdim, "v": self.vdim}
         for name, size in sizes.items():

@@ -46,9 +46,7 @@ class EmbeddingBag(Module):
         self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
         self.weight = Parameter((num_embeddings, embedding_dim))
 
-    def forward(
-        self, input: Tensor, offsets: Any = None, per_sample_weights: Any = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, offsets: Any = None, per_sample_weights: Any = None) -> Tensor:
         """See :func:`trtnet.nn.functional.embedding_bag`."""
         return embedding_bag(
             input,

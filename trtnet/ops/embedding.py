@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,6 @@ from trtnet.ops.elementwise import div, ge, logical_and, lt, maximum, mul, ne, w
 from trtnet.ops.indexing import take
 from trtnet.ops.joining import cat
 from trtnet.ops.linear import embedding
-from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
 from trtnet.ops.reduction import amax, mean, sum
 from trtnet.ops.shape import expand, unsqueeze
@@ -176,7 +174,9 @@ def _bags_at_run_time(
     takes_part = logical_and(
         ge(steps, unsqueeze(starts[:-1], 1)), lt(steps, unsqueeze(starts[1:], 1))
     )
-    rows = [None if x is None else expand(unsqueeze(x, 0), bags, size) for x in (positions, weights)]
+    rows = [
+        None if x is None else expand(unsqueeze(x, 0), bags, size) for x in (positions, weights)
+    ]
     assert rows[0] is not None
     return _Bags(rows[0], rows[1], takes_part)
 

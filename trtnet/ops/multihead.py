@@ -240,9 +240,7 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     """(N, L, E) to (N, heads, L, E / heads)."""
     n, length, width = x.shape
     if width % heads:
-        raise ShapeError(
-            "embed_dim must be divisible by num_heads", got=f"{width} and {heads}"
-        )
+        raise ShapeError("embed_dim must be divisible by num_heads", got=f"{width} and {heads}")
     return permute(reshape(x, n, length, heads, width // heads), 0, 2, 1, 3)
 
 

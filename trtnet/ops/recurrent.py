@@ -273,10 +273,10 @@ def _weights(
     found = []
     for i in range(count):
         own = list(params[i * each : (i + 1) * each])
-        biases = own[2:4] if has_biases else [None, None]
+        b_ih, b_hh = own[2:4] if has_biases else (None, None)
         w_hr = own[plain] if each > plain else None
         suffix = f"_l{i // directions}{'_reverse' if i % directions else ''}"
-        found.append(_Weights(own[0], own[1], *biases, w_hr, suffix))
+        found.append(_Weights(own[0], own[1], b_ih, b_hh, w_hr, suffix))
     return found
 
 

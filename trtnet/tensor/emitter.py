@@ -21,6 +21,9 @@ T = TypeVar("T")  # the Tensor class
 class CastRules(Protocol[T]):
     """The types that layers compute in; see :class:`trtnet.network.casts.Casts`."""
 
+    def dtype(self, kind: str = "") -> DType:
+        """The type that a `kind` of layer computes in, in the module being emitted."""
+
     def around(self, kind: str, x: T, compute: Callable[[T], T]) -> T:
         """``compute(x)`` in the type of `kind`; the result has the type of `x`."""
 
