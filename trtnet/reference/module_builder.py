@@ -37,7 +37,7 @@ class ModuleBuilder:
     def placeholder(self, tensor: str) -> fx.Node:
         """The next argument of the module, which is the value of `tensor`."""
         node = self.graph.placeholder(identifier(tensor))
-        node.target = node.name  # fx would rename inside `slice`, and meet another's `slice_1`
+        node.target = node.name  # which fx makes unique; it writes the target into the code
         return node
 
     def call(self, call: TorchCall, name: str, owner: str) -> fx.Node:
