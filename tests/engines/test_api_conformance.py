@@ -60,6 +60,7 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
         "_read_weights.layer": instance("ILayer"),
         "tensor": TENSOR,
     },
+    "trtnet/network/loop.py": {"._loop": instance("ILoop"), "layer": instance("ILayer")},
     "trtnet/network/network.py": {"layer": instance("ILayer")},
     # Of tensorrt.plugin, which tests/plugins has a double of.
     "trtnet/plugins/quick_plugins.py": {"made": OURS, "n": OURS},

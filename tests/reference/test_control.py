@@ -230,6 +230,16 @@ def test_two_loops_of_one_name_are_told_apart(raw, rows):
         np.testing.assert_allclose(found[name], rows[:n].astype(np.float64).sum(0), rtol=1e-13)
 
 
+def test_slices_named_like_builtins_are_told_apart(raw, rows):
+    """torch.fx renames ``slice`` to ``slice_1``, which is the name of the second one."""
+    loop = Loop(raw, raw.input(rows)).count(5)
+    other = loop.loop.add_iterator(raw.input(2 * rows), 0, False).get_output(0)
+    loop.row.name, other.name = "slice", "slice_1"
+    both = raw.net.add_elementwise(loop.row, other, raw.trt.ElementWiseOperation.SUB)
+    layer = loop.output(both.get_output(0), "CONCATENATE", 5)
+    np.testing.assert_array_equal(raw.run(layer)[0], -rows)
+
+
 def refused(raw, layer, message):
     raw.net.mark_output(layer.get_output(0))
     assert raw.builds() is False

@@ -25,6 +25,7 @@ from trtnet.network.interface import (
     declared_sizes,
 )
 from trtnet.network.layers import added_layer, itensors, read_shape
+from trtnet.network.loop import Loop
 from trtnet.network.naming import Scopes, TensorNames, Watcher
 from trtnet.network.quantizer import Quantizer, Ranges, needs_ranges
 from trtnet.network.sizes import ShapeTensors
@@ -254,6 +255,13 @@ class Network:
             ) from error
         for index, itensor in extra.items():
             layer.set_input(index, itensor)
+        outputs = self._outputs(layer, name, dims)
+        self.casts.follow(method, taken, outputs)
+        self.quantizer.follow(method, taken, outputs)
+        return outputs
+
+    def _outputs(self, layer: Any, name: str, dims: Sequence[Sequence[Any] | None]) -> list[Tensor]:
+        """The named outputs of the new `layer`, read at once."""
         outputs = []
         for index, known in enumerate(dims):
             itensor = layer.get_output(index)
@@ -262,9 +270,23 @@ class Network:
         complaint = self.backend.take_errors()  # setters refuse values by logging only
         if complaint:
             raise NetworkError("TensorRT refused the layer", module=name, got=complaint)
-        self.casts.follow(method, taken, outputs)
-        self.quantizer.follow(method, taken, outputs)
         return outputs
+
+    def loop(self, trips: Tensor) -> Loop:
+        """A loop that runs `trips` times, a scalar; what is emitted from its slices and states is
+        inside of it."""
+        self._same_network([trips])
+        return Loop(self.definition.add_loop(), trips, self._boundary, self.scopes.in_path("loop"))
+
+    def _boundary(
+        self, op: str, add: Callable[[], Any], dims: Sequence[Sequence[Any] | None]
+    ) -> tuple[Any, list[Tensor]]:
+        """The layer that ``add()`` adds at the boundary of a loop, and its outputs."""
+        name = self.scopes.in_path(op)
+        self.backend.clear_errors()
+        layer = added_layer(self.backend, add(), name)
+        layer.name = name
+        return layer, self._outputs(layer, name, dims)
 
     def defer(
         self,

@@ -14,14 +14,17 @@ from trtnet.nn.adaptive import *
 from trtnet.nn.attention import *
 from trtnet.nn.conv import *
 from trtnet.nn.conv_transpose import *
+from trtnet.nn.embedding import *
 from trtnet.nn.linear import *
 from trtnet.nn.norm import *
 from trtnet.nn.pooling import *
+from trtnet.nn.recurrent import *
 from trtnet.nn.resize import *
 from trtnet.nn.shape import *
 from trtnet.nn.shrinkage import *
 from trtnet.nn.similarity import *
 from trtnet.nn.softmax import *
+from trtnet.nn.transformer import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = [*collected(globals()), "functional"]

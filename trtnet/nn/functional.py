@@ -9,9 +9,11 @@ from trtnet.ops.attention import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.embedding import *
+from trtnet.ops.embedding_bag import *
 from trtnet.ops.identity import *
 from trtnet.ops.inplace import FUNCTIONAL
 from trtnet.ops.linear import *
+from trtnet.ops.multihead import *
 from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
 from trtnet.ops.padding import *

@@ -24,6 +24,7 @@ from trtnet.ops.division import *
 from trtnet.ops.einstein import *
 from trtnet.ops.elementwise import *
 from trtnet.ops.embedding import *
+from trtnet.ops.embedding_bag import *
 from trtnet.ops.exponential import *
 from trtnet.ops.extremes import *
 from trtnet.ops.floats import *
@@ -34,11 +35,13 @@ from trtnet.ops.joining import *
 from trtnet.ops.linalg import *
 from trtnet.ops.linear import *
 from trtnet.ops.masked import *
+from trtnet.ops.multihead import *
 from trtnet.ops.nonzero import *
 from trtnet.ops.norm import *
 from trtnet.ops.normalize import *
 from trtnet.ops.padding import *
 from trtnet.ops.pooling import *
+from trtnet.ops.recurrent import *
 from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
 from trtnet.ops.scatter import *

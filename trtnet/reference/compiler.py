@@ -133,13 +133,16 @@ class Compiler:
         inputs: Iterable[str],
         outputs: Iterable[tuple[str, torch.device]],
     ) -> fx.GraphModule:
-        """A module for `units` alone: it takes the tensors `inputs` and returns `outputs`."""
+        """A module for `units` alone: it takes the tensors `inputs` and returns `outputs`. Its
+        ``meta["tensors"]`` are the names of the nodes that compute tensors."""
         child = Compiler(self.graph, self.float64, self.device, self)
         for name in inputs:
             child._values[name] = child._builder.placeholder(name)
         child._add(units)
         results = tuple(child.value(name, device) for name, device in outputs)
-        return child._builder.finish(results, float64=self.float64)
+        module = child._builder.finish(results, float64=self.float64)
+        module.meta["tensors"] = {name: node.name for name, node in child._values.items()}
+        return module
 
     def call_region(self, region: Region, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Calls `module`, which computes `region`; its outputs become the region's."""

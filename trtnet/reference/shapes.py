@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from trtnet.graph.types import Graph
 from trtnet.reference.compiler import compile
@@ -50,18 +50,42 @@ class ShapeInference:
                 arguments.append(_host_value(shape, dtype, (values or {}).get(info.name)))
         return {n: tuple(value.shape) for n, value in execute(self._module, arguments).items()}
 
+    def note_bodies(self) -> dict[str, Shape]:
+        """A dictionary that the next inference fills with the shapes of the tensors inside of
+        loops and conditionals: in a loop those of its first iteration."""
+        found: dict[str, Shape] = {}
+
+        def note(body: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            assert isinstance(body, fx.GraphModule)
+            tensors: dict[str, str] = body.meta["tensors"]
+            if tensors.keys() <= found.keys():
+                return
+            values = fx.Interpreter(body, garbage_collect_values=False)
+            values.run(*arguments)
+            shapes = {node.name: tuple(value.shape) for node, value in values.env.items()
+                      if isinstance(value, Tensor)}  # fmt: skip
+            found.update({name: shapes.get(node, ()) for name, node in tensors.items()})
+
+        for module in self._module.modules():
+            if "tensors" in getattr(module, "meta", {}):
+                module.register_forward_pre_hook(note)
+        return found
+
 
 def infer(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shape of every tensor of `graph` when its inputs have `shapes`.
 
-    Tensors inside of a loop or conditional are left out: they have many shapes, or none. An input
-    that is itself a size, axis or count is taken as ones.
+    Tensors inside of a loop have the shapes of its first iteration; those of a loop or branch that
+    does not run are left out. An input that is itself a size, axis or count is taken as ones.
 
     Raises:
         NetworkError: as :meth:`ShapeInference.__call__`.
     """
     names = [*graph.inputs, *(name for step in group_regions(graph) for name in step.outputs)]
-    return ShapeInference(graph, names)(shapes)
+    inference = ShapeInference(graph, names)
+    inside = inference.note_bodies()
+    around = inference(shapes)
+    return {**inside, **around}
 
 
 def _host_value(shape: Shape, dtype: torch.dtype, values: Sequence[int] | None) -> Tensor:

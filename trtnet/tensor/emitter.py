@@ -22,6 +22,9 @@ T = TypeVar("T")  # the Tensor class
 class CastRules(Protocol[T]):
     """The types that layers compute in; see :class:`trtnet.network.casts.Casts`."""
 
+    def dtype(self, kind: str = "") -> DType:
+        """The type that a `kind` of layer computes in, in the module being emitted."""
+
     def around(self, kind: str, x: T, compute: Callable[[T], T]) -> T:
         """``compute(x)`` in the type of `kind`; the result has the type of `x`."""
 
@@ -65,6 +68,25 @@ class QuantizationRules(Protocol[T]):
 
     def pooled(self, x: T, axes: Sequence[int]) -> T:
         """The input of an average over `axes`, quantized where it should be."""
+
+
+class LoopRules(Protocol[T]):
+    """A loop of the network being filled; see :class:`trtnet.network.loop.Loop`."""
+
+    def slices(self, tensor: T, axis: int, reverse: bool = False) -> T:
+        """In each iteration, the next slice of `tensor` along `axis`."""
+
+    def state(self, first: T) -> T:
+        """What :meth:`advance` got in the iteration before; `first` in the first."""
+
+    def advance(self, state: T, value: T) -> None:
+        """Gives `state` its value of the next iteration."""
+
+    def last(self, state: T) -> T:
+        """The value of `state` after the last iteration."""
+
+    def stacked(self, value: T, axis: int, length: int | Dim, reverse: bool = False) -> T:
+        """The values of all iterations along the new axis `axis`."""
 
 
 class Emitter(Protocol[T]):
@@ -129,6 +151,9 @@ class Emitter(Protocol[T]):
         **attributes: Any,
     ) -> list[T]:
         """Adds one layer with ``len(dims)`` outputs."""
+
+    def loop(self, trips: T) -> LoopRules[T]:
+        """A loop that runs `trips` times."""
 
     def defer(
         self,
