@@ -12,13 +12,16 @@ from trtnet.nn import functional as functional
 from trtnet.nn.activation import *
 from trtnet.nn.adaptive import *
 from trtnet.nn.attention import *
+from trtnet.nn.channels import *
 from trtnet.nn.conv import *
 from trtnet.nn.conv_transpose import *
+from trtnet.nn.lazy import *
 from trtnet.nn.linear import *
 from trtnet.nn.norm import *
 from trtnet.nn.pooling import *
 from trtnet.nn.resize import *
 from trtnet.nn.shape import *
+from trtnet.nn.unfolding import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = [*collected(globals()), "functional"]

@@ -11,9 +11,11 @@ from trtnet.exports import collected
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
+from trtnet.ops.channels import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.elementwise import *
+from trtnet.ops.grid import *
 from trtnet.ops.identity import *
 from trtnet.ops.indexing import *
 from trtnet.ops.joining import *
@@ -26,6 +28,7 @@ from trtnet.ops.pooling import *
 from trtnet.ops.reduction import *
 from trtnet.ops.resize import *
 from trtnet.ops.shape import *
+from trtnet.ops.unfolding import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = collected(globals())
