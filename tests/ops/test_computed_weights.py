@@ -94,7 +94,9 @@ def test_a_kernel_for_each_image(check: Any) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("shape", "weight"), [((2, 5, 4), (3, 4)), ((4,), (3, 4)), ((2, 4), (1, 4))])
+@pytest.mark.parametrize(
+    ("shape", "weight"), [((2, 5, 4), (3, 4)), ((4,), (3, 4)), ((2, 4), (1, 4))]
+)
 def test_linear(check: Any, shape: Any, weight: Any) -> None:
     dynamic: Any = [("N", None, 4)[-len(shape) :], ("O", 4), (None,)]
     check(F.linear, TF.linear, shape, weight, (weight[0],), dynamic=dynamic, through_torch=True)
@@ -193,3 +195,12 @@ def test_what_trtnet_refuses(net: Any, raises: Any) -> None:
         F.conv2d(x, w)
     with raises(UnsupportedError, "unknown padding 'full'"):
         F.conv2d(x, WEIGHT, padding="full")
+
+
+@pytest.mark.parametrize(
+    ("shape", "slopes"),
+    [((2, 3, 4, 5), (3,)), ((2, 3, 4), (1,)), ((2, 3), (3,)), ((4,), (1,)), ((2, 3), ())],
+)
+def test_prelu(check: Any, shape: Any, slopes: Any) -> None:
+    axes: Any = ("N", 3, None, "W")[: len(shape)] if len(shape) > 1 else ("L",)
+    check(F.prelu, TF.prelu, shape, slopes, dynamic=[axes, slopes], through_torch=True)
