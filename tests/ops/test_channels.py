@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.errors import ShapeError
 from trtnet.nn import functional as F
 
@@ -20,11 +19,10 @@ TF = torch.nn.functional
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_pixels(check: Any, lead: Any, factor: int) -> None:
     names = ("N", "M")[: len(lead)]
-    for name, shape in (
-        ("pixel_shuffle", (2 * factor**2, 3, 4)),
-        ("pixel_unshuffle", (2, 3 * factor, 4 * factor)),
+    for ours, theirs, shape in (
+        (F.pixel_shuffle, TF.pixel_shuffle, (2 * factor**2, 3, 4)),
+        (F.pixel_unshuffle, TF.pixel_unshuffle, (2, 3 * factor, 4 * factor)),
     ):
-        ours, theirs = getattr(F, name), getattr(TF, name)
         check(
             lambda x, f=ours: f(x, factor), lambda x, f=theirs: f(x, factor), (*lead, *shape),
             dynamic=[(*names, shape[0], "H", "W")], through_torch=True,
@@ -37,7 +35,7 @@ def test_channels(check: Any, groups: int, dtype: Any) -> None:
     x = np.arange(2 * 6 * 4 * 5).reshape(2, 6, 4, 5).astype(dtype)
     for ours, theirs in (
         (F.channel_shuffle, TF.channel_shuffle),
-        (trtnet.native_channel_shuffle, torch.native_channel_shuffle),
+        (ops.native_channel_shuffle, torch.native_channel_shuffle),
     ):
         check(
             lambda x, f=ours: f(x, groups), lambda x, f=theirs: f(x, groups), x,
@@ -47,9 +45,9 @@ def test_channels(check: Any, groups: int, dtype: Any) -> None:
 
 
 def test_layers(check_module: Any) -> None:
-    for name, argument in (("PixelShuffle", 2), ("PixelUnshuffle", 2), ("ChannelShuffle", 4)):
-        ours, theirs = getattr(nn, name)(argument), getattr(torch.nn, name)(argument)
-        check_module(ours, theirs, (1, 8, 4, 6), dynamic=[("N", 8, "H", 6)])
+    for ours, argument in ((nn.PixelShuffle, 2), (nn.PixelUnshuffle, 2), (nn.ChannelShuffle, 4)):
+        theirs = getattr(torch.nn, ours.__name__)(argument)
+        check_module(ours(argument), theirs, (1, 8, 4, 6), dynamic=[("N", 8, "H", 6)])
 
 
 def test_errors(net: Any, raises: Any) -> None:

@@ -1,4 +1,4 @@
-"""Convolutions and linear maps whose weight or bias is a tensor of the network; unbatched inputs."""
+"""Convolutions and linear maps whose weight or bias is a tensor; inputs without a batch axis."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.nn import functional as F
 
 TF = torch.nn.functional
+OURS = {
+    "conv1d": F.conv1d,
+    "conv2d": F.conv2d,
+    "conv3d": F.conv3d,
+    "conv_transpose1d": F.conv_transpose1d,
+    "conv_transpose2d": F.conv_transpose2d,
+    "conv_transpose3d": F.conv_transpose3d,
+}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +44,7 @@ TF = torch.nn.functional
 )
 def test_convolution(check: Any, rng: Any, name: str, size: Any, weight: Any, options: Any) -> None:
     """The weight, the bias, or both are inputs; both batched and not."""
-    ours, theirs = getattr(F, name), getattr(TF, name)
+    ours, theirs = OURS[name], getattr(TF, name)
     groups = options.get("groups", 1)
     outputs = weight[1] * groups if "transpose" in name else weight[0]
     arrays = [rng.standard_normal(s).astype(np.float32) for s in (weight, (outputs,))]
@@ -125,7 +133,7 @@ def test_half_precision(check: Any, precision: str) -> None:
     tolerance = {"fp16": 5e-3, "bf16": 4e-2}[precision]
     for name, weight in (("conv2d", (6, 4, 3, 3)), ("conv_transpose2d", (4, 6, 3, 3))):
         check(
-            getattr(F, name), getattr(TF, name), (2, 4, 5, 5), weight, (6,),
+            OURS[name], getattr(TF, name), (2, 4, 5, 5), weight, (6,),
             precision=precision, rtol=tolerance, rtol64=tolerance,
         )  # fmt: skip
 
@@ -137,8 +145,21 @@ def test_a_computed_weight_is_not_quantized() -> None:
     assert not net.observed
 
 
+def test_conv_transpose1d(check_module: Any) -> None:
+    options = {"stride": 3, "padding": 2, "output_padding": 1, "dilation": 2}
+    ours, theirs = (
+        nn.ConvTranspose1d(4, 6, 3, **options),
+        torch.nn.ConvTranspose1d(4, 6, 3, **options),
+    )
+    check_module(ours, theirs, (2, 4, 5), dynamic=[("N", 4, "L")])
+    folded = nn.Sequential(ours, nn.BatchNorm1d(6))
+    check_module(
+        folded, torch.nn.Sequential(theirs, torch.nn.BatchNorm1d(6)), (2, 4, 5), rtol64=1e-6
+    )
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_conv_transpose1d_and_modules_without_batch(check_module: Any, rank: int) -> None:
+def test_modules_without_batch(check_module: Any, rank: int) -> None:
     sizes, axes = (5, 4, 3)[:rank], "DHW"[:rank]
     for kind, options in (
         ("Conv", {"stride": 2, "padding": 1}),
@@ -152,7 +173,7 @@ def test_conv_transpose1d_and_modules_without_batch(check_module: Any, rank: int
 
 
 def test_sizes_are_formulas(net: Any) -> None:
-    """A padded convolution keeps the size; one that doubles it can be added to what it came from."""
+    """Downstream code compares and adds them."""
     x = net.input("x", ("N", 4, "H", "W"))
     same = F.conv2d(x, np.ones((6, 4, 3, 3), np.float32), padding=1)
     assert same.shape[2:] == x.shape[2:]
@@ -204,3 +225,12 @@ def test_what_trtnet_refuses(net: Any, raises: Any) -> None:
 def test_prelu(check: Any, shape: Any, slopes: Any) -> None:
     axes: Any = ("N", 3, None, "W")[: len(shape)] if len(shape) > 1 else ("L",)
     check(F.prelu, TF.prelu, shape, slopes, dynamic=[axes, slopes], through_torch=True)
+
+
+@pytest.mark.parametrize("kind", [
+    nn.LazyLinear, nn.LazyConv1d, nn.LazyConv2d, nn.LazyConv3d,
+    nn.LazyConvTranspose1d, nn.LazyConvTranspose2d, nn.LazyConvTranspose3d,
+])  # fmt: skip
+def test_lazy_layers_are_refused(raises: Any, kind: Any) -> None:
+    with raises(UnsupportedError, "no weights before its first call", f"nn.{kind.__name__[4:]}"):
+        kind(3)

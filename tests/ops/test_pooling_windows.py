@@ -97,10 +97,10 @@ def test_avg_pool2d(check: Any, options: Any, ceil_mode: bool) -> None:
     check(*functions, (3, 8, 7), dynamic=[(3, None, "W")], **common)
 
 
-@pytest.mark.parametrize("name", ["lp_pool1d", "lp_pool2d", "lp_pool3d"])
+@pytest.mark.parametrize("ours", [F.lp_pool1d, F.lp_pool2d, F.lp_pool3d])
 @pytest.mark.parametrize("norm", [1, 2, 3.0])
-def test_lp_pool(check: Any, rng: Any, name: str, norm: float) -> None:
-    rank = int(name[-2])
+def test_lp_pool(check: Any, rng: Any, ours: Any, norm: float) -> None:
+    name, rank = ours.__name__, int(ours.__name__[-2])
     x = rng.standard_normal((2, 3, *(5, 7, 4)[:rank])).astype(np.float32)
     x = np.abs(x) if norm == 3 else x
     options = {"norm_type": norm, "kernel_size": 2, "stride": 3, "ceil_mode": True}
@@ -145,16 +145,29 @@ def test_adaptive_positions(check: Any, name: str) -> None:
 
 
 def test_modules(check_module: Any) -> None:
-    for name, arguments in (
-        ("MaxPool2d", (3, 2, 1, 2, True)),
-        ("MaxPool1d", (3, 2, 1, 2, True, True)),
-        ("LPPool2d", (2, 3, 2, True)),
-        ("AdaptiveMaxPool2d", (4, True)),
-        ("AvgPool2d", (3, None, 1, True, False, 5)),
+    for ours, arguments in (
+        (nn.MaxPool2d, (3, 2, 1, 2, True)),
+        (nn.MaxPool1d, (3, 2, 1, 2, True, True)),
+        (nn.LPPool1d, (1, 3)),
+        (nn.LPPool2d, (2, 3, 2, True)),
+        (nn.LPPool3d, (2, 2)),
+        (nn.AdaptiveMaxPool2d, (4, True)),
+        (nn.AvgPool2d, (3, None, 1, True, False, 5)),
     ):
-        shape = (2, 3, 8) if name.endswith("1d") else (2, 3, 8, 8)
-        ours, theirs = getattr(nn, name)(*arguments), getattr(torch.nn, name)(*arguments)
-        check_module(ours, theirs, shape, rtol64=1e-7)
+        theirs = getattr(torch.nn, ours.__name__)(*arguments)
+        shape = (2, 3, 8, 8, 8)[: 2 + int(ours.__name__[-2])]
+        check_module(ours(*arguments), theirs, shape, rtol64=1e-7)
+
+
+@pytest.mark.parametrize("ours", [
+    F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices,
+    F.adaptive_max_pool1d_with_indices, F.adaptive_max_pool2d_with_indices,
+    F.adaptive_max_pool3d_with_indices,
+])  # fmt: skip
+def test_names_with_indices(check: Any, ours: Any) -> None:
+    theirs = getattr(TF, ours.__name__)
+    shape = (2, 3, 4, 6, 8)[: 2 + int(ours.__name__.partition("_pool")[2][0])]
+    check(lambda x: ours(x, 2), lambda x: theirs(x, 2), shape, through_torch=True)
 
 
 @pytest.mark.parametrize("call", [

@@ -1,4 +1,4 @@
-"""interpolate with scale factors, on dynamic sizes, antialiased, by areas, through PyTorch's name."""
+"""interpolate with scale factors, on dynamic sizes, antialiased, by areas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trtnet.ops.resampling import scaled_size
 
 TF = torch.nn.functional
 SPATIAL = {"linear": (7,), "bilinear": (5, 8), "bicubic": (5, 8), "trilinear": (3, 5, 4)}
-SMOOTH = [(mode, corners) for mode in SPATIAL for corners in (None, False, True) if mode != "x"]
+SMOOTH = [(mode, corners) for mode in SPATIAL for corners in (None, True)]
 NEAREST = [("nearest", None), ("nearest-exact", None)]
 LOOSE = {"rtol64": 1e-6, "rtol": 2e-5, "through_torch": True}  # positions are float32
 
@@ -31,7 +31,7 @@ def named(sizes: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(("mode", "corners"), [*SMOOTH, *NEAREST])
-@pytest.mark.parametrize("factor", [2, 3.0, 0.5, 1.5, 0.75, 1 / 3, 2.25])
+@pytest.mark.parametrize("factor", [2, 3.0, 0.5, 1.5, 1 / 3])
 def test_scale_factors(check: Any, mode: str, corners: bool | None, factor: float) -> None:
     """Factors of dynamic axes: PyTorch's positions follow the factor, not the sizes."""
     if mode == "bicubic" and corners:
@@ -118,24 +118,19 @@ def test_scaled_sizes_round_as_pytorch_does(net: Any, factor: float) -> None:
         assert trtnet.reference.run(net.definition, values)["size"][0] == int(n * factor)
 
 
-def test_old_names(check: Any) -> None:
-    for name, options in (
-        ("upsample", {"scale_factor": 2}),
-        ("upsample", {"size": 7, "mode": "bilinear", "align_corners": True}),
-        ("upsample_nearest", {"size": (3, 4)}),
-        ("upsample_bilinear", {"scale_factor": 3}),
-    ):
-        ours, theirs = getattr(F, name), getattr(TF, name)
-        with pytest.warns() if "_" in name else _nothing():
-            check(
-                lambda x, f=ours: f(x, **options), lambda x, f=theirs: f(x, **options), (1, 2, 5, 4)
-            )
-
-
-def _nothing() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's: the names are old
+@pytest.mark.parametrize(
+    ("ours", "options"),
+    [
+        (F.upsample, {"scale_factor": 2}),
+        (F.upsample, {"size": 7, "mode": "bilinear", "align_corners": True}),
+        (F.upsample_nearest, {"size": (3, 4)}),
+        (F.upsample_bilinear, {"scale_factor": 3}),
+    ],
+)
+def test_old_names(check: Any, ours: Any, options: Any) -> None:
+    theirs = getattr(TF, ours.__name__)
+    check(lambda x: ours(x, **options), lambda x: theirs(x, **options), (1, 2, 5, 4))
 
 
 def test_modules(check_module: Any) -> None:
