@@ -118,7 +118,7 @@ def convolve(
     def emit(weight: np.ndarray, bias: np.ndarray | None) -> Tensor:
         weight = weight.reshape(*weight.shape[:2], *geometry.window)
         kernel, inputs = network.quantizer.kernel(weight, format, 0, "weight")
-        out = geometry.emit(x, kernel, bias, inputs)
+        out = geometry.layer(x, kernel, bias, inputs)
         network.quantizer.product(out, format, convolution=True)
         return geometry.lowered(out)
 
@@ -162,7 +162,7 @@ class _Geometry:
         """Refuses a kernel that is larger than its padded input."""
         check_window(x.shape[2:], self.spans, self.padding, f"conv{self.rank}d")
 
-    def emit(
+    def layer(
         self,
         x: Tensor,
         kernel: np.ndarray | None,
@@ -209,7 +209,7 @@ def _by_computed_weight(
         array = None
     else:
         array = optional_array(bias, "bias", network.path)
-    return geometry.lowered(geometry.emit(x, None, array, inputs))
+    return geometry.lowered(geometry.layer(x, None, array, inputs))
 
 
 def add_channels(x: Tensor, bias: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def deconvolve(
         weight = geometry.raised(weight)
         kernel, inputs = network.quantizer.kernel(weight, format, 1, "weight", dtype)
         inside = None if any(geometry.beyond) else bias
-        out = geometry.emit(x, kernel, inside, inputs)
+        out = geometry.layer(x, kernel, inside, inputs)
         network.quantizer.product(out, format, convolution=True)
         out = geometry.completed(out)
         return network.compute(out if bias is inside else geometry.with_bias(out, bias))
@@ -197,7 +197,7 @@ class _Geometry:
                 got=f"output {tuple(sizes)} for {x!r}",
             )
 
-    def emit(
+    def layer(
         self,
         x: Tensor,
         kernel: np.ndarray | None,
@@ -241,7 +241,7 @@ class _Geometry:
         if self.spreads:
             kernel = _spread_tensor(kernel, self.dilation)
         kernel = insert_axes(kernel, [2]) if self.lift else kernel
-        return self.completed(self.emit(x, None, None, {1: kernel}))
+        return self.completed(self.layer(x, None, None, {1: kernel}))
 
     def with_bias(self, out: Tensor, bias: Any) -> Tensor:
         """`out` plus the bias, an array, a Parameter, a Tensor or ``None``."""
