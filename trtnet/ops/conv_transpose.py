@@ -11,7 +11,8 @@ import numpy as np
 from trtnet.dtypes import bfloat16, float32
 from trtnet.errors import ShapeError
 from trtnet.ops.arguments import IntOrInts, array_of, check_input, optional_array
-from trtnet.ops.conv import add_channels, check_groups, weight_sizes
+from trtnet.ops.conv import add_channels
+from trtnet.ops.conv_geometry import check_groups, weight_sizes
 from trtnet.ops.elementwise import add
 from trtnet.ops.joining import narrow
 from trtnet.ops.operands import as_tensor, insert_axes, remove_axes
