@@ -12,9 +12,11 @@ from trtnet.nn import functional as functional
 from trtnet.nn.activation import *
 from trtnet.nn.adaptive import *
 from trtnet.nn.attention import *
+from trtnet.nn.channels import *
 from trtnet.nn.conv import *
 from trtnet.nn.conv_transpose import *
 from trtnet.nn.embedding import *
+from trtnet.nn.lazy import *
 from trtnet.nn.linear import *
 from trtnet.nn.norm import *
 from trtnet.nn.pooling import *
@@ -25,6 +27,7 @@ from trtnet.nn.shrinkage import *
 from trtnet.nn.similarity import *
 from trtnet.nn.softmax import *
 from trtnet.nn.transformer import *
+from trtnet.nn.unfolding import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = [*collected(globals()), "functional"]

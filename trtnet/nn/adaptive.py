@@ -6,9 +6,15 @@ from typing import Any
 
 from trtnet.exports import export
 from trtnet.module import Module
-from trtnet.ops.adaptive import adaptive_pool
-from trtnet.ops.pooling import refuse_indices
+from trtnet.ops.adaptive import (
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    adaptive_pool,
+)
 from trtnet.tensor import Tensor
+
+_MAXIMUM = {1: adaptive_max_pool1d, 2: adaptive_max_pool2d, 3: adaptive_max_pool3d}
 
 
 class _AdaptivePoolNd(Module):
@@ -53,8 +59,13 @@ class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
     computes = ""
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
-        refuse_indices(return_indices)
         super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        if self.return_indices:
+            return _MAXIMUM[self.rank](input, self.output_size, True)
+        return super().forward(input)
 
 
 @export

@@ -73,6 +73,13 @@ class _ConvTransposeNd(Module):
 
 
 @export
+class ConvTranspose1d(_ConvTransposeNd):
+    """``torch.nn.ConvTranspose1d``; input (N, C, L)."""
+
+    rank = 1
+
+
+@export
 class ConvTranspose2d(_ConvTransposeNd):
     """``torch.nn.ConvTranspose2d``; input (N, C, H, W)."""
 

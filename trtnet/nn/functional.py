@@ -6,10 +6,12 @@ from trtnet.exports import collected
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
+from trtnet.ops.channels import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.embedding import *
 from trtnet.ops.embedding_bag import *
+from trtnet.ops.grid import *
 from trtnet.ops.identity import *
 from trtnet.ops.inplace import FUNCTIONAL
 from trtnet.ops.linear import *
@@ -22,6 +24,7 @@ from trtnet.ops.resize import *
 from trtnet.ops.shrinkage import *
 from trtnet.ops.similarity import *
 from trtnet.ops.softmax import *
+from trtnet.ops.unfolding import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from trtnet.exports import export
 from trtnet.module import Module
-from trtnet.ops.resize import check_mode, interpolate, pixel_shuffle
+from trtnet.ops.resize import check_mode, interpolate
 from trtnet.tensor import Tensor
 
 
@@ -43,15 +43,16 @@ class Upsample(Module):
 
 
 @export
-class PixelShuffle(Module):
-    """``torch.nn.PixelShuffle``."""
+class UpsamplingNearest2d(Upsample):
+    """``torch.nn.UpsamplingNearest2d``; input (N, C, H, W)."""
 
-    def __init__(self, upscale_factor: int) -> None:
-        super().__init__()
-        self.upscale_factor = upscale_factor
+    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+        super().__init__(size, scale_factor, "nearest")
 
-    def forward(self, input: Tensor) -> Tensor:
-        return pixel_shuffle(input, self.upscale_factor)
 
-    def extra_repr(self) -> str:
-        return f"upscale_factor={self.upscale_factor}"
+@export
+class UpsamplingBilinear2d(Upsample):
+    """``torch.nn.UpsamplingBilinear2d``: the corners are aligned; input (N, C, H, W)."""
+
+    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+        super().__init__(size, scale_factor, "bilinear", align_corners=True)

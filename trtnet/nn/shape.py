@@ -79,13 +79,14 @@ class Unflatten(Module):
 class _PadNd(Module):
     mode: str
     rank: int
+    value: float | None = None
 
     def __init__(self, padding: Any) -> None:
         super().__init__()
         self.padding = ntuple(padding, 2 * self.rank, "padding")
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.pad(input, self.padding, self.mode)
+        return ops.pad(input, self.padding, self.mode, self.value)
 
     def extra_repr(self) -> str:
         return f"{self.padding}"
@@ -152,3 +153,56 @@ class ReplicationPad3d(_PadNd):
     """``torch.nn.ReplicationPad3d``."""
 
     mode, rank = "replicate", 3
+
+
+class _ConstantPadNd(_PadNd):
+    mode = "constant"
+
+    def __init__(self, padding: Any, value: float) -> None:
+        super().__init__(padding)
+        self.value = value
+
+    def extra_repr(self) -> str:
+        return f"padding={self.padding}, value={self.value}"
+
+
+@export
+class ConstantPad1d(_ConstantPadNd):
+    """``torch.nn.ConstantPad1d``: (left, right)."""
+
+    rank = 1
+
+
+@export
+class ConstantPad2d(_ConstantPadNd):
+    """``torch.nn.ConstantPad2d``: (left, right, top, bottom)."""
+
+    rank = 2
+
+
+@export
+class ConstantPad3d(_ConstantPadNd):
+    """``torch.nn.ConstantPad3d``: (left, right, top, bottom, front, back)."""
+
+    rank = 3
+
+
+@export
+class CircularPad1d(_PadNd):
+    """``torch.nn.CircularPad1d``."""
+
+    mode, rank = "circular", 1
+
+
+@export
+class CircularPad2d(_PadNd):
+    """``torch.nn.CircularPad2d``."""
+
+    mode, rank = "circular", 2
+
+
+@export
+class CircularPad3d(_PadNd):
+    """``torch.nn.CircularPad3d``."""
+
+    mode, rank = "circular", 3

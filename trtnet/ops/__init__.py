@@ -16,6 +16,7 @@ from trtnet.ops.assignment import *
 from trtnet.ops.attention import *
 from trtnet.ops.axes import *
 from trtnet.ops.bitwise import *
+from trtnet.ops.channels import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.copying import *
@@ -29,6 +30,7 @@ from trtnet.ops.exponential import *
 from trtnet.ops.extremes import *
 from trtnet.ops.floats import *
 from trtnet.ops.getitem import *
+from trtnet.ops.grid import *
 from trtnet.ops.identity import *
 from trtnet.ops.indexing import *
 from trtnet.ops.joining import *
@@ -53,6 +55,7 @@ from trtnet.ops.sorting import *
 from trtnet.ops.steps import *
 from trtnet.ops.tensor_products import *
 from trtnet.ops.trigonometry import *
+from trtnet.ops.unfolding import *
 from trtnet.ops.variance import *
 from trtnet.ops.vector_norms import *
 

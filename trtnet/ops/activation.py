@@ -10,6 +10,7 @@ from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.names import parameter_name
 from trtnet.ops.elementwise import gt, mul, where
+from trtnet.ops.operands import insert_axes, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.tensor import Parameter, Tensor
 
@@ -130,12 +131,14 @@ def softsign(input: Tensor) -> Tensor:
 @operator
 def prelu(input: Tensor, weight: Any) -> Tensor:
     """``weight * input`` where `input` is negative. `weight` holds one slope, or one per channel
-    (axis 1).
+    (axis 1); it may be a tensor that the network computes.
 
     Raises:
         ShapeError: the number of slopes is neither one nor that of the channels.
     """
     network = input.network
+    if isinstance(weight, Tensor):
+        return _prelu_of(input, weight)
     if isinstance(weight, Parameter):
         weight = weight.require(parameter_name(network.path, "weight"))
     slopes = np.asarray(weight).reshape(-1)
@@ -151,3 +154,17 @@ def prelu(input: Tensor, weight: Any) -> Tensor:
         shape[1] = slopes.size
     aligned = network.constant(slopes.reshape(shape), input.dtype, "weight")
     return network.emit("prelu", "add_parametric_relu", input, aligned, dims=input.shape)
+
+
+def _prelu_of(x: Tensor, weight: Tensor) -> Tensor:
+    """:func:`prelu` with computed slopes."""
+    channels = x.shape[1] if x.ndim > 1 else 1
+    count = weight.shape[0] if weight.ndim else 1
+    if weight.ndim > 1 or (isinstance(count, int) and count not in (1, channels)):
+        raise ShapeError("prelu: slopes do not fit", expected=f"1 or {channels}", got=repr(weight))
+    slopes = x.network.cast(weight, x.dtype)
+    if slopes.ndim and x.ndim > 1:
+        slopes = insert_axes(slopes, [axis for axis in range(x.ndim) if axis != 1])
+    elif slopes.ndim and not x.ndim:
+        slopes = remove_axes(slopes, [0])
+    return where(gt(x, 0), x, mul(slopes, x))

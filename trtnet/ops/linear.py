@@ -7,24 +7,42 @@ from typing import Any
 import numpy as np
 
 from trtnet.errors import ShapeError
-from trtnet.ops.arguments import (
-    array_of,
-    optional_array,
-    shape_of,
-)
+from trtnet.ops.arguments import array_of, optional_array, shape_of
 from trtnet.ops.elementwise import add
+from trtnet.ops.linalg import matmul
+from trtnet.ops.operands import as_tensor
 from trtnet.ops.operator import operator
+from trtnet.ops.shape import transpose
 from trtnet.tensor import Tensor
 
 
 @operator(methods=())
 def linear(input: Tensor, weight: Any, bias: Any = None) -> Tensor:
-    """``input @ weight.T + bias`` over the last axis; weight (out, in).
+    """``input @ weight.T + bias`` over the last axis; weight (out, in), or (in) for one output
+    without an axis.
+
+    `weight` and `bias` may be tensors that the network computes, of any size; such a weight is
+    never quantized, and no BatchNorm folds into it.
 
     Raises:
         ShapeError: the last axis of `input` is not ``in``.
     """
+    if isinstance(weight, Tensor) or len(shape_of(weight)) == 1:
+        network = input.network
+        x = network.compute(input, "linear")
+        matrix = weight if isinstance(weight, Tensor) else array_of(weight, "weight", network.path)
+        matrix = network.cast(as_tensor(matrix, x, align=False), x.dtype)
+        product = matmul(x, transpose(matrix, 0, 1) if matrix.ndim > 1 else matrix)
+        return product if bias is None else _with_bias(product, bias)
+    if isinstance(bias, Tensor):
+        return _with_bias(project(input, weight, None, ("weight", "bias")), bias)
     return project(input, weight, bias, ("weight", "bias"))
+
+
+def _with_bias(x: Tensor, bias: Any) -> Tensor:
+    network = x.network
+    values = bias if isinstance(bias, Tensor) else array_of(bias, "bias", network.path)
+    return add(x, network.cast(as_tensor(values, x), x.dtype))
 
 
 def project(input: Tensor, weight: Any, bias: Any, names: tuple[str, str]) -> Tensor:

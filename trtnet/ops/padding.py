@@ -6,56 +6,78 @@ from collections.abc import Sequence
 from typing import Any
 
 from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.ops.operands import is_size
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import slice_
-from trtnet.tensor import Tensor, same_size
+from trtnet.tensor import Dim, Tensor
 
 _PAD_MODES = {"constant": "FILL", "reflect": "REFLECT", "replicate": "CLAMP", "circular": "WRAP"}
 
 
 @operator(methods=())
-def pad(input: Tensor, pad: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Pads the last axes by ``pad = (left, right, top, bottom, ...)``, the last axis first;
-    negative amounts crop (modes ``"constant"`` and ``"replicate"`` only).
+def pad(
+    input: Tensor, pad: Sequence[Any], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Pads the last axes by ``pad = (left, right, top, bottom, ...)``, the last axis first; see
+    ``torch.nn.functional.pad``. Negative amounts crop. Amounts may be Dims, which the caller
+    knows to fit: only amounts and sizes that are ints are checked.
+
+    Args:
+        value: of the new elements, 0 by default; for ``mode="constant"`` only.
 
     Raises:
         UnsupportedError: an unknown mode. ShapeError: amounts that do not fit the input.
     """
     if mode not in _PAD_MODES:
         raise UnsupportedError(f"pad: unknown mode {mode!r}", expected=", ".join(_PAD_MODES))
-    if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ShapeError("pad: needs two amounts per axis", got=pad)
+    if mode != "constant" and value:
+        raise UnsupportedError(f"pad: mode {mode!r} takes no value", got=value)
+    amounts = _amounts(input, pad)
+    crops = [amount if isinstance(amount, int) and amount < 0 else 0 for amount in amounts]
+    if mode == "circular" and any(crops):  # what is left after the crop repeats
+        input = _by_slice(input, crops, mode)
+        amounts = [a - c for a, c in zip(amounts, crops, strict=True)]
+    return _by_slice(input, amounts, mode, value or 0)
+
+
+def _by_slice(input: Tensor, amounts: Sequence[Any], mode: str, value: float = 0) -> Tensor:
     starts, sizes = [0] * input.ndim, list(input.shape)
-    for index in range(len(pad) // 2):
-        axis, before, after = input.ndim - 1 - index, pad[2 * index], pad[2 * index + 1]
-        limit = _pad_limit(mode, sizes[axis])
-        if limit is not None and (not 0 <= before <= limit or not 0 <= after <= limit):
+    for index in range(len(amounts) // 2):
+        axis = input.ndim - 1 - index
+        before, after = amounts[2 * index : 2 * index + 2]
+        _check(input, axis, before, after, mode)
+        starts[axis], sizes[axis] = 0 - before, sizes[axis] + before + after
+    if not any(isinstance(amount, Dim) or amount for amount in amounts):
+        return input
+    fill = value if mode == "constant" else None
+    steps = [1] * input.ndim
+    return slice_(input, starts, sizes, steps, op="pad", mode=_PAD_MODES[mode], fill=fill)
+
+
+def _amounts(x: Tensor, pad: Sequence[Any]) -> list[Any]:
+    amounts = list(pad)
+    if len(amounts) % 2 or len(amounts) > 2 * x.ndim or not all(map(is_size, amounts)):
+        raise ShapeError(
+            "pad: needs two amounts per axis", expected=f"at most {2 * x.ndim} ints", got=pad
+        )
+    return [amount if isinstance(amount, Dim) else int(amount) for amount in amounts]
+
+
+def _check(x: Tensor, axis: int, before: Any, after: Any, mode: str) -> None:
+    size = x.shape[axis]
+    limit = size if isinstance(size, int) and mode in ("reflect", "circular") else None
+    if limit is not None:
+        limit -= mode == "reflect"
+        if any(isinstance(amount, int) and amount > limit for amount in (before, after)):
             raise ShapeError(
                 f"pad: {mode} padding does not fit",
                 expected=f"0 to {limit} on axis {axis}",
-                got=tuple(pad),
+                got=(before, after),
             )
-        starts[axis], sizes[axis] = -before, sizes[axis] + before + after
-        if isinstance(sizes[axis], int) and sizes[axis] < 0:
-            raise ShapeError(
-                "pad: crops more than there is",
-                expected=f"axis {axis} of {input.shape}",
-                got=tuple(pad),
-            )
-    if all(same_size(amount, 0) for amount in pad):
-        return input
-    return slice_(
-        input,
-        starts,
-        sizes,
-        [1] * input.ndim,
-        op="pad",
-        mode=_PAD_MODES[mode],
-        fill=value if mode == "constant" else None,
-    )
-
-
-def _pad_limit(mode: str, size: Any) -> int | None:
-    if mode not in ("reflect", "circular") or not isinstance(size, int):
-        return None
-    return size - 1 if mode == "reflect" else size
+    total = size + before + after
+    if isinstance(total, int) and total < 0:
+        raise ShapeError(
+            "pad: crops more than there is",
+            expected=f"axis {axis} of {x.shape}",
+            got=(before, after),
+        )

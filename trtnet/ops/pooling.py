@@ -1,23 +1,23 @@
-"""Max and average pooling, with PyTorch's rounding of output sizes."""
+"""Max, average and power-average pooling, with PyTorch's rounding of output sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.arguments import (
-    IntOrInts,
-    check_input,
-    check_window,
-    ntuple,
-    require,
-)
-from trtnet.ops.elementwise import mul
+from trtnet.errors import ShapeError
+from trtnet.ops.activation import relu
+from trtnet.ops.arguments import IntOrInts, require
+from trtnet.ops.elementwise import abs as absolute
+from trtnet.ops.elementwise import mul, pow, sign
+from trtnet.ops.max_by_slices import dilated_max, max_and_positions
 from trtnet.ops.operands import insert_axes, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.padding import pad
-from trtnet.tensor import Tensor, same_sizes
+from trtnet.ops.pooling_window import Window
+from trtnet.ops.shape import slice_
+from trtnet.ops.windows import batched, far_and_near
+from trtnet.tensor import Tensor
 
 
 def max_pool(
@@ -29,16 +29,25 @@ def max_pool(
     dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
-    """Max pooling over the last `rank` axes; see ``torch.nn.functional.max_pool2d``.
+) -> Any:
+    """Max pooling over the last `rank` axes, of an input with or without a batch axis; see
+    ``torch.nn.functional.max_pool2d``. With `return_indices` also the int64 position of each
+    maximum. That, a `dilation` and integers are made out of slices, without a Pooling layer.
 
     Raises:
-        UnsupportedError: ``dilation`` other than 1 or ``return_indices``: TensorRT has neither.
+        ShapeError: arguments that PyTorch refuses.
     """
-    check_max_pool(ntuple(dilation, rank, "dilation"), return_indices)
-    window = Window(rank, kernel_size, stride, padding, ceil_mode)
-    check_input(input, rank + 2, f"max_pool{rank}d")
-    return _pool("max_pool", "MAX", input, window, window.padding)
+    window = Window(rank, kernel_size, stride, padding, ceil_mode, dilation)
+    op = f"max_pool{rank}d"
+
+    def compute(x: Tensor) -> Any:
+        if return_indices:
+            return max_and_positions(x, window, op)
+        if any(d != 1 for d in window.dilation) or not x.dtype.is_floating_point:
+            return dilated_max(x, window, op)
+        return _pool("max_pool", "MAX", x, window, window.padding)
+
+    return batched(input, rank, op, compute)
 
 
 def avg_pool(
@@ -51,23 +60,67 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    """Average pooling over the last `rank` axes; see ``torch.nn.functional.avg_pool2d``."""
+    """Average pooling over the last `rank` axes, of an input with or without a batch axis; see
+    ``torch.nn.functional.avg_pool2d``.
+
+    Raises:
+        ShapeError: arguments that PyTorch refuses. UnsupportedError: integers.
+    """
     window = Window(rank, kernel_size, stride, padding, ceil_mode)
-    check_input(input, rank + 2, f"avg_pool{rank}d")
-    if window.is_whole(input):
-        input = input.network.quantizer.pooled(input, range(2, rank + 2))
+    op = f"avg_pool{rank}d"
+    require(
+        input.dtype.is_floating_point, f"{op}: needs a floating-point tensor", got=input.dtype,
+        fix="x.float()",
+    )  # fmt: skip
+    if divisor_override == 0:
+        raise ShapeError("divisor_override must not be zero")
+
+    def compute(x: Tensor) -> Tensor:
+        return _average(x, window, ceil_mode, count_include_pad, divisor_override, op)
+
+    out: Tensor = batched(input, rank, op, compute)
+    return out
+
+
+def _average(
+    x: Tensor,
+    window: Window,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    op: str,
+) -> Tensor:
+    rank, none = window.rank, (0,) * window.rank
+    if window.is_whole(x):
+        x = x.network.quantizer.pooled(x, range(2, rank + 2))
     if divisor_override is not None:
         # Padding the far end of ceil_mode by hand makes every window full: the mean is sum / area.
-        x, window = window.padded(input)
-        mean = _pool("avg_pool", "AVERAGE", x, window, window.padding, exclusive=False)
+        x = pad(x, far_and_near(window.padding, window.far_padding(x, op)))
+        full = Window(rank, window.kernel, window.stride, 0, False)
+        mean = _pool("avg_pool", "AVERAGE", x, full, none, exclusive=False)
         return mul(mean, window.area / divisor_override)
     if ceil_mode and count_include_pad and any(window.padding):
         # What ceil_mode adds beyond the padding does not count; the padding itself does.
-        amounts = [p for p in reversed(window.padding) for _ in range(2)]
-        x = pad(input, amounts)
-        return _pool("avg_pool", "AVERAGE", x, window, (0,) * rank, exclusive=True)
+        counts = window.counts(x, op)
+        x = pad(x, far_and_near(window.padding, window.padding))
+        return _pool("avg_pool", "AVERAGE", x, window, none, exclusive=True, counts=counts)
     exclusive = ceil_mode or not count_include_pad
-    return _pool("avg_pool", "AVERAGE", input, window, window.padding, exclusive=exclusive)
+    return _pool("avg_pool", "AVERAGE", x, window, window.padding, exclusive=exclusive)
+
+
+def lp_pool(
+    rank: int,
+    input: Tensor,
+    norm_type: float,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The `norm_type`-th root of the sum of the powers in each window, as
+    ``torch.nn.functional.lp_pool2d`` computes it: of a negative sum, 0."""
+    mean = avg_pool(rank, pow(input, norm_type), kernel_size, stride, 0, ceil_mode)
+    area = Window(rank, kernel_size, stride, 0, ceil_mode).area
+    return pow(mul(mul(sign(mean), relu(absolute(mean))), area), 1 / norm_type)
 
 
 @operator(methods=())
@@ -79,7 +132,7 @@ def max_pool1d(
     dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     """``torch.nn.functional.max_pool1d``; input (N, C, L). See :func:`max_pool`."""
     return max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -93,7 +146,7 @@ def max_pool2d(
     dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     """``torch.nn.functional.max_pool2d``; input (N, C, H, W). See :func:`max_pool`."""
     return max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -107,9 +160,57 @@ def max_pool3d(
     dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     """``torch.nn.functional.max_pool3d``; input (N, C, D, H, W). See :func:`max_pool`."""
     return max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+@operator(methods=())
+def max_pool1d_with_indices(
+    input: Tensor,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """:func:`max_pool1d` with ``return_indices=True``, always."""
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    found: tuple[Tensor, Tensor] = max_pool(1, input, *window, return_indices=True)
+    return found
+
+
+@operator(methods=())
+def max_pool2d_with_indices(
+    input: Tensor,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """:func:`max_pool2d` with ``return_indices=True``, always."""
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    found: tuple[Tensor, Tensor] = max_pool(2, input, *window, return_indices=True)
+    return found
+
+
+@operator(methods=())
+def max_pool3d_with_indices(
+    input: Tensor,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """:func:`max_pool3d` with ``return_indices=True``, always."""
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    found: tuple[Tensor, Tensor] = max_pool(3, input, *window, return_indices=True)
+    return found
 
 
 @operator(methods=())
@@ -160,70 +261,40 @@ def avg_pool3d(
     )
 
 
-class Window:
-    """A pooling window: kernel, stride, padding and how output sizes round."""
+@operator(methods=())
+def lp_pool1d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """``torch.nn.functional.lp_pool1d``; input (N, C, L). See :func:`lp_pool`."""
+    return lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
 
-    def __init__(
-        self, rank: int, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool
-    ) -> None:
-        self.rank = rank
-        self.kernel = ntuple(kernel_size, rank, "kernel_size")
-        self.stride = self.kernel if stride in (None, ()) else ntuple(stride, rank, "stride")
-        self.padding = ntuple(padding, rank, "padding")
-        self.ceil_mode = ceil_mode
-        for size, amount in zip(self.kernel, self.padding, strict=True):
-            if amount * 2 > size:
-                raise ShapeError(
-                    "padding must be at most half of kernel_size",
-                    got=amount,
-                    expected=f"<= {size // 2}",
-                )
 
-    @property
-    def area(self) -> int:
-        """Number of positions in the window."""
-        area = 1
-        for size in self.kernel:
-            area *= size
-        return area
+@operator(methods=())
+def lp_pool2d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """``torch.nn.functional.lp_pool2d``; input (N, C, H, W). See :func:`lp_pool`."""
+    return lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
 
-    def is_whole(self, x: Tensor) -> bool:
-        """Whether one window takes in all of `x`."""
-        return same_sizes(self.kernel, x.shape[2:]) and not any(self.padding)
 
-    def far_padding(self, sizes: Sequence[Any], padding: Sequence[int]) -> list[int] | None:
-        """Padding at the end of each axis with which rounding down gives PyTorch's size, or
-        ``None`` for an axis of unknown size, where rounding up is needed.
-
-        PyTorch's ceil_mode drops a last window that would start beyond the input and its near
-        padding; TensorRT's EXPLICIT_ROUND_UP keeps it.
-        """
-        if not self.ceil_mode:
-            return list(padding)
-        if not all(isinstance(size, int) for size in sizes):
-            return None
-        far = []
-        for size, k, s, own, p in zip(
-            sizes, self.kernel, self.stride, self.padding, padding, strict=True
-        ):
-            inner = size - 2 * (own - p)  # the input's size before any padding by hand
-            count = -(-(inner + 2 * own - k) // s) + 1
-            if (count - 1) * s >= inner + own:
-                count -= 1
-            far.append(max((count - 1) * s + k - size - p, 0))
-        return far
-
-    def padded(self, x: Tensor) -> tuple[Tensor, Window]:
-        """`x` padded with zeros by hand, and the window without padding for it."""
-        far = self.far_padding(x.shape[2:], self.padding)
-        if far is None:
-            raise UnsupportedError(
-                "divisor_override with ceil_mode needs fixed sizes",
-                got=x.shape,
-            )
-        near_far = list(zip(self.padding, far, strict=True))
-        amounts = [amount for pair in reversed(near_far) for amount in pair]
-        return pad(x, amounts), Window(self.rank, self.kernel, self.stride, 0, False)
+@operator(methods=())
+def lp_pool3d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: IntOrInts,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """``torch.nn.functional.lp_pool3d``; input (N, C, D, H, W). See :func:`lp_pool`."""
+    return lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 def _pool(
@@ -233,16 +304,21 @@ def _pool(
     window: Window,
     padding: Sequence[int],
     exclusive: bool | None = None,
+    counts: Sequence[Any] | None = None,
 ) -> Tensor:
-    network = x.network
-    if not window.ceil_mode:  # which keeps one window, however small the input is
-        check_window(x.shape[2:], window.kernel, [2 * amount for amount in padding], op)
-    far = window.far_padding(x.shape[2:], padding)
-    if far is None:
-        _check_dynamic_ceil(window)
-    lift = [1] if window.rank == 1 else []  # TensorRT pools 2 or 3 axes
-    mode = "EXPLICIT_ROUND_DOWN" if far is not None else "EXPLICIT_ROUND_UP"
+    """One Pooling layer.
+
+    Args:
+        padding: what of the window's padding `x` does not have yet.
+        counts: the output's sizes, by default those of `window` on `x`.
+    """
+    network, rank = x.network, window.rank
+    counts = window.counts(x, op) if counts is None else counts
+    far = _far_padding(x, window, padding, counts)
+    lift = [1] if rank == 1 else []  # TensorRT pools 2 or 3 axes
     raised = insert_axes(x, [2]) if lift else x
+    lead = list(raised.shape[: 2 + len(lift)])
+    rounding = "EXPLICIT_ROUND_UP" if far is None else "EXPLICIT_ROUND_DOWN"
     attributes: dict[str, Any] = {}
     if exclusive is not None:
         attributes["average_count_excludes_padding"] = exclusive
@@ -253,43 +329,26 @@ def _pool(
         raised,
         getattr(network.trt.PoolingType, kind),
         lift + list(window.kernel),
-        dims=[*raised.shape[: 2 + len(lift)], *[-1] * window.rank],
+        dims=[*lead, *([-1] * rank if far is None and window.may_drop else counts)],
         stride_nd=lift + list(window.stride),
         pre_padding=zero + list(padding),
         post_padding=zero + list(padding if far is None else far),
-        padding_mode=getattr(network.trt.PaddingMode, mode),
+        padding_mode=getattr(network.trt.PaddingMode, rounding),
         **attributes,
     )
+    if far is None and window.may_drop:
+        out = slice_(out, [0] * out.ndim, [*lead, *counts], [1] * out.ndim)
     return remove_axes(out, [2]) if lift else out
 
 
-def _check_dynamic_ceil(window: Window) -> None:
-    """A last window that PyTorch drops and TensorRT keeps can only occur where stride + padding
-    exceeds the kernel."""
-    for k, s, p in zip(window.kernel, window.stride, window.padding, strict=True):
-        if s + p > k:
-            raise UnsupportedError(
-                "ceil_mode rounds differently in TensorRT for some sizes of a dynamic axis",
-                got=f"kernel {k}, stride {s}, padding {p}",
-                expected="stride + padding <= kernel_size, or fixed sizes",
-            )
-
-
-def check_max_pool(dilation: tuple[int, ...], return_indices: bool) -> None:
-    """Raises :class:`UnsupportedError` for max pooling that TensorRT lacks."""
-    require(
-        all(d == 1 for d in dilation),
-        "TensorRT's max pooling has no dilation",
-        expected="dilation=1",
-        got=dilation,
-    )
-    refuse_indices(return_indices)
-
-
-def refuse_indices(return_indices: bool) -> None:
-    """Raises :class:`UnsupportedError` for ``return_indices=True``."""
-    require(
-        not return_indices,
-        "TensorRT's max pooling returns no indices",
-        expected="return_indices=False",
-    )
+def _far_padding(
+    x: Tensor, window: Window, padding: Sequence[int], counts: Sequence[Any]
+) -> list[int] | None:
+    """Padding at the end of each axis with which rounding down gives `counts`, or ``None``
+    where a size is known only at run time and rounding up is needed."""
+    if not window.ceil_mode:
+        return list(padding)
+    rows = list(zip(x.shape[2:], counts, window.kernel, window.stride, padding, strict=True))
+    if not all(isinstance(size, int) for row in rows for size in row):
+        return None
+    return [max((count - 1) * s + k - n - p, 0) for n, count, k, s, p in rows]

@@ -1,23 +1,25 @@
-"""Resizing by interpolation, and pixel_shuffle."""
+"""Resizing by interpolation."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.arguments import (
-    require,
-)
-from trtnet.ops.linalg import matmul
-from trtnet.ops.operands import as_tensor
+from trtnet.errors import ShapeError
+from trtnet.ops.adaptive import adaptive_pool
+from trtnet.ops.arguments import require
+from trtnet.ops.operands import is_size
 from trtnet.ops.operator import operator
-from trtnet.ops.positions import take_slices
-from trtnet.ops.shape import permute, reshape, transpose
-from trtnet.tensor import Tensor, same_size
+from trtnet.ops.resampling import (
+    CUBIC_COEFFICIENT,
+    antialiased,
+    nearest_picks,
+    resampled,
+    scaled_size,
+)
+from trtnet.tensor import Tensor
 
 # PyTorch's mode: (rank of the input or None for any, TensorRT's mode, rounding of "nearest")
 _MODES: dict[str, tuple[int | None, str, str]] = {
@@ -27,8 +29,8 @@ _MODES: dict[str, tuple[int | None, str, str]] = {
     "bilinear": (4, "LINEAR", "FLOOR"),
     "trilinear": (5, "LINEAR", "FLOOR"),
     "bicubic": (4, "CUBIC", "FLOOR"),
+    "area": (None, "", ""),  # an adaptive average
 }
-_CUBIC_COEFFICIENT = -0.75  # PyTorch's
 
 
 @operator(methods=())
@@ -43,35 +45,82 @@ def interpolate(
 ) -> Tensor:
     """``torch.nn.functional.interpolate``; `size` may hold Dims.
 
-    A `scale_factor` that does not divide evenly keeps PyTorch's meaning (positions follow the
-    factor, not the rounded size) for fixed input sizes.
+    A `scale_factor` that does not divide evenly keeps PyTorch's meaning: positions follow the
+    factor, not the rounded size. Such an axis is resized by a constant matrix, or, where its size
+    is known only at run time, by Gather layers at positions that the engine computes; other axes
+    by a Resize layer. `antialias` is a constant matrix for each axis.
 
     Raises:
-        UnsupportedError: ``antialias``, an unknown mode, or a fractional `scale_factor` on an
-            axis whose size is known only at run time. ShapeError: a mode for another rank.
+        UnsupportedError: an unknown mode, ``antialias`` on an axis whose size is known only at
+            run time. ShapeError: a mode for another rank, sizes that are not positive.
     """
     check_mode(mode, align_corners, antialias)
     _check_rank(input, mode)
-    rank = input.ndim - 2
+    sizes, factors = _targets(input, size, scale_factor, recompute_scale_factor)
+    if mode == "area":
+        return adaptive_pool("avg", input.ndim - 2, input, sizes)
+    if align_corners or recompute_scale_factor:
+        factors = [None] * len(sizes)
+    if antialias:
+        return _antialiased(input, sizes, factors, mode, bool(align_corners))
+    uneven = [
+        axis
+        for axis, (n, out, factor) in enumerate(zip(input.shape[2:], sizes, factors, strict=True))
+        if not _is_even(n, out, factor, mode)
+    ]
+    for axis in uneven:
+        input = resampled(input, axis + 2, sizes[axis], factors[axis], mode)
+    if len(uneven) == len(sizes):
+        return input
+    return _resize(input, sizes, mode, bool(align_corners))
+
+
+def _targets(
+    x: Tensor, size: Any, scale_factor: Any, recompute: bool | None
+) -> tuple[list[Any], list[float | None]]:
+    """The output's sizes, and the factors of PyTorch's positions where they are given."""
+    rank = x.ndim - 2
+    factors: list[float | None] = [None] * rank
     if (size is None) == (scale_factor is None):
         raise ShapeError("interpolate: give either size or scale_factor")
     if size is not None:
+        if recompute:
+            raise ShapeError("interpolate: recompute_scale_factor needs a scale_factor")
         sizes = _listed(size, rank)
+        if not all(map(is_size, sizes)):
+            raise ShapeError("interpolate: size must be ints", got=size)
     else:
         factors = _listed(scale_factor, rank)
-        pairs = list(zip(input.shape[2:], factors, strict=True))
-        sizes = [_scaled(n, factor) for n, factor in pairs]
+        sizes = [scaled_size(n, factor) for n, factor in zip(x.shape[2:], factors, strict=True)]
     if any(isinstance(n, int) and n < 1 for n in sizes):
-        raise ShapeError("interpolate: sizes must be positive", got=f"{input.shape} to {sizes}")
-    if size is None and not recompute_scale_factor and not align_corners:
-        uneven = (
-            n * factor != out
-            for (n, factor), out in zip(pairs, sizes, strict=True)
-            if isinstance(n, int)
+        raise ShapeError("interpolate: sizes must be positive", got=f"{x.shape} to {sizes}")
+    return sizes, factors
+
+
+def _is_even(n: Any, out: Any, factor: float | None, mode: str) -> bool:
+    """Whether a Resize layer that gets the sizes has PyTorch's positions."""
+    if mode.startswith("nearest") and isinstance(n, int) and isinstance(out, int):
+        rounds, half = nearest_picks(n, out, factor, mode), 1 if mode == "nearest-exact" else 0
+        exact = (2 * np.arange(out, dtype=np.int64) + half) * n // (2 * out)
+        return bool((rounds == exact).all())
+    if factor is None:
+        return True
+    return n * factor == out if isinstance(n, int) else float(factor).is_integer()
+
+
+def _antialiased(
+    x: Tensor, sizes: Sequence[Any], factors: Sequence[Any], mode: str, align_corners: bool
+) -> Tensor:
+    for index, (out, factor) in enumerate(zip(sizes, factors, strict=True)):
+        axis = index + 2
+        require(
+            isinstance(x.shape[axis], int) and isinstance(out, int),
+            "interpolate: antialias needs fixed sizes",
+            got=f"axis {axis}, from {x.shape[axis]} to {out}",
+            fix="declare fixed sizes in network.input(...), or antialias=False",
         )
-        if any(uneven):
-            return _by_factor(input, sizes, factors, mode)
-    return _resize(input, sizes, mode, bool(align_corners))
+        x = antialiased(x, axis, out, factor, mode, align_corners)
+    return x
 
 
 def _check_rank(x: Tensor, mode: str) -> None:
@@ -106,72 +155,9 @@ def _resize(x: Tensor, sizes: Sequence[Any], mode: str, align_corners: bool) -> 
         selector_for_single_pixel=getattr(
             trt.ResizeSelector, "UPPER" if align_corners else "FORMULA"
         ),
-        cubic_coeff=_CUBIC_COEFFICIENT,
+        cubic_coeff=CUBIC_COEFFICIENT,
         exclude_outside=False,
         **attributes,
-    )
-
-
-def _by_factor(x: Tensor, sizes: Sequence[Any], scales: Sequence[float], mode: str) -> Tensor:
-    """Axis by axis with PyTorch's positions ``(i + 0.5) / factor - 0.5``, which a Resize layer
-    would derive from the sizes instead."""
-    for axis, (out, factor) in enumerate(zip(sizes, scales, strict=True), start=2):
-        size = x.shape[axis]
-        if same_size(size, out) and factor == 1:
-            continue
-        if not isinstance(size, int):
-            raise UnsupportedError(
-                "interpolate: some axes are fixed and uneven, others dynamic",
-                fix="give size=",
-            )
-        positions = np.arange(out, dtype=np.float64)
-        if mode == "nearest":
-            picks = np.floor(positions / factor)
-        else:
-            positions = (positions + 0.5) / factor - 0.5
-            picks = np.floor(positions + 0.5)
-        if mode.startswith("nearest"):
-            picks = np.clip(picks, 0, size - 1).astype(np.int64)
-            x = take_slices(x, x.network.constant(picks), axis)
-        else:
-            matrix = _weights_matrix(positions, size, cubic=mode == "bicubic")
-            matrix = matrix.reshape([1] * (x.ndim - 2) + list(matrix.shape))
-            last = x.ndim - 1
-            x = transpose(matmul(transpose(x, axis, last), as_tensor(matrix, x)), axis, last)
-    return x
-
-
-def _weights_matrix(positions: np.ndarray, size: int, cubic: bool) -> np.ndarray:
-    """(size, len(positions)) interpolation weights; positions outside use the edge."""
-    if not cubic:
-        positions = np.maximum(positions, 0)
-    base = np.floor(positions)
-    t = positions - base
-    a = _CUBIC_COEFFICIENT
-    if cubic:
-        d = np.stack([t + 1, t, 1 - t, 2 - t])
-        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-        far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
-        weights, first = np.where(d <= 1, near, far), -1
-    else:
-        weights, first = np.stack([1 - t, t]), 0
-    matrix = np.zeros((size, len(positions)))
-    columns = np.arange(len(positions))
-    for tap, weight in enumerate(weights):
-        rows = np.clip(base + first + tap, 0, size - 1).astype(np.int64)
-        np.add.at(matrix, (rows, columns), weight)
-    return matrix
-
-
-def _scaled(size: Any, factor: float) -> Any:
-    if isinstance(size, int):
-        return math.floor(size * factor)
-    if float(factor).is_integer():
-        return size * int(factor)
-    raise UnsupportedError(
-        "interpolate: a fractional scale_factor needs fixed sizes",
-        got=f"{size} * {factor}",
-        fix="give size=, or an integer scale_factor",
     )
 
 
@@ -183,31 +169,38 @@ def _listed(value: Any, rank: int) -> list[Any]:
 
 
 def check_mode(mode: str, align_corners: bool | None, antialias: bool) -> None:
-    """Raises :class:`UnsupportedError` for interpolation that TensorRT lacks."""
+    """Raises :class:`UnsupportedError` for interpolation that PyTorch lacks too."""
     require(mode in _MODES, f"interpolate: unknown mode {mode!r}", expected=", ".join(_MODES))
-    require(not antialias, "interpolate: TensorRT has no antialiasing", expected="antialias=False")
     require(
-        not (align_corners is not None and mode.startswith("nearest")),
+        not antialias or mode in ("bilinear", "bicubic"),
+        f"interpolate: mode {mode!r} has no antialias",
+        expected="bilinear or bicubic",
+    )
+    require(
+        align_corners is None or mode not in ("nearest", "nearest-exact", "area"),
         f"interpolate: align_corners has no meaning for mode {mode!r}",
     )
 
 
 @operator(methods=())
-def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
-    """(N, C * r * r, H, W) to (N, C, H * r, W * r). Shi et al., https://arxiv.org/abs/1609.05158.
+def upsample(
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """``torch.nn.functional.upsample``, the old name of :func:`interpolate`."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
 
-    Raises:
-        ShapeError: channels that are no multiple of ``r * r``.
-    """
-    r = upscale_factor
-    channels = input.shape[1] if input.ndim == 4 else None
-    if not isinstance(channels, int) or channels % (r * r):
-        raise ShapeError(
-            "pixel_shuffle: channels must be a multiple of upscale_factor squared",
-            expected=f"N, k * {r * r}, H, W",
-            got=repr(input),
-        )
-    n, c, h, w = input.shape
-    c = c // (r * r)
-    split = permute(reshape(input, n, c, r, r, h, w), 0, 1, 4, 2, 5, 3)
-    return reshape(split, n, c, h * r, w * r)
+
+@operator(methods=())
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """``torch.nn.functional.upsample_nearest``."""
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+@operator(methods=())
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """``torch.nn.functional.upsample_bilinear``: the corners are aligned."""
+    return interpolate(input, size, scale_factor, "bilinear", align_corners=True)
