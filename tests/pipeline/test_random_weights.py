@@ -21,7 +21,7 @@ class Layers(nn.Module):
         self.bn = nn.BatchNorm2d(64)
         self.norm = nn.LayerNorm(128)
         self.fc = nn.Linear(128, 256)
-        self.known = trtnet.Parameter((2, 3), np.arange(6, dtype=np.float32).reshape(2, 3))
+        self.known = trtnet.Parameter(np.arange(6, dtype=np.float32).reshape(2, 3))
 
 
 def test_equal_seeds_give_equal_weights_that_fit() -> None:

@@ -12,6 +12,7 @@ from trtnet.names import parameter_name
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.tensor import Parameter, Tensor
 from trtnet.tensor.emitter import Emitter
+from trtnet.tensor.parameter import require_written
 
 _SMALL = 16  # elements; equal constants up to this size are emitted once
 
@@ -44,6 +45,7 @@ class Constants:
         if isinstance(value, Parameter):
             value = value.require(parameter_name(self._network.path, name))
         array = np.asarray(value)
+        require_written(array)
         default = "float32" if array.dtype.kind == "f" and array.dtype.itemsize > 4 else array.dtype
         wanted = dtype_of(default if dtype is None else dtype)
         if array.size > _SMALL or name:

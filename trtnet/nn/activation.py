@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trtnet import ops
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
+from trtnet.nn.factory import check_factory
 from trtnet.tensor import Tensor
 
 
@@ -13,6 +16,7 @@ class _InPlace(Module):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        self.inplace = inplace
 
 
 @export
@@ -101,7 +105,7 @@ class Hardtanh(Module):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.min_val, self.max_val = min_val, max_val
+        self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.hardtanh(input, self.min_val, self.max_val)
@@ -113,7 +117,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.negative_slope, self.inplace = negative_slope, inplace
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.leaky_relu(input, self.negative_slope)
@@ -125,7 +129,7 @@ class ELU(Module):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha, self.inplace = alpha, inplace
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.elu(input, self.alpha)
@@ -159,9 +163,17 @@ class Softplus(Module):
 class PReLU(Module):
     """``torch.nn.PReLU``: one slope, or one per channel."""
 
-    def __init__(self, num_parameters: int = 1) -> None:
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 0.25,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
-        self.weight = Parameter((num_parameters,))
+        check_factory(device, dtype)
+        self.num_parameters, self.init = num_parameters, init
+        self.weight = Parameter.empty((num_parameters,))
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.prelu(input, self.weight)

@@ -10,6 +10,7 @@ import numpy as np
 from trtnet.errors import ShapeError
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
+from trtnet.nn.factory import check_factory
 from trtnet.nn.linear import Linear
 from trtnet.ops.arguments import (
     array_of,
@@ -46,8 +47,11 @@ class MultiheadAttention(Module):
         kdim: int | None = None,
         vdim: int | None = None,
         batch_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
         require(
             not (add_bias_kv or add_zero_attn), "add_bias_kv and add_zero_attn are not supported"
         )
@@ -56,14 +60,16 @@ class MultiheadAttention(Module):
                 "embed_dim must be divisible by num_heads", got=f"{embed_dim} and {num_heads}"
             )
         self.embed_dim, self.num_heads, self.batch_first = embed_dim, num_heads, batch_first
+        self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
+        self.dropout, self.head_dim = dropout, embed_dim // num_heads
         self.packed = kdim in (None, embed_dim) and vdim in (None, embed_dim)
         if self.packed:
-            self.in_proj_weight = Parameter((3 * embed_dim, embed_dim))
+            self.in_proj_weight = Parameter.empty((3 * embed_dim, embed_dim))
         else:
-            self.q_proj_weight = Parameter((embed_dim, embed_dim))
-            self.k_proj_weight = Parameter((embed_dim, kdim or embed_dim))
-            self.v_proj_weight = Parameter((embed_dim, vdim or embed_dim))
-        self.register_parameter("in_proj_bias", Parameter((3 * embed_dim,)) if bias else None)
+            self.q_proj_weight = Parameter.empty((embed_dim, embed_dim))
+            self.k_proj_weight = Parameter.empty((embed_dim, kdim or embed_dim))
+            self.v_proj_weight = Parameter.empty((embed_dim, vdim or embed_dim))
+        self.register_parameter("in_proj_bias", Parameter.empty((3 * embed_dim,)) if bias else None)
         self.out_proj = Linear(embed_dim, embed_dim, bias)
 
     def forward(

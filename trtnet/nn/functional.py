@@ -1,8 +1,11 @@
 """``torch.nn.functional``'s names. ``inplace``, ``training`` and dropout do nothing here."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from trtnet.errors import UsageError
 from trtnet.exports import collected
+from trtnet.host import pytorch
+from trtnet.host.names import absent, host_function
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
@@ -17,4 +20,21 @@ from trtnet.ops.pooling import *
 from trtnet.ops.resize import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
-    __all__ = collected(globals())
+    __all__ = [
+        name
+        for name in collected(globals())
+        if name not in ("UsageError", "absent", "host_function", "pytorch")
+    ]
+
+
+def __getattr__(name: str) -> Any:
+    """Functions of PyTorch that trtnet lacks, for values of the host."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found = getattr(pytorch().nn.functional, name, None)
+    except UsageError:
+        found = None
+    if not callable(found):
+        raise absent("trtnet", f"torch.nn.functional.{name}", sorted(globals()))
+    return host_function(name, found)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
+from trtnet.nn.factory import check_factory
+from trtnet.ops.arguments import require
 from trtnet.ops.linear import embedding, linear
 from trtnet.tensor import Tensor
 
@@ -14,11 +18,19 @@ class Linear(Module):
 
     computes = "linear"
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
+        check_factory(device, dtype)
         self.in_features, self.out_features = in_features, out_features
-        self.weight = Parameter((out_features, in_features))
-        self.register_parameter("bias", Parameter((out_features,)) if bias else None)
+        self.weight = Parameter.empty((out_features, in_features))
+        self.register_parameter("bias", Parameter.empty((out_features,)) if bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
@@ -29,14 +41,47 @@ class Linear(Module):
 
 @export
 class Embedding(Module):
-    """``torch.nn.Embedding``. `padding_idx` only matters in training and is accepted."""
+    """``torch.nn.Embedding``. `padding_idx`, `scale_grad_by_freq` and `sparse` only matter in
+    training and are accepted.
+
+    Args:
+        _weight: the values of the table.
+
+    Raises:
+        UnsupportedError: `max_norm`, which would change the table while it is read.
+    """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
+        require(
+            max_norm is None,
+            "Embedding(max_norm=...) changes its table while it is read",
+            fix="renormalize the weights before, and leave max_norm out",
+        )
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.weight = Parameter((num_embeddings, embedding_dim))
+        self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type
+        self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
+        shape = (num_embeddings, embedding_dim)
+        self.weight = Parameter.empty(shape) if _weight is None else Parameter(_weight)
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Any, freeze: bool = True, **options: Any) -> Embedding:
+        """One with the table `embeddings`; `options` are those of the class."""
+        return cls(*embeddings.shape, _weight=embeddings, **options)
 
     def forward(self, input: Tensor) -> Tensor:
         return embedding(input, self.weight)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
+from trtnet.nn.factory import check_factory
 from trtnet.ops.arguments import (
     check_input,
     require,
@@ -15,29 +17,39 @@ from trtnet.ops.norm import as_shape, batch_norm, group_norm, instance_norm, lay
 from trtnet.tensor import Tensor
 
 
-class _Norm(Module):
+class _NormBase(Module):
     """Channels, an optional affine part, and optional running statistics."""
 
     ranks: tuple[int, ...]
 
     def __init__(
-        self, num_features: int, eps: float, affine: bool, track_running_stats: bool
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.num_features, self.eps = num_features, eps
+        check_factory(device, dtype)
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
         shape = (num_features,)
-        self.register_parameter("weight", Parameter(shape) if affine else None)
-        self.register_parameter("bias", Parameter(shape) if affine else None)
-        self.register_buffer("running_mean", Parameter(shape) if track_running_stats else None)
-        self.register_buffer("running_var", Parameter(shape) if track_running_stats else None)
+        self.register_parameter("weight", Parameter.empty(shape) if affine else None)
+        self.register_parameter("bias", Parameter.empty(shape) if affine else None)
+        self.register_buffer("running_mean", Parameter.empty(shape) if track_running_stats else None)
+        self.register_buffer("running_var", Parameter.empty(shape) if track_running_stats else None)
         if track_running_stats:  # counted in training only; older files lack it
-            self.register_buffer("num_batches_tracked", Parameter((), optional=True))
+            counter = Parameter.empty((), dtype="int64", optional=True)
+            self.register_buffer("num_batches_tracked", counter)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}"
 
 
-class _BatchNorm(_Norm):
+class _BatchNorm(_NormBase):
     computes = "batch_norm"
 
     def __init__(
@@ -47,6 +59,8 @@ class _BatchNorm(_Norm):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         require(
             track_running_stats,
@@ -54,7 +68,9 @@ class _BatchNorm(_Norm):
             "statistics at inference; an engine's result would depend on the batch",
             fix="use InstanceNorm or GroupNorm, or track running statistics",
         )
-        super().__init__(num_features, eps, affine, track_running_stats)
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, self.ranks, "batch_norm", self.num_features)
@@ -84,7 +100,27 @@ class BatchNorm3d(_BatchNorm):
     ranks = (5,)
 
 
-class _InstanceNorm(_Norm):
+@export
+class SyncBatchNorm(_BatchNorm):
+    """``torch.nn.SyncBatchNorm`` in evaluation: a BatchNorm of any rank."""
+
+    ranks = (2, 3, 4, 5)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+
+
+class _InstanceNorm(_NormBase):
     computes = "normalization"
 
     def __init__(
@@ -94,8 +130,12 @@ class _InstanceNorm(_Norm):
         momentum: float = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(num_features, eps, affine, track_running_stats)
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, self.ranks, "instance_norm", self.num_features)
@@ -137,14 +177,18 @@ class LayerNorm(Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
         self.normalized_shape, self.eps = as_shape(normalized_shape), eps
+        self.elementwise_affine = elementwise_affine
         with_bias = elementwise_affine and bias
         self.register_parameter(
-            "weight", Parameter(self.normalized_shape) if elementwise_affine else None
+            "weight", Parameter.empty(self.normalized_shape) if elementwise_affine else None
         )
-        self.register_parameter("bias", Parameter(self.normalized_shape) if with_bias else None)
+        self.register_parameter("bias", Parameter.empty(self.normalized_shape) if with_bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
         return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -160,17 +204,25 @@ class GroupNorm(Module):
     computes = "normalization"
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
+        self.affine = affine
         if num_channels % num_groups:
             raise ShapeError(
                 "num_channels must be divisible by num_groups",
                 got=f"{num_channels} channels, {num_groups} groups",
             )
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
-        self.register_parameter("weight", Parameter((num_channels,)) if affine else None)
-        self.register_parameter("bias", Parameter((num_channels,)) if affine else None)
+        self.register_parameter("weight", Parameter.empty((num_channels,)) if affine else None)
+        self.register_parameter("bias", Parameter.empty((num_channels,)) if affine else None)
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, (3, 4, 5), "group_norm", self.num_channels)

@@ -29,8 +29,9 @@ class _MaxPoolNd(Module):
         super().__init__()
         check_max_pool(ntuple(dilation, self.rank, "dilation"), return_indices)
         Window(self.rank, kernel_size, stride, padding, ceil_mode)
-        self.kernel_size, self.stride = kernel_size, stride
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.ceil_mode = padding, ceil_mode
+        self.dilation, self.return_indices = dilation, return_indices
 
     def forward(self, input: Tensor) -> Tensor:
         return max_pool(
@@ -77,7 +78,8 @@ class _AvgPoolNd(Module):
     ) -> None:
         super().__init__()
         Window(self.rank, kernel_size, stride, padding, ceil_mode)
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding = padding
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
         self.divisor_override = divisor_override
 

@@ -13,6 +13,7 @@ from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
+from trtnet.ops.creation import *
 from trtnet.ops.elementwise import *
 from trtnet.ops.identity import *
 from trtnet.ops.indexing import *

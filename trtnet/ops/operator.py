@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from trtnet.exports import export
+from trtnet.host import call_on_host, network_of
+from trtnet.tensor import Tensor
 from trtnet.tensor.operators import Operators
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -27,7 +30,8 @@ def operator(
     """Exports a function of a file in ``trtnet/ops``, and makes it a method of Tensor.
 
     The function is then ``trtnet.ops.<name>`` and ``trtnet.<name>``. What is defined in a file
-    that :mod:`trtnet.nn.functional` takes its names from is ``F.<name>`` as well.
+    that :mod:`trtnet.nn.functional` takes its names from is ``F.<name>`` as well. Where no
+    argument is a Tensor or a Dim, PyTorch's function of that name computes on the host.
 
     Args:
         methods: the methods of Tensor that call it with the tensor as first argument; its own
@@ -41,14 +45,42 @@ def operator(
 
     def add(function: Function) -> Function:
         _claim(function)
-        export(function)
+        everywhere = _everywhere(function)
+        export(everywhere)
         for name in (function.__name__,) if methods is None else methods:
-            _attach(name, function)
+            _attach(name, everywhere)
         if reflected is not None:
             _attach(reflected, lambda tensor, other: function(other, tensor))
-        return function
+        return everywhere
 
     return add if function is None else add(function)
+
+
+def _everywhere(function: Function) -> Function:
+    """`function` for Tensors; PyTorch's function of its name for values of the host."""
+
+    takes_tensor = next(iter(function.__annotations__.values()), None) == "Tensor"
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], Tensor):
+            return function(*args, **kwargs)
+        network = network_of((args, kwargs))
+        if network is None:
+            return call_on_host(function.__name__, args, kwargs)
+        if takes_tensor and args and _is_host_value(args[0]):
+            first = network.constant(args[0], name=getattr(args[0], "name", None) or "")
+            args = (first, *args[1:])
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def _is_host_value(value: Any) -> bool:
+    """Whether `value` is a Parameter, a tensor of PyTorch or an array."""
+    return hasattr(value, "on_host") or hasattr(value, "__array_interface__") or (
+        hasattr(value, "resolve_conj")
+    )
 
 
 def _claim(function: Callable[..., Any]) -> None:
