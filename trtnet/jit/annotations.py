@@ -1,5 +1,8 @@
 """``torch.jit.annotations``: types for annotations."""
 
-from typing import Any
+from typing import TypeVar
 
-BroadcastingList1 = BroadcastingList2 = BroadcastingList3 = list[Any]
+T = TypeVar("T")
+BroadcastingList1 = list[T]
+BroadcastingList2 = list[T]
+BroadcastingList3 = list[T]
