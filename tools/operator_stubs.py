@@ -41,9 +41,10 @@ def _method(name: str, function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
     parameters = ["self"]
     for parameter in list(signature.parameters.values())[1:]:
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parameters:
+        starred = any(known.startswith("*") for known in parameters)
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parameters.append("*")
-        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+        star = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
         default = "" if parameter.default is parameter.empty else " = ..."
         parameters.append(f"{star}{parameter.name}: {_own(parameter.annotation)}{default}")
     return f"    def {name}({', '.join(parameters)}) -> {_own(signature.return_annotation)}: ...\n"

@@ -47,7 +47,8 @@ def rewritten(
         changed = _changed(node, packages or {}, module)
         if changed is None:
             continue
-        assert node.end_lineno is not None and node.end_col_offset is not None
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
         begin = starts[node.lineno - 1] + node.col_offset
         end = starts[node.end_lineno - 1] + node.end_col_offset
         data = data[:begin] + changed.encode() + data[end:]
@@ -167,7 +168,7 @@ def compare(package: str, name: str, size: int) -> dict[str, Any]:
         read = trtnet.graph.read(network.definition)
         got = trtnet.reference.run(read, {"x": image.numpy()}, float64=True)
         errors = [_error(got[f"y{i}"], value.numpy()) for i, value in enumerate(wanted)]
-    except Exception as error:  # noqa: BLE001  (each model is reported)
+    except Exception as error:
         return {"model": name, "step": step, "error": type(error).__name__,
                 "says": str(error)[:400], "at": _place(error)}  # fmt: skip
     passed = len(errors) == len(results) and max(errors) <= TOLERANCE

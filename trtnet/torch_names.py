@@ -21,7 +21,7 @@ DTYPES = {
 }
 """PyTorch's short names of element types that trtnet has."""
 
-NAMES = frozenset(
+_LISTED = (
     # element types that networks lack; values of the host may have them
     "float64 double complex32 complex64 complex128 chalf cfloat cdouble int16 short uint16 uint32 "
     "uint64 float8_e4m3fn float8_e5m2 qint8 quint8 qint32 "
@@ -33,8 +33,9 @@ NAMES = frozenset(
     "no_grad enable_grad inference_mode set_grad_enabled "
     # packages of PyTorch
     "backends mps xpu optim distributed distributions serialization onnx ao linalg fft special "
-    "random version library compiler overrides types package func export _C _dynamo".split()
+    "random version library compiler overrides types package func export _C _dynamo"
 )
+NAMES = frozenset(_LISTED.split())
 """Names that are PyTorch's own, of things that are no functions."""
 
 _PRIVATE = frozenset({"_assert", "_C", "_dynamo"})
@@ -57,7 +58,7 @@ def attribute(name: str) -> Any:
         raise AttributeError(f"module 'trtnet' has no attribute {name!r}")
     found = _of_pytorch(name)
     if found is None:
-        known = sorted({*DTYPES, *_OWN, *NAMES, *ops.__all__})
+        known = sorted({*DTYPES, *_OWN, *NAMES, *dir(ops)})
         raise absent("trtnet", f"torch.{name}", known)
     if name in NAMES or not _is_function(found):
         return found

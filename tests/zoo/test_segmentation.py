@@ -205,7 +205,8 @@ def test_a_network_of_fixed_size(small: Any) -> None:
 def test_random_weights_know_the_classes_and_the_preprocessing() -> None:
     found = weights.resolve(SMALL, "random", 0)
     assert (
-        len(found.class_names) == zoo.get_entry(SMALL).build().classifier.low_classifier.bias.numel()
+        len(found.class_names)
+        == zoo.get_entry(SMALL).build().classifier.low_classifier.bias.numel()
     )
     assert found.class_names[:2] == ["__background__", "aeroplane"]
     assert found.preprocessing["resize_size"] == [520]

@@ -11,12 +11,14 @@ from trtnet.host.pytorch import pytorch
 from trtnet.host.values import as_host, as_torch
 from trtnet.names import did_you_mean
 
+
 def host_function(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, of PyTorch, for values of the host.
 
     Its result raises :class:`trtnet.UnsupportedError` for Tensors and Dims, unless their network
     knows how to write it with operators.
     """
+
     def call(*args: Any, **kwargs: Any) -> Any:
         network = network_of((args, kwargs))
         if network is not None:

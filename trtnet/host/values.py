@@ -15,17 +15,29 @@ from trtnet.host.pytorch import pytorch
 
 # Left operands give way to a trtnet.Tensor at the right, whose operator knows how to add a layer.
 _OPERATORS = frozenset(
-    f"__{name}__"
+    f"__{reflected}{name}__"
     for name in (
-        "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul "
-        "rmatmul and rand or ror xor rxor eq ne lt le gt ge"
-    ).split()
-)
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "matmul",
+        "and",
+        "or",
+        "xor",
+    )
+    for reflected in ("", "r")
+) | {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
 _IN_PLACE = frozenset(
-    f"__i{name}__" for name in "add sub mul truediv floordiv mod pow and or xor".split()
+    f"__i{name[2:]}"
+    for name in _OPERATORS
+    if not name.startswith(("__r", "__eq", "__ne", "__l", "__g"))
 )
 _SPECIAL = _OPERATORS | _IN_PLACE | {"__getitem__", "__setitem__"}
-_OWN = frozenset({"as_subclass", "register_hook", "requires_grad_", "register_post_accumulate_grad_hook"})
+_OWN = frozenset({"as_subclass", "register_hook", "requires_grad_"})
 
 
 @functools.cache

@@ -68,9 +68,7 @@ def _named_dtype(value: Any) -> Any:
         return np.dtype(np.float64)
     dtype = dtype_of(value)
     if not dtype.is_floating_point:
-        raise UnsupportedError(
-            "weights are cast to floating-point types alone", got=str(value)
-        )
+        raise UnsupportedError("weights are cast to floating-point types alone", got=str(value))
     return dtype
 
 

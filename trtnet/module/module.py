@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,8 +55,9 @@ class Module(Tree, Hooks, Casting):
         network = network_of((args, kwargs))
         if network is not None:
             return network.call(self, args, kwargs)
-        foreign = [value for value in (*args, *kwargs.values()) if _is_foreign(value)]
-        if foreign:
+        if any(_is_foreign(value) for value in (*args, *kwargs.values())) or not _binds(
+            self.forward, args, kwargs
+        ):
             raise NetworkError(
                 f"{type(self).__name__} was called without a trtnet.Tensor",
                 got=", ".join(type(arg).__name__ for arg in args) or "no argument",
@@ -157,8 +159,17 @@ class Module(Tree, Hooks, Casting):
         return f"{type(self).__name__}({inner})"
 
 
+def _binds(forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether `forward` can be called with these arguments."""
+    try:
+        inspect.signature(forward).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
 def _is_foreign(value: Any) -> bool:
     """Whether `value` is an array, or a tensor of PyTorch that code outside of trtnet made."""
     kind = type(value)
-    return isinstance(value, np.ndarray) or (kind.__name__ == "Tensor" and kind.__module__ == "torch")
-
+    is_torchs = kind.__name__ == "Tensor" and kind.__module__ == "torch"
+    return is_torchs or isinstance(value, np.ndarray)

@@ -71,8 +71,8 @@ def register(module: Any, table: str, name: str, value: Any) -> None:
 
 def _mistaken(module: Any, table: str, name: str, value: Any) -> TypeError:
     return TypeError(
-        f"{type(module).__name__}.{name} takes {_KINDS[table]} or None, got {type(value).__name__}; "
-        f"`del module.{name}` makes room for something else"
+        f"{type(module).__name__}.{name} takes {_KINDS[table]} or None, "
+        f"got {type(value).__name__}; `del module.{name}` makes room for something else"
     )
 
 

@@ -9,7 +9,7 @@ from trtnet.tensor import Parameter
 
 
 class Tree:
-    """The part of :class:`trtnet.Module` that walks over submodules, as ``torch.nn.Module`` does."""
+    """The part of :class:`trtnet.Module` that walks over submodules, as PyTorch's does."""
 
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Parameter | None]

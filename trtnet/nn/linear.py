@@ -81,7 +81,8 @@ class Embedding(Module):
     @classmethod
     def from_pretrained(cls, embeddings: Any, freeze: bool = True, **options: Any) -> Embedding:
         """One with the table `embeddings`; `options` are those of the class."""
-        return cls(*embeddings.shape, _weight=embeddings, **options)
+        rows, width = embeddings.shape
+        return cls(rows, width, **{**options, "_weight": embeddings})
 
     def forward(self, input: Tensor) -> Tensor:
         return embedding(input, self.weight)

@@ -39,7 +39,9 @@ class _NormBase(Module):
         shape = (num_features,)
         self.register_parameter("weight", Parameter.empty(shape) if affine else None)
         self.register_parameter("bias", Parameter.empty(shape) if affine else None)
-        self.register_buffer("running_mean", Parameter.empty(shape) if track_running_stats else None)
+        self.register_buffer(
+            "running_mean", Parameter.empty(shape) if track_running_stats else None
+        )
         self.register_buffer("running_var", Parameter.empty(shape) if track_running_stats else None)
         if track_running_stats:  # counted in training only; older files lack it
             counter = Parameter.empty((), dtype="int64", optional=True)
@@ -68,9 +70,7 @@ class _BatchNorm(_NormBase):
             "statistics at inference; an engine's result would depend on the batch",
             fix="use InstanceNorm or GroupNorm, or track running statistics",
         )
-        super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype
-        )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, self.ranks, "batch_norm", self.num_features)
@@ -133,9 +133,7 @@ class _InstanceNorm(_NormBase):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype
-        )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, self.ranks, "instance_norm", self.num_features)
@@ -188,7 +186,9 @@ class LayerNorm(Module):
         self.register_parameter(
             "weight", Parameter.empty(self.normalized_shape) if elementwise_affine else None
         )
-        self.register_parameter("bias", Parameter.empty(self.normalized_shape) if with_bias else None)
+        self.register_parameter(
+            "bias", Parameter.empty(self.normalized_shape) if with_bias else None
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)

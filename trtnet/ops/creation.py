@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.dtypes import DType, bool_, dtype_of, float32, int64
+from trtnet.dtypes import DType, bool_, dtype_of, float32, int64, promote
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.host import network_of
 from trtnet.ops.elementwise import add, div, eq, mul, sub, where
@@ -21,8 +21,6 @@ from trtnet.ops.operator import operator
 from trtnet.ops.shape import expand, reshape
 from trtnet.tensor import Dim, Tensor
 from trtnet.tensor.emitter import Emitter
-
-Network = Emitter[Tensor]
 
 
 @operator(methods=())
@@ -173,9 +171,7 @@ def linspace(
 
 
 @operator(methods=())
-def eye(
-    n: Any, m: Any = None, *, out: None = None, dtype: Any = None, **placement: Any
-) -> Tensor:
+def eye(n: Any, m: Any = None, *, out: None = None, dtype: Any = None, **placement: Any) -> Tensor:
     """``torch.eye``: sizes may be Dims."""
     _check(out, placement)
     network = network_of((n, m))
@@ -187,23 +183,24 @@ def eye(
 def tensor(data: Any, *, dtype: Any = None, **placement: Any) -> Tensor:
     """``torch.tensor``: numbers, of which some are Dims or Tensors of one element, in nested
     lists."""
-    return as_tensor(data, dtype)
+    return _as_tensor(data, dtype)
 
 
-@operator(methods=())
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+def _as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """``torch.as_tensor``; a Tensor is given back as it is, or cast to `dtype`."""
     network = network_of(data)
     made = _nested(network, data)
     return made if dtype is None else made.to(dtype)
 
 
+_as_tensor.__name__ = "as_tensor"  # the operators' helper of that name is another function
+as_tensor: Any = operator(methods=())(_as_tensor)
+
+
+@operator(methods=())
 def scalar_tensor(s: Any, **options: Any) -> Tensor:
     """``torch.scalar_tensor``."""
     return tensor(s, **options)
-
-
-scalar_tensor = operator(methods=())(scalar_tensor)
 
 
 @operator(methods=())
@@ -235,7 +232,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 
 
 def _refused(name: str) -> Any:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
+    def refuse(input: Any, *args: Any, **kwargs: Any) -> Any:
         raise UnsupportedError(
             f"torch.{name} draws random numbers; an engine gives the same result for the same "
             "input",
@@ -295,7 +292,7 @@ def _new(
     return _spread(input.network, sizes, value, wanted)
 
 
-def _spread(network: Network, sizes: Sequence[Any], value: Any, dtype: DType) -> Tensor:
+def _spread(network: Emitter[Tensor], sizes: Sequence[Any], value: Any, dtype: DType) -> Tensor:
     """`value` at `sizes`: one element, repeated."""
     filled = bool(value) if dtype is bool_ else value
     constant = network.constant(np.full((1,) * len(sizes), filled), dtype)
@@ -306,7 +303,7 @@ def _in(input: Tensor, value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else _value(input.network, value)
 
 
-def _value(network: Network, value: Any) -> Tensor:
+def _value(network: Emitter[Tensor], value: Any) -> Tensor:
     """A number, Dim or Tensor as a tensor without axes."""
     if isinstance(value, Tensor):
         return reshape(value, ()) if value.ndim else value
@@ -323,7 +320,7 @@ def _type_of(value: Any) -> DType:
     return int64 if is_size(value) else float32
 
 
-def _nested(network: Network, data: Any) -> Tensor:
+def _nested(network: Emitter[Tensor], data: Any) -> Tensor:
     if isinstance(data, (list, tuple)):
         parts = [_nested(network, item) for item in data]
         if not parts:
@@ -335,15 +332,13 @@ def _nested(network: Network, data: Any) -> Tensor:
 
 
 def _one_type(parts: Sequence[Tensor]) -> list[Tensor]:
-    from trtnet.dtypes import promote
-
     dtype = parts[0].dtype
     for part in parts[1:]:
         dtype = promote(dtype, part.dtype)
     return [part.to(dtype) for part in parts]
 
 
-def _count(network: Network, length: Any) -> Tensor:
+def _count(network: Emitter[Tensor], length: Any) -> Tensor:
     """0, 1, 2, ... `length` - 1, in int64."""
     if not isinstance(length, Dim):
         return network.constant(np.arange(length, dtype=np.int64), int64)
@@ -371,9 +366,7 @@ def _length(first: Any, last: Any, step: Any) -> Any:
         if isinstance(number, Fraction):
             scale = scale * number.denominator // np.gcd(scale, number.denominator)
     scale = int(scale)
-    whole = [
-        value * scale if isinstance(value, Dim) else int(value * scale) for value in parts
-    ]
+    whole = [value * scale if isinstance(value, Dim) else int(value * scale) for value in parts]
     distance, stride = whole[1] - whole[0], int(pace * scale)
     if stride < 0:
         distance, stride = whole[0] - whole[1], -stride

@@ -78,8 +78,10 @@ def _everywhere(function: Function) -> Function:
 
 def _is_host_value(value: Any) -> bool:
     """Whether `value` is a Parameter, a tensor of PyTorch or an array."""
-    return hasattr(value, "on_host") or hasattr(value, "__array_interface__") or (
-        hasattr(value, "resolve_conj")
+    return (
+        hasattr(value, "on_host")
+        or hasattr(value, "__array_interface__")
+        or (hasattr(value, "resolve_conj"))
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.dtypes import DType, dtype_of
+from trtnet.dtypes import dtype_of
 from trtnet.errors import UnsupportedError, UsageError, WeightsError
 from trtnet.host import as_array, as_host, as_torch, network_of, pytorch
 from trtnet.host.values import in_network

@@ -89,7 +89,7 @@ def norm_except(v: np.ndarray, dim: int | None) -> np.ndarray:
 
 
 def spectral_norm_of(dim: int) -> Callable[..., np.ndarray]:
-    """``w / (uᵀ w v)`` with `w` as a matrix of rows `dim`, as PyTorch evaluates it in ``eval()``."""
+    """``w / (uᵀ w v)`` with `w` as a matrix of rows `dim`, as PyTorch does in ``eval()``."""
 
     def compute(w: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         matrix = np.moveaxis(w, dim, 0).reshape(w.shape[dim], -1).astype(np.float64)
