@@ -185,9 +185,10 @@ def _settled(model: Any) -> Any:
     """The model in evaluation, with no parameter that hides a part of it by being zero."""
     import torch
 
+    held = model.state_dict()
     with torch.no_grad():
         for key, value in [*model.named_parameters(), *model.named_buffers()]:
-            if not value.is_floating_point():
+            if key not in held or not value.is_floating_point():
                 continue
             if key.endswith("running_var"):
                 value.uniform_(0.5, 1.5)

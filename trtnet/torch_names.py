@@ -8,7 +8,7 @@ from trtnet import ops
 from trtnet.amp import autocast
 from trtnet.dtypes import DType, bool_, float16, float32, int32, int64
 from trtnet.errors import UsageError
-from trtnet.host import pytorch
+from trtnet.host import as_torch, pytorch
 from trtnet.host.names import absent, host_function
 
 DTYPES = {
@@ -80,7 +80,9 @@ def _is_function(value: Any) -> bool:
 
 def is_tensor(obj: Any) -> bool:
     """Whether `obj` is a Tensor, a Parameter or a tensor of PyTorch."""
-    return hasattr(obj, "itensor") or hasattr(obj, "on_host") or pytorch().is_tensor(obj)
+    return (
+        hasattr(type(obj), "itensor") or hasattr(type(obj), "on_host") or pytorch().is_tensor(obj)
+    )
 
 
 def compile_(model: Any = None, **options: Any) -> Any:
@@ -88,4 +90,18 @@ def compile_(model: Any = None, **options: Any) -> Any:
     return model if model is not None else compile_
 
 
-_OWN = {"autocast": autocast, "compile": compile_, "is_tensor": is_tensor}
+def _of_types(name: str) -> Any:
+    def ask(*types: Any) -> Any:
+        return getattr(pytorch(), name)(*as_torch(types))
+
+    ask.__name__ = ask.__qualname__ = name
+    return ask
+
+
+_OWN = {
+    "autocast": autocast,
+    "compile": compile_,
+    "finfo": _of_types("finfo"),
+    "iinfo": _of_types("iinfo"),
+    "is_tensor": is_tensor,
+}

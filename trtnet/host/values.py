@@ -87,7 +87,7 @@ def in_network(
     Raises:
         UnsupportedError: the method writes into `value`, or Tensor has no such method.
     """
-    if name in _OPERATORS and hasattr(args[0], "itensor"):
+    if name in _OPERATORS and hasattr(type(args[0]), "itensor"):
         return NotImplemented
     if name == "__setitem__" or name in _IN_PLACE or (name[-1] == "_" and name[0] != "_"):
         raise UnsupportedError(

@@ -20,7 +20,7 @@ class _Numbered(Module):
         return list(self._modules)[position]
 
     def _refill(self, modules: Iterable[Any]) -> None:
-        """Holds `modules` and nothing else, numbered from 0."""
+        """Holds `modules` and nothing else, numbered from 0, as PyTorch does after a deletion."""
         listed = list(modules)
         self._modules.clear()
         for index, module in enumerate(listed):
@@ -87,23 +87,6 @@ class Sequential(_Numbered):
         for module in self._modules.values():
             input = module(input)
         return input
-
-    def _refill(self, modules: Iterable[Any]) -> None:
-        names, listed = list(self._modules), list(modules)
-        if all(name.isdecimal() for name in names):
-            super()._refill(listed)  # named modules keep their names
-
-    def insert(self, index: int, module: Module) -> Sequential:
-        """Puts `module` before the one at `index`; only where the modules are numbered."""
-        length = len(self)
-        if not -length <= index <= length:
-            raise IndexError(f"Sequential of {length} modules has no place {index}")
-        if not all(name.isdecimal() for name in self._modules):
-            raise ValueError("Sequential of named modules: register the new one by its name")
-        modules = list(self._modules.values())
-        modules.insert(index, module)
-        super()._refill(modules)
-        return self
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from trtnet.errors import NetworkError
-from trtnet.host import network_of
+from trtnet.host import as_host, as_torch, network_of
 from trtnet.module.casting import Casting
+from trtnet.module.counterpart import call_counterpart
 from trtnet.module.hooks import Hooks
 from trtnet.module.loading import IncompatibleKeys
 from trtnet.module.registration import assign, delete, look_up, register, register_place
@@ -63,6 +64,8 @@ class Module(Tree, Hooks, Casting):
                 got=", ".join(type(arg).__name__ for arg in args) or "no argument",
                 fix='call it on net.input("input", shape) or on a tensor made from it',
             )
+        if type(self).forward.__module__.startswith("trtnet.nn.") and self.computes:
+            return as_host(call_counterpart(self, as_torch(args), as_torch(kwargs)))
         return self.run(args, kwargs)
 
     # Attributes

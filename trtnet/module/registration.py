@@ -19,7 +19,10 @@ def assign(module: Any, name: str, value: Any) -> None:
         TypeError: something else than a Parameter, Module or tensor replaces one.
     """
     if "_modules" not in module.__dict__:
-        raise AttributeError(f"{type(module).__name__}: call super().__init__() first")
+        if isinstance(value, (Parameter, Tree)):
+            raise AttributeError(f"{type(module).__name__}: call super().__init__() first")
+        object.__setattr__(module, name, value)
+        return
     table = _table_for(module, name, value)
     if table is None:
         object.__setattr__(module, name, value)

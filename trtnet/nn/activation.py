@@ -7,7 +7,7 @@ from typing import Any
 from trtnet import ops
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
-from trtnet.nn.factory import check_factory
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.tensor import Tensor
 
 
@@ -160,7 +160,7 @@ class Softplus(Module):
 
 
 @export
-class PReLU(Module):
+class PReLU(WeightedLayer):
     """``torch.nn.PReLU``: one slope, or one per channel."""
 
     def __init__(

@@ -6,8 +6,8 @@ from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.exports import export
-from trtnet.module import Module, Parameter
-from trtnet.nn.factory import check_factory
+from trtnet.module import Parameter
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.ops.arguments import (
     IntOrInts,
     check_channels,
@@ -20,7 +20,7 @@ from trtnet.tensor import Tensor
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _ConvNd(Module):
+class _ConvNd(WeightedLayer):
     computes = "convolution"
     rank: int
     padding: str | tuple[int, ...]

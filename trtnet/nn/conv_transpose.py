@@ -6,8 +6,8 @@ from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.exports import export
-from trtnet.module import Module, Parameter
-from trtnet.nn.factory import check_factory
+from trtnet.module import Parameter
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.ops.arguments import (
     IntOrInts,
     check_channels,
@@ -18,7 +18,7 @@ from trtnet.ops.conv_transpose import deconvolve
 from trtnet.tensor import Tensor
 
 
-class _ConvTransposeNd(Module):
+class _ConvTransposeNd(WeightedLayer):
     computes = "deconvolution"
     rank: int
     transposed = True

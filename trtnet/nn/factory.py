@@ -1,4 +1,4 @@
-"""The keywords ``device=`` and ``dtype=`` of layers that have weights."""
+"""What layers that have weights share: ``device=`` and ``dtype=``, and ``reset_parameters``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from typing import Any
 
 from trtnet.dtypes import DType, dtype_of
 from trtnet.errors import UnsupportedError
+from trtnet.module import Module
+from trtnet.module.counterpart import counterpart
+
+
+class WeightedLayer(Module):
+    """A layer that has weights."""
+
+    def reset_parameters(self) -> None:
+        """Writes what PyTorch's layer begins with, by PyTorch's own function and generator."""
+        made = counterpart(self)
+        reset = getattr(made, "reset_parameters", None) or getattr(made, "_reset_parameters", None)
+        if reset is not None:
+            reset()
 
 
 def check_factory(device: Any, dtype: Any) -> None:

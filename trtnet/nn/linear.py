@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from trtnet.exports import export
-from trtnet.module import Module, Parameter
-from trtnet.nn.factory import check_factory
+from trtnet.module import Parameter
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.ops.arguments import require
 from trtnet.ops.linear import embedding, linear
 from trtnet.tensor import Tensor
 
 
 @export
-class Linear(Module):
+class Linear(WeightedLayer):
     """``torch.nn.Linear``; any number of leading axes."""
 
     computes = "linear"
@@ -40,7 +40,7 @@ class Linear(Module):
 
 
 @export
-class Embedding(Module):
+class Embedding(WeightedLayer):
     """``torch.nn.Embedding``. `padding_idx`, `scale_grad_by_freq` and `sparse` only matter in
     training and are accepted.
 

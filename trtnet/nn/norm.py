@@ -7,8 +7,8 @@ from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.exports import export
-from trtnet.module import Module, Parameter
-from trtnet.nn.factory import check_factory
+from trtnet.module import Parameter
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.ops.arguments import (
     check_input,
     require,
@@ -17,7 +17,7 @@ from trtnet.ops.norm import as_shape, batch_norm, group_norm, instance_norm, lay
 from trtnet.tensor import Tensor
 
 
-class _NormBase(Module):
+class _NormBase(WeightedLayer):
     """Channels, an optional affine part, and optional running statistics."""
 
     ranks: tuple[int, ...]
@@ -164,7 +164,7 @@ class InstanceNorm3d(_InstanceNorm):
 
 
 @export
-class LayerNorm(Module):
+class LayerNorm(WeightedLayer):
     """``torch.nn.LayerNorm`` over the last axes."""
 
     computes = "normalization"
@@ -198,7 +198,7 @@ class LayerNorm(Module):
 
 
 @export
-class GroupNorm(Module):
+class GroupNorm(WeightedLayer):
     """``torch.nn.GroupNorm``; input (N, C, ...) with at least one position axis."""
 
     computes = "normalization"

@@ -59,10 +59,7 @@ def full(
 @operator(methods=())
 def empty(*size: Any, **options: Any) -> Tensor:
     """Refused: its values would be anything. See :func:`zeros`."""
-    raise UnsupportedError(
-        "torch.empty gives values that nobody has written",
-        fix="use trtnet.zeros(...), or build the result with trtnet.cat or trtnet.stack",
-    )
+    return _nobody_wrote()
 
 
 @operator
@@ -86,7 +83,7 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, **placement:
 @operator
 def empty_like(input: Tensor, **options: Any) -> Tensor:
     """Refused; see :func:`empty`."""
-    return empty(*input.shape)
+    return _nobody_wrote()
 
 
 @operator
@@ -112,7 +109,7 @@ def new_full(
 @operator
 def new_empty(input: Tensor, *size: Any, **options: Any) -> Tensor:
     """Refused; see :func:`empty`."""
-    return empty(*size)
+    return _nobody_wrote()
 
 
 @operator(methods=())
@@ -218,6 +215,10 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     vectors = [value if isinstance(value, Tensor) else network.constant(value) for value in given]
     if any(vector.ndim > 1 for vector in vectors):
         raise ShapeError("meshgrid takes vectors", got=[vector.shape for vector in vectors])
+    if len({vector.dtype for vector in vectors}) > 1:
+        raise ShapeError(
+            "meshgrid takes vectors of one dtype", got=[str(vector.dtype) for vector in vectors]
+        )
     vectors = [reshape(vector, 1) if vector.ndim == 0 else vector for vector in vectors]
     order = list(range(len(vectors)))
     if indexing == "xy" and len(order) > 1:
@@ -229,6 +230,13 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         around[order.index(position)] = vector.shape[0]
         made.append(expand(reshape(vector, *around), *sizes))
     return tuple(made)
+
+
+def _nobody_wrote() -> Tensor:
+    raise UnsupportedError(
+        "torch.empty gives values that nobody has written",
+        fix="use trtnet.zeros(...), or build the result with trtnet.cat or trtnet.stack",
+    )
 
 
 def _refused(name: str) -> Any:

@@ -273,7 +273,7 @@ def _values(data: Any) -> np.ndarray:
         return data
     if hasattr(data, "resolve_conj"):  # a tensor of PyTorch
         return as_array(data)
-    if hasattr(data, "itensor"):
+    if hasattr(type(data), "itensor"):
         raise UnsupportedError(
             "a Parameter holds values, and a trtnet.Tensor has them only at run time",
             got=repr(data),
