@@ -91,7 +91,7 @@ def outdated(records: Records, backend: str) -> list[str]:
 def comparable(name: str) -> bool:
     """Whether the model has a counterpart in PyTorch, and says what its input is."""
     entry = zoo.get_entry(name)
-    return entry.has_counterpart and entry.input_shape is not None
+    return entry.has_counterpart() and entry.input_shape is not None
 
 
 def machine() -> str:

@@ -279,7 +279,7 @@ def measure(name: str, backend: str = "rtx") -> dict[str, Any]:
         UsageError: the model has no counterpart in PyTorch, or no default input shape.
     """
     start, entry = time.perf_counter(), zoo.get_entry(name)
-    if not entry.has_counterpart:
+    if not entry.has_counterpart():
         raise trtnet.UsageError("there is no PyTorch model to compare with", module=name,
                                 fix="give it one: @register(twin=...)")  # fmt: skip
     stated, shared = published(name), published_args(entry)

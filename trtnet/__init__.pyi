@@ -59,5 +59,6 @@ from .ops import *
 from .plugins.decorator import plugin as plugin
 from .precision.policy import Policy as Policy
 from .tensor import Dim as Dim, Tensor as Tensor
+from .torch_modules.conversion import from_torch as from_torch
 from .verification import Verification as Verification, verify as verify
 from .version import __version__ as __version__

@@ -16,6 +16,9 @@ class TrtnetError(Exception):
         expected: what would have been accepted.
         got: what came instead.
         fix: what the user can do about it.
+
+    Attributes:
+        line: ``file:line: code`` of the user's code that asked for it, where that is known.
     """
 
     def __init__(
@@ -30,14 +33,24 @@ class TrtnetError(Exception):
         super().__init__(problem)
         self.problem, self.module, self.fix = problem, module, fix
         self.expected, self.got = expected, got
+        self.line: str | None = None
 
     def locate(self, module: str) -> None:
         """Says that it happened in `module`, unless it names a module already."""
         self.module = self.module or module or None
 
+    def locate_line(self, line: str | None) -> None:
+        """Says that `line` of the user's code asked for it, unless it names a line already."""
+        self.line = self.line or line
+
     def __str__(self) -> str:
         lines = [f"{self.module}: {self.problem}" if self.module else self.problem]
-        details = (("expected", self.expected), ("got", self.got), ("fix", self.fix))
+        details = (
+            ("expected", self.expected),
+            ("got", self.got),
+            ("at", self.line),
+            ("fix", self.fix),
+        )
         return "\n".join([*lines, *(f"  {k}: {v}" for k, v in details if v is not None)])
 
 

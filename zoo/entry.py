@@ -31,7 +31,8 @@ class Entry:
 
     Attributes:
         name: what :func:`trtnet.zoo.get_model` calls it; torchvision's name where it has the model.
-        builder: makes the trtnet module; its keyword arguments are the model's.
+        builder: makes the trtnet module, or a PyTorch module that defines the network; its keyword
+            arguments are the model's.
         input_shape: (channels, height, width) of one input by default; ``None`` where nothing
             says it.
         twin: makes the same model in PyTorch, with the same arguments and state_dict; ``None``
@@ -47,6 +48,9 @@ class Entry:
         task: ``"classification"``, whose output is ``logits`` of shape (N, classes), or
             ``"segmentation"``, whose outputs are named by the model's ``forward``.
         fixed_size: whether the model takes images of `input_shape` alone, whatever its arguments.
+        library: the package that the model is from, where it is another library's; its PyTorch
+            module itself defines the network.
+        published: makes the library's model with its published weights.
         folder: that of a file that was addressed by its path; the modules in it can be imported
             while the model is made.
 
@@ -55,7 +59,7 @@ class Entry:
     """
 
     name: str
-    builder: Callable[..., Module]
+    builder: Callable[..., Module | torch.nn.Module]
     input_shape: tuple[int, ...] | None = None
     twin: Callable[..., torch.nn.Module] | None = None
     torchvision: bool = False
@@ -65,6 +69,8 @@ class Entry:
     switches: Mapping[str, Callable[..., torch.nn.Module]] = field(default_factory=dict)
     task: str = "classification"
     fixed_size: bool = False
+    library: str | None = None
+    published: Callable[..., torch.nn.Module] | None = None
     folder: Path | None = None
 
     def __post_init__(self) -> None:
@@ -92,17 +98,29 @@ class Entry:
     @property
     def shipped(self) -> bool:
         """Whether the model comes with trtnet."""
-        return f"{_plain(self.builder).__module__}.".startswith(SHIPPED)
+        home = f"{_plain(self.builder).__module__}."
+        return self.library is None and home.startswith(SHIPPED)
 
     @property
     def place(self) -> str:
         """Where the model is written, as an address: ``trtnet.zoo.resnet:resnet50``."""
         return place(self.builder)
 
-    @property
-    def has_counterpart(self) -> bool:
-        """Whether there is the same model in PyTorch, which :meth:`torch_model` makes."""
-        return self.twin is not None or self.torchvision
+    def makes_torch(self, **kwargs: Any) -> bool:
+        """Whether the builder makes a ``torch.nn.Module``, whose code defines the network. Where
+        nothing says it, the builder is called with the arguments."""
+        if self.library is not None:
+            return True
+        if self.shipped or self.torchvision or self.twin is not None:
+            return False
+        if isinstance(self.builder, type):
+            return not issubclass(self.builder, Module)
+        return is_torch_module(self._call(self.builder, kwargs))
+
+    def has_counterpart(self, **kwargs: Any) -> bool:
+        """Whether there is the same model in PyTorch, which :meth:`torch_model` makes from the
+        same arguments."""
+        return self.twin is not None or self.torchvision or self.makes_torch(**kwargs)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -132,22 +150,25 @@ class Entry:
         return self.input_shape
 
     def build(self, **kwargs: Any) -> Module:
-        """The model, without weights.
+        """The model, without weights; a ``torch.nn.Module`` that the builder makes is converted
+        by :func:`trtnet.from_torch`, and has its own.
 
         Raises:
             UsageError: an argument that the model does not have; the builder raised an error, or
-                returned something other than a :class:`trtnet.Module`.
+                returned something other than a :class:`trtnet.Module` or ``torch.nn.Module``.
         """
         self._check(kwargs)
         made = self._call(self.builder, kwargs)
         if isinstance(made, Module):
             return made
         if is_torch_module(made):
-            raise torch_module_error(self.name, self.place)
+            from trtnet.torch_modules.conversion import from_torch  # imports torch
+
+            return from_torch(made)
         raise UsageError(
-            f"{self.place} returned no trtnet.Module",
+            f"{self.place} returned no module",
             module=self.name,
-            expected="a trtnet.Module",
+            expected="a trtnet.Module or a torch.nn.Module",
             got=f"{type(made).__name__}: {made!r:.80}",
             fix="return the model" if made is None else None,
         )
@@ -167,6 +188,9 @@ class Entry:
             raise UsageError(f"{place(self.twin)} returned no torch.nn.Module", module=self.name,
                              expected="a torch.nn.Module", got=type(made).__name__)  # fmt: skip
         if not self.torchvision:
+            made = self._call(self.builder, kwargs) if self.makes_torch(**kwargs) else None
+            if is_torch_module(made):
+                return made.eval()
             raise UsageError(
                 "the model has no counterpart in PyTorch",
                 module=self.name,
@@ -236,18 +260,6 @@ def is_torch_module(value: Any) -> TypeGuard[torch.nn.Module]:
     """Whether `value` is a ``torch.nn.Module``; does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.nn.Module)
-
-
-def torch_module_error(name: str, address: str) -> UsageError:
-    """The error for a PyTorch model where one of trtnet is needed."""
-    return UsageError(
-        f"{address} makes a torch.nn.Module, which the zoo cannot take",
-        module=name,
-        expected="a trtnet.Module",
-        got="a torch.nn.Module",
-        fix="write the model with trtnet.nn, which has the same layers and arguments, and give "
-        "the PyTorch model as its twin",
-    )
 
 
 def _plain(function: Any) -> Any:

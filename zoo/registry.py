@@ -16,9 +16,10 @@ from trtnet.errors import UsageError
 from trtnet.module import Module
 from trtnet.names import did_you_mean
 from trtnet.zoo import addresses
-from trtnet.zoo.entry import Entry, is_torch_module, torch_module_error
+from trtnet.zoo.entry import Entry, is_torch_module
 from trtnet.zoo.features import Features
 from trtnet.zoo.installed import Offer, offers
+from trtnet.zoo.libraries import library_entry, library_of
 
 if TYPE_CHECKING:
     import torch
@@ -143,15 +144,18 @@ def get_entry(name: str) -> Entry:
     """The :class:`Entry` of the model that `name` names. Nothing else is imported.
 
     Args:
-        name: a name in the zoo or of an installed distribution, ``file.py:callable`` with the path
-            of a Python file, or ``package.module:callable``. The callable is a function that
-            returns a :class:`trtnet.Module`, or a subclass of it. One that was not registered may
-            have the attributes ``input_shape``, ``twin`` and ``task``.
+        name: a name in the zoo or of an installed distribution; ``timm:NAME`` or
+            ``torchvision:NAME``; ``file.py:callable`` with the path of a Python file, or
+            ``package.module:callable``. The callable is a function that returns a
+            :class:`trtnet.Module` or a ``torch.nn.Module``, or a subclass of one of them. One
+            that was not registered may have the attributes ``input_shape``, ``twin`` and ``task``.
 
     Raises:
         UsageError: there is no such model (near names are suggested), it cannot be imported, or
             several models have the name.
     """
+    if library_of(name):
+        return library_entry(name)
     if addresses.is_address(name):
         return _at(addresses.parse(name))
     own = registered(name)
@@ -215,18 +219,13 @@ def _at(address: addresses.Address) -> Entry:
 def _entry_of(value: Any, address: addresses.Address, folder: Path | None) -> Entry:
     """The entry of a callable that was not registered."""
     name = address.attribute
-    torch_class = isinstance(value, type) and any(
-        f"{base.__module__}.{base.__name__}" == "torch.nn.modules.module.Module"
-        for base in value.__mro__
-    )
-    if torch_class or is_torch_module(value):
-        raise torch_module_error(name, str(address))
-    if isinstance(value, Module) or not callable(value):
-        kind = "a model itself" if isinstance(value, Module) else f"{type(value).__name__}"
+    is_model = isinstance(value, Module) or is_torch_module(value)
+    if is_model or not callable(value):
+        kind = "a model itself" if is_model else f"{type(value).__name__}"
         raise UsageError(
             f"{address} is no function that makes a model",
             module=name,
-            expected="a function that returns a trtnet.Module, or a subclass of it",
+            expected="a function that returns a trtnet.Module or a torch.nn.Module, or a subclass",
             got=kind,
             fix=f"write a function that returns it, and name that in place of {name}",
         )

@@ -26,6 +26,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "module",
     "nn",
     "torch_functions torch_names",
+    "torch_modules",
     "precision backend",
     "network",
     "graph",

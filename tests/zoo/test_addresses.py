@@ -73,7 +73,7 @@ def test_a_bare_class_with_nothing_but_its_layers(write: Write) -> None:
     entry = zoo.get_entry(f"{path}:SmallNet")
     assert sys.path == before
     assert (entry.name, entry.input_shape, entry.arguments) == ("SmallNet", None, ("num_classes",))
-    assert [entry.has_counterpart, entry.shipped, entry.torchvision] == [False, False, False]
+    assert [entry.has_counterpart(), entry.shipped, entry.torchvision] == [False, False, False]
     assert zoo.get_model(f"{path}:SmallNet", num_classes=7).fc.weight.shape == (7, 8)
     assert "SmallNet" not in zoo.list_models()
     assert "small" not in sys.modules
@@ -96,7 +96,7 @@ net.input_shape, net.twin, net.task = [3, 16, 16], twin, "classification"
 """
     path = write("own.py", MODEL + TWIN + code)
     entry = zoo.get_entry(f"{path}:net")
-    assert (entry.input_shape, entry.has_counterpart) == ((3, 16, 16), True)
+    assert (entry.input_shape, entry.has_counterpart()) == ((3, 16, 16), True)
     theirs, ours = zoo_checks.equal_pair(entry, (1, 3, 16, 16), num_classes=5)
     images = np.random.default_rng(0).standard_normal((2, 3, 16, 16), np.float32)
     network = zoo_checks.define(ours, images.shape, backend="rtx")
@@ -114,7 +114,7 @@ def test_registered_models_of_a_file_and_the_tools(
     write("torch_small.py", TWIN)
     path = write("own.py", REGISTERED)
     entry = zoo.get_entry(f"{path}:small_net")
-    assert (entry.name, entry.input_shape, entry.has_counterpart) == (
+    assert (entry.name, entry.input_shape, entry.has_counterpart()) == (
         "small_net",
         (3, 16, 16),
         True,

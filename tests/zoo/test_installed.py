@@ -118,7 +118,7 @@ print([name for name in sys.modules if name.startswith(("my_zoo", "torch", "tens
 
 def test_a_distributions_model_is_imported_when_it_is_asked_for(distribution: Path) -> None:
     entry = zoo.get_entry("small_net")
-    assert (entry.name, entry.input_shape, entry.has_counterpart) == (
+    assert (entry.name, entry.input_shape, entry.has_counterpart()) == (
         "small_net",
         (3, 16, 16),
         True,
@@ -172,7 +172,7 @@ def test_attributes_of_a_registered_class_count() -> None:
         task = "segmentation"
 
     entry = zoo.get_entry("with_attributes")
-    assert (entry.input_shape, entry.task, entry.has_counterpart) == (
+    assert (entry.input_shape, entry.task, entry.has_counterpart()) == (
         (3, 12, 12),
         "segmentation",
         False,

@@ -40,7 +40,7 @@ FAMILIES = {
     "vit_b_16": None,
 }
 WITH_COUNTERPART = [
-    name for name in zoo.list_models(shipped=True) if zoo.get_entry(name).has_counterpart
+    name for name in zoo.list_models(shipped=True) if zoo.get_entry(name).has_counterpart()
 ]
 # Layers whose weights PyTorch's attention reads without calling them; and stochastic depth, which
 # is called where there is a shortcut.

@@ -32,7 +32,7 @@ def test_every_model_has_a_counterpart_that_is_told(name: str) -> None:
     entry = zoo.get_entry(name)
     assert entry.shipped
     assert entry.torchvision == (name in (*CLASSIFIERS, *SEGMENTATION))
-    assert entry.has_counterpart == (entry.torchvision or entry.twin is not None)
+    assert entry.has_counterpart() == (entry.torchvision or entry.twin is not None)
 
 
 @pytest.mark.parametrize("name", [*SEGMENTATION, "unet"])

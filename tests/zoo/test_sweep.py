@@ -16,7 +16,9 @@ from trtnet import zoo
 KINDS = ("definition", "fp32", "fp16")
 SHIPPED = zoo.list_models(shipped=True)
 ENTRIES = {name: zoo.get_entry(name) for name in SHIPPED}
-COMPARED = [name for name, entry in ENTRIES.items() if entry.has_counterpart and entry.input_shape]
+COMPARED = [
+    name for name, entry in ENTRIES.items() if entry.has_counterpart() and entry.input_shape
+]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import trtnet
 _PROGRAMS = {
     "zoo": ("trtnet.cli.zoo", "build, verify and list the models of the zoo"),
     "weights": ("trtnet.weights.__main__", "extract, inspect and convert weights files"),
+    "explain": ("trtnet.cli.explain", "which functions of PyTorch code map to layers"),
     "policy": ("trtnet.cli.policy", "which precision each module gets, and why"),
     "sensitivity": ("trtnet.cli.sensitivity", "what a lower precision harms, module by module"),
     "search": ("trtnet.cli.search", "the fastest mix of precisions within a budget"),

@@ -82,7 +82,7 @@ class Hooks:
         """Nothing is called: there are no gradients."""
         return RemovableHandle({}, next(_KEYS))
 
-    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def forward_with_hooks(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """``forward`` with the hooks around it."""
         for hook, with_kwargs in list(self._forward_pre_hooks.values()):
             args, kwargs = _before(self, hook, with_kwargs, args, kwargs)

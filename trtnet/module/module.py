@@ -66,7 +66,7 @@ class Module(Tree, Hooks, Casting):
             )
         if type(self).forward.__module__.startswith("trtnet.nn.") and self.computes:
             return as_host(call_counterpart(self, as_torch(args), as_torch(kwargs)))
-        return self.run(args, kwargs)
+        return self.forward_with_hooks(args, kwargs)
 
     # Attributes
 

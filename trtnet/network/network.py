@@ -361,7 +361,7 @@ class Network:
         if self.scopes.is_outside:
             self.roots.append((self.scopes.path, module))
         with self.scopes.calling(module) as path:
-            result = module.run(args, kwargs)
+            result = module.forward_with_hooks(args, kwargs)
         self.names.name_results(path, module, result, [t.source for t in tensors_in(result)])
         return result
 

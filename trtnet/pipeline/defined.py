@@ -81,7 +81,7 @@ class DefinedModel:
             shapes = model.shapes.typical  # data has images of one size
         chosen = tuple(model.shapes.varied if shapes is None else shapes)
         options = (chosen, images, seed, self.data, model.shapes.name)
-        if model.entry.has_counterpart:
+        if model.entry.has_counterpart(**model.arguments):
             theirs = torch_model(model.entry, model.module, model.arguments)
             found, count = verify_batches(self.network, theirs, *options)
             against = counterpart_name(model.entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 RANDOM = "random"
 """What asks for random weights, and for noise as data."""
+OWN = "own"
+"""What asks for the values that a PyTorch module has when its function returns it."""
 
 
 def builder_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -65,8 +68,9 @@ def load_weights(
     """The weights that `name` stands for: shipped, random, published ones, or a file.
 
     Args:
-        name: ``"random"``, ``"DEFAULT"``, the name of published weights, or a path; ``None`` for
-            the model's default.
+        name: ``"random"``, ``"DEFAULT"``, the name of published weights, ``"own"`` for what a
+            function that returns a PyTorch module has put into it, or a path; ``None`` for the
+            model's default, which is ``"own"`` for such a function.
         seed: of random weights.
         arguments: of the model's builder.
         image: one input without its batch axis, for random weights of a model that states none.
@@ -76,7 +80,10 @@ def load_weights(
         WeightsError: a file or a download that cannot be used.
     """
     chosen = dict(arguments or {})
-    name = name or entry.default_weights
+    theirs = entry.makes_torch(**chosen)
+    name = name or (OWN if theirs and entry.library is None else entry.default_weights)
+    if name in (OWN, "DEFAULT") and theirs:
+        return _module_weights(entry, name, seed, chosen)
     if name == "DEFAULT" and entry.embedded:
         name = entry.default_weights
     if name in entry.embedded:
@@ -84,12 +91,32 @@ def load_weights(
         return trtnet.weights.Weights(shipped, shipped.metadata)  # known by name, not by path
     if is_path(name):
         return _load_file(entry, name)
-    if not entry.has_counterpart:
+    if not (theirs or entry.has_counterpart(**chosen)):
         return _without_counterpart(entry, name, seed, chosen, image)
-    if name == RANDOM and entry.twin is not None:
+    if name == RANDOM and (theirs or entry.twin is not None):
         return _random_twin(entry, seed, chosen, image)
     known = {key: value for key, value in chosen.items() if key not in entry.switches}
     return trtnet.weights.resolve(entry.name, name, seed, **known)
+
+
+def _module_weights(entry: Entry, name: str, seed: int, arguments: Mapping[str, Any]) -> Weights:
+    """What a PyTorch module holds when it is made: by its function, or with published weights by
+    its library."""
+    import torch
+
+    make = entry.published if name == "DEFAULT" else entry.torch_model
+    if make is None:
+        raise UsageError(
+            "the model has no published weights",
+            module=entry.name,
+            expected=f"{OWN}, {RANDOM}, or the path of a file ({', '.join(SUFFIXES)})",
+            got=name,
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # what it does not load, it draws
+        module = make(**arguments)
+    state = {key: value.detach().numpy() for key, value in module.state_dict().items()}
+    return trtnet.weights.Weights(state, {"architecture": entry.name, "weights": name})
 
 
 def _load_file(entry: Entry, path: str) -> Weights:
@@ -164,7 +191,8 @@ def torch_model(entry: Entry, model: Module, arguments: Mapping[str, Any]) -> to
     """The PyTorch counterpart of `model`, with the weights that `model` holds."""
     import torch
 
-    with without_memory():
+    theirs = entry.makes_torch(**arguments)  # its constants need real memory
+    with contextlib.nullcontext() if theirs else without_memory():
         counterpart: torch.nn.Module = entry.torch_model(**arguments)
     state = counterpart.state_dict()  # MNASNet looks for the version that PyTorch keeps in it
     for name, array in model.state_dict().items():
@@ -176,5 +204,5 @@ def torch_model(entry: Entry, model: Module, arguments: Mapping[str, Any]) -> to
 
 def counterpart_name(entry: Entry) -> str:
     """The PyTorch counterpart in words, for reports: ``resnet50 of torchvision 0.21.0``."""
-    package = "torch" if entry.twin is not None else "torchvision"
+    package = entry.library or ("torchvision" if entry.torchvision and not entry.twin else "torch")
     return f"{entry.name} of {package} {importlib.metadata.version(package)}"

@@ -120,14 +120,15 @@ class Parameter:
         Raises:
             WeightsError: none is loaded.
         """
-        if self._array is None or not self.has_values:
+        array = self.array
+        if array is None or not self.has_values:
             raise WeightsError(
                 "has no values yet",
                 module=name,
                 expected=f"shape {tuple(self.shape)}",
                 fix="call model.load_state_dict(trtnet.weights.load(path))",
             )
-        return self._array
+        return array
 
     # What it is
 

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
+
+import numpy as np
 
 from trtnet import ops
 from trtnet.dtypes import DType, dtype_of
 from trtnet.errors import UnsupportedError
 from trtnet.names import did_you_mean
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, tensors_in
+from trtnet.torch_functions.aliases import ALIASES
+from trtnet.torch_functions.aten import aten_operator
 
 # Where a tensor lies and how PyTorch keeps it: nothing of this exists in a network.
 _PLACEMENT = frozenset(
     {"device", "layout", "memory_format", "non_blocking", "pin_memory", "requires_grad"}
 )
-_OPERATORS: Mapping[str, str] = {  # Python's operators on a real torch.Tensor at the left
-    "__add__": "add",
-    "__radd__": "add",
-    "__sub__": "sub",
-    "__rsub__": "rsub",
-    "__mul__": "mul",
-    "__rmul__": "mul",
-    "__truediv__": "div",
-    "__rtruediv__": "__rtruediv__",
-    "__matmul__": "matmul",
-    "__eq__": "eq",
-    "__ne__": "ne",
-    "concat": "cat",
-    "concatenate": "cat",
-    "true_divide": "div",
-    "divide": "div",
-    "multiply": "mul",
-    "subtract": "sub",
-    "absolute": "abs",
-    "negative": "neg",
-    "clip": "clamp",
-    "greater": "gt",
-    "greater_equal": "ge",
-    "less": "lt",
-    "less_equal": "le",
-    "not_equal": "ne",
-}
 
 
 def call_torch_function(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -52,27 +32,74 @@ def call_torch_function(function: Any, args: Sequence[Any], kwargs: Mapping[str,
     Raises:
         UnsupportedError: trtnet has no such operator.
     """
-    operator = operator_of(function)
     taken = [as_operand(value) for value in args]
-    named = {name: as_operand(value) for name, value in kwargs.items() if name not in _PLACEMENT}
+    named = {name: as_operand(value) for name, value in kwargs.items()}
+    call = operator_call(function, taken, named)
+    if call is None:
+        raise no_operator(function)
+    return call()
+
+
+def operator_call(
+    function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Callable[[], Any] | None:
+    """The call of trtnet's operator for `function`, of PyTorch, with its arguments; ``None`` where
+    there is no such operator, or it does not take these arguments."""
+    operator = operator_of(function)
+    if operator is None:
+        return None
+    named = {name: value for name, value in kwargs.items() if name not in _PLACEMENT}
     if named.get("out", 0) is None:
         del named["out"]
-    return operator(*taken, **named)
+    try:
+        bound = _signature(operator).bind(*args, **named)
+    except TypeError:
+        return None
+    _make_tensors(bound)
+    return functools.partial(operator, *bound.args, **bound.kwargs)
 
 
+def _make_tensors(bound: inspect.BoundArguments) -> None:
+    """Constants in place of arrays where the operator takes nothing but a Tensor."""
+    parameters = bound.signature.parameters
+    for name, value in bound.arguments.items():
+        if isinstance(value, np.ndarray) and parameters[name].annotation in _TENSOR:
+            network = tensors_in(list(bound.arguments.values()))[0].network
+            bound.arguments[name] = network.constant(value)
+
+
+_TENSOR = ("Tensor", Tensor, "Tensor | None")
+
+
+_signature = functools.cache(inspect.signature)
+
+
+@functools.cache
 def operator_of(function: Any) -> Any:
-    """The operator of trtnet for `function`, of PyTorch.
-
-    Raises:
-        UnsupportedError: there is none; names the nearest.
-    """
-    name = str(getattr(function, "__name__", function))
-    for known in (_OPERATORS.get(name, name), name):
+    """The operator of trtnet for `function`, of PyTorch; ``None`` where there is none."""
+    name = name_of(function)
+    if not isinstance(function, FunctionType):  # written in C++, with the arguments of ATen
+        aten = aten_operator(name)
+        if aten is not None:
+            return aten
+    for known in (ALIASES.get(name, name), name):
         found = getattr(ops, known, None) or getattr(Tensor, known, None)
         if callable(found):
             return found
-    raise UnsupportedError(
-        f"trtnet has no torch.{name}",
+    return None
+
+
+def name_of(function: Any) -> str:
+    """The name of `function`, of PyTorch; that of an ATen operator without its overload."""
+    schema = getattr(function, "_schema", None)
+    return str(schema.name).rpartition("::")[2] if schema else str(function.__name__)
+
+
+def no_operator(function: Any) -> UnsupportedError:
+    """The error for a function of PyTorch that trtnet has no operator for."""
+    name = name_of(function)
+    return UnsupportedError(
+        f"trtnet has no torch.{name}, or not with these arguments",
         fix=did_you_mean(name, dir(ops)) or "write it with operators that trtnet has",
     )
 
@@ -86,9 +113,6 @@ def as_operand(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return DType.FLOAT32 if value is torch.float64 else dtype_of(value)
     if isinstance(value, (list, tuple)):
-        return (
-            tuple(map(as_operand, value))
-            if type(value) is torch.Size
-            else type(value)(map(as_operand, value))
-        )
+        kind = tuple if isinstance(value, torch.Size) else type(value)
+        return kind(map(as_operand, value))
     return value

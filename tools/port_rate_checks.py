@@ -1,0 +1,191 @@
+"""The checks of ``tools/port_rate.py``: reads models from stdin, writes a line for each to stdout.
+
+python tools/port_rate_checks.py definition|file LIMIT_S
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from port_rate_models import inputs, make, smallest_size
+from torch.utils import _pytree
+
+import trtnet
+
+TOLERANCE = 1e-5  # relative L2 in float64
+LARGER = 32  # pixels that an image of another size has more
+
+Shape = Sequence[int | str]
+
+
+def main() -> None:
+    """Checks each model that stdin names."""
+    checks, limit = sys.argv[1], int(sys.argv[2])
+    signal.signal(signal.SIGALRM, _out_of_time)
+    for line in sys.stdin:
+        row = json.loads(line)
+        signal.alarm(limit)
+        started = time.perf_counter()
+        result = _check(row["name"], checks == "file")
+        signal.alarm(0)
+        seconds = round(time.perf_counter() - started, 2)
+        print(json.dumps({**row, **result, "seconds": seconds}), flush=True)
+
+
+def _out_of_time(*_: Any) -> None:
+    raise TimeoutError("out of time")
+
+
+def _check(name: str, further: bool) -> dict[str, Any]:
+    try:
+        torch.manual_seed(0)
+        module = varied(make(name).eval())
+        size = smallest_size(name, module)
+        if size is None:
+            return {"status": "invalid", "reason": "PyTorch's module accepts no size"}
+        shapes = inputs(name, module, size)
+        result = compare(module, shapes, shapes)
+        if further and result["status"] == "passed":
+            result |= _further(module, shapes)
+        return {"size": size, **result}
+    except Exception as error:  # of many kinds: it is what is looked for
+        return refused(error)
+
+
+def _further(module: torch.nn.Module, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """An engine, a dynamic batch, dynamic sizes of images."""
+    found: dict[str, Any] = {"engine": engine(module, shapes)}
+    batch: list[Shape] = [("N", *shape[1:]) for shape in shapes]
+    found["batch"] = attempt(module, [(3, *shape[1:]) for shape in shapes], batch)
+    larger = [(*shape[:-2], shape[-2] + LARGER, shape[-1] + LARGER) for shape in shapes]
+    if _accepts(module, larger):
+        images: list[Shape] = [(*shape[:-2], "H", "W") for shape in shapes]
+        found["images"] = attempt(module, larger, images)
+    return found
+
+
+def attempt(
+    module: torch.nn.Module, shapes: Sequence[Sequence[int]], declared: Sequence[Shape]
+) -> dict[str, Any]:
+    """:func:`compare`, or why it is refused."""
+    try:
+        return compare(module, shapes, declared)
+    except TimeoutError:
+        raise
+    except Exception as error:  # of many kinds: it is what is looked for
+        return refused(error)
+
+
+def compare(
+    module: torch.nn.Module, shapes: Sequence[Sequence[int]], declared: Sequence[Shape]
+) -> dict[str, Any]:
+    """The network of `module`, read back and executed in float64, against the module in float64.
+
+    Args:
+        shapes: of the inputs that are executed.
+        declared: the same with names of dynamic axes.
+    """
+    random = np.random.default_rng(1)
+    values = {
+        f"x{index}": random.standard_normal(shape).astype(np.float32)
+        for index, shape in enumerate(shapes)
+    }
+    started = time.perf_counter()
+    network, names = define(module, declared)
+    seconds = time.perf_counter() - started
+    got = trtnet.reference.run(network.definition, values, float64=True)
+    wanted = _in_float64(module, list(values.values()))
+    error = max(relative(got[name], want) for name, want in zip(names, wanted, strict=True))
+    return {
+        "status": "passed" if error <= TOLERANCE else "wrong",
+        "error": float(f"{error:.3g}"),
+        "define_s": round(seconds, 3),
+        "layers": network.definition.num_layers,
+    }
+
+
+def define(module: torch.nn.Module, declared: Sequence[Shape]) -> tuple[trtnet.Network, list[str]]:
+    """The network of `module`, and the names of its outputs."""
+    network = trtnet.Network("rtx")
+    given = [network.input(f"x{index}", shape) for index, shape in enumerate(declared)]
+    results = _pytree.tree_leaves(trtnet.from_torch(module)(*given))
+    tensors = [result for result in results if isinstance(result, trtnet.Tensor)]
+    for index, tensor in enumerate(tensors):
+        network.output(f"y{index}", tensor)
+    return network, [f"y{index}" for index in range(len(tensors))]
+
+
+def engine(module: torch.nn.Module, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Builds a real engine."""
+    try:
+        network, _ = define(module, shapes)
+        plan = trtnet.build(network)
+        return {"status": "passed", "bytes": len(plan.engine)}
+    except TimeoutError:
+        raise
+    except Exception as error:
+        return refused(error)
+
+
+def varied(module: torch.nn.Module) -> torch.nn.Module:
+    """`module` with noise on its parameters and uneven statistics: constants hide mistakes."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            if name.endswith("running_var"):
+                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+            elif value.is_floating_point():
+                scale = 0.03 if value.dim() < 3 else 0.003
+                value.add_(torch.randn(value.shape, generator=generator) * scale)
+    return module
+
+
+def relative(got: np.ndarray, want: np.ndarray) -> float:
+    """The L2 norm of the difference relative to that of `want`."""
+    if got.shape != want.shape:
+        return float("inf")
+    if not np.isfinite(want).all():
+        raise ValueError("PyTorch's own result is not finite")
+    return float(np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30))
+
+
+def refused(error: BaseException) -> dict[str, Any]:
+    """Why a model is refused: the kind and first line of the error, the place, the remedy."""
+    text = str(error).strip().splitlines()
+    place = getattr(error, "line", None)
+    return {
+        "status": "refused",
+        "reason": f"{type(error).__name__}: {text[0] if text else ''}"[:300],
+        "module": getattr(error, "module", None),
+        "line": place.rpartition("site-packages/")[2] if place else None,
+        "fix": getattr(error, "fix", None),
+    }
+
+
+def _in_float64(module: torch.nn.Module, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    exact = copy.deepcopy(module).double()
+    with torch.no_grad():
+        results = exact(*(torch.from_numpy(value).double() for value in values))
+    leaves = _pytree.tree_leaves(results)
+    return [leaf.numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _accepts(module: torch.nn.Module, shapes: Sequence[Sequence[int]]) -> bool:
+    try:
+        with torch.no_grad():
+            module(*(torch.zeros(tuple(shape)) for shape in shapes))
+    except Exception:  # of many kinds
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""``trtnet explain MODEL``: which functions and modules of its PyTorch code define layers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from trtnet.cli.arguments import add_backend_flag
+from trtnet.cli.exit_status import errors_to_exit_status
+from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.recipes import model_recipe
+from trtnet.cli.report import human_stream, write_json
+from trtnet.cli.shapes import parse_input
+from trtnet.cli.tables import table
+from trtnet.pipeline.explaining import Explained, explain
+from trtnet.pipeline.model import builder_arguments
+from trtnet.pipeline.shapes import default_shape
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses `argv` and prints the report; 1 if something does not map."""
+    return errors_to_exit_status(lambda: _explain(argv))
+
+
+def _explain(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    inputs = [parse_input(text).shape for text in arguments.input]
+    recipe = model_recipe(arguments, arguments.model)
+    shapes = inputs or [default_shape(recipe, recipe.entry.input_shape)]
+    module = recipe.entry.torch_model(**builder_arguments(recipe))
+    found = explain(module, shapes, backend=recipe.backend)
+    _print(found, arguments)
+    if arguments.json is not None:
+        write_json(found.as_dict(), arguments.json)
+    return 0 if found.is_complete else 1
+
+
+def _parser() -> Parser:
+    made = Parser(
+        prog="trtnet explain",
+        description="Says which functions of a model's PyTorch code define layers, and which do "
+        "not: where they are called, and what would be needed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "model",
+        metavar="MODEL",
+        help="such as timm:resnet50d, torchvision:raft_small or net.py:Net",
+    )
+    text = "of an input, such as x:1x3x224x224; once for each, in the order of forward()"
+    made.add_argument("--input", metavar="NAME:SHAPE", action="append", default=[], help=text)
+    made.add_argument("--num-classes", metavar="N", type=positive)
+    output = Group(made, "backend and output")
+    add_backend_flag(output)
+    output("--json", metavar="PATH", help="write a report; - for stdout")
+    return made
+
+
+def _print(found: Explained, arguments: argparse.Namespace) -> None:
+    stream = human_stream(arguments.json)
+    for gap in found.gaps:
+        times = f" ({gap.count} times)" if gap.count > 1 else ""
+        print(f"{gap.module or 'the model'}: {gap.problem}{times}", file=stream)
+        for label, text in (("at", gap.line), ("fix", gap.fix)):
+            if text:
+                print(f"  {label}: {text}", file=stream)
+    if found.stopped:
+        print(f"the run stopped: {found.stopped}", file=stream)
+    rows = sorted(found.mapped.items(), key=lambda item: -item[1])
+    table((("function", "left"), ("calls", "right")), rows, stream)
+    calls = sum(found.mapped.values())
+    verdict = "all of it maps" if found.is_complete else f"{len(found.gaps)} do not"
+    print(f"\n{calls} calls of {len(rows)} functions map to layers; {verdict}", file=stream)

@@ -1,0 +1,163 @@
+"""``trtnet.from_torch``: a ``torch.nn.Module`` as a module of trtnet."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from trtnet import nn
+from trtnet.errors import UsageError
+from trtnet.module import Module
+from trtnet.tensor import Tensor, tensors_in
+from trtnet.tensor.emitter import Emitter
+from trtnet.torch_modules.copying import private_copy
+from trtnet.torch_modules.exported import exported
+from trtnet.torch_modules.parameters import SharedParameter
+from trtnet.torch_modules.replacing import Replacement, Replacements, replaced
+from trtnet.torch_modules.results import InnerCall, outputs
+from trtnet.torch_modules.traced import first_traced
+from trtnet.torch_modules.tracing import Tracing
+
+
+def from_torch(
+    module: torch.nn.Module, way: str = "auto", replace: Replacements | None = None
+) -> Module:
+    """`module`, a module of PyTorch, as a module of trtnet: its own code, unchanged, defines the
+    network when it is called on a :class:`trtnet.Tensor`.
+
+    Modules have the paths, and parameters the names, that they have in PyTorch. The tensors are
+    shared, not copied; the tree of modules is taken as it is now. It always behaves as in
+    ``eval()``.
+
+    Args:
+        way: ``"direct"`` runs the module's code on tensors of the network; ``"export"`` runs the
+            graph that ``torch.export`` makes of it, for code that asks for values of its tensors;
+            ``"auto"`` takes the second where the first cannot be, and says so.
+        replace: class of modules to what makes a replacement of each: a :class:`trtnet.Module`
+            (which gets the weights of the old one, unless it has its own), a plugin or a function
+            of trtnet's tensors, or another ``torch.nn.Module``.
+
+    Raises:
+        UsageError: something else than a ``torch.nn.Module``, another way, or a class to replace
+            that does not occur.
+        UnsupportedError: it cannot be copied.
+
+    >>> import torch, trtnet
+    >>> net = trtnet.Network("rtx")
+    >>> block = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+    >>> net.output("y", trtnet.from_torch(block)(net.input("x", (1, 3, 8, 8)))).shape
+    (1, 8, 6, 6)
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(
+            "from_torch takes a torch.nn.Module",
+            got=type(module).__name__,
+            fix="call it with an instance, such as from_torch(torchvision.models.resnet50())",
+        )
+    if way not in WAYS:
+        raise UsageError("from_torch has no such way", got=way, expected=", ".join(WAYS))
+    copied = private_copy(module)
+    return _tree(replaced(copied, replace) if replace else copied, {}, way)
+
+
+Run = TypeVar("Run", bound=Tracing)
+WAYS = ("auto", "direct", "export")
+
+
+class TorchModule(Module):
+    """A ``torch.nn.Module`` whose own code defines layers; made by :func:`from_torch`.
+
+    Attributes:
+        torch_module: the PyTorch module, a private copy that shares the tensors of the original.
+        groups: of a convolution; 1 for all else.
+        way: see :func:`from_torch`.
+    """
+
+    def __init__(self, module: torch.nn.Module, way: str) -> None:
+        super().__init__()
+        self.torch_module, self.way = module, way
+        self.groups = getattr(module, "groups", 1)
+        for name, parameter in module._parameters.items():
+            shared = None if parameter is None else SharedParameter(module._parameters, name)
+            self._parameters[name] = shared  # whatever attributes of Module are called
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name not in module._non_persistent_buffers_set:
+                self._buffers[name] = SharedParameter(module._buffers, name)
+        self._own_forward = module.forward
+        enter = functools.partial(self._called)  # carries the signature, which torch.export reads
+        module.forward = functools.update_wrapper(enter, self._own_forward)
+
+    def _called(self, *args: Any, **kwargs: Any) -> Any:
+        """What PyTorch's code runs by calling the module: its forward, in the module's scope."""
+        first = first_traced([args, kwargs])
+        if first is None:  # a computation on weights alone, such as a parametrization
+            return self._own_forward(*args, **kwargs)
+        if first.tracing.enters(self):
+            return self._own_forward(*args, **kwargs)
+        call = InnerCall(self._own_forward, args, kwargs)
+        first.tracing.network.call(self, (call,), {})
+        return call.result
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], InnerCall):
+            return args[0].run()
+        network = tensors_in([args, kwargs])[0].network
+        return self.run(self.tracing(network, Tracing), args, kwargs)
+
+    def run(self, tracing: Tracing, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Runs the module's code, in the scope that its caller has entered."""
+        given, named = tracing.wrap(tuple(args)), tracing.wrap(dict(kwargs))
+        if self.way == "export":
+            scope = functools.partial(self._scope, tracing.network)
+            call = exported(self.torch_module, given, named, scope, tracing)
+        else:
+            tracing.entered = self
+            call = functools.partial(self.torch_module, *given, **named)
+        with tracing, torch.no_grad():
+            return outputs(call(), tracing.real)
+
+    def _scope(self, network: Emitter[Tensor], path: str, call: InnerCall) -> None:
+        """Runs `call` in the scope of the module at `path` inside this one."""
+        module = dict(self.named_modules()).get(path)
+        if module is None:
+            call.run()
+        else:
+            network.call(module, (call,), {})
+
+    def tracing(self, network: Emitter[Tensor], kind: type[Run], **options: Any) -> Run:
+        """A new run of the module's code that fills `network`."""
+        module = self.torch_module
+        tensors = [*module.parameters(), *module.buffers()]
+        floating = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
+        device = tensors[0].device if tensors else torch.device("cpu")
+        return kind(network, next(floating, torch.float32), device, tensors, **options)
+
+    def extra_repr(self) -> str:
+        return self.torch_module.extra_repr()
+
+
+def _tree(module: torch.nn.Module, known: dict[int, Module], way: str) -> Module:
+    """`module` and all inside it; one that occurs in several places stays one."""
+    if isinstance(module, Replacement) and isinstance(module.target, Module):
+        return module.target
+    if id(module) not in known:
+        made = known[id(module)] = _class_for(type(module))(module, way)
+        for name, child in module._modules.items():
+            if child is not None:
+                made._modules[name] = _tree(child, known, way)
+    return known[id(module)]
+
+
+def _class_for(kind: type[torch.nn.Module]) -> type[TorchModule]:
+    """A class with the name of `kind`, and the kind of work of the layer of PyTorch that it is or
+    derives from: policies and reports show both."""
+    layers = (getattr(nn, base.__name__, None) for base in kind.__mro__ if _is_torchs(base))
+    computes = next((layer.computes for layer in layers if layer is not None), "")
+    return type(kind.__name__, (TorchModule,), {"computes": computes, "__doc__": kind.__doc__})
+
+
+def _is_torchs(kind: type) -> bool:
+    return kind.__module__.startswith("torch.nn.") and kind is not torch.nn.Module

@@ -1,0 +1,86 @@
+"""Real tensors that PyTorch's code writes traced values into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from trtnet.errors import NetworkError
+from trtnet.tensor import Tensor
+from trtnet.tensor.emitter import Emitter
+from trtnet.torch_functions.calling import as_operand
+from trtnet.torch_modules.traced import first_traced
+
+
+class RealTensors:
+    """What real tensors of one run stand for after a traced value was written into them.
+
+    ``out = torch.zeros(3); out[0] = x`` makes `out` a tensor of the network: its memory cannot
+    hold the value. From then on it is read as what was written.
+
+    Args:
+        network: the network.
+        own: the module's parameters and buffers, which must not change.
+    """
+
+    def __init__(self, network: Emitter[Tensor], own: Sequence[torch.Tensor]) -> None:
+        self._network, self._own = network, {id(tensor) for tensor in own}
+        self._written: dict[int, tuple[torch.Tensor, Tensor]] = {}  # holds it, so its id stays
+        self._memory: set[int] = set()
+
+    def is_written(self, real: torch.Tensor) -> bool:
+        """Whether `real` stands for a value of the network, or shares memory with one that does."""
+        return bool(self._written) and (
+            id(real) in self._written or _memory_of(real) in self._memory
+        )
+
+    def value(self, real: torch.Tensor) -> Tensor | None:
+        """What was written into `real`; ``None`` where nothing was.
+
+        Raises:
+            NetworkError: something was written into a tensor that shares its memory with `real`.
+        """
+        if not self.is_written(real):
+            return None
+        if id(real) not in self._written:
+            raise NetworkError(
+                "a value of the network was written into a tensor that shares memory with this one",
+                got=f"a tensor of shape {tuple(real.shape)}",
+                fix="write into the tensor first and take its views afterwards, or copy it with "
+                ".clone()",
+            )
+        return self._written[id(real)][1]
+
+    def before(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Prepares the call of the function `name`: a real tensor that it writes a value of the
+        network into becomes a tensor of the network."""
+        out = kwargs.get("out")
+        writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+        target = args[0] if writes and args else out
+        if not isinstance(target, torch.Tensor) or first_traced(target) is not None:
+            return
+        if id(target) not in self._written:
+            self._take(target)
+
+    def _take(self, real: torch.Tensor) -> None:
+        if id(real) in self._own:
+            raise NetworkError(
+                "a value of the network is written into a parameter or buffer of the module",
+                got=f"a tensor of shape {tuple(real.shape)}",
+                fix="a network keeps nothing between its executions: return the value as an output "
+                "and pass it in as an input",
+            )
+        if real._is_view():
+            raise NetworkError(
+                "a value of the network is written into a view of a real tensor",
+                got=f"a view of shape {tuple(real.shape)}",
+                fix="write into the tensor itself, such as out[0, 1] = value",
+            )
+        self._written[id(real)] = real, self._network.constant(as_operand(real))
+        self._memory.add(_memory_of(real))
+
+
+def _memory_of(real: torch.Tensor) -> int:
+    return int(real.untyped_storage()._cdata)

@@ -1,0 +1,34 @@
+"""The line of the user's code that is being executed."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import sys
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+_LIBRARIES = tuple(
+    f"{folder}/" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1])
+)
+
+
+def user_line() -> str | None:
+    """``file:line: code`` of the innermost caller outside of PyTorch and trtnet; ``None`` where
+    there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((*_LIBRARIES, "<")):
+            code = linecache.getline(file, frame.f_lineno).strip()
+            return f"{file}:{frame.f_lineno}: {code}"
+        frame = frame.f_back
+    return None
+
+
+def traced_line(stack_trace: str | None) -> str | None:
+    """The same of a `stack_trace` that PyTorch keeps: of its last line; ``None`` without one."""
+    found = re.findall(r'File "(.+)", line (\d+), in .*\n *(.*)', stack_trace or "")
+    return "{}:{}: {}".format(*found[-1]) if found else None
