@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import trtnet
+from trtnet import ops
 from trtnet.errors import ShapeError, UnsupportedError
 
 CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
@@ -44,6 +45,7 @@ CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "new_zeros": lambda m, x, n, h: x.new_zeros(n, 4),
     "new_ones": lambda m, x, n, h: x.new_ones((n, h), dtype=m.int64),
     "new_full": lambda m, x, n, h: x.new_full((n,), 3),
+    "scalar_tensor": lambda m, x, n, h: m.scalar_tensor(h, dtype=m.float32),
     "tensor": lambda m, x, n, h: m.tensor([h, n, 7]),
     "tensor in rows": lambda m, x, n, h: m.tensor([[h, 1.5], [0, n]]),
     "tensor of a size": lambda m, x, n, h: m.tensor(h),
@@ -96,17 +98,21 @@ def test_what_is_refused(net: trtnet.Network, raises: Callable[..., Any]) -> Non
     x = net.input("x", ("n", 3))
     n = x.shape[0]
     for call in (
-        lambda: trtnet.empty(n, 2),
-        lambda: trtnet.empty_like(x),
-        lambda: x.new_empty(2),
+        lambda: ops.empty(n, 2),
+        lambda: ops.empty_like(x),
+        lambda: ops.new_empty(x, 2),
     ):
         with raises(UnsupportedError, "nobody has written", "trtnet.zeros"):
             call()
     for call in (
-        lambda: trtnet.rand(n, 2),
-        lambda: trtnet.randn_like(x),
-        lambda: x.bernoulli(0.5),
-        lambda: trtnet.randint(0, 3, (n,)),
+        lambda: ops.rand(n, 2),
+        lambda: ops.randn(n),
+        lambda: ops.rand_like(x),
+        lambda: ops.randn_like(x),
+        lambda: ops.bernoulli(x, 0.5),
+        lambda: ops.randint(0, 3, (n,)),
+        lambda: ops.randperm(n),
+        lambda: ops.normal(0.0, 1.0, (n,)),
     ):
         with raises(UnsupportedError, "random numbers", "as an input"):
             call()
@@ -125,3 +131,11 @@ def test_what_is_refused(net: trtnet.Network, raises: Callable[..., Any]) -> Non
         trtnet.meshgrid(x, x, indexing="ij")
     with pytest.raises(TypeError, match="unexpected keyword 'shape'"):
         trtnet.zeros(n, shape=3)
+
+
+def test_methods_are_the_functions(net: trtnet.Network) -> None:
+    x = net.input("x", ("n", 3))
+    sizes = (x.shape[0], 2)
+    assert trtnet.Tensor.new_zeros is ops.new_zeros
+    made = [ops.new_zeros(x, *sizes), ops.new_ones(x, sizes), ops.new_full(x, sizes, 2)]
+    assert [(t.shape[1], t.dtype) for t in made] == [(2, x.dtype)] * 3

@@ -30,7 +30,7 @@ from trtnet.nn.shape import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = [
-        *(name for name in collected(globals()) if name != "absent"),
+        *collected(globals(), ("Any", "absent")),
         *("functional", "init", "modules", "parameter", "utils"),
     ]
 

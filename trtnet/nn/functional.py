@@ -20,11 +20,7 @@ from trtnet.ops.pooling import *
 from trtnet.ops.resize import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
-    __all__ = [
-        name
-        for name in collected(globals())
-        if name not in ("UsageError", "absent", "host_function", "pytorch")
-    ]
+    __all__ = collected(globals(), ("Any", "UsageError", "absent", "host_function", "pytorch"))
 
 
 def __getattr__(name: str) -> Any:
