@@ -83,8 +83,8 @@ def _halve_groups(model: trtnet.Module, path: str) -> None:
     """Each output channel sees the inputs of two groups, with the same weights for both."""
     conv = at(model, path)
     conv.groups //= 2
-    widened = np.repeat(conv.weight.data, 2, axis=1)
-    conv.weight = nn.Parameter(widened.shape, widened)
+    widened = np.repeat(conv.weight.require(path), 2, axis=1)
+    conv.weight = nn.Parameter(widened)
 
 
 def _drop_bias(model: trtnet.Module, path: str) -> None:

@@ -26,6 +26,8 @@ from typing import Any
 from typing_extensions import Self
 
 class Operators:
+    @property
+    def device(self) -> Any: ...
 '''
 
 
@@ -48,6 +50,7 @@ def _method(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not is_marked:
             parameters.append("*")
         star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+        star = "**" if parameter.kind is parameter.VAR_KEYWORD else star
         default = "" if parameter.default is parameter.empty else " = ..."
         parameters.append(f"{star}{parameter.name}: {_own(parameter.annotation)}{default}")
     return f"    def {name}({', '.join(parameters)}) -> {_own(signature.return_annotation)}: ...\n"

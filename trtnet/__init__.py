@@ -15,7 +15,12 @@ _top = Path(__file__).resolve().parent.parent
 if not Path(__file__).with_name("zoo").is_dir() and (_top / "zoo" / "registry.py").is_file():
     __path__.append(str(_top))
 
-__getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)
+__getattr__, __dir__ = lazy_imports.from_stub(
+    __name__,
+    __file__,
+    # Code that was written for PyTorch finds here what is no part of a network.
+    beyond=lazy_imports.function("trtnet.torch_names", "attribute"),
+)
 
 # The reference imports no plugins: the function that computes their layers is registered here.
 register_operation(

@@ -1,10 +1,16 @@
 """Public names of trtnet, with their types; `trtnet.lazy_imports` imports them on first use."""
 
 from . import (
+    amp as amp,
+    autograd as autograd,
     backend as backend,
     benchmark as benchmark,
+    cuda as cuda,
     engines as engines,
+    fx as fx,
     graph as graph,
+    hub as hub,
+    jit as jit,
     nn as nn,
     ops as ops,
     pipeline as pipeline,
@@ -12,6 +18,7 @@ from . import (
     quantization as quantization,
     reference as reference,
     search as search,
+    utils as utils,
     weights as weights,
     zoo as zoo,
 )

@@ -10,7 +10,15 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+from trtnet import amp
 from trtnet.errors import BackendError, CudaError, ExecutionError, OutOfMemoryError
+from trtnet.host.names import delegate
+
+
+def __getattr__(name: str) -> Any:
+    """``torch.cuda``'s names, for code that was written for PyTorch."""
+    return amp if name == "amp" else delegate(__name__, "torch.cuda")(name)
+
 
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY
 _NVRTC_OUT_OF_MEMORY = 1  # NVRTC_ERROR_OUT_OF_MEMORY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar
 
 Exported = TypeVar("Exported", bound=Callable[..., Any])
@@ -25,11 +25,15 @@ def export(thing: Exported) -> Exported:
     return thing
 
 
-def collected(namespace: Mapping[str, object]) -> list[str]:
+def collected(namespace: Mapping[str, object], without: Container[str] = ()) -> list[str]:
     """The public functions and classes in the namespace of a package that star-imports its files:
-    its ``__all__`` at run time."""
+    its ``__all__`` at run time.
+
+    Args:
+        without: names that the package imports for its own use.
+    """
     return [
         name
         for name, value in namespace.items()
-        if callable(value) and value is not collected and name[0] != "_"
+        if callable(value) and value is not collected and name[0] != "_" and name not in without
     ]

@@ -26,12 +26,15 @@ from pathlib import Path
 from typing import Any
 
 
-def from_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def from_stub(
+    package: str, file: str, beyond: Callable[[str], Any] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The functions ``__getattr__`` and ``__dir__`` of `package`.
 
     Args:
         package: ``__name__`` of the package.
         file: ``__file__`` of its ``__init__.py``; the stub lies beside it.
+        beyond: gives names that the stub does not list, or raises AttributeError.
 
     Raises:
         SyntaxError: the stub holds anything but a docstring and relative imports, or the name of
@@ -56,6 +59,8 @@ def from_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[
                 module = importlib.import_module(home, package)
                 if name in module.__all__:
                     return getattr(module, name)
+        if beyond is not None and not name.startswith("__"):
+            return beyond(name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get, names

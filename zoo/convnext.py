@@ -43,7 +43,7 @@ class CNBlock(nn.Module):
             nn.Linear(4 * dim, dim),
             Permute((0, 3, 1, 2)),
         )
-        self.layer_scale = nn.Parameter((dim, 1, 1))
+        self.layer_scale = nn.Parameter.empty((dim, 1, 1))
         self.stochastic_depth = StochasticDepth()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -60,8 +60,8 @@ class RelativePositionalMultiHeadAttention(nn.Module):
         self.heads, self.head_dim, self.size = dim // head_dim, head_dim, size
         self.to_qkv = nn.Linear(dim, 3 * dim)
         self.merge = nn.Linear(dim, dim)
-        self.relative_position_bias_table = nn.Parameter(((2 * size - 1) ** 2, self.heads))
-        self.register_buffer("relative_position_index", nn.Parameter((size**2, size**2)))
+        self.relative_position_bias_table = nn.Parameter.empty(((2 * size - 1) ** 2, self.heads))
+        self.register_buffer("relative_position_index", nn.Parameter.empty((size**2, size**2)))
 
     def forward(self, x: Tensor) -> Tensor:
         n, groups, length, dim = x.shape

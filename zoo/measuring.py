@@ -13,7 +13,7 @@ from trtnet.tensor import tensors_in
 
 def parameter_count(model: Module) -> int:
     """The number of learned values that `model` has; buffers do not count."""
-    return sum(parameter.numel for parameter in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def mac_count(model: Module, input_shape: Sequence[int], backend: str = "auto") -> int | None:

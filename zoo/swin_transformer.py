@@ -78,7 +78,7 @@ class ShiftedWindowAttention(nn.Module):
         self.window, self.shift, self.num_heads = window, shift, num_heads
         self.qkv = self._qkv(dim)
         self.proj = nn.Linear(dim, dim)
-        self.register_buffer("relative_position_index", nn.Parameter((window**4,)))
+        self.register_buffer("relative_position_index", nn.Parameter.empty((window**4,)))
         self._add_bias_parameters()
 
     def _qkv(self, dim: int) -> nn.Linear:
@@ -86,7 +86,7 @@ class ShiftedWindowAttention(nn.Module):
 
     def _add_bias_parameters(self) -> None:
         offsets = 2 * self.window - 1
-        self.relative_position_bias_table = nn.Parameter((offsets * offsets, self.num_heads))
+        self.relative_position_bias_table = nn.Parameter.empty((offsets * offsets, self.num_heads))
 
     def _bias_table(self, x: Tensor) -> Tensor:
         return x.new_tensor(self.relative_position_bias_table)
@@ -142,11 +142,11 @@ class ShiftedWindowAttentionV2(ShiftedWindowAttention):
 
     def _add_bias_parameters(self) -> None:
         offsets = 2 * self.window - 1
-        self.logit_scale = nn.Parameter((self.num_heads, 1, 1))
+        self.logit_scale = nn.Parameter.empty((self.num_heads, 1, 1))
         self.cpb_mlp = nn.Sequential(
             nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, self.num_heads, bias=False)
         )
-        self.register_buffer("relative_coords_table", nn.Parameter((1, offsets, offsets, 2)))
+        self.register_buffer("relative_coords_table", nn.Parameter.empty((1, offsets, offsets, 2)))
 
     def _bias_table(self, x: Tensor) -> Tensor:
         table = self.cpb_mlp(x.new_tensor(self.relative_coords_table))

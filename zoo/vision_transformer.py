@@ -44,7 +44,7 @@ class Encoder(nn.Module):
         self, length: int, num_layers: int, hidden_dim: int, num_heads: int, mlp_dim: int
     ) -> None:
         super().__init__()
-        self.pos_embedding = nn.Parameter((1, length, hidden_dim))
+        self.pos_embedding = nn.Parameter.empty((1, length, hidden_dim))
         self.dropout = nn.Dropout()
         self.layers = nn.Sequential(
             {
@@ -83,7 +83,7 @@ class VisionTransformer(nn.Module):
                              expected=f"a positive multiple of {patch_size}")  # fmt: skip
         self.image_size = image_size
         self.conv_proj = nn.Conv2d(3, hidden_dim, patch_size, stride=patch_size)
-        self.class_token = nn.Parameter((1, 1, hidden_dim))
+        self.class_token = nn.Parameter.empty((1, 1, hidden_dim))
         length = (image_size // patch_size) ** 2 + 1
         self.encoder = Encoder(length, num_layers, hidden_dim, num_heads, mlp_dim)
         self.heads = nn.Sequential({"head": nn.Linear(hidden_dim, num_classes)})

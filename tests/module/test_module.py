@@ -31,7 +31,7 @@ def test_names_are_pytorchs() -> None:
     assert {n: p.shape for n, p in ours.named_parameters()} == {
         n: tuple(p.shape) for n, p in theirs.named_parameters()
     }
-    assert sum(p.numel for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
     assert len(list(ours.modules())) == len(list(theirs.modules()))
 
 
@@ -154,7 +154,7 @@ def test_attributes() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.scale = nn.Parameter((3,))
+            self.scale = nn.Parameter.empty((3,))
             self.layer: Any = nn.ReLU()
             self.count = 3
 

@@ -222,7 +222,7 @@ class Broken(nn.Module):
 def test_the_module_that_breaks_is_named(net: Any, raises: Any, shape: Any, texts: Any) -> None:
     model = Broken()
     for parameter in model.parameters():
-        parameter.data = np.zeros(parameter.shape, np.float32)
+        parameter.array = np.zeros(parameter.shape, np.float32)
     with raises(ShapeError, *texts):
         model(net.input("x", shape))
 

@@ -21,7 +21,7 @@ class Layers(nn.Module):
         self.bn = nn.BatchNorm2d(64)
         self.norm = nn.LayerNorm(128)
         self.fc = nn.Linear(128, 256)
-        self.known = trtnet.Parameter((2, 3), np.arange(6, dtype=np.float32).reshape(2, 3))
+        self.known = trtnet.Parameter(np.arange(6, dtype=np.float32).reshape(2, 3))
 
 
 def test_equal_seeds_give_equal_weights_that_fit() -> None:
@@ -29,7 +29,7 @@ def test_equal_seeds_give_equal_weights_that_fit() -> None:
     first, again, other = (random_weights(model, "layers", seed) for seed in (3, 3, 4))
     assert first.sha256 == again.sha256 != other.sha256
     assert first.metadata == {"architecture": "layers", "weights": "random", "seed": "3"}
-    assert model.fc.weight.data is None  # left as it was
+    assert model.fc.weight.array is None  # left as it was
     model.load_state_dict(first)
     assert all(array.dtype == np.float32 for array in first.values())
     np.testing.assert_array_equal(first["known"], np.arange(6).reshape(2, 3))

@@ -54,7 +54,7 @@ def filled(model: Any, seed: int = 0) -> Any:
     random = np.random.default_rng(seed)
     for name, slot in [*model.named_parameters(), *model.named_buffers()]:
         values = random.standard_normal(slot.shape) / max(np.prod(slot.shape[1:]), 1) ** 0.5
-        slot.data = (np.abs(values) + 0.5 if name.endswith("running_var") else values).astype(
+        slot.array = (np.abs(values) + 0.5 if name.endswith("running_var") else values).astype(
             np.float32
         )
     return model

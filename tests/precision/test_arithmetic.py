@@ -68,24 +68,24 @@ def test_convolutions_equal_integer_arithmetic_bit_for_bit(
 ) -> None:
     random = np.random.default_rng(products)
     transposed = "Transpose" in type(module).__name__
-    axis, rank = int(transposed), module.weight.numel and len(module.weight.shape) - 2
-    module.weight.data = random.standard_normal(module.weight.shape).astype(np.float32)
+    axis, rank = int(transposed), module.weight.numel() and len(module.weight.shape) - 2
+    module.weight.array = random.standard_normal(module.weight.shape).astype(np.float32)
     if extreme:  # every weight near the largest of its channel, none negative
-        module.weight.data = (1 - 0.2 * random.random(module.weight.shape)).astype(np.float32)
-    module.bias.data = random.standard_normal(module.bias.shape).astype(np.float32)
+        module.weight.array = (1 - 0.2 * random.random(module.weight.shape)).astype(np.float32)
+    module.bias.array = random.standard_normal(module.bias.shape).astype(np.float32)
     x = codes(random, (2, module.weight.shape[0] if transposed else module.in_channels,
                        *[size] * rank), extreme)  # fmt: skip
     policy = Policy("int8", base=base)
     made = define(module, x.shape, precision=policy, calibration=ranges({"x": float(LIMIT)}))
     got = made.run((x * STEP).astype(np.float32))
 
-    weight = module.weight.data
+    weight = module.weight.array
     sums = int64_convolution(x, integer_codes(weight, axis), module.groups, transposed)
     scales = scales_of(weight, axis) * STEP
     if transposed:
         scales = np.tile(scales, module.groups)
     column = (1, -1, *[1] * rank)
-    bias = module.bias.data if base == "fp32" else module.bias.data.astype(np.float16)
+    bias = module.bias.array if base == "fp32" else module.bias.array.astype(np.float16)
     wanted = sums.astype(np.float32) * scales.reshape(column)
     wanted = wanted + bias.astype(np.float32).reshape(column)
     if base == "fp16":
@@ -102,15 +102,15 @@ def test_linear_layers_equal_integer_arithmetic_bit_for_bit(
     shape: tuple[int, ...], define: Any, ranges: Any, rng: np.random.Generator
 ) -> None:
     module = nn.Linear(shape[-1], 16)
-    module.weight.data = rng.standard_normal((16, shape[-1])).astype(np.float32)
-    module.bias.data = rng.standard_normal(16).astype(np.float32)
+    module.weight.array = rng.standard_normal((16, shape[-1])).astype(np.float32)
+    module.bias.array = rng.standard_normal(16).astype(np.float32)
     x = codes(rng, shape, False)
     policy = Policy("int8", base="fp32")
     made = define(module, shape, precision=policy, calibration=ranges({"x": float(LIMIT)}))
-    sums = x @ integer_codes(module.weight.data, 0).T
-    wanted = sums.astype(np.float32) * (scales_of(module.weight.data, 0) * STEP)
+    sums = x @ integer_codes(module.weight.array, 0).T
+    wanted = sums.astype(np.float32) * (scales_of(module.weight.array, 0) * STEP)
     np.testing.assert_array_equal(
-        made.run((x * STEP).astype(np.float32)), wanted + module.bias.data
+        made.run((x * STEP).astype(np.float32)), wanted + module.bias.array
     )
 
 
@@ -147,7 +147,7 @@ def test_products_of_activations_equal_integer_arithmetic(
 
 def test_values_are_rounded_half_to_even_and_saturate(define: Any, ranges: Any) -> None:
     module = nn.Conv2d(1, 1, 1, bias=False)
-    module.weight.data = np.ones((1, 1, 1, 1), np.float32)
+    module.weight.array = np.ones((1, 1, 1, 1), np.float32)
     policy = Policy("int8", base="fp32")
     made = define(module, (1, 1, 1, 6), precision=policy, calibration=ranges({"x": 127.0}))
     x = np.array([0.5, 1.5, -0.5, 2.5, 1000, -1000], np.float32).reshape(1, 1, 1, 6)
@@ -183,16 +183,16 @@ def test_torchs_quantized_operators_give_the_same_codes(
 ) -> None:
     """Up to one step where a sum lies between two codes: torch rounds the bias to INT32 in steps
     of both scales, and scales by a rounded quotient."""
-    module.weight.data = rng.standard_normal(module.weight.shape).astype(np.float32) / 8
-    module.bias.data = rng.standard_normal(module.bias.shape).astype(np.float32)
+    module.weight.array = rng.standard_normal(module.weight.shape).astype(np.float32) / 8
+    module.bias.array = rng.standard_normal(module.bias.shape).astype(np.float32)
     x = codes(rng, shape, False)
     network = nn.Sequential(module, nn.Identity(), nn.Linear(shape[-1], 4))
     tail = network[2]
-    tail.weight.data = np.ones((4, 9 if x.ndim == 4 else 32), np.float32)
+    tail.weight.array = np.ones((4, 9 if x.ndim == 4 else 32), np.float32)
     if x.ndim == 2:
         network = nn.Sequential(module, nn.Identity(), nn.Linear(32, 4))
-        network[2].weight.data, network[2].bias.data = tail.weight.data, np.zeros(4, np.float32)
-    tail.bias.data = np.zeros(4, np.float32)
+        network[2].weight.array, network[2].bias.array = tail.weight.array, np.zeros(4, np.float32)
+    tail.bias.array = np.zeros(4, np.float32)
     known = ranges({"x": float(LIMIT), "0": 10.0})
     policy = Policy("int8", base="fp32")
     made = define(network, shape, precision=policy, calibration=known)
@@ -200,7 +200,7 @@ def test_torchs_quantized_operators_give_the_same_codes(
     name = quantize.outputs[0]
     values = {"x": (x * STEP).astype(np.float32)}
     got = reference.run(made.graph, values, outputs=[name])[name].astype(np.int64)
-    wanted = quantized_by_torch(x, module.weight.data, module.bias.data, 10 / 127)
+    wanted = quantized_by_torch(x, module.weight.array, module.bias.array, 10 / 127)
     inside = np.abs(wanted) < 127
     assert inside.mean() > 0.9
     assert np.abs(got - wanted)[inside].max() <= 1
@@ -239,8 +239,8 @@ def test_channel_scales(axis: int, limit: float, rng: np.random.Generator) -> No
 
 def test_float64_takes_the_same_codes(define: Any, ranges: Any, rng: np.random.Generator) -> None:
     module = nn.Conv2d(8, 4, 3)
-    module.weight.data = rng.standard_normal(module.weight.shape).astype(np.float32)
-    module.bias.data = rng.standard_normal(4).astype(np.float32)
+    module.weight.array = rng.standard_normal(module.weight.shape).astype(np.float32)
+    module.bias.array = rng.standard_normal(4).astype(np.float32)
     x = (codes(rng, (1, 8, 5, 5), False) * STEP).astype(np.float32)
     made = define(module, x.shape, precision="int8", calibration=ranges({"x": float(LIMIT)}))
     exact = reference.run(made.graph, {"x": x}, float64=True)["y"]

@@ -59,7 +59,7 @@ def test_resnet18(
     assert result.outputs[0].sqnr_db >= floor
     assert result.argmax_agreement == 1 or precision == "fp8"  # random logits lie close together
     plan = trtnet.build(made.network, config=config)
-    assert len(plan.engine) < ratio * 4 * sum(slot.numel for slot in ours.parameters())
+    assert len(plan.engine) < ratio * 4 * sum(slot.numel() for slot in ours.parameters())
     assert plan.sidecar["precision"] == precision
     assert plan.sidecar["policy"]["compute"] == precision
     assert made.lint() == []

@@ -147,8 +147,8 @@ def test_batch_norm_is_folded_before_the_weights_are_quantized(
     model = fill(nn.Sequential(nn.Conv2d(8, 4, 3, bias=False), nn.BatchNorm2d(4)))
     made = calibrated(model, images, precision=Policy("int8", base="fp32"))
     conv, norm = model[0], model[1]
-    scale = norm.weight.data / np.sqrt(norm.running_var.data + np.float32(norm.eps))
-    folded = conv.weight.data * scale.reshape(-1, 1, 1, 1)
+    scale = norm.weight.array / np.sqrt(norm.running_var.array + np.float32(norm.eps))
+    folded = conv.weight.array * scale.reshape(-1, 1, 1, 1)
     (constant,) = [layer for layer in made.layers("CONSTANT") if layer.name == "0/weight"]
     codes = constant.weights["weights"]
     largest = np.abs(folded).max((1, 2, 3), keepdims=True)

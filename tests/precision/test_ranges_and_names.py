@@ -80,14 +80,14 @@ def test_a_table_of_other_weights(calibrated: Any, residual: Any, images: Any, r
     network = calibrated(residual, images, precision="int8").network
     network.check()
     known = network.weights_sha256
-    residual.fc.weight.data = residual.fc.weight.data + 1
+    residual.fc.weight.array = residual.fc.weight.array + 1
     with raises(WeightsError, "other weights", known):
         trtnet.build(network)
 
 
 def test_weights_that_are_zero_have_a_positive_scale(define: Any, fill: Any, ranges: Any) -> None:
     conv = fill(nn.Conv2d(2, 2, 1, bias=False))
-    conv.weight.data[0] = 0
+    conv.weight.array[0] = 0
     made = define(conv, (1, 2, 1, 1), precision="int8", calibration=ranges({"x": 1e-44}))
     scales = [layer.weights["weights"] for layer in made.layers("CONSTANT")]
     assert all((scale > 0).all() for scale in scales if scale.dtype == np.float32)
@@ -97,6 +97,6 @@ def test_weights_that_are_zero_have_a_positive_scale(define: Any, fill: Any, ran
 
 def test_weights_that_are_not_finite(define: Any, fill: Any, ranges: Any, raises: Any) -> None:
     conv = fill(nn.Conv2d(2, 2, 1, bias=False))
-    conv.weight.data[0, 0] = np.nan
+    conv.weight.array[0, 0] = np.nan
     with raises(WeightsError, "weight", "not finite"):
         define(conv, (1, 2, 1, 1), precision="int8", calibration=ranges({"x": 1.0}))

@@ -15,15 +15,17 @@ import pytest
 from sources import ROOT, Import, imports, module_of, modules
 
 ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one line none another
-    "errors version lazy_imports exports",
-    "names dtypes files hardware",
+    "errors version lazy_imports exports jit",
+    "names dtypes files hardware amp",
+    "host",
+    "fx hub autograd utils",
     "cuda finite journal values",
     "weights",
     "tensor",
     "ops",
     "module",
     "nn",
-    "torch_functions",
+    "torch_functions torch_names",
     "torch_modules",
     "precision backend",
     "network",

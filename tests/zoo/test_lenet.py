@@ -32,7 +32,7 @@ def torch_model(shipped: weights.Weights) -> torch.nn.Module:
 )
 def test_layers_have_the_papers_sizes(layer: str, parameters: int) -> None:
     model = zoo.get_model("lenet5")
-    assert sum(p.numel for p in getattr(model, layer).parameters()) == parameters
+    assert sum(p.numel() for p in getattr(model, layer).parameters()) == parameters
 
 
 def test_the_split_is_fixed_stratified_and_complete(train_lenet: ModuleType) -> None:

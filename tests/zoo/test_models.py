@@ -105,7 +105,7 @@ def test_heads_that_serve_training_alone_are_left_out(name: str, heads: tuple[st
 
 
 def test_resnet50_has_25_557_032_parameters() -> None:
-    assert sum(p.numel for p in zoo.get_model("resnet50").parameters()) == 25_557_032
+    assert sum(p.numel() for p in zoo.get_model("resnet50").parameters()) == 25_557_032
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -124,7 +124,7 @@ def test_every_module_computes_what_pytorch_computes(name: str, zoo_checks: Modu
     assert min(row.cosine for row in (*fp16.rows, *fp16.outputs)) >= 0.999
     _require_all_modules(name, {row.module.split("#")[0] for row in exact.rows})
     if engine:  # the weights are in the engine, in half precision
-        parameters = sum(parameter.numel for parameter in ours.parameters())
+        parameters = sum(parameter.numel() for parameter in ours.parameters())
         assert 2 * parameters < result.engine_bytes < 4 * parameters + 1e6
 
 

@@ -64,7 +64,7 @@ def test_an_engine_with_a_dynamic_batch_builds(name: str, zoo_checks: ModuleType
     network = zoo_checks.define(ours, ("N", *shape), backend="rtx", precision="fp16")
     profile = trtnet.Shapes(min=(1, *shape), opt=(2, *shape), max=(4, *shape))
     plan = trtnet.build(network, shapes={"input": profile})
-    parameters = sum(parameter.numel for parameter in ours.parameters())
+    parameters = sum(parameter.numel() for parameter in ours.parameters())
     assert len(plan.engine) > 2 * parameters
 
 

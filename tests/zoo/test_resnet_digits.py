@@ -52,7 +52,7 @@ def test_it_has_20_layers_and_a_million_parameters() -> None:
     kernels = 9 * 16 + sum(9 * (a * b + (2 * n - 1) * b * b) for a, b, n in stages)
     kernels += sum(a * b for a, b, _ in stages if a != b)
     norms = 2 * (16 + sum((2 * n + (a != b)) * b for a, b, n in stages))
-    assert sum(p.numel for p in model.parameters()) == kernels + norms + 129 * 10 == 996_602
+    assert sum(p.numel() for p in model.parameters()) == kernels + norms + 129 * 10 == 996_602
 
 
 def test_the_stem_keeps_the_size(shipped: weights.Weights) -> None:

@@ -81,7 +81,7 @@ def test_parameters_and_macs_are_those_torchvision_states(name: str) -> None:
     """It states those with the auxiliary head."""
     model_args = {"aux_loss": True} if name in WITH_AUX else {}
     stated, model = models.get_model_weights(name).DEFAULT.meta, zoo.get_model(name, **model_args)
-    assert sum(parameter.numel for parameter in model.parameters()) == stated["num_params"]
+    assert sum(parameter.numel() for parameter in model.parameters()) == stated["num_params"]
     model.load_state_dict(zeros(torchvisions(name, **model_args)))
     network = define(model, (1, *zoo.get_entry(name).input_shape), fold_batch_norm=False)
     macs = graph.macs(graph.read(network.definition))
@@ -205,7 +205,8 @@ def test_a_network_of_fixed_size(small: Any) -> None:
 def test_random_weights_know_the_classes_and_the_preprocessing() -> None:
     found = weights.resolve(SMALL, "random", 0)
     assert (
-        len(found.class_names) == zoo.get_entry(SMALL).build().classifier.low_classifier.bias.numel
+        len(found.class_names)
+        == zoo.get_entry(SMALL).build().classifier.low_classifier.bias.numel()
     )
     assert found.class_names[:2] == ["__background__", "aeroplane"]
     assert found.preprocessing["resize_size"] == [520]

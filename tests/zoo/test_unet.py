@@ -70,7 +70,7 @@ def test_the_parameters_are_those_of_pytorch(model: trtnet.Module) -> None:
     kernels = sum(9 * (a + b) * b for a, b in pairwise(widths))
     kernels += sum((4 * a + 27 * b) * b for a, b in zip(widths[2:], widths[1:-1], strict=True))
     others = 4 * (sum(widths[1:]) + sum(widths[1:-1])) + sum(widths[1:-1]) + 17 * 5
-    assert sum(p.numel for p in model.parameters()) == kernels + others == 843_989
+    assert sum(p.numel() for p in model.parameters()) == kernels + others == 843_989
 
 
 def test_any_size_in_one_network(model: trtnet.Module, torch_model: torch.nn.Module) -> None:

@@ -3,6 +3,17 @@
 from trtnet.module.containers import ModuleDict, ModuleList, Sequential
 from trtnet.module.loading import IncompatibleKeys
 from trtnet.module.module import Module
-from trtnet.tensor import Parameter
+from trtnet.module.parameter_containers import ParameterDict, ParameterList
+from trtnet.tensor import Buffer, Parameter
 
-__all__ = ["IncompatibleKeys", "Module", "ModuleDict", "ModuleList", "Parameter", "Sequential"]
+__all__ = [
+    "Buffer",
+    "IncompatibleKeys",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "Parameter",
+    "ParameterDict",
+    "ParameterList",
+    "Sequential",
+]

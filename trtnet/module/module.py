@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from fnmatch import fnmatchcase
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from trtnet.errors import NetworkError
-from trtnet.module.loading import IncompatibleKeys, match
-from trtnet.tensor import Parameter, tensors_in
+from trtnet.host import as_host, as_torch, network_of
+from trtnet.module.casting import Casting
+from trtnet.module.counterpart import call_counterpart
+from trtnet.module.hooks import Hooks
+from trtnet.module.loading import IncompatibleKeys
+from trtnet.module.registration import assign, delete, look_up, register, register_place
+from trtnet.module.state import load, states
+from trtnet.module.tree import Tree
+from trtnet.tensor import Parameter
 
 
-class Module:
+class Module(Tree, Hooks, Casting):
     """Base class of every layer and model, as ``torch.nn.Module``.
 
     Subclasses assign Parameters and Modules as attributes in ``__init__`` and define
     ``forward``. Calling a module on Tensors adds its layers to their network; it never changes
     the module, so one module can fill any number of networks. Modules always behave as PyTorch's
-    do in ``eval()``.
+    do in ``eval()``: :attr:`training` is ``False``.
     """
-
-    _parameters: dict[str, Parameter | None]
-    _buffers: dict[str, Parameter | None]
-    _modules: dict[str, Module]
 
     computes = ""
     """Kind of work its precision depends on, one of :data:`trtnet.precision.KINDS`; ``""``
@@ -34,149 +37,115 @@ class Module:
     """Patterns of keys that a state_dict may have and this module does not take, such as
     ``"aux1.*"`` for a head that serves training alone."""
 
+    training = False
+    """Always ``False``; kept for code that asks for it."""
+
     def __init__(self) -> None:
         for table in ("_parameters", "_buffers", "_modules"):
             object.__setattr__(self, table, {})
+        object.__setattr__(self, "_non_persistent_buffers_set", set())
+        self._init_hooks()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; defined by subclasses."""
         raise TypeError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        found = tensors_in([args, kwargs])
-        if not found:
+        """Adds its layers to the network of the arguments. Called on values of the host, such as a
+        parameter or a table of positions, it computes on the host."""
+        network = network_of((args, kwargs))
+        if network is not None:
+            return network.call(self, args, kwargs)
+        if any(_is_foreign(value) for value in (*args, *kwargs.values())) or not _binds(
+            self.forward, args, kwargs
+        ):
             raise NetworkError(
                 f"{type(self).__name__} was called without a trtnet.Tensor",
                 got=", ".join(type(arg).__name__ for arg in args) or "no argument",
                 fix='call it on net.input("input", shape) or on a tensor made from it',
             )
-        return found[0].network.call(self, args, kwargs)
+        if type(self).forward.__module__.startswith("trtnet.nn.") and self.computes:
+            return as_host(call_counterpart(self, as_torch(args), as_torch(kwargs)))
+        return self.forward_with_hooks(args, kwargs)
 
     # Attributes
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "_modules" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__}: call super().__init__() first")
-        for table in (self.__dict__, self._parameters, self._buffers, self._modules):
-            table.pop(name, None)
-        if isinstance(value, Parameter):
-            self._parameters[name] = value
-        elif isinstance(value, Module):
-            self._modules[name] = value
-        else:
-            object.__setattr__(self, name, value)
+        assign(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        for table in ("_parameters", "_buffers", "_modules"):
-            entries = self.__dict__.get(table, {})
-            if name in entries:
-                return entries[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return look_up(self, name)
 
-    def register_parameter(self, name: str, value: Parameter | None) -> None:
+    def __delattr__(self, name: str) -> None:
+        delete(self, name)
+
+    def __dir__(self) -> list[str]:
+        tables = (self._parameters, self._buffers, self._modules)
+        return sorted({*super().__dir__(), *(name for table in tables for name in table)})
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Adds a parameter; ``None`` marks one that this configuration leaves out."""
-        self._parameters[name] = value
+        register_place(self, "_parameters", name)
+        register(self, "_parameters", name, param)
 
-    def register_buffer(self, name: str, value: Parameter | None) -> None:
-        """Adds a buffer, such as a running mean."""
-        self._buffers[name] = value
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Adds a buffer, such as a running mean.
 
-    def add_module(self, name: str, module: Module) -> None:
-        """Adds a submodule under `name`."""
-        self._modules[name] = module
+        Args:
+            tensor: its values (a Parameter, a tensor of PyTorch, an array), or ``None``.
+            persistent: whether it belongs to the state_dict.
+        """
+        register_place(self, "_buffers", name)
+        register(self, "_buffers", name, tensor)
+        if not persistent:
+            self._non_persistent_buffers_set.add(name)
 
-    # The tree
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Adds a submodule under `name`; where there is one, the new one takes its place."""
+        register_place(self, "_modules", name)
+        register(self, "_modules", name, module)
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The direct submodules with their names."""
-        yield from self._modules.items()
+    register_module = add_module
 
-    def children(self) -> Iterator[Module]:
-        """The direct submodules."""
-        yield from self._modules.values()
+    # Modes
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Every module with its path, this one first; a shared module appears once."""
-        yield from self._walk(prefix, set())
-
-    def _walk(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
-        if id(self) in seen:
-            return
-        seen.add(id(self))
-        yield prefix, self
-        for name, child in self._modules.items():
-            yield from child._walk(f"{prefix}.{name}" if prefix else name, seen)
-
-    def modules(self) -> Iterator[Module]:
-        """This module and every module below it; a shared module appears once."""
-        return (module for _, module in self.named_modules())
-
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Every parameter with its state_dict key."""
-        return self._entries("_parameters", prefix)
-
-    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Every buffer with its state_dict key."""
-        return self._entries("_buffers", prefix)
-
-    def parameters(self) -> Iterator[Parameter]:
-        """Every parameter."""
-        return (parameter for _, parameter in self.named_parameters())
-
-    def _entries(self, table: str, prefix: str) -> Iterator[tuple[str, Parameter]]:
-        for path, module in self.named_modules(prefix):
-            for name, entry in getattr(module, table).items():
-                if entry is not None:
-                    yield (f"{path}.{name}" if path else name), entry
-
-    def apply(self, function: Callable[[Module], Any]) -> Module:
-        """Calls `function` on every module below, then on this one."""
-        for child in self.children():
-            child.apply(function)
-        function(self)
+    def train(self, mode: bool = True) -> Any:
+        """This module, unchanged: trtnet's modules are always in evaluation mode."""
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Any:
         """This module: trtnet's modules are always in evaluation mode."""
         return self
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Nothing: there are no gradients."""
+
     # Weights
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """The loaded arrays by name: parameters and buffers, without optional ones left out."""
-        entries = [*self.named_parameters(), *self.named_buffers()]
-        return {
-            name: entry.require(name)
-            for name, entry in entries
-            if entry.data is not None or not entry.optional
-        }
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, np.ndarray]:
+        """The loaded arrays by name: parameters and persistent buffers, without optional ones left
+        out. A parameter that two modules share has both names.
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        Args:
+            prefix: put before every name.
+            keep_vars: has no effect.
+        """
+        return states(self, prefix)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Loads arrays (numpy or torch) by name, without copying numpy arrays.
 
         A ``module.`` in front of every key, as ``DataParallel`` leaves it, is dropped, and so is
         what a module's `ignored_keys` match. Weights of a file without shapes take the module's.
-        Nothing is loaded unless everything fits.
+        Nothing is loaded unless everything fits. `assign` has no effect.
 
         Raises:
             WeightsError: lists *all* missing, unexpected and mis-shaped keys at once. With
                 ``strict=False`` only mis-shaped ones are an error.
         """
-        slots = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        found = match(state, slots, self._ignores)
-        if found.misshaped or (strict and (found.missing or found.unexpected)):
-            raise found.error(type(self).__name__, strict)
-        for key, array in found.arrays.items():
-            slots[key].data = array
-        return IncompatibleKeys(found.missing, found.unexpected)
-
-    def _ignores(self, key: str) -> bool:
-        patterns = (
-            f"{path}.{pattern}" if path else pattern
-            for path, module in self.named_modules()
-            for pattern in module.ignored_keys
-        )
-        return any(fnmatchcase(key, pattern) for pattern in patterns)
+        return load(self, state_dict, strict)
 
     # Printing
 
@@ -191,3 +160,19 @@ class Module:
         ]
         inner = "\n  " + "\n  ".join(lines) + "\n" if lines else self.extra_repr()
         return f"{type(self).__name__}({inner})"
+
+
+def _binds(forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether `forward` can be called with these arguments."""
+    try:
+        inspect.signature(forward).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether `value` is an array, or a tensor of PyTorch that code outside of trtnet made."""
+    kind = type(value)
+    is_torchs = kind.__name__ == "Tensor" and kind.__module__ == "torch"
+    return is_torchs or isinstance(value, np.ndarray)

@@ -12,6 +12,7 @@ from trtnet.names import parameter_name
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.tensor import Parameter, Tensor
 from trtnet.tensor.emitter import Emitter
+from trtnet.tensor.parameter import require_written
 from trtnet.values import values_of
 
 _SMALL = 16  # elements; equal constants up to this size are emitted once
@@ -48,6 +49,7 @@ class Constants:
         if isinstance(value, Parameter):
             value = value.require(key)
         found = values_of(value, key)
+        require_written(found.array)
         own = "float32" if found.dtype == "float64" else found.dtype
         wanted = dtype_of(own if dtype is None else dtype)
         # The caller may change its own array before the engine is built; parameters are shared.

@@ -192,7 +192,7 @@ class Network:
         """
         if self.calibration is not None:
             self.calibration.require_weights(self.weights_sha256)
-        named = (root.named_modules(prefix) for prefix, root in self.roots)
+        named = (root.named_modules(prefix=prefix) for prefix, root in self.roots)
         self.policy.check(path for modules in named for path, _ in modules)
 
     def tensor(self, itensor: Any) -> Tensor:
@@ -414,7 +414,7 @@ class Network:
         if self.scopes.is_outside:
             self.roots.append((self.scopes.path, module))
         with self.scopes.calling(module) as path:
-            result = module.forward(*args, **kwargs)
+            result = module.forward_with_hooks(args, kwargs)
         self.names.name_results(path, module, result, [t.source for t in tensors_in(result)])
         return result
 

@@ -1,14 +1,22 @@
 """``torch.nn``'s names over TensorRT layers. Each file exports its classes with ``@export``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtnet.exports import collected
+from trtnet.host.names import absent
+from trtnet.module import Buffer as Buffer
 from trtnet.module import Module as Module
 from trtnet.module import ModuleDict as ModuleDict
 from trtnet.module import ModuleList as ModuleList
 from trtnet.module import Parameter as Parameter
+from trtnet.module import ParameterDict as ParameterDict
+from trtnet.module import ParameterList as ParameterList
 from trtnet.module import Sequential as Sequential
 from trtnet.nn import functional as functional
+from trtnet.nn import init as init
+from trtnet.nn import modules as modules
+from trtnet.nn import parameter as parameter
+from trtnet.nn import utils as utils
 from trtnet.nn.activation import *
 from trtnet.nn.adaptive import *
 from trtnet.nn.attention import *
@@ -30,4 +38,11 @@ from trtnet.nn.transformer import *
 from trtnet.nn.unfolding import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
-    __all__ = [*collected(globals()), "functional"]
+    __all__ = [
+        *collected(globals(), ("Any", "absent")),
+        *("functional", "init", "modules", "parameter", "utils"),
+    ]
+
+
+def __getattr__(name: str) -> Any:
+    raise absent("trtnet", f"torch.nn.{name}", sorted(globals()))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trtnet import ops
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.tensor import Tensor
 
 
@@ -157,19 +160,20 @@ class Softplus(Module):
 
 
 @export
-class PReLU(Module):
+class PReLU(WeightedLayer):
     """``torch.nn.PReLU``: one slope, or one per channel."""
 
     def __init__(
         self,
         num_parameters: int = 1,
         init: float = 0.25,
-        device: object = None,
-        dtype: object = None,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
         self.num_parameters, self.init = num_parameters, init
-        self.weight = Parameter((num_parameters,))
+        self.weight = Parameter.empty((num_parameters,))
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.prelu(input, self.weight)

@@ -7,6 +7,7 @@ from typing import Any
 from trtnet.errors import ShapeError
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
+from trtnet.nn.factory import check_factory
 from trtnet.nn.linear import Linear
 from trtnet.ops.multihead import Masks, Projections, attend, finished
 from trtnet.tensor import Tensor
@@ -38,6 +39,7 @@ class MultiheadAttention(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
             raise ShapeError(
                 "embed_dim must be divisible by num_heads", got=f"{embed_dim} and {num_heads}"
@@ -52,15 +54,16 @@ class MultiheadAttention(Module):
         packed = self.kdim == embed_dim and self.vdim == embed_dim
         sizes = {"q": embed_dim, "k": self.kdim, "v": self.vdim}
         for name, size in sizes.items():
-            weight = None if packed else Parameter((embed_dim, size))
+            weight = None if packed else Parameter.empty((embed_dim, size))
             self.register_parameter(f"{name}_proj_weight", weight)
         self.register_parameter(
-            "in_proj_weight", Parameter((3 * embed_dim, embed_dim)) if packed else None
+            "in_proj_weight", Parameter.empty((3 * embed_dim, embed_dim)) if packed else None
         )
-        self.register_parameter("in_proj_bias", Parameter((3 * embed_dim,)) if bias else None)
+        self.register_parameter("in_proj_bias", Parameter.empty((3 * embed_dim,)) if bias else None)
         self.out_proj = Linear(embed_dim, embed_dim, bias)
         for name in ("bias_k", "bias_v"):
-            self.register_parameter(name, Parameter((1, 1, embed_dim)) if add_bias_kv else None)
+            extra = Parameter.empty((1, 1, embed_dim)) if add_bias_kv else None
+            self.register_parameter(name, extra)
 
     def forward(
         self,

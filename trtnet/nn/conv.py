@@ -6,7 +6,8 @@ from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.exports import export
-from trtnet.module import Module, Parameter
+from trtnet.module import Parameter
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.ops.arguments import (
     IntOrInts,
     check_channels,
@@ -19,10 +20,11 @@ from trtnet.tensor import Tensor
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _ConvNd(Module):
+class _ConvNd(WeightedLayer):
     computes = "convolution"
     rank: int
     padding: str | tuple[int, ...]
+    transposed = False
 
     def __init__(
         self,
@@ -35,8 +37,11 @@ class _ConvNd(Module):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
         check_channels(in_channels, out_channels, groups)
         require(
             padding_mode in _PADDING_MODES,
@@ -47,7 +52,7 @@ class _ConvNd(Module):
         self.kernel_size = ntuple(kernel_size, self.rank, "kernel_size")
         self.stride = ntuple(stride, self.rank, "stride")
         self.dilation = ntuple(dilation, self.rank, "dilation")
-        self.padding_mode = padding_mode
+        self.padding_mode, self.output_padding = padding_mode, (0,) * self.rank
         if isinstance(padding, str):
             require(
                 padding in ("same", "valid"),
@@ -59,8 +64,8 @@ class _ConvNd(Module):
             self.padding = padding
         else:
             self.padding = ntuple(padding, self.rank, "padding")
-        self.weight = Parameter((out_channels, in_channels // groups, *self.kernel_size))
-        self.register_parameter("bias", Parameter((out_channels,)) if bias else None)
+        self.weight = Parameter.empty((out_channels, in_channels // groups, *self.kernel_size))
+        self.register_parameter("bias", Parameter.empty((out_channels,)) if bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
         padding: Any = self.padding

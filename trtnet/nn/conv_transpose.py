@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trtnet.errors import ShapeError
 from trtnet.exports import export
-from trtnet.module import Module, Parameter
+from trtnet.module import Parameter
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.ops.arguments import (
     IntOrInts,
     check_channels,
@@ -15,9 +18,10 @@ from trtnet.ops.conv_transpose import deconvolve
 from trtnet.tensor import Tensor
 
 
-class _ConvTransposeNd(Module):
+class _ConvTransposeNd(WeightedLayer):
     computes = "deconvolution"
     rank: int
+    transposed = True
 
     def __init__(
         self,
@@ -31,8 +35,12 @@ class _ConvTransposeNd(Module):
         bias: bool = True,
         dilation: IntOrInts = 1,
         padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
+        self.padding_mode = padding_mode
         check_channels(in_channels, out_channels, groups)
         require(
             padding_mode == "zeros",
@@ -55,8 +63,8 @@ class _ConvTransposeNd(Module):
                     expected=f"< {max(step, spread)}",
                     got=extra,
                 )
-        self.weight = Parameter((in_channels, out_channels // groups, *self.kernel_size))
-        self.register_parameter("bias", Parameter((out_channels,)) if bias else None)
+        self.weight = Parameter.empty((in_channels, out_channels // groups, *self.kernel_size))
+        self.register_parameter("bias", Parameter.empty((out_channels,)) if bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
         return deconvolve(

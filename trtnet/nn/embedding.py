@@ -44,7 +44,7 @@ class EmbeddingBag(Module):
         self.padding_idx = positive_index(padding_idx, num_embeddings)
         self.max_norm, self.norm_type = max_norm, norm_type
         self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
-        self.weight = Parameter((num_embeddings, embedding_dim))
+        self.weight = Parameter.empty((num_embeddings, embedding_dim))
 
     def forward(self, input: Tensor, offsets: Any = None, per_sample_weights: Any = None) -> Tensor:
         """See :func:`trtnet.nn.functional.embedding_bag`."""

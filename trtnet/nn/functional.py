@@ -1,8 +1,11 @@
 """``torch.nn.functional``'s names. Dropout does nothing here."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from trtnet.errors import UsageError
 from trtnet.exports import collected
+from trtnet.host import pytorch
+from trtnet.host.names import absent, host_function
 from trtnet.ops.activation import *
 from trtnet.ops.adaptive import *
 from trtnet.ops.attention import *
@@ -27,8 +30,22 @@ from trtnet.ops.softmax import *
 from trtnet.ops.unfolding import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
+    _helpers = ("Any", "UsageError", "absent", "host_function", "pytorch")
     __all__ = [
         name
-        for name in collected(globals())
+        for name in collected(globals(), _helpers)
         if not name.endswith("_") or name.removesuffix("_") in FUNCTIONAL
     ]
+
+
+def __getattr__(name: str) -> Any:
+    """Functions of PyTorch that trtnet lacks, for values of the host."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found = getattr(pytorch().nn.functional, name, None)
+    except UsageError:
+        found = None
+    if not callable(found):
+        raise absent("trtnet", f"torch.nn.functional.{name}", sorted(globals()))
+    return host_function(name, found)

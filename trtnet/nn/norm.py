@@ -8,6 +8,7 @@ from typing import Any
 from trtnet.errors import ShapeError
 from trtnet.exports import export
 from trtnet.module import Module, Parameter
+from trtnet.nn.factory import WeightedLayer, check_factory
 from trtnet.ops.arguments import check_input
 from trtnet.ops.norm import as_shape, batch_norm, group_norm, instance_norm, layer_norm
 from trtnet.ops.normalize import local_response_norm, rms_norm
@@ -15,7 +16,7 @@ from trtnet.ops.operands import insert_axes, remove_axes
 from trtnet.tensor import Tensor
 
 
-class _Norm(Module):
+class _NormBase(WeightedLayer):
     """Channels, an optional affine part, and optional running statistics."""
 
     ranks: tuple[int, ...]
@@ -27,24 +28,29 @@ class _Norm(Module):
         momentum: float | None,
         affine: bool,
         track_running_stats: bool,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         shape = (num_features,)
-        self.register_parameter("weight", Parameter(shape) if affine else None)
-        self.register_parameter("bias", Parameter(shape) if affine else None)
-        self.register_buffer("running_mean", Parameter(shape) if track_running_stats else None)
-        self.register_buffer("running_var", Parameter(shape) if track_running_stats else None)
-        # counted in training only; older files lack it
-        counter = Parameter((), optional=True) if track_running_stats else None
-        self.register_buffer("num_batches_tracked", counter)
+        self.register_parameter("weight", Parameter.empty(shape) if affine else None)
+        self.register_parameter("bias", Parameter.empty(shape) if affine else None)
+        self.register_buffer(
+            "running_mean", Parameter.empty(shape) if track_running_stats else None
+        )
+        self.register_buffer("running_var", Parameter.empty(shape) if track_running_stats else None)
+        if track_running_stats:  # counted in training only; older files lack it
+            counter = Parameter.empty((), dtype="int64", optional=True)
+            self.register_buffer("num_batches_tracked", counter)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}"
 
 
-class _BatchNorm(_Norm):
+class _BatchNorm(_NormBase):
     computes = "batch_norm"
 
     def __init__(
@@ -57,7 +63,7 @@ class _BatchNorm(_Norm):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, self.ranks, "batch_norm", self.num_features)
@@ -113,10 +119,10 @@ class SyncBatchNorm(_BatchNorm):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
 
-class _InstanceNorm(_Norm):
+class _InstanceNorm(_NormBase):
     computes = "normalization"
 
     def __init__(
@@ -129,7 +135,7 @@ class _InstanceNorm(_Norm):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         rank = self.ranks[-1]
@@ -174,7 +180,7 @@ class InstanceNorm3d(_InstanceNorm):
 
 
 @export
-class LayerNorm(Module):
+class LayerNorm(WeightedLayer):
     """``torch.nn.LayerNorm`` over the last axes."""
 
     computes = "normalization"
@@ -189,13 +195,16 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
         self.normalized_shape, self.eps = as_shape(normalized_shape), eps
         self.elementwise_affine = elementwise_affine
         with_bias = elementwise_affine and bias
         self.register_parameter(
-            "weight", Parameter(self.normalized_shape) if elementwise_affine else None
+            "weight", Parameter.empty(self.normalized_shape) if elementwise_affine else None
         )
-        self.register_parameter("bias", Parameter(self.normalized_shape) if with_bias else None)
+        self.register_parameter(
+            "bias", Parameter.empty(self.normalized_shape) if with_bias else None
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -205,7 +214,7 @@ class LayerNorm(Module):
 
 
 @export
-class GroupNorm(Module):
+class GroupNorm(WeightedLayer):
     """``torch.nn.GroupNorm``; input (N, C, ...)."""
 
     computes = "normalization"
@@ -220,6 +229,8 @@ class GroupNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        check_factory(device, dtype)
+        self.affine = affine
         if num_channels % num_groups:
             raise ShapeError(
                 "num_channels must be divisible by num_groups",
@@ -227,8 +238,8 @@ class GroupNorm(Module):
             )
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.affine = affine
-        self.register_parameter("weight", Parameter((num_channels,)) if affine else None)
-        self.register_parameter("bias", Parameter((num_channels,)) if affine else None)
+        self.register_parameter("weight", Parameter.empty((num_channels,)) if affine else None)
+        self.register_parameter("bias", Parameter.empty((num_channels,)) if affine else None)
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input, range(2, 9), "group_norm", self.num_channels)
@@ -239,7 +250,7 @@ class GroupNorm(Module):
 
 
 @export
-class RMSNorm(Module):
+class RMSNorm(WeightedLayer):
     """``torch.nn.RMSNorm`` over the last axes."""
 
     computes = "normalization"
@@ -256,7 +267,7 @@ class RMSNorm(Module):
         self.normalized_shape, self.eps = as_shape(normalized_shape), eps
         self.elementwise_affine = elementwise_affine
         self.register_parameter(
-            "weight", Parameter(self.normalized_shape) if elementwise_affine else None
+            "weight", Parameter.empty(self.normalized_shape) if elementwise_affine else None
         )
 
     def forward(self, input: Tensor) -> Tensor:

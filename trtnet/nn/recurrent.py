@@ -71,7 +71,7 @@ class RNNBase(Module):
             shapes["weight_hr"] = (self.proj_size, self.hidden_size)
         for name, shape in shapes.items():
             self._names.append(f"{name}_{end}")
-            setattr(self, self._names[-1], Parameter(shape))
+            setattr(self, self._names[-1], Parameter.empty(shape))
 
     def flatten_parameters(self) -> None:
         """Does nothing: there is no cuDNN buffer."""
@@ -221,10 +221,10 @@ class RNNCellBase(Module):
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         rows = self.gates * hidden_size
-        self.weight_ih = Parameter((rows, input_size))
-        self.weight_hh = Parameter((rows, hidden_size))
+        self.weight_ih = Parameter.empty((rows, input_size))
+        self.weight_hh = Parameter.empty((rows, hidden_size))
         for name in ("bias_ih", "bias_hh"):
-            self.register_parameter(name, Parameter((rows,)) if bias else None)
+            self.register_parameter(name, Parameter.empty((rows,)) if bias else None)
 
     def _compute(self, function: Any, input: Tensor, states: list[Any] | None) -> list[Tensor]:
         """The next states; `states` are ``None`` for zeros."""

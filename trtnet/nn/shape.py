@@ -28,7 +28,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        self.p = p
+        self.p, self.inplace = p, inplace
 
     def forward(self, input: Tensor) -> Tensor:
         return input
@@ -50,6 +50,16 @@ class Dropout2d(Dropout):
 @export
 class Dropout3d(Dropout):
     """``torch.nn.Dropout3d`` at inference; emits nothing."""
+
+
+@export
+class AlphaDropout(Dropout):
+    """``torch.nn.AlphaDropout`` at inference; emits nothing."""
+
+
+@export
+class FeatureAlphaDropout(Dropout):
+    """``torch.nn.FeatureAlphaDropout`` at inference; emits nothing."""
 
 
 @export

@@ -52,8 +52,8 @@ class Bilinear(Module):
         super().__init__()
         self.in1_features, self.in2_features = in1_features, in2_features
         self.out_features = out_features
-        self.weight = Parameter((out_features, in1_features, in2_features))
-        self.bias = Parameter((out_features,)) if bias else None
+        self.weight = Parameter.empty((out_features, in1_features, in2_features))
+        self.bias = Parameter.empty((out_features,)) if bias else None
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         return ops.bilinear(input1, input2, self.weight, self.bias)

@@ -20,6 +20,7 @@ from trtnet.ops.channels import *
 from trtnet.ops.conv import *
 from trtnet.ops.conv_transpose import *
 from trtnet.ops.copying import *
+from trtnet.ops.creation import *
 from trtnet.ops.cumulative import *
 from trtnet.ops.division import *
 from trtnet.ops.einstein import *

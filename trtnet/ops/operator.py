@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from trtnet.exports import export
+from trtnet.host import call_on_host, network_of
 from trtnet.ops.aliasing import aliasing
 from trtnet.ops.inplace import AUGMENTED, FUNCTIONS, MOVES, NO_METHODS, in_place
+from trtnet.tensor import Tensor
 from trtnet.tensor.operators import Operators
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -31,7 +34,8 @@ def operator(
 
     The function is then ``trtnet.ops.<name>`` and ``trtnet.<name>``. What is defined in a file
     that :mod:`trtnet.nn.functional` takes its names from is ``F.<name>`` as well. Where PyTorch
-    has it in place too, ``<name>_`` is made along with it; see :mod:`trtnet.ops.inplace`.
+    has it in place too, ``<name>_`` is made along with it; see :mod:`trtnet.ops.inplace`. Where no
+    argument is a Tensor or a Dim, PyTorch's function of that name computes on the host.
 
     Args:
         methods: the methods of Tensor that call it with the tensor as first argument; its own
@@ -46,16 +50,46 @@ def operator(
     def add(function: Function) -> Function:
         _claim(function)
         function = aliasing(function)
-        export(function)
+        everywhere = _everywhere(function)
+        export(everywhere)
         for name in (function.__name__,) if methods is None else methods:
-            _attach(name, function)
+            _attach(name, everywhere)
         if reflected is not None:
-            _attach(reflected, lambda tensor, other, *more: function(other, tensor, *more))
+            _attach(reflected, lambda tensor, other, *more: everywhere(other, tensor, *more))
         if function.__name__ in FUNCTIONS or function.__name__ in MOVES:
             _add_in_place(function)
-        return function
+        return everywhere
 
     return add if function is None else add(function)
+
+
+def _everywhere(function: Function) -> Function:
+    """`function` for Tensors; PyTorch's function of its name for values of the host."""
+
+    takes_tensor = next(iter(function.__annotations__.values()), None) == "Tensor"
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], Tensor):
+            return function(*args, **kwargs)
+        network = network_of((args, kwargs))
+        if network is None:
+            return call_on_host(function.__name__, args, kwargs)
+        if takes_tensor and args and _is_host_value(args[0]):
+            first = network.constant(args[0], name=getattr(args[0], "name", None) or "")
+            args = (first, *args[1:])
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def _is_host_value(value: Any) -> bool:
+    """Whether `value` is a Parameter, a tensor of PyTorch or an array."""
+    return (
+        hasattr(value, "on_host")
+        or hasattr(value, "__array_interface__")
+        or (hasattr(value, "resolve_conj"))
+    )
 
 
 def _claim(function: Callable[..., Any]) -> None:

@@ -42,7 +42,7 @@ def random_weights(
     state = {}
     for key, slot in [*module.named_parameters(), *module.named_buffers()]:
         path, _, name_in_owner = key.rpartition(".")
-        if slot.data is not None or not slot.optional:
+        if slot.has_values or not slot.optional:
             state[key] = _values(random, owners[path], name_in_owner, slot)
     metadata = {"architecture": name, "weights": "random", "seed": str(seed)}
     if preprocessing is not None:
@@ -52,8 +52,8 @@ def random_weights(
 
 def _values(random: np.random.Generator, owner: Module, name: str, slot: Parameter) -> np.ndarray:
     values: np.ndarray = np.asarray(random.standard_normal(slot.shape, dtype=np.float32))
-    if slot.data is not None:
-        return slot.data
+    if slot.has_values:
+        return slot.require(name)
     if name == "running_var":
         values = 1 + _NOISE * np.abs(values)
     elif name == "weight" and owner.computes in _NORMS:

@@ -72,7 +72,7 @@ class ModuleTree(Protocol):
     def children(self) -> Iterator[Any]:
         """The modules directly inside."""
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    def named_modules(self, *, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """The module and all inside it, with their paths."""
 
 
@@ -180,7 +180,7 @@ class Policy:
             UsageError: a pattern that matches no module.
         """
         roots = target.roots if isinstance(target, NetworkRoots) else [("", target)]
-        found = dict(pair for prefix, root in roots for pair in root.named_modules(prefix))
+        found = dict(pair for prefix, root in roots for pair in root.named_modules(prefix=prefix))
         self.check(found)
         return [
             self._explanation(path, module)

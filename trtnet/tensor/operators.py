@@ -4,8 +4,17 @@ The methods are added by :func:`trtnet.ops.operator.operator`, on the floor abov
 read their signatures in ``operators.pyi``, which ``python tools/operator_stubs.py`` writes.
 """
 
+from typing import Any
+
+from trtnet.host import pytorch
+
 
 class Operators:
     """Methods and operators of :class:`trtnet.Tensor` that are functions of ``trtnet.ops``."""
 
     __slots__ = ()
+
+    @property
+    def device(self) -> Any:
+        """PyTorch's ``device("cpu")``, for code that asks: a tensor of a network has none."""
+        return pytorch("Tensor.device").device("cpu")

@@ -82,10 +82,10 @@ class TorchModule(Module):
         self.groups = getattr(module, "groups", 1)
         for name, parameter in module._parameters.items():
             shared = None if parameter is None else SharedParameter(module._parameters, name)
-            self.register_parameter(name, shared)
+            self._parameters[name] = shared  # whatever attributes of Module are called
         for name, buffer in module._buffers.items():
             if buffer is not None and name not in module._non_persistent_buffers_set:
-                self.register_buffer(name, SharedParameter(module._buffers, name))
+                self._buffers[name] = SharedParameter(module._buffers, name)
         self._own_forward = module.forward
         enter = functools.partial(self._called)  # carries the signature, which torch.export reads
         module.forward = functools.update_wrapper(enter, self._own_forward)
@@ -147,7 +147,7 @@ def _tree(module: torch.nn.Module, known: dict[int, Module], way: str) -> Module
         made = known[id(module)] = _class_for(type(module))(module, way)
         for name, child in module._modules.items():
             if child is not None:
-                made.add_module(name, _tree(child, known, way))
+                made._modules[name] = _tree(child, known, way)
     return known[id(module)]
 
 

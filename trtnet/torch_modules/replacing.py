@@ -87,6 +87,6 @@ def _replacement(old: torch.nn.Module, make: Callable[[Any], Any], path: str) ->
         )
     if isinstance(new, Module):
         slots = [*new.parameters(), *(buffer for _, buffer in new.named_buffers())]
-        if any(slot.data is None and not slot.optional for slot in slots):
+        if any(not slot.has_values and not slot.optional for slot in slots):
             new.load_state_dict({name: value.detach() for name, value in old.state_dict().items()})
     return Replacement(new)

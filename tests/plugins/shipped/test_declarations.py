@@ -75,8 +75,8 @@ class Deformed(nn.Module):
 
     def __init__(self, channels: int, out: int, bias: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter((out, channels, 3, 3))
-        self.bias = nn.Parameter((out,)) if bias else None
+        self.weight = nn.Parameter.empty((out, channels, 3, 3))
+        self.bias = nn.Parameter.empty((out,)) if bias else None
         self.op = DeformConv2d(padding=(1, 1))
 
     def forward(self, x: Any, offset: Any, mask: Any = None) -> Any:

@@ -88,7 +88,10 @@ class Block(nn.Module):
 class Deformed(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter((out, channels, 3, 3)), nn.Parameter((out,))
+        self.weight, self.bias = (
+            nn.Parameter.empty((out, channels, 3, 3)),
+            nn.Parameter.empty((out,)),
+        )
 
     def forward(
         self, x: trtnet.Tensor, offset: trtnet.Tensor, mask: trtnet.Tensor

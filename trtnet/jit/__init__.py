@@ -1,0 +1,59 @@
+"""``torch.jit``'s names: trtnet scripts nothing, so that each leaves what it marks as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+__all__ = [
+    "Final",
+    "annotate",
+    "export",
+    "ignore",
+    "interface",
+    "is_scripting",
+    "is_tracing",
+    "script",
+    "script_if_tracing",
+    "unused",
+]
+
+T = TypeVar("T")
+
+
+def script(obj: T, *args: Any, **kwargs: Any) -> T:
+    """`obj`, unchanged."""
+    return obj
+
+
+def ignore(drop: Any = False, **kwargs: Any) -> Any:
+    """The decorated function, unchanged; also called with arguments first."""
+    return drop if callable(drop) else _unchanged
+
+
+def unused(fn: T) -> T:
+    """`fn`, unchanged."""
+    return fn
+
+
+def _unchanged(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return fn
+
+
+export = interface = script_if_tracing = _script_if_tracing = _overload_method = unused
+_overload = unused
+
+
+def is_scripting() -> bool:
+    """False."""
+    return False
+
+
+def is_tracing() -> bool:
+    """False."""
+    return False
+
+
+def annotate(the_type: Any, the_value: T) -> T:
+    """`the_value`."""
+    return the_value
