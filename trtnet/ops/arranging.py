@@ -22,17 +22,8 @@ from trtnet.ops.operands import (
 )
 from trtnet.ops.operator import operator
 from trtnet.ops.positions import along, empty, host_array, iota, take_slices
-from trtnet.ops.shape import expand, flatten, permute, reshape, slice_, transpose
+from trtnet.ops.shape import expand, flatten, listed, permute, reshape, slice_, transpose
 from trtnet.tensor import Dim, Tensor
-
-
-def listed(values: tuple[Any, ...], keyword: Any) -> list[Any]:
-    """The arguments of ``f(x, 1, 2)``, ``f(x, (1, 2))`` and ``f(x, dims=(1, 2))``."""
-    if keyword is not None:
-        return list(keyword) if isinstance(keyword, (tuple, list)) else [keyword]
-    if len(values) == 1 and isinstance(values[0], (tuple, list)):
-        return list(values[0])
-    return list(values)
 
 
 def zero_like(x: Tensor) -> Tensor:

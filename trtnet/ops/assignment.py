@@ -47,7 +47,7 @@ def stored_values(value: Any, like: Tensor) -> Tensor:
     return like.network.casts.stored(tensor, like)
 
 
-def broadcast_to(value: Tensor, sizes: Sequence[Any], name: str) -> Tensor:
+def stretched(value: Tensor, sizes: Sequence[Any], name: str) -> Tensor:
     """`value` with the rank of `sizes`, and on each axis that size, or 1. Leading axes of size one
     that are too many are dropped, as PyTorch does when it stores values.
 
@@ -129,7 +129,7 @@ def _aligned(values: Tensor, basic: Chosen, x: Tensor) -> Tensor:
     sizes: list[Any] = [cut[1] for i, cut in enumerate(basic.cuts) if i not in basic.dropped]
     for axis in basic.new:
         sizes.insert(axis, 1)
-    values = broadcast_to(values, sizes, "[] =")
+    values = stretched(values, sizes, "[] =")
     if basic.new:
         values = remove_axes(values, basic.new)
     return insert_axes(values, basic.dropped) if basic.dropped else values
@@ -240,7 +240,7 @@ def _masked(x: Tensor, axis: int, mask: Any, values: Tensor) -> Tensor:
             fix="use trtnet.where(mask, values, x) with values for every element of x",
         )
     sizes = [*x.shape[:axis], 1, *x.shape[axis + rank :]]
-    values = broadcast_to(values, sizes, "[] =")
+    values = stretched(values, sizes, "[] =")
     if rank > 1:
         values = insert_axes(values, range(axis, axis + rank - 1))
     elif rank == 0:
@@ -275,7 +275,7 @@ def _listed(x: Tensor, axis: int, pick: np.ndarray, values: Tensor) -> Tensor:
     positions = _from_front(pick, x.shape[axis], axis)
     sizes = list(x.shape)
     sizes[axis] = len(positions)
-    values = broadcast_to(values, sizes, "[] =")
+    values = stretched(values, sizes, "[] =")
     if not len(positions):
         return x
     source = np.zeros(x.shape[axis], np.int64)
@@ -306,7 +306,7 @@ def _scattered(x: Tensor, indices: dict[int, Any], values: Tensor) -> Tensor:
     side_by_side = axes == list(range(axes[0], axes[0] + len(axes)))
     at = axes[0] if side_by_side else 0  # where PyTorch puts the axes of the positions
     sizes = [*rest[:at], *shape, *rest[at:]]
-    values = repeated(broadcast_to(values, sizes, "[] ="), sizes)
+    values = repeated(stretched(values, sizes, "[] ="), sizes)
     front = [*range(at, at + rank), *range(at), *range(at + rank, len(sizes))]
     order = [*axes, *others]
     scattered = network.emit(
@@ -343,7 +343,7 @@ def copy_(input: Any, other: Any, non_blocking: bool = False) -> Tensor:
     """``input.copy_(other)``: the values of `other`, broadcast and cast to the type of `input`."""
     input = changeable(input, "copy_")
     like = _wide(input)
-    values = broadcast_to(stored_values(other, like), input.shape, "copy_")
+    values = stretched(stored_values(other, like), input.shape, "copy_")
     return write(input, repeated(values, input.shape), "copy_")
 
 
@@ -372,5 +372,5 @@ def masked_fill_(input: Tensor, mask: Any, value: Any) -> Tensor:
     condition = mask if isinstance(mask, Tensor) else input.network.constant(np.asarray(mask))
     if condition.dtype is not DType.BOOL:
         raise UnsupportedError("masked_fill_: the mask must be bool", got=condition.dtype)
-    condition = broadcast_to(condition, input.shape, "masked_fill_")
+    condition = stretched(condition, input.shape, "masked_fill_")
     return write(input, where(condition, values, x), "masked_fill_")

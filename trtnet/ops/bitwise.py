@@ -71,7 +71,7 @@ def bitwise_not(input: Tensor) -> Tensor:
 
 
 @operator(methods=("bitwise_left_shift", "__lshift__"))
-def bitwise_left_shift(input: Tensor, other: int) -> Tensor:
+def bitwise_left_shift(input: Tensor, other: Any) -> Tensor:
     """``input << other``; bits that leave are lost.
 
     Raises:
@@ -85,7 +85,7 @@ def bitwise_left_shift(input: Tensor, other: int) -> Tensor:
 
 
 @operator(methods=("bitwise_right_shift", "__rshift__"))
-def bitwise_right_shift(input: Tensor, other: int) -> Tensor:
+def bitwise_right_shift(input: Tensor, other: Any) -> Tensor:
     """``input >> other``; the sign is kept."""
     x, bits = _shifted("bitwise_right_shift", input, other)
     if other >= bits - 1:

@@ -206,7 +206,7 @@ def _project(query: Tensor, key: Tensor, value: Tensor, given: Projections) -> l
         names, weights = ["q_proj_weight", "k_proj_weight", "v_proj_weight"], list(given.separate)
     elif query is key and key is value:
         packed = project(query, given.packed, bias, (names[0], bias_name))
-        return split(packed, packed.shape[-1] // 3, -1)
+        return list(split(packed, packed.shape[-1] // 3, -1))
     else:
         weights = np.split(array_of(given.packed, names[0], path), 3)
     return [

@@ -206,9 +206,8 @@ def _upsample(mode: str, aligned: bool) -> Operator:
 
     def resize(input: Tensor, output_size: Any, *rest: Any) -> Tensor:
         align = bool(rest[0]) if aligned else None
-        scales = rest[-1] if rest else None
-        given = isinstance(scales, (tuple, list)) and output_size is None
-        return ops.interpolate(input, output_size, tuple(scales) if given else None, mode, align)
+        scales = None if output_size is not None or not rest else tuple(rest[-1])
+        return ops.interpolate(input, output_size, scales, mode, align)
 
     return resize
 
