@@ -223,7 +223,7 @@ def test_every_name_of_a_stub_is_there(package: str) -> None:
     assert dir(module) == module.__all__
     for name in module.__all__:
         assert getattr(module, name) is not None
-    with pytest.raises(AttributeError, match="has no .*no_such"):
+    with pytest.raises(AttributeError, match=r"has no .*no_such"):
         module.no_such  # noqa: B018
 
 

@@ -19,11 +19,11 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.division import div, floor_divide
 from trtnet.ops.elementwise import add, eq, gt, maximum, minimum, mul, where
 from trtnet.ops.masked import source_like
-from trtnet.ops.operands import insert_axes, mask, normalize_axis
+from trtnet.ops.operands import insert_axes, is_empty, mask, normalize_axis
 from trtnet.ops.operator import operator
 from trtnet.ops.positions import Index, along, as_index, from_front, iota, to_front
 from trtnet.ops.shape import reshape, slice_
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size, same_sizes
 
 LARGEST = 2**28  # elements of the comparison; a GiB in float32
 
@@ -82,20 +82,22 @@ def scatter_reduce(
     x = input if input.ndim else reshape(input, 1)
     axis = normalize_axis(dim, x.ndim, op)
     found = from_front(as_index(index, x.network, op), x.shape[axis], op, axis, False)
-    if 0 in found.shape:
+    if is_empty(found.shape):
         return input
     at = to_front(found, 0, x.network)
     at = at if at.ndim else reshape(at, 1)
     source = source_like(op, src, x)
     source = source if source.ndim else reshape(source, 1)
     check_scatter(op, x, axis, at, source)
-    if source.shape != at.shape:
+    if not same_sizes(source.shape, at.shape):
         source = slice_(source, [0] * at.ndim, at.shape, [1] * at.ndim)
     wanted = [
         have if i == axis else size
         for i, (have, size) in enumerate(zip(at.shape, x.shape, strict=True))
     ]
-    if tuple(wanted) != at.shape:  # what the index does not reach gets a position that is nowhere
+    if not same_sizes(
+        wanted, at.shape
+    ):  # what the index does not reach gets a position that is nowhere
         zeros, ones = [0] * at.ndim, [1] * at.ndim
         at = slice_(at, zeros, wanted, ones, mode="FILL", fill=-1)
         source = slice_(source, zeros, wanted, ones, mode="FILL", fill=0)
@@ -235,7 +237,7 @@ def _joined(
         return rule.join(x, total)
     shape = [n if i == axis else 1 for i, n in enumerate(x.shape)]
     sizes = (
-        shape if index.shape[:axis] + index.shape[axis + 1 :] == (1,) * (x.ndim - 1) else x.shape
+        shape if all(same_size(n, 1) for i, n in enumerate(index.shape) if i != axis) else x.shape
     )
     count = _reduced(hits.to(int32), "SUM", axis + 1, sizes)
     if reduce == "mean":

@@ -15,6 +15,7 @@ from trtnet.ops.joining import cat
 from trtnet.ops.operands import (
     as_tensor,
     insert_axes,
+    is_empty,
     is_size,
     normalize_axes,
     normalize_axis,
@@ -46,7 +47,7 @@ def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
         return input
     flipped = normalize_axes(chosen, input.ndim, "flip")
     starts = [input.shape[i] - 1 if i in flipped else 0 for i in range(input.ndim)]
-    if 0 in input.shape:
+    if is_empty(input.shape):
         return input
     steps = [-1 if i in flipped else 1 for i in range(input.ndim)]
     return slice_(input, starts, input.shape, steps, op="flip")

@@ -16,7 +16,7 @@ from trtnet.ops.operands import (
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import check_broadcast
 from trtnet.ops.shape import expand, flatten, listed, permute, reshape, slice_, transpose
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 
 @operator
@@ -83,7 +83,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     for other in ranked[1:]:
         check_broadcast("broadcast_tensors", ranked[0], other)
     size = broadcast_dims([x.shape for x in ranked])
-    if -1 in size:
+    if any(same_size(n, -1) for n in size):
         raise ShapeError(
             "broadcast_tensors: the common size is known only at run time",
             got=" and ".join(str(x.shape) for x in ranked),

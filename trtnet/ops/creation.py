@@ -20,7 +20,7 @@ from trtnet.ops.operands import as_tensor as operand
 from trtnet.ops.operands import is_size
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import expand, reshape
-from trtnet.tensor import Dim, Tensor
+from trtnet.tensor import Dim, Tensor, same_size
 from trtnet.tensor.emitter import Emitter
 
 
@@ -143,8 +143,8 @@ def arange(
     indices = _count(network, _length(first, last, step))
     if not integral:
         indices = indices.to(float32)
-    scaled = indices if step == 1 else mul(indices, step)
-    return (scaled if first == 0 else add(scaled, operand(first, indices))).to(wanted)
+    scaled = indices if same_size(step, 1) else mul(indices, step)
+    return (scaled if same_size(first, 0) else add(scaled, operand(first, indices))).to(wanted)
 
 
 @operator(methods=())

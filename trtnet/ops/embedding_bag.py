@@ -19,7 +19,7 @@ from trtnet.ops.operator import operator
 from trtnet.ops.positions import take_slices
 from trtnet.ops.reduction import amax, mean, sum
 from trtnet.ops.shape import expand, unsqueeze
-from trtnet.tensor import Parameter, Tensor
+from trtnet.tensor import Parameter, Tensor, same_size
 
 MODES = ("sum", "mean", "max")
 
@@ -194,7 +194,7 @@ def _fixed(size: Any) -> int:
 
 def _reduced(bags: _Bags, weight: Any, mode: str) -> Tensor:
     """(B, features): the sum, mean or maximum over axis 1."""
-    if bags.positions.shape[1] == 0:
+    if same_size(bags.positions.shape[1], 0):
         raise UnsupportedError("embedding_bag: bags without positions", got=bags.positions.shape)
     rows, takes_part = embedding(bags.positions, weight), bags.takes_part
     if bags.weights is not None:

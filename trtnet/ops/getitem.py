@@ -21,7 +21,14 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.bounds import bounds, position
 from trtnet.ops.elementwise import add, mul
 from trtnet.ops.nonzero import nonzero_rows
-from trtnet.ops.operands import as_tensor, broadcast_dims, insert_axes, is_size, remove_axes
+from trtnet.ops.operands import (
+    as_tensor,
+    broadcast_dims,
+    insert_axes,
+    is_empty,
+    is_size,
+    remove_axes,
+)
 from trtnet.ops.operator import operator
 from trtnet.ops.positions import (
     Index,
@@ -34,7 +41,7 @@ from trtnet.ops.positions import (
     to_front,
 )
 from trtnet.ops.shape import permute, reshape, slice_
-from trtnet.tensor import Parameter, Tensor
+from trtnet.tensor import Parameter, Tensor, same_sizes
 from trtnet.tensor.emitter import Emitter
 
 
@@ -178,7 +185,7 @@ def _slice(x: Tensor, cuts: Sequence[tuple[Any, Any, int]]) -> Tensor:
         (list(column) for column in zip(*cuts, strict=True)) if cuts else ([],) * 3
     )
     is_whole = not any(s != 0 for s in starts) and not any(s != 1 for s in steps)
-    return x if is_whole and tuple(sizes) == x.shape else slice_(x, starts, sizes, steps)
+    return x if is_whole and same_sizes(sizes, x.shape) else slice_(x, starts, sizes, steps)
 
 
 def axes_of_picks(kept: Sequence[Any]) -> list[int]:
@@ -194,7 +201,7 @@ def pick(x: Tensor, picks: Sequence[Pick], axes: Sequence[int], target: int) -> 
     indices = checked(picks, sizes, axes)
     shape = broadcast_shape(indices)
     others = [size for axis, size in enumerate(x.shape) if axis not in axes]
-    if 0 in shape:
+    if is_empty(shape):
         return empty(x, [*others[:target], *shape, *others[target:]]), len(shape)
     with_axis = [i for i, p in zip(indices, picks, strict=True) if p.takes_axis]
     if not with_axis:

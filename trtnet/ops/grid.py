@@ -14,7 +14,7 @@ from trtnet.ops.operands import as_tensor, insert_axes, is_size, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import slice_
 from trtnet.ops.windows import column, most, positions
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 _MODES = {"bilinear": "LINEAR", "nearest": "NEAREST", "bicubic": "CUBIC"}
 _PADDINGS = {"zeros": "FILL", "border": "CLAMP", "reflection": "REFLECT"}
@@ -65,8 +65,8 @@ def _check(x: Tensor, grid: Tensor) -> None:
     fits = (
         spatial in (2, 3)
         and grid.ndim == x.ndim
-        and grid.shape[-1] == spatial
-        and (batches[0] == batches[1] or not all(isinstance(size, int) for size in batches))
+        and same_size(grid.shape[-1], spatial)
+        and (same_size(*batches) or not all(isinstance(size, int) for size in batches))
     )
     floating = x.dtype.is_floating_point and grid.dtype.is_floating_point
     require(floating, "grid_sample: needs floating-point tensors", got=f"{x!r}, {grid!r}")

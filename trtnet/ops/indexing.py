@@ -10,7 +10,7 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.bounds import position
 from trtnet.ops.getitem import getitem
 from trtnet.ops.nonzero import nonzero_rows
-from trtnet.ops.operands import broadcast_dims, insert_axes, normalize_axis, remove_axes
+from trtnet.ops.operands import broadcast_dims, insert_axes, is_empty, normalize_axis, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.positions import (
     as_index,
@@ -67,7 +67,7 @@ def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) ->
             got=tuple(found.shape),
             expected=f"rank {x.ndim}",
         )
-    if 0 in found.shape:
+    if is_empty(found.shape):
         return empty(x, found.shape)
     at = to_front(found, x.shape[axis], network)
     result = gather_elements(x, axis, at if at.ndim else reshape(at, 1))
@@ -104,7 +104,7 @@ def take(input: Tensor, index: Any) -> Tensor:
     """
     flat = flatten(input)
     found = from_front(as_index(index, input.network, "take"), flat.shape[0], "take", 0)
-    if 0 in found.shape:
+    if is_empty(found.shape):
         return empty(flat, found.shape)
     return take_slices(flat, to_front(found, flat.shape[0], input.network), 0)
 

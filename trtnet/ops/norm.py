@@ -21,7 +21,7 @@ from trtnet.ops.elementwise import add, mul, rsqrt, square, sub
 from trtnet.ops.operands import insert_axes, mask, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import reshape
-from trtnet.tensor import Dim, Tensor
+from trtnet.tensor import Dim, Tensor, same_sizes
 
 
 @operator(methods=())
@@ -327,7 +327,7 @@ def _factor(value: Any, name: str, x: Tensor, shape: Sequence[Any]) -> Tensor:
     network = x.network
     if isinstance(value, Tensor):
         value = network.cast(value, x.dtype)
-        return value if value.shape == tuple(shape) else reshape(value, shape)
+        return value if same_sizes(value.shape, shape) else reshape(value, shape)
     array = array_of(value, name, network.path)
     fixed = [array.size if isinstance(size, Dim) else size for size in shape]
     return network.constant(_shaped(array, name, fixed), x.dtype, name)

@@ -23,6 +23,11 @@ def is_size(value: object) -> bool:
     return is_int or isinstance(value, Dim)
 
 
+def is_empty(sizes: Sequence[Any]) -> bool:
+    """Whether one of `sizes` is certainly 0."""
+    return any(isinstance(size, int) and size == 0 for size in sizes)
+
+
 def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
     """`value` as a tensor next to `like`: a number, a Dim, a Quotient of Dims, a Parameter, or
     whatever :func:`trtnet.values.values_of` reads.

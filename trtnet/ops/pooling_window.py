@@ -6,7 +6,7 @@ from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.ops.windows import ints, least, most, window_count
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_sizes
 
 
 class Window:
@@ -58,7 +58,7 @@ class Window:
 
     def is_whole(self, x: Tensor) -> bool:
         """Whether one window takes in all of `x`."""
-        return self.kernel == tuple(x.shape[2:]) and not any(self.padding)
+        return same_sizes(self.kernel, x.shape[2:]) and not any(self.padding)
 
     def counts(self, x: Tensor, op: str) -> list[Any]:
         """PyTorch's output sizes for an input (N, C, ...); ints, or Dims where `x` has Dims.

@@ -18,7 +18,7 @@ from trtnet.names import parameter_name
 from trtnet.ops.elementwise import add, lt, where
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.shape import reshape, slice_
-from trtnet.tensor import Dim, Parameter, Tensor
+from trtnet.tensor import Dim, Parameter, Tensor, same_sizes
 from trtnet.tensor.emitter import Emitter
 
 Index = Tensor | np.ndarray
@@ -153,7 +153,7 @@ def empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
     """A tensor of `shape`, in which one size is 0."""
     x = reshape(like, 1) if not like.ndim else like
     none = slice_(x, [0] * x.ndim, [0, *x.shape[1:]], [1] * x.ndim)
-    return none if tuple(shape) == none.shape else reshape(none, *shape)
+    return none if same_sizes(shape, none.shape) else reshape(none, *shape)
 
 
 def is_mask(value: Tensor | np.ndarray) -> bool:

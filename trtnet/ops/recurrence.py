@@ -17,7 +17,7 @@ from trtnet.ops.joining import cat, split
 from trtnet.ops.linear import project
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.shape import expand
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 from trtnet.tensor.emitter import Emitter
 
 States = tuple[Tensor, ...]
@@ -106,7 +106,7 @@ def run_layer(
 ) -> tuple[Tensor, list[States]]:
     """One layer, all directions in one loop: its output, and the last states of each direction."""
     network, length = x.network, x.shape[time]
-    if length == 0:
+    if same_size(length, 0):
         raise ShapeError(f"{kind.name}: the sequence has no steps", got=x.shape)
     projected = [of_input(x, own) for own in weights]
     recurrent = [Recurrence(kind, network, own) for own in weights]

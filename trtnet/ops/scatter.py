@@ -30,12 +30,12 @@ from trtnet.ops.getitem import (
 )
 from trtnet.ops.joining import cat
 from trtnet.ops.masked import scalar, source_like
-from trtnet.ops.operands import insert_axes, normalize_axis
+from trtnet.ops.operands import insert_axes, is_empty, normalize_axis
 from trtnet.ops.operator import operator
 from trtnet.ops.positions import Index, along, as_index, from_front, iota, take_slices, to_front
 from trtnet.ops.reduction import amax
 from trtnet.ops.shape import expand, permute, reshape, slice_
-from trtnet.tensor import Dim, Tensor
+from trtnet.tensor import Dim, Tensor, same_size, same_sizes
 
 _REDUCE = {"add": "sum", "multiply": "prod"}
 
@@ -60,7 +60,7 @@ def scatter(
     x = input if input.ndim else reshape(input, 1)
     axis = normalize_axis(dim, x.ndim, op)
     found = from_front(as_index(index, x.network, op), x.shape[axis], op, axis, False)
-    if 0 in found.shape:
+    if is_empty(found.shape):
         return input
     at = to_front(found, 0, x.network)
     at = at if at.ndim else reshape(at, 1)
@@ -70,7 +70,7 @@ def scatter(
             raise UnsupportedError(f"scatter: reduce={reduce!r}", expected="'add' or 'multiply'")
         return scatter_reduce(input, dim, at, source, _REDUCE[reduce])  # type: ignore[no-any-return]
     check_scatter(op, x, axis, at, source)
-    if source.shape != at.shape:
+    if not same_sizes(source.shape, at.shape):
         source = slice_(source, [0] * at.ndim, at.shape, [1] * at.ndim)
     result = _scatter_elements(x, axis, at, source)
     return result if input.ndim else reshape(result, ())
@@ -213,7 +213,7 @@ def index_put(
     sizes = [input.shape[axis] for axis in axes]
     found = checked(picks, sizes, axes)
     shape = broadcast_shape(found)
-    if 0 in shape:
+    if is_empty(shape):
         return input
     rest = [size for i, size in enumerate(input.shape) if i not in axes]
     joined = join_axes(input, axes, target)
@@ -289,7 +289,7 @@ def _put_by_mask(x: Tensor, indices: Sequence[Any], values: Any, accumulate: boo
         return None
     source = source_like("index_put", values, x)
     rest = x.ndim - mask.ndim
-    if source.ndim > rest and source.shape[: source.ndim - rest] != (1,) * (source.ndim - rest):
+    if source.ndim > rest and not all(same_size(n, 1) for n in source.shape[: source.ndim - rest]):
         return None
     if source.ndim > rest:
         source = reshape(source, *source.shape[source.ndim - rest :])

@@ -14,7 +14,7 @@ from trtnet.ops.pointwise import numpy_names, widened
 from trtnet.ops.reduction import sum
 from trtnet.ops.shape import expand
 from trtnet.ops.vector_norms import vector_norm
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 
 @operator(methods=())
@@ -35,7 +35,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
 
 
 def _spread(x: Tensor, axis: int, size: Any) -> Tensor:
-    if x.shape[axis] != 1 or size == 1:
+    if not same_size(x.shape[axis], 1) or same_size(size, 1):
         return x
     return expand(x, *(size if i == axis else -1 for i in range(x.ndim)))
 

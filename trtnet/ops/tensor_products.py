@@ -15,7 +15,7 @@ from trtnet.ops.pointwise import numpy_names
 from trtnet.ops.reduction import sum
 from trtnet.ops.shape import diagonal_of, reshape
 from trtnet.ops.vector_norms import vector_norm
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -97,7 +97,7 @@ def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Tensor:
     a, b = same_type(input, other, align=False)
     for x in (a, b):
         size = x.shape[normalize_axis(dim, x.ndim, "cross")]
-        if size != 3:
+        if not same_size(size, 3):
             raise ShapeError("cross: the axis must have size 3", got=x.shape)
     return sub(mul(roll(a, -1, dim), roll(b, -2, dim)), mul(roll(a, -2, dim), roll(b, -1, dim)))
 

@@ -31,7 +31,7 @@ from trtnet.ops.indexing import gather_elements
 from trtnet.ops.joining import cat
 from trtnet.ops.operands import as_tensor, insert_axes, remove_axes
 from trtnet.ops.shape import expand, slice_, transpose
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size, same_sizes
 
 LIMIT = 3840  # TensorRT's largest k
 LARGEST = 2**28  # elements of all searches together
@@ -61,7 +61,7 @@ def top_k(
         k > LIMIT or (stable and isinstance(size, int) and size > LIMIT)
     )
     if not is_long:
-        if stable and k != size:  # which of equal elements are taken matters too
+        if stable and not same_size(k, size):  # which of equal elements are taken matters too
             values, indices = top_k(x, size, axis, largest, stable)
             return _first(values, k, axis), _first(indices, k, axis)
         values, indices = _layer(x, k, axis, largest)
@@ -81,7 +81,7 @@ def top_k(
 
 def _first(x: Tensor, k: Any, axis: int) -> Tensor:
     sizes = [k if i == axis else size for i, size in enumerate(x.shape)]
-    return x if tuple(sizes) == x.shape else slice_(x, [0] * x.ndim, sizes, [1] * x.ndim)
+    return x if same_sizes(sizes, x.shape) else slice_(x, [0] * x.ndim, sizes, [1] * x.ndim)
 
 
 def _layer(x: Tensor, k: Any, axis: int, largest: bool) -> tuple[Tensor, Tensor]:
@@ -186,7 +186,7 @@ def _ranks(pieces: list[Tensor], lengths: list[int], values: Tensor, largest: bo
 
 def _padded(piece: Tensor, length: int) -> Tensor:
     sizes = [*piece.shape[:-1], length]
-    if tuple(sizes) == piece.shape:
+    if same_sizes(sizes, piece.shape):
         return piece
     return slice_(piece, [0] * piece.ndim, sizes, [1] * piece.ndim, mode="FILL", fill=0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType
+from types import FunctionType, MethodDescriptorType
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from trtnet.names import did_you_mean
 from trtnet.tensor import Tensor, tensors_in
 from trtnet.torch_functions.aliases import ALIASES
 from trtnet.torch_functions.aten import aten_operator
+from trtnet.values import array_from
 
 # Where a tensor lies and how PyTorch keeps it: nothing of this exists in a network.
 _PLACEMENT = frozenset(
@@ -83,10 +84,13 @@ def operator_of(function: Any) -> Any:
         aten = aten_operator(name)
         if aten is not None:
             return aten
+    is_method = isinstance(function, MethodDescriptorType)  # x.unfold() is not F.unfold(x)
+    places = (Tensor, ops) if is_method else (ops, Tensor)
     for known in (ALIASES.get(name, name), name):
-        found = getattr(ops, known, None) or getattr(Tensor, known, None)
-        if callable(found):
-            return found
+        for place in places:
+            found = getattr(place, known, None)
+            if callable(found):
+                return found
     return None
 
 
@@ -110,7 +114,7 @@ def as_operand(value: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return value.detach().resolve_conj().resolve_neg().cpu().numpy()
+        return array_from(value)
     if isinstance(value, torch.dtype):
         return DType.FLOAT32 if value is torch.float64 else dtype_of(value)
     if isinstance(value, (list, tuple)):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from trtnet.errors import NetworkError, ShapeError
+from trtnet.tensor import same_sizes
 from trtnet.torch_modules.sizes import plain_size, symbolic
 from trtnet.torch_modules.traced import Traced
 
@@ -17,21 +18,22 @@ Answer = Callable[..., Any]
 
 def shape(x: Traced) -> torch.Size:
     """PyTorch's ``x.shape``."""
-    return torch.Size(symbolic(tuple(x.tensor.shape)))
+    return torch.Size(symbolic(tuple(x.tensor.shape), x.tracing))
 
 
 def _size(x: Traced, dim: int | None = None) -> Any:
-    return shape(x) if dim is None else symbolic(x.tensor.shape[dim])
+    return shape(x) if dim is None else symbolic(x.tensor.shape[dim], x.tracing)
 
 
 def _numel(x: Traced) -> Any:
-    return symbolic(math.prod(x.tensor.shape))
+    return symbolic(math.prod(x.tensor.shape), x.tracing)
 
 
 def _strides(x: Traced, dim: int | None = None) -> Any:
     """Those of a contiguous tensor: TensorRT decides how memory lies."""
     sizes = x.tensor.shape
-    strides = tuple(symbolic(math.prod(sizes[axis + 1 :])) for axis in range(len(sizes)))
+    every = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+    strides = symbolic(tuple(every), x.tracing)
     return strides if dim is None else strides[dim]
 
 
@@ -62,7 +64,7 @@ ATTRIBUTES: Mapping[str, Answer] = {
     "ndim": lambda x: x.tensor.ndim,
     "layout": _always(torch.strided),
     "itemsize": lambda x: x.declared.itemsize,
-    "nbytes": lambda x: symbolic(math.prod(x.tensor.shape) * x.declared.itemsize),
+    "nbytes": lambda x: symbolic(math.prod(x.tensor.shape) * x.declared.itemsize, x.tracing),
     "names": lambda x: (None,) * x.tensor.ndim,
     "grad": _always(None),
     "grad_fn": _always(None),
@@ -104,7 +106,9 @@ METHODS: Mapping[str, Answer] = {
     "is_floating_point": lambda x: x.declared.is_floating_point,
     "is_complex": lambda x: x.declared.is_complex,
     "is_signed": lambda x: x.declared.is_signed,
-    "is_same_size": lambda x, other: x.tensor.shape == tuple(map(plain_size, other.shape)),
+    "is_same_size": lambda x, other: same_sizes(
+        x.tensor.shape, tuple(map(plain_size, other.shape))
+    ),
     **{
         name: _always(False)
         for name in (

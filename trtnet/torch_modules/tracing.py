@@ -13,12 +13,13 @@ from trtnet.dtypes import DType
 from trtnet.errors import TrtnetError, UnsupportedError
 from trtnet.tensor import Dim, Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
+from trtnet.tensor.quotient import Quotient
 from trtnet.torch_functions.calling import as_operand, name_of, operator_call
 from trtnet.torch_modules.attributes import ATEN_ANSWERS, ATTRIBUTES, METHODS
 from trtnet.torch_modules.casting import CASTS
 from trtnet.torch_modules.decomposing import decomposed
 from trtnet.torch_modules.real_tensors import RealTensors
-from trtnet.torch_modules.sizes import SymbolicSize, symbolic
+from trtnet.torch_modules.sizes import SIZE_FUNCTIONS, SymbolicSize, symbolic
 from trtnet.torch_modules.source_lines import user_line
 from trtnet.torch_modules.traced import Traced
 
@@ -89,12 +90,16 @@ class Tracing(TorchFunctionMode):
         is_attribute = name == "__get__"
         if is_attribute:
             name = func.__self__.__name__
+        if name in SIZE_FUNCTIONS:
+            return SIZE_FUNCTIONS[name](*args)
         if isinstance(first, Traced):
             answers = ATTRIBUTES if is_attribute else METHODS
             if name in answers:
                 return answers[name](*args, **kwargs)
             if name in CASTS and not is_attribute:
                 return CASTS[name](*args, **kwargs)
+        elif name in CASTS and isinstance(first, torch.Tensor):  # such as real.to(traced)
+            return getattr(first, name)(*map(_type_of, args[1:]))
         if is_attribute:
             return self._attribute(self.operand(first), name)
         return self._operator(func, name, args, kwargs)
@@ -186,8 +191,8 @@ class Tracing(TorchFunctionMode):
             return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
         if isinstance(tree, dict):
             return {name: self.wrap(item, declared) for name, item in tree.items()}
-        if isinstance(tree, Dim):
-            return symbolic(tree)
+        if isinstance(tree, (Dim, Quotient)):
+            return symbolic(tree, self)
         return torch_dtype(tree) if isinstance(tree, DType) else tree
 
     def traced(self, tensor: Tensor, declared: torch.dtype | None = None) -> Traced:
@@ -199,6 +204,11 @@ class Tracing(TorchFunctionMode):
             kind = (declared or self.base) if floating else torch_dtype(dtype)
             known = self._wrapped[id(tensor)] = Traced(tensor, kind, self)
         return known
+
+
+def _type_of(value: Any) -> Any:
+    """`value`, or the type of a traced tensor."""
+    return value.declared if isinstance(value, Traced) else value
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
