@@ -9,6 +9,7 @@ from typing import Any
 from trtnet.errors import NetworkError, ShapeError
 from trtnet.tensor import Axis, Dim, Tensor
 from trtnet.tensor.emitter import Emitter
+from trtnet.tensor.value import InputValue
 
 AxisSize = int | str | Axis | None
 """An axis of an input as it is declared."""
@@ -63,38 +64,62 @@ def _is_size(value: object) -> bool:
     return is_int and (int(value) > 0 or int(value) == -1)  # type: ignore[call-overload]
 
 
-class NamedAxes:
-    """The Dims of one network's inputs; axes of one name share one Dim.
+class Inputs:
+    """The inputs of one network; axes of one name share one Dim.
 
     Args:
         network: the network.
+
+    Attributes:
+        tensors: the inputs, by name.
     """
 
     def __init__(self, network: Emitter[Tensor]) -> None:
         self._network = network
         self._named: dict[str, Dim] = {}
+        self._declared: dict[str, tuple[Any, Sequence[AxisSize], InputValue]] = {}
+        self.tensors: dict[str, Tensor] = {}
 
-    def declare(self, shape: Sequence[AxisSize]) -> None:
-        """Notes the named axes of an input of this `shape`.
-
-        Raises:
-            ShapeError: an axis has another range in another input.
-        """
+    def declare(self, name: str, shape: Sequence[AxisSize], kind: Any) -> Tensor:
+        """Declares the input `name` of the ``trt.DataType`` `kind`; see
+        :meth:`trtnet.Network.input`."""
+        sizes = declared_sizes(name, shape)
         for axis in shape:
             if isinstance(axis, (str, Axis)):
                 self._network.guards.declare(axis)
+        value = InputValue(self._network, None, None)
+        itensor = self._network.add_input(name, kind, sizes)
+        value.declared(itensor)
+        value.declared(itensor, self._dims(value, shape))
+        self._declared[name] = kind, shape, value
+        tensor = Tensor.of(value)
+        tensor.is_dense = True
+        self.tensors[name] = tensor.as_it_is()  # the model may work in place on what it gets
+        return tensor
 
-    def dims(self, itensor: Any, shape: Sequence[AxisSize]) -> tuple[int | Dim, ...]:
-        """Sizes of the input `itensor`, declared with `shape`; names its axes in TensorRT."""
+    def again(self) -> None:
+        """Declares the same inputs in the new definition of a network that begins again."""
+        for name, (kind, shape, value) in self._declared.items():
+            value.declared(self._network.add_input(name, kind, declared_sizes(name, shape)))
+            self._name_axes(value.itensor, shape)
+
+    def _dims(self, value: InputValue, shape: Sequence[AxisSize]) -> tuple[int | Dim, ...]:
+        """Sizes of the input `value`, declared with `shape`."""
+        self._name_axes(value.itensor, shape)
         dims: list[int | Dim] = []
         for axis, size in enumerate(shape):
             given = size.name if isinstance(size, Axis) else size
             if isinstance(given, str):
-                itensor.set_dimension_name(axis, given)
-                own = Dim(self._network, ("named", given, itensor, axis))
+                own = Dim(self._network, ("named", given, value, axis))
                 dims.append(self._named.setdefault(given, own))
             elif given is None or given < 0:
-                dims.append(Dim(self._network, ("size", itensor, axis)))
+                dims.append(Dim(self._network, ("size", value, axis)))
             else:
                 dims.append(int(given))
         return tuple(dims)
+
+    @staticmethod
+    def _name_axes(itensor: Any, shape: Sequence[AxisSize]) -> None:
+        for axis, size in enumerate(shape):
+            if isinstance(size, (str, Axis)):
+                itensor.set_dimension_name(axis, size.name if isinstance(size, Axis) else size)

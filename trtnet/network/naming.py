@@ -42,6 +42,11 @@ class Scopes:
         """Whether no module is being emitted."""
         return not self._stack
 
+    def forget(self) -> None:
+        """Forgets the names and calls so far; the modules being emitted stay."""
+        self._calls.clear()
+        self.names.clear()
+
     def unique(self, name: str) -> str:
         """`name`, or ``name#1``, ``name#2`` ... where it is taken."""
         return _numbered(name, self.names)

@@ -17,14 +17,8 @@ from trtnet.errors import NetworkError, UsageError
 from trtnet.module import Module
 from trtnet.network.casts import Casts
 from trtnet.network.constants import Constants
-from trtnet.network.interface import (
-    AxisSize,
-    NamedAxes,
-    check_name,
-    check_output,
-    declared_sizes,
-)
-from trtnet.network.layers import added_layer, itensors, read_shape
+from trtnet.network.interface import AxisSize, Inputs, check_name, check_output
+from trtnet.network.layers import Layers, added_layer, require_same_network
 from trtnet.network.loop import Loop
 from trtnet.network.naming import Scopes, TensorNames, Watcher
 from trtnet.network.quantizer import Quantizer, Ranges, needs_ranges
@@ -71,6 +65,10 @@ class Network:
     (N, 3, 4, 4)
     """
 
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    quantizer: Quantizer
+
     def __init__(
         self,
         backend: str | Backend = "auto",
@@ -86,21 +84,43 @@ class Network:
         self.trt: ModuleType = self.backend.trt
         self.calibration = calibration
         self.scopes = Scopes()
-        self.names = TensorNames(self.scopes.names)
-        self.casts = Casts(self, self.policy, needs_ranges(self.policy, calibration))
-        self.quantizer = Quantizer(self, self.casts, self.names, self.policy, calibration)
-        self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
         self.fold_batch_norm, self.plugins = fold_batch_norm, plugins
         self.builder = self.backend.builder()
-        self.definition = self.backend.create_network(self.builder)
-        self.inputs: dict[str, Tensor] = {}
-        self.outputs: dict[str, Tensor] = {}
-        self.roots: list[tuple[str, Module]] = []
+        self._begin()
+        self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
         self.guards = Guards()
-        self._axes = NamedAxes(self)
+        self._inputs = Inputs(self)
+        self._layers = Layers(self, self.backend)
+        self.inputs = self._inputs.tensors
+
+    def _begin(self) -> None:
+        """An empty definition, and what goes with it."""
+        self.names = TensorNames(self.scopes.names)
+        policy, ranges = self.policy, self.calibration
+        self.casts = Casts(self, policy, needs_ranges(policy, ranges))
+        self.quantizer = Quantizer(self, self.casts, self.names, policy, ranges)
+        self.definition = self.backend.create_network(self.builder)
+        self.outputs = {}
+        self.roots: list[tuple[str, Module]] = []
         self._memory = WeightMemory(self.definition)
         self._constants = Constants(self, self._memory)
         self._sizes = ShapeTensors(self)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether there are no layers and outputs yet."""
+        return not (self.definition.num_layers or self.outputs)
+
+    def begin_again(self) -> None:
+        """Drops all layers; starts a new :attr:`definition` with the same inputs, for layers of an
+        attempt that failed. Tensors of inputs stay, other tensors are of no use any more."""
+        roots = self.roots
+        self.scopes.forget()
+        self._begin()
+        self.roots = roots
+        for name in self.inputs:
+            self.names.take(name)
+        self._inputs.again()
 
     # Inputs and outputs
 
@@ -118,21 +138,19 @@ class Network:
         check_name(name)
         if name in self.names:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
-        sizes = declared_sizes(name, shape)
-        self._axes.declare(shape)
+        made = self._inputs.declare(name, shape, dtype_of(dtype or self.policy.io).of(self.trt))
         self.names.take(name)
-        kind = dtype_of(dtype or self.policy.io).of(self.trt)
-        itensor = added_layer(self.backend, self.definition.add_input(name, kind, sizes), name)
-        tensor = Tensor(self, itensor, self._axes.dims(itensor, shape))
-        tensor.is_dense = True
-        self.inputs[name] = tensor.as_it_is()  # the model may work in place on what it gets
-        return tensor
+        return made
+
+    def add_input(self, name: str, kind: Any, sizes: Sequence[int]) -> Any:
+        """The ``ITensor`` of a new input of the definition; ``input()`` declares it."""
+        return added_layer(self.backend, self.definition.add_input(name, kind, sizes), name)
 
     def output(self, name: str, tensor: Tensor, dtype: object = None) -> Tensor:
         """Marks `tensor` as the output `name`. A floating-point one comes out as the policy's
         ``io``, float32 by default. Returns the tensor that was marked."""
         check_output(name, tensor)
-        self._same_network([tensor])
+        require_same_network(self, [tensor])
         if name in self.outputs or name in self.inputs:
             raise NetworkError("the name is taken", module=name, fix="choose another name")
         default = self.policy.io if tensor.is_floating_point() else tensor.dtype
@@ -236,57 +254,14 @@ class Network:
         **attributes: Any,
     ) -> list[Tensor]:
         """:meth:`emit` for a layer with ``len(dims)`` outputs."""
-        sizes = [size for known in dims for size in known or () if isinstance(size, Dim)]
-        taken = [*tensors_in(args), *(inputs or {}).values()]
-        self._same_network([*taken, *sizes])
-        plain = [itensors(argument) for argument in args]  # may emit pending layers first
-        extra = {index: tensor.itensor for index, tensor in (inputs or {}).items()}
-        name = self.scopes.in_path(op)
-        self.backend.clear_errors()
-        try:
-            layer = added_layer(self.backend, getattr(self.definition, method)(*plain), name)
-            layer.name = name
-            for attribute, value in attributes.items():
-                setattr(layer, attribute, value)
-        except TypeError as error:
-            words = str(error).partition("Invoked with")[0].strip()
-            raise NetworkError(
-                "TensorRT's binding does not take these arguments", module=name, got=words
-            ) from error
-        for index, itensor in extra.items():
-            layer.set_input(index, itensor)
-        outputs = self._outputs(layer, name, dims)
-        self.casts.follow(method, taken, outputs)
-        self.quantizer.follow(method, taken, outputs)
-        return outputs
-
-    def _outputs(self, layer: Any, name: str, dims: Sequence[Sequence[Any] | None]) -> list[Tensor]:
-        """The named outputs of the new `layer`, read at once."""
-        outputs = []
-        for index, known in enumerate(dims):
-            itensor = layer.get_output(index)
-            itensor.name = name if len(dims) == 1 else self.scopes.unique(f"{name}.{index}")
-            outputs.append(Tensor(self, itensor, read_shape(self, self.backend, itensor, known)))
-        complaint = self.backend.take_errors()  # setters refuse values by logging only
-        if complaint:
-            raise NetworkError("TensorRT refused the layer", module=name, got=complaint)
-        return outputs
+        return self._layers.add(op, method, args, dims, inputs or {}, attributes)
 
     def loop(self, trips: Tensor) -> Loop:
         """A loop that runs `trips` times, a scalar; what is emitted from its slices and states is
         inside of it."""
-        self._same_network([trips])
-        return Loop(self.definition.add_loop(), trips, self._boundary, self.scopes.in_path("loop"))
-
-    def _boundary(
-        self, op: str, add: Callable[[], Any], dims: Sequence[Sequence[Any] | None]
-    ) -> tuple[Any, list[Tensor]]:
-        """The layer that ``add()`` adds at the boundary of a loop, and its outputs."""
-        name = self.scopes.in_path(op)
-        self.backend.clear_errors()
-        layer = added_layer(self.backend, add(), name)
-        layer.name = name
-        return layer, self._outputs(layer, name, dims)
+        require_same_network(self, [trips])
+        name = self.scopes.in_path("loop")
+        return Loop(self.definition.add_loop(), trips, self._layers.boundary, name)
 
     def defer(
         self,
@@ -310,15 +285,6 @@ class Network:
             weight, bias, ndim, channels, self.compute_dtype, scaled, emit_at_path
         )
         return Tensor(self, pending=pending)
-
-    def _same_network(self, tensors: Sequence[Tensor | Dim]) -> None:
-        for tensor in tensors:
-            if tensor.network is not self:
-                raise NetworkError(
-                    "tensors of two networks cannot be mixed",
-                    got=f"{tensor!r} of another network",
-                    fix="call the module on tensors of one trtnet.Network",
-                )
 
     # Weights, constants, casts
 
@@ -370,7 +336,7 @@ class Network:
 
     def sizes(self, sizes: Sequence[int | Dim]) -> Tensor:
         """A 1-D int64 shape tensor holding `sizes`, which the engine computes where it must."""
-        self._same_network([size for size in sizes if isinstance(size, Dim)])
+        require_same_network(self, [size for size in sizes if isinstance(size, Dim)])
         return self._sizes.tensor(sizes)
 
     # Modules
@@ -410,7 +376,7 @@ class Network:
 
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``module.forward`` in the module's scope and names what it returns."""
-        self._same_network(tensors_in([args, kwargs]))
+        require_same_network(self, tensors_in([args, kwargs]))
         if self.scopes.is_outside:
             self.roots.append((self.scopes.path, module))
         with self.scopes.calling(module) as path:

@@ -10,6 +10,7 @@ import numpy as np
 from trtnet.dtypes import int64
 from trtnet.tensor import Dim, Tensor
 from trtnet.tensor.emitter import Emitter
+from trtnet.tensor.value import InputValue
 
 
 class ShapeTensors:
@@ -36,6 +37,8 @@ class ShapeTensors:
         return self._known[key]
 
     def _of_axis(self, itensor: Any, axis: int) -> Tensor:
+        if isinstance(itensor, InputValue):
+            itensor = itensor.itensor
         whole = ("shape", itensor)
         if whole not in self._known:
             self._known[whole] = self._network.emit("shape", "add_shape", itensor)

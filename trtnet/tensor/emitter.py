@@ -130,6 +130,16 @@ class Emitter(Protocol[T]):
     def builds(self, method: str) -> bool:
         """Whether the builder implements the layers that a method of the network adds."""
 
+    def add_input(self, name: str, kind: Any, sizes: Sequence[int]) -> Any:
+        """The ``ITensor`` of a new input of the definition."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether there are no layers yet, so that it may :meth:`begin_again`."""
+
+    def begin_again(self) -> None:
+        """Drops all layers; starts a new definition with the same inputs."""
+
     def emit(
         self,
         op: str,

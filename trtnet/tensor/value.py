@@ -99,6 +99,24 @@ class Value:
         return f"Tensor({self.itensor.name}, ({shape}), {self.dtype})"
 
 
+class InputValue(Value):
+    """An input of a network. It gets another ``ITensor`` where the network begins again."""
+
+    __slots__ = ()
+
+    is_network_input = True
+
+    @property
+    def name(self) -> str:
+        """The name of the input."""
+        return str(self._itensor.name)
+
+    def declared(self, itensor: Any, dims: tuple[Any, ...] | None = None) -> None:
+        """Takes the ``ITensor`` of the definition that is being filled; `dims` once, its sizes."""
+        self._itensor = itensor
+        self._dims = self._dims if dims is None else dims
+
+
 class PendingValue(Value):
     """The output of a :class:`FoldableLayer`, whose layer is added on first use."""
 

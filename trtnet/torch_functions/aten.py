@@ -212,6 +212,13 @@ def _upsample(mode: str, aligned: bool) -> Operator:
     return resize
 
 
+def _grid_sampler(
+    input: Tensor, grid: Tensor, mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    modes, paddings = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
+    return ops.grid_sample(input, grid, modes[mode], paddings[padding_mode], align_corners)
+
+
 def _with_indices(name: str) -> Operator:
     return lambda *args: (getattr(ops, name)(*args), None)
 
@@ -249,6 +256,10 @@ _OPERATORS: Mapping[str, Operator] = {
     "dropout": _dropout,
     "embedding": _embedding,
     "feature_dropout": _dropout,
+    "affine_grid_generator": lambda theta, size, align: ops.affine_grid(theta, size, align),
+    "grid_sampler": _grid_sampler,
+    "grid_sampler_2d": _grid_sampler,
+    "grid_sampler_3d": _grid_sampler,
     "group_norm": _group_norm,
     "index": _index,
     "instance_norm": _instance_norm,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 
 from trtnet import nn
-from trtnet.errors import UsageError
+from trtnet.errors import TrtnetError, UsageError
 from trtnet.module import Module
 from trtnet.tensor import Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
@@ -104,13 +105,48 @@ class TorchModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], InnerCall):
             return args[0].run()
-        network = tensors_in([args, kwargs])[0].network
-        return self.run(self.tracing(network, Tracing), args, kwargs)
+        tensors = tensors_in([args, kwargs])
+        network = tensors[0].network
+        if self.way != "auto" or not network.is_fresh:
+            return self.run(self.tracing(network, Tracing), args, kwargs, self.way)
+        values = [tensor.value for tensor in tensors]
+        try:
+            return self.run(self.tracing(network, Tracing), args, kwargs)
+        except Exception as error:  # of the module's own code too
+            network.begin_again()
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.become(Tensor.of(value), "from_torch")
+            return self._exported_after(error, network, args, kwargs)
 
-    def run(self, tracing: Tracing, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _exported_after(
+        self, error: Exception, network: Emitter[Tensor], args: Sequence[Any], kwargs: Any
+    ) -> Any:
+        """The second way, after the first ended with `error`."""
+        try:
+            result = self.run(self.tracing(network, Tracing), args, kwargs, "export")
+        except TrtnetError as second:
+            if isinstance(error, TrtnetError):
+                note = f"torch.export was tried too: {second.problem} ({second.got or second.line})"
+                error.fix = f"{error.fix}; {note}" if error.fix else note
+            raise error from second
+        reason = " ".join(str(error).split())
+        warnings.warn(
+            f"{type(self).__name__} is defined from the graph of torch.export, because its code "
+            f"cannot be run on tensors of a network: {reason}",
+            stacklevel=6,
+        )
+        return result
+
+    def run(
+        self,
+        tracing: Tracing,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        way: str = "direct",
+    ) -> Any:
         """Runs the module's code, in the scope that its caller has entered."""
         given, named = tracing.wrap(tuple(args)), tracing.wrap(dict(kwargs))
-        if self.way == "export":
+        if way == "export":
             scope = functools.partial(self._scope, tracing.network)
             call = exported(self.torch_module, given, named, scope, tracing)
         else:
