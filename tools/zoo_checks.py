@@ -291,7 +291,7 @@ def measure(name: str, backend: str = "rtx") -> dict[str, Any]:
             pair = equal_pair(entry, setting.settled, **shared, **setting.model_args)
         result = check(*pair, setting, backend)
         if title == "default":
-            record["parameters"] = sum(parameter.numel for parameter in pair[1].parameters())
+            record["parameters"] = sum(parameter.numel() for parameter in pair[1].parameters())
             record["macs"] = result.macs
         record["settings"][title] = _plain(setting, result)
         del result

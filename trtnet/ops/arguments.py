@@ -73,9 +73,9 @@ def array_of(value: Any, name: str, path: str) -> np.ndarray:
     return array if is_wide else array.astype(float32.value)
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of a Parameter, with or without values, or of any other values."""
-    return value.shape if isinstance(value, Parameter) else shape_from(value)
+def shape_of(value: Any) -> tuple[Any, ...]:
+    """The shape of a Tensor, of a Parameter with or without values, or of any other values."""
+    return tuple(value.shape) if isinstance(value, (Parameter, Tensor)) else shape_from(value)
 
 
 def optional_array(value: Any, name: str, path: str) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from trtnet.ops.operands import normalize_axis, remove_axes, same_type
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import also_named, numpy_names
 from trtnet.ops.shape import flatten, reshape, slice_, unsqueeze
-from trtnet.tensor import Dim, Tensor, same_size
+from trtnet.tensor import Dim, Tensor, same_size, same_sizes
 
 
 @operator(methods=())
@@ -27,7 +27,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     Raises:
         ShapeError: other sizes differ.
     """
-    parts = same_type(*(x for x in tensors if shape_of(x) != (0,)), align=False)
+    parts = same_type(*(x for x in tensors if not same_sizes(shape_of(x), (0,))), align=False)
     network = parts[0].network
     axis = normalize_axis(dim, parts[0].ndim, "cat")
     for part in parts:
