@@ -24,6 +24,8 @@ from trtnet.ops.shape import expand, listed, permute, reshape
 from trtnet.tensor import Tensor, same_size, same_sizes
 from trtnet.tensor.views import Path, reshaped_strides
 
+__all__: list[str] = []  # importing the file registers the steps; it has no operator
+
 
 class Rearranged:
     """A step to a view of all elements of a tensor."""
