@@ -55,7 +55,7 @@ def test_every_gap_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found["modules"] == {"Net": 1, "Conv2d": 1, "ModuleList": 1, "Spectrum": 2}
     assert not found["complete"]
     output = capsys.readouterr().out
-    assert f"at: {path}:7: return torch.linalg.svdvals(x)" in output
+    assert f"at: {path}:6: return torch.linalg.svdvals(x)" in output
     assert "4 do not" in output
 
 
