@@ -16,7 +16,7 @@ from typing import Any
 from trtnet.tensor.intervals import AXES, UNKNOWN, Interval, any_size, bounds, describe
 
 _LONGEST = 12  # terms of a product that is multiplied out
-_MOST_REPLACED = 500  # sums whose bounds are computed for those of one
+_LONGEST_REPLACED = 20  # terms of a sum whose bounds are looked for by replacing atoms
 
 Monomial = frozenset[tuple[Any, int]]
 """A product of atoms, each with its power. An atom is an axis (see
@@ -230,11 +230,11 @@ def limits(
     that what cancels is seen: ``n % 7`` is at most 6, ``n - (n - 2).maximum(0)`` at most 2.
 
     Args:
-        depth: how many atoms are replaced at the same time; fewer in long sums.
+        depth: how many atoms are replaced at the same time; none in long sums.
     """
     found = bounds(a.tree, axis)
-    while depth and len(a.terms) ** depth > _MOST_REPLACED:
-        depth -= 1
+    if len(a.terms) > _LONGEST_REPLACED:
+        return found
     for monomial, factor in a.terms.items() if depth and len(a.terms) > 1 else ():
         if len(monomial) != 1 or found.low == found.high:
             continue
