@@ -184,7 +184,7 @@ def _slice(x: Tensor, cuts: Sequence[tuple[Any, Any, int]]) -> Tensor:
     starts, sizes, steps = (
         (list(column) for column in zip(*cuts, strict=True)) if cuts else ([],) * 3
     )
-    is_whole = not any(s != 0 for s in starts) and not any(s != 1 for s in steps)
+    is_whole = same_sizes(starts, [0] * len(starts)) and all(step == 1 for step in steps)
     return x if is_whole and same_sizes(sizes, x.shape) else slice_(x, starts, sizes, steps)
 
 
