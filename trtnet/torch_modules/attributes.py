@@ -53,6 +53,10 @@ def _itself(x: Traced, *_: Any, **__: Any) -> Traced:
     return x
 
 
+def _copy(x: Traced, *_: Any) -> Any:
+    return x.clone()
+
+
 def _always(value: Any) -> Answer:
     return lambda *_, **__: value
 
@@ -99,6 +103,7 @@ METHODS: Mapping[str, Answer] = {
     "__repr__": repr,
     "__str__": repr,
     "__format__": lambda x, spec: format(repr(x), spec),
+    "__deepcopy__": _copy,
     "element_size": lambda x: x.declared.itemsize,
     "storage_offset": _always(0),
     "get_device": lambda x: -1 if x.tracing.device.type == "cpu" else x.tracing.device.index or 0,

@@ -113,6 +113,8 @@ class TorchModule(Module):
         try:
             return self.run(self.tracing(network, Tracing), args, kwargs)
         except Exception as error:  # of the module's own code too
+            if isinstance(error, TrtnetError):
+                error.settle()  # its sizes and tensors end with the layers
             network.begin_again()
             for tensor, value in zip(tensors, values, strict=True):
                 tensor.become(Tensor.of(value), "from_torch")

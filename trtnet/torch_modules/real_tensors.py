@@ -7,11 +7,27 @@ from typing import Any
 
 import torch
 
-from trtnet.errors import NetworkError
+from trtnet.errors import NetworkError, UnsupportedError
 from trtnet.tensor import Tensor
 from trtnet.tensor.emitter import Emitter
 from trtnet.torch_functions.calling import as_operand
 from trtnet.torch_modules.traced import first_traced
+
+_WRITING = frozenset(
+    {"__setitem__"}
+    | {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")}
+    | {f"__i{name}__" for name in ("and", "or", "xor", "lshift", "rshift")}
+)
+_NOT_CHANGING = frozenset({"requires_grad_", "retain_grad", "detach_"})
+RANDOM = frozenset(
+    {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal"}
+    | {"bernoulli", "multinomial", "poisson", "binomial", "gumbel_softmax", "native_dropout"}
+    | {"normal_", "uniform_", "random_", "bernoulli_", "exponential_", "cauchy_", "geometric_"}
+    | {"log_normal_", "rrelu_with_noise", "_sample_dirichlet", "_standard_gamma"}
+)
+"""Functions of PyTorch that draw random numbers, by name."""
+
+_DROPOUTS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"})
 
 
 class RealTensors:
@@ -26,7 +42,7 @@ class RealTensors:
     """
 
     def __init__(self, network: Emitter[Tensor], own: Sequence[torch.Tensor]) -> None:
-        self._network, self._own = network, {id(tensor) for tensor in own}
+        self._network, self._own = network, {_memory_of(tensor) for tensor in own}
         self._written: dict[int, tuple[torch.Tensor, Tensor]] = {}  # holds it, so its id stays
         self._memory: set[int] = set()
 
@@ -53,24 +69,33 @@ class RealTensors:
             )
         return self._written[id(real)][1]
 
+    def check(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Refuses what the function `name` does to real tensors alone, where an engine could not
+        do the same at each execution.
+
+        Raises:
+            UnsupportedError: it draws random numbers.
+            NetworkError: it changes a parameter or buffer of the module.
+        """
+        if name in RANDOM or (name in _DROPOUTS and kwargs.get("training", True)):
+            raise draws_random(name)
+        target = _changed(name, args, kwargs)
+        if isinstance(target, torch.Tensor) and _memory_of(target) in self._own:
+            raise _stateful("a parameter or buffer of the module is changed", target)
+
     def before(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Prepares the call of the function `name`: a real tensor that it writes a value of the
         network into becomes a tensor of the network."""
-        out = kwargs.get("out")
-        writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
-        target = args[0] if writes and args else out
+        target = _changed(name, args, kwargs)
         if not isinstance(target, torch.Tensor) or first_traced(target) is not None:
             return
         if id(target) not in self._written:
             self._take(target)
 
     def _take(self, real: torch.Tensor) -> None:
-        if id(real) in self._own:
-            raise NetworkError(
-                "a value of the network is written into a parameter or buffer of the module",
-                got=f"a tensor of shape {tuple(real.shape)}",
-                fix="a network keeps nothing between its executions: return the value as an output "
-                "and pass it in as an input",
+        if _memory_of(real) in self._own:
+            raise _stateful(
+                "a value of the network is written into a parameter or buffer of the module", real
             )
         if real._is_view():
             raise NetworkError(
@@ -82,5 +107,31 @@ class RealTensors:
         self._memory.add(_memory_of(real))
 
 
+def draws_random(name: str) -> UnsupportedError:
+    """The error for the function `name` of PyTorch."""
+    return UnsupportedError(
+        f"torch.{name} draws random numbers; an engine gives the same result for the same input",
+        fix="draw them before, and pass them to the module as an input",
+    )
+
+
+def _changed(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The argument that the function `name` writes into; ``None`` where it writes into none."""
+    writes = name in _WRITING or (name.endswith("_") and not name.endswith("__"))
+    writes = writes and name not in _NOT_CHANGING
+    return args[0] if writes and args else kwargs.get("out")
+
+
+def _stateful(problem: str, real: torch.Tensor) -> NetworkError:
+    return NetworkError(
+        problem,
+        got=f"a tensor of shape {tuple(real.shape)}",
+        fix="a network keeps nothing between its executions: return the value as an output and "
+        "pass it in as an input",
+    )
+
+
 def _memory_of(real: torch.Tensor) -> int:
+    if real.layout is not torch.strided:
+        return id(real)  # it has no storage
     return int(real.untyped_storage()._cdata)
