@@ -136,12 +136,8 @@ def _check_sizes(equation: str, terms: Sequence[_Term]) -> None:
 
 def _without_broadcast(terms: Sequence[_Term]) -> list[_Term]:
     """Operands without the axes of size one of indices that are larger elsewhere."""
-    larger = {
-        c
-        for indices, x in terms
-        for c, n in zip(indices, x.shape, strict=True)
-        if not same_size(n, 1)
-    }
+    sizes = [pair for indices, x in terms for pair in zip(indices, x.shape, strict=True)]
+    larger = {letter for letter, size in sizes if not same_size(size, 1)}
     made = []
     for indices, x in terms:
         axes = [i for i, c in enumerate(indices) if c in larger and same_size(x.shape[i], 1)]

@@ -34,8 +34,8 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
 
     It is typed as PyTorch types it: numbers and values of rank 0 take the tensor's dtype unless
     their kind (bool, integer, floating point) is the higher one; floating-point arrays take the
-    dtype of a floating-point tensor, whose range they are kept in (:func:`within`). With `align`, they get the rank of `like` at once, so that
-    broadcasting costs no layer.
+    dtype of a floating-point tensor, whose range they are kept in (:func:`within`). With `align`,
+    they get the rank of `like` at once, so that broadcasting costs no layer.
     """
     if isinstance(value, Tensor):
         return value

@@ -38,7 +38,14 @@ def _strides(x: Traced, dim: int | None = None) -> Any:
 
 
 def _length(x: Traced) -> int:
-    return int(x.tensor.shape[0])
+    size = x.tensor.shape[0]
+    if not isinstance(size, int):
+        raise ShapeError(
+            "len() of a tensor whose first size is known only at run time",
+            got=f"size {size}",
+            fix="write x.shape[0] for len(x), or give the axis a fixed size in network.input(...)",
+        )
+    return size
 
 
 def _no_memory(x: Traced, *_: Any, **__: Any) -> Any:

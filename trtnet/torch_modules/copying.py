@@ -18,7 +18,7 @@ def private_copy(module: torch.nn.Module) -> torch.nn.Module:
     Raises:
         UnsupportedError: it holds something that cannot be copied.
     """
-    shared = {id(tensor): tensor for tensor in _tensors(list(_attributes(module)), set())}
+    shared = {id(tensor): tensor for tensor in held_tensors(module)}
     try:
         return copy.deepcopy(module, shared).eval()  # type: ignore[arg-type]
     except (TypeError, RuntimeError, AttributeError) as error:
@@ -27,6 +27,11 @@ def private_copy(module: torch.nn.Module) -> torch.nn.Module:
             got=error,
             fix="a module must not hold locks, open files, generators or the like",
         ) from error
+
+
+def held_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    """The parameters and buffers, and the tensors in other attributes."""
+    return list(_tensors(list(_attributes(module)), set()))
 
 
 def _attributes(module: torch.nn.Module) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from trtnet.errors import NetworkError, UnsupportedError
 from trtnet.tensor import Tensor
 from trtnet.tensor.emitter import Emitter
 from trtnet.torch_functions.calling import as_operand
+from trtnet.torch_modules.keeping import StateError
 from trtnet.torch_modules.traced import first_traced
 
 _WRITING = frozenset(
@@ -38,7 +39,7 @@ class RealTensors:
 
     Args:
         network: the network.
-        own: the module's parameters and buffers, which must not change.
+        own: the tensors that the module holds, which must not change.
     """
 
     def __init__(self, network: Emitter[Tensor], own: Sequence[torch.Tensor]) -> None:
@@ -75,13 +76,13 @@ class RealTensors:
 
         Raises:
             UnsupportedError: it draws random numbers.
-            NetworkError: it changes a parameter or buffer of the module.
+            StateError: it changes a parameter or buffer of the module.
         """
         if name in RANDOM or (name in _DROPOUTS and kwargs.get("training", True)):
             raise draws_random(name)
         target = _changed(name, args, kwargs)
         if isinstance(target, torch.Tensor) and _memory_of(target) in self._own:
-            raise _stateful("a parameter or buffer of the module is changed", target)
+            raise StateError("a parameter or buffer of the module is changed", target)
 
     def before(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Prepares the call of the function `name`: a real tensor that it writes a value of the
@@ -94,7 +95,7 @@ class RealTensors:
 
     def _take(self, real: torch.Tensor) -> None:
         if _memory_of(real) in self._own:
-            raise _stateful(
+            raise StateError(
                 "a value of the network is written into a parameter or buffer of the module", real
             )
         if real._is_view():
@@ -120,15 +121,6 @@ def _changed(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     writes = name in _WRITING or (name.endswith("_") and not name.endswith("__"))
     writes = writes and name not in _NOT_CHANGING
     return args[0] if writes and args else kwargs.get("out")
-
-
-def _stateful(problem: str, real: torch.Tensor) -> NetworkError:
-    return NetworkError(
-        problem,
-        got=f"a tensor of shape {tuple(real.shape)}",
-        fix="a network keeps nothing between its executions: return the value as an output and "
-        "pass it in as an input",
-    )
 
 
 def _memory_of(real: torch.Tensor) -> int:

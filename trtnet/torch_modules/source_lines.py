@@ -6,8 +6,10 @@ import linecache
 import re
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -26,8 +28,8 @@ def _is_users(file: str) -> bool:
 
 
 def user_line() -> str | None:
-    """``file:line: code`` of the innermost caller outside of PyTorch, trtnet and Python itself; ``None`` where
-    there is none."""
+    """``file:line: code`` of the innermost caller outside of PyTorch, trtnet and Python itself;
+    ``None`` where there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -36,6 +38,15 @@ def user_line() -> str | None:
             return f"{file}:{frame.f_lineno}: {code}"
         frame = frame.f_back
     return None
+
+
+def line_of(function: Callable[..., Any]) -> str | None:
+    """``file:line: code`` of the first line of a Python function; ``None`` for others."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    text = linecache.getline(code.co_filename, code.co_firstlineno).strip()
+    return f"{code.co_filename}:{code.co_firstlineno}: {text}"
 
 
 def traced_line(stack_trace: str | None) -> str | None:

@@ -34,7 +34,7 @@ class Tracing(TorchFunctionMode):
         base: the floating-point type of the module's parameters. What a policy computes in
             another type still reads as this one.
         device: where the module's parameters are.
-        own: the module's parameters and buffers.
+        own: the tensors that the module holds.
 
     Attributes:
         entered: a module that is about to be called, and whose scope is entered already.
