@@ -79,17 +79,12 @@ def _copied(tree: Any, function: Callable[[Any], Any]) -> Any:
 
 def _rebuilt(tree: Any, function: Callable[[Any], Any]) -> Any:
     """A copy of a subclass of dict, list or tuple."""
-    if isinstance(tree, dict):
-        made = copy.copy(tree)
-        for key, value in tree.items():
-            made[key] = mapped(function, value)
-        return made
-    values = [mapped(function, value) for value in tree]
-    if isinstance(tree, list):
-        made = copy.copy(tree)
-        made[:] = values
-        return made
-    return type(tree)(values)
+    if isinstance(tree, tuple):
+        return type(tree)(mapped(function, value) for value in tree)
+    made = copy.copy(tree)
+    for key, value in list(tree.items() if isinstance(tree, dict) else enumerate(tree)):
+        made[key] = mapped(function, value)
+    return made
 
 
 def outputs(result: Any, real: RealTensors) -> Any:
