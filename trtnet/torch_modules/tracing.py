@@ -24,6 +24,11 @@ from trtnet.torch_modules.source_lines import user_line
 from trtnet.torch_modules.traced import Traced
 
 
+# Real tensors like torch.zeros() where all sizes are known: what PyTorch computes with them alone,
+# such as the mask of shifted windows, needs no layers.
+_FACTORIES = frozenset({"new_zeros", "new_ones", "new_full", "new_empty"})
+
+
 class Tracing(TorchFunctionMode):
     """Inside the context every function of PyTorch that gets a traced tensor, or a size that is
     known only at run time, adds layers to `network`. Everything else runs as usual, on real
@@ -105,6 +110,9 @@ class Tracing(TorchFunctionMode):
             answers = ATTRIBUTES if is_attribute else METHODS
             if name in answers:
                 return answers[name](*args, **kwargs)
+            if name in _FACTORIES and not self._concerns([args[1:], kwargs]):
+                like = torch.empty(0, dtype=first.declared, device=self.device)
+                return getattr(like, name)(*args[1:], **kwargs)
             if name in CASTS and not is_attribute:
                 return CASTS[name](*args, **kwargs)
         elif name in CASTS and isinstance(first, torch.Tensor):  # such as real.to(traced)
