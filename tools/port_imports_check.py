@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from port_imports import Ported
-from port_rate_checks import TOLERANCE, in_float64, refused, relative, serve, varied
+from port_rate_checks import TOLERANCE, Shape, in_float64, refused, relative, serve, varied
 from port_rate_models import inputs, make, smallest_size
 from torch.utils import _pytree
 
@@ -46,7 +46,8 @@ def check(ported: Ported, name: str, show: bool = False) -> dict[str, Any]:
 
     Returns:
         ``status`` (``passed``, ``wrong``, ``refused``, or ``invalid`` where PyTorch's module itself
-        cannot be run), ``error`` in float64 or the ``reason``, and the ``line`` of the copy.
+        cannot be run), ``error`` in float64 or the ``reason``, and the ``line`` of the copy;
+        ``batch``: the same with a dynamic batch.
     """
     torch.manual_seed(0)
     theirs = varied(make(name).eval())
@@ -60,24 +61,53 @@ def check(ported: Ported, name: str, show: bool = False) -> dict[str, Any]:
         ours = ported.make(name)
         step = "load_state_dict"
         ours.load_state_dict(state)
-        step = "forward"
-        return {"size": size, **compare(ours.eval(), theirs, shapes)}
-    except TimeoutError:
-        raise
+        ours.eval()
     except Exception as error:  # of many kinds: it is what is looked for
-        if show:
-            traceback.print_exc()
-        return {"size": size, **refused(error), "step": step, "line": _place(error)}
+        return {"size": size, "step": step, **_failed(error, show)}
+    result = attempt(ours, theirs, shapes, shapes, show)
+    if result["status"] == "passed":
+        batch: list[Shape] = [("N", *shape[1:]) for shape in shapes]
+        larger = [(3, *shape[1:]) for shape in shapes]
+        result["batch"] = attempt(ours, theirs, larger, batch, show)
+    return {"size": size, **result}
+
+
+def attempt(
+    ours: Any,
+    theirs: torch.nn.Module,
+    shapes: Sequence[tuple[int, ...]],
+    declared: Sequence[Shape],
+    show: bool,
+) -> dict[str, Any]:
+    """:func:`compare`, or why it is refused."""
+    try:
+        return compare(ours, theirs, shapes, declared)
+    except Exception as error:  # of many kinds: it is what is looked for
+        return _failed(error, show)
+
+
+def _failed(error: Exception, show: bool) -> dict[str, Any]:
+    if show:
+        traceback.print_exc()
+    return {**refused(error), "line": _place(error)}
 
 
 def compare(
-    ours: Any, theirs: torch.nn.Module, shapes: Sequence[tuple[int, ...]]
+    ours: Any,
+    theirs: torch.nn.Module,
+    shapes: Sequence[tuple[int, ...]],
+    declared: Sequence[Shape],
 ) -> dict[str, Any]:
-    """The network of `ours`, read back and executed in float64, against `theirs` in float64."""
+    """The network of `ours`, read back and executed in float64, against `theirs` in float64.
+
+    Args:
+        shapes: of the inputs that are executed.
+        declared: the same with names of dynamic axes.
+    """
     random = np.random.default_rng(1)
     values = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
     network = trtnet.Network("rtx")
-    given = [network.input(f"x{index}", shape) for index, shape in enumerate(shapes)]
+    given = [network.input(f"x{index}", shape) for index, shape in enumerate(declared)]
     results = _tensors(ours(*given))
     for index, tensor in enumerate(results):
         network.output(f"y{index}", tensor)
