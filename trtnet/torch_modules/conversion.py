@@ -153,7 +153,8 @@ class TorchModule(Module):
             tracing.entered = self
             call = functools.partial(self.torch_module, *given, **named)
         with tracing, torch.no_grad():
-            return outputs(call(), tracing.real)
+            result = call()
+        return outputs(result, tracing.real)
 
     def _scope(self, network: Emitter[Tensor], path: str, call: InnerCall) -> None:
         """Runs `call` in the scope of the module at `path` inside this one."""

@@ -87,6 +87,11 @@ class Tracing(TorchFunctionMode):
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         name, first = name_of(func), args[0] if args else None
+        if isinstance(first, torch.Tensor) and not isinstance(first, Traced):
+            written = self.real.value(first)
+            if written is not None:
+                first = self.traced(written, first.dtype)
+                args = (first, *args[1:])
         is_attribute = name == "__get__"
         if is_attribute:
             name = func.__self__.__name__
@@ -99,7 +104,7 @@ class Tracing(TorchFunctionMode):
             if name in CASTS and not is_attribute:
                 return CASTS[name](*args, **kwargs)
         elif name in CASTS and isinstance(first, torch.Tensor):  # such as real.to(traced)
-            return getattr(first, name)(*map(_type_of, args[1:]))
+            return first.to(*map(_type_of, args[1:]))
         if is_attribute:
             return self._attribute(self.operand(first), name)
         return self._operator(func, name, args, kwargs)
