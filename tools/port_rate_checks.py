@@ -6,6 +6,7 @@ python tools/port_rate_checks.py definition|file LIMIT_S
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import signal
 import sys
@@ -46,6 +47,7 @@ def serve(check: Callable[[str], dict[str, Any]], limit: int) -> None:
         signal.alarm(0)
         seconds = round(time.perf_counter() - started, 2)
         print(json.dumps({**row, **result, "seconds": seconds}), flush=True)
+        gc.collect()  # modules and networks refer to each other
 
 
 def _out_of_time(*_: Any) -> None:
