@@ -57,7 +57,7 @@ FAR = 1e9
 ``torch.finfo(torch.float32).min`` of a mask."""
 
 
-def within(array: np.ndarray, dtype: DType | None) -> np.ndarray:
+def within(array: np.ndarray, dtype: DType | str | None) -> np.ndarray:
     """`array` for a tensor of `dtype`: beside float16, which a policy may have chosen, finite
     values of the magnitude :data:`FAR` and beyond become its largest or lowest finite one."""
     if dtype is not DType.FLOAT16 or array.dtype.kind not in "fiu" or not array.size:
