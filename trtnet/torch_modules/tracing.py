@@ -23,7 +23,6 @@ from trtnet.torch_modules.sizes import SIZE_FUNCTIONS, SymbolicSize, symbolic
 from trtnet.torch_modules.source_lines import user_line
 from trtnet.torch_modules.traced import Traced
 
-
 # Real tensors like torch.zeros() where all sizes are known: what PyTorch computes with them alone,
 # such as the mask of shifted windows, needs no layers.
 _FACTORIES = frozenset({"new_zeros", "new_ones", "new_full", "new_empty"})
