@@ -62,8 +62,7 @@ def test_methods_follow(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
         delattr(Operators, name)
     made = operator(methods=("double", "twice"), reflected="__rtwice__")(_function(module, "two"))
     assert module.__all__ == ["two"]
-    network: Any = object()  # that there is one is enough
-    tensor: Any = trtnet.Tensor(network)
+    tensor: Any = trtnet.Network("torch").input("x", (2,))
     assert tensor.double(3) == tensor.twice(3) == made(tensor, 3) == (id(tensor), 3)
     assert tensor.__rtwice__(3) == (id(3), id(tensor))
 

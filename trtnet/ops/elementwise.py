@@ -11,7 +11,7 @@ import numpy as np
 
 from trtnet.dtypes import DType, float32
 from trtnet.errors import UnsupportedError
-from trtnet.ops.operands import broadcast_dims, broadcast_ranks, same_type
+from trtnet.ops.operands import broadcast_dims, broadcast_ranks, same_type, within
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import binary, rounding, unary, unary_floating
 from trtnet.tensor import Tensor
@@ -152,8 +152,9 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if len(numbers) == 2 and input.dtype.is_floating_point and all(map(math.isfinite, numbers)):
         clip = input.network.trt.ActivationType.CLIP
         low = min if min < max else max  # PyTorch lets max win where they cross
+        low, high = within(np.array([low, max], np.float64), input.dtype).tolist()
         return input.network.emit(
-            "clamp", "add_activation", input, clip, dims=input.shape, alpha=low, beta=max
+            "clamp", "add_activation", input, clip, dims=input.shape, alpha=low, beta=high
         )
     if min is not None:
         input = maximum(input, min)
