@@ -37,7 +37,8 @@ def relative_position_bias(table: Tensor, index: nn.Parameter, length: int) -> T
         table: (relative positions, heads).
         index: the row of `table` for each pair; ``length * length`` integers.
     """
-    picked = table[index].reshape(length, length, table.shape[1])
+    rows = index.require("relative_position_index").astype(np.int64)
+    picked = table[rows].reshape(length, length, table.shape[1])
     return picked.permute(2, 0, 1).unsqueeze(0)
 
 
