@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import inspect
+import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from trtnet.files import atomic_write
 
 LARGEST = 30_000_000  # parameters
 SIZES = (32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384)
@@ -36,7 +42,7 @@ class Candidate:
 def candidates(per_file: bool = False) -> list[Candidate]:
     """All models with at most :data:`LARGEST` parameters; with `per_file` the smallest of each
     file, whatever its size."""
-    found = [*_timm(), *_torchvision()]
+    found = _known()
     if not per_file:
         return [candidate for candidate in found if candidate.parameters <= LARGEST]
     smallest: dict[str, Candidate] = {}
@@ -45,6 +51,17 @@ def candidates(per_file: bool = False) -> list[Candidate]:
         if candidate.parameters < known.parameters:
             smallest[candidate.file] = candidate
     return sorted(smallest.values(), key=lambda candidate: candidate.file)
+
+
+def _known() -> list[Candidate]:
+    """Every model, with its number of parameters; counted once for these versions."""
+    versions = "-".join(map(importlib.metadata.version, ("timm", "torchvision")))
+    cache = Path(tempfile.gettempdir()) / f"trtnet-port-rate-{versions}.json"
+    if not cache.is_file():
+        found = [candidate.row() for candidate in (*_timm(), *_torchvision())]
+        with atomic_write(str(cache)) as file:
+            file.write(json.dumps(found).encode())
+    return [Candidate(**row) for row in json.loads(cache.read_text())]
 
 
 def _timm() -> Iterator[Candidate]:
