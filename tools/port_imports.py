@@ -1,11 +1,9 @@
-"""Ports PyTorch code by changing its imports alone, and tries the models of timm and torchvision.
+"""Ports PyTorch code by changing its imports alone.
 
-    python tools/port_imports.py rewrite FILE            # prints the file with its imports changed
-    python tools/port_imports.py try timm resnet18 ...   # models whose files are ported, compared
+    python tools/port_imports.py FILE      # prints the file with its imports changed
 
-``try`` copies the package with changed imports to a temporary folder, makes each model from the
-copy and from the original, loads the original's state_dict, and compares the results of a network
-in float64. It prints one line of JSON for each model: ``passed`` with the error, or what failed.
+:class:`Ported` does so with timm and torchvision; ``tools/port_rate.py --imports`` tries the
+models of the copies.
 """
 
 from __future__ import annotations
@@ -14,17 +12,11 @@ import argparse
 import ast
 import importlib
 import importlib.util
-import json
+import inspect
 import sys
-import tempfile
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-TOLERANCE = 1e-5  # relative L2 error in float64
 
 
 def rewritten(
@@ -135,110 +127,43 @@ def _private_imports(source: str) -> str:
     )
 
 
-def compare(package: str, name: str, size: int) -> dict[str, Any]:
-    """Whether the ported model `name` computes what the original does."""
-    import torch
+class Ported:
+    """Copies of timm and torchvision with changed imports, in a folder that Python finds.
 
-    import trtnet
-    from trtnet.tensor import tensors_in
+    Args:
+        folder: an empty folder.
+        libraries: the packages to copy.
+    """
 
-    step = "original"
-    try:
-        originals = importlib.import_module(f"{package}.models")
-        torch.manual_seed(0)
-        entry = _entry(originals, package, name)
-        file = entry.__module__
-        theirs = _settled(entry())
-        image = torch.randn(2, 3, size, size)
-        with torch.no_grad():
-            wanted = _flat(theirs.double()(image.double()))
-        state = theirs.float().state_dict()
-        step = "import"
-        module = importlib.import_module(file.replace(package, f"ported_{package}", 1))
-        step = "__init__"
-        ours = getattr(module, entry.__name__)()
-        step = "load"
-        ours.load_state_dict(state)
-        step = "forward"
-        network = trtnet.Network("rtx")
-        results = tensors_in(ours.eval()(network.input("x", tuple(image.shape))))
-        for index, tensor in enumerate(results):
-            network.output(f"y{index}", tensor)
-        step = "compare"
-        read = trtnet.graph.read(network.definition)
-        got = trtnet.reference.run(read, {"x": image.numpy()}, float64=True)
-        errors = [_error(got[f"y{i}"], value.numpy()) for i, value in enumerate(wanted)]
-    except Exception as error:
-        return {"model": name, "step": step, "error": type(error).__name__,
-                "says": str(error)[:400], "at": _place(error)}  # fmt: skip
-    passed = len(errors) == len(results) and max(errors) <= TOLERANCE
-    return {"model": name, "step": "passed" if passed else "WRONG", "relative_l2": max(errors)}
+    def __init__(self, folder: Path, libraries: Sequence[str] = ("timm", "torchvision")) -> None:
+        for library in libraries:
+            port_package(library, f"ported_{library}", folder)
+        sys.path.insert(0, str(folder))
+
+    def make(self, name: str) -> Any:
+        """The model ``timm:NAME`` or ``torchvision:NAME`` of the copy."""
+        library, _, model = name.partition(":")
+        entry = _entry(library, model)
+        home = importlib.import_module(entry.__module__.replace(library, f"ported_{library}", 1))
+        return getattr(home, entry.__name__)(**_no_weights(entry))
 
 
-def _entry(originals: Any, package: str, name: str) -> Any:
-    if package == "timm":
-        return originals._registry._model_entrypoints[name]
-    return getattr(originals, name)
+def _no_weights(builder: Any) -> dict[str, None]:
+    names = ("weights", "weights_backbone")
+    return {name: None for name in names if name in inspect.signature(builder).parameters}
 
 
-def _settled(model: Any) -> Any:
-    """The model in evaluation, with no parameter that hides a part of it by being zero."""
-    import torch
-
-    held = model.state_dict()
-    with torch.no_grad():
-        for key, value in [*model.named_parameters(), *model.named_buffers()]:
-            if key not in held or not value.is_floating_point():
-                continue
-            if key.endswith("running_var"):
-                value.uniform_(0.5, 1.5)
-            elif not value.any() or (value.ndim < 2 and (value == value.flatten()[0]).all()):
-                value.add_(torch.randn_like(value) * 0.1)
-    return model.eval()
-
-
-def _flat(tree: Any) -> list[Any]:
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    if isinstance(tree, (tuple, list)):
-        return [tensor for item in tree for tensor in _flat(item)]
-    return [] if tree is None else [tree]
-
-
-def _error(got: np.ndarray, wanted: np.ndarray) -> float:
-    if got.shape != wanted.shape:
-        return float("inf")
-    norm = float(np.linalg.norm(wanted))
-    return float(np.linalg.norm(got - wanted)) / max(norm, 1e-30)
-
-
-def _place(error: BaseException) -> str:
-    """The last line of the ported code that the error passed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = [frame for frame in frames if "ported_" in frame.filename]
-    frame = (inside or frames)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+def _entry(library: str, name: str) -> Any:
+    if library == "timm":
+        return importlib.import_module("timm").model_entrypoint(name)
+    return importlib.import_module("torchvision.models").get_model_builder(name)
 
 
 def main() -> None:
+    """Prints a file with its imports changed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    rewrite = commands.add_parser("rewrite")
-    rewrite.add_argument("file", type=Path)
-    trial = commands.add_parser("try")
-    trial.add_argument("package", choices=("timm", "torchvision"))
-    trial.add_argument("models", nargs="+")
-    trial.add_argument("--size", type=int, default=224)
-    trial.add_argument("--traceback", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.command == "rewrite":
-        print(rewritten(arguments.file.read_text(encoding="utf-8")), end="")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        port_package(arguments.package, f"ported_{arguments.package}", Path(folder))
-        sys.path.insert(0, folder)
-        for name in arguments.models:
-            print(json.dumps(compare(arguments.package, name, arguments.size)), flush=True)
+    parser.add_argument("file", type=Path)
+    print(rewritten(parser.parse_args().file.read_text(encoding="utf-8")), end="")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """Which models of timm and torchvision define networks through ``trtnet.from_torch``, unmodified.
 
-    python tools/port_rate.py [--files] [--only PATTERN] [--workers 2] [--journal FILE]
+    python tools/port_rate.py [--files | --imports] [--only PATTERN] [--workers 2] [--journal FILE]
 
 Every entry point with at most 30 million parameters is tried, at the smallest size that it
 accepts: its definition is read back from the real ``INetworkDefinition`` and executed in float64
 against the module in float64. With ``--files`` the smallest variant of each module file is tried
-further: an RTX engine is built, the batch and the size of the images are made dynamic.
+further: an RTX engine is built, the batch and the size of the images are made dynamic. With
+``--imports`` these variants, of classification and segmentation, are ported by changing nothing
+but the imports of their files, and compared with the originals.
 
 Results go to a journal as they come, one line per model; started again, it goes on with the models
 that have no result of these versions. ``tools/port_rate_page.py`` writes the page.
 
-Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU. The checks: ``tools/port_rate_checks.py``.
+Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU. The checks: ``tools/port_rate_checks.py``,
+``tools/port_imports_check.py``.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from typing import Any
 from port_rate_models import Candidate, candidates
 
 ROOT = Path(__file__).resolve().parents[1]
-CHECKS = Path(__file__).with_name("port_rate_checks.py")
+TOOLS = Path(__file__).parent
 JOURNAL = ROOT / "benchmarks" / "port_rate.jsonl"
 BATCH = 12  # models of one process: importing PyTorch takes longer than most models
 LIMIT_S = 300  # of one model
@@ -52,6 +55,13 @@ def recorded(journal: Path, kinds: str) -> set[str]:
     return {row["name"] for row in rows if row["versions"] == now and row["checks"] == kinds}
 
 
+def is_portable(file: str) -> bool:
+    """Whether the models of a module file are ported: those of timm, and of torchvision those for
+    classification and segmentation."""
+    others = ("detection", "optical_flow", "video", "quantization")
+    return not any(f"/{kind}/" in file for kind in others)
+
+
 def batches(wanted: Iterable[Candidate]) -> Iterator[list[Candidate]]:
     """Candidates in groups of one process each."""
     group: list[Candidate] = []
@@ -69,7 +79,7 @@ class Sweep:
 
     Args:
         journal: the file.
-        checks: ``"definition"`` or ``"file"``.
+        checks: ``"definition"``, ``"file"`` or ``"imports"``.
     """
 
     def __init__(self, journal: Path, checks: str) -> None:
@@ -88,7 +98,9 @@ class Sweep:
 
     def _process(self, group: list[Candidate]) -> int:
         """How many of the group gave a result."""
-        command = [sys.executable, "-W", "ignore", str(CHECKS), self._checks, str(LIMIT_S)]
+        file = "port_imports_check.py" if self._checks == "imports" else "port_rate_checks.py"
+        arguments = [str(LIMIT_S)] if self._checks == "imports" else [self._checks, str(LIMIT_S)]
+        command = [sys.executable, "-W", "ignore", str(TOOLS / file), *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                               stderr=subprocess.DEVNULL, env=environment) as process:  # fmt: skip
@@ -112,16 +124,20 @@ class Sweep:
 def main() -> None:
     """Parses the command line, runs what is left, prints a summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", action="store_true", help="one variant per module file, further")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--files", action="store_true", help="one variant per module file, further")
+    kind.add_argument("--imports", action="store_true", help="one variant per module file, ported")
     parser.add_argument(
         "--only", default="*", help="shell pattern over names such as timm:resnet18"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--journal", type=Path, default=JOURNAL)
     options = parser.parse_args()
-    checks = "file" if options.files else "definition"
+    checks = "file" if options.files else "imports" if options.imports else "definition"
     done = recorded(options.journal, checks)
-    every = candidates(per_file=options.files)
+    every = candidates(per_file=checks != "definition")
+    if checks == "imports":
+        every = [c for c in every if is_portable(c.file)]
     wanted = [c for c in every if fnmatchcase(c.name, options.only) and c.name not in done]
     print(f"{len(wanted)} models, {len(done)} recorded", flush=True)
     started = time.perf_counter()

@@ -6,11 +6,12 @@ python tools/port_rate_checks.py definition|file LIMIT_S
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,30 @@ import trtnet
 TOLERANCE = 1e-5  # relative L2 in float64
 LARGER = 32  # pixels that an image of another size has more
 
-Shape = Sequence[int | str]
+Shape = Sequence[int | str | trtnet.Axis]
 
 
 def main() -> None:
     """Checks each model that stdin names."""
     checks, limit = sys.argv[1], int(sys.argv[2])
+    serve(lambda name: _check(name, checks == "file"), limit)
+
+
+def serve(check: Callable[[str], dict[str, Any]], limit: int) -> None:
+    """Writes what `check` finds of each model of stdin, which may take `limit` seconds."""
     signal.signal(signal.SIGALRM, _out_of_time)
     for line in sys.stdin:
         row = json.loads(line)
         signal.alarm(limit)
         started = time.perf_counter()
-        result = _check(row["name"], checks == "file")
+        try:
+            result = check(row["name"])
+        except Exception as error:  # of many kinds: it is what is looked for
+            result = refused(error)
         signal.alarm(0)
         seconds = round(time.perf_counter() - started, 2)
         print(json.dumps({**row, **result, "seconds": seconds}), flush=True)
+        gc.collect()  # modules and networks refer to each other
 
 
 def _out_of_time(*_: Any) -> None:
@@ -45,19 +55,16 @@ def _out_of_time(*_: Any) -> None:
 
 
 def _check(name: str, further: bool) -> dict[str, Any]:
-    try:
-        torch.manual_seed(0)
-        module = varied(make(name).eval())
-        size = smallest_size(name, module)
-        if size is None:
-            return {"status": "invalid", "reason": "PyTorch's module accepts no size"}
-        shapes = inputs(name, module, size)
-        result = compare(module, shapes, shapes)
-        if further and result["status"] == "passed":
-            result |= _further(module, shapes)
-        return {"size": size, **result}
-    except Exception as error:  # of many kinds: it is what is looked for
-        return refused(error)
+    torch.manual_seed(0)
+    module = varied(make(name).eval())
+    size = smallest_size(name, module)
+    if size is None:
+        return {"status": "invalid", "reason": "PyTorch's module accepts no size"}
+    shapes = inputs(name, module, size)
+    result = compare(module, shapes, shapes)
+    if further and result["status"] == "passed":
+        result |= _further(module, shapes)
+    return {"size": size, **result}
 
 
 def _further(module: torch.nn.Module, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -67,9 +74,18 @@ def _further(module: torch.nn.Module, shapes: Sequence[Sequence[int]]) -> dict[s
     found["batch"] = attempt(module, [(3, *shape[1:]) for shape in shapes], batch)
     larger = [(*shape[:-2], shape[-2] + LARGER, shape[-1] + LARGER) for shape in shapes]
     if _accepts(module, larger):
-        images: list[Shape] = [(*shape[:-2], "H", "W") for shape in shapes]
+        images: list[Shape] = [
+            (*shape[:-2], *_range_of("H", shape[-2]), *_range_of("W", shape[-1]))
+            for shape in shapes
+        ]
         found["images"] = attempt(module, larger, images)
     return found
+
+
+def _range_of(name: str, size: int) -> tuple[trtnet.Axis]:
+    """An axis of images from `size` on, in steps of :data:`LARGER`."""
+    step = LARGER if size % LARGER == 0 else 1
+    return (trtnet.Axis(name, min=size, max=size + 4 * LARGER, multiple_of=step),)
 
 
 def attempt(
@@ -102,7 +118,7 @@ def compare(
     network, names = define(module, declared)
     seconds = time.perf_counter() - started
     got = trtnet.reference.run(network.definition, values, float64=True)
-    wanted = _in_float64(module, list(values.values()))
+    wanted = in_float64(module, list(values.values()))
     error = max(relative(got[name], want) for name, want in zip(names, wanted, strict=True))
     return {
         "status": "passed" if error <= TOLERANCE else "wrong",
@@ -170,10 +186,15 @@ def refused(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _in_float64(module: torch.nn.Module, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+def in_float64(module: torch.nn.Module, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The results of `module` in float64, one after another."""
     exact = copy.deepcopy(module).double()
-    with torch.no_grad():
-        results = exact(*(torch.from_numpy(value).double() for value in values))
+    torch.set_default_dtype(torch.float64)  # some modules make constants as they run
+    try:
+        with torch.no_grad():
+            results = exact(*(torch.from_numpy(value).double() for value in values))
+    finally:
+        torch.set_default_dtype(torch.float32)
     leaves = _pytree.tree_leaves(results)
     return [leaf.numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

@@ -14,6 +14,11 @@ from typing import Any
 from port_rate import JOURNAL, ROOT
 
 PAGE = ROOT / "docs" / "port_rate.md"
+KINDS = {
+    "definition": "Every entry point",
+    "file": "One model per module file",
+    "imports": "One model per module file, ported by changing its imports",
+}
 Row = Mapping[str, Any]
 
 
@@ -29,7 +34,7 @@ def latest(journal: Path) -> dict[str, list[Row]]:
 def page(found: Mapping[str, Sequence[Row]]) -> str:
     """The text of the page."""
     lines = ["# Models of timm and torchvision through `from_torch`", ""]
-    for kind, title in (("definition", "Every entry point"), ("file", "One model per module file")):
+    for kind, title in KINDS.items():
         if found.get(kind):
             lines += [f"## {title}", "", *_summary(found[kind]), *_failures(found[kind]), ""]
     return "\n".join(lines).rstrip() + "\n"

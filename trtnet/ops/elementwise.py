@@ -103,7 +103,8 @@ def float_power(input: Any, exponent: Any) -> Tensor:
 
 @operator
 def minimum(input: Any, other: Any) -> Tensor:
-    """The smaller of two elements; NaN where one of them is NaN."""
+    """The smaller of two elements; NaN where one of them is NaN. Beside a finite number, what
+    TensorRT gives for NaN: it may be the number."""
     a, b = same_type(input, other)
     if a.dtype is DType.BOOL:
         return logical_and(a, b)
@@ -112,7 +113,8 @@ def minimum(input: Any, other: Any) -> Tensor:
 
 @operator
 def maximum(input: Any, other: Any) -> Tensor:
-    """The larger of two elements; NaN where one of them is NaN."""
+    """The larger of two elements; NaN where one of them is NaN. Beside a finite number, what
+    TensorRT gives for NaN: it may be the number."""
     a, b = same_type(input, other)
     if a.dtype is DType.BOOL:
         return logical_or(a, b)
@@ -121,11 +123,20 @@ def maximum(input: Any, other: Any) -> Tensor:
 
 def _with_nan(found: Tensor, *operands: tuple[Any, Tensor]) -> Tensor:
     """`found`, of which TensorRT leaves the NaN of one operand out, with it. Only tensors are
-    looked at: numbers and parameters are finite, or infinite on purpose."""
+    looked at: numbers and parameters are finite, or infinite on purpose. Beside a finite number
+    the layer stands alone, as ReLU's and CLIP's do: it is a limit."""
+    if any(_is_finite(given) for given, _ in operands):
+        return found
     for given, x in operands:
         if isinstance(given, Tensor) and x.dtype.is_floating_point:
             found = where(unary("isnan", "ISNAN", x), x, found)
     return found
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(np.isfinite(value).all())
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 @operator(methods=("clamp", "clip"))

@@ -49,7 +49,9 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
     dtype = like.dtype if _follows(array, like.dtype) else own
     if align and array.ndim < like.ndim:
         array = array.reshape((1,) * (like.ndim - array.ndim) + array.shape)
-    return network.constant(within(array, dtype), dtype)
+    if isinstance(dtype, DType):
+        array = within(array, dtype)
+    return network.constant(array, dtype)
 
 
 FAR = 1e9
@@ -57,7 +59,7 @@ FAR = 1e9
 ``torch.finfo(torch.float32).min`` of a mask."""
 
 
-def within(array: np.ndarray, dtype: DType | None) -> np.ndarray:
+def within(array: np.ndarray, dtype: DType | str | None) -> np.ndarray:
     """`array` for a tensor of `dtype`: beside float16, which a policy may have chosen, finite
     values of the magnitude :data:`FAR` and beyond become its largest or lowest finite one."""
     if dtype is not DType.FLOAT16 or array.dtype.kind not in "fiu" or not array.size:

@@ -165,7 +165,8 @@ class TorchModule(Module):
             call = functools.partial(self.torch_module, *given, **named)
         try:
             with self._alone, kept(self.torch_module), tracing, torch.no_grad():
-                return outputs(call(), tracing.real)
+                result = call()
+            return outputs(result, tracing.real)
         except TrtnetError as error:
             error.locate_line(line_of(type(self.torch_module).forward))
             raise

@@ -35,7 +35,7 @@ class RealTensors:
     """What real tensors of one run stand for after a traced value was written into them.
 
     ``out = torch.zeros(3); out[0] = x`` makes `out` a tensor of the network: its memory cannot
-    hold the value. From then on it is read as what was written.
+    hold the value. From then on it, and every view of it, is read as what was written.
 
     Args:
         network: the network.
@@ -43,32 +43,31 @@ class RealTensors:
     """
 
     def __init__(self, network: Emitter[Tensor], own: Sequence[torch.Tensor]) -> None:
-        self._network, self._own = network, {_memory_of(tensor) for tensor in own}
-        self._written: dict[int, tuple[torch.Tensor, Tensor]] = {}  # holds it, so its id stays
-        self._memory: set[int] = set()
+        self._network = network
+        self._own = {_memory_of(tensor) for tensor in own}
+        # By memory: the real tensor that owns it, and what it stands for. Holding the tensor keeps
+        # the memory from being used for another.
+        self._owners: dict[int, tuple[torch.Tensor, Tensor]] = {}
+        self._views: dict[int, tuple[torch.Tensor, Tensor]] = {}
 
     def is_written(self, real: torch.Tensor) -> bool:
-        """Whether `real` stands for a value of the network, or shares memory with one that does."""
-        return bool(self._written) and (
-            id(real) in self._written or _memory_of(real) in self._memory
-        )
+        """Whether `real` stands for a value of the network."""
+        return bool(self._owners) and _memory_of(real) in self._owners
 
     def value(self, real: torch.Tensor) -> Tensor | None:
-        """What was written into `real`; ``None`` where nothing was.
+        """What `real` stands for; ``None`` where nothing was written into its memory.
 
         Raises:
-            NetworkError: something was written into a tensor that shares its memory with `real`.
+            NetworkError: it is a view that cannot be expressed in slices.
         """
         if not self.is_written(real):
             return None
-        if id(real) not in self._written:
-            raise NetworkError(
-                "a value of the network was written into a tensor that shares memory with this one",
-                got=f"a tensor of shape {tuple(real.shape)}",
-                fix="write into the tensor first and take its views afterwards, or copy it with "
-                ".clone()",
-            )
-        return self._written[id(real)][1]
+        owner, tensor = self._owners[_memory_of(real)]
+        if real is owner:
+            return tensor
+        if id(real) not in self._views:
+            self._views[id(real)] = real, tensor[_slices(owner, real)]
+        return self._views[id(real)][1]
 
     def check(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuses what the function `name` does to real tensors alone, where an engine could not
@@ -78,7 +77,7 @@ class RealTensors:
             UnsupportedError: it draws random numbers.
             StateError: it changes a parameter or buffer of the module.
         """
-        if name in RANDOM or (name in _DROPOUTS and kwargs.get("training", True)):
+        if name in RANDOM or (name in _DROPOUTS and _is_training(args, kwargs)):
             raise draws_random(name)
         target = _changed(name, args, kwargs)
         if isinstance(target, torch.Tensor) and _memory_of(target) in self._own:
@@ -90,22 +89,52 @@ class RealTensors:
         target = _changed(name, args, kwargs)
         if not isinstance(target, torch.Tensor) or first_traced(target) is not None:
             return
-        if id(target) not in self._written:
+        if not self.is_written(target):
             self._take(target)
 
     def _take(self, real: torch.Tensor) -> None:
+        owner = real if real._base is None else real._base
         if _memory_of(real) in self._own:
             raise StateError(
                 "a value of the network is written into a parameter or buffer of the module", real
             )
-        if real._is_view():
-            raise NetworkError(
-                "a value of the network is written into a view of a real tensor",
-                got=f"a view of shape {tuple(real.shape)}",
-                fix="write into the tensor itself, such as out[0, 1] = value",
-            )
-        self._written[id(real)] = real, self._network.constant(as_operand(real))
-        self._memory.add(_memory_of(real))
+        if not owner.is_contiguous() or owner.storage_offset():
+            raise _no_slices(real)
+        self._owners[_memory_of(real)] = owner, self._network.constant(as_operand(owner))
+
+
+def _slices(owner: torch.Tensor, view: torch.Tensor) -> tuple[Any, ...]:
+    """The index with which `owner`, which is contiguous, gives `view`."""
+    items: list[Any] = []
+    offset, left = int(view.storage_offset()), list(zip(view.shape, view.stride(), strict=True))
+    for size, stride in zip(owner.shape, owner.stride(), strict=True):
+        start, offset = divmod(offset, stride) if size > 1 else (0, offset)
+        takes = left and left[0][1] % stride == 0 and left[0][1] < stride * size
+        if takes:
+            count, step = left.pop(0)
+            step //= stride
+            items.append(slice(start, start + (count - 1) * step + 1, step or 1))
+        else:
+            items.append(start)
+    index = tuple(items)
+    places = torch.arange(owner.numel()).reshape(owner.shape)
+    wanted = torch.as_strided(places.reshape(-1), view.shape, view.stride(), view.storage_offset())
+    try:
+        found = places[index]
+    except (IndexError, ValueError, RuntimeError):
+        raise _no_slices(view) from None
+    if found.shape != wanted.shape or not torch.equal(found, wanted):
+        raise _no_slices(view)
+    return index
+
+
+def _no_slices(view: torch.Tensor) -> NetworkError:
+    return NetworkError(
+        "a value of the network was written into the memory of a real tensor that is seen in "
+        "another order",
+        got=f"a view of shape {tuple(view.shape)} and strides {view.stride()}",
+        fix="write into a tensor of its own, by .clone(), or into slices of it",
+    )
 
 
 def draws_random(name: str) -> UnsupportedError:
@@ -114,6 +143,11 @@ def draws_random(name: str) -> UnsupportedError:
         f"torch.{name} draws random numbers; an engine gives the same result for the same input",
         fix="draw them before, and pass them to the module as an input",
     )
+
+
+def _is_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """The third argument of a dropout."""
+    return bool(args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True)))
 
 
 def _changed(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

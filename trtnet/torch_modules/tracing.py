@@ -23,6 +23,10 @@ from trtnet.torch_modules.sizes import SIZE_FUNCTIONS, SymbolicSize, symbolic
 from trtnet.torch_modules.source_lines import user_line
 from trtnet.torch_modules.traced import Traced
 
+# Real tensors like torch.zeros() where all sizes are known: what PyTorch computes with them alone,
+# such as the mask of shifted windows, needs no layers.
+_FACTORIES = frozenset({"new_zeros", "new_ones", "new_full", "new_empty"})
+
 
 class Tracing(TorchFunctionMode):
     """Inside the context every function of PyTorch that gets a traced tensor, or a size that is
@@ -91,6 +95,11 @@ class Tracing(TorchFunctionMode):
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         name, first = name_of(func), args[0] if args else None
+        if isinstance(first, torch.Tensor) and not isinstance(first, Traced):
+            written = self.real.value(first)
+            if written is not None:
+                first = self.traced(written, first.dtype)
+                args = (first, *args[1:])
         is_attribute = name == "__get__"
         if is_attribute:
             name = func.__self__.__name__
@@ -100,10 +109,13 @@ class Tracing(TorchFunctionMode):
             answers = ATTRIBUTES if is_attribute else METHODS
             if name in answers:
                 return answers[name](*args, **kwargs)
+            if name in _FACTORIES and not self._concerns([args[1:], kwargs]):
+                like = torch.empty(0, dtype=first.declared, device=self.device)
+                return getattr(like, name)(*args[1:], **kwargs)
             if name in CASTS and not is_attribute:
                 return CASTS[name](*args, **kwargs)
         elif name in CASTS and isinstance(first, torch.Tensor):  # such as real.to(traced)
-            return getattr(first, name)(*map(_type_of, args[1:]))
+            return first.to(*map(_type_of, args[1:]))
         if is_attribute:
             return self._attribute(self.operand(first), name)
         return self._operator(func, name, args, kwargs)
