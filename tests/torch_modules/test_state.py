@@ -88,7 +88,7 @@ STATE = {
 @pytest.mark.parametrize("name", STATE)
 def test_state_is_refused_and_the_original_stays(name: str) -> None:
     module = Kept(STATE[name])
-    with pytest.raises(NetworkError, match="keeps|changed|written") as caught:
+    with pytest.raises(NetworkError, match=r"keeps|changed|written") as caught:
         define(module)
     assert caught.value.line is not None
     assert __file__ in caught.value.line
@@ -185,7 +185,7 @@ def test_the_network_is_usable_after_an_error_of_the_module() -> None:
 
     net = trtnet.Network("rtx")
     x = net.input("x", (2, 3))
-    with pytest.raises((ValueError, UnsupportedError), match="no|export"):
+    with pytest.raises((ValueError, UnsupportedError), match=r"no|export"):
         trtnet.from_torch(Function(fails))(x)
     assert net.definition.num_layers == 0
     net.output("y", x + 1)
