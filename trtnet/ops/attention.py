@@ -54,7 +54,8 @@ def scaled_dot_product_attention(
 
     Raises:
         UnsupportedError: ``dropout_p`` other than 0; a mask of integers.
-        ShapeError: fewer than two axes; a mask and `is_causal`; heads that are no multiple of those of `key` and `value`.
+        ShapeError: fewer than two axes; a mask and `is_causal`; heads that are no multiple of
+            those of `key` and `value`.
     """
     require(
         dropout_p == 0,
