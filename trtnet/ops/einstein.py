@@ -15,7 +15,7 @@ from trtnet.ops.operands import insert_axes, remove_axes, same_type
 from trtnet.ops.operator import operator
 from trtnet.ops.reduction import sum
 from trtnet.ops.shape import diagonal_of, permute
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase  # the order PyTorch numbers them in
 
@@ -136,10 +136,11 @@ def _check_sizes(equation: str, terms: Sequence[_Term]) -> None:
 
 def _without_broadcast(terms: Sequence[_Term]) -> list[_Term]:
     """Operands without the axes of size one of indices that are larger elsewhere."""
-    larger = {c for indices, x in terms for c, n in zip(indices, x.shape, strict=True) if n != 1}
+    named = [(c, n) for indices, x in terms for c, n in zip(indices, x.shape, strict=True)]
+    larger = {c for c, n in named if not same_size(n, 1)}
     made = []
     for indices, x in terms:
-        axes = [i for i, c in enumerate(indices) if c in larger and x.shape[i] == 1]
+        axes = [i for i, c in enumerate(indices) if c in larger and same_size(x.shape[i], 1)]
         kept = "".join(c for i, c in enumerate(indices) if i not in axes)
         made.append(_Term(kept, remove_axes(x, axes)) if axes else _Term(indices, x))
     return made
