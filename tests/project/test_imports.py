@@ -15,8 +15,8 @@ import pytest
 from sources import ROOT, Import, imports, module_of, modules
 
 ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one line none another
-    "errors version lazy_imports exports jit",
-    "names dtypes files hardware amp",
+    "errors version lazy_imports exports",
+    "names dtypes files hardware amp own_version",
     "host",
     "fx hub autograd utils",
     "cuda finite journal values",
@@ -24,8 +24,8 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "tensor",
     "ops",
     "module",
-    "nn",
-    "torch_functions torch_names",
+    "nn einops",
+    "torch_functions torch_names jit",
     "torch_modules",
     "precision backend",
     "network",
