@@ -22,7 +22,8 @@ from typing import Any
 def rewritten(
     source: str, packages: Mapping[str, str] | None = None, module: str | None = None
 ) -> str:
-    """`source` with ``torch`` replaced by ``trtnet`` in its imports, and in nothing else.
+    """`source` with ``torch`` replaced by ``trtnet``, and ``einops`` by ``trtnet.einops``, in its
+    imports, and in nothing else.
 
     Modules of PyTorch that trtnet has no counterpart of, such as ``torch.distributed``, stay.
 
@@ -90,9 +91,10 @@ def _counterpart(module: str, packages: Mapping[str, str]) -> str | None:
     for old, new in packages.items():
         if f"{module}.".startswith(f"{old}."):
             return new + module.removeprefix(old)
-    if module.partition(".")[0] != "torch":
+    first = module.partition(".")[0]
+    if first not in ("torch", "einops"):
         return None
-    home = "trtnet" + module.removeprefix("torch")
+    home = "trtnet" + module.removeprefix("torch") if first == "torch" else f"trtnet.{module}"
     try:
         return home if importlib.util.find_spec(home) else None
     except ModuleNotFoundError:  # the parent is no package

@@ -8,8 +8,9 @@ from trtnet import ops
 from trtnet.amp import autocast
 from trtnet.dtypes import DType, bool_, float16, float32, int32, int64
 from trtnet.errors import UsageError
-from trtnet.host import as_torch, pytorch
+from trtnet.host import as_host, as_torch, pytorch
 from trtnet.host.names import absent, host_function
+from trtnet.tensor.conversion import tensor_of_values
 
 DTYPES = {
     "float": float32,
@@ -27,16 +28,24 @@ _LISTED = (
     "uint64 float8_e4m3fn float8_e5m2 qint8 quint8 qint32 "
     # classes and constants
     "device Size Generator layout memory_format strided contiguous_format channels_last "
-    "channels_last_3d preserve_format pi inf nan e newaxis FloatTensor LongTensor IntTensor "
-    "HalfTensor BoolTensor DoubleTensor "
+    "channels_last_3d preserve_format pi inf nan e newaxis SymInt SymFloat SymBool ScriptFunction "
+    "Storage UntypedStorage default_generator sparse_coo per_tensor_affine per_channel_affine "
     # contexts and switches, without effect on networks
     "no_grad enable_grad inference_mode set_grad_enabled "
     # packages of PyTorch
     "backends mps xpu optim distributed distributions serialization onnx ao linalg fft special "
-    "random version library compiler overrides types package func export _C _dynamo"
+    "random version library compiler overrides types package func export _C _dynamo "
+    "functional cpu sparse nested masked testing signal multiprocessing profiler accelerator "
+    "futures storage classes torch_version return_types quasirandom"
 )
 NAMES = frozenset(_LISTED.split())
 """Names that are PyTorch's own, of things that are no functions."""
+
+_LEGACY = frozenset(
+    f"{kind}Tensor" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short",
+                                 "Char", "Byte", "Bool")
+)  # fmt: skip
+"""Constructors of values of the host."""
 
 _PRIVATE = frozenset({"_assert", "_C", "_dynamo"})
 
@@ -60,9 +69,18 @@ def attribute(name: str) -> Any:
     if found is None:
         known = sorted({*DTYPES, *_OWN, *NAMES, *dir(ops)})
         raise absent("trtnet", f"torch.{name}", known)
-    if name in NAMES or not _is_function(found):
+    if name in NAMES or not (name in _LEGACY or _is_function(found)):
         return found
-    return host_function(name, found)
+    return _constructor(name, found) if name in _LEGACY else host_function(name, found)
+
+
+def _constructor(name: str, kind: Any) -> Any:
+    def make(*args: Any, **kwargs: Any) -> Any:
+        return tensor_of_values(kind, args, kwargs)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"Values of the host from sizes or from data; ``torch.{name}``."
+    return make
 
 
 def _of_pytorch(name: str) -> Any:
@@ -71,7 +89,8 @@ def _of_pytorch(name: str) -> Any:
     except UsageError:  # hasattr(trtnet, name) is a question
         return None
     found = getattr(torch, name, None)
-    return found if name in NAMES or name in _PRIVATE or _is_function(found) else None
+    known = NAMES | _PRIVATE | _LEGACY
+    return found if name in known or _is_function(found) else None
 
 
 def _is_function(value: Any) -> bool:
@@ -98,7 +117,13 @@ def _of_types(name: str) -> Any:
     return ask
 
 
+def from_numpy(ndarray: Any) -> Any:
+    """Values of the host that share the memory of an array."""
+    return as_host(pytorch().from_numpy(ndarray))
+
+
 _OWN = {
+    "from_numpy": from_numpy,
     "autocast": autocast,
     "compile": compile_,
     "finfo": _of_types("finfo"),

@@ -10,7 +10,7 @@ import torch
 
 import trtnet
 from trtnet import nn
-from trtnet.errors import ShapeError, UnsupportedError, WeightsError
+from trtnet.errors import ShapeError, WeightsError
 from trtnet.nn import functional as F
 
 TF = torch.nn.functional
@@ -204,7 +204,7 @@ def test_errors(net: Any, raises: Any, randomize: Any) -> None:
     with raises(ShapeError, "attention", "rank 2 or 3", "rank 4"):
         attention(x, x, x)
     q = net.input("q", ("N", "L", E))
-    with raises(UnsupportedError, "is_causal excludes attn_mask"):
+    with raises(ShapeError, "is_causal takes no attn_mask"):
         F.scaled_dot_product_attention(q, q, q, q, is_causal=True)
     with raises(ShapeError, "the last axis must be fixed", "scale="):
         F.scaled_dot_product_attention(w := net.input("w", (2, 3, "E")), w, w)

@@ -15,7 +15,7 @@ import pytest
 from sources import ROOT, Import, imports, module_of, modules
 
 ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one line none another
-    "errors version lazy_imports exports jit",
+    "errors version lazy_imports exports",
     "names dtypes files hardware amp",
     "host",
     "fx hub autograd utils",
@@ -24,8 +24,8 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "tensor",
     "ops",
     "module",
-    "nn",
-    "torch_functions torch_names",
+    "nn einops",
+    "torch_functions torch_names jit",
     "torch_modules",
     "precision backend",
     "network",

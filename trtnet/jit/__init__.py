@@ -1,12 +1,17 @@
-"""``torch.jit``'s names: trtnet scripts nothing, so that each leaves what it marks as it is."""
+"""``torch.jit``'s names: trtnet scripts nothing, so that each leaves what it marks as it is. What
+saves, loads and freezes scripts is PyTorch's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from trtnet.host.names import delegate
+from trtnet.module import Module
+
 __all__ = [
     "Final",
+    "ScriptModule",
     "annotate",
     "export",
     "ignore",
@@ -15,6 +20,7 @@ __all__ = [
     "is_tracing",
     "script",
     "script_if_tracing",
+    "script_method",
     "unused",
 ]
 
@@ -40,8 +46,12 @@ def _unchanged(fn: Callable[..., Any]) -> Callable[..., Any]:
     return fn
 
 
-export = interface = script_if_tracing = _script_if_tracing = _overload_method = unused
-_overload = unused
+class ScriptModule(Module):
+    """A module like any other."""
+
+
+export = interface = script_method = script_if_tracing = _script_if_tracing = unused
+_overload = _overload_method = unused
 
 
 def is_scripting() -> bool:
@@ -57,3 +67,6 @@ def is_tracing() -> bool:
 def annotate(the_type: Any, the_value: T) -> T:
     """`the_value`."""
     return the_value
+
+
+__getattr__ = delegate(__name__, "torch.jit")

@@ -10,18 +10,20 @@ from trtnet.host import pytorch
 
 def counterpart(module: Any) -> Any:
     """The layer of ``torch.nn`` of the same class, with the same arguments, that shares the memory
-    of the parameters. ``None`` where PyTorch has no such class, or the module has children.
+    of the parameters. ``None`` where PyTorch has no such class for the module or a child.
     """
     torch = pytorch(f"nn.{type(module).__name__} on the host")
     own = (kind for kind in type(module).__mro__ if kind.__module__.startswith("trtnet.nn."))
     kind = next((getattr(torch.nn, base.__name__, None) for base in own), None)
-    if kind is None or any(True for _ in module.children()):
+    children = {name: counterpart(child) for name, child in module.named_children()}
+    if kind is None or None in children.values():
         return None
     made = kind.__new__(kind)
     torch.nn.Module.__init__(made)
     for name, value in module.__dict__.items():
-        if not name.startswith("_"):
-            made.__dict__[name] = value
+        made.__dict__.setdefault(name, value)
+    for name, child in children.items():
+        made.add_module(name, child)
     for name, entry in module._parameters.items():
         values = None if entry is None else torch.nn.Parameter(_plain(entry), requires_grad=False)
         made.register_parameter(name, values)

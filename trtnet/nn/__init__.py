@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from trtnet.exports import collected
-from trtnet.host.names import absent
+from trtnet.host.names import absent, delegate
 from trtnet.module import Buffer as Buffer
 from trtnet.module import Module as Module
 from trtnet.module import ModuleDict as ModuleDict
@@ -39,10 +39,16 @@ from trtnet.nn.unfolding import *
 
 if not TYPE_CHECKING:  # type checkers follow the imports above
     __all__ = [
-        *collected(globals(), ("Any", "absent")),
+        *collected(globals(), ("Any", "absent", "delegate")),
         *("functional", "init", "modules", "parameter", "utils"),
     ]
 
 
+_OF_PYTORCH = ("DataParallel", "common_types", "parallel", "grad")
+_pytorch = delegate(__name__, "torch.nn")  # of training: losses and the like
+
+
 def __getattr__(name: str) -> Any:
+    if name.endswith("Loss") or name in _OF_PYTORCH:
+        return _pytorch(name)
     raise absent("trtnet", f"torch.nn.{name}", sorted(globals()))

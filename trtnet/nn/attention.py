@@ -52,6 +52,7 @@ class MultiheadAttention(Module):
             add_zero_attn,
         )
         packed = self.kdim == embed_dim and self.vdim == embed_dim
+        self._qkv_same_embed_dim = packed  # PyTorch's name, which other layers read
         sizes = {"q": embed_dim, "k": self.kdim, "v": self.vdim}
         for name, size in sizes.items():
             weight = None if packed else Parameter.empty((embed_dim, size))

@@ -53,8 +53,9 @@ def scaled_dot_product_attention(
         enable_gqa: groups of query heads (axis -3) share a head of `key` and `value`.
 
     Raises:
-        UnsupportedError: ``dropout_p`` other than 0; a mask of integers; a mask and `is_causal`.
-        ShapeError: fewer than two axes; heads that are no multiple of those of `key` and `value`.
+        UnsupportedError: ``dropout_p`` other than 0; a mask of integers.
+        ShapeError: fewer than two axes; a mask and `is_causal`; heads that are no multiple of
+            those of `key` and `value`.
     """
     require(
         dropout_p == 0,
@@ -167,7 +168,7 @@ def attention_weights(query: Tensor, key: Tensor, mask: Any, is_causal: bool, sc
     if is_causal:
         length, width = query.shape[-2], key.shape[-2]
         if mask is not None:
-            raise UnsupportedError("attention: is_causal excludes attn_mask, as in PyTorch")
+            raise ShapeError("attention: is_causal takes no attn_mask, as in PyTorch")
         if isinstance(length, int) and isinstance(width, int):
             mask = np.tril(np.ones((length, width), bool))
         else:

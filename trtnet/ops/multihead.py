@@ -142,6 +142,7 @@ def attend(
     Args:
         inputs: query, key and value, with their batch at `batch_axis`, or without one: (L, E).
     """
+    inputs = _of_one_network(inputs)
     ranks = {x.ndim for x in inputs}
     check_input(inputs[0], (2, 3), "attention")
     if len(ranks) > 1:
@@ -176,6 +177,15 @@ def finished(
     if not is_batched:
         return squeeze(output, 0), None if weights is None else squeeze(weights, 0)
     return (transpose(output, 0, 1) if batch_axis == 1 else output), weights
+
+
+def _of_one_network(inputs: tuple[Any, Any, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """The inputs as Tensors: values of the host become constants, such as learned queries."""
+    like = next((x for x in inputs if isinstance(x, Tensor)), None)
+    if like is None:
+        return inputs
+    query, key, value = (as_tensor(x, like, align=False) for x in inputs)
+    return query, key, value
 
 
 def _batch_first(inputs: tuple[Tensor, Tensor, Tensor], batch_axis: int) -> list[Tensor]:

@@ -49,7 +49,9 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
     dtype = like.dtype if _follows(array, like.dtype) else own
     if align and array.ndim < like.ndim:
         array = array.reshape((1,) * (like.ndim - array.ndim) + array.shape)
-    return network.constant(within(array, dtype), dtype)
+    if isinstance(dtype, DType):
+        array = within(array, dtype)
+    return network.constant(array, dtype)
 
 
 FAR = 1e9

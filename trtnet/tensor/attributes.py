@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trtnet.errors import ShapeError
+from trtnet.tensor.conversion import name_of_type, type_named
 
 
 class Attributes:
@@ -24,6 +25,34 @@ class Attributes:
     def element_size(self: Any) -> int:
         """Size of one element in bytes."""
         return int(self.dtype.element.bits) // 8
+
+    def type(self: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
+        """Cast to a type, a legacy type such as ``torch.FloatTensor`` or its name. Without one:
+        the name of the legacy type."""
+        return name_of_type(self.dtype) if dtype is None else self.to(type_named(dtype))
+
+    def ndimension(self: Any) -> int:
+        """Number of axes."""
+        return int(self.ndim)
+
+    @property
+    def is_cuda(self: Any) -> bool:
+        """Whether :attr:`device` is a GPU of PyTorch: ``False``."""
+        return False
+
+    is_sparse = is_quantized = is_nested = is_mkldnn = is_meta = is_cuda
+
+    @property
+    def grad(self: Any) -> None:
+        """``None``: nothing is trained here."""
+        return None
+
+    grad_fn = grad
+
+    @property
+    def is_leaf(self: Any) -> bool:
+        """``True``: there are no gradients."""
+        return True
 
     def is_complex(self: Any) -> bool:
         """``False``: TensorRT has no complex numbers."""

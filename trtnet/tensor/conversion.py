@@ -1,4 +1,4 @@
-"""The arguments of ``Tensor.to``: types, devices, other tensors, flags."""
+"""What PyTorch's ``Tensor(...)``, ``Tensor.to`` and ``Tensor.type`` take as arguments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from typing import Any
 
 from trtnet.dtypes import DType, dtype_of
 from trtnet.errors import UnsupportedError
+from trtnet.host import as_host, as_torch, network_of
+
+_LEGACY = {
+    "FloatTensor": "float32", "DoubleTensor": "float64", "HalfTensor": "float16",
+    "BFloat16Tensor": "bfloat16", "LongTensor": "int64", "IntTensor": "int32",
+    "ShortTensor": "int16", "CharTensor": "int8", "ByteTensor": "uint8", "BoolTensor": "bool",
+}  # fmt: skip
 
 
 def conversion_target(args: tuple[Any, ...], dtype: object) -> tuple[DType | None, list[bool]]:
@@ -33,3 +40,40 @@ def _is_device(value: object) -> bool:
         return True
     kinds = ("cpu", "cuda", "meta", "mps", "xpu", "hip")
     return isinstance(value, str) and value.partition(":")[0] in kinds
+
+
+def type_named(value: Any) -> DType:
+    """The type that ``Tensor.type`` is given: a dtype, ``torch.FloatTensor``, or its name.
+
+    Raises:
+        UnsupportedError: no type that trtnet has.
+    """
+    name = value if isinstance(value, str) else getattr(value, "__name__", "")
+    return dtype_of(_LEGACY.get(name.rpartition(".")[2], value))
+
+
+def name_of_type(dtype: DType) -> str:
+    """The name that ``Tensor.type()`` gives, such as ``"torch.FloatTensor"``."""
+    names = {element: name for name, element in _LEGACY.items()}
+    return f"torch.{names.get(dtype.element.torch, dtype.element.torch)}"
+
+
+def tensor_of_values(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``torch.Tensor(*args)`` and the like: values of the host from sizes or from data. Of a
+    :class:`trtnet.Tensor` that tensor in the type of `kind`.
+
+    Args:
+        kind: ``torch.Tensor``, ``torch.LongTensor`` ...
+
+    Raises:
+        UnsupportedError: a size is known only at run time.
+    """
+    if len(args) == 1 and hasattr(type(args[0]), "itensor"):
+        return args[0].to(type_named("FloatTensor" if kind.__name__ == "Tensor" else kind))
+    if network_of(args) is not None:
+        raise UnsupportedError(
+            f"{kind.__name__}(...) makes values of the host, whose sizes are known",
+            got=args,
+            fix="use trtnet.zeros(...) or trtnet.stack(...)",
+        )
+    return as_host(kind(*as_torch(args), **as_torch(kwargs)))

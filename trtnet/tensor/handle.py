@@ -7,8 +7,9 @@ from numbers import Number
 from typing import Any
 
 from trtnet.dtypes import DType, bool_, float16, float32, int32, int64
+from trtnet.host import pytorch
 from trtnet.tensor.attributes import Attributes
-from trtnet.tensor.conversion import conversion_target
+from trtnet.tensor.conversion import conversion_target, tensor_of_values
 from trtnet.tensor.dim import Dim
 from trtnet.tensor.emitter import Emitter
 from trtnet.tensor.operators import Operators
@@ -47,6 +48,14 @@ class Tensor(Attributes, RunTimeValues, Operators):
     _place: Place | None
     is_dense: Any
 
+    def __new__(cls, network: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """``Tensor(3, 4)`` and ``Tensor([1, 2])``, as PyTorch has them, make float32 values of the
+        host."""
+        if hasattr(type(network), "emit"):
+            return object.__new__(cls)
+        given = args if network is None else (network, *args)
+        return tensor_of_values(pytorch("trtnet.Tensor(...)").Tensor, given, kwargs)
+
     def __init__(
         self,
         network: Emitter[Tensor],
@@ -60,7 +69,7 @@ class Tensor(Attributes, RunTimeValues, Operators):
     @classmethod
     def of(cls, value: Value) -> Tensor:
         """A handle on `value` that shares memory with no other."""
-        made = cls.__new__(cls)
+        made = object.__new__(cls)
         made.network, made._value, made._place = value.network, value, None
         made.is_dense = False
         return made

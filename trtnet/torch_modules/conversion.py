@@ -108,6 +108,10 @@ class TorchModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], InnerCall):
             return args[0].run()
+        with self._alone:  # the code may store what it likes in the module's attributes
+            return self._define(args, kwargs)
+
+    def _define(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = tensors_in([args, kwargs])
         network = tensors[0].network
         if self.way != "auto" or not network.is_fresh:
@@ -140,7 +144,7 @@ class TorchModule(Module):
         warnings.warn(
             f"{type(self).__name__} is defined from the graph of torch.export, because its code "
             f"cannot be run on tensors of a network: {reason}",
-            stacklevel=6,
+            stacklevel=7,
         )
         return result
 

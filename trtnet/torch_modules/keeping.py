@@ -93,6 +93,8 @@ def _require_stateless(path: str, before: _State, part: torch.nn.Module) -> None
     old = {**_tensors(held), **_tensors(contents.get("_buffers", {}))}
     new = {**_tensors(after), **_tensors(after.get("_buffers", {}))}
     for name, tensor in old.items():
+        if _is_computed(part, name):
+            continue
         if name in new and new[name] is not tensor and _is_update(tensor, new[name]):
             error = StateError(
                 f"the module keeps a new value in its attribute {name!r}", tensor, path or None
@@ -103,6 +105,12 @@ def _require_stateless(path: str, before: _State, part: torch.nn.Module) -> None
 
 def _tensors(attributes: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in attributes.items() if isinstance(value, torch.Tensor)}
+
+
+def _is_computed(part: torch.nn.Module, name: str) -> bool:
+    """Whether a hook makes the attribute before each call: torch.nn.utils.weight_norm,
+    spectral_norm, and the pruning of torch.nn.utils.prune."""
+    return f"{name}_orig" in part._parameters or f"{name}_v" in part._parameters
 
 
 def _is_update(old: torch.Tensor, new: torch.Tensor) -> bool:

@@ -49,7 +49,10 @@ class ComputedParameter(Parameter):
 
     @property
     def data(self) -> Any:
-        """The result as a tensor of PyTorch; writing into it changes nothing."""
+        """The result as a tensor of PyTorch, NaN while a source has no values; writing into it
+        changes nothing, as in PyTorch, where the result is computed again at the next call."""
+        if not self.has_values:
+            return as_host(np.full(tuple(self.shape), np.nan, np.float32))
         return as_host(self.require(self.name).copy())
 
     @data.setter
