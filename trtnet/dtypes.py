@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -168,6 +169,14 @@ def dtype_of(value: object) -> DType:
     """
     if isinstance(value, DType):
         return value
+    try:
+        return _read(value)
+    except TypeError:  # cannot be hashed
+        return _read.__wrapped__(value)
+
+
+@functools.lru_cache(maxsize=256)  # each layer asks for the types of its tensors
+def _read(value: object) -> DType:
     name = _PYTHON_TYPES[value] if isinstance(value, type) and value in _PYTHON_TYPES else ""
     name = name or _named(value)
     try:
