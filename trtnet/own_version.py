@@ -18,11 +18,11 @@ class OwnVersion(str):
         raise UsageError(
             "trtnet.__version__ is not PyTorch's version, which this code asks for",
             got=str(self),
-            fix="keep what PyTorch 2 runs; torch.version.__version__ is PyTorch's",
+            fix="keep what PyTorch 2 runs; importlib.metadata.version('torch') is PyTorch's",
         )
 
     __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    split = rsplit = partition = rpartition = _refuse
+    split = rsplit = _refuse  # type: ignore[assignment]
 
 
 __version__ = OwnVersion(_version)

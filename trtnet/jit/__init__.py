@@ -50,7 +50,9 @@ class ScriptModule(Module):
     """A module like any other."""
 
 
-export = interface = script_method = script_if_tracing = _script_if_tracing = _overload_method = unused
+export = interface = script_method = script_if_tracing = _script_if_tracing = _overload_method = (
+    unused
+)
 _overload = unused
 
 
