@@ -61,7 +61,7 @@ def _wrap(wrapper: Callable[[Any], trtnet.Module]) -> Mutation:
 def _weights(change: Callable[[np.ndarray], np.ndarray], name: str = "weight") -> Mutation:
     def mutate(model: trtnet.Module, path: str) -> None:
         parameter = getattr(at(model, path), name)
-        parameter.data = np.ascontiguousarray(change(parameter.data))
+        parameter.data = np.ascontiguousarray(change(parameter.require(path)))
 
     return mutate
 

@@ -1,9 +1,9 @@
-"""Writes trtnet/tensor/operators.pyi: the signatures of the operators that Tensor has.
+"""Writes operators.pyi and in_place_operators.pyi: signatures of the operators that Tensor has.
 
     python tools/operator_stubs.py
 
-The operators are attached at run time (see ``trtnet/ops/operator.py``); type checkers read this
-file. A test compares it with what is attached.
+The operators are attached at run time (see ``trtnet/ops/operator.py``); type checkers read these
+files, in ``trtnet/tensor``. A test compares them with what is attached.
 """
 
 from __future__ import annotations
@@ -15,26 +15,38 @@ from pathlib import Path
 from typing import Any
 
 import trtnet.ops
+from trtnet.tensor.in_place_operators import InPlaceOperators
 from trtnet.tensor.operators import Operators
 
-PATH = Path(trtnet.__file__).with_name("tensor") / "operators.pyi"
+FOLDER = Path(trtnet.__file__).with_name("tensor")
 _HEAD = '''"""Written by ``python tools/operator_stubs.py``; do not edit."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from typing_extensions import Self
+'''
+_OPERATORS = """
+from trtnet.tensor.in_place_operators import InPlaceOperators
 
-class Operators:
+class Operators(InPlaceOperators):
     @property
     def device(self) -> Any: ...
-'''
+"""
 
 
-def stub() -> str:
-    """The text of the file."""
-    attached = {name: value for name, value in vars(Operators).items() if callable(value)}
-    return _HEAD + "".join(_method(name, attached[name]) for name in sorted(attached))
+def stubs() -> dict[Path, str]:
+    """The texts of the files."""
+    return {
+        FOLDER / "operators.pyi": _HEAD + _OPERATORS + _methods(Operators),
+        FOLDER / "in_place_operators.pyi": f"{_HEAD}\nclass InPlaceOperators:\n"
+        + _methods(InPlaceOperators),
+    }
+
+
+def _methods(owner: type) -> str:
+    attached = {name: value for name, value in vars(owner).items() if callable(value)}
+    return "".join(_method(name, attached[name]) for name in sorted(attached))
 
 
 def _method(name: str, function: Callable[..., Any]) -> str:
@@ -61,5 +73,6 @@ def _own(annotation: str) -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(stub(), encoding="utf-8")
-    print(f"written: {PATH}")
+    for path, text in stubs().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"written: {path}")

@@ -24,7 +24,7 @@ import trtnet
 TOLERANCE = 1e-5  # relative L2 in float64
 LARGER = 32  # pixels that an image of another size has more
 
-Shape = Sequence[int | str]
+Shape = Sequence[int | str | trtnet.Axis]
 
 
 def main() -> None:
@@ -74,9 +74,18 @@ def _further(module: torch.nn.Module, shapes: Sequence[Sequence[int]]) -> dict[s
     found["batch"] = attempt(module, [(3, *shape[1:]) for shape in shapes], batch)
     larger = [(*shape[:-2], shape[-2] + LARGER, shape[-1] + LARGER) for shape in shapes]
     if _accepts(module, larger):
-        images: list[Shape] = [(*shape[:-2], "H", "W") for shape in shapes]
+        images: list[Shape] = [
+            (*shape[:-2], *_range_of("H", shape[-2]), *_range_of("W", shape[-1]))
+            for shape in shapes
+        ]
         found["images"] = attempt(module, larger, images)
     return found
+
+
+def _range_of(name: str, size: int) -> tuple[trtnet.Axis]:
+    """An axis of images from `size` on, in steps of :data:`LARGER`."""
+    step = LARGER if size % LARGER == 0 else 1
+    return (trtnet.Axis(name, min=size, max=size + 4 * LARGER, multiple_of=step),)
 
 
 def attempt(
@@ -180,8 +189,12 @@ def refused(error: BaseException) -> dict[str, Any]:
 def in_float64(module: torch.nn.Module, values: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The results of `module` in float64, one after another."""
     exact = copy.deepcopy(module).double()
-    with torch.no_grad():
-        results = exact(*(torch.from_numpy(value).double() for value in values))
+    torch.set_default_dtype(torch.float64)  # some modules make constants as they run
+    try:
+        with torch.no_grad():
+            results = exact(*(torch.from_numpy(value).double() for value in values))
+    finally:
+        torch.set_default_dtype(torch.float32)
     leaves = _pytree.tree_leaves(results)
     return [leaf.numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

@@ -43,6 +43,13 @@ class TrtnetError(Exception):
         """Says that `line` of the user's code asked for it, unless it names a line already."""
         self.line = self.line or line
 
+    def settle(self) -> None:
+        """Keeps the text of what was expected and came in place of the objects themselves, which
+        may be sizes and tensors of a network that is about to be dropped."""
+        self.expected, self.got = (
+            None if value is None else str(value) for value in (self.expected, self.got)
+        )
+
     def __str__(self) -> str:
         lines = [f"{self.module}: {self.problem}" if self.module else self.problem]
         details = (

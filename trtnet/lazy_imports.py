@@ -20,7 +20,9 @@ would hide it.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,13 +36,20 @@ def from_stub(
     Args:
         package: ``__name__`` of the package.
         file: ``__file__`` of its ``__init__.py``; the stub lies beside it.
-        beyond: gives names that the stub does not list, or raises AttributeError.
+        beyond: gives names that neither the stub lists nor a module has, or raises
+            AttributeError.
 
     Raises:
         SyntaxError: the stub holds anything but a docstring and relative imports, or the name of
             a file in the package.
     """
     homes, starred = _read(Path(file).with_suffix(".pyi"))
+
+    @functools.cache
+    def is_module(name: str) -> bool:
+        """Whether the package has a module of this name. ``from package import module`` asks for
+        the attribute first; `beyond` may import much to look for it."""
+        return importlib.util.find_spec(f"{package}.{name}") is not None
 
     def names() -> list[str]:
         modules = [importlib.import_module(home, package) for home in starred]
@@ -60,6 +69,8 @@ def from_stub(
                 if name in module.__all__:
                     return getattr(module, name)
         if beyond is not None and not name.startswith("__"):
+            if is_module(name):
+                return importlib.import_module(f".{name}", package)
             return beyond(name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 

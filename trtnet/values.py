@@ -93,7 +93,16 @@ def _plain(value: Any, name: str) -> Any:
     return _read(value, name).array
 
 
+_PLAIN_TYPES = {
+    np.dtype(kind): np.dtype(kind).name
+    for kind in (*"?bBhHiIlLqQ", np.float16, np.float32, np.float64)
+}
+
+
 def _from_numpy(value: Any, name: str) -> Values:
+    plain = _PLAIN_TYPES.get(value.dtype) if type(value) is np.ndarray else None
+    if plain is not None:  # the way of nearly all weights
+        return Values(value, plain)
     if np.ma.is_masked(value):
         raise WeightsError(
             "a masked array has masked values", module=name or None, fix="use array.filled(value)"

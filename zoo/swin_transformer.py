@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtnet import nn, ops
-from trtnet.dtypes import int64
 from trtnet.errors import ShapeError
 from trtnet.nn import functional as F
 from trtnet.ops.attention import attention_product, attention_weights
@@ -38,8 +37,7 @@ def relative_position_bias(table: Tensor, index: nn.Parameter, length: int) -> T
         table: (relative positions, heads).
         index: the row of `table` for each pair; ``length * length`` integers.
     """
-    rows = table.network.constant(index, int64)
-    picked = table[rows].reshape(length, length, table.shape[1])
+    picked = table[index].reshape(length, length, table.shape[1])
     return picked.permute(2, 0, 1).unsqueeze(0)
 
 

@@ -62,6 +62,8 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     },
     "trtnet/network/loop.py": {"._loop": instance("ILoop"), "layer": instance("ILayer")},
     "trtnet/network/network.py": {"layer": instance("ILayer")},
+    "trtnet/network/layers.py": {"layer": instance("ILayer")},
+    "trtnet/network/interface.py": {"._network": OURS},
     # Of tensorrt.plugin, which tests/plugins has a double of.
     "trtnet/plugins/quick_plugins.py": {"made": OURS, "n": OURS},
     "trtnet/plugins/ipluginv3.py": {"n": instance("IDimensionExpr")},
@@ -85,7 +87,7 @@ COMPUTED = frozenset(
     {
         "getattr(trt, kind.class_name)",  # test_layers_are_read_by_attributes_that_exist
         "getattr(layer, name)",  # the same: weights
-        "getattr(self.definition, method)",  # the methods given to emit()
+        "getattr(network.definition, method)",  # the methods given to emit()
         "self.emit_all(op, method, *args, dims=[dims], inputs=inputs, **attributes)",  # the same
         # a layer that was put off: its emit() is a function that calls Network.emit()
         "own.emit(folded, offset.astype(np.float32))",

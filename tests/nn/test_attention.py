@@ -204,7 +204,7 @@ def test_errors(net: Any, raises: Any, randomize: Any) -> None:
     with raises(ShapeError, "attention", "rank 2 or 3", "rank 4"):
         attention(x, x, x)
     q = net.input("q", ("N", "L", E))
-    with raises(ShapeError, "is_causal needs fixed lengths", "L"):
-        F.scaled_dot_product_attention(q, q, q, is_causal=True)
+    with raises(ShapeError, "is_causal takes no attn_mask"):
+        F.scaled_dot_product_attention(q, q, q, q, is_causal=True)
     with raises(ShapeError, "the last axis must be fixed", "scale="):
         F.scaled_dot_product_attention(w := net.input("w", (2, 3, "E")), w, w)

@@ -129,7 +129,7 @@ def test_cells(
         return cell(x, *((hx if len(hx) > 1 else hx[0],) if hx else ()))
 
     check_module(
-        getattr(nn, f"{kind}Cell")(IN, HIDDEN, bias),
+        {"LSTM": nn.LSTMCell, "GRU": nn.GRUCell, "RNN": nn.RNNCell}[kind](IN, HIDDEN, bias),
         getattr(torch.nn, f"{kind}Cell")(IN, HIDDEN, bias),
         (*batch, IN),
         *states,

@@ -92,6 +92,23 @@ def test_decoder_layer(check_module: Any, norm_first: bool, batch: Any, masks: b
     )
 
 
+@pytest.mark.parametrize("with_norm", [False, True])
+def test_decoder(check_module: Any, with_norm: bool) -> None:
+    def made(kinds: Any) -> Any:
+        layer = kinds.TransformerDecoderLayer(E, HEADS, WIDE, batch_first=True)
+        return layer, 2, kinds.LayerNorm(E) if with_norm else None
+
+    check_module(
+        nn.TransformerDecoder(*made(nn)),
+        torch.nn.TransformerDecoder(*made(torch.nn)),
+        (N, L, E),
+        (N, S, E),
+        call=lambda m, x, y: m(x, y, **masks_for(m, x, {"tgt_mask": CAUSAL})),
+        rtol64=1e-6,
+        dynamic=[("N", L, E), ("N", "S", E)],
+    )
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("masks", [False, True])
 def test_transformer(check_module: Any, batch_first: bool, masks: bool) -> None:

@@ -351,5 +351,9 @@ def test_errors(net: Any, raises: Any) -> None:
         x & flags
     with raises(ShapeError, "softmax: dim is out of range", "-2 to 1"):
         ops.softmax(x, 2)
-    with raises(ShapeError, "at least one trtnet.Tensor"):
-        ops.add(1, 2)
+
+
+def test_on_the_host_they_are_pytorchs() -> None:
+    made: Any = ops.add(np.arange(3.0), 2)
+    assert torch.equal(made, torch.arange(3, dtype=torch.float64) + 2)
+    assert torch.equal(ops.relu(torch.tensor([-1, 2])), torch.tensor([0, 2]))

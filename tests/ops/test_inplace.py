@@ -16,7 +16,7 @@ from trtnet import nn, ops
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError, UsageError
 from trtnet.nn import functional as F
 from trtnet.ops.inplace import FUNCTIONS, MOVES
-from trtnet.tensor.operators import Operators
+from trtnet.tensor.in_place_operators import InPlaceOperators
 
 Function = Callable[..., Any]
 
@@ -103,7 +103,7 @@ def test_every_in_place_form_is_there() -> None:
     for name in (FUNCTIONS | MOVES) & set(ops.__all__):
         assert f"{name}_" in ops.__all__
         assert getattr(ops, f"{name}_").__doc__.startswith("In-place")
-    ours = {name for name in vars(Operators) if name.endswith("_") and name[0] != "_"}
+    ours = {name for name in vars(InPlaceOperators) if name.endswith("_") and name[0] != "_"}
     assert not {name for name in ours if not hasattr(torch.Tensor, name)}
 
 

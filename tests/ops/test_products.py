@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trtnet import ops
+from trtnet.errors import ShapeError
 
 A, B = np.arange(12).reshape(3, 4) - 5, np.arange(20).reshape(4, 5) - 9
 
@@ -29,8 +30,9 @@ A, B = np.arange(12).reshape(3, 4) - 5, np.arange(20).reshape(4, 5) - 9
         (ops.kron, torch.kron, ((2,), (4, 3)), [(2,), ("N", 3)]),
         (ops.kron, torch.kron, ((), ()), None),
         (ops.trace, torch.trace, ((4, 4),), [("N", "N")]),
-        (ops.cross, torch.linalg.cross, ((2, 3), (2, 3)), [("N", 3), ("N", 3)]),
-        (ops.linalg_cross, torch.linalg.cross, ((2, 1, 3), (1, 4, 3)), None),
+        (ops.cross, torch.linalg.cross, ((2, 3), (2, 3)), None),
+        (ops.linalg_cross, torch.linalg.cross, ((2, 3), (2, 3)), [("N", 3), ("N", 3)]),
+        (ops.linalg_cross, torch.linalg.cross, ((2, 1, 3), (1, 4, 3)), [("N", 1, 3), (1, "M", 3)]),
         (ops.vecdot, torch.linalg.vecdot, ((2, 3), (3,)), None),
         (ops.cdist, torch.cdist, ((2, 3, 4), (5, 4)), [("B", "P", 4), ("R", 4)]),
     ],
@@ -198,3 +200,9 @@ def test_einsum_with_numbered_indices(check: Any) -> None:
         *((5, 2, 3), (3, 4)),
         through_torch=True,
     )
+
+
+def test_the_axis_of_a_cross_product_must_be_known(net: Any, raises: Any) -> None:
+    x = net.input("x", ("N", 3))
+    with raises(ShapeError, "cross: which axis is the first of size 3", "cross(a, b, dim)"):
+        ops.cross(x, x)

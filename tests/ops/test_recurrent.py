@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import trtnet
-from trtnet import nn
+from trtnet import nn, ops
 from trtnet.errors import ShapeError, UnsupportedError
 
 IN, HIDDEN, STEPS, BATCH = 4, 8, 5, 3
@@ -18,6 +18,18 @@ CLASSES = {
     "gru": torch.nn.GRU,
     "rnn_tanh": torch.nn.RNN,
     "rnn_relu": torch.nn.RNN,
+}
+FUNCTIONS = {
+    "lstm": ops.lstm,
+    "gru": ops.gru,
+    "rnn_tanh": ops.rnn_tanh,
+    "rnn_relu": ops.rnn_relu,
+}
+CELLS = {
+    "lstm": ops.lstm_cell,
+    "gru": ops.gru_cell,
+    "rnn_tanh": ops.rnn_tanh_cell,
+    "rnn_relu": ops.rnn_relu_cell,
 }
 
 
@@ -35,7 +47,7 @@ def test_sequences_through_dispatch(check: Any, name: str, batch_first: bool) ->
     def ours(x: Any, *hx: Any) -> Any:
         arrays = [value.detach().numpy() for value in module.parameters()]
         state = hx if name == "lstm" else hx[0]
-        return getattr(trtnet, name)(x, state, arrays, True, 2, 0.5, False, True, batch_first)
+        return FUNCTIONS[name](x, state, arrays, True, 2, 0.5, False, True, batch_first)
 
     def theirs(x: Any, *hx: Any) -> Any:
         state = hx if name == "lstm" else hx[0]
@@ -56,14 +68,14 @@ def test_sequences_through_dispatch(check: Any, name: str, batch_first: bool) ->
     )
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+@pytest.mark.parametrize("name", CELLS)
 def test_cells_through_dispatch(check: Any, name: str) -> None:
     cells = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}
     module = cells.get(name, torch.nn.RNNCell)(IN, HIDDEN)
 
     def ours(x: Any, *hx: Any) -> Any:
         arrays = [value.detach().numpy() for value in module.parameters()]
-        return getattr(trtnet, f"{name}_cell")(x, hx if name == "lstm" else hx[0], *arrays)
+        return CELLS[name](x, hx if name == "lstm" else hx[0], *arrays)
 
     def theirs(x: Any, *hx: Any) -> Any:
         state = hx if name == "lstm" else hx[0]

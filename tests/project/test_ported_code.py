@@ -165,17 +165,6 @@ def test_tensors_of_values() -> None:
         x.type(torch.DoubleTensor)
 
 
-def test_the_version_is_not_pytorchs() -> None:
-    assert f"{trtnet.__version__}" == trtnet.version.__version__
-    for question in (
-        lambda: trtnet.__version__ > "1.2.0",
-        lambda: trtnet.__version__ < "1.2.0",
-        lambda: tuple(map(int, trtnet.__version__.split(".")[:2])) >= (1, 8),
-    ):
-        with pytest.raises(trtnet.UsageError, match=r"not PyTorch's version.*\n(.*\n)*.*PyTorch 2"):
-            question()
-
-
 EINOPS = """
 from einops import rearrange, reduce, repeat, pack, unpack, einsum
 from einops.layers.torch import Rearrange, Reduce, EinMix

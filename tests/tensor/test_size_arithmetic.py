@@ -223,10 +223,26 @@ def test_sums_of_one_meaning_are_the_same(left: Any, right: Any) -> None:
 def test_deep_sums_stay_small() -> None:
     """Parts are shared, so that a size halved and padded again and again is computed in no time."""
     _, sizes = plain()
-    size = sizes["H"]
+
+    def deep() -> Any:
+        size = sizes["H"]
+        for stage in range(40):
+            size = ((size + 6) // 7 * 7 + stage) // 2 + size % 3
+        return size
+
+    size, wanted = deep(), 100
     for stage in range(40):
-        size = ((size + 6) // 7 * 7 + stage) // 2 + size % 3
-    assert size.value_at({"H": 100}) >= 0
+        wanted = ((wanted + 6) // 7 * 7 + stage) // 2 + wanted % 3
+    assert size.value_at({"H": 100}) == wanted
+    again = deep()
+    assert same_size(size, again)
+    assert size == again
+    assert not same_size(size, again + 1)
+    assert len(str(size)) < 1000
+    other = size * again
+    assert other.minimum(size + 3).value_at({"H": 100}) == min(wanted**2, wanted + 3)
+    with pytest.raises(ShapeError):
+        _ = size < 3 * again
     product = math.prod(sizes["N"] + n for n in range(9)) * sizes["H"]
     assert product.value_at({"N": 1, "H": 2}) == math.factorial(9) * 2
 

@@ -196,13 +196,15 @@ def test_operands_that_cannot_be_held(net: Any, raises: Any) -> None:
 def test_bfloat16_weights_load_exactly() -> None:
     layer, other = nn.Linear(3, 2), torch.nn.Linear(3, 2).bfloat16()
     layer.load_state_dict(other.state_dict())
-    assert layer.weight.data.dtype == np.float32
-    np.testing.assert_array_equal(layer.weight.data, other.weight.detach().float().numpy())
+    assert layer.weight.array is not None
+    assert layer.weight.array.dtype == np.float32
+    assert layer.weight.data.dtype == torch.float32
+    np.testing.assert_array_equal(layer.weight.array, other.weight.detach().float().numpy())
     swapped = {
         key: value.float().numpy().astype(">f4") for key, value in other.state_dict().items()
     }
     layer.load_state_dict(swapped)
-    np.testing.assert_array_equal(layer.bias.data, other.bias.detach().float().numpy())
+    np.testing.assert_array_equal(layer.bias.array, other.bias.detach().float().numpy())
 
 
 def test_weights_that_are_refused(raises: Any) -> None:

@@ -178,7 +178,7 @@ def test_values_are_not_known(net: Any, raises: Any, ask: Callable[[Any], Any]) 
 def test_what_pytorch_asks_of_a_tensor(net: Any, raises: Any) -> None:
     x = net.input("x", (2, 3, 4))
     assert x.numel() == x.nelement() == 24
-    assert str(net.input("z", ("N", 3)).numel()) == "(N * 3)"
+    assert str(net.input("z", ("N", 3)).numel()) == "N * 3"
     assert (x.element_size(), x.half().element_size(), (x > 0).element_size()) == (4, 2, 1)
     assert not x.is_complex()
     assert not x.requires_grad

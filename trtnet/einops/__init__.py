@@ -46,4 +46,5 @@ def repeat(tensor: Any, pattern: str, **axes_lengths: Any) -> Any:
 def einsum(*tensors_and_pattern: Any) -> Any:
     """``einops.einsum``."""
     *tensors, pattern = tensors_and_pattern
-    return einops.einsum(*operand(tensors, {}), pattern)  # type: ignore[call-overload]
+    made: Any = einops.einsum(*operand(tensors, {}), pattern)  # type: ignore[call-overload]
+    return made

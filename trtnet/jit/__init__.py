@@ -50,10 +50,8 @@ class ScriptModule(Module):
     """A module like any other."""
 
 
-export = interface = script_method = script_if_tracing = _script_if_tracing = _overload_method = (
-    unused
-)
-_overload = unused
+export = interface = script_method = script_if_tracing = _script_if_tracing = unused
+_overload = _overload_method = unused
 
 
 def is_scripting() -> bool:

@@ -41,7 +41,9 @@ class Constants:
         elif dtype is not DType.BOOL and array.dtype.kind in "iu" and array.size:
             require_in_range(array, dtype, parameter_name(self._network.path, name) or "constant")
         stored = self._memory.hold(to_storage(array, dtype))
-        return trt.Weights(dtype.of(trt), stored.ctypes.data, stored.size)
+        # TensorRT takes an address only of values, and an empty array of numpy has one too.
+        address = stored.ctypes.data if stored.size else 0
+        return trt.Weights(dtype.of(trt), address, stored.size)
 
     def constant(self, value: Any, dtype: object, name: str) -> Tensor:
         """See :meth:`trtnet.Network.constant`."""

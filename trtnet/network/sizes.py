@@ -36,9 +36,8 @@ class ShapeTensors:
             self._known[key] = self._of_axis(*key[-2:]) if is_axis else self._computed(*key)
         return self._known[key]
 
-    def _of_axis(self, itensor: Any, axis: int) -> Tensor:
-        if isinstance(itensor, InputValue):
-            itensor = itensor.itensor
+    def _of_axis(self, owner: Any, axis: int) -> Tensor:
+        itensor = owner.itensor if isinstance(owner, InputValue) else owner
         whole = ("shape", itensor)
         if whole not in self._known:
             self._known[whole] = self._network.emit("shape", "add_shape", itensor)

@@ -21,7 +21,7 @@ from trtnet.ops.positions import take_slices
 from trtnet.ops.reduction import amax, mean
 from trtnet.ops.shape import transpose
 from trtnet.ops.windows import batched, positions
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 
 def adaptive_pool(kind: str, rank: int, input: Tensor, output_size: Any) -> Tensor:
@@ -48,7 +48,7 @@ def _pool(kind: str, rank: int, x: Tensor, wanted: Sequence[Any]) -> Tensor:
     if all(isinstance(want, int) and want == 1 for want in wanted):
         return (mean if kind == "avg" else amax)(x, axes, keepdim=True)
     pairs = list(zip(sizes, wanted, strict=True))
-    if all(_same(size, want) for size, want in pairs):
+    if all(same_size(size, want) for size, want in pairs):
         return x
     if all(isinstance(a, int) and isinstance(b, int) and b and a % b == 0 for a, b in pairs):
         kernel = [size // want for size, want in pairs]
@@ -56,14 +56,9 @@ def _pool(kind: str, rank: int, x: Tensor, wanted: Sequence[Any]) -> Tensor:
         return pooled
     one_axis = _average_axis if kind == "avg" else _maximum_axis
     for axis, (size, want) in zip(axes, pairs, strict=True):
-        if not _same(size, want):
+        if not same_size(size, want):
             x = one_axis(x, axis, want)
     return x
-
-
-def _same(size: Any, want: Any) -> bool:
-    """Whether two sizes are known to be equal."""
-    return want is size or (isinstance(size, int) == isinstance(want, int) and bool(size == want))
 
 
 def _indexed_max(rank: int, input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:

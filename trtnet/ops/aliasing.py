@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 from trtnet.errors import NetworkError, ShapeError, UnsupportedError, UsageError
@@ -88,11 +88,21 @@ def _copying(function: Callable[..., Any]) -> Callable[..., Any]:
             kwargs = _without_out(kwargs, function.__name__)
         result = _own(function(*args, **kwargs))
         if keeps_order and isinstance(result, Tensor):
-            given = tensors_in([args, kwargs])
-            result.is_dense = all(tensor.has_dense_memory for tensor in given)
+            result.is_dense = _are_dense(args) and (not kwargs or _are_dense(kwargs.values()))
         return result
 
     return wrapper
+
+
+def _are_dense(values: Iterable[Any]) -> bool:
+    """Whether every Tensor in `values`, and in lists and tuples in it, has dense memory."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if not value.has_dense_memory:
+                return False
+        elif isinstance(value, (list, tuple)) and not _are_dense(value):
+            return False
+    return True
 
 
 def _without_out(kwargs: dict[str, Any], name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.aliasing import changeable, write
 from trtnet.ops.elementwise import where
 from trtnet.ops.joining import stack
-from trtnet.ops.operands import as_tensor, insert_axes, is_size, remove_axes
+from trtnet.ops.operands import as_tensor, insert_axes, is_size, remove_axes, within
 from trtnet.ops.operator import operator
 from trtnet.ops.regions import (
     Chosen,
@@ -42,7 +42,7 @@ def stored_values(value: Any, like: Tensor) -> Tensor:
             array = array.astype(bool)
         elif like.dtype.element.kind == "integer" and array.dtype.kind == "f":
             array = np.trunc(array).astype(np.int64)
-        return like.network.constant(array, like.dtype)
+        return like.network.constant(within(array, like.dtype), like.dtype)
     tensor = as_tensor(value, like, align=False)
     return like.network.casts.stored(tensor, like)
 

@@ -11,7 +11,8 @@ import numpy as np
 from trtnet.dtypes import DType, float16, float32
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.arguments import require
-from trtnet.ops.elementwise import add, gt, logical_not, logical_or, maximum, mul, ne, where
+from trtnet.ops.arranging import matrix_mask
+from trtnet.ops.elementwise import add, gt, le, logical_not, logical_or, maximum, mul, ne, where
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor, insert_axes
 from trtnet.ops.operator import operator
@@ -53,8 +54,8 @@ def scaled_dot_product_attention(
 
     Raises:
         UnsupportedError: ``dropout_p`` other than 0; a mask of integers.
-        ShapeError: fewer than two axes; lengths known only at run time with `is_causal`, which
-            excludes a mask; heads that are no multiple of those of `key` and `value`.
+        ShapeError: fewer than two axes; a mask and `is_causal`; heads that are no multiple of
+            those of `key` and `value`.
     """
     require(
         dropout_p == 0,
@@ -166,12 +167,12 @@ def attention_weights(query: Tensor, key: Tensor, mask: Any, is_causal: bool, sc
     scores = attention_product(mul(query, scale), transpose(key, -2, -1))
     if is_causal:
         length, width = query.shape[-2], key.shape[-2]
-        if mask is not None or not (isinstance(length, int) and isinstance(width, int)):
-            raise ShapeError(
-                "attention: is_causal needs fixed lengths and no attn_mask",
-                got=f"{length} and {width}",
-            )
-        mask = np.tril(np.ones((length, width), bool))
+        if mask is not None:
+            raise ShapeError("attention: is_causal takes no attn_mask, as in PyTorch")
+        if isinstance(length, int) and isinstance(width, int):
+            mask = np.tril(np.ones((length, width), bool))
+        else:
+            mask = matrix_mask(scores, length, width, lambda rows, columns: le(columns, rows))
     if mask is None:
         return softmax(scores, -1)
     mask = mask_tensor(mask, network)

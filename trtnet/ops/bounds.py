@@ -77,15 +77,18 @@ def _clip(value: Any, size: Any) -> Any:
             return max(moved, 0) if isinstance(moved, int) else moved.maximum(0)
         return min(value, size) if isinstance(size, int) else size.minimum(value)
     if not is_natural(value):
-        value = _wrapped(value, size).maximum(0)
+        value = _not_negative(_wrapped(value, size))
+    if isinstance(value, int) and isinstance(size, int):
+        return min(value, size)
     if _is_at_most(value, size):
         return value
-    return value.minimum(size)
+    return value.minimum(size) if isinstance(value, Dim) else size.minimum(value)
 
 
 def _wrapped(value: Dim, size: Any) -> Any:
     """`value` counted from the end where it is negative."""
-    return value + (0 - value).maximum(0).minimum(1) * size
+    negative = _not_negative(-value)
+    return value + (negative.minimum(1) if isinstance(negative, Dim) else min(negative, 1)) * size
 
 
 def _not_negative(length: Any) -> Any:
@@ -97,6 +100,6 @@ def is_natural(value: Any) -> bool:
     return bool((value.bounds.low if isinstance(value, Dim) else value) >= 0)
 
 
-def _is_at_most(value: Dim, size: Any) -> bool:
+def _is_at_most(value: Any, size: Any) -> bool:
     """Whether `value` is certainly not above `size`."""
     return is_natural(size - value)

@@ -17,7 +17,7 @@ from trtnet.ops.division import div
 from trtnet.ops.elementwise import add, eq, mul, sub, where
 from trtnet.ops.joining import stack
 from trtnet.ops.operands import as_tensor as operand
-from trtnet.ops.operands import is_size
+from trtnet.ops.operands import is_size, within
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import expand, reshape
 from trtnet.tensor import Dim, Tensor, same_size
@@ -78,7 +78,7 @@ def ones_like(input: Tensor, *, dtype: Any = None, **placement: Any) -> Tensor:
 @operator
 def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, **placement: Any) -> Tensor:
     """`fill_value` at the sizes, and by default in the dtype, of `input`."""
-    return full(input.shape, _in(input, fill_value), dtype=dtype or input.dtype, **placement)
+    return new_full(input, input.shape, fill_value, dtype=dtype, **placement)
 
 
 @operator
@@ -272,7 +272,7 @@ def _new(
 def _spread(network: Emitter[Tensor], sizes: Sequence[Any], value: Any, dtype: DType) -> Tensor:
     """`value` at `sizes`: one element, repeated."""
     filled = bool(value) if dtype is bool_ else value
-    constant = network.constant(np.full((1,) * len(sizes), filled), dtype)
+    constant = network.constant(within(np.full((1,) * len(sizes), filled), dtype), dtype)
     return expand(constant, *sizes) if sizes else constant
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections import Counter
@@ -136,8 +137,8 @@ def _check_sizes(equation: str, terms: Sequence[_Term]) -> None:
 
 def _without_broadcast(terms: Sequence[_Term]) -> list[_Term]:
     """Operands without the axes of size one of indices that are larger elsewhere."""
-    named = [(c, n) for indices, x in terms for c, n in zip(indices, x.shape, strict=True)]
-    larger = {c for c, n in named if not same_size(n, 1)}
+    letters = [zip(indices, x.shape, strict=True) for indices, x in terms]
+    larger = {c for c, n in itertools.chain(*letters) if not same_size(n, 1)}
     made = []
     for indices, x in terms:
         axes = [i for i, c in enumerate(indices) if c in larger and same_size(x.shape[i], 1)]

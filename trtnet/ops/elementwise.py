@@ -7,9 +7,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from trtnet.dtypes import DType, float32
 from trtnet.errors import UnsupportedError
-from trtnet.ops.operands import broadcast_dims, broadcast_ranks, same_type
+from trtnet.ops.operands import broadcast_dims, broadcast_ranks, same_type, within
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import binary, rounding, unary, unary_floating
 from trtnet.tensor import Tensor
@@ -101,7 +103,8 @@ def float_power(input: Any, exponent: Any) -> Tensor:
 
 @operator
 def minimum(input: Any, other: Any) -> Tensor:
-    """The smaller of two elements; NaN where one of them is NaN."""
+    """The smaller of two elements; NaN where one of them is NaN. Beside a finite number, what
+    TensorRT gives for NaN: it may be the number."""
     a, b = same_type(input, other)
     if a.dtype is DType.BOOL:
         return logical_and(a, b)
@@ -110,7 +113,8 @@ def minimum(input: Any, other: Any) -> Tensor:
 
 @operator
 def maximum(input: Any, other: Any) -> Tensor:
-    """The larger of two elements; NaN where one of them is NaN."""
+    """The larger of two elements; NaN where one of them is NaN. Beside a finite number, what
+    TensorRT gives for NaN: it may be the number."""
     a, b = same_type(input, other)
     if a.dtype is DType.BOOL:
         return logical_or(a, b)
@@ -119,11 +123,20 @@ def maximum(input: Any, other: Any) -> Tensor:
 
 def _with_nan(found: Tensor, *operands: tuple[Any, Tensor]) -> Tensor:
     """`found`, of which TensorRT leaves the NaN of one operand out, with it. Only tensors are
-    looked at: numbers and parameters are finite, or infinite on purpose."""
+    looked at: numbers and parameters are finite, or infinite on purpose. Beside a finite number
+    the layer stands alone, as ReLU's and CLIP's do: it is a limit."""
+    if any(_is_finite(given) for given, _ in operands):
+        return found
     for given, x in operands:
         if isinstance(given, Tensor) and x.dtype.is_floating_point:
             found = where(unary("isnan", "ISNAN", x), x, found)
     return found
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(np.isfinite(value).all())
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 @operator(methods=("clamp", "clip"))
@@ -139,8 +152,9 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if len(numbers) == 2 and input.dtype.is_floating_point and all(map(math.isfinite, numbers)):
         clip = input.network.trt.ActivationType.CLIP
         low = min if min < max else max  # PyTorch lets max win where they cross
+        low, high = within(np.array([low, max], np.float64), input.dtype).tolist()
         return input.network.emit(
-            "clamp", "add_activation", input, clip, dims=input.shape, alpha=low, beta=max
+            "clamp", "add_activation", input, clip, dims=input.shape, alpha=low, beta=high
         )
     if min is not None:
         input = maximum(input, min)

@@ -41,7 +41,7 @@ from trtnet.ops.positions import (
     to_front,
 )
 from trtnet.ops.shape import permute, reshape, slice_
-from trtnet.tensor import Parameter, Tensor, same_sizes
+from trtnet.tensor import Parameter, Tensor, same_size, same_sizes
 from trtnet.tensor.emitter import Emitter
 
 
@@ -184,7 +184,7 @@ def _slice(x: Tensor, cuts: Sequence[tuple[Any, Any, int]]) -> Tensor:
     starts, sizes, steps = (
         (list(column) for column in zip(*cuts, strict=True)) if cuts else ([],) * 3
     )
-    is_whole = not any(s != 0 for s in starts) and not any(s != 1 for s in steps)
+    is_whole = all(same_size(s, 0) for s in starts) and all(same_size(s, 1) for s in steps)
     return x if is_whole and same_sizes(sizes, x.shape) else slice_(x, starts, sizes, steps)
 
 

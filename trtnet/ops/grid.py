@@ -14,7 +14,7 @@ from trtnet.ops.operands import as_tensor, insert_axes, is_size, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import slice_
 from trtnet.ops.windows import column, most, positions
-from trtnet.tensor import Tensor, same_size
+from trtnet.tensor import Tensor, same_size, same_sizes
 
 _MODES = {"bilinear": "LINEAR", "nearest": "NEAREST", "bicubic": "CUBIC"}
 _PADDINGS = {"zeros": "FILL", "border": "CLAMP", "reflection": "REFLECT"}
@@ -90,7 +90,7 @@ def affine_grid(theta: Tensor, size: Sequence[Any], align_corners: bool | None =
     sizes = list(size)
     rank = len(sizes) - 2
     wanted = (rank, rank + 1)
-    if rank not in (2, 3) or theta.ndim != 3 or theta.shape[1:] != wanted:
+    if rank not in (2, 3) or theta.ndim != 3 or not same_sizes(theta.shape[1:], wanted):
         raise ShapeError(
             "affine_grid: theta and size do not fit",
             expected="theta (N, 2, 3) and 4 sizes, or theta (N, 3, 4) and 5",

@@ -11,7 +11,7 @@ from trtnet.dtypes import DType, int64
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.ops.cumulative import cumsum
 from trtnet.ops.elementwise import clamp, where
-from trtnet.ops.operands import broadcast_dims, broadcast_ranks
+from trtnet.ops.operands import broadcast_dims, broadcast_ranks, within
 from trtnet.ops.operator import operator
 from trtnet.ops.positions import host_array, take_slices
 from trtnet.ops.shape import expand, flatten, reshape
@@ -130,6 +130,8 @@ def source_like(op: str, source: Any, like: Tensor) -> Tensor:
         return scalar(op, source, like)
     if not isinstance(source, Tensor):
         array = source if isinstance(source, Parameter) else host_array(source, network, op)
+        if isinstance(array, np.ndarray):
+            array = within(array, like.dtype)
         return network.constant(array, like.dtype)
     if source.dtype is like.dtype:
         return source

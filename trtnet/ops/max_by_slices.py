@@ -17,7 +17,7 @@ from trtnet.ops.elementwise import add, gt, maximum, mul, where
 from trtnet.ops.pooling_window import Window
 from trtnet.ops.shape import slice_
 from trtnet.ops.windows import column, positions
-from trtnet.tensor import Tensor
+from trtnet.tensor import Tensor, same_size
 
 
 def dilated_max(x: Tensor, window: Window, op: str) -> Tensor:
@@ -64,7 +64,7 @@ def _candidate(
 
 
 def _times(place: Tensor, size: Any) -> Tensor:
-    return place if isinstance(size, int) and size == 1 else mul(place, size)
+    return place if same_size(size, 1) else mul(place, size)
 
 
 def _least(x: Tensor) -> float:
@@ -76,7 +76,7 @@ def _least(x: Tensor) -> float:
 
 def _expanded(place: Tensor, like: Tensor) -> Tensor:
     """`place`, which has size one on the other axes, in the sizes of `like`."""
-    strides = [0 if size == 1 else 1 for size in place.shape]
+    strides = [0 if same_size(size, 1) else 1 for size in place.shape]
     return slice_(place, [0] * like.ndim, like.shape, strides, op="expand")
 
 

@@ -34,8 +34,8 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
 
     It is typed as PyTorch types it: numbers and values of rank 0 take the tensor's dtype unless
     their kind (bool, integer, floating point) is the higher one; floating-point arrays take the
-    dtype of a floating-point tensor. With `align`, they get the rank of `like` at once, so that
-    broadcasting costs no layer.
+    dtype of a floating-point tensor, whose range they are kept in (:func:`within`). With `align`,
+    they get the rank of `like` at once, so that broadcasting costs no layer.
     """
     if isinstance(value, Tensor):
         return value
@@ -49,7 +49,26 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
     dtype = like.dtype if _follows(array, like.dtype) else own
     if align and array.ndim < like.ndim:
         array = array.reshape((1,) * (like.ndim - array.ndim) + array.shape)
+    if isinstance(dtype, DType):
+        array = within(array, dtype)
     return network.constant(array, dtype)
+
+
+FAR = 1e9
+"""Finite operands of at least this magnitude stand for "beyond everything", such as the
+``torch.finfo(torch.float32).min`` of a mask."""
+
+
+def within(array: np.ndarray, dtype: DType | str | None) -> np.ndarray:
+    """`array` for a tensor of `dtype`: beside float16, which a policy may have chosen, finite
+    values of the magnitude :data:`FAR` and beyond become its largest or lowest finite one."""
+    if dtype is not DType.FLOAT16 or array.dtype.kind not in "fiu" or not array.size:
+        return array
+    far = (np.abs(array.astype(np.float64)) >= FAR) & np.isfinite(array)
+    if not far.any():
+        return array
+    largest = float(np.finfo(np.float16).max)
+    return np.where(far, np.clip(array.astype(np.float64), -largest, largest), array)
 
 
 def _size_tensor(network: Emitter[Tensor], size: Any) -> Tensor:

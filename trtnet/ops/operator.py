@@ -12,6 +12,7 @@ from trtnet.host import call_on_host, network_of
 from trtnet.ops.aliasing import aliasing
 from trtnet.ops.inplace import AUGMENTED, FUNCTIONS, MOVES, NO_METHODS, in_place
 from trtnet.tensor import Tensor
+from trtnet.tensor.in_place_operators import InPlaceOperators
 from trtnet.tensor.operators import Operators
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -55,7 +56,9 @@ def operator(
         for name in (function.__name__,) if methods is None else methods:
             _attach(name, everywhere)
         if reflected is not None:
-            _attach(reflected, lambda tensor, other, *more: everywhere(other, tensor, *more))
+            method = lambda tensor, other, *more: everywhere(other, tensor, *more)  # noqa: E731
+            method.__doc__ = everywhere.__doc__
+            _attach(reflected, method)
         if function.__name__ in FUNCTIONS or function.__name__ in MOVES:
             _add_in_place(function)
         return everywhere
@@ -99,13 +102,14 @@ def _claim(function: Callable[..., Any]) -> None:
 
 
 def _attach(name: str, function: Callable[..., Any]) -> None:
-    if name in vars(Operators):
+    if name in vars(Operators) or name in vars(InPlaceOperators):
         raise ValueError(f"Tensor has a method {name!r} already")
-    setattr(Operators, name, function)
+    changes = name.endswith("_") and not name.startswith("_")
+    setattr(InPlaceOperators if changes else Operators, name, function)
     if name in AUGMENTED:
         augmented = f"__i{name.removeprefix('__')}"
         changing = in_place(function, augmented)
-        setattr(Operators, augmented, lambda tensor, other: changing(tensor, other))
+        setattr(InPlaceOperators, augmented, lambda tensor, other: changing(tensor, other))
 
 
 def _add_in_place(function: Callable[..., Any]) -> None:

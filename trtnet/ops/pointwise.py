@@ -34,7 +34,9 @@ def also_named(**names: str) -> Callable[[Function], Function]:
     return decorate
 
 
-numpy_names = also_named(axis="dim", keepdims="keepdim")
+def numpy_names(function: Function) -> Function:
+    """A decorator: `function` takes numpy's ``axis`` and ``keepdims`` too, as PyTorch's does."""
+    return also_named(axis="dim", keepdims="keepdim")(function)
 
 
 def binary(op: str, kind: str, a: Tensor, b: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ def _scatter_elements(x: Tensor, axis: int, index: Tensor, source: Tensor) -> Te
     """A Scatter layer. TensorRT takes no more indices along `axis` than there are positions:
     `x` gets further ones, which are cut off again."""
     network, (count, size) = x.network, (index.shape[axis], x.shape[axis])
-    fits = count == size or (isinstance(count, int) and isinstance(size, int) and count <= size)
+    are_fixed = isinstance(count, int) and isinstance(size, int)
+    fits = count <= size if are_fixed else same_size(count, size)
     zeros, ones = [0] * x.ndim, [1] * x.ndim
     wide = x
     if not fits:

@@ -10,7 +10,7 @@ from trtnet.dtypes import DType
 from trtnet.errors import NetworkError
 from trtnet.ops.aliasing import Unknown, steps_of
 from trtnet.ops.getitem import getitem
-from trtnet.ops.operands import insert_axes, normalize_axes, normalize_axis, remove_axes
+from trtnet.ops.operands import insert_axes, is_empty, normalize_axes, normalize_axis, remove_axes
 from trtnet.ops.regions import (
     Cut,
     apart,
@@ -23,6 +23,8 @@ from trtnet.ops.regions import (
 from trtnet.ops.shape import expand, listed, permute, reshape
 from trtnet.tensor import Tensor, same_size, same_sizes
 from trtnet.tensor.views import Path, reshaped_strides
+
+__all__: list[str] = []  # what is decorated here is found through `steps_of`
 
 
 class Rearranged:
@@ -236,7 +238,7 @@ def _reshape(result: Tensor, input: Tensor, *shape: Any, **named: Any) -> Path |
     is_certain = _only_ones_differ(before, sizes)
     strides = input.place().strides
     if not is_certain and strides is not None and all(isinstance(size, int) for size in sizes):
-        is_certain = reshaped_strides(before, strides, sizes) is not None or 0 in sizes
+        is_certain = reshaped_strides(before, strides, sizes) is not None or is_empty(sizes)
         if not is_certain:
             return None
     return (Reshaped(before, sizes, "reshape", is_certain),)

@@ -15,7 +15,7 @@ from trtnet.ops.pointwise import numpy_names
 from trtnet.ops.reduction import sum
 from trtnet.ops.shape import diagonal_of, reshape
 from trtnet.ops.vector_norms import vector_norm
-from trtnet.tensor import Tensor, same_size
+from trtnet.tensor import Dim, Tensor, same_size
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -81,11 +81,18 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
     """Cross products along axis `dim`, of size 3; by default the first axis of that size.
 
     Raises:
-        ShapeError: no such axis.
+        ShapeError: no such axis, or one before it whose size is known only at run time.
     """
     a, b = same_type(input, other, align=False)
     if dim is None:
-        dim = next((i for i, size in enumerate(a.shape) if size == 3), None)
+        found = (i for i, size in enumerate(a.shape) if isinstance(size, Dim) or size == 3)
+        dim = next(found, None)
+        if dim is not None and isinstance(a.shape[dim], Dim):
+            raise ShapeError(
+                "cross: which axis is the first of size 3 is known only at run time",
+                got=a.shape,
+                fix="trtnet.cross(a, b, dim)",
+            )
     if dim is None:
         raise ShapeError("cross: no axis has size 3", got=a.shape)
     return linalg_cross(a, b, dim=dim)

@@ -81,7 +81,7 @@ def explain(
     except Exception as error:  # of the code itself: of any kind
         stopped = f"{type(error).__name__}: {error}".splitlines()[0]
     classes = Counter(type(part).__name__ for part in module.modules())
-    return Explained(classes, tracing.mapped, _merged(tracing.gaps), stopped)
+    return Explained(dict(classes), dict(tracing.mapped), _merged(tracing.gaps), stopped)
 
 
 def _merged(gaps: Sequence[Gap]) -> tuple[Gap, ...]:

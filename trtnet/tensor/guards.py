@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from trtnet.errors import ShapeError
-from trtnet.tensor.intervals import Interval, any_size, axes_of, evaluate
+from trtnet.tensor.intervals import Interval, any_size, axes_of, evaluate, parts_of
 from trtnet.tensor.size_arithmetic import Polynomial, limits, scale, with_axes
 
 _MOST = 10**6  # combinations of sizes that are tried one by one
+_MOST_VALUES = 5 * 10**7  # of all parts of a sum at those sizes: 400 MB
 _LARGEST = 2**62  # int64 holds it, and the sum of two
 _PACKAGE = Path(__file__).resolve().parent.parent
 _MODELS = _PACKAGE / "zoo"  # a link in a clone: models there are a user's code to this file
@@ -251,7 +252,8 @@ class Guards(Sequence[Guard]):
             if declared is None or declared.max is None:
                 return None
             ranges.append(declared.sizes)
-        if math.prod(map(len, ranges)) > _MOST:
+        count = math.prod(map(len, ranges))
+        if count > _MOST or count * parts_of(tree) > _MOST_VALUES:
             return None
         grids = np.meshgrid(*(np.asarray(r, np.int64) for r in ranges), indexing="ij", sparse=True)
         at = dict(zip(axes, grids, strict=True))

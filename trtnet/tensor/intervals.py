@@ -21,6 +21,7 @@ OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "MIN": min,
     "MAX": max,
 }
+_LONGEST_TEXT = 400  # characters
 AXES = ("named", "size")  # the kinds of trees that are one axis
 T = TypeVar("T")
 
@@ -33,19 +34,21 @@ def evaluate(
 ) -> T:
     """The value of `tree`, given those of its axes and constants."""
     found: dict[int, T] = {}  # trees share their parts
-
-    def visit(part: Any) -> T:
-        if not isinstance(part, tuple):
-            return constant(part)
+    waiting = [tree]  # not by recursion: a size that is computed in many steps is a deep tree
+    while waiting:
+        part = waiting[-1]
         if id(part) not in found:
-            found[id(part)] = (
-                axis(part)
-                if part[0] in AXES
-                else operations[part[0]](visit(part[1]), visit(part[2]))
-            )
-        return found[id(part)]
-
-    return visit(tree)
+            if not isinstance(part, tuple):
+                found[id(part)] = constant(part)
+            elif part[0] in AXES:
+                found[id(part)] = axis(part)
+            elif missing := [operand for operand in part[1:] if id(operand) not in found]:
+                waiting += reversed(missing)
+                continue
+            else:
+                found[id(part)] = operations[part[0]](found[id(part[1])], found[id(part[2])])
+        waiting.pop()
+    return found[id(tree)]
 
 
 def axes_of(tree: Any) -> list[tuple[Any, ...]]:
@@ -57,6 +60,18 @@ def axes_of(tree: Any) -> list[tuple[Any, ...]]:
 
     evaluate(tree, note, dict.fromkeys(OPERATIONS, lambda a, b: None), lambda value: None)
     return list(found)
+
+
+def parts_of(tree: Any) -> int:
+    """The number of different parts of `tree`."""
+    count = 0
+
+    def note(*operands: Any) -> None:
+        nonlocal count
+        count += 1
+
+    evaluate(tree, note, dict.fromkeys(OPERATIONS, note), note)
+    return count
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ def bounds(tree: Any, axis: Callable[[tuple[Any, ...]], Interval] = any_size) ->
 
 
 def describe(tree: Any) -> str:
-    """`tree` as Python writes it."""
+    """`tree` as Python writes it; ``...`` stands for the parts of one that is long."""
     return evaluate(tree, _name, _IN_WORDS, lambda value: (str(value), 9 if value >= 0 else 1))[0]
 
 
@@ -133,6 +148,7 @@ def _infix(sign: str, rank: int) -> Callable[[tuple[str, int], tuple[str, int]],
     """The text of an operation and its rank; higher ranks bind closer."""
 
     def write(left: tuple[str, int], right: tuple[str, int]) -> tuple[str, int]:
+        left, right = _shortened(left, right)
         first = left[0] if left[1] >= rank else f"({left[0]})"
         second = right[0] if right[1] > rank else f"({right[0]})"
         if sign == "-":
@@ -147,7 +163,19 @@ def _infix(sign: str, rank: int) -> Callable[[tuple[str, int], tuple[str, int]],
 
 
 def _call(name: str) -> Callable[[tuple[str, int], tuple[str, int]], tuple[str, int]]:
-    return lambda left, right: (f"{name}({left[0]}, {right[0]})", 9)
+    def write(left: tuple[str, int], right: tuple[str, int]) -> tuple[str, int]:
+        left, right = _shortened(left, right)
+        return f"{name}({left[0]}, {right[0]})", 9
+
+    return write
+
+
+def _shortened(left: tuple[str, int], right: tuple[str, int]) -> list[tuple[str, int]]:
+    """Two texts, or ``...`` where they are too long: the text of a part that is used twice in each
+    of many steps would double with each."""
+    if len(left[0]) + len(right[0]) <= _LONGEST_TEXT:
+        return [left, right]
+    return [("...", 9) if len(part[0]) > _LONGEST_TEXT // 2 else part for part in (left, right)]
 
 
 _IN_WORDS = {

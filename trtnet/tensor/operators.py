@@ -7,9 +7,10 @@ read their signatures in ``operators.pyi``, which ``python tools/operator_stubs.
 from typing import Any
 
 from trtnet.host import pytorch
+from trtnet.tensor.in_place_operators import InPlaceOperators
 
 
-class Operators:
+class Operators(InPlaceOperators):
     """Methods and operators of :class:`trtnet.Tensor` that are functions of ``trtnet.ops``."""
 
     __slots__ = ()

@@ -272,13 +272,13 @@ def _values(data: Any) -> np.ndarray:
         return data.require(data.name or "a parameter")
     if isinstance(data, np.ndarray):
         return data
-    if hasattr(data, "resolve_conj"):  # a tensor of PyTorch
-        return as_array(data)
     if hasattr(type(data), "itensor"):
         raise UnsupportedError(
             "a Parameter holds values, and a trtnet.Tensor has them only at run time",
             got=repr(data),
         )
+    if hasattr(data, "resolve_conj"):  # a tensor of PyTorch
+        return as_array(data)
     raise UsageError(
         "a Parameter is made from its values",
         expected="a tensor of PyTorch or a numpy array",

@@ -8,6 +8,7 @@ maxima. ``n + 1 - 1``, ``2 * n // 2`` and ``n`` are one polynomial, and so are `
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from trtnet.tensor.intervals import AXES, UNKNOWN, Interval, any_size, bounds, describe
 
 _LONGEST = 12  # terms of a product that is multiplied out
+_LONGEST_REPLACED = 20  # terms of a sum whose bounds are looked for by replacing atoms
 
 Monomial = frozenset[tuple[Any, int]]
 """A product of atoms, each with its power. An atom is an axis (see
@@ -32,12 +34,13 @@ class Polynomial:
         terms: coefficient by monomial, none of them 0. The empty monomial is the constant term.
     """
 
-    __slots__ = ("_hash", "_tree", "terms")
+    __slots__ = ("_hash", "_order", "_tree", "terms")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
         self.terms = {monomial: factor for monomial, factor in terms.items() if factor}
         self._hash = hash(frozenset(self.terms.items()))
         self._tree: Any = None
+        self._order: tuple[str, str] | None = None
 
     @classmethod
     def constant(cls, value: int) -> Polynomial:
@@ -61,8 +64,23 @@ class Polynomial:
             self._tree = _tree(self)
         return self._tree
 
+    @property
+    def order(self) -> tuple[str, str]:
+        """A key to sort by that is the same in every run: its text, and where that is shortened
+        a checksum of the whole."""
+        if self._order is None:
+            text = repr(self)
+            self._order = text, _checksum(self) if "..." in text else ""
+        return self._order
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Polynomial) and self.terms == other.terms
+        if not isinstance(other, Polynomial) or self._hash != other._hash:
+            return False
+        if self.terms is not other.terms:
+            if self.terms != other.terms:
+                return False
+            other.terms = self.terms  # what is equal once is not compared part by part again
+        return True
 
     def __hash__(self) -> int:
         return self._hash
@@ -212,9 +230,11 @@ def limits(
     that what cancels is seen: ``n % 7`` is at most 6, ``n - (n - 2).maximum(0)`` at most 2.
 
     Args:
-        depth: how many atoms are replaced at the same time.
+        depth: how many atoms are replaced at the same time; none in long sums.
     """
     found = bounds(a.tree, axis)
+    if len(a.terms) > _LONGEST_REPLACED:
+        return found
     for monomial, factor in a.terms.items() if depth and len(a.terms) > 1 else ():
         if len(monomial) != 1 or found.low == found.high:
             continue
@@ -254,30 +274,58 @@ def _without_division(
 
 def with_axes(a: Polynomial, axes: Mapping[Any, Polynomial]) -> Polynomial:
     """`a` with a polynomial in place of each of `axes`."""
-    total = Polynomial({})
-    for monomial, factor in a.terms.items():
-        product = Polynomial.constant(factor)
-        for atom, power in monomial:
-            replaced = _replaced(atom, axes)
-            for _ in range(power):
-                product = multiply(product, replaced)
-        total = add(total, product)
-    return total
+    return _Replacement(axes)(a)
 
 
-def _replaced(atom: tuple[Any, ...], axes: Mapping[Any, Polynomial]) -> Polynomial:
-    if atom[0] in AXES:
-        return axes.get(atom) or Polynomial.atom(atom)
-    if atom[0] in ("MIN", "MAX"):
-        left, right = (with_axes(operand, axes) for operand in _ordered(atom[1]))
-        return extreme(atom[0], left, right)
-    left, right = with_axes(atom[1], axes), with_axes(atom[2], axes)
-    return multiply(left, right) if atom[0] == "PROD" else floor_divide(left, right)
+class _Replacement:
+    """Puts polynomials in place of axes, once in each of the parts that polynomials share."""
+
+    def __init__(self, axes: Mapping[Any, Polynomial]) -> None:
+        self._axes = axes
+        self._found: dict[Polynomial, Polynomial] = {}
+
+    def __call__(self, a: Polynomial) -> Polynomial:
+        if a not in self._found:
+            total = Polynomial({})
+            for monomial, factor in a.terms.items():
+                product = Polynomial.constant(factor)
+                for atom, power in monomial:
+                    replaced = self._atom(atom)
+                    for _ in range(power):
+                        product = multiply(product, replaced)
+                total = add(total, product)
+            self._found[a] = total
+        return self._found[a]
+
+    def _atom(self, atom: tuple[Any, ...]) -> Polynomial:
+        if atom[0] in AXES:
+            return self._axes.get(atom) or Polynomial.atom(atom)
+        if atom[0] in ("MIN", "MAX"):
+            left, right = map(self, _ordered(atom[1]))
+            return extreme(atom[0], left, right)
+        left, right = map(self, atom[1:])
+        return multiply(left, right) if atom[0] == "PROD" else floor_divide(left, right)
 
 
 def _ordered(operands: frozenset[Polynomial]) -> list[Polynomial]:
     """In an order that does not hang on hashes; numbers come last."""
-    return sorted(operands, key=lambda operand: (operand.value is not None, repr(operand)))
+    return sorted(operands, key=lambda operand: (operand.value is not None, operand.order))
+
+
+def _checksum(a: Polynomial) -> str:
+    """Of its form: the same for those that are equal, in every run."""
+
+    def of_atom(atom: tuple[Any, ...]) -> str:
+        if atom[0] in AXES:
+            return describe(atom)
+        operands = _ordered(atom[1]) if atom[0] in ("MIN", "MAX") else atom[1:]
+        return f"{atom[0]} {[operand.order for operand in operands]}"
+
+    found = sorted(
+        (sorted((of_atom(atom), power) for atom, power in monomial), factor)
+        for monomial, factor in a.terms.items()
+    )
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 def _tree(a: Polynomial) -> Any:
@@ -297,8 +345,10 @@ def _tree(a: Polynomial) -> Any:
 def _product_tree(monomial: Monomial, factor: int) -> Any:
     if not monomial:
         return factor
-    parts = [_atom_tree(atom) for atom, power in monomial for _ in range(power)]
-    parts.sort(key=describe)
+    atoms = [atom for atom, power in monomial for _ in range(power)]
+    if len(monomial) > 1:
+        atoms.sort(key=lambda atom: Polynomial.atom(atom).order)
+    parts = [_atom_tree(atom) for atom in atoms]
     product = parts[0]
     for part in parts[1:]:
         product = ("PROD", product, part)

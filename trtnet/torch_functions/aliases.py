@@ -38,6 +38,9 @@ ALIASES: Mapping[str, str] = {
     "arctan2": "atan2",
     "arctanh": "atanh",
     "conj_physical": "conj",
+    "empty": "zeros",  # PyTorch's may hold anything, and so zeros
+    "empty_like": "zeros_like",
+    "new_empty": "new_zeros",
     "fix": "trunc",
     "ger": "outer",
     "moveaxis": "movedim",

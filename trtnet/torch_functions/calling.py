@@ -25,6 +25,9 @@ _PLACEMENT = frozenset(
 )
 
 
+_NAMESPACES = frozenset({"aten", "prims", "prim", "torchvision", ""})  # of PyTorch's operators
+
+
 def call_torch_function(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The result of `function`, of PyTorch, on arguments of which some are trtnet's tensors.
 
@@ -95,9 +98,22 @@ def operator_of(function: Any) -> Any:
 
 
 def name_of(function: Any) -> str:
-    """The name of `function`, of PyTorch; that of an ATen operator without its overload."""
+    """The name of `function`, of PyTorch; that of an ATen operator without its overload. Functions
+    that others named, such as ``mylib::relu`` or one of TorchScript, get a name that no function
+    of PyTorch has."""
     schema = getattr(function, "_schema", None)
-    return str(schema.name).rpartition("::")[2] if schema else str(function.__name__)
+    if schema:
+        space, _, name = str(schema.name).rpartition("::")
+        return name if space in _NAMESPACES else str(schema.name)
+    packet = getattr(function, "_qualified_op_name", None)  # of torch.ops.aten.relu
+    if packet:
+        space, _, name = str(packet).rpartition("::")
+        return name if space in _NAMESPACES else str(packet)
+    if type(function).__name__ in ("ScriptFunction", "ScriptMethod"):
+        return f"jit::{function.name}"
+    if isinstance(function, FunctionType) and function.__module__.partition(".")[0] != "torch":
+        return f"{function.__module__}.{function.__qualname__}"
+    return str(function.__name__)
 
 
 def no_operator(function: Any) -> UnsupportedError:

@@ -38,7 +38,14 @@ def _strides(x: Traced, dim: int | None = None) -> Any:
 
 
 def _length(x: Traced) -> int:
-    return int(x.tensor.shape[0])
+    size = x.tensor.shape[0]
+    if not isinstance(size, int):
+        raise ShapeError(
+            "len() of a tensor whose first size is known only at run time",
+            got=f"size {size}",
+            fix="write x.shape[0] for len(x), or give the axis a fixed size in network.input(...)",
+        )
+    return size
 
 
 def _no_memory(x: Traced, *_: Any, **__: Any) -> Any:
@@ -51,6 +58,10 @@ def _no_memory(x: Traced, *_: Any, **__: Any) -> Any:
 
 def _itself(x: Traced, *_: Any, **__: Any) -> Traced:
     return x
+
+
+def _copy(x: Traced, *_: Any) -> Any:
+    return x.clone()
 
 
 def _always(value: Any) -> Answer:
@@ -99,6 +110,7 @@ METHODS: Mapping[str, Answer] = {
     "__repr__": repr,
     "__str__": repr,
     "__format__": lambda x, spec: format(repr(x), spec),
+    "__deepcopy__": _copy,
     "element_size": lambda x: x.declared.itemsize,
     "storage_offset": _always(0),
     "get_device": lambda x: -1 if x.tracing.device.type == "cpu" else x.tracing.device.index or 0,

@@ -14,11 +14,13 @@ from trtnet.errors import TrtnetError, UsageError
 from trtnet.module import Module
 from trtnet.tensor import Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
-from trtnet.torch_modules.copying import private_copy
+from trtnet.torch_modules.copying import held_tensors, private_copy
 from trtnet.torch_modules.exported import exported
+from trtnet.torch_modules.keeping import Alone, StateError, kept
 from trtnet.torch_modules.parameters import SharedParameter
 from trtnet.torch_modules.replacing import Replacement, Replacements, replaced
 from trtnet.torch_modules.results import InnerCall, outputs
+from trtnet.torch_modules.source_lines import line_of
 from trtnet.torch_modules.traced import first_traced
 from trtnet.torch_modules.tracing import Tracing
 
@@ -61,7 +63,7 @@ def from_torch(
     if way not in WAYS:
         raise UsageError("from_torch has no such way", got=way, expected=", ".join(WAYS))
     copied = private_copy(module)
-    return _tree(replaced(copied, replace) if replace else copied, {}, way)
+    return _tree(replaced(copied, replace) if replace else copied, {}, way, Alone())
 
 
 Run = TypeVar("Run", bound=Tracing)
@@ -77,8 +79,9 @@ class TorchModule(Module):
         way: see :func:`from_torch`.
     """
 
-    def __init__(self, module: torch.nn.Module, way: str) -> None:
+    def __init__(self, module: torch.nn.Module, way: str, alone: Alone) -> None:
         super().__init__()
+        self._alone = alone
         self.torch_module, self.way = module, way
         self.groups = getattr(module, "groups", 1)
         for name, parameter in module._parameters.items():
@@ -105,6 +108,10 @@ class TorchModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], InnerCall):
             return args[0].run()
+        with self._alone:  # the code may store what it likes in the module's attributes
+            return self._define(args, kwargs)
+
+    def _define(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = tensors_in([args, kwargs])
         network = tensors[0].network
         if self.way != "auto" or not network.is_fresh:
@@ -113,9 +120,13 @@ class TorchModule(Module):
         try:
             return self.run(self.tracing(network, Tracing), args, kwargs)
         except Exception as error:  # of the module's own code too
+            if isinstance(error, TrtnetError):
+                error.settle()  # its sizes and tensors end with the layers
             network.begin_again()
             for tensor, value in zip(tensors, values, strict=True):
                 tensor.become(Tensor.of(value), "from_torch")
+            if isinstance(error, StateError):  # torch.export would not see it
+                raise
             return self._exported_after(error, network, args, kwargs)
 
     def _exported_after(
@@ -133,7 +144,7 @@ class TorchModule(Module):
         warnings.warn(
             f"{type(self).__name__} is defined from the graph of torch.export, because its code "
             f"cannot be run on tensors of a network: {reason}",
-            stacklevel=6,
+            stacklevel=7,
         )
         return result
 
@@ -152,9 +163,13 @@ class TorchModule(Module):
         else:
             tracing.entered = self
             call = functools.partial(self.torch_module, *given, **named)
-        with tracing, torch.no_grad():
-            result = call()
-        return outputs(result, tracing.real)
+        try:
+            with self._alone, kept(self.torch_module), tracing, torch.no_grad():
+                result = call()
+            return outputs(result, tracing.real)
+        except TrtnetError as error:
+            error.locate_line(line_of(type(self.torch_module).forward))
+            raise
 
     def _scope(self, network: Emitter[Tensor], path: str, call: InnerCall) -> None:
         """Runs `call` in the scope of the module at `path` inside this one."""
@@ -170,21 +185,23 @@ class TorchModule(Module):
         tensors = [*module.parameters(), *module.buffers()]
         floating = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         device = tensors[0].device if tensors else torch.device("cpu")
-        return kind(network, next(floating, torch.float32), device, tensors, **options)
+        own = held_tensors(module)
+        return kind(network, next(floating, torch.float32), device, own, **options)
 
     def extra_repr(self) -> str:
         return self.torch_module.extra_repr()
 
 
-def _tree(module: torch.nn.Module, known: dict[int, Module], way: str) -> Module:
-    """`module` and all inside it; one that occurs in several places stays one."""
+def _tree(module: torch.nn.Module, known: dict[int, Module], way: str, alone: Alone) -> Module:
+    """`module` and all inside it, which share the lock `alone`; a module that occurs in several
+    places stays one."""
     if isinstance(module, Replacement) and isinstance(module.target, Module):
         return module.target
     if id(module) not in known:
-        made = known[id(module)] = _class_for(type(module))(module, way)
+        made = known[id(module)] = _class_for(type(module))(module, way, alone)
         for name, child in module._modules.items():
             if child is not None:
-                made._modules[name] = _tree(child, known, way)
+                made._modules[name] = _tree(child, known, way, alone)
     return known[id(module)]
 
 

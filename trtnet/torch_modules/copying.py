@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from trtnet.errors import UnsupportedError
+from trtnet.torch_modules.closures import rebind
 
 
 def private_copy(module: torch.nn.Module) -> torch.nn.Module:
@@ -18,15 +19,36 @@ def private_copy(module: torch.nn.Module) -> torch.nn.Module:
     Raises:
         UnsupportedError: it holds something that cannot be copied.
     """
-    shared = {id(tensor): tensor for tensor in _tensors(list(_attributes(module)), set())}
+    copies: dict[int, Any] = {id(tensor): tensor for tensor in held_tensors(module)}
     try:
-        return copy.deepcopy(module, shared).eval()  # type: ignore[arg-type]
+        made = copy.deepcopy(module, copies).eval()
+        rebind(made, copies)
+        return made
     except (TypeError, RuntimeError, AttributeError) as error:
         raise UnsupportedError(
             f"{type(module).__name__} cannot be copied",
+            module=_culprit(module),
             got=error,
             fix="a module must not hold locks, open files, generators or the like",
         ) from error
+
+
+def _culprit(module: torch.nn.Module) -> str | None:
+    """Path of the first attribute that cannot be copied."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name in ("_modules", "_parameters", "_buffers"):
+                continue
+            try:
+                copy.deepcopy(value, {id(tensor): tensor for tensor in held_tensors(module)})
+            except Exception:  # whatever the attribute's own class raises
+                return f"{path}.{name}".lstrip(".")
+    return None
+
+
+def held_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    """The parameters and buffers, and the tensors in other attributes."""
+    return list(_tensors(list(_attributes(module)), set()))
 
 
 def _attributes(module: torch.nn.Module) -> Iterator[Any]:

@@ -34,14 +34,14 @@ def decomposed(
             raise no_operator(func)
         with tracing:
             return python(*args, **kwargs)
-    with torch._C.DisableTorchFunctionSubclass():
+    with torch._C.DisableTorchFunctionSubclass():  # TorchScript comes here too
         return func(*args, **kwargs)
 
 
 def _body(func: Any) -> Any:
-    """`func`, a Python function of PyTorch, without the check that hands it to
+    """`func`, a Python function, of PyTorch or of others, without the check that hands it to
     ``__torch_function__``; ``None`` for other functions."""
-    if not isinstance(func, FunctionType) or not func.__module__.startswith("torch"):
+    if not isinstance(func, FunctionType):
         return None
     space = dict(func.__globals__)
     checks = [name for name in space if name.startswith("has_torch_function")]

@@ -68,18 +68,28 @@ class Exploring(Tracing):
         self._placeholder = placeholder
         self.mapped: Counter[str] = Counter()
         self.gaps: list[Gap] = []
+        self._calling = ""  # the function that the module's code is calling
 
     def call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """:meth:`Tracing.call`; notes what is mapped and what is not."""
+        outermost, before = not self._calling, len(self.gaps)
+        self._calling = self._calling or name_of(func)
         try:
             result = super().call(func, args, kwargs)
+            self._note_mapped(name_of(func), result, before)
         except TrtnetError as error:
-            self.gaps.append(_gap(func, error, self.network.path))
-            return self._instead(func, args, kwargs)
-        name = name_of(func)
-        if first_traced(result) is not None and name not in METHODS and name not in CASTS:
-            self.mapped[name] += 1
+            self.gaps.append(_gap(func, self._calling, error, self.network.path))
+            result = self._instead(func, args, kwargs)
+        finally:
+            if outermost:
+                self._calling = ""
         return result
+
+    def _note_mapped(self, name: str, result: Any, before: int) -> None:
+        """Counts a call that added layers, unless a part of it did not."""
+        is_layer = first_traced(result) is not None and name not in METHODS and name not in CASTS
+        if is_layer and len(self.gaps) == before and name == self._calling:
+            self.mapped[name] += 1
 
     def _instead(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What the code gets in place of a result: values of zero, or tensors of its shape."""
@@ -95,10 +105,10 @@ class Exploring(Tracing):
         return self.traced(self._placeholder(tuple(like.shape), kind), like.dtype)
 
 
-def _gap(func: Any, error: TrtnetError, path: str) -> Gap:
+def _gap(func: Any, called: str, error: TrtnetError, path: str) -> Gap:
     asks = name_of(func) in _VALUES
     problem = "asks for values, which are known only at run time" if asks else error.problem
-    return Gap(name_of(func), error.module or path, error.line, problem, error.fix)
+    return Gap(called, error.module or path, error.line, problem, error.fix)
 
 
 def _without_values(x: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,28 @@ from typing import Any
 
 import torch
 
-from trtnet.errors import NetworkError
+from trtnet.errors import NetworkError, UnsupportedError
 from trtnet.tensor import Tensor
 from trtnet.tensor.emitter import Emitter
 from trtnet.torch_functions.calling import as_operand
+from trtnet.torch_modules.keeping import StateError
 from trtnet.torch_modules.traced import first_traced
+
+_WRITING = frozenset(
+    {"__setitem__"}
+    | {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")}
+    | {f"__i{name}__" for name in ("and", "or", "xor", "lshift", "rshift")}
+)
+_NOT_CHANGING = frozenset({"requires_grad_", "retain_grad", "detach_"})
+RANDOM = frozenset(
+    {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal"}
+    | {"bernoulli", "multinomial", "poisson", "binomial", "gumbel_softmax", "native_dropout"}
+    | {"normal_", "uniform_", "random_", "bernoulli_", "exponential_", "cauchy_", "geometric_"}
+    | {"log_normal_", "rrelu_with_noise", "_sample_dirichlet", "_standard_gamma"}
+)
+"""Functions of PyTorch that draw random numbers, by name."""
+
+_DROPOUTS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"})
 
 
 class RealTensors:
@@ -22,7 +39,7 @@ class RealTensors:
 
     Args:
         network: the network.
-        own: the module's parameters and buffers, which must not change.
+        own: the tensors that the module holds, which must not change.
     """
 
     def __init__(self, network: Emitter[Tensor], own: Sequence[torch.Tensor]) -> None:
@@ -52,11 +69,24 @@ class RealTensors:
             self._views[id(real)] = real, tensor[_slices(owner, real)]
         return self._views[id(real)][1]
 
+    def check(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Refuses what the function `name` does to real tensors alone, where an engine could not
+        do the same at each execution.
+
+        Raises:
+            UnsupportedError: it draws random numbers.
+            StateError: it changes a parameter or buffer of the module.
+        """
+        if name in RANDOM or (name in _DROPOUTS and _is_training(args, kwargs)):
+            raise draws_random(name)
+        target = _changed(name, args, kwargs)
+        if isinstance(target, torch.Tensor) and _memory_of(target) in self._own:
+            raise StateError("a parameter or buffer of the module is changed", target)
+
     def before(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Prepares the call of the function `name`: a real tensor that it writes a value of the
         network into becomes a tensor of the network."""
-        writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
-        target = args[0] if writes and args else kwargs.get("out")
+        target = _changed(name, args, kwargs)
         if not isinstance(target, torch.Tensor) or first_traced(target) is not None:
             return
         if not self.is_written(target):
@@ -65,11 +95,8 @@ class RealTensors:
     def _take(self, real: torch.Tensor) -> None:
         owner = real if real._base is None else real._base
         if _memory_of(real) in self._own:
-            raise NetworkError(
-                "a value of the network is written into a parameter or buffer of the module",
-                got=f"a tensor of shape {tuple(real.shape)}",
-                fix="a network keeps nothing between its executions: return the value as an output "
-                "and pass it in as an input",
+            raise StateError(
+                "a value of the network is written into a parameter or buffer of the module", real
             )
         if not owner.is_contiguous() or owner.storage_offset():
             raise _no_slices(real)
@@ -110,5 +137,27 @@ def _no_slices(view: torch.Tensor) -> NetworkError:
     )
 
 
+def draws_random(name: str) -> UnsupportedError:
+    """The error for the function `name` of PyTorch."""
+    return UnsupportedError(
+        f"torch.{name} draws random numbers; an engine gives the same result for the same input",
+        fix="draw them before, and pass them to the module as an input",
+    )
+
+
+def _is_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """The third argument of a dropout."""
+    return bool(args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True)))
+
+
+def _changed(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The argument that the function `name` writes into; ``None`` where it writes into none."""
+    writes = name in _WRITING or (name.endswith("_") and not name.endswith("__"))
+    writes = writes and name not in _NOT_CHANGING
+    return args[0] if writes and args else kwargs.get("out")
+
+
 def _memory_of(real: torch.Tensor) -> int:
+    if real.layout is not torch.strided:
+        return id(real)  # it has no storage
     return int(real.untyped_storage()._cdata)

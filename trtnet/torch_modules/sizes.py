@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from trtnet.errors import TrtnetError
 from trtnet.tensor import Dim
 from trtnet.tensor.quotient import Quotient
+from trtnet.torch_modules.source_lines import user_line
 from trtnet.torch_modules.traced import Run, Traced
 
 
@@ -61,7 +63,11 @@ def _apply(name: str, mirrored: str | None = None) -> Any:
         of_dim = getattr(self.dim, f"__{name}__", None)
         if of_dim is None:
             return NotImplemented
-        return symbolic(of_dim(*map(plain_size, others)), self.run)
+        try:
+            return symbolic(of_dim(*map(plain_size, others)), self.run)
+        except TrtnetError as error:
+            error.locate_line(user_line())
+            raise
 
     method.__name__ = f"__{name}__"
     return method

@@ -5,8 +5,11 @@ from __future__ import annotations
 import linecache
 import re
 import sys
+import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -15,17 +18,35 @@ _LIBRARIES = tuple(
 )
 
 
+_STANDARD = f"{sysconfig.get_path('stdlib')}/"  # of which site-packages may be a part
+
+
+def _is_users(file: str) -> bool:
+    if file.startswith(_STANDARD):
+        return "site-packages" in file and not file.startswith(_LIBRARIES)
+    return not file.startswith((*_LIBRARIES, "<"))
+
+
 def user_line() -> str | None:
-    """``file:line: code`` of the innermost caller outside of PyTorch and trtnet; ``None`` where
-    there is none."""
+    """``file:line: code`` of the innermost caller outside of PyTorch, trtnet and Python itself;
+    ``None`` where there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((*_LIBRARIES, "<")):
+        if _is_users(file):
             code = linecache.getline(file, frame.f_lineno).strip()
             return f"{file}:{frame.f_lineno}: {code}"
         frame = frame.f_back
     return None
+
+
+def line_of(function: Callable[..., Any]) -> str | None:
+    """``file:line: code`` of the first line of a Python function; ``None`` for others."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    text = linecache.getline(code.co_filename, code.co_firstlineno).strip()
+    return f"{code.co_filename}:{code.co_firstlineno}: {text}"
 
 
 def traced_line(stack_trace: str | None) -> str | None:

@@ -71,6 +71,10 @@ class Traced(torch.Tensor):
     def __repr__(self) -> str:  # type: ignore[override]
         return f"Traced({self.tensor!r})"
 
+    def __copy__(self) -> Traced:
+        """Itself: a shallow copy shares the values, as one of PyTorch does."""
+        return self
+
     @classmethod
     def __torch_function__(
         cls,

@@ -18,10 +18,14 @@ from trtnet.torch_functions.calling import as_operand, name_of, operator_call
 from trtnet.torch_modules.attributes import ATEN_ANSWERS, ATTRIBUTES, METHODS
 from trtnet.torch_modules.casting import CASTS
 from trtnet.torch_modules.decomposing import decomposed
-from trtnet.torch_modules.real_tensors import RealTensors
+from trtnet.torch_modules.real_tensors import RANDOM, RealTensors, draws_random
 from trtnet.torch_modules.sizes import SIZE_FUNCTIONS, SymbolicSize, symbolic
 from trtnet.torch_modules.source_lines import user_line
 from trtnet.torch_modules.traced import Traced
+
+# Real tensors like torch.zeros() where all sizes are known: what PyTorch computes with them alone,
+# such as the mask of shifted windows, needs no layers.
+_FACTORIES = frozenset({"new_zeros", "new_ones", "new_full", "new_empty"})
 
 
 class Tracing(TorchFunctionMode):
@@ -34,7 +38,7 @@ class Tracing(TorchFunctionMode):
         base: the floating-point type of the module's parameters. What a policy computes in
             another type still reads as this one.
         device: where the module's parameters are.
-        own: the module's parameters and buffers.
+        own: the tensors that the module holds.
 
     Attributes:
         entered: a module that is about to be called, and whose scope is entered already.
@@ -75,12 +79,16 @@ class Tracing(TorchFunctionMode):
         """What the function `func` of PyTorch gives.
 
         Raises:
-            UnsupportedError: trtnet has no operator for it; names the user's source line.
+            UnsupportedError: trtnet has no operator for it, or it draws random numbers.
+            NetworkError: it changes a parameter or buffer of the module.
+
+        All name the line of the user's code.
         """
-        if not self._concerns(args) and not (kwargs and self._concerns(kwargs)):
-            return func(*args, **kwargs)
         try:
-            return self._call(func, args, kwargs)
+            if self._concerns(args) or (kwargs and self._concerns(kwargs)):
+                return self._call(func, args, kwargs)
+            self.real.check(name_of(func), args, kwargs)
+            return func(*args, **kwargs)
         except TrtnetError as error:
             error.locate_line(self.line or user_line())
             raise
@@ -101,6 +109,9 @@ class Tracing(TorchFunctionMode):
             answers = ATTRIBUTES if is_attribute else METHODS
             if name in answers:
                 return answers[name](*args, **kwargs)
+            if name in _FACTORIES and not self._concerns([args[1:], kwargs]):
+                like = torch.empty(0, dtype=first.declared, device=self.device)
+                return getattr(like, name)(*args[1:], **kwargs)
             if name in CASTS and not is_attribute:
                 return CASTS[name](*args, **kwargs)
         elif name in CASTS and isinstance(first, torch.Tensor):  # such as real.to(traced)
@@ -123,6 +134,8 @@ class Tracing(TorchFunctionMode):
             taken, named = self._constants(taken), self._constants(named)
         operator = operator_call(func, taken, named)
         if operator is None:
+            if name in RANDOM:
+                raise draws_random(name)
             return decomposed(self, func, args, kwargs)
         declared = _declared(args, kwargs)
         return self.wrap(operator(), declared)
