@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,21 +130,23 @@ def _private_imports(source: str) -> str:
 
 
 class Ported:
-    """Copies of timm and torchvision with changed imports, in a folder that Python finds.
+    """Copies of timm and torchvision with changed imports, in a folder that Python finds; each is
+    made when it is first needed.
 
     Args:
         folder: an empty folder.
-        libraries: the packages to copy.
     """
 
-    def __init__(self, folder: Path, libraries: Sequence[str] = ("timm", "torchvision")) -> None:
-        for library in libraries:
-            port_package(library, f"ported_{library}", folder)
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._copied = folder, set[str]()
         sys.path.insert(0, str(folder))
 
     def make(self, name: str) -> Any:
         """The model ``timm:NAME`` or ``torchvision:NAME`` of the copy."""
         library, _, model = name.partition(":")
+        if library not in self._copied:
+            port_package(library, f"ported_{library}", self._folder)
+            self._copied.add(library)
         entry = _entry(library, model)
         home = importlib.import_module(entry.__module__.replace(library, f"ported_{library}", 1))
         return getattr(home, entry.__name__)(**_no_weights(entry))

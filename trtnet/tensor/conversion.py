@@ -66,14 +66,14 @@ def tensor_of_values(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         kind: ``torch.Tensor``, ``torch.LongTensor`` ...
 
     Raises:
-        UnsupportedError: a size is known only at run time.
+        UnsupportedError: a size is known only at run time, or data are.
     """
-    if len(args) == 1 and hasattr(type(args[0]), "itensor"):
-        return args[0].to(type_named("FloatTensor" if kind.__name__ == "Tensor" else kind))
+    if len(args) == 1 and hasattr(type(args[0]), "itensor") and kind.__name__ != "Tensor":
+        return args[0].to(type_named(kind))
     if network_of(args) is not None:
         raise UnsupportedError(
-            f"{kind.__name__}(...) makes values of the host, whose sizes are known",
+            f"{kind.__name__}(...) makes values of the host, whose sizes and data are known",
             got=args,
-            fix="use trtnet.zeros(...) or trtnet.stack(...)",
+            fix="use trtnet.zeros(...), trtnet.stack(...), or tensor.float()",
         )
     return as_host(kind(*as_torch(args), **as_torch(kwargs)))
