@@ -61,4 +61,4 @@ from .precision.policy import Policy as Policy
 from .tensor import Axis as Axis, Dim as Dim, Tensor as Tensor
 from .torch_modules.conversion import from_torch as from_torch
 from .verification import Verification as Verification, verify as verify
-from .version import __version__ as __version__
+from .own_version import __version__ as __version__
