@@ -27,4 +27,4 @@ class OwnVersion(str):
     split = rsplit = partition = rpartition = _refuse  # type: ignore[assignment]
 
 
-__version__ = OwnVersion(_version)
+__version__: str = OwnVersion(_version)

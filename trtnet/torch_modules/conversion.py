@@ -158,7 +158,7 @@ class TorchModule(Module):
         """Runs the module's code, in the scope that its caller has entered."""
         given, named = tracing.wrap(tuple(args)), tracing.wrap(dict(kwargs))
         if way == "export":
-            scope = functools.partial(self._scope, tracing.network)
+            scope = functools.partial(_run_in, dict(self.named_modules()), tracing.network)
             call = exported(self.torch_module, given, named, scope, tracing)
         else:
             tracing.entered = self
@@ -171,14 +171,6 @@ class TorchModule(Module):
             error.locate_line(line_of(type(self.torch_module).forward))
             raise
 
-    def _scope(self, network: Emitter[Tensor], path: str, call: InnerCall) -> None:
-        """Runs `call` in the scope of the module at `path` inside this one."""
-        module = dict(self.named_modules()).get(path)
-        if module is None:
-            call.run()
-        else:
-            network.call(module, (call,), {})
-
     def tracing(self, network: Emitter[Tensor], kind: type[Run], **options: Any) -> Run:
         """A new run of the module's code that fills `network`."""
         module = self.torch_module
@@ -190,6 +182,16 @@ class TorchModule(Module):
 
     def extra_repr(self) -> str:
         return self.torch_module.extra_repr()
+
+
+def _run_in(
+    modules: Mapping[str, Module], network: Emitter[Tensor], path: str, call: InnerCall
+) -> None:
+    """Runs `call` in the scope of the module at `path`, if there is one."""
+    if path in modules:
+        network.call(modules[path], (call,), {})
+    else:
+        call.run()
 
 
 def _tree(module: torch.nn.Module, known: dict[int, Module], way: str, alone: Alone) -> Module:
