@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from port_imports import Ported
 from port_rate_checks import TOLERANCE, Shape, in_float64, refused, relative, serve, varied
-from port_rate_models import inputs, make, smallest_size
+from port_rate_models import accepted_sizes, inputs, make
 from torch.utils import _pytree
 
 import trtnet
@@ -51,7 +51,7 @@ def check(ported: Ported, name: str, show: bool = False) -> dict[str, Any]:
     """
     torch.manual_seed(0)
     theirs = varied(make(name).eval())
-    size = smallest_size(name, theirs)
+    size = next(accepted_sizes(name, theirs), None)
     if size is None:
         return {"status": "invalid", "reason": "PyTorch's module accepts no size"}
     shapes = inputs(name, theirs, size)

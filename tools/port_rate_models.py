@@ -133,17 +133,15 @@ def inputs(name: str, module: torch.nn.Module, size: int) -> list[tuple[int, ...
     return [(2, channels, size, size)]
 
 
-def smallest_size(name: str, module: torch.nn.Module) -> int | None:
-    """The smallest of :data:`SIZES`, or the model's own size, that the module accepts; ``None``
-    where it accepts none of them."""
+def accepted_sizes(name: str, module: torch.nn.Module) -> Iterator[int]:
+    """Which of :data:`SIZES` and the model's own size the module accepts, smallest first."""
     config = getattr(module, "default_cfg", None) or {}
-    own = tuple(config.get("input_size", (3, 224, 224)))[-1]
-    tried = (own,) if config.get("fixed_input_size") else (*SIZES, own)
+    own = int(tuple(config.get("input_size", (3, 224, 224)))[-1])
+    tried = (own,) if config.get("fixed_input_size") else sorted({*SIZES, own})
     for size in tried:
         with torch.no_grad():
             try:
                 module(*(torch.zeros(shape) for shape in inputs(name, module, size)))
-                return int(size)
             except Exception:  # of many kinds
                 continue
-    return None
+        yield size

@@ -90,7 +90,7 @@ def test_layer_normalization(raw, rng, version, epsilon):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("size", [(4, 5), (2, 3, 4)])
+@pytest.mark.parametrize("size", [(4, 5), (2, 3, 4), (2, 3), (6,)])  # also as many as channels
 def test_instance_normalization(raw, rng, version, size, epsilon):
     x = (3 + rng.standard_normal((2, 6, *size))).astype(np.float32)
     scale, bias = (rng.standard_normal(6).astype(np.float32) for _ in range(2))
@@ -103,8 +103,9 @@ def test_instance_normalization(raw, rng, version, size, epsilon):
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("groups", [2, 3, 6])
-def test_group_normalization(raw, rng, version, groups, epsilon):
-    x = (3 + rng.standard_normal((2, 6, 4, 5))).astype(np.float32)
+@pytest.mark.parametrize("size", [(4, 5), (1, 2), (3, 1), (2, 3)])  # also as many as groups
+def test_group_normalization(raw, rng, version, groups, size, epsilon):
+    x = (3 + rng.standard_normal((2, 6, *size))).astype(np.float32)
     count = 6 if version == 2 else groups  # version 1 scales each group
     scale, bias = (rng.standard_normal(count).astype(np.float32) for _ in range(2))
     view = (1, count, 1, 1)

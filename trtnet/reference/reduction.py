@@ -103,7 +103,9 @@ def normalize(
     """``(x - mean) / sqrt(variance + epsilon) * scale + bias``, both taken over `axes`."""
     last = tuple(range(x.dim() - len(axes), x.dim()))
     sizes = x.shape[x.dim() - len(axes) :]
-    if axes == last and scale.numel() == bias.numel() == sizes.numel():
+    # Shapes, not numbers of elements: there may be as many channels as positions.
+    element_wise = (1,) * (x.dim() - len(axes)) + tuple(sizes)
+    if axes == last and scale.shape == bias.shape == element_wise:
         return F.layer_norm(x, sizes, scale.reshape(sizes), bias.reshape(sizes), epsilon)
     variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
     return (x - mean) * torch.rsqrt(variance + epsilon) * scale + bias
