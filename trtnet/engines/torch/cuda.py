@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph
+from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.context import TorchContext
 
 _TRIALS = 5
@@ -111,14 +112,18 @@ class CudaContext(TorchContext):
         graph = torch.cuda.CUDAGraph()
         try:
             with self._on(stream, is_timed):
-                self._run()  # chooses the kernels
-                with torch.cuda.graph(
-                    graph, self._pool, self._stream, capture_error_mode="thread_local"
+                with recorded() as copies:
+                    self._run()  # chooses the kernels
+                with (
+                    given(copies),
+                    torch.cuda.graph(
+                        graph, self._pool, self._stream, capture_error_mode="thread_local"
+                    ),
                 ):
                     self._run()
         except (RuntimeError, ValueError) as error:
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
-        return CudaReplay(graph)
+        return CudaReplay(graph, [moved for _, moved in copies])
 
     def _fastest(self, replay: CudaReplay) -> float:
         """Milliseconds of the fastest of some executions."""
@@ -151,8 +156,9 @@ class CudaReplay:
 
     is_standalone = True
 
-    def __init__(self, graph: torch.cuda.CUDAGraph) -> None:
-        self._graph = graph
+    def __init__(self, graph: torch.cuda.CUDAGraph, read: Sequence[torch.Tensor]) -> None:
+        """`read` are tensors that the graph reads by their addresses."""
+        self._graph, self._read = graph, read
         self._executable: Any = None
         if hasattr(graph, "raw_cuda_graph_exec"):  # not in older versions of PyTorch
             self._executable = cuda.runtime().cudaGraphExec_t(graph.raw_cuda_graph_exec())
@@ -169,6 +175,7 @@ class CudaReplay:
         """Frees the graph."""
         self._executable = None
         self._graph.reset()
+        self._read = ()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.engines.protocol import Binding
 from trtnet.engines.torch.compiled import CompiledGraph
+from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
 from trtnet.engines.torch.passes import optimize
@@ -107,9 +108,11 @@ class TorchEngine:
 def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
     """The reference's module, rewritten to be fast on `device`."""
     module = compile_graph(read, device=device)
+    fold(module)
     rewrite(module, device)
     if device.type == "cuda":
         optimize(module)
+        copy_by_call(module)
     return module
 
 
