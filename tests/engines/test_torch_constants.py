@@ -144,3 +144,19 @@ def test_on_a_gpu_every_recurrence_is_captured(monkeypatch):
             got = torch.from_numpy(session(x.numpy())["y"])
             torch.testing.assert_close(got, module(x)[0].detach(), rtol=1e-4, atol=1e-5)
     assert captured
+
+
+def test_layers_with_weights_run_on_the_device():
+    class Positions(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.project = torch.nn.Conv2d(1, 4, 1)
+
+        def forward(self, x):
+            steps = torch.arange(x.shape[-1], dtype=torch.float32)
+            return x + self.project(torch.sin(steps)[None, None, None])
+
+    net = trtnet.Network("torch")
+    net.output("y", trtnet.from_torch(Positions())(net.input("x", (2, 4, 3, "W"))))
+    module = compile(read(net.definition), device=META)
+    assert module(torch.empty((2, 4, 3, 5), device=META))["y"].device == META

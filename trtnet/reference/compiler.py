@@ -226,7 +226,8 @@ class Compiler:
     def _layer(self, layer: Layer) -> None:
         operation = _operation(layer.type)
         names = [name for name in layer.inputs if name is not None]
-        if layer.type in ("SHAPE", "FILL") or all(name in self._on_host for name in names):
+        is_host_value = all(name in self._on_host for name in names) and not layer.weights
+        if layer.type in ("SHAPE", "FILL") or is_host_value:
             self._on_host.update(layer.outputs)
         call = operation(self._context(layer, wide=False))
         exact = layer.type in KEEPS_TYPE or self.float64 or rounds_once(call.function, self.device)
