@@ -159,4 +159,7 @@ def test_layers_with_weights_run_on_the_device():
     net = trtnet.Network("torch")
     net.output("y", trtnet.from_torch(Positions())(net.input("x", (2, 4, 3, "W"))))
     module = compile(read(net.definition), device=META)
-    assert module(torch.empty((2, 4, 3, 5), device=META))["y"].device == META
+    (conv,) = module.graph.find_nodes(op="call_function", target=torch.nn.functional.conv2d)
+    run = fx.Interpreter(module, garbage_collect_values=False)
+    run.run(torch.empty((2, 4, 3, 5), device=META))
+    assert {run.env[node].device for node in conv.all_input_nodes} == {META}
