@@ -144,6 +144,24 @@ def test_pieces(check: Any, function: Any) -> None:
     )
 
 
+def test_chunks_of_tensors_joined_along_a_dynamic_axis(check: Any) -> None:
+    check(
+        lambda a, b: ops.chunk(ops.cat([a, b, a, b]), 2)[1],
+        lambda a, b: torch.chunk(torch.cat([a, b, a, b]), 2)[1],
+        (3, 5),
+        (3, 5),
+        dynamic=[("N", 5)] * 2,
+        through_torch=True,
+    )
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_chunks_of_an_unknown_number(count: int, net: Any) -> None:
+    x = net.input("x", ("N", 3))
+    with pytest.raises(ShapeError, match="the number of pieces is known only at run time"):
+        ops.chunk(x, count)
+
+
 @pytest.mark.parametrize(
     ("shifts", "dims"),
     [(1, 0), (-1, 1), (5, 1), (0, 1), ((1, -2), (0, 1)), ((3, 3), (1, 1)), (2, None)],

@@ -181,10 +181,18 @@ def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
 @operator
 @numpy_names
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Cuts axis `dim` into at most `chunks` pieces of equal size (the last may be smaller)."""
+    """Cuts axis `dim` into at most `chunks` pieces of equal size (the last may be smaller).
+
+    Raises:
+        ShapeError: `chunks` is not positive, or may not divide a size known only at run time.
+    """
     axis = normalize_axis(dim, input.ndim, "chunk")
     if chunks < 1:
         raise ShapeError("chunk: the number of chunks must be positive", got=chunks)
+    size = input.shape[axis]
+    if isinstance(size, Dim) and same_size(size % chunks, 0):  # such as that of two tensors joined
+        each = size // chunks
+        return tuple(narrow(input, axis, at * each, each) for at in range(chunks))
     return split(input, -(-_static(input, axis, "chunk") // chunks) or 1, axis)
 
 
