@@ -184,7 +184,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Cuts axis `dim` into at most `chunks` pieces of equal size (the last may be smaller).
 
     Raises:
-        ShapeError: `chunks` is not positive, or may not divide a size known only at run time.
+        ShapeError: `chunks` is not positive.
+        UnsupportedError: `chunks` may not divide a size known only at run time.
     """
     axis = normalize_axis(dim, input.ndim, "chunk")
     if chunks < 1:
