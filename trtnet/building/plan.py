@@ -101,7 +101,7 @@ class Plan:
         """
         from trtnet.building.sidecar import described  # needs msgspec
 
-        return described(self.sidecar, _source("the plan's sidecar"))
+        return described(self.sidecar, _source("", "the sidecar of this plan"))
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
@@ -109,9 +109,9 @@ def sidecar_path(path: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(path)}.json")
 
 
-def _source(name: str) -> Source:
+def _source(name: str, what: str = "a sidecar") -> Source:
     fix = "build the engine again; without a sidecar an engine loads unchecked"
-    return Source(name, "a sidecar", PlanError, fix)
+    return Source(name, what, PlanError, fix)
 
 
 def _read_sidecar(path: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from trtnet.imaging.preprocessing import Preprocessing
 from trtnet.plugins.registry import NeededPlugin
-from trtnet.reading.documents import Source
+from trtnet.reading.documents import Source, from_json, to_json
 from trtnet.reading.schema import checked
 
 Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -135,6 +135,16 @@ class Sidecar(msgspec.Struct, frozen=True):
     preprocessing: Preprocessing | None = None
     class_names: list[str] | None = None
     calibration: StatedCalibration | None = None
+
+
+def require_readable(values: Mapping[str, Any]) -> None:
+    """Checks that a sidecar with `values` can be written, and read again.
+
+    Raises:
+        UsageError: names what cannot.
+    """
+    source = Source("", "the sidecar that was given", fix="give JSON values, or leave it out")
+    described(from_json(to_json(dict(values), source), source), source)
 
 
 def described(values: Mapping[str, Any], source: Source) -> Sidecar:

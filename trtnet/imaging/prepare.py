@@ -17,15 +17,6 @@ if TYPE_CHECKING:
     from trtnet.imaging.preprocessing import Preprocessing
 
 _MODES = {1: "L", 3: "RGB"}  # by the number of channels
-_FILTERS = {  # Pillow's names by torchvision's
-    "nearest": "NEAREST",
-    "nearest-exact": "NEAREST",
-    "bilinear": "BILINEAR",
-    "bicubic": "BICUBIC",
-    "box": "BOX",
-    "hamming": "HAMMING",
-    "lanczos": "LANCZOS",
-}
 
 
 def load_image(path: str | os.PathLike[str], preprocessing: Mapping[str, Any]) -> np.ndarray:
@@ -93,8 +84,10 @@ def _rules(preprocessing: Mapping[str, Any]) -> Preprocessing:
 def _resized(image: Image, rules: Preprocessing) -> Image:
     from PIL.Image import Resampling
 
+    from trtnet.imaging.preprocessing import FILTERS
+
     height, width = _resize_to(image.size, rules)
-    return image.resize((width, height), Resampling[_FILTERS[rules.interpolation]])
+    return image.resize((width, height), Resampling[FILTERS[rules.interpolation]])
 
 
 def _resize_to(size: tuple[int, int], rules: Preprocessing) -> tuple[int, int]:

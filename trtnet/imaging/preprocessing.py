@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -17,9 +17,15 @@ Edge = Annotated[int, Meta(ge=1, le=MAX_PIXELS)]
 Edges = Annotated[tuple[Edge, ...], Meta(max_length=2)]
 Value = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Divisor = Annotated[float, Meta(ge=1e-6, le=1e6)]
-Interpolation = Literal[
-    "nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"
-]
+FILTERS = {  # Pillow's names by torchvision's
+    "nearest": "NEAREST",
+    "nearest-exact": "NEAREST",
+    "bilinear": "BILINEAR",
+    "bicubic": "BICUBIC",
+    "box": "BOX",
+    "hamming": "HAMMING",
+    "lanczos": "LANCZOS",
+}
 
 
 class Preprocessing(msgspec.Struct, frozen=True):
@@ -37,9 +43,11 @@ class Preprocessing(msgspec.Struct, frozen=True):
     crop_size: Edges | None = None
     mean: tuple[Value, ...] = (0.0, 0.0, 0.0)
     std: tuple[Divisor, ...] | None = None
-    interpolation: Interpolation = "bilinear"
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
+        if self.interpolation not in FILTERS:
+            raise ValueError(f"interpolation is one of {', '.join(FILTERS)}")
         if len(self.mean) not in (1, 3) or len(self.mean) != len(self.divisors):
             raise ValueError("mean and std have one value for each of 1 or 3 channels")
         if self.crop is not None and self.crop[0] * self.crop[1] > MAX_PIXELS:
@@ -64,6 +72,5 @@ def checked_preprocessing(stated: Mapping[str, Any]) -> Preprocessing:
         PlanError: says which entry cannot be followed.
     """
     fix = "prepare the image yourself and give it as .npy"
-    return checked(
-        dict(stated), Preprocessing, Source("the preprocessing", "one of images", PlanError, fix)
-    )
+    source = Source("", "the preprocessing", PlanError, fix)
+    return checked(dict(stated), Preprocessing, source)

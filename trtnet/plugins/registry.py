@@ -120,8 +120,8 @@ def restore(plugin: type[Plugin], fields: str) -> Plugin:
         PlanError: `fields` is not the JSON of its attributes.
     """
     source = Source(
-        f"the text that is stored for the plugin {plugin.name}",
-        "its attributes",
+        "",
+        f"the stored attributes of the plugin {plugin.name}",
         PlanError,
         "build the engine again, with the plugin that is declared here",
     )

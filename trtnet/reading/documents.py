@@ -41,7 +41,7 @@ class Source:
     """Where a document is from, and what is said of it where it cannot be used.
 
     Args:
-        name: of the file, or of the part of one.
+        name: of the file; empty for what is not in a file of its own.
         what: what the document should be, such as ``"a calibration table"``.
         error: the class of the errors.
         fix: what to do about them.
@@ -54,8 +54,9 @@ class Source:
 
     def refuse(self, problem: str, expected: object = None, got: object = None) -> TrtnetError:
         """The error that says `problem` of the document."""
+        claim = f"{self.name} cannot be used as {self.what}"
         return self.error(
-            f"{self.name} cannot be used as {self.what}: {problem}",
+            f"{claim if self.name else f'{self.what} cannot be used'}: {problem}",
             expected=expected,
             got=got,
             fix=self.fix,
@@ -100,6 +101,18 @@ def from_json(content: bytes | str, source: Source, *, infinite: bool = False) -
     except (ValueError, RecursionError, MemoryError) as error:
         raise _no_document("JSON", error, source) from error
     return value
+
+
+def to_json(value: Any, source: Source, **options: Any) -> str:
+    """`value` as JSON text; `options` are those of :func:`json.dumps`.
+
+    Raises:
+        TrtnetError: `source.error`: it has values that JSON lacks, NaN and infinity included.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise source.refuse("it holds what JSON cannot", got=error) from error
 
 
 def from_toml(content: bytes, source: Source) -> dict[str, Any]:
