@@ -7,7 +7,6 @@ while it is in use is an error, where a mapped one would end the process.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import math
 import os
@@ -34,6 +33,12 @@ _MAGIC = b"\x93NUMPY"
 _LARGEST_HEADER = 10_000  # bytes, as numpy has it
 _CHUNK = 1 << 20
 _MOST_AXES = 32  # numpy 1's limit
+_MOST_ELEMENTS = 2**59  # of 8 bytes and more: numpy's limit
+_SIZE = re.compile("[0-9]{1,19}")
+_FIELD = re.compile(  # a key of the header and its value; before Python 3 sizes ended in L
+    r"""(?P<q>['"])(?P<key>\w+)(?P=q)\s*:\s*"""
+    r"""(?P<value>'[^'\\]*'|"[^"\\]*"|True|False|\([\dL, ]*\)|\[[^\n]*\])\s*,?"""
+)
 _PLAIN = re.compile(r"[<>|=]?[biuf][0-9]{1,2}")
 _FIX = "write it with numpy.save or numpy.savez, as numbers"
 _ENCRYPTED = 1  # a flag of a zip entry
@@ -57,10 +62,13 @@ class _Source:
     what: str
     error: type[TrtnetError]
 
-    def refuse(self, problem: str, got: object = None, fix: str = _FIX, entry: str = "") -> NoReturn:
+    def refuse(
+        self, problem: str = "", got: object = None, fix: str = _FIX, entry: str = ""
+    ) -> NoReturn:
         """Raises the error; `entry` is that of the archive, if it is one."""
         where = f"{self.path}, {entry!a}" if entry else str(self.path)
-        raise self.error(f"{where} {problem}", expected=self.what, got=got, fix=fix)
+        why = f": {problem}" if problem else ""
+        raise self.error(f"{where} cannot be read{why}", expected=self.what, got=got, fix=fix)
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class _Header:
 
 
 class NpyFile:
-    """An open ``.npy`` file, whose rows are read when they are asked for.
+    """A ``.npy`` file, whose rows are read when they are asked for.
 
     Args:
         path: the file.
@@ -89,29 +97,19 @@ class NpyFile:
         shape: sizes.
 
     Raises:
-        TrtnetError: `error`: no regular file, no array of numbers, or cut short.
+        TrtnetError: `error`: no regular file, no array of numbers, or cut short; also when rows
+            are asked for and the file has changed since.
     """
 
     def __init__(self, path: FilePath, what: str, *, error: type[TrtnetError] = UsageError) -> None:
         self._source = _Source(path, what, error)
-        self._file = open_regular(path, what, error=error)
-        try:
-            self._header = _header(self._file, self._source)
-            self._start = self._file.tell()
-            _check_room(self._file, self._header, self._source)
-        except BaseException:
-            self._file.close()
-            raise
-        self.shape = self._header.shape
-        self._whole = self.read() if self._header.fortran and len(self.shape) > 1 else None
-
-    def __len__(self) -> int:
-        return self.shape[0] if self.shape else 0
-
-    def read(self) -> np.ndarray:
-        """All values."""
-        self._seek(0)
-        return _values(self._file, self._header, self._source)
+        with open_regular(path, what, error=error) as file:
+            self._header = _header(file, self._source)
+            self._start, self._stamp = file.tell(), _stamp(file)
+            _check_room(file, self._header, self._source)
+            self.shape = self._header.shape
+            is_transposed = self._header.fortran and len(self.shape) > 1
+            self._whole = _values(file, self._header, self._source) if is_transposed else None
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The entries `rows` of the first axis."""
@@ -120,20 +118,16 @@ class NpyFile:
             return found
         row = _Header(self._header.dtype, self.shape[1:], False)
         result = np.empty((len(rows), *self.shape[1:]), row.dtype.newbyteorder("="))
-        for at, number in enumerate(rows):
-            self._seek(int(number) * row.nbytes)
-            result[at] = _values(self._file, row, self._source)
+        source = self._source
+        with open_regular(source.path, source.what, error=source.error) as file:
+            if _stamp(file) != self._stamp:
+                source.refuse(
+                    "it was changed while it was in use", fix="leave it as it is until the end"
+                )
+            for at, number in enumerate(rows):
+                file.seek(self._start + int(number) * row.nbytes)
+                result[at] = _values(file, row, source)
         return result
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-    def _seek(self, offset: int) -> None:
-        try:
-            self._file.seek(self._start + offset)
-        except (OSError, ValueError) as error:
-            self._source.refuse("cannot be read", error)
 
 
 def read_npy(path: FilePath, what: str, *, error: type[TrtnetError] = UsageError) -> np.ndarray:
@@ -144,8 +138,11 @@ def read_npy(path: FilePath, what: str, *, error: type[TrtnetError] = UsageError
     Raises:
         TrtnetError: `error`: no regular file, no array of numbers, or cut short.
     """
-    with contextlib.closing(NpyFile(path, what, error=error)) as file:
-        return file.read()
+    source = _Source(path, what, error)
+    with open_regular(path, what, error=error) as file:
+        header = _header(file, source)
+        _check_room(file, header, source)
+        return _values(file, header, source)
 
 
 def read_npz(
@@ -197,7 +194,7 @@ def check_inflated(
     total = sum(info.file_size for info in archive.infolist())
     if total > size + MOST_INFLATED:
         _Source(path, what, error).refuse(
-            "is refused: its entries are too large for a file of its size",
+            "its entries are too large for a file of its size",
             f"{total / 1e9:.2f} GB in {size / 1e6:.2f} MB",
             "write it without compression, such as with numpy.savez",
         )
@@ -206,13 +203,14 @@ def check_inflated(
 def entry_name(name: str) -> str:
     """`name`, which may be that of any tensor, as the name of an entry of an archive.
 
-    A path that would lead out of the directory that the archive is extracted into is escaped as in
-    a URL: ``../a`` becomes ``..%2Fa``. Any other name stays as it is.
+    In a path that would lead out of the directory that the archive is extracted into, the
+    separators are escaped as in a URL: ``../a`` becomes ``..%2Fa``. So are control characters
+    and ``%`` itself, in all names; ``urllib.parse.unquote`` gives the name back.
     """
     parts = re.split(r"[/\\]", name)
-    is_plain = all(parts) and not {".", ".."}.intersection(parts) and ":" not in parts[0]
-    kept = r"[^/\\:%\x00-\x1f\x7f]" if not is_plain else r"[^\x00-\x1f\x7f]"
-    return "".join(c if re.match(kept, c) else f"%{ord(c):02X}" for c in name)
+    leads_out = not all(parts) or not {".", ".."}.isdisjoint(parts) or ":" in parts[0]
+    escaped = r"[%\x00-\x1f\x7f/\\:]" if leads_out else r"[%\x00-\x1f\x7f]"
+    return re.sub(escaped, lambda found: f"%{ord(found[0]):02X}", name)
 
 
 @contextlib.contextmanager
@@ -220,7 +218,7 @@ def _open_archive(file: IO[bytes], source: _Source) -> Iterator[zipfile.ZipFile]
     try:
         archive = zipfile.ZipFile(file)
     except ZIP_ERRORS as error:
-        source.refuse("is no .npz file, or a damaged one", _words(error))
+        source.refuse("it is no .npz file, or a damaged one", _words(error))
     with archive:
         yield archive
 
@@ -231,13 +229,15 @@ def _entries(archive: zipfile.ZipFile, source: _Source) -> dict[str, zipfile.Zip
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         if info.flag_bits & _ENCRYPTED:
-            source.refuse("is encrypted", entry=name)
+            source.refuse("it is encrypted", entry=name)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             source.refuse(
-                "is compressed in a way that numpy does not write", info.compress_type, entry=name
+                "it is compressed in a way that numpy does not write",
+                info.compress_type,
+                entry=name,
             )
         if name in found:
-            source.refuse("occurs twice", fix="give each array another name", entry=name)
+            source.refuse("the name occurs twice", fix="give each array another name", entry=name)
         found[name] = info
     return found
 
@@ -249,7 +249,7 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: _Source
             header = _header(entry, source, name)
             if entry.tell() + header.nbytes != info.file_size:
                 source.refuse(
-                    "does not have the size of its array",
+                    "it does not have the size of its array",
                     f"{info.file_size - entry.tell()} bytes for {header.dtype} {header.shape}",
                     entry=name,
                 )
@@ -257,7 +257,7 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: _Source
             entry.read(1)  # at its end the checksum is compared
             return array
     except ZIP_ERRORS as error:
-        source.refuse("is damaged", _words(error), "copy or write the file again", name)
+        source.refuse("it is damaged", _words(error), "copy or write the file again", name)
 
 
 def _header(file: IO[bytes], source: _Source, entry: str = "") -> _Header:
@@ -265,48 +265,54 @@ def _header(file: IO[bytes], source: _Source, entry: str = "") -> _Header:
     try:
         start = file.read(8)
         if start[:6] != _MAGIC or len(start) < 8 or start[6] not in (1, 2, 3):
-            source.refuse("is no .npy file", f"{start!r}" if start else "nothing", entry=entry)
+            source.refuse("it is no .npy file", f"{start!r}" if start else "nothing", entry=entry)
         width = 2 if start[6] == 1 else 4
         length = int.from_bytes(file.read(width), "little")
         if length > _LARGEST_HEADER:
-            source.refuse("has an impossible header", f"{length} bytes", entry=entry)
+            source.refuse("it has an impossible header", f"{length} bytes", entry=entry)
         text = file.read(length).decode("utf-8" if start[6] == 3 else "latin-1")
     except ZIP_ERRORS as error:
-        source.refuse("cannot be read", _words(error), entry=entry)
-    try:
-        parsed = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        source.refuse("has a header that cannot be read", type(error).__name__, entry=entry)
-    return _checked(parsed, source, entry)
+        source.refuse(got=_words(error), entry=entry)
+    return _parsed(text, source, entry)
 
 
-def _checked(parsed: object, source: _Source, entry: str) -> _Header:
-    if not isinstance(parsed, dict) or parsed.keys() != {"descr", "fortran_order", "shape"}:
-        source.refuse("has a header that cannot be read", f"{parsed!a:.80}", entry=entry)
-    kind, fortran, shape = parsed["descr"], parsed["fortran_order"], parsed["shape"]
-    dtype = _dtype(kind, source, entry)
-    sizes = isinstance(shape, tuple) and all(type(n) is int and 0 <= n < 2**63 for n in shape)
-    if not sizes or len(shape) > _MOST_AXES or math.prod(max(n, 1) for n in shape) >= 2**59:
-        source.refuse("has an impossible shape", f"{shape!a:.80}", entry=entry)
-    if not isinstance(fortran, bool):
-        source.refuse("has a header that cannot be read", f"{fortran!a:.80}", entry=entry)
-    return _Header(dtype, shape, fortran)
+def _parsed(text: str, source: _Source, entry: str) -> _Header:
+    """The header whose text is that of a dict of Python. It is not evaluated."""
+    fields = {found["key"]: found["value"] for found in _FIELD.finditer(text)}
+    outline = "".join(_FIELD.sub("", text).split())
+    if outline != "{}" or fields.keys() != {"descr", "fortran_order", "shape"}:
+        source.refuse("its header is damaged", f"{text!a:.80}", entry=entry)
+    dtype = _dtype(fields["descr"], source, entry)
+    sizes = fields["shape"].strip("()").replace(",", " ").replace("L", "").split()
+    possible = len(sizes) <= _MOST_AXES and all(_SIZE.fullmatch(size) for size in sizes)
+    shape = tuple(map(int, sizes)) if possible else ()
+    if not possible or math.prod(max(n, 1) for n in shape) >= _MOST_ELEMENTS:
+        source.refuse("its shape is impossible", f"{fields['shape']:.80}", entry=entry)
+    if fields["fortran_order"] not in ("True", "False"):
+        source.refuse("its header is damaged", f"{text!a:.80}", entry=entry)
+    return _Header(dtype, shape, fields["fortran_order"] == "True")
 
 
-def _dtype(kind: object, source: _Source, entry: str) -> np.dtype:
-    if isinstance(kind, str) and _PLAIN.fullmatch(kind):
+def _dtype(text: str, source: _Source, entry: str) -> np.dtype:
+    name = text.strip("'\"")
+    if _PLAIN.fullmatch(name):
         with contextlib.suppress(TypeError):
-            return np.dtype(kind)
-    letter = str(kind).lstrip("<>|=")[:1] if isinstance(kind, str) else ""
-    found = "a structure" if isinstance(kind, list) else f"{kind!a:.40}"
-    source.refuse("does not hold numbers", _KINDS.get(letter, found), entry=entry)
+            return np.dtype(name)
+    kind = "structures" if text[0] == "[" else _KINDS.get(name.lstrip("<>|=")[:1], name[:40])
+    source.refuse("it does not hold numbers", kind, entry=entry)
+
+
+def _stamp(file: IO[bytes]) -> tuple[int, ...]:
+    """Differs between two files, and before and after a change."""
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _check_room(file: IO[bytes], header: _Header, source: _Source) -> None:
     room = os.fstat(file.fileno()).st_size - file.tell()
     if header.nbytes > room:
         source.refuse(
-            "is cut short",
+            "it is cut short",
             f"{room} bytes for {header.dtype} {header.shape}, which takes {header.nbytes}",
             "copy or write the file again",
         )
@@ -316,13 +322,13 @@ def _values(file: IO[bytes], header: _Header, source: _Source, entry: str = "") 
     """The values that follow; memory is used as they come."""
     try:
         flat = np.empty(math.prod(header.shape), header.dtype)
-        memory = memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
+        memory = flat.view(np.uint8).data if flat.size else memoryview(b"")
         at = 0
         while at < len(memory):
             chunk = file.read(min(_CHUNK, len(memory) - at))
             if not chunk:
                 source.refuse(
-                    "is cut short",
+                    "it is cut short",
                     f"{at} of {len(memory)} bytes",
                     "copy or write the file again; do not change it while it is read",
                     entry,
@@ -332,7 +338,7 @@ def _values(file: IO[bytes], header: _Header, source: _Source, entry: str = "") 
         array = flat.reshape(header.shape, order="F" if header.fortran else "C")
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     except ZIP_ERRORS as error:
-        source.refuse("cannot be read", _words(error), entry=entry)
+        source.refuse(got=_words(error), entry=entry)
 
 
 def _words(error: BaseException) -> str:
