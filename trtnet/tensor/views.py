@@ -80,10 +80,13 @@ class Memory:
 
 
 def _written(x: Any, path: Path, value: Any) -> Any:
-    if not path:
-        return value
-    inner = _written(path[0].view(x), path[1:], value) if len(path) > 1 else value
-    return path[0].written(x, inner)
+    """`x` after its view at `path`, which may be as long as a network is deep, became `value`."""
+    wholes = [x]
+    for step in path[:-1]:
+        wholes.append(step.view(wholes[-1]))
+    for step in reversed(path):
+        value = step.written(wholes.pop(), value)
+    return value
 
 
 class Place:
