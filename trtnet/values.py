@@ -110,10 +110,7 @@ def _from_numpy(value: Any, name: str) -> Values:
             "a masked array has masked values", module=name or None, fix="use array.filled(value)"
         )
     array = np.asarray(value)
-    if array.size and not array.flags.c_contiguous:
-        strides = [stride // max(array.itemsize, 1) for stride in array.strides]
-        extent = _extent(array.shape, strides, array.itemsize)
-        _check_repeats(array.shape, array.nbytes, extent, name)
+    require_own_memory(array, name)
     dtype = array.dtype
     if dtype.kind == "V" and dtype.type.__module__ == "ml_dtypes":
         kept = foreign_dtype_name(dtype)
@@ -138,6 +135,18 @@ def _from_torch(torch: Any, tensor: Any, name: str) -> Values:
     if kind.startswith(("bfloat16", "float8")):  # numpy lacks them
         tensor = tensor.float()
     return Values(tensor.numpy(), foreign_dtype_name(kind))
+
+
+def require_own_memory(array: np.ndarray, name: str) -> None:
+    """Checks that the strides of `array` do not make very much of little memory.
+
+    Raises:
+        WeightsError: they repeat values more than :data:`MOST_REPEATED` bytes.
+    """
+    if array.size and not array.flags.c_contiguous:
+        strides = [stride // max(array.itemsize, 1) for stride in array.strides]
+        extent = _extent(array.shape, strides, array.itemsize)
+        _check_repeats(array.shape, array.nbytes, extent, name)
 
 
 def require_readable(torch: Any, tensor: Any, name: str) -> None:

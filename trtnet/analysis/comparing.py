@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trtnet.analysis.counting import macs
+from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
 
 Pair = tuple[int, int]
@@ -87,6 +88,7 @@ class Diff:
         return "\n".join(lines)
 
 
+@only_layers()
 def diff(a: Graph, b: Graph, shapes: TensorShapes | None = None) -> Diff:
     """The differences between the networks `a` and `b`.
 

@@ -11,6 +11,7 @@ from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.graph.edges import Edges
 from trtnet.graph.gpu_table import Gpu, find_gpu
 from trtnet.graph.kernels import PRODUCTS, Kernel, data_inputs, group_into_kernels
+from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
 from trtnet.precision.table import PRODUCT_RATES
 
@@ -146,6 +147,7 @@ class Cost:
         return Bound(found, tuple(_bound(layer, found, precision) for layer in self.layers))
 
 
+@only_layers()
 def cost(graph: Graph, shapes: TensorShapes | None = None) -> Cost:
     """The cost of one execution of `graph`, layer by layer.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.errors import NetworkError, WeightsError
-from trtnet.graph.layers import KINDS
+from trtnet.graph.layers import KINDS, NO_INPUTS, NO_OUTPUTS, TWO_INPUTS
 from trtnet.graph.reader import sort, weight_shape
 from trtnet.graph.types import Graph, Layer, TensorInfo
 from trtnet.weights import loading, safetensors_writer
@@ -297,6 +297,7 @@ def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
                 got=", ".join(sorted(got)) or "none",
                 fix=_FIX,
             )
+    _check_ends(layer)
     for name, array in layer.weights.items():
         _check_weights(layer, name, array)
     if layer.type == "CONSTANT":
@@ -307,6 +308,22 @@ def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
                 module=layer.name,
                 expected=", ".join(map(str, shapes)),
                 got=layer.attributes["shape"],
+                fix=_FIX,
+            )
+
+
+def _check_ends(layer: Layer) -> None:
+    """Checks that a layer has the inputs and outputs that none of its type is without."""
+    inputs = 0 if layer.type in NO_INPUTS else 2 if layer.type in TWO_INPUTS else 1
+    outputs = 0 if layer.type in NO_OUTPUTS else 1
+    given = sum(name is not None for name in layer.inputs[: max(inputs, 1)])
+    for what, least, got in (("inputs", inputs, given), ("outputs", outputs, len(layer.outputs))):
+        if got < least:
+            raise NetworkError(
+                f"a {layer.type} layer has too few {what}",
+                module=layer.name,
+                expected=f"at least {least}",
+                got=got,
                 fix=_FIX,
             )
 
