@@ -7,14 +7,19 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtnet.errors import BuildError, PlanError
 from trtnet.files import atomic_write, is_full, reserve
+from trtnet.reading.documents import MOST_BYTES, Source, from_json, shortened
+from trtnet.reading.files import read_bytes, read_if_present
+
+if TYPE_CHECKING:
+    from trtnet.building.sidecar import Sidecar
 
 FORMAT_VERSION = 1
-_LARGEST_SIDECAR = 64 << 20  # bytes; a real one has some tens of kilobytes
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,9 @@ class Plan:
 
         Nothing in a sidecar is executed.
         """
-        try:
-            engine = Path(path).read_bytes()
-        except OSError as error:
-            raise PlanError(
-                f"{path} cannot be read", got=error, fix="name an engine file, or build one"
-            ) from error
+        engine = read_bytes(
+            path, "an engine", error=PlanError, fix="name an engine file, or build one"
+        )
         if not engine:
             raise PlanError(f"{path} is empty", fix="build the engine again")
         sidecar = _read_sidecar(sidecar_path(path))
@@ -89,52 +91,59 @@ class Plan:
             _check(path, engine, sidecar)
         return cls(engine, sidecar or {})
 
+    @cached_property
+    def described(self) -> Sidecar:
+        """The sidecar's entries that trtnet knows, with their types; see
+        :class:`trtnet.building.sidecar.Sidecar`.
+
+        Raises:
+            PlanError: one has another type, or an impossible value.
+        """
+        from trtnet.building.sidecar import described  # needs msgspec
+
+        return described(self.sidecar, _source("", "the sidecar of this plan"))
+
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
     """The path of an engine's sidecar: ``model.engine.json`` for ``model.engine``."""
     return Path(f"{os.fspath(path)}.json")
 
 
+def _source(name: str, what: str = "a sidecar") -> Source:
+    fix = "build the engine again; without a sidecar an engine loads unchecked"
+    return Source(name, what, PlanError, fix)
+
+
 def _read_sidecar(path: Path) -> dict[str, Any] | None:
-    try:
-        if path.stat().st_size > _LARGEST_SIDECAR:
-            raise _bad_sidecar(path, "it is too large")
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    source = _source(str(path))
+    content = read_if_present(path, source.what, MOST_BYTES, error=PlanError, fix=source.fix)
+    if content is None:
         return None
-    except OSError as error:
-        raise _bad_sidecar(path, str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise _bad_sidecar(path, f"it is not JSON: {error}") from error
+    found = from_json(content, source)
     if not isinstance(found, dict):
-        raise _bad_sidecar(path, "it is not a JSON object")
+        raise source.refuse("it is not a JSON object", got=shortened(found))
     return found
 
 
 def _check(path: str | os.PathLike[str], engine: bytes, sidecar: dict[str, Any]) -> None:
-    version, stated = sidecar.get("format_version"), sidecar.get("engine")
+    from trtnet.building.sidecar import described  # needs msgspec
+
+    source = _source(str(sidecar_path(path)))
+    version = sidecar.get("format_version")
     if version != FORMAT_VERSION:
-        raise _bad_sidecar(
-            sidecar_path(path), f"it has format version {version!r}, not {FORMAT_VERSION}"
-        )
-    if not isinstance(stated, dict) or not isinstance(stated.get("sha256"), str):
-        raise _bad_sidecar(sidecar_path(path), "it does not say the engine's sha256")
+        raise source.refuse(f"it has format version {shortened(version)}, not {FORMAT_VERSION}")
+    stated = described(sidecar, source).engine
+    if stated is None:
+        raise source.refuse("it does not say the engine's sha256")
     digest = hashlib.sha256(engine).hexdigest()
-    if digest == stated["sha256"]:
+    if digest == stated.sha256:
         return
-    size = stated.get("bytes")
+    size = stated.bytes
     raise PlanError(
         f"{path} is not the engine that its sidecar describes",
-        expected=f"{size!r} bytes, sha256 {stated['sha256'][:64]!r}",
+        expected=f"{size!r} bytes, sha256 {stated.sha256[:64]!a}",
         got=f"{len(engine)} bytes, sha256 {digest!r}",
         fix="the engine was cut short, changed or copied without its sidecar: build it again"
         if size != len(engine)
         else "the engine or its sidecar was changed: build it again",
-    )
-
-
-def _bad_sidecar(path: Path, problem: str) -> PlanError:
-    return PlanError(
-        f"{path} cannot be used: {problem}",
-        fix="build the engine again; without a sidecar an engine loads unchecked",
     )
