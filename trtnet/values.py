@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from trtnet.dtypes import foreign_dtype_name
 from trtnet.errors import TrtnetError, UnsupportedError, WeightsError
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+MOST_REPEATED = 10**9  # bytes
 _FIX_SPLIT = "keep the real and the imaginary part as two arrays"
 
 
@@ -101,13 +103,14 @@ _PLAIN_TYPES = {
 
 def _from_numpy(value: Any, name: str) -> Values:
     plain = _PLAIN_TYPES.get(value.dtype) if type(value) is np.ndarray else None
-    if plain is not None:  # the way of nearly all weights
+    if plain is not None and value.flags.c_contiguous:  # the way of nearly all weights
         return Values(value, plain)
     if np.ma.is_masked(value):
         raise WeightsError(
             "a masked array has masked values", module=name or None, fix="use array.filled(value)"
         )
     array = np.asarray(value)
+    require_own_memory(array, name)
     dtype = array.dtype
     if dtype.kind == "V" and dtype.type.__module__ == "ml_dtypes":
         kept = foreign_dtype_name(dtype)
@@ -126,6 +129,39 @@ def _from_numpy(value: Any, name: str) -> Values:
 
 
 def _from_torch(torch: Any, tensor: Any, name: str) -> Values:
+    require_readable(torch, tensor, name)
+    kind = str(tensor.dtype).removeprefix("torch.")
+    tensor = tensor.detach().resolve_neg().cpu()
+    if kind.startswith(("bfloat16", "float8")):  # numpy lacks them
+        tensor = tensor.float()
+    return Values(tensor.numpy(), foreign_dtype_name(kind))
+
+
+def require_own_memory(array: np.ndarray, name: str) -> None:
+    """Checks that the strides of `array` do not make very much of little memory.
+
+    Raises:
+        WeightsError: they repeat values more than :data:`MOST_REPEATED` bytes.
+    """
+    if array.size and not array.flags.c_contiguous:
+        strides = [stride // max(array.itemsize, 1) for stride in array.strides]
+        extent = _extent(array.shape, strides, array.itemsize)
+        _check_repeats(array.shape, array.nbytes, extent, name)
+
+
+def require_readable(torch: Any, tensor: Any, name: str) -> None:
+    """Checks that `tensor` has values in plain memory, and not far more than that memory holds.
+
+    Args:
+        torch: the module.
+        tensor: of PyTorch, on any device.
+        name: of the tensor, for errors.
+
+    Raises:
+        WeightsError: a tensor without values, or whose strides repeat them more than
+            :data:`MOST_REPEATED` bytes.
+        UnsupportedError: complex numbers; sparse, quantized and nested tensors.
+    """
     where = name or None
     kind = str(tensor.dtype).removeprefix("torch.")
     if tensor.is_nested or tensor.layout is not torch.strided or tensor.is_quantized:
@@ -145,10 +181,37 @@ def _from_torch(torch: Any, tensor: Any, name: str) -> Values:
             module=where,
             fix="make the module on a real device, or load weights into it with assign=True",
         )
-    tensor = tensor.detach().resolve_neg().cpu()
-    if kind.startswith(("bfloat16", "float8")):  # numpy lacks them
-        tensor = tensor.float()
-    return Values(tensor.numpy(), foreign_dtype_name(kind))
+    if not isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin) and tensor.numel():
+        item = tensor.element_size()
+        extent = _extent(tensor.shape, tensor.stride(), item)
+        held = tensor.untyped_storage().nbytes() - tensor.storage_offset() * item
+        if extent > held:
+            raise WeightsError(
+                "a tensor has no memory: its storage was freed or made smaller",
+                module=where,
+                expected=f"{extent} bytes",
+                got=f"{max(held, 0)} bytes",
+                fix="read it before its storage is freed",
+            )
+        _check_repeats(tensor.shape, tensor.numel() * item, extent, name)
+
+
+def _extent(shape: Sequence[int], strides: Sequence[int], item: int) -> int:
+    """Bytes from the first to the last element in memory; `strides` count elements."""
+    last = sum((n - 1) * abs(stride) for n, stride in zip(shape, strides, strict=True))
+    return (last + 1) * item
+
+
+def _check_repeats(shape: Sequence[int], claimed: int, extent: int, name: str) -> None:
+    """Refuses strides that make very much of little memory, before someone writes it out."""
+    if claimed > extent + MOST_REPEATED:
+        raise WeightsError(
+            "the strides of an array repeat its values too often",
+            module=name or None,
+            expected=f"at most {MOST_REPEATED / 1e9:g} GB more than its memory",
+            got=f"{claimed / 1e9:.2f} GB of shape {tuple(shape)} in {extent} bytes",
+            fix="give the values once, and expand them in the network",
+        )
 
 
 def _check_range(array: np.ndarray, name: str) -> None:

@@ -169,15 +169,14 @@ def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
 
 
 def _print_tensors(weights: Weights) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("key", "shape", "dtype", box=box.SIMPLE_HEAD)
-    for name, array in weights.items():
-        table.add_row(Text(_printable(name)), "x".join(map(str, array.shape)), str(array.dtype))
-    Console().print(table)
+    """A line for each tensor, in columns; files of language models have many thousands."""
+    rows = [("key", "shape", "dtype")]
+    rows += (
+        (_printable(name), "x".join(map(str, array.shape)), str(array.dtype))
+        for name, array in weights.items()
+    )
+    key, shape = (max(len(row[column]) for row in rows) for column in (0, 1))
+    print("\n".join(f"{row[0]:{key}}  {row[1]:{shape}}  {row[2]}" for row in rows), end="\n\n")
 
 
 def _printable(value: object) -> str:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import mmap
+import hashlib
 import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from trtnet.errors import WeightsError
+from trtnet.errors import TrtnetError, WeightsError
 from trtnet.files import atomic_write
+from trtnet.reading.arrays import MOST_INFLATED, check_inflated
+from trtnet.values import require_readable
 from trtnet.weights.torch_import import require
 
 _WRAPPERS = ("state_dict", "model")
 _AVERAGED = "{}_ema"  # where torchvision's and timm's training scripts keep averaged weights
 _REASON = re.compile("unsupported|can only|trying to", re.IGNORECASE)
+_CHUNK = 1 << 20
+_TIMES = 16  # how often a model may hold the same tensor, as those that share layers do
 _CONVERT = (
     "in the program that made it: torch.save(model.state_dict(), 'weights.pth'), "
     "then give that file"
 )
 
 
-def kind_of(content: mmap.mmap) -> str | None:
+def kind_of(content: bytes) -> str | None:
     """``"zip archive"`` or ``"pickle"`` by the first bytes; None for anything else."""
     if content[:4] == b"PK\x03\x04":
         return "zip archive"
@@ -36,29 +41,68 @@ def kind_of(content: mmap.mmap) -> str | None:
     return None
 
 
-def read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a checkpoint, and as metadata which of its entries they are where there was
-    a choice. BF16 becomes float32, as numpy lacks it.
+def read(
+    file: BinaryIO, path: Path, kind: str
+) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
+    """The arrays of a checkpoint, as metadata which of its entries they are where there was a
+    choice, and the SHA-256 of the file. BF16 becomes float32, as numpy lacks it.
 
     Args:
-        path: the checkpoint.
-        kind: what :func:`kind_of` said; a zip archive is mapped into memory instead of read.
+        file: the checkpoint, open.
+        path: its path, for messages.
+        kind: what :func:`kind_of` said.
 
     Raises:
-        WeightsError: loading would run code, or there is no state_dict in the file.
+        WeightsError: loading would run code, there is no state_dict in the file, or its tensors
+            are larger than it is.
     """
     torch = require("torch", f"reading the PyTorch checkpoint {path}")
-    mapped = kind == "zip archive"
     try:
+        sha256 = _sha256(file)
+        size = file.tell()
+        if kind == "zip archive":
+            with zipfile.ZipFile(file) as archive:
+                check_inflated(archive, size, path, "a PyTorch checkpoint", error=WeightsError)
+        file.seek(0)
         # torchvision's and timm's training scripts store their command line, which is only data.
         allowed = torch.serialization.safe_globals([argparse.Namespace])
         with allowed, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # failures are reported by our own error
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    except TrtnetError:
+        raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise _refused(path, error) from error
     state, metadata = _unwrap(loaded, path)
-    return {name: _array(name, value, path, torch) for name, value in state.items()}, metadata
+    _check_claims(state, size, path, torch)
+    arrays = {name: _array(name, value, path, torch) for name, value in state.items()}
+    return arrays, metadata, sha256
+
+
+def _sha256(file: BinaryIO) -> str:
+    """Of all bytes; `file` is then at its end."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_claims(state: Mapping[str, Any], size: int, path: Path, torch: Any) -> None:
+    """Refuses tensors that take far more memory than the file, when they are written out: strides
+    of 0 repeat one value any number of times, and many tensors may be views of one storage."""
+    claimed, most = 0, _TIMES * size + MOST_INFLATED
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor):
+            claimed += value.numel() * value.element_size()
+        if claimed > most:
+            raise WeightsError(
+                f"{path} holds tensors that are far larger than the file",
+                module=name,
+                expected=f"at most {most / 1e9:.2f} GB in a file of {size / 1e6:.2f} MB",
+                got=f"{claimed / 1e9:.2f} GB up to this tensor, of shape {tuple(value.shape)}",
+                fix="save the tensors with .contiguous(), and each only once",
+            )
 
 
 def write(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> None:
@@ -129,12 +173,13 @@ def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:
             got=type(value).__name__,
             fix=_CONVERT,
         )
-    tensor = value.detach()
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
     try:
+        tensor = value.detach()
+        require_readable(torch, tensor, name)
+        if tensor.dtype == torch.bfloat16:
+            tensor = tensor.float()
         array: np.ndarray = tensor.numpy()
-    except (TypeError, RuntimeError) as error:  # quantized, sparse, FP8, or without data
+    except (TypeError, ValueError, RuntimeError, TrtnetError) as error:  # FP8, or no plain tensor
         raise WeightsError(
             f"{path} holds a tensor that numpy cannot represent",
             module=name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -20,6 +19,7 @@ from trtnet.reading.schema import checked
 T = TypeVar("T")
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 CHECKSUM = "sha256"  # the metadata entry with the hash of the tensors
+_LARGE = 1 << 16  # bytes; to hand a smaller tensor to a thread takes longer than to hash it
 _INTEGERS = ("num_batches_tracked", "relative_position_index")  # the integers PyTorch's models have
 
 
@@ -37,14 +37,15 @@ class Weights(Mapping[str, np.ndarray]):
         arrays: Mapping[str, np.ndarray],
         metadata: Mapping[str, str] | None = None,
         path: Path | None = None,
-        file_bytes: mmap.mmap | None = None,
+        file_bytes: bytes | None = None,
         flat: bool = False,
+        file_sha256: str | None = None,
     ) -> None:
         self._arrays = {name: _read_only(array) for name, array in arrays.items()}
         self.metadata = dict(metadata or {})
         self.path = path
         self.flat = flat
-        self._file_bytes = file_bytes
+        self._file_bytes, self._file_sha256 = file_bytes, file_sha256
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]
@@ -69,6 +70,8 @@ class Weights(Mapping[str, np.ndarray]):
     @cached_property
     def sha256(self) -> str:
         """Hash of the file's bytes, or :func:`data_sha256` of tensors made in memory."""
+        if self._file_sha256 is not None:
+            return self._file_sha256
         if self._file_bytes is None:
             return data_sha256(self)
         return hashlib.sha256(self._file_bytes).hexdigest()
@@ -99,7 +102,9 @@ class Weights(Mapping[str, np.ndarray]):
             shapes: key → shape; keys that are not among the weights are ignored.
         """
         arrays = {name: _shaped(name, array, shapes.get(name)) for name, array in self.items()}
-        return Weights(arrays, self.metadata, self.path, self._file_bytes)
+        return Weights(
+            arrays, self.metadata, self.path, self._file_bytes, file_sha256=self._file_sha256
+        )
 
     def _json(self, key: str, kind: type[T]) -> T | None:
         text = self.metadata.get(key)
@@ -134,12 +139,18 @@ def raw_bytes(array: np.ndarray) -> memoryview:
 
 def data_sha256(state: Mapping[str, np.ndarray]) -> str:
     """The SHA-256 of the lines ``<SHA-256 of the tensor's bytes> <key>`` in the order of sorted
-    keys; bytes are little-endian in C order. Tensors are hashed in parallel."""
-    names = sorted(state)
+    keys; bytes are little-endian in C order. Large tensors are hashed in parallel."""
+
+    def digest(name: str) -> str:
+        return hashlib.sha256(raw_bytes(state[name])).hexdigest()
+
+    large = [name for name in state if state[name].nbytes >= _LARGE]
     with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
-        digests = pool.map(lambda name: hashlib.sha256(raw_bytes(state[name])).hexdigest(), names)
-        lines = [f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+        digests = dict(zip(large, pool.map(digest, large), strict=True))
+    whole = hashlib.sha256()
+    for name in sorted(state):
+        whole.update(f"{digests.get(name) or digest(name)} {name}\n".encode())
+    return whole.hexdigest()
 
 
 def parameter_count(state: Mapping[str, np.ndarray]) -> int:

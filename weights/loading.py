@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import mmap
+import hashlib
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from trtnet.errors import UsageError, WeightsError
 from trtnet.names import did_you_mean
+from trtnet.reading.files import open_regular, read_bytes
 from trtnet.weights import checkpoint, safetensors_reader, wts
 from trtnet.weights.container import Weights
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
 WTS_SUFFIX = ".wts"
 SUFFIXES = (".safetensors", *CHECKPOINT_SUFFIXES, WTS_SUFFIX)
+_WHAT = "a file of weights"
+_START = 32  # bytes that tell the formats apart
 _PARALLEL = "module."
 _AVERAGES = "n_averaged"  # a counter that AveragedModel adds
 
@@ -24,47 +28,58 @@ def load(path: str | os.PathLike[str]) -> Weights:
     """The weights in a safetensors file, a PyTorch checkpoint or a tensorrtx ``.wts`` file, told
     apart by their content.
 
-    A safetensors file is mapped into memory: its arrays are views of the file, nothing is copied
-    (BF16, which numpy lacks, becomes float32, and tensors at unaligned offsets are copied). A
-    checkpoint is read with ``torch.load(weights_only=True)``, which runs no code; its tensors may
-    sit under ``state_dict`` or ``model``. A ``.wts`` file has no shapes: its weights are `flat`
-    until they are loaded into a module. From the latter two a ``module.`` in front of every key
-    is dropped, as ``DataParallel`` and ``AveragedModel`` leave it.
+    The file is read, not mapped into memory: it may be changed, cut short or removed afterwards.
+    The arrays of a safetensors file are views of what was read (BF16, which numpy lacks, becomes
+    float32, and tensors at unaligned offsets are copied). A checkpoint is read with
+    ``torch.load(weights_only=True)``, which runs no code; its tensors may sit under ``state_dict``
+    or ``model``. A ``.wts`` file has no shapes: its weights are `flat` until they are loaded into a
+    module. From the latter two a ``module.`` in front of every key is dropped, as
+    ``DataParallel`` and ``AveragedModel`` leave it.
 
     Raises:
         WeightsError: the file is missing, unreadable, damaged, not a weights file, or would run
             code.
     """
     file = Path(path)
-    content = _map(file)
-    if safetensors_reader.looks_like(content):
+    with _open(file) as opened:
+        size, start = os.fstat(opened.fileno()).st_size, opened.read(_START)
+        if not size:
+            raise WeightsError(f"{file} is empty", fix="copy or extract it again")
+        kind = None
+        if not safetensors_reader.looks_like(start, size):
+            kind = checkpoint.kind_of(start)
+        if kind is not None:
+            return _checkpoint(opened, file, kind)
+    content = read_bytes(file, _WHAT, error=WeightsError)
+    if safetensors_reader.looks_like(content[:_START], len(content)):
         arrays, metadata = safetensors_reader.read(content, file)
         return Weights(arrays, metadata, file, content)
-    kind = checkpoint.kind_of(content)
-    if kind is None and (file.suffix == WTS_SUFFIX or wts.looks_like(content)):
+    if file.suffix == WTS_SUFFIX or wts.looks_like(content):
         arrays = _strip_parallel(wts.read(content, file))
-        return Weights(arrays, None, file, content, flat=True)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return Weights(arrays, None, file, flat=True, file_sha256=sha256)
     if file.suffix == ".safetensors":
-        if kind is not None:
-            raise WeightsError(
-                f"{file} is not a safetensors file",
-                expected="safetensors",
-                got=f"a PyTorch checkpoint or another {kind}, under the wrong name",
-                fix=f"rename it to {file.with_suffix('.pth').name}; it is loaded if that is safe",
-            )
         safetensors_reader.read(content, file)  # raises, naming the fault of the header
-    if kind is None:
-        others = [name for name in weights_files(file.parent) if name != file.name]
+    others = [name for name in weights_files(file.parent) if name != file.name]
+    raise WeightsError(
+        f"{file} is not a weights file",
+        expected=f"a safetensors file, a PyTorch checkpoint or a .wts file ({', '.join(SUFFIXES)})",
+        got=f"a file that begins with {content[:16]!r}",
+        fix=f"name the file that holds the weights{', such as ' if others else ''}"
+        f"{', '.join(others[:5])}",
+    )
+
+
+def _checkpoint(opened: BinaryIO, file: Path, kind: str) -> Weights:
+    if file.suffix == ".safetensors":
         raise WeightsError(
-            f"{file} is not a weights file",
-            expected="a safetensors file, a PyTorch checkpoint or a .wts file "
-            f"({', '.join(SUFFIXES)})",
-            got=f"a file that begins with {content[:16]!r}",
-            fix=f"name the file that holds the weights{', such as ' if others else ''}"
-            f"{', '.join(others[:5])}",
+            f"{file} is not a safetensors file",
+            expected="safetensors",
+            got=f"a PyTorch checkpoint or another {kind}, under the wrong name",
+            fix=f"rename it to {file.with_suffix('.pth').name}; it is loaded if that is safe",
         )
-    arrays, metadata = checkpoint.read(file, kind)
-    return Weights(_strip_parallel(arrays), metadata, file, content)
+    arrays, metadata, sha256 = checkpoint.read(opened, file, kind)
+    return Weights(_strip_parallel(arrays), metadata, file, file_sha256=sha256)
 
 
 def loads(content: bytes, name: str) -> Weights:
@@ -119,26 +134,16 @@ def check_suffix(path: Path) -> None:
     )
 
 
-def _map(file: Path) -> mmap.mmap:
+def _open(file: Path) -> BinaryIO:
+    """`file`, open for reading; errors name files that are there."""
     if file.is_dir():
         raise WeightsError(f"{file} is a directory", expected="a file", fix=_files_in(file))
-    if not file.exists():
-        raise WeightsError(f"{file} does not exist", fix=_near(file))
-    if not file.is_file():
-        raise WeightsError(
-            f"{file} is not a regular file",
-            expected="a file on disk, which can be mapped into memory",
-            fix="copy its content to a file, and name that",
-        )
     try:
-        with open(file, "rb") as opened:
-            if not os.fstat(opened.fileno()).st_size:
-                raise WeightsError(f"{file} is empty", fix="copy or extract it again")
-            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise WeightsError(
-            f"{file} cannot be read", got=error, fix="check its permissions, and the disk it is on"
-        ) from error
+        return open_regular(file, _WHAT, error=WeightsError)
+    except WeightsError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise WeightsError(f"{file} does not exist", fix=_near(file)) from error
+        raise
 
 
 def _near(file: Path) -> str:

@@ -1,13 +1,13 @@
 """The safetensors format: 8 bytes of header length, a JSON header, then the tensors' bytes.
 
 Source: https://github.com/huggingface/safetensors#format. Parsed here so that damage is reported
-by tensor name, and so that loading is one ``mmap``.
+by tensor name, and so that the tensors are views of one copy of the file.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,21 @@ NUMPY = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
     "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
+_STORED = {name: np.dtype(kind) for name, kind in (*NUMPY.items(), ("BF16", "<u2"))}
 LENGTH_BYTES = 8
 _MAX_HEADER = 100_000_000  # the format's own limit
 _MAX_AXES = 64  # numpy's limit; it also bounds the work a damaged header can cause
 METADATA = "__metadata__"
-Content = mmap.mmap | bytes
 
 
-def looks_like(content: Content) -> bool:
-    """Whether the first bytes could be a safetensors header."""
-    length = int.from_bytes(content[:LENGTH_BYTES], "little")
-    fits = length <= min(_MAX_HEADER, len(content) - LENGTH_BYTES)
-    return fits and content[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{"
+def looks_like(start: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `start` could be a safetensors file."""
+    length = int.from_bytes(start[:LENGTH_BYTES], "little")
+    fits = length <= min(_MAX_HEADER, size - LENGTH_BYTES)
+    return fits and start[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{"
 
 
-def read(content: Content, path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(content: bytes, path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays and metadata of a safetensors file; the arrays are views of `content`.
 
     Raises:
@@ -60,7 +60,7 @@ def _damaged(
     )
 
 
-def _header(content: Content, path: Path | str) -> tuple[dict[str, Any], int]:
+def _header(content: bytes, path: Path | str) -> tuple[dict[str, Any], int]:
     """The decoded JSON header, and the file offset of the first tensor byte."""
     if len(content) < LENGTH_BYTES:
         raise _damaged(
@@ -87,12 +87,13 @@ def _header(content: Content, path: Path | str) -> tuple[dict[str, Any], int]:
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Builds a JSON object; refuses what plain ``json`` accepts in silence."""
-    found = {}
-    for key, value in pairs:
-        key.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
-        if key in found:
-            raise ValueError(f"the key {key!a} occurs twice")
-        found[key] = value
+    found = dict(pairs)
+    for key in found:
+        if not key.isascii():
+            key.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {counts.most_common(1)[0][0]!a} occurs twice")
     return found
 
 
@@ -110,7 +111,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _tensor(
-    content: Content, start: int, name: str, entry: Any, path: Path | str
+    content: bytes, start: int, name: str, entry: Any, path: Path | str
 ) -> tuple[np.ndarray, int, int]:
     """One tensor and its byte span, after every field of its header entry has been checked."""
     fields = ("dtype", "shape", "data_offsets")
@@ -119,11 +120,11 @@ def _tensor(
             path, "an incomplete entry", tensor=name, expected=", ".join(fields), got=f"{entry!a}"
         )
     dtype, shape, offsets = (entry[field] for field in fields)
-    if not isinstance(dtype, str) or dtype not in (*NUMPY, "BF16"):
+    if not isinstance(dtype, str) or dtype not in _STORED:
         raise WeightsError(
             f"{path}: unsupported dtype",
             module=f"tensor {name!a}",
-            expected=", ".join((*NUMPY, "BF16")),
+            expected=", ".join(_STORED),
             got=f"{dtype!a}",
             fix="convert this tensor in the program that wrote the file",
         )
@@ -134,7 +135,7 @@ def _tensor(
             tensor=name,
             got=f"shape {shape!a:.80}, data_offsets {offsets!a:.80}",
         )
-    stored = np.dtype(NUMPY.get(dtype, "<u2"))
+    stored = _STORED[dtype]
     (begin, end), available = offsets, len(content) - start
     wanted = stored.itemsize
     for size in shape:

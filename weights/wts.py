@@ -11,7 +11,6 @@ other spellings (``0x``, fewer digits, tabs, line ends) value by value.
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -33,12 +32,12 @@ _RUN = 1 << 20  # values decoded at a time, which bounds the memory beside the r
 _DAMAGED = "the file is damaged or incomplete: copy it, or write it again"
 
 
-def looks_like(content: mmap.mmap) -> bool:
+def looks_like(content: bytes) -> bool:
     """Whether the file begins with a count of entries."""
     return _START.match(content[:32]) is not None
 
 
-def read(content: mmap.mmap, path: Path) -> dict[str, np.ndarray]:
+def read(content: bytes, path: Path) -> dict[str, np.ndarray]:
     """The entries in their order: flat float32 arrays with exactly the file's bits.
 
     Raises:
@@ -121,7 +120,7 @@ def _bits(name: str, array: np.ndarray) -> np.ndarray:
 class _Scanner:
     """Reads one token after the other from the file; errors name the byte and the line."""
 
-    def __init__(self, content: mmap.mmap, path: Path) -> None:
+    def __init__(self, content: bytes, path: Path) -> None:
         self._content = content
         self._path = path
         self._start = self._position = 0  # start and end of the last token

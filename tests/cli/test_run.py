@@ -116,7 +116,7 @@ def test_an_output_may_have_any_name(tmp_path: Path) -> None:
     [
         (["--input", "x.npy", "-o", "out.json"], 2, "not a .npz file"),
         (["--input", "x.npy", "-o", "nowhere/out.npz"], 2, "cannot be written"),
-        (["--input", "missing.npy"], 2, "missing.npy cannot be read"),
+        (["--input", "missing.npy"], 2, "there is no file missing.npy"),
         (["--input", "missing.png"], 2, "there is no file missing.png"),
         (["--input", "text.npy"], 2, "text.npy cannot be read"),
         (["--input", "text.npz"], 2, "text.npz cannot be read"),

@@ -181,5 +181,5 @@ def test_a_layer_that_cannot_be_executed_is_named():
     ],
 )
 def test_a_layer_that_makes_no_sense_is_named(layer):
-    with pytest.raises(NetworkError, match="odd: inputs, outputs or attributes"):
+    with pytest.raises(NetworkError, match="odd: inputs, outputs, shapes or attributes"):
         reference.compile(one_layer(layer, FLOAT, TensorInfo("y", "float32", (4, -1))))

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from trtnet.analysis.counting import macs
+from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
 
 Pair = tuple[int, int]
+_STRETCH = 1000  # layers
+_SURE = _STRETCH * 3 // 4
 _SHOWN = 10  # differences in str(diff); Diff.differences has all of them
 
 
@@ -85,6 +88,7 @@ class Diff:
         return "\n".join(lines)
 
 
+@only_layers()
 def diff(a: Graph, b: Graph, shapes: TensorShapes | None = None) -> Diff:
     """The differences between the networks `a` and `b`.
 
@@ -136,13 +140,42 @@ def _partners(a: Sequence[Layer], b: Sequence[Layer]) -> dict[str, str]:
     found = {layer.name: layer.name for layer in a if layer.name in names}
     left = [layer for layer in a if layer.name not in found]
     right = [layer for layer in b if layer.name not in found]
-    matcher = difflib.SequenceMatcher(
-        None, [layer.type for layer in left], [layer.type for layer in right], autojunk=False
-    )
-    for block in matcher.get_matching_blocks():
-        for i in range(block.size):
-            found[left[block.a + i].name] = right[block.b + i].name
+    for i, j in _alike([layer.type for layer in left], [layer.type for layer in right]):
+        found[left[i].name] = right[j].name
     return found
+
+
+def _alike(a: Sequence[str], b: Sequence[str]) -> Iterator[Pair]:
+    """Positions of equal items, in the order of both.
+
+    What is the same at the beginning and at the end is joined first. The time for the rest grows
+    with the square of its length, so it is compared a stretch of both at a time; the last quarter
+    of a stretch, whose counterparts may lie behind it, is left to the next one.
+    """
+    start = _equal(a, b)
+    yield from ((i, i) for i in range(start))
+    end = min(_equal(a[::-1], b[::-1]), min(len(a), len(b)) - start)
+    ends = len(a) - end, len(b) - end
+    at = start, start
+    while at[0] < ends[0] and at[1] < ends[1]:
+        upto = min(at[0] + _STRETCH, ends[0]), min(at[1] + _STRETCH, ends[1])
+        sure = upto if upto == ends else (at[0] + _SURE, at[1] + _SURE)
+        found = [(at[0] + i, at[1] + j) for i, j in _common(a[at[0] : upto[0]], b[at[1] : upto[1]])]
+        found = [(i, j) for i, j in found if i < sure[0] and j < sure[1]]
+        yield from found
+        at = (found[-1][0] + 1, found[-1][1] + 1) if found and upto != ends else sure
+    yield from ((ends[0] + i, ends[1] + i) for i in range(end))
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> Iterator[Pair]:
+    for block in difflib.SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
+        yield from ((block.a + i, block.b + i) for i in range(block.size))
+
+
+def _equal(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many items at the beginning are the same."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
 
 
 def _differences(

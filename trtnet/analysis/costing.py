@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 
 from trtnet.analysis.counting import known_shapes, layer_macs
@@ -10,6 +11,7 @@ from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.graph.edges import Edges
 from trtnet.graph.gpu_table import Gpu, find_gpu
 from trtnet.graph.kernels import PRODUCTS, Kernel, data_inputs, group_into_kernels
+from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
 from trtnet.precision.table import PRODUCT_RATES
 
@@ -145,6 +147,7 @@ class Cost:
         return Bound(found, tuple(_bound(layer, found, precision) for layer in self.layers))
 
 
+@only_layers()
 def cost(graph: Graph, shapes: TensorShapes | None = None) -> Cost:
     """The cost of one execution of `graph`, layer by layer.
 
@@ -158,17 +161,20 @@ def cost(graph: Graph, shapes: TensorShapes | None = None) -> Cost:
     Raises:
         ShapeError: a dynamic network without `shapes`, or `shapes` that do not fit its inputs.
     """
-    known, edges = known_shapes(graph, shapes), Edges(graph)
+    known, edges, constants = known_shapes(graph, shapes), Edges(graph), _constants(graph)
     rows = tuple(
-        _layer_cost(kernel, graph, known, edges) for kernel in group_into_kernels(graph, known)
+        _layer_cost(kernel, graph, known, edges, constants)
+        for kernel in group_into_kernels(graph, known)
     )
     return Cost(rows, parameters(graph))
 
 
-def _layer_cost(kernel: Kernel, graph: Graph, shapes: TensorShapes, edges: Edges) -> LayerCost:
+def _layer_cost(
+    kernel: Kernel, graph: Graph, shapes: TensorShapes, edges: Edges, known: Set[str]
+) -> LayerCost:
     first, *fused = kernel.layers
     own = [array for layer in kernel.layers for array in layer.weights.values()]
-    constants = [name for name in kernel.reads if _is_constant(name, edges)]
+    constants = [name for name in kernel.reads if name in known]
     macs = sum(layer_macs(layer, shapes) for layer in kernel.layers)
     return LayerCost(
         name=first.name,
@@ -183,13 +189,14 @@ def _layer_cost(kernel: Kernel, graph: Graph, shapes: TensorShapes, edges: Edges
     )
 
 
-def _is_constant(name: str, edges: Edges) -> bool:
-    """Whether `name` was computed from constants alone."""
-    maker = edges.producers.get(name)
-    if maker is None or maker.type == "CONSTANT":
-        return maker is not None
-    sources = data_inputs(maker)
-    return bool(sources) and all(_is_constant(source, edges) for source in sources)
+def _constants(graph: Graph) -> set[str]:
+    """The tensors that are computed from constants alone: the layers are in execution order."""
+    found: set[str] = set()
+    for layer in graph.layers:
+        sources = data_inputs(layer)
+        if layer.type == "CONSTANT" or (sources and found.issuperset(sources)):
+            found.update(layer.outputs)
+    return found
 
 
 def _bytes_read(kernel: Kernel, graph: Graph, shapes: TensorShapes) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 from trtnet.errors import ShapeError
+from trtnet.graph.malformed import only_layers
 from trtnet.graph.plugins import identity
 from trtnet.graph.types import Graph, Layer, TensorShapes
 from trtnet.names import did_you_mean
 from trtnet.plugins import registry
 
 
+@only_layers()
 def macs(graph: Graph, shapes: TensorShapes | None = None) -> int:
     """Multiply-accumulates of one execution: convolutions, matrix products, attention and the
     declared cost of plugins.

@@ -12,9 +12,12 @@ import numpy as np
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.imaging import load_image
+from trtnet.reading.arrays import entry_name, read_npy, read_npz
 
 if TYPE_CHECKING:
     from trtnet.engines.protocol import Binding
+
+_INPUT = "numbers for --input, in a .npy or .npz file"
 
 
 def read_inputs(
@@ -34,12 +37,12 @@ def read_inputs(
     for text in texts:
         name, path = _split(text, bindings)
         if path.suffix == ".npz":
-            arrays = _load_npz(path)
+            arrays = read_npz(path, _INPUT)
             for key, array in arrays.items():
                 own = name if name and len(arrays) == 1 else key
                 _add(found, own, array)
         elif path.suffix == ".npy":
-            _add(found, name or inputs[0].name, _load_npy(path))
+            _add(found, name or inputs[0].name, read_npy(path, _INPUT))
         else:
             name = name or inputs[0].name
             image = _image(path, preprocessing).astype(bindings[name].dtype)
@@ -50,7 +53,8 @@ def read_inputs(
 
 
 def write_results(path: Path, results: Mapping[str, np.ndarray]) -> None:
-    """Writes a ``.npz`` that :func:`numpy.load` reads, with an entry per output.
+    """Writes a ``.npz`` that :func:`numpy.load` reads, with an entry per output, called as
+    :func:`trtnet.reading.arrays.entry_name` says.
 
     Raises:
         UsageError: it cannot be written; an old file is as it was.
@@ -58,7 +62,8 @@ def write_results(path: Path, results: Mapping[str, np.ndarray]) -> None:
     try:
         with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
             for name, array in results.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                entry_path = f"{entry_name(name)}.npy"
+                with archive.open(entry_path, "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
     except OSError as error:
         raise UsageError(f"-o: {path} cannot be written", got=error) from error
@@ -79,33 +84,6 @@ def _add(found: dict[str, np.ndarray], name: str, array: np.ndarray) -> None:
             f"--input: two arrays for the input {name!r}", fix="name each: --input NAME:FILE"
         )
     found[name] = array
-
-
-def _load_npy(path: Path) -> np.ndarray:
-    loaded = _load(path)
-    if not isinstance(loaded, np.ndarray):
-        raise UsageError(f"--input: {path} is not a .npy file")
-    return loaded
-
-
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
-    loaded = _load(path)
-    if isinstance(loaded, np.ndarray):
-        raise UsageError(f"--input: {path} is not a .npz file")
-    with loaded:
-        try:
-            return dict(loaded)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise UsageError(f"--input: {path} cannot be read", got=error) from error
-
-
-def _load(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"--input: {path} cannot be read", got=error, fix="write it with numpy.save or savez"
-        ) from error
 
 
 def _image(path: Path, preprocessing: Mapping[str, Any] | None) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from trtnet.dtypes import DType, foreign_dtype_name
 from trtnet.engines.device import Buffer, Device
 from trtnet.errors import OutOfMemoryError, ShapeError
+from trtnet.values import require_own_memory, require_readable
 
 _ELEMENTS = {dtype.value: dtype.element for dtype in DType}
 _LEGACY_STREAM = 1  # CUDA's default stream in __cuda_array_interface__
@@ -107,17 +108,29 @@ def view(name: str, value: Any) -> View:
         return _torch_view(torch, name, value)
     if hasattr(value, "__cuda_array_interface__"):
         return _cuda_view(name, value)
-    if not isinstance(value, np.ndarray):
+    if type(value) is not np.ndarray:
         value = _as_numpy(name, value)
-    array = np.asarray(value, order="C")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    dtype = foreign_dtype_name(array.dtype)
-    return View(array.ctypes.data, array.shape, dtype, "numpy", owner=array)
+    if not value.flags.c_contiguous:
+        value = _dense(name, value)
+    if not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
+    dtype = foreign_dtype_name(value.dtype)
+    return View(value.ctypes.data, value.shape, dtype, "numpy", owner=value)
+
+
+def _dense(name: str, array: np.ndarray) -> np.ndarray:
+    """A copy in C order."""
+    try:
+        require_own_memory(array, name)
+        return np.asarray(array, order="C")
+    except MemoryError as error:
+        raise _no_room(array.shape, array.dtype.name, error) from error
 
 
 def _torch_view(torch: Any, name: str, value: Any) -> View:
-    tensor = value if value.is_contiguous() else value.contiguous()
+    if value.layout is not torch.strided or value.is_nested:
+        require_readable(torch, value, name)  # raises
+    tensor = value if value.is_contiguous() else _contiguous(torch, name, value)
     if tensor.is_neg():  # the memory holds the negated values
         tensor = tensor.resolve_neg()
     dtype = _torch_name(tensor.dtype)
@@ -133,7 +146,18 @@ def _torch_view(torch: Any, name: str, value: Any) -> View:
             expected="cpu or cuda",
             got=tensor.device,
         )
-    return View(tensor.data_ptr(), tuple(tensor.shape), dtype, kind, stream, tensor)
+    address = tensor.data_ptr()
+    if not address:  # empty, or without memory
+        require_readable(torch, tensor, name)
+    return View(address, tuple(tensor.shape), dtype, kind, stream, tensor)
+
+
+def _contiguous(torch: Any, name: str, value: Any) -> Any:
+    try:
+        require_readable(torch, value, name)
+        return value.contiguous()
+    except (RuntimeError, MemoryError) as error:
+        raise _no_room(value.shape, str(value.dtype), error) from error
 
 
 @functools.cache
@@ -168,11 +192,19 @@ def _cuda_view(name: str, value: Any) -> View:
 
 
 def _as_numpy(name: str, value: Any) -> np.ndarray:
+    """What is no plain array of numpy as one."""
+    if np.ma.is_masked(value):
+        raise ShapeError(
+            "an input is a masked array with masked values",
+            module=name,
+            fix="use array.filled(value)",
+        )
     try:
-        array = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+        is_other = hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray)
+        array = np.from_dlpack(value) if is_other else np.asarray(value)
     except (TypeError, ValueError, BufferError, RuntimeError) as error:
         raise ShapeError("an input is not an array", module=name, got=error) from error
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biuf" and not isinstance(value, np.ndarray):
         raise ShapeError("an input is not an array of numbers", module=name, got=type(value))
     return array
 
@@ -191,7 +223,10 @@ def empty(kind: str, shape: Sequence[int], dtype: str, device: Device, stream: i
         made: Any = CudaArray(tuple(shape), dtype, memory, stream)
         address = memory.address
     elif kind == "numpy":
-        made = np.empty(shape, numpy_dtype(dtype))
+        try:
+            made = np.empty(shape, numpy_dtype(dtype))
+        except (MemoryError, ValueError) as error:  # ValueError: more than there are addresses
+            raise _no_room(shape, dtype, error) from error
         address = made.ctypes.data
     else:
         made = _empty_torch(shape, dtype, kind, device.index, stream)
@@ -203,7 +238,10 @@ def _empty_torch(shape: Sequence[int], dtype: str, kind: str, index: int, stream
     """Memory of PyTorch, allocated for the stream that will use it."""
     torch = sys.modules["torch"]
     if kind == "torch":
-        return torch.empty(shape, dtype=_torch_dtype(dtype))
+        try:
+            return torch.empty(shape, dtype=_torch_dtype(dtype))
+        except (RuntimeError, MemoryError) as error:
+            raise _no_room(shape, dtype, error) from error
     element, place = _torch_dtype(dtype), _torch_gpu(index)
     try:
         if _stream_of_torch()(index) == stream:
@@ -217,6 +255,16 @@ def _empty_torch(shape: Sequence[int], dtype: str, kind: str, index: int, stream
             got=str(error).partition(" Of the allocated")[0],
             fix="use a smaller batch or image, or free memory; the session can still be used",
         ) from error
+
+
+def _no_room(shape: Sequence[int], dtype: str, error: Exception) -> OutOfMemoryError:
+    words = str(error).splitlines()
+    return OutOfMemoryError(
+        "there is not enough memory for an array",
+        expected=f"{dtype} of shape {tuple(shape)}",
+        got=words[0] if words else type(error).__name__,
+        fix="use a smaller batch or image, or free memory; the session can still be used",
+    )
 
 
 @functools.cache

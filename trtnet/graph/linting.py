@@ -8,6 +8,7 @@ from typing import NamedTuple
 from trtnet.errors import UsageError
 from trtnet.graph import lint_rules
 from trtnet.graph.lint_rules import CheckedGraph, Hit
+from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph
 from trtnet.names import did_you_mean
 
@@ -131,6 +132,7 @@ RULES: dict[str, Rule] = {
 }
 
 
+@only_layers()
 def lint(graph: Graph, source: Graph | None = None) -> list[Finding]:
     """All findings of all rules in `graph`, sorted by code, then in layer order.
 
@@ -138,6 +140,10 @@ def lint(graph: Graph, source: Graph | None = None) -> list[Finding]:
         graph: the network.
         source: the same network in FP32, optional. Its weights, joined by layer name, show
             exactly which values a conversion to FP16 lost.
+
+    Raises:
+        NetworkError: a layer that is none of TensorRT's, in a graph that was not read from a
+            network.
     """
     checked = CheckedGraph(graph, source)
     return [Finding(code, *hit) for code, rule in RULES.items() for hit in rule.check(checked)]

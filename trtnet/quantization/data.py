@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,10 @@ import numpy as np
 from trtnet.errors import ShapeError, UsageError
 from trtnet.graph.types import Graph
 from trtnet.imaging import SUFFIXES, load_image
+from trtnet.reading.arrays import NpyFile, read_npz
+from trtnet.values import array_from
 
+_WHAT = "calibration data: numbers in a .npy or .npz file"
 _KEY = "input"  # of the array in a .npz, where it is not called like the network's input
 
 
@@ -69,14 +71,14 @@ def dataset(
         raise UsageError("impossible amount of calibration data", got=f"batch {batch}, "
                          f"limit {limit}", expected="1 or more")  # fmt: skip
     if isinstance(source, np.ndarray):
-        arrays = {_only_input(graph, "the array"): source}
+        arrays: Mapping[str, Any] = {_only_input(graph, "the array"): array_from(source)}
     elif not isinstance(source, (str, os.PathLike)):
         return source
     elif Path(source).is_dir():
         return _images(Path(source), graph, batch, limit, preprocessing)
     else:
         arrays = _arrays(Path(source), graph)
-    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    counts = {name: array.shape[0] if array.shape else 0 for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         raise ShapeError("arrays with different numbers of items", got=counts)
     chosen = _spread(min(counts.values()), limit)
@@ -125,9 +127,9 @@ def _stack(paths: list[Path], preprocessing: Mapping[str, Any]) -> np.ndarray:
     return np.concatenate(images)
 
 
-def _arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
+def _arrays(path: Path, graph: Graph) -> Mapping[str, np.ndarray | NpyFile]:
     loaded = _load(path)
-    if isinstance(loaded, np.ndarray):
+    if isinstance(loaded, NpyFile):
         return {_only_input(graph, str(path)): loaded}
     if set(graph.inputs) <= loaded.keys():
         return {name: loaded[name] for name in graph.inputs}
@@ -141,20 +143,12 @@ def _arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     )
 
 
-def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
-    try:
-        if path.suffix == ".npy":
-            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-            return array
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return dict(archive)
-    except (EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"the calibration data {path} cannot be read",
-            got=error,
-            fix="write it with numpy.save or savez, as float32",
-        ) from error
+def _load(path: Path) -> NpyFile | dict[str, np.ndarray]:
+    """The arrays; the rows of a ``.npy`` file are read when they are needed."""
+    if path.suffix == ".npy":
+        return NpyFile(path, _WHAT)
+    if path.suffix == ".npz":
+        return read_npz(path, _WHAT)
     raise UsageError(
         f"{path} is no calibration data",
         expected="a folder of images, a .npy or a .npz file",

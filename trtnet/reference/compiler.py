@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from trtnet.dtypes import held_dtype_name
 from trtnet.errors import NetworkError, UnsupportedError, UsageError, located
+from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference import (
     attention,
@@ -50,8 +51,6 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 _CPU = torch.device("cpu")
-# What reading a layer raises that TensorRT cannot have made: a damaged or hand-made graph.
-_MALFORMED = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _LARGEST_SHAPE_CONSTANT = 64  # elements; larger constants are no sizes, axes or counts
 
 
@@ -185,14 +184,8 @@ class Compiler:
 
     def _add(self, units: Iterable[LayerOrRegion]) -> None:
         for unit in units:
-            with located(unit.name):
-                try:
-                    self._add_unit(unit)
-                except _MALFORMED as error:
-                    raise NetworkError(
-                        "inputs, outputs or attributes that a layer of its type does not have",
-                        got=f"{unit.type}: {error!r}",
-                    ) from error
+            with located(unit.name), only_layers(unit.name):
+                self._add_unit(unit)
 
     def _add_unit(self, unit: LayerOrRegion) -> None:
         if isinstance(unit, Region):

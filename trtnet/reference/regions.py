@@ -14,6 +14,7 @@ from trtnet.graph.reader import sort
 from trtnet.graph.types import Graph, Layer
 
 _EXITS = ("LOOP_OUTPUT", "CONDITIONAL_OUTPUT")
+_DEEPEST = 50  # regions around a layer; those inside of a region are compiled by recursion
 _NOWHERE: frozenset[str] = frozenset()
 
 
@@ -48,7 +49,8 @@ def group_regions(graph: Graph) -> tuple[LayerOrRegion, ...]:
     """The layers of `graph`, with those inside of a loop or conditional grouped into regions.
 
     Raises:
-        NetworkError: a tensor of one loop or conditional is used in another beside it.
+        NetworkError: a tensor of one loop or conditional is used in another beside it, or they
+            are nested more than 50 deep.
     """
     if all(_owner(layer) is None for layer in graph.layers):
         return graph.layers
@@ -95,6 +97,13 @@ def _scopes(
             if owner is not None:
                 around[owner] = around.get(owner, _NOWHERE) | (scope - {owner})
                 scope = around[owner] | {owner}
+            if len(scope) > _DEEPEST:
+                raise NetworkError(
+                    "loops and conditionals are nested too deeply",
+                    module=layer.name,
+                    expected=f"at most {_DEEPEST} around a layer",
+                    got=len(scope),
+                )
             scopes.append(scope)
             leaves = scope - {owner} if layer.type in _EXITS else scope
             made.update((name, leaves) for name in layer.outputs)

@@ -15,6 +15,7 @@ import numpy as np
 from trtnet.errors import ShapeError, UsageError
 from trtnet.graph import Graph
 from trtnet.quantization import Batches, dataset
+from trtnet.reading.arrays import read_npz
 from trtnet.weights.container import raw_bytes
 
 _LABELS = "labels"
@@ -102,10 +103,9 @@ def _labels(source: Any) -> np.ndarray | None:
     """Those in a ``.npz`` file."""
     if not isinstance(source, (str, os.PathLike)) or Path(source).suffix != ".npz":
         return None
-    with np.load(source, allow_pickle=False) as archive:
-        if _LABELS not in archive:
-            return None
-        labels = np.asarray(archive[_LABELS])
+    labels = read_npz(source, "data with labels, in a .npz file", only=(_LABELS,)).get(_LABELS)
+    if labels is None:
+        return None
     if labels.ndim == 0 or labels.dtype.kind not in "iu":
         raise ShapeError(
             "labels are class numbers, one for each item",

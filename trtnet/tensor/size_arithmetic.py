@@ -8,14 +8,16 @@ maxima. ``n + 1 - 1``, ``2 * n // 2`` and ``n`` are one polynomial, and so are `
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from trtnet.tensor.intervals import AXES, UNKNOWN, Interval, any_size, bounds, describe
 
 _LONGEST = 12  # terms of a product that is multiplied out
+_LARGE = 200  # parts of a size whose text would be longer than intervals.describe writes
 _LONGEST_REPLACED = 20  # terms of a sum whose bounds are looked for by replacing atoms
 
 Monomial = frozenset[tuple[Any, int]]
@@ -34,13 +36,15 @@ class Polynomial:
         terms: coefficient by monomial, none of them 0. The empty monomial is the constant term.
     """
 
-    __slots__ = ("_hash", "_order", "_tree", "terms")
+    __slots__ = ("_hash", "_order", "_size", "_tree", "terms")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
         self.terms = {monomial: factor for monomial, factor in terms.items() if factor}
         self._hash = hash(frozenset(self.terms.items()))
         self._tree: Any = None
         self._order: tuple[str, str] | None = None
+        operands = (part for monomial in self.terms for part in _operands(monomial))
+        self._size: int = min(1 + sum(part._size for part in operands), _LARGE + 1)
 
     @classmethod
     def constant(cls, value: int) -> Polynomial:
@@ -61,7 +65,8 @@ class Polynomial:
     def tree(self) -> Any:
         """It as a tree of operations; see :mod:`trtnet.tensor.intervals`."""
         if self._tree is None:
-            self._tree = _tree(self)
+            for p in _parts(self, lambda part: part._tree is not None):
+                p._tree = _tree(p)
         return self._tree
 
     @property
@@ -69,14 +74,17 @@ class Polynomial:
         """A key to sort by that is the same in every run: its text, and where that is shortened
         a checksum of the whole."""
         if self._order is None:
-            text = repr(self)
-            self._order = text, _checksum(self) if "..." in text else ""
+            for part in _parts(self, lambda part: part._order is not None):
+                text = repr(part) if part._size <= _LARGE else "..."
+                part._order = text, _checksum(part) if "..." in text else ""
+        assert self._order is not None
         return self._order
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Polynomial) or self._hash != other._hash:
             return False
         if self.terms is not other.terms:
+            _share(self, other)
             if self.terms != other.terms:
                 return False
             other.terms = self.terms  # what is equal once is not compared part by part again
@@ -87,6 +95,38 @@ class Polynomial:
 
     def __repr__(self) -> str:
         return describe(self.tree)
+
+
+def _operands(monomial: Monomial) -> Iterator[Polynomial]:
+    """The polynomials in the atoms of `monomial`."""
+    for atom, _ in monomial:
+        if atom[0] not in AXES:
+            yield from atom[1] if atom[0] in ("MIN", "MAX") else atom[1:]
+
+
+def _parts(
+    a: Polynomial, is_done: Callable[[Polynomial], bool] = lambda part: False
+) -> Iterator[Polynomial]:
+    """The polynomials in `a` that are not done, operands first. Not by recursion: a size may be
+    computed in as many steps as a network has layers."""
+    seen, waiting = set[int](), [(a, False)]
+    while waiting:
+        part, is_ready = waiting.pop()
+        if is_ready:
+            yield part
+        elif id(part) not in seen and not is_done(part):
+            seen.add(id(part))
+            waiting.append((part, True))
+            waiting += ((p, False) for monomial in part.terms for p in _operands(monomial))
+
+
+def _share(a: Polynomial, b: Polynomial) -> None:
+    """Gives equal parts of `a` and `b` the same terms, so that comparing them does not go deep."""
+    known = {part._hash: part for part in _parts(a)} if a._size > _LARGE else {}
+    for part in _parts(b) if known else ():
+        twin = known.get(part._hash, part)
+        if part is not b and twin.terms is not part.terms and twin.terms == part.terms:
+            part.terms = twin.terms
 
 
 def add(a: Polynomial, b: Polynomial, times: int = 1) -> Polynomial:
@@ -285,25 +325,25 @@ class _Replacement:
         self._found: dict[Polynomial, Polynomial] = {}
 
     def __call__(self, a: Polynomial) -> Polynomial:
-        if a not in self._found:
+        for part in _parts(a, self._found.__contains__):
             total = Polynomial({})
-            for monomial, factor in a.terms.items():
+            for monomial, factor in part.terms.items():
                 product = Polynomial.constant(factor)
                 for atom, power in monomial:
                     replaced = self._atom(atom)
                     for _ in range(power):
                         product = multiply(product, replaced)
                 total = add(total, product)
-            self._found[a] = total
+            self._found[part] = total
         return self._found[a]
 
     def _atom(self, atom: tuple[Any, ...]) -> Polynomial:
         if atom[0] in AXES:
             return self._axes.get(atom) or Polynomial.atom(atom)
         if atom[0] in ("MIN", "MAX"):
-            left, right = map(self, _ordered(atom[1]))
+            left, right = (self._found[part] for part in _ordered(atom[1]))
             return extreme(atom[0], left, right)
-        left, right = map(self, atom[1:])
+        left, right = (self._found[part] for part in atom[1:])
         return multiply(left, right) if atom[0] == "PROD" else floor_divide(left, right)
 
 
@@ -348,10 +388,7 @@ def _product_tree(monomial: Monomial, factor: int) -> Any:
     atoms = [atom for atom, power in monomial for _ in range(power)]
     if len(monomial) > 1:
         atoms.sort(key=lambda atom: Polynomial.atom(atom).order)
-    parts = [_atom_tree(atom) for atom in atoms]
-    product = parts[0]
-    for part in parts[1:]:
-        product = ("PROD", product, part)
+    product = functools.reduce(lambda a, b: ("PROD", a, b), map(_atom_tree, atoms))
     return product if factor == 1 else ("PROD", product, factor)
 
 

@@ -80,10 +80,13 @@ class Memory:
 
 
 def _written(x: Any, path: Path, value: Any) -> Any:
-    if not path:
-        return value
-    inner = _written(path[0].view(x), path[1:], value) if len(path) > 1 else value
-    return path[0].written(x, inner)
+    """`x` after its view at `path`, which may be as long as a network is deep, became `value`."""
+    wholes = [x]
+    for step in path[:-1]:
+        wholes.append(step.view(wholes[-1]))
+    for step in reversed(path):
+        value = step.written(wholes.pop(), value)
+    return value
 
 
 class Place:
@@ -91,18 +94,36 @@ class Place:
 
     Args:
         memory: the memory.
-        path: the steps from the whole to this tensor.
+        steps: from the tensor `above`, or without one from the whole, to this tensor.
         strides: in PyTorch's memory, where known.
+        above: the place of the tensor that this one is a view of.
 
     Attributes:
         seen: how many of the memory's writes the tensor's value has.
     """
 
-    __slots__ = ("memory", "path", "seen", "strides")
+    __slots__ = ("_above", "_steps", "memory", "seen", "strides")
 
-    def __init__(self, memory: Memory, path: Path, strides: tuple[int, ...] | None) -> None:
-        self.memory, self.path, self.strides = memory, path, strides
+    def __init__(
+        self,
+        memory: Memory,
+        steps: Path,
+        strides: tuple[int, ...] | None,
+        above: Place | None = None,
+    ) -> None:
+        self.memory, self._steps, self.strides = memory, steps, strides
+        self._above = above  # the whole path in each place would take memory with the square
         self.seen = len(memory.writes)
+
+    @property
+    def path(self) -> Path:
+        """The steps from the whole to this tensor."""
+        parts: list[Path] = []
+        place: Place | None = self
+        while place is not None:
+            parts.append(place._steps)
+            place = place._above
+        return tuple(step for part in reversed(parts) for step in part)
 
     @property
     def is_behind(self) -> bool:
@@ -114,7 +135,7 @@ class Place:
         strides = self.strides
         for step in steps:
             strides = None if strides is None else step.strides(strides)
-        return Place(self.memory, self.path + steps, strides)
+        return Place(self.memory, steps, strides, self)
 
     def written(self, value: Any, name: str) -> None:
         """Notes that the tensor became `value` by the operation `name`."""
@@ -128,19 +149,19 @@ class Place:
             NetworkError: one reaches it only if PyTorch made no copy in between, which cannot be
                 told.
         """
-        writes = self.memory.writes
-        reaching = [write for write in writes[self.seen :] if _meet(self.path, write.path)]
+        writes, path = self.memory.writes, self.path
+        reaching = [write for write in writes[self.seen :] if _meet(path, write.path)]
         for write in reaching:
-            _require_certain(self.path, write)
-        result = self._after(reaching[-1]) if reaching else None
+            _require_certain(path, write)
+        result = self._after(path, reaching[-1]) if reaching else None
         self.seen = len(writes)
         return result
 
-    def _after(self, last: Write) -> Any:
-        if is_same_path(self.path, last.path):
+    def _after(self, path: Path, last: Write) -> Any:
+        if is_same_path(path, last.path):
             return last.value
         x = self.memory.whole()
-        for step in self.path:
+        for step in path:
             x = step.view(x)
         return x
 
