@@ -99,8 +99,9 @@ def real(least: float, most: float) -> Callable[[str], float]:
     return read
 
 
-positive = whole(1)
-"""The type of a flag that takes a positive number."""
+def positive(text: str) -> int:
+    """The type of a flag that takes a positive whole number."""
+    return whole(1)(text)
 
 
 def seed(text: str) -> int:
