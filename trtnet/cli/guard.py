@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from trtnet.cli.streams import Output, say
 from trtnet.errors import ShapeError, TrtnetError, UnsupportedError, UsageError
@@ -44,10 +44,15 @@ _BAD_USAGE = (UsageError, ShapeError, UnsupportedError)
 _PATIENCE = 1.0  # seconds in which further signals are the same wish: let the clean-up end
 _REDELIVERY = 0.05  # seconds until an interrupt that a destructor has swallowed comes again
 
-Main = Callable[[Sequence[str]], int]
+
+class Program(Protocol):
+    """A guarded program."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Runs it with `argv`, by default the arguments of the process; raises nothing."""
 
 
-def program(main: Main) -> Callable[[Sequence[str] | None], int]:
+def program(main: Callable[[Sequence[str]], int]) -> Program:
     """Decorator: `main` inside the guard. It then raises nothing and returns the exit status; its
     arguments are by default those of the process."""
 
