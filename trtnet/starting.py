@@ -8,12 +8,12 @@ the time in which Python shuts down. In all other programs nothing is changed.
 
 from __future__ import annotations
 
-import os
 import sys
-from types import FrameType, TracebackType
-from typing import Any
 
-from trtnet.escaping import printable
+TYPE_CHECKING = False  # that of `typing`, which takes milliseconds to import
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import Any
 
 TRACEBACK = "TRTNET_TRACEBACK"
 """The environment variable that has tracebacks printed when it is set and not empty."""
@@ -58,6 +58,7 @@ def is_program(argv: list[str], orig_argv: list[str]) -> bool:
 
 def leave(number: int, frame: FrameType | None = None) -> None:
     """Handles signal `number`: says so and ends the process at once."""
+    import os
     import signal
 
     try:
@@ -84,6 +85,8 @@ def describe(error: BaseException) -> str:
 
 def shortened(text: str) -> str:
     """`text` with its longest lines cut, and what is not printable escaped."""
+    from trtnet.escaping import printable
+
     lines = printable(text, keep="\n").split("\n")
     return "\n".join(
         line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
@@ -93,6 +96,8 @@ def shortened(text: str) -> str:
 
 def wants_traceback() -> bool:
     """Whether the user has asked for tracebacks."""
+    import os
+
     return bool(os.environ.get(TRACEBACK))
 
 
@@ -117,6 +122,8 @@ def _report(
 def _fill_descriptors() -> None:
     """Opens the null device for each standard stream that is closed: the next file that is opened
     would take its number, and get the messages of native libraries."""
+    import os
+
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
