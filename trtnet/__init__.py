@@ -4,10 +4,14 @@ Names are imported on first use, so that ``import trtnet`` loads neither torch n
 are listed in ``__init__.pyi``.
 """
 
-from pathlib import Path
+from trtnet import starting
 
-from trtnet import lazy_imports
-from trtnet.reference.operations import register_operation
+starting.begin()  # before all else: an interrupt of a program from here on
+
+from pathlib import Path  # noqa: E402
+
+from trtnet import lazy_imports  # noqa: E402
+from trtnet.reference.operations import register_operation  # noqa: E402
 
 # `trtnet.zoo` and `trtnet.weights` are links to, or copies of, the folders zoo/ and weights/. In a
 # clone that was never installed they are not there yet: the folders are found at its top.

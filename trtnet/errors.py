@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from trtnet.escaping import printable
+
 
 class TrtnetError(Exception):
     """Base of every error trtnet raises on purpose.
@@ -51,14 +53,21 @@ class TrtnetError(Exception):
         )
 
     def __str__(self) -> str:
-        lines = [f"{self.module}: {self.problem}" if self.module else self.problem]
+        """What a person sees: escaped, and each part indented, so that none passes for another."""
+        problem = _part(self.problem)
+        lines = [f"{printable(self.module)}: {problem}" if self.module else problem]
         details = (
             ("expected", self.expected),
             ("got", self.got),
             ("at", self.line),
             ("fix", self.fix),
         )
-        return "\n".join([*lines, *(f"  {k}: {v}" for k, v in details if v is not None)])
+        lines += [f"{k}: {_part(v)}" for k, v in details if v is not None]
+        return "\n  ".join(lines)
+
+
+def _part(value: object) -> str:
+    return printable(value, keep="\n").replace("\n", "\n    ")
 
 
 @contextmanager

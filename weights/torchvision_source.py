@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -117,8 +118,12 @@ def _entry(model: str, enum: Any, weights: str) -> Any:
 
 
 def _download(model: str, entry: Any, model_args: dict[str, Any]) -> torch.nn.Module:
+    # PyTorch's progress bar moves the cursor, which a command's stderr does not pass on.
+    stream = getattr(sys.stderr, "unescaped", sys.stderr)
+    shows = stream is not None and stream.isatty()
     try:
-        return build(model, entry, progress=sys.stderr.isatty(), **model_args).eval()
+        with contextlib.redirect_stderr(stream):
+            return build(model, entry, progress=shows, **model_args).eval()
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(
             f"{entry} cannot be downloaded from {urlparse(entry.url).hostname}",

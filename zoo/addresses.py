@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -50,7 +51,7 @@ class Address:
     @property
     def path(self) -> Path:
         """The absolute path of the file; ``~`` is the home folder."""
-        return Path(self.place).expanduser().resolve()
+        return Path(os.path.expanduser(self.place)).resolve()  # an unknown ~user stays
 
     def __str__(self) -> str:
         return f"{self.place}:{self.attribute}"
@@ -83,7 +84,7 @@ def parse(text: str) -> Address:
     """
     place, _, attribute = text.rpartition(":")
     if text.endswith(".py"):
-        path = Path(text).expanduser()
+        path = Path(os.path.expanduser(text))
         names = _defined(path) if path.is_file() else []
         choice = f"; it defines {', '.join(names)}" if names else ""
         example = f"{text}:{names[0] if names else 'NAME'}"

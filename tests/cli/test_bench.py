@@ -178,8 +178,8 @@ def test_a_ceiling_that_is_not_known(
     ("arguments", "message"),
     [
         (["lenet6"], "did you mean lenet5"),
-        (["lenet5", "--infStreams", "0"], "--infStreams must be positive"),
-        (["lenet5", "--duration", "-1"], "duration_s cannot be negative"),
+        (["lenet5", "--infStreams", "0"], "--infStreams: 0 is not positive"),
+        (["lenet5", "--duration", "-1"], "--duration: -1 is not between 0 and 86,400"),
         (["lenet5", "--shapes", "axb"], "cannot read"),
         (["lenet5", "--gpu", "h200"], "runs on a CPU"),
         (["lenet5", "--network", "lenet5"], "--network is for engine files"),

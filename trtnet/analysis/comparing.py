@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trtnet.analysis.counting import macs
+from trtnet.escaping import printable
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
 
 Pair = tuple[int, int]
@@ -39,8 +40,8 @@ class Difference:
         where = f"{self.layer}: " if self.layer else ""
         if self.what == "layer":
             side, kind = ("first", self.a) if self.b is None else ("second", self.b)
-            return f"{where}only in the {side} network ({kind})"
-        return f"{where}{self.what}: {self.a} | {self.b}"
+            return printable(f"{where}only in the {side} network ({kind})")
+        return printable(f"{where}{self.what}: {self.a} | {self.b}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Diff:
         rows += [("macs", *self.macs), ("parameters", *self.parameters)]
         width = max(len(name) for name, _, _ in rows)
         lines = [
-            f"{name:{width}} {_count(a)} {_count(b)}{'' if a == b else '  *'}"
+            f"{printable(name):{width}} {_count(a)} {_count(b)}{'' if a == b else '  *'}"
             for name, a, b in rows
         ]
         lines += [f"{len(self.differences)} differences" if self.differences else "no difference"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ class Settings:
         idle_ms: milliseconds of pause between two iterations.
 
     Raises:
-        UsageError: a negative value, or neither a duration nor iterations.
+        UsageError: a negative or infinite value, or neither a duration nor iterations.
     """
 
     warm_up_ms: float = 200.0
@@ -42,9 +43,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("warm_up_ms", "duration_s", "iterations", "idle_ms"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(
-                    f"{name} cannot be negative",
+                    f"{name} cannot be negative or infinite",
                     expected="0 or more",
                     got=getattr(self, name),
                     fix=f"give {name} a value of at least 0",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trtnet.backend import choices
 from trtnet.building.options import PROFILING_VERBOSITIES
-from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.flags import Group, Parser, positive, seed, whole
 from trtnet.cli.options import LEVELS
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
 from trtnet.cli.removed_flags import refuse_removed_flags
@@ -68,7 +68,7 @@ def add_model_flags(flag: Group) -> None:
         help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or a file; "
         "default: what is shipped, or else random",
     )
-    flag("--seed", type=int, default=0, help="of random weights and of verification's inputs")
+    flag("--seed", type=seed, default=0, help="of random weights and of verification's inputs")
     add_architecture_flags(flag)
 
 
@@ -167,12 +167,12 @@ def _add_output_flags(flag: Group) -> None:
 def _add_builder_flags(flag: Group) -> None:
     flag("--memPoolSize", metavar="SPEC", help="workspace:1024,tacticSharedMem:48K; MiB by default")
     flag("--timingCacheFile", metavar="PATH")
-    flag("--builderOptimizationLevel", type=int, metavar="0..5")
+    flag("--builderOptimizationLevel", type=whole(0, 5), metavar="0..5")
     flag(
         "--tacticSources", metavar="SPEC", help="such as -JIT_CONVOLUTIONS,+EDGE_MASK_CONVOLUTIONS"
     )
-    flag("--avgTiming", type=int, metavar="N")
-    flag("--maxAuxStreams", type=int, metavar="N")
+    flag("--avgTiming", type=whole(1, 1024), metavar="N")
+    flag("--maxAuxStreams", type=whole(0, 1024), metavar="N")
     flag("--profilingVerbosity", metavar="V", help=", ".join(PROFILING_VERBOSITIES))
     flag("--versionCompatible", action="store_true")
     flag("--hardwareCompatibilityLevel", metavar="L", help=", ".join(LEVELS))

@@ -20,9 +20,9 @@ from trtnet.benchmark.profile import to_json as profile_json
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
+from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.cli.target_flags import find
 from trtnet.engines import compatibility
@@ -71,7 +71,7 @@ class BenchResult:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return errors_to_exit_status(lambda: run(bench_parser().parse_args(argv)))
+    return run(bench_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend="auto" if isinstance(engine, Plan) else arguments.backend,
         device=arguments.device,
         cuda_graph=arguments.useCudaGraph,
-        contexts=max(arguments.infStreams, 1),
+        contexts=arguments.infStreams,
     ) as session:
         result = measure(session, network, arguments, progress)
     _print(result, arguments, stream)
@@ -231,8 +231,8 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
     batch = next((shape[0] for shape in result.shapes.values() if shape), 1)
     shapes = ", ".join(f"{name} {'x'.join(map(str, s))}" for name, s in result.shapes.items())
     graphs = ", CUDA graphs" if result.captured else ""
-    print(f"\n{arguments.target}: {result.backend} on {result.device}{graphs}; {shapes}\n",
-          file=stream)  # fmt: skip
+    where = f"{result.backend} on {result.device}{graphs}"
+    say("", f"{arguments.target}: {where}; {shapes}", "", stream=stream)
     columns = [(name, "right" if name else "left") for name in _COLUMNS]
     processor = "GPU" if result.on_gpu else "CPU"
     table(columns, report.rows(result.summary, processor), stream)
@@ -242,7 +242,7 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
     if result.on_gpu and arguments.useCudaGraph and not result.captured:
         lines.append("* The execution cannot be captured: no CUDA graph was used.")
     lines += [f"* {text}" for text in result.summary.warnings(asynchronous=result.on_gpu)]
-    print(*lines, sep="\n", file=stream)
+    say(*lines, stream=stream)
     if arguments.dumpProfile:
         _print_layers(result.layers, stream)
 
@@ -258,11 +258,11 @@ def _print_layers(layers: Sequence[LayerTime], stream: TextIO) -> None:
         if has_bounds:
             row.append("" if layer.bound_ms is None else f"{layer.bound_ms:.4f}")
         rows.append(row)
-    print(f"\n=== Profile ({_PROFILED} iterations) ===", file=stream)
+    say("", f"=== Profile ({_PROFILED} iterations) ===", stream=stream)
     table(columns, rows, stream)
     modules = sorted(benchmark.by_module(layers).items(), key=lambda item: -item[1])
     rows = [[name or "(none)", f"{time:.4f}"] for name, time in modules]
-    print(file=stream)
+    say("", stream=stream)
     table([("module", "left"), ("mean ms", "right")], rows, stream)
 
 

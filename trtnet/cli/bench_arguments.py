@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +10,16 @@ from trtnet import graph
 from trtnet.benchmark import Settings
 from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_flags
-from trtnet.cli.flags import Group, Parser
+from trtnet.cli.flags import Group, Parser, real, whole
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
 from trtnet.cli.run import add_device_flags
+from trtnet.cli.shapes import parse_sizes
 from trtnet.engines.protocol import Binding
 from trtnet.errors import UsageError
+
+_DAY = 86_400  # seconds; the longest that a measurement or a pause in it may take
+_STREAMS = 1024
+_milliseconds = real(0, 1000 * _DAY)
 
 _EPILOG = """\
 A model of the zoo is built for the torch backend in memory unless --backend says otherwise.
@@ -53,12 +57,13 @@ def bench_parser() -> Parser:
 
 
 def _add_measurement_flags(flag: Group) -> None:
-    flag("--warmUp", type=float, default=200, metavar="MS", help="default 200")
-    flag("--duration", type=float, default=3, metavar="S", help="at least, default 3")
-    flag("--iterations", type=int, default=10, metavar="N", help="at least, default 10")
-    flag("--infStreams", type=int, default=1, metavar="N", help="streams that run side by side")
+    flag("--warmUp", type=_milliseconds, default=200, metavar="MS", help="default 200")
+    flag("--duration", type=real(0, _DAY), default=3, metavar="S", help="at least, default 3")
+    flag("--iterations", type=whole(0), default=10, metavar="N", help="at least, default 10")
+    flag("--infStreams", type=whole(1, _STREAMS), default=1, metavar="N",
+         help="streams that run side by side")  # fmt: skip
     flag("--threads", action="store_true", help="a thread for each stream")
-    flag("--idleTime", type=float, default=0, metavar="MS", help="pause between iterations")
+    flag("--idleTime", type=_milliseconds, default=0, metavar="MS", help="pause between iterations")
     flag("--useCudaGraph", action="store_true", help="launch captured CUDA graphs")
     flag("--noDataTransfers", action="store_true", help="leave inputs and outputs on the device")
 
@@ -82,9 +87,7 @@ def _add_output_flags(flag: Group) -> None:
 
 
 def settings(arguments: argparse.Namespace) -> Settings:
-    """How to measure; raises :class:`UsageError` for an impossible number of streams."""
-    if arguments.infStreams < 1:
-        raise UsageError("--infStreams must be positive", got=arguments.infStreams)
+    """How to measure; raises :class:`UsageError` if there is nothing to measure."""
     return Settings(
         warm_up_ms=arguments.warmUp,
         duration_s=arguments.duration,
@@ -104,9 +107,9 @@ def parse_shapes(text: str) -> dict[str | None, tuple[int, ...]]:
     found: dict[str | None, tuple[int, ...]] = {}
     for part in text.split(","):
         name, _, sizes = part.rpartition(":")
-        if not re.fullmatch(r"\d+(x\d+)*", sizes) or (name or None) in found:
-            raise UsageError(f"--shapes: cannot read {part!r}", expected="input:1x3x224x224,...")
-        found[name or None] = tuple(int(size) for size in sizes.split("x"))
+        if (name or None) in found:
+            raise UsageError(f"--shapes: two shapes for one input: {text!r}")
+        found[name or None] = parse_sizes(sizes, part)
     return found
 
 

@@ -10,6 +10,7 @@ from trtnet.building.plan import sidecar_path
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import build_recipe
 from trtnet.cli.report import divergence_lines, human_stream, summary_lines, write_json
+from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 
 
@@ -21,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = pipeline.run(prepared, Progress(stream))
     report = result.report
     lines = [] if result.passed else divergence_lines(report["verify"])
-    print("", *lines, *summary_lines(report), sep="\n", file=stream)
+    say("", *lines, *summary_lines(report), stream=stream)
     if arguments.json is not None:
         write_json(report, arguments.json)
     return 0 if result.passed else 1

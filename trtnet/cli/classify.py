@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.pictures import (
     ImageResult,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
+    return run(_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,16 +12,16 @@ from typing import Any
 import trtnet
 from trtnet import hardware
 from trtnet.backend.description import dotted
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Parser
 from trtnet.cli.report import write_json
+from trtnet.cli.streams import say
 from trtnet.pipeline.ability import Ability, abilities
 from trtnet.pipeline.machine import Machine, examine
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns 0, whatever it finds."""
-    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
+    return run(_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     machine = examine()
     found = abilities(machine)
     if arguments.json is None:
-        print("\n".join(lines(machine, found)))
+        say(*lines(machine, found))
     else:
         write_json(as_json(machine, found), arguments.json)
     return 0

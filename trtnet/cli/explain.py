@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 
 from trtnet.cli.arguments import add_backend_flag
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.shapes import parse_input
+from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.pipeline.explaining import Explained, explain
 from trtnet.pipeline.model import builder_arguments
@@ -19,10 +19,6 @@ from trtnet.pipeline.shapes import default_shape
 
 def main(argv: Sequence[str]) -> int:
     """Parses `argv` and prints the report; 1 if something does not map."""
-    return errors_to_exit_status(lambda: _explain(argv))
-
-
-def _explain(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     inputs = [parse_input(text).shape for text in arguments.input]
     recipe = model_recipe(arguments, arguments.model)
@@ -61,14 +57,15 @@ def _print(found: Explained, arguments: argparse.Namespace) -> None:
     stream = human_stream(arguments.json)
     for gap in found.gaps:
         times = f" ({gap.count} times)" if gap.count > 1 else ""
-        print(f"{gap.module or 'the model'}: {gap.problem}{times}", file=stream)
+        say(f"{gap.module or 'the model'}: {gap.problem}{times}", stream=stream)
         for label, text in (("at", gap.line), ("fix", gap.fix)):
             if text:
-                print(f"  {label}: {text}", file=stream)
+                say(f"  {label}: {text}", stream=stream)
     if found.stopped:
-        print(f"the run stopped: {found.stopped}", file=stream)
+        say(f"the run stopped: {found.stopped}", stream=stream)
     rows = sorted(found.mapped.items(), key=lambda item: -item[1])
     table((("function", "left"), ("calls", "right")), rows, stream)
     calls = sum(found.mapped.values())
     verdict = "all of it maps" if found.is_complete else f"{len(found.gaps)} do not"
-    print(f"\n{calls} calls of {len(rows)} functions map to layers; {verdict}", file=stream)
+    total = f"{calls} calls of {len(rows)} functions map to layers; {verdict}"
+    say("", total, stream=stream)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from trtnet.errors import UsageError
 from trtnet.names import did_you_mean
 
+LARGEST = 2**31 - 1
+"""The largest number of images, and the largest size of an axis, that TensorRT can have."""
+
 _HELP = "see --help"
+_SHOWN = 40  # digits of a number that is refused
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,9 +65,56 @@ class Group:
             self._group.add_argument(kebab, **alias)
 
 
+def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
+    """The type of a flag that takes a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:  # also a number of more than 4,300 digits
+            raise _refusal(text, "is no whole number") from None
+        if number < least:
+            raise _refusal(number, "is not positive" if least == 1 else f"is less than {least}")
+        if number > most:
+            raise _refusal(number, f"is more than {most:,}, the largest possible")
+        return number
+
+    return read
+
+
+def real(least: float, most: float) -> Callable[[str], float]:
+    """The type of a flag that takes a number from `least` to `most`."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise _refusal(text, "is no number") from None
+        if not math.isfinite(number):
+            raise _refusal(text, "is not finite")
+        if not least <= number <= most:
+            raise _refusal(text, f"is not between {least:,g} and {most:,g}")
+        return number
+
+    return read
+
+
 def positive(text: str) -> int:
-    """The type of a flag that takes a positive number."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    """The type of a flag that takes a positive whole number."""
+    return whole(1)(text)
+
+
+def seed(text: str) -> int:
+    """The type of a flag that takes a seed of random numbers."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise _refusal(text, "is not a seed: a whole number from 0 to 2**63 - 1")
     return number
+
+
+def _refusal(value: object, problem: str) -> argparse.ArgumentTypeError:
+    text = str(value)
+    return argparse.ArgumentTypeError(f"{text[:_SHOWN]}{'...' * (len(text) > _SHOWN)} {problem}")

@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 import trtnet
+from trtnet.cli.guard import program
+from trtnet.cli.streams import say
+from trtnet.errors import UsageError
+from trtnet.names import did_you_mean
 
 _PROGRAMS = {
     "zoo": ("trtnet.cli.zoo", "build, verify and list the models of the zoo"),
-    "weights": ("trtnet.weights.__main__", "extract, inspect and convert weights files"),
+    "weights": ("trtnet.cli.weights", "extract, inspect and convert weights files"),
     "explain": ("trtnet.cli.explain", "which functions of PyTorch code map to layers"),
     "policy": ("trtnet.cli.policy", "which precision each module gets, and why"),
     "sensitivity": ("trtnet.cli.sensitivity", "what a lower precision harms, module by module"),
@@ -31,22 +35,27 @@ _NETWORK_COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the subcommand in ``argv[0]`` with the rest of `argv`; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    name = arguments[0] if arguments else "--help"
+@program
+def main(argv: Sequence[str]) -> int:
+    """Runs the subcommand in ``argv[0]`` with the rest of `argv`, by default those of the process;
+    returns the exit status."""
+    name = argv[0] if argv else "--help"
     if name in _PROGRAMS:
-        return _run(_PROGRAMS[name][0], arguments[1:])
+        return _run(_PROGRAMS[name][0], argv[1:])
     if name in _NETWORK_COMMANDS:
-        return _run("trtnet.cli.networks", arguments)
+        return _run("trtnet.cli.networks", argv)
     if name == "--version":
-        print(f"trtnet {trtnet.__version__}")
+        say(f"trtnet {trtnet.__version__}")
         return 0
     if name in ("-h", "--help"):
-        print(_usage())
+        say(*_usage())
         return 0
-    print(f"error: there is no subcommand {name!r}\n\n{_usage()}", file=sys.stderr)
-    return 2
+    known = [*_PROGRAMS, *_NETWORK_COMMANDS]
+    raise UsageError(
+        f"there is no subcommand {name!r}",
+        expected=", ".join(known),
+        fix=did_you_mean(name, known),
+    )
 
 
 def _run(module: str, arguments: Sequence[str]) -> int:
@@ -55,12 +64,10 @@ def _run(module: str, arguments: Sequence[str]) -> int:
     return program(arguments)
 
 
-def _usage() -> str:
+def _usage() -> list[str]:
     described = {name: text for name, (_, text) in _PROGRAMS.items()} | _NETWORK_COMMANDS
     lines = [f"  {name:13}{text}" for name, text in described.items()]
-    return "\n".join(
-        ["usage: trtnet SUBCOMMAND [--help | ...]", "", *lines, "", "  --version"],
-    )
+    return ["usage: trtnet SUBCOMMAND [--help | ...]", "", *lines, "", "  --version"]
 
 
 if __name__ == "__main__":

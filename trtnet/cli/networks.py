@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trtnet import graph, reference
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import positive
 from trtnet.cli.report import divergence_lines, human_stream, write_json
+from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.cli.target_flags import HELP, find, parser
 from trtnet.errors import UsageError
@@ -31,12 +31,12 @@ def inspect(argv: Sequence[str]) -> int:
     found = find(arguments.target, arguments, values=saves, ranges=saves)
     stream = human_stream(arguments.json)
     if arguments.code:
-        print(reference.compile(found.graph).code, file=stream)
+        say(*reference.compile(found.graph).code.split("\n"), stream=stream)
     else:
         _print_layers(found.graph, stream)
     if arguments.save is not None:
         graph.save(arguments.save, found.graph)
-        print(f"saved to {arguments.save}", file=stream)
+        say(f"saved to {arguments.save}", stream=stream)
     return _finish(arguments, _structure(found), 0)
 
 
@@ -50,8 +50,9 @@ def _print_layers(read: graph.Graph, stream: TextIO) -> None:
     columns = (("layer", "left"), ("type", "left"), ("output", "left"), ("dtype", "left"))
     table((*columns, ("weights", "right")), rows, stream)
     counts = Counter(layer.type for layer in read.layers).most_common()
-    print(f"\n{len(read.layers)} layers: " + ", ".join(f"{n} {t}" for t, n in counts), file=stream)
-    print(f"inputs {', '.join(read.inputs)}; outputs {', '.join(read.outputs)}", file=stream)
+    types = ", ".join(f"{count} {type}" for type, count in counts)
+    ends = f"inputs {', '.join(read.inputs)}; outputs {', '.join(read.outputs)}"
+    say("", f"{len(read.layers)} layers: {types}", ends, stream=stream)
 
 
 def _structure(found: Target) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def verify(argv: Sequence[str]) -> int:
     columns = (("module", "left"), ("shape", "left"), ("max abs", "right"), ("rel L2", "right"))
     table((*columns, ("cosine", "right"), ("SQNR dB", "right")), rows, stream)
     verdict = "equal to" if result.passed else f"FIRST DIVERGENT {result.first_divergent}, against"
-    print("", *divergence_lines(report), f"{verdict} {report['against']}", sep="\n", file=stream)
+    say("", *divergence_lines(report), f"{verdict} {report['against']}", stream=stream)
     return _finish(arguments, report, 0 if result.passed else 1)
 
 
@@ -130,13 +131,13 @@ def cost(argv: Sequence[str]) -> int:
     table(columns, rows, stream)
     moved = (counted.bytes_read + counted.bytes_written) / 1e6
     total = f"{counted.macs / 1e9:.4g} GMAC, {counted.parameters:,} weights, {moved:,.1f} MB moved"
-    print(f"\n{total}", file=stream)
+    say("", total, stream=stream)
     report = _cost_report(found, counted, bound)
     if bound is not None:
         batch = next(iter(found.shapes.values()), (1,))[0]
         least, most = bound.seconds * 1e3, batch / bound.seconds
         line = f"on {bound.gpu.name}: at least {least:.4g} ms, at most {most:,.0f} images/s"
-        print(f"{line} ({bound.gpu.source})", file=stream)
+        say(f"{line} ({bound.gpu.source})", stream=stream)
     return _finish(arguments, report, 0)
 
 
@@ -168,7 +169,7 @@ def diff(argv: Sequence[str]) -> int:
     a = find(arguments.a, arguments, values=arguments.weights is not None)
     b = find(arguments.b, arguments, values=arguments.weights is not None)
     found = graph.diff(a.graph, b.graph, a.shapes or b.shapes)
-    print(found, file=human_stream(arguments.json))
+    say(*str(found).split("\n"), stream=human_stream(arguments.json))
     report = {
         "a": a.name,
         "b": b.name,
@@ -189,12 +190,11 @@ def lint(argv: Sequence[str]) -> int:
     arguments = command.parse_args(argv)
     found = graph.lint(find(arguments.target, arguments, values=True).graph)
     stream = human_stream(arguments.json)
-    for finding in found:
-        print(finding, file=stream)
+    say(*found, stream=stream)
     if arguments.explain:
         for code in sorted({finding.code for finding in found}):
-            print(f"\n{code}: {graph.explain(code)}", file=stream)
-    print(f"{len(found)} finding(s)" if found else "nothing found", file=stream)
+            say("", f"{code}: {graph.explain(code)}", stream=stream)
+    say(f"{len(found)} finding(s)" if found else "nothing found", stream=stream)
     report = {"findings": [finding._asdict() for finding in found]}
     return _finish(arguments, report, 1 if found else 0)
 
@@ -215,9 +215,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs ``argv[0]``; errors go to stderr as text.
+    """Runs ``argv[0]``.
 
     Returns:
         0, or 1 where networks differ, a rule finds something or the work fails; 2 for bad usage.
     """
-    return errors_to_exit_status(lambda: COMMANDS[argv[0]](argv[1:]))
+    return COMMANDS[argv[0]](argv[1:])

@@ -9,6 +9,7 @@ from trtnet.building.options import BuildConfig
 from trtnet.errors import UsageError
 
 _POOLS = {"workspace": "workspace", "tacticSharedMem": "tactic_shared_memory"}
+_MOST_BYTES = 2**60
 _UNITS = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LEVELS = {
     "none": None,
@@ -57,5 +58,8 @@ def parse_pools(text: str) -> dict[str, int]:
                 expected=f"POOL:SIZE, with a POOL of {', '.join(_POOLS)} and a SIZE such as "
                 "1024 (MiB), 512K, 1.5G",
             )
-        pools[_POOLS[name]] = int(float(match[1]) * _UNITS[match[2] or "M"])
+        size_in_bytes = float(match[1]) * _UNITS[match[2] or "M"]
+        if size_in_bytes >= _MOST_BYTES:
+            raise UsageError(f"--memPoolSize: {part[:40]!r} is more than any machine has")
+        pools[_POOLS[name]] = int(size_in_bytes)
     return pools

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,15 +16,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from trtnet.cli.arguments import add_input_flag
-from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
+from trtnet.cli.streams import for_control, say
 from trtnet.errors import TrtnetError, UsageError
+from trtnet.escaping import printable
 from trtnet.imaging import SUFFIXES, image_mode, prepare, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from rich.console import Console
 
     from trtnet.engines.session import Session
 
@@ -55,7 +59,8 @@ class ImageFailure:
 
     def __str__(self) -> str:
         text = str(self.error)
-        return text if str(self.path) in text else f"{self.path}: {text}"
+        path = printable(self.path)
+        return text if path in text else f"{path}: {text}"
 
 
 Show = Callable[[ImageResult], tuple[list[str], dict[str, Any]]]
@@ -83,7 +88,7 @@ def picture_parser(command: str, description: str) -> Parser:
     model = Group(parser, "model")
     model("--weights", metavar="W", help="random, DEFAULT, a torchvision enum name, or a file; "
           "default: what is shipped, or else random")  # fmt: skip
-    model("--seed", type=int, default=0, help="of random weights")
+    model("--seed", type=seed, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
     add_input_flag(model)
     add_device_flags(Group(parser, "where"))
@@ -149,9 +154,8 @@ def process_images(
     stream = human_stream(arguments.json)
     images: list[dict[str, Any]] = []
     failures: list[ImageFailure] = []
-    with _printer(stream, len(paths)) as (say, advance):
-        for line in _introduction(session):
-            say(line)
+    with _printer(stream, len(paths)) as (show_lines, advance):
+        show_lines(*_introduction(session))
         for result in _run_images(session, paths, preprocessing):
             if isinstance(result, ImageFailure):
                 failures.append(result)
@@ -159,14 +163,14 @@ def process_images(
                 lines, values = show(result)
                 width, height = result.image.size
                 name = f"image     {result.path}, {width} x {height}, {1e3 * result.seconds:.1f} ms"
-                say("\n".join([name, *lines]))
+                show_lines(name, *lines)
                 common = {"file": str(result.path), "width": width, "height": height}
                 images.append({**common, "seconds": result.seconds, **values})
             advance()
     for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
+        say(*f"error: {failure}".split("\n"), stream=sys.stderr)
     if failures and len(paths) > 1:
-        print(f"{len(failures)} of {len(paths)} images failed", file=sys.stderr)
+        say(f"{len(failures)} of {len(paths)} images failed", stream=sys.stderr)
     if arguments.json is not None:
         about = {"target": arguments.target, "preprocessing": dict(preprocessing)}
         report = {**about, **_about(session), "images": images, "failed": _as_json(failures)}
@@ -229,16 +233,22 @@ def _run_images(
 @contextlib.contextmanager
 def _printer(
     stream: TextIO, total: int
-) -> Iterator[tuple[Callable[[str], None], Callable[[], object]]]:
-    """Functions that print text, and that count one of `total`: with a bar on a terminal."""
+) -> Iterator[tuple[Callable[..., None], Callable[[], object]]]:
+    """Functions that print lines, and that count one of `total`: with a bar on a terminal."""
     if total == 1 or not stream.isatty():
-        yield (lambda text: print(text, file=stream, flush=True)), lambda: None
+        yield (lambda *lines: say(*lines, stream=stream)), lambda: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
+    console = Console(file=for_control(stream), highlight=False, markup=False, soft_wrap=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
-        yield console.print, lambda: bar.advance(task)
+        show_lines = functools.partial(_print_above, console)
+        yield show_lines, lambda: bar.advance(task)
+
+
+def _print_above(console: Console, *lines: object) -> None:
+    """Prints above the bar of `console`."""
+    console.print(*map(printable, lines), sep="\n")

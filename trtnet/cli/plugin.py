@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtnet.cli.exit_status import errors_to_exit_status
-from trtnet.cli.flags import Parser, positive
+from trtnet.cli.flags import Parser, positive, seed
+from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.plugins import registry, skeleton
 from trtnet.plugins.shipped_paths import IMPORT_PATHS
@@ -26,15 +26,15 @@ _NAME = (
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
+    return run(_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Does what the subcommand says; 1 where a plugin fails its test."""
     if arguments.command == "new":
         paths = skeleton.write(arguments.name, arguments.directory)
-        print(*(f"written: {path}" for path in paths), sep="\n")
-        print(f"test it: trtnet plugin test {paths[0].stem}")
+        say(*(f"written: {path}" for path in paths))
+        say(f"test it: trtnet plugin test {paths[0].stem}")
         return 0
     if "" not in sys.path:  # as with `python -m`: finds plugins in the present folder
         sys.path.insert(0, "")
@@ -61,7 +61,7 @@ def _test(made: type[Plugin], arguments: argparse.Namespace) -> int:
     skipped = {f"{row.form}: {row.skipped}" for row in rows if row.skipped is not None}
     compared = sum(row.cases for row in rows)
     agree = f"{compared} examples agree with the reference" if compared else "nothing compared"
-    print("", *(failures or [*sorted(skipped), f"{made.name}: {agree}"]), sep="\n")
+    say("", *(failures or [*sorted(skipped), f"{made.name}: {agree}"]))
     return 1 if failures else 0
 
 
@@ -110,5 +110,5 @@ def _parser() -> Parser:
         "--size", type=positive, default=64, metavar="N", help="of every axis; default 64"
     )
     for command in (test, bench):
-        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--seed", type=seed, default=0)
     return parser

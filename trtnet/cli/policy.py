@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trtnet.cli.arguments import add_architecture_flags
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.precision import add_precision_flags, named
 from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
+from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.errors import UsageError
 from trtnet.pipeline.model import builder_arguments
@@ -24,7 +24,7 @@ _COLUMNS = (("module", "left"), ("type", "left"), ("precision", "left"), ("why",
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
+    return run(_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,10 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
     table(_COLUMNS, cells, stream)
     counts = Counter(row.precision for row in rows if row.kind).most_common()
     totals = ", ".join(f"{count} {precision}" for precision, count in counts)
-    print(f"\nmodules that compute: {totals}; inputs and outputs {policy.io}", file=stream)
+    say("", f"modules that compute: {totals}; inputs and outputs {policy.io}", stream=stream)
     if arguments.output is not None:
         save(policy, arguments.output)
-        print(f"written to {arguments.output}", file=stream)
+        say(f"written to {arguments.output}", stream=stream)
     if arguments.json is not None:
         modules = [dataclasses.asdict(row) for row in rows]
         report = {"model": recipe.entry.name, "policy": policy.as_dict(), "modules": modules}

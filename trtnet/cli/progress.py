@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from trtnet.cli.ranges import print_ranges
+from trtnet.cli.streams import for_control, say
+from trtnet.escaping import printable
 from trtnet.pipeline.progress import Update
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class Progress:
         started = time.perf_counter()
         with show(title) as update:
             yield update
-        self._print(f"{title:10}{time.perf_counter() - started:.1f} s")
+        say(f"{title:10}{time.perf_counter() - started:.1f} s", stream=self.stream)
 
     def ranges(self, rows: Sequence[RangeRow]) -> None:
         """Prints the table of what FP16 does to the values."""
@@ -36,11 +38,8 @@ class Progress:
 
     @contextlib.contextmanager
     def _plain(self, title: str) -> Iterator[Update]:
-        self._print(f"{title} ...")
+        say(f"{title} ...", stream=self.stream)
         yield lambda detail: None
-
-    def _print(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
 
     @contextlib.contextmanager
     def _spinner(self, title: str) -> Iterator[Update]:
@@ -53,6 +52,7 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
         )
-        with Progress(*columns, console=Console(file=self.stream), transient=True) as progress:
-            task = progress.add_task(title, total=None, detail="")
-            yield lambda detail: progress.update(task, detail=detail)
+        console = Console(file=for_control(self.stream))
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(printable(title), total=None, detail="")
+            yield lambda detail: progress.update(task, detail=printable(detail))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ def print_ranges(rows: Sequence[RangeRow], stream: TextIO) -> None:
          row.nonfinite or "")
         for row in rows[:_SHOWN]
     ]  # fmt: skip
-    print("\nwhat FP16 does to the values, worst first", file=stream)
+    say("", "what FP16 does to the values, worst first", stream=stream)
     table(_COLUMNS, cells, stream)
     if len(rows) > _SHOWN:
-        print(f"... and {len(rows) - _SHOWN} more tensors", file=stream)
+        say(f"... and {len(rows) - _SHOWN} more tensors", stream=stream)
 
 
 def _count(number: int, share: float) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 
@@ -19,7 +20,7 @@ def write_json(report: Report, path: str) -> None:
     """Writes `report` to `path`, or to stdout for ``-``."""
     text = json.dumps(report, indent=1, allow_nan=False)
     if path == "-":
-        print(text)
+        say(*text.split("\n"))
         return
     try:
         with atomic_write(path) as file:

@@ -11,8 +11,8 @@ import numpy as np
 
 from trtnet.backend import choices
 from trtnet.cli.arrays import read_inputs, write_results
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser
+from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 
 _TOP = 5
@@ -21,7 +21,7 @@ _MOST_ROWS = 16  # of a batch, whose classes are printed
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
+    return run(_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,14 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
         sidecar = session.plan.sidecar
         inputs = read_inputs(arguments.input, session.inputs, sidecar.get("preprocessing"))
         results = session(inputs)
-        print(f"backend   {session.backend} on {session.device}")
+        say(f"backend   {session.backend} on {session.device}")
         for name, array in results.items():
-            print(f"{name:10}{array.dtype} {'x'.join(map(str, array.shape))}")
-            for line in class_lines(array, sidecar.get("class_names")):
-                print(line)
+            say(f"{name:10}{array.dtype} {'x'.join(map(str, array.shape))}")
+            say(*class_lines(array, sidecar.get("class_names")))
     if arguments.output is not None:
         write_results(arguments.output, results)
-        print(f"written   {arguments.output}")
+        say(f"written   {arguments.output}")
     return 0
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.policy import save
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.search_flags import metrics_json, parser, row_json, set_up
 from trtnet.cli.sensitivity import print_rows
+from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 from trtnet.precision.table import QUANTIZED
 from trtnet.search.budget import Budget
@@ -29,7 +29,7 @@ _ITEMS = 64
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return errors_to_exit_status(lambda: run(_parser().parse_args(argv)))
+    return run(_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,10 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     _print(found, setup, budget, stream)
     model = shlex.join([arguments.target, *(f"--input={text}" for text in arguments.model_input)])
     data = f" --calib-data {shlex.quote(arguments.data)}" if found.policy.uses(*QUANTIZED) else ""
-    print(f"written to {output}: trtnet zoo {model} --policy {output}{data}", file=stream)
+    say(f"written to {output}: trtnet zoo {model} --policy {output}{data}", stream=stream)
     if arguments.plot is not None:
         plot_search(found, budget, f"{setup.name} in {setup.subject.to}: {budget}", arguments.plot)
-        print(f"plotted to {arguments.plot}", file=stream)
+        say(f"plotted to {arguments.plot}", stream=stream)
     if arguments.json is not None:
         write_json(_as_json(found, setup, budget), arguments.json)
     return 0
@@ -76,15 +76,15 @@ def _print(found: SearchResult, setup: SearchSetup, budget: Budget, stream: Text
     subject, best = setup.subject, found.best
     left = [row for row in found.sensitivities if row.module not in best.changed]
     if left:
-        print(f"\nleft in {subject.rest}, each as it does alone in {subject.to}", file=stream)
+        say("", f"left in {subject.rest}, each as it does alone in {subject.to}", stream=stream)
         print_rows(left, stream)
     none, every = found.trials[:2]
-    print(f"\n{len(best.changed)} of {len(subject.modules)} modules in {subject.to}, "
-          f"{budget.metric} {budget.value(best.metrics):.6g} ({budget}), {setup.data.items} items, "
-          f"{len(found.trials)} networks tried", file=stream)  # fmt: skip
-    print(f"at least {1e6 * best.seconds:.2f} µs on {subject.ceilings.name}; none in "
-          f"{subject.to} {1e6 * none.seconds:.2f}, all {1e6 * every.seconds:.2f}",
-          file=stream)  # fmt: skip
+    say("", f"{len(best.changed)} of {len(subject.modules)} modules in {subject.to}, "
+        f"{budget.metric} {budget.value(best.metrics):.6g} ({budget}), {setup.data.items} items, "
+        f"{len(found.trials)} networks tried", stream=stream)  # fmt: skip
+    say(f"at least {1e6 * best.seconds:.2f} µs on {subject.ceilings.name}; none in "
+        f"{subject.to} {1e6 * none.seconds:.2f}, all {1e6 * every.seconds:.2f}",
+        stream=stream)  # fmt: skip
 
 
 def _as_json(found: SearchResult, setup: SearchSetup, budget: Budget) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from trtnet.cli.exit_status import errors_to_exit_status
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.search_flags import parser, row_json, set_up
+from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.search.journal import SearchJournal
 
@@ -26,7 +26,7 @@ _COLUMNS = (
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     text = "The error and the gain of changing each module alone, the most sensitive first."
-    return errors_to_exit_status(lambda: run(parser("sensitivity", text, _ITEMS).parse_args(argv)))
+    return run(parser("sensitivity", text, _ITEMS).parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,11 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print_rows(rows, stream)
     subject = setup.subject
-    print(f"\n{len(rows)} modules, each alone in {subject.to}; {setup.data.items} items; times of "
-          f"batch {arguments.batch} on {subject.ceilings.name}", file=stream)  # fmt: skip
+    say("", f"{len(rows)} modules, each alone in {subject.to}; {setup.data.items} items; times of "
+        f"batch {arguments.batch} on {subject.ceilings.name}", stream=stream)  # fmt: skip
     if arguments.plot is not None:
         plot_sensitivity(rows, f"{setup.name}: each module alone in {subject.to}", arguments.plot)
-        print(f"plotted to {arguments.plot}", file=stream)
+        say(f"plotted to {arguments.plot}", stream=stream)
     if arguments.json is not None:
         report = {
             "model": setup.name,

@@ -6,8 +6,12 @@ import argparse
 import re
 
 from trtnet.building.profiles import Shapes
+from trtnet.cli.flags import LARGEST
 from trtnet.errors import ShapeError, UsageError
 from trtnet.pipeline.recipe import INPUT, InputSpec
+
+_MOST_AXES = 8  # of a tensor of TensorRT
+_MOST_DIGITS = len(str(LARGEST))
 
 
 def parse_input(text: str) -> InputSpec:
@@ -17,7 +21,7 @@ def parse_input(text: str) -> InputSpec:
     InputSpec(shape=(1, 3, 224, 224), name='x')
     """
     name, _, sizes = text.rpartition(":")
-    return InputSpec(_sizes(sizes, text), name or INPUT)
+    return InputSpec(parse_sizes(sizes, text), name or INPUT)
 
 
 def parse_shape(text: str, name: str = INPUT) -> tuple[int, ...]:
@@ -38,7 +42,7 @@ def parse_shape(text: str, name: str = INPUT) -> tuple[int, ...]:
             expected=name,
             fix=f"write {name}:{sizes}",
         )
-    return _sizes(sizes, text)
+    return parse_sizes(sizes, text)
 
 
 def parse_profiles(arguments: argparse.Namespace, name: str = INPUT) -> tuple[Shapes, ...]:
@@ -62,7 +66,19 @@ def parse_profiles(arguments: argparse.Namespace, name: str = INPUT) -> tuple[Sh
     )
 
 
-def _sizes(sizes: str, text: str) -> tuple[int, ...]:
+def parse_sizes(sizes: str, text: str) -> tuple[int, ...]:
+    """The numbers in `sizes`, which is ``1x3x224x224``; `text` is what contains it.
+
+    Raises:
+        UsageError: they cannot be read, or are too many or too large for TensorRT.
+    """
     if not re.fullmatch(r"\d+(x\d+)*", sizes):
         raise UsageError(f"cannot read the shape {text!r}", expected=f"{INPUT}:1x3x224x224")
-    return tuple(int(size) for size in sizes.split("x"))
+    digits = [size.lstrip("0") or "0" for size in sizes.split("x")]
+    fit = all(len(size) <= _MOST_DIGITS and int(size) <= LARGEST for size in digits)
+    if len(digits) > _MOST_AXES or not fit:
+        raise UsageError(
+            f"no tensor has the shape {text!r}",
+            expected=f"at most {_MOST_AXES} axes, of at most {LARGEST:,} elements each",
+        )
+    return tuple(map(int, digits))

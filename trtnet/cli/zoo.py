@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from trtnet.cli.arguments import parse
-from trtnet.cli.exit_status import errors_to_exit_status
+from trtnet.cli.guard import program
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; errors go to stderr as text.
+@program
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line, by default that of the process; errors go to stderr as text.
 
     Returns:
-        0 when the engine is built and verified, 1 when either failed, 2 for bad usage.
+        0 when the engine is built and verified, 1 when either failed, 2 for bad usage; see
+        :mod:`trtnet.cli.guard`.
     """
-    return errors_to_exit_status(lambda: _run(sys.argv[1:] if argv is None else argv))
-
-
-def _run(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     if arguments.list is not None:
         from trtnet.cli.listing import show

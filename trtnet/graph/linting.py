@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from trtnet.errors import UsageError
+from trtnet.escaping import printable
 from trtnet.graph import lint_rules
 from trtnet.graph.lint_rules import CheckedGraph, Hit
 from trtnet.graph.types import Graph
@@ -28,7 +29,7 @@ class Finding(NamedTuple):
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.code} {self.layer}: {self.message} ({self.fix})"
+        return printable(f"{self.code} {self.layer}: {self.message} ({self.fix})")
 
 
 class Rule(NamedTuple):

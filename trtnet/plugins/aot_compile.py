@@ -168,11 +168,14 @@ def _check_capability(capability: int) -> None:
 # Cache
 
 
-def cache_folder() -> Path:
-    """Returns the folder of cached files: ``TRTNET_CACHE``, or ``trtnet`` in the user's cache."""
+def cache_folder() -> Path | None:
+    """Returns the folder of cached files: ``TRTNET_CACHE``, or ``trtnet`` in the user's cache;
+    ``None`` for a user who has neither that nor a home folder."""
     named = os.environ.get(CACHE)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(base) / "trtnet"
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if base.startswith("~") else Path(base) / "trtnet"
 
 
 def _cached(key: object, capability: int, compile: Callable[[], PtxKernel]) -> PtxKernel:
@@ -183,7 +186,10 @@ def _cached(key: object, capability: int, compile: Callable[[], PtxKernel]) -> P
     """
     text = json.dumps([_FORMAT, key, capability], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    path = cache_folder() / "kernels" / f"{digest}.json"
+    folder = cache_folder()
+    if folder is None:
+        return compile()
+    path = folder / "kernels" / f"{digest}.json"
     try:
         return PtxKernel(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):  # no file yet, or a damaged one

@@ -141,6 +141,12 @@ def load(path: str) -> type[Plugin]:
         UsageError: there is no such module or plugin.
     """
     module_name, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise UsageError(
+            f"{path!r} is no import path",
+            expected="such as my_plugins:LeakyGate",
+            fix="run trtnet in the folder of the file, and name it without a folder and .py",
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -148,6 +154,11 @@ def load(path: str) -> type[Plugin]:
             f"the module {module_name} cannot be imported",
             got=error,
             fix=f"run trtnet in the folder of {module_name.partition('.')[0]}, or set PYTHONPATH",
+        ) from error
+    except (Exception, SystemExit) as error:  # whatever the code of the module does
+        raise UsageError(
+            f"the module {module_name} fails when it is imported",
+            got=f"{type(error).__name__}: {error}",
         ) from error
     own = {kind.__name__: kind for kind in _DECLARED.values() if kind.__module__ == module.__name__}
     if attribute in own or (not attribute and len(own) == 1):

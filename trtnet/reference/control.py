@@ -53,6 +53,8 @@ class Loop(nn.Module):
     returns the next recurrent values, then the values that the outputs stack. `condition`
     computes before each iteration whether it runs; it takes those of the body's arguments whose
     positions `condition_inputs` lists.
+
+    Their ``forward`` is called, not they: fx would print a traceback of what fails inside.
     """
 
     def __init__(
@@ -94,9 +96,9 @@ class Loop(nn.Module):
             arguments = _Arguments(self.scans, scanned, (*state, *captured), done, trips)
             if self.condition is not None:
                 chosen = (arguments[i] for i in self.condition_inputs)
-                if not bool(self.condition(*chosen)[0]):
+                if not bool(self.condition.forward(*chosen)[0]):
                     break
-            values = self.body(*(arguments[i] for i in range(len(arguments))))
+            values = self.body.forward(*(arguments[i] for i in range(len(arguments))))
             for output, kept in zip(self.outputs, stacked, strict=True):
                 kept.append(values[output.source])
             state, done = values[: len(state)], done + 1
@@ -161,5 +163,5 @@ class Conditional(nn.Module):
     def forward(self, condition: Tensor, captured: Values) -> Values:
         """The outputs of the branch; `captured` are the values that both take from outside."""
         branch = self.then if bool(condition) else self.otherwise
-        values: Values = branch(*captured)
+        values: Values = branch.forward(*captured)
         return values

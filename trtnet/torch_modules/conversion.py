@@ -11,6 +11,7 @@ import torch
 
 from trtnet import nn
 from trtnet.errors import TrtnetError, UsageError
+from trtnet.escaping import printable
 from trtnet.module import Module
 from trtnet.tensor import Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
@@ -140,7 +141,7 @@ class TorchModule(Module):
                 note = f"torch.export was tried too: {second.problem} ({second.got or second.line})"
                 error.fix = f"{error.fix}; {note}" if error.fix else note
             raise error from second
-        reason = " ".join(str(error).split())
+        reason = printable(" ".join(str(error).split()))
         warnings.warn(
             f"{type(self).__name__} is defined from the graph of torch.export, because its code "
             f"cannot be run on tensors of a network: {reason}",

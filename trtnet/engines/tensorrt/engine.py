@@ -18,6 +18,7 @@ from trtnet.engines import compatibility
 from trtnet.engines.protocol import Binding, Engine
 from trtnet.engines.tensorrt.context import TensorRTContext, failure
 from trtnet.errors import ExecutionError, PlanError
+from trtnet.escaping import printable
 from trtnet.files import atomic_write
 from trtnet.hardware import missing_gpu
 
@@ -140,7 +141,7 @@ class _RuntimeCache:
 
     def _warn(self, reason: object) -> None:
         warnings.warn(
-            f"the runtime cache {self._path} is not written ({reason}): "
+            f"the runtime cache {printable(self._path)} is not written ({printable(reason)}): "
             "TensorRT-RTX compiles its kernels again when the engine is next loaded",
             RuntimeWarning,
             stacklevel=4,

@@ -21,7 +21,8 @@ class CompiledGraph:
     Attributes:
         bindings: the inputs, then the outputs.
         module: the graph's module, whose nodes know their layers.
-        forward: what runs: `module`, or what ``torch.compile`` made of it.
+        forward: what runs: the ``forward`` of `module`, or what ``torch.compile`` made of it. Not
+            `module`: called, it prints a traceback of what fails.
         device: where the weights are.
         output_shapes: answers with the outputs' shapes for given input shapes.
         tf32: whether matrix products and convolutions of float32 values may use TF32.
@@ -36,4 +37,5 @@ class CompiledGraph:
 
     def release(self) -> None:
         """Frees the weights; nothing can run afterwards."""
-        self.module = self.forward = fx.GraphModule({}, fx.Graph())
+        self.module = fx.GraphModule({}, fx.Graph())
+        self.forward = self.module.forward

@@ -201,6 +201,7 @@ class _Timer(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, mark: Callable[[], Any]) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # errors name the layer instead of a line of generated code
         self._mark = mark
         self._marks: list[tuple[str, Any]] = []
 

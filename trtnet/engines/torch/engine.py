@@ -52,7 +52,7 @@ def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
     compiled = CompiledGraph(
         bindings=_bindings(read),
         module=module,
-        forward=torch.compile(module) if compile else module,
+        forward=torch.compile(module.forward) if compile else module.forward,
         device=place,
         output_shapes=OutputShapes(read),
         tf32=plan.sidecar.get("precision") == "tf32",

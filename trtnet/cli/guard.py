@@ -1,0 +1,180 @@
+"""The guard around every program: all that can end a command, as a sentence and an exit status.
+
+====== ==========================================================================================
+status meaning
+====== ==========================================================================================
+0      done
+1      it failed, or what it checks is not so: a verification, a lint rule, an image
+2      it was called wrongly
+129    hung up (SIGHUP), where the system has this signal
+130    interrupted (SIGINT, Ctrl-C)
+143    terminated (SIGTERM)
+====== ==========================================================================================
+
+A reader that leaves, as ``head`` does, changes neither the work nor the status. An output that
+cannot be written for another reason gives 1, after the command has written its files.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Protocol, cast
+
+from trtnet.cli.streams import Output, say
+from trtnet.errors import ShapeError, TrtnetError, UnsupportedError, UsageError
+from trtnet.starting import (
+    SIGNALS,
+    describe,
+    drop_unraisable,
+    leave,
+    shortened,
+    wants_traceback,
+)
+
+_BAD_USAGE = (UsageError, ShapeError, UnsupportedError)
+_PATIENCE = 1.0  # seconds in which further signals are the same wish: let the clean-up end
+_REDELIVERY = 0.05  # seconds until an interrupt that a destructor has swallowed comes again
+
+
+class Program(Protocol):
+    """A guarded program."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Runs it with `argv`, by default the arguments of the process; raises nothing."""
+
+
+def program(main: Callable[[Sequence[str]], int]) -> Program:
+    """Decorator: `main` inside the guard. It then raises nothing and returns the exit status; its
+    arguments are by default those of the process."""
+
+    @functools.wraps(main)
+    def guarded(argv: Sequence[str] | None = None) -> int:
+        return _guard(lambda: main(sys.argv[1:] if argv is None else argv))
+
+    return guarded
+
+
+def _guard(command: Callable[[], int]) -> int:
+    with _outputs() as (stdout, _), _Signals() as signals:
+        try:
+            with warnings.catch_warnings(), signals.raised():
+                warnings.simplefilter("ignore")  # of torch and other packages
+                status = command()
+        except BaseException as error:
+            status = _status_of(error, signals.received)
+        stdout.flush()
+        if stdout.failure is not None and not stdout.was_left:
+            say(f"error: stdout cannot be written: {_words(stdout.failure)}", stream=sys.stderr)
+            status = status or 1
+        return status
+
+
+def _status_of(error: BaseException, received: int | None) -> int:
+    """The exit status after `error`, about which a person is told."""
+    if wants_traceback() and not isinstance(error, SystemExit):
+        traceback.print_exception(error, file=sys.stderr)
+    if received is not None or isinstance(error, KeyboardInterrupt):
+        number = received or int(signal.SIGINT)  # whatever other code made of the interrupt
+        say(SIGNALS[signal.Signals(number).name], stream=sys.stderr)
+        return 128 + number
+    if isinstance(error, SystemExit):  # after --help
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, TrtnetError):
+        text, status = f"error: {error}", 2 if isinstance(error, _BAD_USAGE) else 1
+    else:
+        text, status = describe(error), 1
+    say(*shortened(text).split("\n"), stream=sys.stderr)
+    return status
+
+
+@contextmanager
+def _outputs() -> Iterator[tuple[Output, Output]]:
+    """Has all that is printed inside escaped, on streams that never fail."""
+    before = sys.stdout, sys.stderr
+    outputs = Output(sys.stdout), Output(sys.stderr)
+    sys.stdout, sys.stderr = cast(Any, outputs)
+    try:
+        yield outputs
+    finally:
+        sys.stdout, sys.stderr = before
+        for output in outputs:
+            output.flush()
+            output.discard()
+
+
+class _Signals:
+    """Makes an exception of the first signal that should end the command; those that come while
+    it cleans up are ignored for a second, and the third after that ends the process.
+
+    Attributes:
+        received: number of the first signal.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._raises = False
+        self._times = 0
+        self._last = 0.0
+        self._before: dict[int, Any] = {}
+        self._hook = sys.unraisablehook
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            sys.unraisablehook = self._unraisable
+            for name in SIGNALS:
+                number = getattr(signal, name, None)
+                if number is None or signal.getsignal(number) in (signal.SIG_IGN, None):
+                    continue  # as nohup asks for, or a handler of an embedding program
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._before:
+            sys.unraisablehook = self._hook
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Signals raise KeyboardInterrupt inside, also one that came before."""
+        try:
+            self._raises = True
+            if self.received is not None:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._raises = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.received is not None and now - self._last < _PATIENCE:
+            return
+        self.received, self._last = self.received or number, now
+        self._times += 1
+        if self._times > 3:
+            leave(self.received)
+        if self._raises:
+            raise KeyboardInterrupt
+
+    def _unraisable(self, unraisable: Any) -> None:
+        """An interrupt that was raised in a destructor is lost: it comes again."""
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt) or self.received is None:
+            drop_unraisable(unraisable)
+            return
+        self._last = 0.0
+        timer = threading.Timer(_REDELIVERY, signal.raise_signal, (self.received,))
+        timer.daemon = True
+        timer.start()
+
+
+def _words(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,160 @@
+"""``python -m trtnet.weights``: extract, inspect and convert weights files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtnet.cli.flags import Parser, positive, seed
+from trtnet.cli.guard import program
+from trtnet.cli.streams import say
+from trtnet.cli.tables import table
+from trtnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from trtnet.weights import Weights
+
+_EPILOG = "Exit status: 0 done, 1 failed, 2 bad usage."
+_COLUMNS = (("key", "left"), ("shape", "left"), ("dtype", "left"))
+
+
+@program
+def main(argv: Sequence[str]) -> int:
+    """Runs one command; errors go to stderr as text.
+
+    Returns:
+        0 when it is done, 1 when it failed, 2 for bad usage; see :mod:`trtnet.cli.guard`.
+    """
+    arguments = _parser().parse_args(argv)
+    status: int = arguments.run(arguments)
+    return status
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m trtnet.weights", description=__doc__, epilog=_EPILOG)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    extract = commands.add_parser(
+        "extract", help="write a torchvision model's weights to a file", epilog=_EPILOG
+    )
+    extract.add_argument("model", help="a torchvision model, such as resnet50")
+    extract.add_argument(
+        "--weights",
+        default="random",
+        help="random (the default), DEFAULT, a torchvision enum name such as IMAGENET1K_V2, "
+        "or the path of a weights file",
+    )
+    extract.add_argument("--seed", type=seed, default=0, help="for --weights random")
+    extract.add_argument("--num-classes", type=positive, help="size of the classifier")
+    extract.add_argument("-o", "--output", type=Path, help="default: MODEL.safetensors")
+    extract.set_defaults(run=_extract)
+
+    inspect = commands.add_parser("inspect", help="show what a weights file holds", epilog=_EPILOG)
+    inspect.add_argument("file", type=Path)
+    inspect.set_defaults(run=_inspect)
+
+    convert = commands.add_parser(
+        "convert",
+        help="convert between safetensors, PyTorch checkpoints, .wts and timm's names",
+        epilog=_EPILOG,
+    )
+    convert.add_argument("source", type=Path)
+    convert.add_argument("target", type=Path, help="its extension says which format")
+    convert.add_argument(
+        "--model",
+        help="a model of the zoo, such as resnet50: the weights must fit it, and a .wts file takes "
+        "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
+    )
+    convert.add_argument("--num-classes", type=positive, help="of --model")
+    convert.add_argument("--image-size", type=positive, help="of --model, where it has one")
+    convert.set_defaults(run=_convert)
+
+    for command in (extract, inspect, convert):
+        command.add_argument("--json", action="store_true", help="print a JSON report")
+    return parser
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    from trtnet.weights import extract
+
+    started = time.perf_counter()
+    path = arguments.output or Path(f"{arguments.model}.safetensors")
+    if path.suffix != ".safetensors":
+        raise UsageError(
+            "extract writes safetensors files",
+            expected="*.safetensors",
+            got=path,
+            fix=f"name it {path.with_suffix('.safetensors').name}; `convert` makes another format "
+            "of it",
+        )
+    chosen = {} if arguments.num_classes is None else {"num_classes": arguments.num_classes}
+    written = extract(arguments.model, path, arguments.weights, arguments.seed, **chosen)
+    _print_report(written, arguments.json, seconds=round(time.perf_counter() - started, 3))
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from trtnet.weights import convert, load
+
+    given = {"num_classes": arguments.num_classes, "image_size": arguments.image_size}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if chosen and arguments.model is None:
+        raise UsageError("--num-classes and --image-size are of a model", fix="name it: --model")
+    written = convert(arguments.source, arguments.target, arguments.model, **chosen)
+    stored = load(arguments.target)
+    _print_report(stored, arguments.json)
+    if written.metadata and not stored.metadata:
+        left_out = ", ".join(written.metadata)
+        say(f"note: {arguments.target.suffix} files have no metadata; left out: {left_out}",
+            stream=sys.stderr)  # fmt: skip
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from trtnet.weights import data_sha256, load
+
+    weights = load(arguments.file)
+    recorded = weights.metadata.get("sha256")
+    intact = recorded is None or recorded == data_sha256(weights)
+    if arguments.json:
+        keys = {
+            name: {"shape": list(array.shape), "dtype": str(array.dtype)}
+            for name, array in weights.items()
+        }
+        _print_report(weights, True, keys=keys, intact=intact)
+    else:
+        rows = [(key, "x".join(map(str, a.shape)), a.dtype) for key, a in weights.items()]
+        table(_COLUMNS, rows, sys.stdout)
+        say("")
+        _print_report(weights, False)
+    if not intact:
+        problem = f"error: {weights.path}: the tensors differ from the recorded sha256"
+        say(problem, "  fix: copy or extract the file again", stream=sys.stderr)
+    return 0 if intact else 1
+
+
+def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
+    """The file in a few lines, or as one JSON object with the keys of `more` added."""
+    from trtnet.weights import parameter_count
+
+    assert weights.path is not None  # every command reports on a file
+    report: dict[str, Any] = {
+        "file": str(weights.path),
+        "bytes": weights.path.stat().st_size,
+        "tensors": len(weights),
+        "parameters": parameter_count(weights),
+        "sha256": weights.sha256,
+        **more,
+    }
+    if as_json:
+        say(*json.dumps({**report, "metadata": weights.metadata}, indent=1).split("\n"))
+        return
+    for key, value in report.items():
+        say(f"{key:16}{value:,}" if isinstance(value, int) else f"{key:16}{value}")
+    for key, text in weights.metadata.items():
+        say(f"  {key}: {text if len(text) <= 90 else text[:87] + '...'}")
