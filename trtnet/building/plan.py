@@ -5,21 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtnet.building import pair
+from trtnet.building.pair import PairFiles, sidecar_path
 from trtnet.errors import BuildError, PlanError
-from trtnet.files import atomic_write, is_full, reserve
+from trtnet.files import is_full
+from trtnet.files.uninterrupted import uninterrupted
 from trtnet.reading.documents import MOST_BYTES, Source, from_json, shortened
 from trtnet.reading.files import read_bytes, read_if_present
 
 if TYPE_CHECKING:
     from trtnet.building.sidecar import Sidecar
 
+__all__ = ["FORMAT_VERSION", "Plan", "sidecar_path"]
+
 FORMAT_VERSION = 1
+_PATIENCE_SECONDS = 10.0  # for a pair that is replaced while it is read
 
 
 @dataclass(frozen=True)
@@ -42,25 +49,24 @@ class Plan:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the engine to `path` and the sidecar, if it is not empty, to ``<path>.json``.
 
-        Both are complete on the disk before an old file is replaced, so a full disk or a crash
-        leaves the old pair. A crash between the two renames leaves a pair that does not match,
-        which :meth:`load` finds by the hash.
+        A full disk, a kill or an interrupt at any moment leaves the old pair or the new one, and
+        of several processes that save to one path one pair is left, the last one's. A ``.next``
+        beside the sidecar, which a killed process may leave, belongs to the pair: :meth:`load`
+        reads it, and the next :meth:`save` removes it.
 
         Raises:
-            BuildError: the files cannot be written; the old ones are as they were.
+            BuildError: the sidecar is another engine's, or the files cannot be written; the old
+                ones are as they were.
         """
+        if self.sidecar and not pair.is_of(self.sidecar, _sha256(self.engine)):
+            raise BuildError(
+                f"{path} is not written: the sidecar does not say this engine's sha256",
+                fix="keep the sidecar's entry 'engine' as trtnet.build made it",
+            )
         text = json.dumps(self.sidecar, indent=1, sort_keys=True, ensure_ascii=False)
+        sidecar = f"{text}\n".encode() if self.sidecar else None
         try:
-            with atomic_write(path) as file:
-                reserve(file, len(self.engine))
-                file.write(self.engine)
-                file.flush()
-                os.fsync(file.fileno())  # a full disk must show before the sidecar is replaced
-                if self.sidecar:
-                    with atomic_write(sidecar_path(path)) as sidecar:
-                        sidecar.write(f"{text}\n".encode())
-                else:
-                    sidecar_path(path).unlink(missing_ok=True)
+            uninterrupted(lambda stopped: pair.write(path, self.engine, sidecar, stopped))
         except OSError as error:
             raise BuildError(
                 f"{path} cannot be written; what was there is unchanged",
@@ -73,7 +79,7 @@ class Plan:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
         """Reads the engine at `path`, and checks it against its sidecar ``<path>.json`` if there is
-        one.
+        one. It may be saved at the same time.
 
         Raises:
             PlanError: says which of the two is missing, damaged or of another format, and how
@@ -81,15 +87,22 @@ class Plan:
 
         Nothing in a sidecar is executed.
         """
-        engine = read_bytes(
-            path, "an engine", error=PlanError, fix="name an engine file, or build one"
-        )
-        if not engine:
-            raise PlanError(f"{path} is empty", fix="build the engine again")
-        sidecar = _read_sidecar(sidecar_path(path))
-        if sidecar is not None:
-            _check(path, engine, sidecar)
-        return cls(engine, sidecar or {})
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            files = PairFiles.of(path)
+            before = files.state()
+            found = _read_pair(path, files)
+            if isinstance(found, Plan) and found.sidecar:
+                return found  # its hash fits, whatever has happened meanwhile
+            if files.state() == before:  # all that was read was there at one time
+                if isinstance(found, PlanError):
+                    raise found
+                return found
+            if time.monotonic() > end:
+                raise PlanError(
+                    f"{path} is replaced again and again, faster than it can be read",
+                    fix="wait for the programs that write it",
+                )
 
     @cached_property
     def described(self) -> Sidecar:
@@ -104,9 +117,36 @@ class Plan:
         return described(self.sidecar, _source("", "the sidecar of this plan"))
 
 
-def sidecar_path(path: str | os.PathLike[str]) -> Path:
-    """The path of an engine's sidecar: ``model.engine.json`` for ``model.engine``."""
-    return Path(f"{os.fspath(path)}.json")
+def _read_pair(path: str | os.PathLike[str], files: PairFiles) -> Plan | PlanError:
+    """The plan, without a sidecar where there is none; or what is wrong with it."""
+    fix = "name an engine file, or build one"
+    try:
+        engine = read_bytes(path, "an engine", error=PlanError, fix=fix)
+    except PlanError as error:
+        return error
+    if not engine:
+        return PlanError(f"{path} is empty", fix="build the engine again")
+    problem = None
+    try:
+        sidecar = _read_sidecar(sidecar_path(path))
+        if sidecar is not None:
+            _check(path, engine, sidecar)
+            return Plan(engine, sidecar)
+    except PlanError as error:
+        problem = error
+    following = pair.following_sidecar(files, _sha256(engine)) if files.following.exists() else None
+    if following is None:
+        return problem or Plan(engine)
+    try:
+        if following:
+            _check(path, engine, following)
+    except PlanError as error:
+        return error
+    return Plan(engine, following)
+
+
+def _sha256(engine: bytes) -> str:
+    return hashlib.sha256(engine).hexdigest()
 
 
 def _source(name: str, what: str = "a sidecar") -> Source:
@@ -135,7 +175,7 @@ def _check(path: str | os.PathLike[str], engine: bytes, sidecar: dict[str, Any])
     stated = described(sidecar, source).engine
     if stated is None:
         raise source.refuse("it does not say the engine's sha256")
-    digest = hashlib.sha256(engine).hexdigest()
+    digest = _sha256(engine)
     if digest == stated.sha256:
         return
     size = stated.bytes

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from trtnet.backend import choices
 from trtnet.building.options import PROFILING_VERBOSITIES
 from trtnet.cli.flags import Group, Parser, positive, seed, whole
 from trtnet.cli.options import LEVELS
+from trtnet.cli.paths import input_model, output_engine, output_report, updated_file, word
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
 from trtnet.cli.removed_flags import refuse_removed_flags
 from trtnet.errors import UsageError
@@ -47,9 +47,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="such as resnet50")
     parser.add_argument(
-        "--list", nargs="?", const="*", metavar="PATTERN", help="list models, such as 'resne*t*'"
+        "model", nargs="?", type=input_model, metavar="MODEL", help="such as resnet50"
+    )
+    parser.add_argument(
+        "--list",
+        nargs="?",
+        const="*",
+        type=word,
+        metavar="PATTERN",
+        help="list models, such as 'resne*t*'",
     )
     add_model_flags(Group(parser, "model"))
     add_precision_flags(Group(parser, "precision"))
@@ -64,6 +71,7 @@ def add_model_flags(flag: Group) -> None:
     """Adds flags for weights and the model's arguments."""
     flag(
         "--weights",
+        type=input_model,
         metavar="W",
         help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or a file; "
         "default: what is shipped, or else random",
@@ -88,6 +96,7 @@ def add_input_flag(flag: Group) -> None:
         dest="model_input",
         action="append",
         default=[],
+        type=word,
         metavar="SPEC",
         help="input:1x3x224x224, the name and the shape of the input, for models that do not "
         "state one",
@@ -103,6 +112,7 @@ def add_shape_flags(flag: Group) -> None:
             f"--{which}Shapes",
             action="append",
             default=[],
+            type=word,
             metavar="SPEC",
             help="input:1x3x224x224; axes that differ between the three become dynamic; "
             "repeat all three for further profiles"
@@ -129,7 +139,8 @@ def add_plugins_flag(flag: Group) -> None:
 
 
 def _add_output_flags(flag: Group) -> None:
-    flag("--backend", metavar="B", default="auto", help=f"{', '.join(choices())}; default: auto")
+    names = ", ".join(choices())
+    flag("--backend", type=word, metavar="B", default="auto", help=f"{names}; default: auto")
     add_plugins_flag(flag)
     flag(
         "--compute-capability",
@@ -140,7 +151,7 @@ def _add_output_flags(flag: Group) -> None:
     )
     flag(
         "--saveEngine",
-        type=Path,
+        type=output_engine,
         metavar="PATH",
         help="default: engines/MODEL-PRECISION.engine; what is known about it goes to PATH.json",
     )
@@ -157,25 +168,34 @@ def _add_output_flags(flag: Group) -> None:
         "--verify-shapes",
         action="append",
         default=[],
+        type=word,
         metavar="SPEC",
         help="input:1x3x333x517, repeatable: sizes to compare; default: opt, and for images of "
         "dynamic size also min and an odd size in between",
     )
-    flag("--json", metavar="PATH", help="write a report; - for stdout")
+    flag("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
 
 
 def _add_builder_flags(flag: Group) -> None:
-    flag("--memPoolSize", metavar="SPEC", help="workspace:1024,tacticSharedMem:48K; MiB by default")
-    flag("--timingCacheFile", metavar="PATH")
+    flag(
+        "--memPoolSize",
+        type=word,
+        metavar="SPEC",
+        help="workspace:1024,tacticSharedMem:48K; MiB by default",
+    )
+    flag("--timingCacheFile", type=updated_file, metavar="PATH")
     flag("--builderOptimizationLevel", type=whole(0, 5), metavar="0..5")
     flag(
-        "--tacticSources", metavar="SPEC", help="such as -JIT_CONVOLUTIONS,+EDGE_MASK_CONVOLUTIONS"
+        "--tacticSources",
+        type=word,
+        metavar="SPEC",
+        help="such as -JIT_CONVOLUTIONS,+EDGE_MASK_CONVOLUTIONS",
     )
     flag("--avgTiming", type=whole(1, 1024), metavar="N")
     flag("--maxAuxStreams", type=whole(0, 1024), metavar="N")
-    flag("--profilingVerbosity", metavar="V", help=", ".join(PROFILING_VERBOSITIES))
+    flag("--profilingVerbosity", type=word, metavar="V", help=", ".join(PROFILING_VERBOSITIES))
     flag("--versionCompatible", action="store_true")
-    flag("--hardwareCompatibilityLevel", metavar="L", help=", ".join(LEVELS))
+    flag("--hardwareCompatibilityLevel", type=word, metavar="L", help=", ".join(LEVELS))
     flag("--stripWeights", action="store_true")
     flag("--refit", action="store_true")
 

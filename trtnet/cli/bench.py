@@ -76,10 +76,6 @@ def main(argv: Sequence[str]) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measures, prints, and writes the files that are asked for."""
-    for flag, path in (("--exportTimes", arguments.exportTimes),
-                       ("--exportProfile", arguments.exportProfile)):  # fmt: skip
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UsageError(f"{flag}: {path} cannot be written", fix="name a file in a folder")
     stream = human_stream(arguments.json)
     progress = Progress(stream)
     engine, network = _engine(arguments, progress)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from trtnet import graph
 from trtnet.benchmark import Settings
 from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_flags
 from trtnet.cli.flags import Group, Parser, real, whole
+from trtnet.cli.paths import input_model, output_file, output_report, word
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
 from trtnet.cli.run import add_device_flags
 from trtnet.cli.shapes import parse_sizes
@@ -36,7 +36,10 @@ def bench_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "target", metavar="ENGINE|MODEL", help="an engine file, or a model such as resnet50:fp16"
+        "target",
+        type=input_model,
+        metavar="ENGINE|MODEL",
+        help="an engine file, or a model such as resnet50:fp16",
     )
     _add_measurement_flags(Group(parser, "measurement"))
     _add_output_flags(Group(parser, "output"))
@@ -44,6 +47,7 @@ def bench_parser() -> Parser:
     shapes = Group(parser, "shapes")
     shapes(
         "--shapes",
+        type=word,
         metavar="SPEC",
         help="what is measured: input:8x3x224x224, several with commas; default: opt shapes",
     )
@@ -70,20 +74,22 @@ def _add_measurement_flags(flag: Group) -> None:
 
 def _add_output_flags(flag: Group) -> None:
     flag("--dumpProfile", action="store_true", help="times of each layer")
-    flag("--exportProfile", type=Path, metavar="FILE", help="the same as JSON")
-    flag("--exportTimes", type=Path, metavar="FILE", help="times of each query as JSON")
+    flag("--exportProfile", type=output_file, metavar="FILE", help="the same as JSON")
+    flag("--exportTimes", type=output_file, metavar="FILE", help="times of each query as JSON")
     flag(
         "--gpu",
+        type=word,
         metavar="GPU",
         help=f"whose roofline to compare with; default: the one here. One of "
         f"{', '.join(graph.gpus())}",
     )
     flag(
         "--network",
+        type=input_model,
         metavar="MODEL|GRAPH",
         help="what a TensorRT engine computes, such as resnet50:fp16, for its roofline",
     )
-    flag("--json", metavar="PATH", help="write a report; - for stdout")
+    flag("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
 
 
 def settings(arguments: argparse.Namespace) -> Settings:

@@ -6,18 +6,18 @@ import argparse
 from pathlib import Path
 
 from trtnet import pipeline
-from trtnet.building.plan import sidecar_path
+from trtnet.cli.paths import output_engine
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import build_recipe
 from trtnet.cli.report import divergence_lines, human_stream, summary_lines, write_json
 from trtnet.cli.streams import say
-from trtnet.errors import UsageError
+from trtnet.files.roles import NamedFile, Use, require_distinct, require_writable
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the pipeline; returns the exit status, 1 if verification failed."""
     prepared = pipeline.prepare(build_recipe(arguments))
-    _check_report_path(arguments.json, prepared.engine)
+    _check_engine(prepared.engine, arguments)
     stream = human_stream(arguments.json)
     result = pipeline.run(prepared, Progress(stream))
     report = result.report
@@ -28,11 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
-def _check_report_path(json: str | None, engine: Path) -> None:
-    """Finds a path that cannot be written before the work, not after it."""
-    if json is None or json == "-":
-        return
-    if Path(json).absolute() in (engine.absolute(), sidecar_path(engine).absolute()):
-        raise UsageError(f"--json: {json} is where the engine or its sidecar goes")
-    if Path(json).is_dir() or not Path(json).absolute().parent.is_dir():
-        raise UsageError(f"--json: {json} is a directory, or in one that does not exist")
+def _check_engine(path: Path, arguments: argparse.Namespace) -> None:
+    """What the parser checks for flags, for names by default, which are known only now."""
+    flag = "--saveEngine"
+    files = [*output_engine.named(flag, path)]
+    if arguments.calib_table is None:
+        table = Path(f"{path}.calib.json")
+        files.append(NamedFile(flag, table, Use.UPDATE, "the calibration table of the engine"))
+    require_distinct([*(file for file in arguments.files if file.flag != flag), *files])
+    require_writable(files)

@@ -13,6 +13,7 @@ import trtnet
 from trtnet import hardware
 from trtnet.backend.description import dotted
 from trtnet.cli.flags import Parser
+from trtnet.cli.paths import output_report
 from trtnet.cli.report import write_json
 from trtnet.cli.streams import say
 from trtnet.pipeline.ability import Ability, abilities
@@ -104,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--json", nargs="?", const="-", metavar="PATH", help="the report as JSON; default: stdout"
+        "--json",
+        nargs="?",
+        const="-",
+        type=output_report,
+        metavar="PATH",
+        help="the report as JSON; default: stdout",
     )
     return parser

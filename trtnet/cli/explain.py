@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from trtnet.cli.arguments import add_backend_flag
 from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.paths import input_model, output_report, word
 from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.shapes import parse_input
@@ -41,15 +42,17 @@ def _parser() -> Parser:
     )
     made.add_argument(
         "model",
+        type=input_model,
         metavar="MODEL",
         help="such as timm:resnet50d, torchvision:raft_small or net.py:Net",
     )
-    text = "of an input, such as x:1x3x224x224; once for each, in the order of forward()"
-    made.add_argument("--input", metavar="NAME:SHAPE", action="append", default=[], help=text)
+    made.add_argument("--input", type=word, metavar="NAME:SHAPE", action="append", default=[],
+                      help="of an input, such as x:1x3x224x224; once for each, in the order of "
+                      "forward()")  # fmt: skip
     made.add_argument("--num-classes", metavar="N", type=positive)
     output = Group(made, "backend and output")
     add_backend_flag(output)
-    output("--json", metavar="PATH", help="write a report; - for stdout")
+    output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
     return made
 
 

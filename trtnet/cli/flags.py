@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+from trtnet.cli.paths import named_files
 from trtnet.errors import UsageError
+from trtnet.files.roles import NamedFile, require_distinct, require_writable
 from trtnet.names import did_you_mean
 
 LARGEST = 2**31 - 1
@@ -18,16 +20,28 @@ _HELP = "see --help"
 _SHOWN = 40  # digits of a number that is refused
 
 
+Following = Callable[[argparse.Namespace], Iterable[NamedFile]]
+"""Files that follow from several arguments, such as one with a name by default."""
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are :class:`UsageError`, and that suggests flags for unknown ones."""
+    """A parser whose errors are :class:`UsageError`, and that suggests flags for unknown ones.
+
+    Attributes:
+        following: files that the arguments do not name themselves.
+    """
+
+    following: Following | None = None
 
     def parse_args(  # type: ignore[override]  # argparse has overloads for other namespaces
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """The arguments in `args`, by default those of the program.
+        """The arguments in `args`, by default those of the program; ``files`` are the files that
+        they name, see :mod:`trtnet.cli.paths`.
 
         Raises:
-            UsageError: arguments that are wrong or unknown.
+            UsageError: arguments that are wrong or unknown; a file that is to be written and read,
+                or cannot be written.
             SystemExit: after ``--help``.
         """
         found, unknown = self.parse_known_args(args, namespace)
@@ -35,6 +49,11 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(
                 f"unrecognized arguments: {' '.join(unknown)}", fix=self._suggest(unknown)
             )
+        found.files = [*named_files(self, found)]
+        if self.following is not None:
+            found.files += self.following(found)
+        require_distinct(found.files)
+        require_writable(found.files)
         return found
 
     def error(self, message: str) -> NoReturn:

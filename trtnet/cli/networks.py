@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
 from trtnet import graph, reference
 from trtnet.cli.flags import positive
+from trtnet.cli.paths import input_model, output_file, word
 from trtnet.cli.report import divergence_lines, human_stream, write_json
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
@@ -23,8 +23,10 @@ from trtnet.pipeline.target import Target
 def inspect(argv: Sequence[str]) -> int:
     """Lists the layers of a network."""
     command = parser("inspect", "Lists what TensorRT holds, layer by layer.")
-    command.add_argument("target", metavar="MODEL|GRAPH", help=HELP)
-    command.add_argument("--save", metavar="PATH", type=Path, help="also save the graph there")
+    command.add_argument("target", type=input_model, metavar="MODEL|GRAPH", help=HELP)
+    command.add_argument(
+        "--save", metavar="PATH", type=output_file, help="also save the graph there"
+    )
     command.add_argument("--code", action="store_true", help="print it as PyTorch code instead")
     arguments = command.parse_args(argv)
     saves = arguments.save is not None
@@ -80,7 +82,10 @@ def verify(argv: Sequence[str]) -> int:
     """Compares a model with PyTorch, module by module; 1 if it differs."""
     command = parser("verify", "Compares a model with PyTorch, module by module.")
     command.add_argument(
-        "target", metavar="MODEL", help="such as resnet50, resnet50:fp16 or net.py:Net"
+        "target",
+        type=input_model,
+        metavar="MODEL",
+        help="such as resnet50, resnet50:fp16 or net.py:Net",
     )
     command.add_argument("--verify-inputs", type=positive, default=1, metavar="N", help="images")
     arguments = command.parse_args(argv)
@@ -107,9 +112,9 @@ def verify(argv: Sequence[str]) -> int:
 def cost(argv: Sequence[str]) -> int:
     """What each layer costs, and the least time it can take on a GPU."""
     command = parser("cost", "What each layer costs, and the least time it takes on a GPU.")
-    command.add_argument("target", metavar="MODEL|GRAPH", help=HELP)
+    command.add_argument("target", type=input_model, metavar="MODEL|GRAPH", help=HELP)
     names = ", ".join(graph.gpus())
-    command.add_argument("--gpu", metavar="GPU", help=f"roofline bound; one of {names}")
+    command.add_argument("--gpu", type=word, metavar="GPU", help=f"roofline bound; one of {names}")
     arguments = command.parse_args(argv)
     found = find(arguments.target, arguments, values=False)
     counted = graph.cost(found.graph, found.shapes)
@@ -163,8 +168,8 @@ def _cost_report(found: Target, counted: graph.Cost, bound: graph.Bound | None) 
 def diff(argv: Sequence[str]) -> int:
     """What differs between two networks; 1 if anything does."""
     command = parser("diff", "What differs between two networks.")
-    command.add_argument("a", metavar="A", help=HELP)
-    command.add_argument("b", metavar="B", help="likewise")
+    command.add_argument("a", type=input_model, metavar="A", help=HELP)
+    command.add_argument("b", type=input_model, metavar="B", help="likewise")
     arguments = command.parse_args(argv)
     a = find(arguments.a, arguments, values=arguments.weights is not None)
     b = find(arguments.b, arguments, values=arguments.weights is not None)
@@ -185,7 +190,7 @@ def diff(argv: Sequence[str]) -> int:
 def lint(argv: Sequence[str]) -> int:
     """Mistakes and waste that TensorRT accepts without a warning; 1 if there is anything."""
     command = parser("lint", "Finds mistakes and waste that TensorRT accepts without a warning.")
-    command.add_argument("target", metavar="MODEL|GRAPH", help=HELP)
+    command.add_argument("target", type=input_model, metavar="MODEL|GRAPH", help=HELP)
     command.add_argument("--explain", action="store_true", help="say why each finding matters")
     arguments = command.parse_args(argv)
     found = graph.lint(find(arguments.target, arguments, values=True).graph)

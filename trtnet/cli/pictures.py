@@ -17,6 +17,7 @@ import numpy as np
 
 from trtnet.cli.arguments import add_input_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
+from trtnet.cli.paths import input_file, input_folder, input_model, output_report
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
@@ -78,21 +79,26 @@ def picture_parser(command: str, description: str) -> Parser:
     )
     parser.add_argument(
         "target",
+        type=input_model,
         metavar="MODEL|ENGINE",
         help="a model, such as resnet50 or net.py:Net, or a file of --saveEngine",
     )
     images = Group(parser, "images")
-    images("--image", action="append", type=Path, default=[], metavar="FILE", help="repeat it "
-           "for more")  # fmt: skip
-    images("--folder", type=Path, metavar="DIR", help="all images in it and in folders below it")
+    images("--image", action="append", type=input_file, default=[], metavar="FILE",
+           help="repeat it for more")  # fmt: skip
+    images("--folder", type=input_folder, metavar="DIR",
+           help="all images in it and in folders below it")  # fmt: skip
     model = Group(parser, "model")
-    model("--weights", metavar="W", help="random, DEFAULT, a torchvision enum name, or a file; "
-          "default: what is shipped, or else random")  # fmt: skip
+    model("--weights", type=input_model, metavar="W",
+          help="random, DEFAULT, a torchvision enum name, or a file; default: what is shipped, or "
+          "else random")  # fmt: skip
     model("--seed", type=seed, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
     add_input_flag(model)
     add_device_flags(Group(parser, "where"))
-    Group(parser, "output")("--json", metavar="PATH", help="write a report; - for stdout")
+    Group(parser, "output")(
+        "--json", type=output_report, metavar="PATH", help="write a report; - for stdout"
+    )
     return parser
 
 

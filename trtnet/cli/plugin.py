@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtnet.cli.flags import Parser, positive, seed
+from trtnet.cli.paths import output_folder, word
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.plugins import registry, skeleton
@@ -97,15 +98,15 @@ def _parser() -> Parser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     new = commands.add_parser("new", help="write a plugin that works, and its test")
-    new.add_argument("name", metavar="NAME", help="leaky_gate, or my_ops::leaky_gate")
-    new.add_argument("--directory", type=Path, default=Path(), metavar="DIR")
+    new.add_argument("name", type=word, metavar="NAME", help="leaky_gate, or my_ops::leaky_gate")
+    new.add_argument("--directory", type=output_folder, default=Path(), metavar="DIR")
     test = commands.add_parser(
         "test", help="compare it with its reference on random shapes, in every format"
     )
-    test.add_argument("name", metavar="NAME", help=_NAME)
+    test.add_argument("name", type=word, metavar="NAME", help=_NAME)
     test.add_argument("--cases", type=positive, default=50, metavar="N", help="default 50")
     bench = commands.add_parser("bench", help="time its kernel and its reference on a GPU")
-    bench.add_argument("name", metavar="NAME", help=_NAME)
+    bench.add_argument("name", type=word, metavar="NAME", help=_NAME)
     bench.add_argument(
         "--size", type=positive, default=64, metavar="N", help="of every axis; default 64"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trtnet.cli.arguments import add_architecture_flags
 from trtnet.cli.flags import Group, Parser
+from trtnet.cli.paths import input_model, output_file, output_report
 from trtnet.cli.precision import add_precision_flags, named
 from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
@@ -67,11 +68,16 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "target", metavar="MODEL", help="such as resnet50, resnet50:int8 or net.py:Net"
+        "target",
+        type=input_model,
+        metavar="MODEL",
+        help="such as resnet50, resnet50:int8 or net.py:Net",
     )
     add_precision_flags(Group(parser, "precision"))
     add_architecture_flags(Group(parser, "model"))
     output = Group(parser, "output")
-    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="write it as TOML")
-    output("--json", metavar="PATH", help="write a report; - for stdout")
+    parser.add_argument(
+        "-o", dest="output", type=output_file, metavar="FILE", help="write it as TOML"
+    )
+    output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
     return parser

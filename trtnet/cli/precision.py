@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 from trtnet.cli.flags import Group, positive
+from trtnet.cli.paths import input_data, input_file, kept_file, word
 from trtnet.errors import UsageError
 from trtnet.pipeline.precision_suffix import split_precision, unknown_precision
 from trtnet.precision.policy import PRESETS, Policy
@@ -42,11 +42,12 @@ def add_precision_flags(flag: Group) -> None:
     for name in FLAGS:
         flag(f"--{name}", action="store_true", help=TABLE[name].help)
     flag("--noTF32", action="store_true", help=TABLE["fp32"].help)
-    flag("--precision", metavar="P", help=f"{', '.join(PRESETS)}; default: tf32, as in trtexec")
+    names = ", ".join(PRESETS)
+    flag("--precision", type=word, metavar="P", help=f"{names}; default: tf32, as in trtexec")
     flag(
         "--policy",
         dest="policy_file",
-        type=Path,
+        type=input_file,
         metavar="FILE",
         help="a precision for each module, of a TOML file",
     )
@@ -56,6 +57,7 @@ def add_calibration_flags(flag: Group) -> None:
     """Adds the flags of :class:`trtnet.pipeline.CalibrationSettings`."""
     flag(
         "--calib-data",
+        type=input_data,
         metavar="DATA",
         help=f"for {' and '.join(QUANTIZED)}, and to check the range of fp16: a folder of images, "
         "a .npy or .npz file, or, for random weights, random",
@@ -65,7 +67,7 @@ def add_calibration_flags(flag: Group) -> None:
     flag("--calibrator", choices=METHODS, default="mse", help="default: mse")
     flag(
         "--calib-table",
-        type=Path,
+        type=kept_file,
         metavar="FILE",
         help="the ranges: read where there is such a file, otherwise written; "
         "default: ENGINE.calib.json",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from trtnet.backend import choices
 from trtnet.cli.arrays import read_inputs, write_results
 from trtnet.cli.flags import Group, Parser
+from trtnet.cli.paths import input_array, input_engine, output_file, word
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 
@@ -60,18 +60,25 @@ def class_lines(scores: np.ndarray, names: Sequence[str] | None) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="trtnet run", description="Executes an engine once.", allow_abbrev=False)
-    parser.add_argument("engine", metavar="ENGINE", type=Path, help="a file of --saveEngine")
+    parser.add_argument(
+        "engine", metavar="ENGINE", type=input_engine, help="a file of --saveEngine"
+    )
     flag = Group(parser, "inputs and outputs")
     flag(
         "--input",
         action="append",
         required=True,
+        type=input_array,
         metavar="[NAME:]FILE",
         help=".npy, .npz (an array per input) or an image, which is prepared as the sidecar says; "
         "repeat it for further inputs, or for further images of the batch",
     )
     parser.add_argument(
-        "-o", dest="output", metavar="OUT.npz", type=Path, help="where all outputs are written"
+        "-o",
+        dest="output",
+        metavar="OUT.npz",
+        type=output_file,
+        help="where all outputs are written",
     )
     add_device_flags(Group(parser, "where"))
     return parser
@@ -80,4 +87,5 @@ def _parser() -> argparse.ArgumentParser:
 def add_device_flags(flag: Group) -> None:
     """Adds ``--backend`` and ``--device``: where an engine is executed."""
     flag("--backend", choices=choices(), default="auto", help="default: what the engine is for")
-    flag("--device", default="auto", metavar="D", help="cpu, cuda or cuda:1; default: a GPU if any")
+    flag("--device", default="auto", type=word, metavar="D",
+         help="cpu, cuda or cuda:1; default: a GPU if any")  # fmt: skip

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.paths import output_file, word
 from trtnet.cli.policy import save
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.search_flags import metrics_json, parser, row_json, set_up
 from trtnet.cli.sensitivity import print_rows
 from trtnet.cli.streams import say
-from trtnet.errors import UsageError
+from trtnet.files.roles import NamedFile, Place, Use
 from trtnet.precision.table import QUANTIZED
 from trtnet.search.budget import Budget
 from trtnet.search.journal import SearchJournal
@@ -40,14 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     budget = Budget.parse(arguments.budget)
     output = arguments.output
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise UsageError(f"-o: {output} cannot be written", fix="name a file in a folder")
     stream = human_stream(arguments.json)
     progress = Progress(stream)
     setup = set_up(arguments, progress)
     ranked_by = setup.data.head(arguments.rank_items)
     journal = SearchJournal(
-        arguments.journal or output.with_name(f"{output.name}.journal"),
+        arguments.journal or _default_journal(output),
         job(setup.subject, setup.data, ranked_by),
     )
     with progress.step("search") as update:
@@ -109,13 +108,25 @@ def _trial_json(trial: TriedMix) -> dict[str, Any]:
     }
 
 
+def _default_journal(output: Path) -> Path:
+    return output.with_name(f"{output.name}.journal")
+
+
+def _journal(arguments: argparse.Namespace) -> Iterator[NamedFile]:
+    """The journal where no flag names it."""
+    if arguments.journal is None:
+        path = _default_journal(arguments.output)
+        yield NamedFile("-o", path, Use.UPDATE, "the journal beside the policy", Place.APPEND)
+
+
 def _parser() -> Parser:
     made = parser("search", "The fastest mix of precisions within a budget.", _ITEMS)
     flag = Group(made, "search")
-    flag("--budget", required=True, metavar="B",
+    flag("--budget", required=True, type=word, metavar="B",
          help="cosine>=0.999, sqnr>=30dB or top1_drop<=0.3 (points), against FP32")  # fmt: skip
     flag("--rank-items", type=positive, default=8, metavar="N",
          help="how many items rank the modules; default 8")  # fmt: skip
-    made.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE",
+    made.add_argument("-o", dest="output", type=output_file, required=True, metavar="FILE",
                       help="the policy, as TOML")  # fmt: skip
+    made.following = _journal
     return made

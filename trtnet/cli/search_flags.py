@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtnet import graph
 from trtnet.cli.arguments import add_backend_flag, add_input_flag, add_model_flags
 from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.paths import input_data, input_model, journal_file, output_file, output_report, word
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import model_recipe
 from trtnet.finite import json_number
@@ -29,12 +29,13 @@ _BATCH = 8
 def parser(command: str, description: str, items: int) -> Parser:
     """A parser with the flags of both commands; `items` is the default of ``--items``."""
     made = Parser(prog=f"trtnet {command}", description=description, allow_abbrev=False)
-    made.add_argument("target", metavar="MODEL", help="such as resnet50 or net.py:Net")
+    made.add_argument("target", type=input_model, metavar="MODEL",
+                      help="such as resnet50 or net.py:Net")  # fmt: skip
     flag = Group(made, "precision and data")
     flag("--to", choices=TARGETS, default="int8", help="what modules are changed to; default int8")
     flag("--base", choices=TENSOR_TYPES, default="fp16",
          help=f"of the others, beside {' and '.join(QUANTIZED)}; default fp16")  # fmt: skip
-    flag("--data", required=True, metavar="DATA",
+    flag("--data", required=True, type=input_data, metavar="DATA",
          help="a folder of images, a .npy file, or a .npz file, which may hold labels; or, for "
          "random weights, random")  # fmt: skip
     flag("--items", type=positive, default=items, metavar="N",
@@ -43,15 +44,16 @@ def parser(command: str, description: str, items: int) -> Parser:
     flag("--batch", type=positive, default=_BATCH, metavar="N",
          help=f"batch size of the network, whose time is estimated; default {_BATCH}")  # fmt: skip
     gpus = ", ".join(graph.gpus())
-    flag("--gpu", default="l40s", metavar="GPU", help=f"default l40s; one of {gpus}")
+    flag("--gpu", default="l40s", type=word, metavar="GPU", help=f"default l40s; one of {gpus}")
     model = Group(made, "model")
     add_model_flags(model)
     add_input_flag(model)
     output = Group(made, "backend and output")
     add_backend_flag(output)
-    output("--journal", type=Path, metavar="FILE", help="keeps results; goes on where it ended")
-    output("--plot", type=Path, metavar="FILE", help="a .png or .svg")
-    output("--json", metavar="PATH", help="write a report; - for stdout")
+    output("--journal", type=journal_file, metavar="FILE",
+           help="keeps results; goes on where it ended")  # fmt: skip
+    output("--plot", type=output_file, metavar="FILE", help="a .png or .svg")
+    output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
     return made
 
 

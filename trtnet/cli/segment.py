@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtnet.cli.flags import Group, Parser
+from trtnet.cli.paths import output_pictures
 from trtnet.cli.pictures import (
     ImageResult,
     class_name,
@@ -22,6 +23,7 @@ from trtnet.cli.pictures import (
 )
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
+from trtnet.files.roles import NamedFile, Use, require_distinct
 from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_size, overlay, palette, shares
 
 if TYPE_CHECKING:
@@ -91,13 +93,11 @@ def output_paths(paths: Sequence[Path], arguments: argparse.Namespace) -> dict[P
     else:
         names = [path.relative_to(folder) if folder else Path(path.name) for path in paths]
         found = {path: output / name for path, name in zip(paths, _as_png(names), strict=True)}
-    originals = {path.resolve() for path in paths}
-    for target, count in Counter(found.values()).items():
-        if count > 1 or target.resolve() in originals:
-            raise UsageError(
-                f"-o: {target} would {'be written twice' if count > 1 else 'replace an image'}",
-                fix="name another folder",
-            )
+    pictures = [NamedFile("-o", path, Use.WRITE, "the picture") for path in found.values()]
+    others = [file for file in arguments.files if file.flag not in ("-o", "--image", "--folder")]
+    flag = "--folder" if folder else "--image"
+    images = [NamedFile(flag, path, Use.READ, "the image") for path in paths]
+    require_distinct([*images, *others, *pictures])
     return found
 
 
@@ -113,7 +113,7 @@ def _as_png(names: Sequence[Path]) -> list[Path]:
 def _parser() -> Parser:
     parser = picture_parser("segment", "Colours images by what their pixels show.")
     parser.add_argument(
-        "-o", dest="output", metavar="OUT", type=Path, default=Path("segmented"),
+        "-o", dest="output", metavar="OUT", type=output_pictures, default=Path("segmented"),
         help="a .png for one image, otherwise a folder; default: segmented",
     )  # fmt: skip
     drawing = Group(parser, "pictures")

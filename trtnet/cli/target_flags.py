@@ -6,6 +6,7 @@ import argparse
 
 from trtnet.cli.arguments import add_backend_flag, add_model_flags, add_shape_flags
 from trtnet.cli.flags import Group, Parser
+from trtnet.cli.paths import output_report
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import network_recipe
@@ -29,7 +30,7 @@ def parser(command: str, description: str) -> Parser:
     add_shape_flags(Group(made, "shapes"))
     output = Group(made, "backend and output")
     add_backend_flag(output)
-    output("--json", metavar="PATH", help="write a report; - for stdout")
+    output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
     return made
 
 

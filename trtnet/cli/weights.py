@@ -6,15 +6,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtnet.cli.flags import Parser, positive, seed
 from trtnet.cli.guard import program
+from trtnet.cli.paths import input_file, input_model, output_file, word
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.errors import UsageError
+from trtnet.files.roles import NamedFile, Use
 
 if TYPE_CHECKING:
     from trtnet.weights import Weights
@@ -37,25 +39,26 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m trtnet.weights", description=__doc__, epilog=_EPILOG)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     extract = commands.add_parser(
         "extract", help="write a torchvision model's weights to a file", epilog=_EPILOG
     )
-    extract.add_argument("model", help="a torchvision model, such as resnet50")
+    extract.add_argument("model", type=word, help="a torchvision model, such as resnet50")
     extract.add_argument(
         "--weights",
         default="random",
+        type=input_model,
         help="random (the default), DEFAULT, a torchvision enum name such as IMAGENET1K_V2, "
         "or the path of a weights file",
     )
     extract.add_argument("--seed", type=seed, default=0, help="for --weights random")
     extract.add_argument("--num-classes", type=positive, help="size of the classifier")
-    extract.add_argument("-o", "--output", type=Path, help="default: MODEL.safetensors")
+    extract.add_argument("-o", "--output", type=output_file, help="default: MODEL.safetensors")
     extract.set_defaults(run=_extract)
 
     inspect = commands.add_parser("inspect", help="show what a weights file holds", epilog=_EPILOG)
-    inspect.add_argument("file", type=Path)
+    inspect.add_argument("file", type=input_file)
     inspect.set_defaults(run=_inspect)
 
     convert = commands.add_parser(
@@ -63,10 +66,11 @@ def _parser() -> Parser:
         help="convert between safetensors, PyTorch checkpoints, .wts and timm's names",
         epilog=_EPILOG,
     )
-    convert.add_argument("source", type=Path)
-    convert.add_argument("target", type=Path, help="its extension says which format")
+    convert.add_argument("source", type=input_file)
+    convert.add_argument("target", type=output_file, help="its extension says which format")
     convert.add_argument(
         "--model",
+        type=word,
         help="a model of the zoo, such as resnet50: the weights must fit it, and a .wts file takes "
         "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
     )
@@ -76,14 +80,25 @@ def _parser() -> Parser:
 
     for command in (extract, inspect, convert):
         command.add_argument("--json", action="store_true", help="print a JSON report")
+    parser.following = _extracted
     return parser
+
+
+def _default_output(model: str) -> Path:
+    return Path(f"{model}.safetensors")
+
+
+def _extracted(arguments: argparse.Namespace) -> Iterator[NamedFile]:
+    """The file of ``extract`` where no flag names it."""
+    if arguments.command == "extract" and arguments.output is None:
+        yield NamedFile("-o", _default_output(arguments.model), Use.WRITE)
 
 
 def _extract(arguments: argparse.Namespace) -> int:
     from trtnet.weights import extract
 
     started = time.perf_counter()
-    path = arguments.output or Path(f"{arguments.model}.safetensors")
+    path = arguments.output or _default_output(arguments.model)
     if path.suffix != ".safetensors":
         raise UsageError(
             "extract writes safetensors files",

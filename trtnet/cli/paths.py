@@ -1,0 +1,170 @@
+"""Types of arguments that name files: what a command reads and writes is declared with them.
+
+:class:`trtnet.cli.flags.Parser` refuses arguments that take text and do not say whether it names a
+file, so none is forgotten; it then checks, before the command begins, that no output is an input or
+another output, and that outputs can be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtnet.files.roles import NamedFile, Place, Use
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class FileArgument:
+    """The type of an argument that names files.
+
+    Attributes:
+        use: what is done with them.
+        read: makes the argument's value of its text.
+        files: the files of a value, and what each is.
+        place: what must be possible for files that are written.
+        suffixes: of the files that are read, if the argument names a folder.
+    """
+
+    use: Use
+    read: Callable[[str], Any] = Path
+    files: Callable[[Any], Iterable[tuple[Path, str]]] = lambda value: [(Path(value), "the file")]
+    place: Place = Place.FOLDER
+    suffixes: Callable[[], tuple[str, ...]] = tuple
+
+    def __call__(self, text: str) -> Any:
+        return self.read(text)
+
+    def named(self, flag: str, value: Any) -> Iterator[NamedFile]:
+        """The files of the argument `flag`."""
+        for path, what in self.files(value):
+            suffixes = self.suffixes() if path.is_dir() else ()
+            kind = "the folder" if suffixes else what
+            yield NamedFile(flag, path, self.use, kind, self.place, suffixes)
+
+
+def word(value: str) -> str:
+    """The type of an argument that names no file."""
+    return value
+
+
+def engine_files(path: Path) -> list[tuple[Path, str]]:
+    """An engine and its sidecar."""
+    return [
+        (path, "the engine"),
+        (Path(f"{path}.json"), "the sidecar of the engine"),
+        (Path(f"{path}.json.next"), "a sidecar of the engine"),
+    ]
+
+
+def _words(value: str) -> Iterator[tuple[Path, str]]:
+    """The files that a text may name: a path alone, or followed by colons and other words."""
+    parts = value.split(":")
+    for count in range(1, len(parts) + 1):
+        path = Path(":".join(parts[:count]))
+        if str(path).startswith("~"):
+            path = _expanded(path)
+        if path.is_file():
+            yield from engine_files(path)
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # nobody's home
+        return path
+
+
+def _named_arrays(value: str) -> Iterator[tuple[Path, str]]:
+    """``[NAME:]FILE``."""
+    for path in (value, value.partition(":")[2]):
+        if path:
+            yield Path(path), "the file"
+
+
+def _report(value: str) -> list[tuple[Path, str]]:
+    return [] if value == STDOUT else [(Path(value), "the report")]
+
+
+def _data(value: str) -> list[tuple[Path, str]]:
+    return [(Path(value), "the data")]
+
+
+def _image_suffixes() -> tuple[str, ...]:
+    from trtnet.imaging import SUFFIXES
+
+    return tuple(SUFFIXES)
+
+
+input_file = FileArgument(Use.READ)
+"""A file that is read."""
+input_engine = FileArgument(Use.READ, files=engine_files)
+"""An engine that is read, with its sidecar."""
+input_model = FileArgument(Use.READ, str, _words)
+"""A model: a name, the address of a Python file, an engine or a graph; or weights by name."""
+input_data = FileArgument(Use.READ, str, _data, suffixes=_image_suffixes)
+"""Data: a folder of images, or a file, or a word."""
+input_folder = FileArgument(Use.READ, suffixes=_image_suffixes)
+"""A folder of images."""
+input_array = FileArgument(Use.READ, str, _named_arrays)
+"""``[NAME:]FILE``."""
+output_file = FileArgument(Use.WRITE)
+"""A file that is written, in a folder that exists."""
+output_engine = FileArgument(Use.WRITE, files=engine_files, place=Place.MADE)
+"""An engine that is written, with its sidecar; the folder is made."""
+output_pictures = FileArgument(Use.WRITE, place=Place.MADE)
+"""A picture, or a folder of pictures, which is made."""
+output_folder = FileArgument(
+    Use.WRITE, files=lambda value: [(value, "the folder")], place=Place.MADE
+)
+"""A folder that is there, to which files are written."""
+output_report = FileArgument(Use.WRITE, str, _report)
+"""A report; ``-`` for stdout."""
+updated_file = FileArgument(Use.UPDATE, str)
+"""A file that is read where it is there, and written in any case."""
+kept_file = FileArgument(Use.UPDATE, place=Place.IF_MISSING)
+"""A file that is read where it is there, and written where it is not."""
+journal_file = FileArgument(Use.UPDATE, place=Place.APPEND)
+"""A journal, from which a run goes on."""
+
+
+def named_files(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> Iterator[NamedFile]:
+    """The files that `arguments` of `parser` name, those of the chosen subcommand too.
+
+    Raises:
+        TypeError: an argument of the parser takes text and does not say what that is.
+    """
+    done: set[str] = set()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                chosen = getattr(arguments, action.dest, None) == name
+                yield from named_files(command, arguments if chosen else argparse.Namespace())
+            continue
+        _require_declaration(parser, action)
+        value = getattr(arguments, action.dest, None)
+        if not isinstance(action.type, FileArgument) or value is None or action.dest in done:
+            continue
+        done.add(action.dest)  # a flag may have several spellings
+        for each in value if isinstance(value, list) else [value]:
+            yield from action.type.named(name_of(action), each)
+
+
+def name_of(action: argparse.Action) -> str:
+    """What users call an argument."""
+    return (*action.option_strings, str(action.metavar or action.dest))[0]
+
+
+def _require_declaration(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+    takes_text = action.nargs != 0 and action.choices is None
+    if takes_text and action.type in (None, str, Path):
+        raise TypeError(
+            f"{parser.prog}: {name_of(action)} does not say whether it names a file: give it a "
+            "type of trtnet.cli.paths"
+        )
