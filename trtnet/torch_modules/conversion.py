@@ -63,7 +63,7 @@ def from_torch(
     if way not in WAYS:
         raise UsageError("from_torch has no such way", got=way, expected=", ".join(WAYS))
     copied = private_copy(module)
-    return _tree(replaced(copied, replace) if replace else copied, {}, way, Alone())
+    return _tree(replaced(copied, replace) if replace else copied, {}, way, Alone(), {})
 
 
 Run = TypeVar("Run", bound=Tracing)
@@ -79,17 +79,20 @@ class TorchModule(Module):
         way: see :func:`from_torch`.
     """
 
-    def __init__(self, module: torch.nn.Module, way: str, alone: Alone) -> None:
+    def __init__(
+        self, module: torch.nn.Module, way: str, alone: Alone, shared: dict[int, SharedParameter]
+    ) -> None:
+        """`alone` and `shared`, the parameters by the id of their tensors, are of the whole tree."""
         super().__init__()
         self._alone = alone
         self.torch_module, self.way = module, way
         self.groups = getattr(module, "groups", 1)
         for name, parameter in module._parameters.items():
-            shared = None if parameter is None else SharedParameter(module._parameters, name)
-            self._parameters[name] = shared  # whatever attributes of Module are called
+            held = None if parameter is None else _shared(module._parameters, name, shared)
+            self._parameters[name] = held  # whatever attributes of Module are called
         for name, buffer in module._buffers.items():
             if buffer is not None and name not in module._non_persistent_buffers_set:
-                self._buffers[name] = SharedParameter(module._buffers, name)
+                self._buffers[name] = _shared(module._buffers, name, shared)
         self._own_forward = module.forward
         enter = functools.partial(self._called)  # carries the signature, which torch.export reads
         module.forward = functools.update_wrapper(enter, self._own_forward)
@@ -194,16 +197,32 @@ def _run_in(
         call.run()
 
 
-def _tree(module: torch.nn.Module, known: dict[int, Module], way: str, alone: Alone) -> Module:
-    """`module` and all inside it, which share the lock `alone`; a module that occurs in several
-    places stays one."""
+def _shared(table: dict[str, Any], name: str, known: dict[int, SharedParameter]) -> SharedParameter:
+    """The parameter for a tensor: one for all places that it is in."""
+    tensor = table[name]
+    if id(tensor) in known:
+        known[id(tensor)].also_in(table, name)
+    else:
+        known[id(tensor)] = SharedParameter(table, name)
+    return known[id(tensor)]
+
+
+def _tree(
+    module: torch.nn.Module,
+    known: dict[int, Module],
+    way: str,
+    alone: Alone,
+    shared: dict[int, SharedParameter],
+) -> Module:
+    """`module` and all inside it, which share the lock `alone`; a module or tensor that occurs in
+    several places stays one."""
     if isinstance(module, Replacement) and isinstance(module.target, Module):
         return module.target
     if id(module) not in known:
-        made = known[id(module)] = _class_for(type(module))(module, way, alone)
+        made = known[id(module)] = _class_for(type(module))(module, way, alone, shared)
         for name, child in module._modules.items():
             if child is not None:
-                made._modules[name] = _tree(child, known, way, alone)
+                made._modules[name] = _tree(child, known, way, alone, shared)
     return known[id(module)]
 
 
