@@ -41,8 +41,8 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
         raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
     place = _place(description, device)
     load = _loader(description)
-    engine = load(plan, place, LoadOptions(name, options.path, options.cuda_graph, options.compile))
-    return engine, place
+    chosen = LoadOptions(name, options.path, options.cuda_graph, options.compile)
+    return place.aside(lambda: load(plan, place, chosen)), place
 
 
 def _loader(description: BackendDescription) -> EngineLoader:

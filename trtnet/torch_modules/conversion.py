@@ -82,7 +82,7 @@ class TorchModule(Module):
     def __init__(
         self, module: torch.nn.Module, way: str, alone: Alone, shared: dict[int, SharedParameter]
     ) -> None:
-        """`alone` and `shared`, the parameters by the id of their tensors, are of the whole tree."""
+        """`alone` and `shared`, parameters by the id of their tensors, belong to the whole tree."""
         super().__init__()
         self._alone = alone
         self.torch_module, self.way = module, way

@@ -92,6 +92,10 @@ class TensorRTContext(Context):
             raise failure(self._backend, "TensorRT refuses the output allocator", module=name)
         self._allocators[name] = allocator  # TensorRT holds no reference
 
+    @property
+    def runs_aside(self) -> bool:  # type: ignore[override]
+        return bool(self._allocators)
+
     def execute(self, stream: int) -> None:
         context = self._open()
         if not self._has_shapes:
