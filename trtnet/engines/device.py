@@ -252,7 +252,7 @@ class CudaDevice(Device):
         """Uses several threads: a single one is slower than the bus to the GPU."""
         if nbytes <= _LEAST_SHARE:
             ctypes.memmove(target, source, nbytes)
-        elif threading.current_thread() is threading.main_thread():
+        elif threading.get_ident() == threading.main_thread().ident:
             self.aside(lambda: self._copy_in_shares(target, source, nbytes))
         else:
             self._copy_in_shares(target, source, nbytes)
