@@ -7,6 +7,8 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -277,6 +279,41 @@ def test_a_session_that_the_child_opens():
     with trtnet.Session(plans.path("static"), device="cpu") as session:
         want = session(x)["y"]
         assert _in_child(use) == "True"
+
+
+_THREADS_OF_PYTORCH = """
+import os, sys, numpy, torch, trtnet
+torch.set_num_threads(4)
+x = numpy.ones((4, 3, 8, 8), "float32")
+torch.nn.Conv2d(64, 64, 3)(torch.randn(4, 64, 64, 64))  # its threads are started
+with trtnet.Session(sys.argv[1], device="cpu") as session:
+    want = session(x)["y"]
+    if not os.fork():
+        with trtnet.Session(sys.argv[1], device="cpu") as own:
+            print(numpy.allclose(own(x)["y"], want, atol=1e-5), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@forks
+def test_a_session_that_the_child_opens_when_pytorch_had_threads():
+    command = [sys.executable, "-c", _THREADS_OF_PYTORCH, str(plans.path("static"))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout == "True\n", ended.stderr
+
+
+@forks
+def test_a_gpu_that_was_used_before_the_fork_is_refused(fake_trt, fake_cuda):
+    def use() -> None:
+        fake_cuda.fail("cudaSetDevice", "cudaErrorInitializationError")
+        trtnet.Session(fake_trt.plan())
+
+    with trtnet.Session(fake_trt.plan()) as session:
+        session(rows(2, 4))
+        answer = _in_child(use)
+    assert "CUDA cannot be used in a process that was forked from one that used it" in answer
+    assert 'multiprocessing.get_context("spawn")' in answer
 
 
 def _double(x: int) -> int:

@@ -9,13 +9,15 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from trtnet import cuda
+from trtnet.engines.forking import is_forked, unusable_gpu
 from trtnet.engines.workers import Job, Workers
-from trtnet.errors import OutOfMemoryError
+from trtnet.errors import ExecutionError, OutOfMemoryError
 
 DEFAULT_STREAMS = (0, 1, 2)  # cudaStreamDefault, cudaStreamLegacy, cudaStreamPerThread
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: never waits for the default stream
@@ -206,7 +208,10 @@ class CudaDevice(Device):
         self._own = Workers(1)
         self._own_thread = 0
         self._any_direction = cuda.runtime().cudaMemcpyKind.cudaMemcpyDefault
-        cuda.call("cudaSetDevice", index)
+        try:
+            cuda.call("cudaSetDevice", index)
+        except ExecutionError as error:
+            raise unusable_gpu(error) from error
         self._is_only = cuda.call("cudaGetDeviceCount") == 1
 
     def activate(self) -> None:
@@ -215,7 +220,7 @@ class CudaDevice(Device):
 
     def empty(self, nbytes: int) -> Buffer:
         address = self._allocate("cudaMalloc", nbytes)
-        return Buffer(address, nbytes, lambda: cuda.call("cudaFree", address))
+        return Buffer(address, nbytes, partial(_release, "cudaFree", address))
 
     def zeros(self, nbytes: int) -> Buffer:
         buffer = self.empty(nbytes)
@@ -225,7 +230,7 @@ class CudaDevice(Device):
 
     def pinned(self, nbytes: int) -> Buffer:
         address = self._allocate("cudaMallocHost", nbytes)
-        return Buffer(address, nbytes, lambda: cuda.call("cudaFreeHost", address))
+        return Buffer(address, nbytes, partial(_release, "cudaFreeHost", address))
 
     def _allocate(self, function: str, nbytes: int) -> int:
         try:
@@ -329,6 +334,12 @@ class _CudaEvent(Event):
 def once(owner: object, function: str, handle: Any) -> weakref.finalize[..., object]:
     """A finalizer that calls `function` once: when it is called, or when `owner` is collected, but
     not at interpreter exit."""
-    finalizer = weakref.finalize(owner, cuda.call, function, handle)
+    finalizer = weakref.finalize(owner, _release, function, handle)
     finalizer.atexit = False
     return finalizer
+
+
+def _release(function: str, handle: Any) -> None:
+    """Calls `function` on what CUDA made; in a forked process, where it never was, does nothing."""
+    if not is_forked():
+        cuda.call(function, handle)

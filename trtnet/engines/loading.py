@@ -10,6 +10,7 @@ from trtnet.backend import BackendDescription
 from trtnet.building.plan import Plan
 from trtnet.engines import compatibility
 from trtnet.engines.device import CpuDevice, CudaDevice, Device
+from trtnet.engines.forking import is_forked
 from trtnet.engines.protocol import Engine, EngineLoader, LoadOptions
 from trtnet.errors import BackendError, ExecutionError, UnsupportedError, UsageError
 from trtnet.hardware import missing_gpu
@@ -70,7 +71,7 @@ def _place(description: BackendDescription, device: str) -> Device:
     try:
         return CudaDevice(_index(device))
     except ExecutionError as error:
-        if not description.needs_gpu:
+        if not description.needs_gpu or is_forked():
             raise
         raise BackendError(
             f"an engine of {description.name} needs an NVIDIA GPU",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from trtnet.building.axes import AxisRules
 from trtnet.building.plan import Plan
 from trtnet.engines.arrays import View, as_result, view
 from trtnet.engines.device import Device
+from trtnet.engines.forking import require_process
 from trtnet.engines.loading import load_engine
 from trtnet.engines.ordered_map import ordered_map
 from trtnet.engines.pool import Lease, Pool
@@ -20,7 +21,7 @@ from trtnet.engines.protocol import Engine, LoadOptions
 from trtnet.engines.signature import Fit, Signature
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.engines.steps import Steps
-from trtnet.errors import ExecutionError, PlanError, UsageError
+from trtnet.errors import PlanError, UsageError
 
 _GRAPHS = 4  # sets of shapes per execution slot that keep a context and a CUDA graph
 _COPIES = 3  # items of map() that are copied in or out while another is computed
@@ -44,6 +45,9 @@ class Session:
             their own; without graphs the engine works on them directly.
         contexts: how many threads may execute at the same time; further ones wait.
         compile: hand the network to ``torch.compile`` (torch backend only).
+
+    A session belongs to the process that opened it. An interrupt may come at any moment of a call:
+    the next call finds the session as if the interrupted one had not been made.
 
     Attributes:
         backend, device: which were chosen.
@@ -119,11 +123,12 @@ class Session:
         Raises:
             ShapeError: names the input, what the engine takes and what came.
             OutOfMemoryError: with the sizes; the session can still be used.
-            ExecutionError: the execution failed, or the session is closed.
+            ExecutionError: the execution failed, the session is closed, or this is a process that
+                was forked from the session's own.
         """
         return self._execute(self._views(arrays, named))
 
-    def map(self, items: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    def map(self, items: Iterable[Any]) -> Generator[dict[str, Any], None, None]:
         """Executes the engine on each of `items`, in order; copies overlap with executions.
 
         Args:
@@ -141,7 +146,7 @@ class Session:
     def lane(self) -> Iterator[Steps]:
         """The steps of an execution one by one, to measure them. No other thread uses the stream
         and the memory of these steps meanwhile."""
-        self._require_own_process()
+        require_process(self._process)
         lease = Lease()
         try:
             slot = self._slots.take(lease)
@@ -186,7 +191,7 @@ class Session:
         return {n: view(n, x) for n, x in self._signature.name(arrays, named).items()}
 
     def _execute(self, views: dict[str, View]) -> dict[str, Any]:
-        self._require_own_process()
+        require_process(self._process)
         fit = self._fit(views)
         lease = Lease()
         try:
@@ -197,18 +202,6 @@ class Session:
             lease.is_held = False
             self._slots.wake()
         return {name: as_result(result) for name, result in results.items()}
-
-    def _require_own_process(self) -> None:
-        """Raises :class:`ExecutionError` in a process that was forked from the session's own: the
-        threads and the GPU's state that it needs are not there, and its locks may be locked."""
-        if os.getpid() != self._process:
-            raise ExecutionError(
-                "a session cannot be used in a forked process",
-                expected=f"the process that opened it, {self._process}",
-                got=f"process {os.getpid()}",
-                fix="open one there, or start the process with "
-                'multiprocessing.get_context("spawn")',
-            )
 
     def _fit(self, views: dict[str, View]) -> Fit:
         key = tuple([(x.shape, x.dtype, x.kind) for x in views.values()])
