@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from trtnet.errors import UsageError
 
@@ -113,10 +113,24 @@ class ResultJournal(ResumableJournal):
         return lines
 
     def _append(self, path: Path, line: dict[str, Any]) -> None:
+        """Writes `line` at the end; a part of one before, whose writing was interrupted, goes."""
+        content = json.dumps(line).encode() + b"\n"
         try:
-            with open(path, "ab") as file:
-                file.write(json.dumps(line).encode() + b"\n")
+            with open(path, "a+b") as file:
+                _cut_off_part(file)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise self.refusal("cannot be written", error) from error
+
+
+def _cut_off_part(file: BinaryIO) -> None:
+    """Cuts `file` off after its last complete line."""
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

@@ -21,7 +21,7 @@ import trtnet
 from trtnet.engines.bound_context import BoundContext
 from trtnet.engines.ordered_map import ordered_map
 from trtnet.engines.slot import ExecutionSlot
-from trtnet.engines.workers import Workers
+from trtnet.workers import Workers
 from trtnet.errors import ExecutionError
 
 with pytest.MonkeyPatch.context() as _patch:

@@ -19,7 +19,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "names dtypes files hardware amp own_version",
     "host",
     "fx hub autograd utils",
-    "cuda finite journal values",
+    "cuda finite journal values workers",
     "weights",
     "tensor",
     "ops",

@@ -53,6 +53,10 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
         )
-        with Progress(*columns, console=Console(file=self.stream), transient=True) as progress:
-            task = progress.add_task(title, total=None, detail="")
-            yield lambda detail: progress.update(task, detail=detail)
+        console = Console(file=self.stream)
+        try:
+            with Progress(*columns, console=console, transient=True) as progress:
+                task = progress.add_task(title, total=None, detail="")
+                yield lambda detail: progress.update(task, detail=detail)
+        finally:
+            console.show_cursor()  # an interrupt may have come between hiding it and the block

@@ -16,7 +16,7 @@ import numpy as np
 
 from trtnet import cuda
 from trtnet.engines.forking import is_forked, unusable_gpu
-from trtnet.engines.workers import Job, Workers
+from trtnet.workers import Job, Workers
 from trtnet.errors import ExecutionError, OutOfMemoryError
 
 DEFAULT_STREAMS = (0, 1, 2)  # cudaStreamDefault, cudaStreamLegacy, cudaStreamPerThread

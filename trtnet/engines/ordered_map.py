@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
-from trtnet.engines.workers import Job, Workers
+from trtnet.workers import Job, Workers
 
 T = TypeVar("T")
 R = TypeVar("R")

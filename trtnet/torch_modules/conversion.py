@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +16,7 @@ from trtnet.tensor import Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
 from trtnet.torch_modules.copying import held_tensors, private_copy
 from trtnet.torch_modules.exported import exported
-from trtnet.torch_modules.keeping import Alone, StateError, kept
+from trtnet.torch_modules.keeping import Alone, Kept, StateError
 from trtnet.torch_modules.parameters import SharedParameter
 from trtnet.torch_modules.replacing import Replacement, Replacements, replaced
 from trtnet.torch_modules.results import InnerCall, outputs
@@ -66,6 +66,7 @@ def from_torch(
     return _tree(replaced(copied, replace) if replace else copied, {}, way, Alone(), {})
 
 
+R = TypeVar("R")
 Run = TypeVar("Run", bound=Tracing)
 WAYS = ("auto", "direct", "export")
 
@@ -111,7 +112,7 @@ class TorchModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], InnerCall):
             return args[0].run()
-        with self._alone:  # the code may store what it likes in the module's attributes
+        with self._alone.lock:  # the code may store what it likes in the module's attributes
             return self._define(args, kwargs)
 
     def _define(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -162,17 +163,32 @@ class TorchModule(Module):
         given, named = tracing.wrap(tuple(args)), tracing.wrap(dict(kwargs))
         if way == "export":
             scope = functools.partial(_run_in, dict(self.named_modules()), tracing.network)
-            call = exported(self.torch_module, given, named, scope, tracing)
+            call = self._kept(exported, self.torch_module, given, named, scope, tracing)
         else:
             tracing.entered = self
             call = functools.partial(self.torch_module, *given, **named)
         try:
-            with self._alone, kept(self.torch_module), tracing, torch.no_grad():
-                result = call()
+            result = self._kept(_traced, call, tracing, stateless=True)
             return outputs(result, tracing.real)
         except TrtnetError as error:
             error.locate_line(line_of(type(self.torch_module).forward))
             raise
+
+    def _kept(self, function: Callable[..., R], *args: Any, stateless: bool = False) -> R:
+        """``function(*args)``; whatever the module's code changes meanwhile is restored, and with
+        `stateless` refused where a network could not do the same."""
+        with self._alone.lock:
+            self._alone.recover()
+            kept = Kept(self.torch_module)
+            try:
+                self._alone.begin(kept)
+                result = function(*args)
+                if stateless:
+                    kept.require_stateless()
+                return result
+            finally:
+                kept.is_over = True
+                self._alone.recover()
 
     def tracing(self, network: Emitter[Tensor], kind: type[Run], **options: Any) -> Run:
         """A new run of the module's code that fills `network`."""
@@ -185,6 +201,11 @@ class TorchModule(Module):
 
     def extra_repr(self) -> str:
         return self.torch_module.extra_repr()
+
+
+def _traced(call: Callable[[], Any], tracing: Tracing) -> Any:
+    with tracing, torch.no_grad():
+        return call()
 
 
 def _run_in(

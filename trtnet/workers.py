@@ -82,14 +82,18 @@ class Workers:
 
     def submit(self, function: Callable[..., R], *arguments: Any) -> Job[R]:
         """Has a worker call `function` on `arguments`."""
+        job = Job(function, *arguments)
+        self.put(job)
+        return job
+
+    def put(self, job: Job[Any]) -> None:
+        """Has a worker do `job`."""
         if self._closed:
             raise RuntimeError("these workers are closed")
-        job = Job(function, *arguments)
         self._queue.put(job)
         if self._started < self._count:
             _thread.start_new_thread(_work, (self._queue, self._end))
             self._started += 1
-        return job
 
     def close(self) -> None:
         """Ends the threads once all that was submitted is done."""
