@@ -13,6 +13,7 @@ from typing import Any
 from trtnet.errors import CudaError
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"  # the environment variable by which CUDA hides GPUs
+_NOT_INITIALIZED = 3  # CUDA_ERROR_NOT_INITIALIZED, of cuInit after a fork
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI vendor and base class
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
@@ -47,6 +48,8 @@ def missing_gpu() -> str | None:
     hidden = os.environ.get(VISIBLE_DEVICES)
     if status == _NO_DEVICE and hidden is not None:
         return f"{VISIBLE_DEVICES}={hidden} hides every GPU"
+    if status == _NOT_INITIALIZED:
+        return "this process was forked from one that used CUDA"
     if status:
         return f"the NVIDIA driver finds no usable GPU (CUDA error {status})"
     return None if _count(driver) else "this machine has no NVIDIA GPU"

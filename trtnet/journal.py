@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from trtnet.errors import UsageError
 from trtnet.reading.documents import Source, from_json, shortened
@@ -143,8 +143,10 @@ class ResultJournal(ResumableJournal):
             raise self.refusal("cannot be written", error) from error
 
     def _append(self, path: Path, line: bytes) -> None:
+        """Writes `line` at the end; a part of one before, whose writing was interrupted, goes."""
         try:
-            with open(path, "ab") as file:
+            with open(path, "a+b") as file:
+                _cut_off_part(file)
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
@@ -158,3 +160,14 @@ class _Line:
 
     key: str
     value: Any
+
+
+def _cut_off_part(file: BinaryIO) -> None:
+    """Cuts `file` off after its last complete line."""
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

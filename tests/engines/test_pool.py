@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from trtnet.engines.ordered_map import ordered_map
-from trtnet.engines.pool import Pool
+from trtnet.engines.pool import Lease, Pool
 from trtnet.errors import ExecutionError
 
 
@@ -23,16 +25,25 @@ class Thing:
         self.closed += 1
 
 
+@contextmanager
+def borrowed(pool: Pool[Thing]) -> Iterator[Thing]:
+    lease = Lease()
+    try:
+        yield pool.take(lease)
+    finally:
+        lease.is_held = False
+        pool.wake()
+
+
 def test_a_pool_makes_no_more_than_its_limit_and_lends_each_to_one_thread():
     made = []
     pool = Pool(lambda: made.append(Thing()) or made[-1], 3)
 
     def use(_):
-        thing = pool.take()
-        assert thing.is_used.acquire(blocking=False)
-        time.sleep(0.001)
-        thing.is_used.release()
-        pool.give(thing)
+        with borrowed(pool) as thing:
+            assert thing.is_used.acquire(blocking=False)
+            time.sleep(0.001)
+            thing.is_used.release()
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(use, range(200)))
@@ -40,8 +51,8 @@ def test_a_pool_makes_no_more_than_its_limit_and_lends_each_to_one_thread():
     pool.close()
     pool.close()
     assert [thing.closed for thing in made] == [1] * len(made)
-    with pytest.raises(ExecutionError, match="closed"):
-        pool.take()
+    with pytest.raises(ExecutionError, match="closed"), borrowed(pool):
+        pass
 
 
 def test_a_pool_recovers_when_making_fails():
@@ -54,9 +65,77 @@ def test_a_pool_recovers_when_making_fails():
         return answer
 
     pool = Pool(make, 1)
-    with pytest.raises(MemoryError):
-        pool.take()
-    assert isinstance(pool.take(), Thing)
+    with pytest.raises(MemoryError), borrowed(pool):
+        pass
+    with borrowed(pool) as thing:
+        assert isinstance(thing, Thing)
+
+
+def test_an_object_that_nobody_gives_back_is_lent_again():
+    pool = Pool(Thing, 1)
+    lease = Lease()
+    thing = pool.take(lease)
+    got = []
+
+    def wait():
+        with borrowed(pool) as again:
+            got.append(again)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.1)
+    assert not got
+    del lease  # as when the call that holds it is gone; nobody wakes those who wait
+    thread.join(5)
+    assert got == [thing]
+    pool.close()
+
+
+def test_those_who_wait_need_not_be_woken():
+    pool = Pool(Thing, 1)
+    lease, got = Lease(), []
+    pool.take(lease)
+
+    def wait():
+        with borrowed(pool) as thing:
+            got.append(thing)
+
+    threads = [threading.Thread(target=wait) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    lease.is_held = False
+    for thread in threads:
+        thread.join(5)
+    assert len(got) == 5
+
+
+def test_closing_goes_on_after_a_failure_and_after_an_interrupt():
+    class Stubborn(Thing):
+        def __init__(self, error: BaseException | None) -> None:
+            super().__init__()
+            self.error = error
+
+        def close(self) -> None:
+            super().close()
+            error, self.error = self.error, None
+            if error is not None:
+                raise error
+
+    things = [Stubborn(ValueError("first")), Stubborn(KeyboardInterrupt()), Stubborn(None)]
+    waiting = iter(things)
+    pool = Pool(lambda: next(waiting), 3)
+    leases = [Lease() for _ in things]
+    for lease in leases:
+        pool.take(lease)
+    for lease in leases:
+        lease.is_held = False
+    with pytest.raises(KeyboardInterrupt):
+        pool.close()
+    assert [thing.closed for thing in things] == [1, 1, 0]
+    pool.close()
+    assert [thing.closed for thing in things] == [1, 2, 1]
+    pool.close()
+    assert [thing.closed for thing in things] == [1, 2, 1]
 
 
 def test_closing_while_many_threads_take_turns():
@@ -66,9 +145,8 @@ def test_closing_while_many_threads_take_turns():
         def work(pool=pool, stop=stop):
             try:
                 while not stop:
-                    thing = pool.take()
-                    assert not thing.closed
-                    pool.give(thing)
+                    with borrowed(pool) as thing:
+                        assert not thing.closed
             except ExecutionError:
                 return
 
@@ -92,11 +170,13 @@ def test_closing_wakes_those_who_wait():
     def wait():
         waiting.set()
         try:
-            pool.take()
+            with borrowed(pool):
+                pass
         except ExecutionError as error:
             failed.append(error)
 
-    thing = pool.take()
+    lease = Lease()
+    thing = pool.take(lease)
     thread = threading.Thread(target=wait)
     thread.start()
     waiting.wait()
@@ -107,7 +187,7 @@ def test_closing_wakes_those_who_wait():
     assert len(failed) == 1
     assert closing.is_alive()
     assert not thing.closed
-    pool.give(thing)
+    lease.is_held = False
     closing.join(5)
     assert thing.closed
     assert not closing.is_alive()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,10 @@ from trtnet.precision.table import QUANTIZED, Precision
 from trtnet.precision.targets import Targets, choose_targets
 from trtnet.reading.files import read_if_present
 from trtnet.version import __version__
+from trtnet.workers import Job, Workers
 
 if TYPE_CHECKING:
+    from trtnet.backend.callbacks import BuildMonitor
     from trtnet.network import Network
 
 _POLL_SECONDS = 0.1
@@ -217,17 +218,22 @@ def _builder_config(network: Network, profiles: list[Profile], options: BuildCon
 
 def _serialize(network: Network, config: Any, progress: Callable[[str], None] | None) -> bytes:
     """The engine's bytes. TensorRT builds in another thread, so that Ctrl-C stops it at its next
-    step."""
+    step, and only then goes on: nothing works on the network any more."""
     monitor = config.progress_monitor = network.backend.progress_monitor()
-    with ThreadPoolExecutor(1, "trtnet-build") as pool:
-        building = pool.submit(network.builder.build_serialized_network, network.definition, config)
-        try:
-            while not wait([building], _POLL_SECONDS).done:
-                if progress is not None:
-                    progress(monitor.phase)
-        except BaseException:
-            monitor.cancelled = True
-            raise
+    make = network.builder.build_serialized_network
+    workers, building = Workers(1), Job(make, network.definition, config)
+    interrupt: BaseException | None = None
+    try:
+        workers.put(building)
+        while not building.wait(_POLL_SECONDS):
+            if progress is not None:
+                progress(monitor.phase)
+    except BaseException as error:
+        interrupt = error
+    workers.close()
+    if interrupt is not None:
+        _stop(monitor, building)
+        raise interrupt
     serialized = building.result()
     if serialized is None:
         raise BuildError(
@@ -236,6 +242,18 @@ def _serialize(network: Network, config: Any, progress: Callable[[str], None] | 
         )
     network.backend.clear_errors()
     return bytes(serialized)
+
+
+def _stop(monitor: BuildMonitor, building: Job[Any]) -> None:
+    """Has TensorRT stop at its next step, and waits for it, whatever else comes meanwhile."""
+    is_done = False
+    while not is_done:
+        try:
+            monitor.cancelled = True
+            building.cancel()
+            is_done = building.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def _load_timing_cache(config: Any, path: Path) -> None:

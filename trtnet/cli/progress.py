@@ -53,6 +53,9 @@ class Progress:
             TextColumn("{task.fields[detail]}", markup=False),
         )
         console = Console(file=for_control(self.stream))
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(printable(title), total=None, detail="")
-            yield lambda detail: progress.update(task, detail=printable(detail))
+        try:
+            with Progress(*columns, console=console, transient=True) as progress:
+                task = progress.add_task(printable(title), total=None, detail="")
+                yield lambda detail: progress.update(task, detail=printable(detail))
+        finally:
+            console.show_cursor()  # an interrupt may have come between hiding it and the block

@@ -219,7 +219,7 @@ def empty(kind: str, shape: Sequence[int], dtype: str, device: Device, stream: i
         OutOfMemoryError: too little memory on the device.
     """
     if kind == "cuda":
-        memory = device.empty(math.prod(shape) * item_bytes(dtype))
+        memory = device.aside(lambda: device.empty(math.prod(shape) * item_bytes(dtype)))
         made: Any = CudaArray(tuple(shape), dtype, memory, stream)
         address = memory.address
     elif kind == "numpy":

@@ -39,6 +39,7 @@ class BoundContext:
         self._device = device
         self._bindings = {binding.name: binding for binding in engine.bindings}
         self._input_shapes: dict[str, tuple[int, ...]] = {}
+        self._is_set = False
         self._addresses = dict.fromkeys(self._bindings, -1)  # in the network's order
         self._buffers: dict[tuple[str, str], Buffer] = {}  # by purpose and tensor
         self._graphs: dict[tuple[int, ...], Replay] = {}
@@ -80,10 +81,10 @@ class BoundContext:
         shapes, and all values, discard the CUDA graphs."""
         shapes = {name: view.shape for name, view in views.items()}
         hosted = {name: view for name, view in views.items() if self._bindings[name].on_host}
-        if shapes == self._input_shapes and not hosted:
+        if self._is_set and shapes == self._input_shapes and not hosted:
             return
         self._drop_graphs()
-        self._input_shapes = {}  # in case one of the next lines raises
+        self._is_set = False  # in case one of the next lines raises
         for name, shape in shapes.items():
             self.context.set_input_shape(name, shape)
         for name, view in hosted.items():
@@ -95,6 +96,7 @@ class BoundContext:
         self._input_shapes, self._has_run = shapes, False
         for name in self.data_dependent:
             self.context.set_output_allocator(name, self._allocator(name))
+        self._is_set = True
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an input or output; for one that depends on the data it is known once the
@@ -138,9 +140,12 @@ class BoundContext:
         graph = self.graph
         if graph is not None:
             graph.launch(stream)
+            return
+        if self.context.runs_aside:
+            self._device.aside(lambda: self.context.execute(stream))
         else:
             self.context.execute(stream)
-            self._has_run = True
+        self._has_run = True
 
     def capture(self, idle: Stream) -> None:
         """Captures a CUDA graph for the present addresses on the stream `idle`; where that fails,
@@ -152,6 +157,13 @@ class BoundContext:
         else:
             self._graphs[tuple(self._addresses.values())] = graph
             self.is_standalone = graph.is_standalone
+
+    def forget(self) -> None:
+        """Forgets everything that is set in the context: it is set again, whatever it is now.
+        Nothing is executing any more."""
+        self._drop_graphs()
+        self._is_set = False
+        self._addresses = dict.fromkeys(self._bindings, -1)
 
     def close(self) -> None:
         """Releases the graphs, the context and its memory; nothing is executing any more."""
@@ -184,8 +196,13 @@ class BoundContext:
         """The address of at least `nbytes`; the same as before where that is large enough."""
         found = self._buffers.get((purpose, name))
         if found is None or found.nbytes < nbytes:
-            if found is not None:
-                found.close()
-            allocate = device.pinned if purpose == "pinned" else device.zeros
-            self._buffers[purpose, name] = found = allocate(max(nbytes, 1))
+            found = device.aside(lambda: self._grow(purpose, name, nbytes, device))
         return found.address
+
+    def _grow(self, purpose: str, name: str, nbytes: int, device: Device) -> Buffer:
+        old = self._buffers.pop((purpose, name), None)
+        if old is not None:
+            old.close()
+        allocate = device.pinned if purpose == "pinned" else device.zeros
+        self._buffers[purpose, name] = made = allocate(max(nbytes, 1))
+        return made

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trtnet import cuda
+from trtnet.engines.device import once
 from trtnet.engines.protocol import CaptureError, Replay
 from trtnet.errors import ExecutionError
 
@@ -18,6 +19,7 @@ class CudaGraph(Replay):
 
     def __init__(self, executable: Any) -> None:
         self._executable = executable
+        self._destroy = once(self, "cudaGraphExecDestroy", executable)
 
     def launch(self, stream: int) -> None:
         """Enqueues all of the work; raises :class:`trtnet.errors.CudaError`."""
@@ -27,9 +29,8 @@ class CudaGraph(Replay):
 
     def close(self) -> None:
         """Destroys the graph; a second call does nothing."""
-        executable, self._executable = self._executable, None
-        if executable is not None:
-            cuda.call("cudaGraphExecDestroy", executable)
+        self._executable = None
+        self._destroy()
 
 
 def capture(stream: int, enqueue: Callable[[], None]) -> CudaGraph:

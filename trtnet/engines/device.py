@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from trtnet import cuda
-from trtnet.errors import OutOfMemoryError
+from trtnet.engines.forking import is_forked, unusable_gpu
+from trtnet.errors import ExecutionError, OutOfMemoryError
+from trtnet.workers import Job, Workers
 
 DEFAULT_STREAMS = (0, 1, 2)  # cudaStreamDefault, cudaStreamLegacy, cudaStreamPerThread
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: never waits for the default stream
 _NO_TIMING = 2  # cudaEventDisableTiming
 _THREADS = min(8, os.cpu_count() or 1)
 _LEAST_SHARE = 1 << 21  # bytes that a thread copies at least
+
+
+R = TypeVar("R")
 
 
 class Buffer:
@@ -101,8 +108,15 @@ class Device(Protocol):
     def is_pinned(self, address: int) -> bool:
         """Whether host memory is page-locked, so that the device can read and write it."""
 
+    def aside(self, function: Callable[[], R]) -> R:
+        """``function()``, for what must not be left half done: the device's own thread calls it,
+        which no interrupt reaches, after everything that was given to it before."""
+
+    def synchronize(self) -> None:
+        """Waits until all work of the device is done."""
+
     def close(self) -> None:
-        """Ends the threads that copy."""
+        """Ends the threads; a second call does nothing."""
 
 
 class CpuDevice(Device):
@@ -137,6 +151,12 @@ class CpuDevice(Device):
 
     def is_pinned(self, address: int) -> bool:
         return True
+
+    def aside(self, function: Callable[[], R]) -> R:
+        return function()
+
+    def synchronize(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -185,8 +205,13 @@ class CudaDevice(Device):
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self._threads = ThreadPoolExecutor(_THREADS, "trtnet-copy")
+        self._own = Workers(1)
+        self._own_thread = 0
         self._any_direction = cuda.runtime().cudaMemcpyKind.cudaMemcpyDefault
-        cuda.call("cudaSetDevice", index)
+        try:
+            cuda.call("cudaSetDevice", index)
+        except ExecutionError as error:
+            raise unusable_gpu(error) from error
         self._is_only = cuda.call("cudaGetDeviceCount") == 1
 
     def activate(self) -> None:
@@ -195,7 +220,7 @@ class CudaDevice(Device):
 
     def empty(self, nbytes: int) -> Buffer:
         address = self._allocate("cudaMalloc", nbytes)
-        return Buffer(address, nbytes, lambda: cuda.call("cudaFree", address))
+        return Buffer(address, nbytes, partial(_release, "cudaFree", address))
 
     def zeros(self, nbytes: int) -> Buffer:
         buffer = self.empty(nbytes)
@@ -205,7 +230,7 @@ class CudaDevice(Device):
 
     def pinned(self, nbytes: int) -> Buffer:
         address = self._allocate("cudaMallocHost", nbytes)
-        return Buffer(address, nbytes, lambda: cuda.call("cudaFreeHost", address))
+        return Buffer(address, nbytes, partial(_release, "cudaFreeHost", address))
 
     def _allocate(self, function: str, nbytes: int) -> int:
         try:
@@ -230,10 +255,16 @@ class CudaDevice(Device):
 
     def copy_on_host(self, target: int, source: int, nbytes: int) -> None:
         """Uses several threads: a single one is slower than the bus to the GPU."""
-        starts = range(0, nbytes, max(_LEAST_SHARE, -(-nbytes // _THREADS)))
-        if len(starts) < 2:
+        if nbytes <= _LEAST_SHARE:
             ctypes.memmove(target, source, nbytes)
-            return
+        elif threading.get_ident() == threading.main_thread().ident:
+            self.aside(lambda: self._copy_in_shares(target, source, nbytes))
+        else:
+            self._copy_in_shares(target, source, nbytes)
+
+    def _copy_in_shares(self, target: int, source: int, nbytes: int) -> None:
+        """Not for a thread that can be interrupted: nobody would know when the copy has ended."""
+        starts = range(0, nbytes, max(_LEAST_SHARE, -(-nbytes // _THREADS)))
         copies = [
             self._threads.submit(
                 ctypes.memmove, target + i, source + i, min(starts.step, nbytes - i)
@@ -247,14 +278,30 @@ class CudaDevice(Device):
         attributes = cuda.call("cudaPointerGetAttributes", address)
         return bool(attributes.type == cuda.runtime().cudaMemoryType.cudaMemoryTypeHost)
 
+    def aside(self, function: Callable[[], R]) -> R:
+        if threading.get_ident() == self._own_thread:
+            return function()
+        job: Job[R] = self._own.submit(self._run_aside, function)
+        return job.result()
+
+    def _run_aside(self, function: Callable[[], R]) -> R:
+        if not self._own_thread:
+            cuda.call("cudaSetDevice", self.index)
+            self._own_thread = threading.get_ident()
+        return function()
+
+    def synchronize(self) -> None:
+        cuda.call("cudaDeviceSynchronize")
+
     def close(self) -> None:
-        self._threads.shutdown()
+        self._own.close()
+        self._threads.shutdown(wait=False)
 
 
 class _CudaStream(Stream):
     def __init__(self) -> None:
         self.handle = int(cuda.call("cudaStreamCreateWithFlags", _NON_BLOCKING))
-        self._destroy = _once(self, "cudaStreamDestroy", self.handle)
+        self._destroy = once(self, "cudaStreamDestroy", self.handle)
 
     def synchronize(self) -> None:
         cuda.call("cudaStreamSynchronize", self.handle)
@@ -266,7 +313,7 @@ class _CudaStream(Stream):
 class _CudaEvent(Event):
     def __init__(self, timing: bool) -> None:
         self._handle = int(cuda.call("cudaEventCreateWithFlags", 0 if timing else _NO_TIMING))
-        self._destroy = _once(self, "cudaEventDestroy", self._handle)
+        self._destroy = once(self, "cudaEventDestroy", self._handle)
 
     def record(self, stream: int) -> None:
         cuda.call("cudaEventRecord", self._handle, stream)
@@ -284,9 +331,15 @@ class _CudaEvent(Event):
         self._destroy()
 
 
-def _once(owner: object, function: str, handle: int) -> weakref.finalize[..., object]:
+def once(owner: object, function: str, handle: Any) -> weakref.finalize[..., object]:
     """A finalizer that calls `function` once: when it is called, or when `owner` is collected, but
     not at interpreter exit."""
-    finalizer = weakref.finalize(owner, cuda.call, function, handle)
+    finalizer = weakref.finalize(owner, _release, function, handle)
     finalizer.atexit = False
     return finalizer
+
+
+def _release(function: str, handle: Any) -> None:
+    """Calls `function` on what CUDA made; in a forked process, where it never was, does nothing."""
+    if not is_forked():
+        cuda.call(function, handle)

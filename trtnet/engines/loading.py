@@ -10,6 +10,7 @@ from trtnet.backend import BackendDescription
 from trtnet.building.plan import Plan
 from trtnet.engines import compatibility
 from trtnet.engines.device import CpuDevice, CudaDevice, Device
+from trtnet.engines.forking import is_forked
 from trtnet.engines.protocol import Engine, EngineLoader, LoadOptions
 from trtnet.errors import BackendError, ExecutionError, UnsupportedError, UsageError
 from trtnet.hardware import missing_gpu
@@ -41,8 +42,8 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
         raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
     place = _place(description, device)
     load = _loader(description)
-    engine = load(plan, place, LoadOptions(name, options.path, options.cuda_graph, options.compile))
-    return engine, place
+    chosen = LoadOptions(name, options.path, options.cuda_graph, options.compile)
+    return place.aside(lambda: load(plan, place, chosen)), place
 
 
 def _loader(description: BackendDescription) -> EngineLoader:
@@ -70,7 +71,7 @@ def _place(description: BackendDescription, device: str) -> Device:
     try:
         return CudaDevice(_index(device))
     except ExecutionError as error:
-        if not description.needs_gpu:
+        if not description.needs_gpu or is_forked():
             raise
         raise BackendError(
             f"an engine of {description.name} needs an NVIDIA GPU",

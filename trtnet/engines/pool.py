@@ -3,111 +3,140 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from trtnet.errors import ExecutionError
+
+_PATIENCE = 0.05  # seconds after which a thread that waits looks again by itself
 
 
 class Closable(Protocol):
     """Something that is released by :meth:`close`."""
 
     def close(self) -> None:
-        """Releases it."""
+        """Releases it; a second call does nothing, or goes on where the first was interrupted."""
 
 
 T = TypeVar("T", bound=Closable)
 
 
+class Lease:
+    """The right to an object of a pool: one call's, made before :meth:`Pool.take` and ended by
+    ``is_held = False``, a single assignment, so that no interrupt comes in between. It also ends
+    when nothing refers to it any more."""
+
+    __slots__ = ("__weakref__", "is_held")
+
+    def __init__(self) -> None:
+        self.is_held = True
+
+
+class _Place(Generic[T]):
+    """Room for one object. Whether it is free follows from its lease alone."""
+
+    def __init__(self) -> None:
+        self.item: T | None = None
+        self.lease: weakref.ref[Lease] | None = None
+
+    def is_free(self) -> bool:
+        lease = None if self.lease is None else self.lease()
+        return lease is None or not lease.is_held
+
+
 class Pool(Generic[T]):
     """At most `limit` objects, made when they are needed and closed together.
 
-    Taking and giving back one that is free needs no lock: a list's ``pop`` and ``append`` are
-    atomic. Only those who wait are counted, under the lock, before they look again.
+    An exception can be raised between any two operations: Python runs signal handlers there. So
+    nothing is counted that could come to differ from what is so. A place is taken under a lock
+    that is written in C, which ``with`` enters and leaves as a whole, by one assignment; one that
+    nobody gives back becomes free with its lease; and those who wait look again by themselves,
+    in case that the one who should have told them was interrupted.
     """
 
     def __init__(self, make: Callable[[], T], limit: int) -> None:
-        self._make, self._limit = make, limit
-        self._idle: list[T] = []
-        self._count = self._waiting = 0
+        self._make = make
+        self._places: tuple[_Place[T], ...] = tuple(_Place() for _ in range(limit))
+        self._lock = threading.Lock()
+        self._gates: deque[threading.Lock] = deque()  # one for each thread that waits
         self._closed = False
-        self._changed = threading.Condition()
 
-    def take(self) -> T:
-        """An object for this thread alone, until :meth:`give`: the one used last, a new one, or,
-        where the limit is reached, the first to become free.
+    def take(self, lease: Lease) -> T:
+        """An object for the caller alone, until `lease` ends; then :meth:`wake` is called.
+
+        It is the first that is free, else a new one, or, where the limit is reached, the first to
+        become free.
 
         Raises:
             ExecutionError: the pool is closed.
         """
-        try:
-            item = self._idle.pop()
-        except IndexError:
-            item = self._make_or_wait()
-        if self._closed:
-            self.give(item)
-            raise _closed()
-        return item
+        place = self._claim(lease, self._places)
+        if place is None:
+            place = self._wait(lease, self._places, until=lambda: self._closed)
+        if place is None or self._closed:
+            raise ExecutionError("the session is closed", fix="open another one")
+        if place.item is None:
+            place.item = self._make()
+        return place.item
 
-    def give(self, item: T) -> None:
-        """Gives back an object from :meth:`take`."""
-        self._idle.append(item)
-        if self._waiting:
-            with self._changed:
-                self._changed.notify_all()
+    def wake(self) -> None:
+        """Has one thread that waits look again."""
+        if self._gates:
+            with suppress(IndexError):  # another thread was faster
+                self._gates.popleft().release()
 
     def close(self) -> None:
-        """Waits for the objects in use and closes all; a second call does nothing."""
-        items: list[T] = []
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._changed.notify_all()
-            self._waiting += 1
-            while len(items) < self._count:
-                item = self._pop()
-                if item is None:
-                    self._changed.wait()
-                else:
-                    items.append(item)
-            self._waiting -= 1
-        with ExitStack() as closing:  # all of them, also if one fails
-            for item in items:
-                closing.callback(item.close)
-
-    def _make_or_wait(self) -> T:
-        with self._changed:
-            self._waiting += 1
+        """Waits for the objects in use and closes all. A call that was interrupted is completed by
+        the next; one after that does nothing."""
+        self._closed = True
+        for _ in range(len(self._gates)):
+            self.wake()
+        errors: list[Exception] = []
+        for place in self._places:
+            lease = Lease()
             try:
-                while True:
-                    item = self._pop()
-                    if item is not None:
-                        return item
-                    if self._closed:
-                        raise _closed()
-                    if self._count < self._limit:
-                        self._count += 1
-                        break
-                    self._changed.wait()
+                self._wait(lease, (place,))
+                if place.item is not None:
+                    place.item.close()
+                place.item = None
+            except Exception as error:  # the others are closed all the same
+                errors.append(error)
+                place.item = None
             finally:
-                self._waiting -= 1
+                lease.is_held = False
+        if errors:
+            raise errors[0]
+
+    def _claim(self, lease: Lease, places: tuple[_Place[T], ...]) -> _Place[T] | None:
+        """The first of `places` that is free; from now on it belongs to `lease`."""
+        with self._lock:
+            for place in places:
+                if place.is_free():
+                    place.lease = weakref.ref(lease)
+                    return place
+        return None
+
+    def _wait(
+        self,
+        lease: Lease,
+        places: tuple[_Place[T], ...],
+        until: Callable[[], bool] = lambda: False,
+    ) -> _Place[T] | None:
+        """:meth:`_claim`, as soon as one is free; ``None`` where it is none and ``until()``."""
+        gate = threading.Lock()
+        gate.acquire()
+        is_listed = False
         try:
-            return self._make()
-        except BaseException:
-            with self._changed:
-                self._count -= 1
-                self._changed.notify_all()
-            raise
-
-    def _pop(self) -> T | None:
-        """A free object, if there is one at this moment."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
-
-
-def _closed() -> ExecutionError:
-    return ExecutionError("the session is closed", fix="open another one")
+            while True:
+                if not is_listed:
+                    self._gates.append(gate)
+                place = self._claim(lease, places)
+                if place is not None or until():
+                    return place
+                is_listed = not gate.acquire(timeout=_PATIENCE)
+        finally:
+            with suppress(ValueError):
+                self._gates.remove(gate)

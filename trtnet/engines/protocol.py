@@ -93,7 +93,14 @@ class EngineLoader(Protocol):
 class Context(Protocol):
     """One execution at a time, in this order: the shapes of all inputs (and addresses of inputs
     `on_host`), :meth:`output_shapes`, the addresses of everything else, then :meth:`execute` or
-    :meth:`capture`. Shapes and addresses hold until they are changed."""
+    :meth:`capture`. Shapes and addresses hold until they are changed.
+
+    Attributes:
+        runs_aside: whether :meth:`execute` belongs into :meth:`Device.aside`, because it calls
+            Python back, or sets flags of the whole process, so that no interrupt may reach it.
+    """
+
+    runs_aside: bool
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
         """Sets the shape of an input; output shapes must be asked for again afterwards."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from trtnet.building.axes import AxisRules
 from trtnet.building.plan import Plan
 from trtnet.engines.arrays import View, as_result, view
+from trtnet.engines.device import Device
+from trtnet.engines.forking import require_process
 from trtnet.engines.loading import load_engine
 from trtnet.engines.ordered_map import ordered_map
-from trtnet.engines.pool import Pool
-from trtnet.engines.protocol import LoadOptions
+from trtnet.engines.pool import Lease, Pool
+from trtnet.engines.protocol import Engine, LoadOptions
 from trtnet.engines.signature import Fit, Signature
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.engines.steps import Steps
@@ -23,6 +26,10 @@ from trtnet.errors import PlanError, UsageError
 _GRAPHS = 4  # sets of shapes per execution slot that keep a context and a CUDA graph
 _COPIES = 3  # items of map() that are copied in or out while another is computed
 _REMEMBERED = 1024  # sets of shapes whose check is not repeated
+
+
+def _new_slot(engine: Engine, device: Device, graphs: int) -> ExecutionSlot:
+    return device.aside(lambda: ExecutionSlot(engine, device, graphs))
 
 
 class Session:
@@ -38,6 +45,9 @@ class Session:
             their own; without graphs the engine works on them directly.
         contexts: how many threads may execute at the same time; further ones wait.
         compile: hand the network to ``torch.compile`` (torch backend only).
+
+    A session belongs to the process that opened it. An interrupt may come at any moment of a call:
+    the next call finds the session as if the interrupted one had not been made.
 
     Attributes:
         backend, device: which were chosen.
@@ -70,6 +80,7 @@ class Session:
     ) -> None:
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)
+        self._process = os.getpid()
         self.plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         path = None if isinstance(plan, Plan) else plan
         options = LoadOptions(backend, path, cuda_graph, compile)
@@ -82,10 +93,9 @@ class Session:
         self.profiles = self._engine.profiles
         self._signature = Signature(self.inputs, self.profiles, self._axes())
         graphs = _GRAPHS if cuda_graph else 0
-        self._slots = Pool(lambda: ExecutionSlot(self._engine, self._device, graphs), contexts)
+        self._slots = Pool(partial(_new_slot, self._engine, self._device, graphs), contexts)
         self._fits: dict[Any, Fit] = {}
-        self._closing = threading.Lock()
-        self._closed = False
+        self._closing, self._is_closed = threading.Lock(), False
 
     def _axes(self) -> AxisRules:
         """The named axes of the plan; releases the engine where they do not fit it."""
@@ -113,11 +123,12 @@ class Session:
         Raises:
             ShapeError: names the input, what the engine takes and what came.
             OutOfMemoryError: with the sizes; the session can still be used.
-            ExecutionError: the execution failed, or the session is closed.
+            ExecutionError: the execution failed, the session is closed, or this is a process that
+                was forked from the session's own.
         """
         return self._execute(self._views(arrays, named))
 
-    def map(self, items: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    def map(self, items: Iterable[Any]) -> Generator[dict[str, Any], None, None]:
         """Executes the engine on each of `items`, in order; copies overlap with executions.
 
         Args:
@@ -135,21 +146,35 @@ class Session:
     def lane(self) -> Iterator[Steps]:
         """The steps of an execution one by one, to measure them. No other thread uses the stream
         and the memory of these steps meanwhile."""
-        slot = self._slots.take()
+        require_process(self._process)
+        lease = Lease()
         try:
+            slot = self._slots.take(lease)
             self._device.activate()
+            slot.begin({})
             yield Steps(slot, self._engine.bindings, self._signature)
+            slot.end()
         finally:
-            self._slots.give(slot)
+            lease.is_held = False
+            self._slots.wake()
 
     def close(self) -> None:
-        """Waits for calls in other threads and releases everything; a second call does nothing."""
+        """Waits for calls in other threads and releases everything. A call that was interrupted is
+        completed by the next one; one after that does nothing, nor does one in a forked process."""
+        if os.getpid() != self._process:
+            return
         with self._closing:
-            if not self._closed:
-                self._closed = True
-                with ExitStack() as closing:  # in reverse; all of them, also if one fails
-                    for part in (self._device, self._engine, self._slots):
-                        closing.callback(part.close)
+            if self._is_closed:
+                return
+            errors = []
+            for part in (self._slots, self._engine, self._device):
+                try:
+                    part.close()
+                except Exception as error:  # the others are closed all the same
+                    errors.append(error)
+            self._is_closed = True
+        if errors:
+            raise errors[0]
 
     def __enter__(self) -> Session:
         return self
@@ -166,13 +191,16 @@ class Session:
         return {n: view(n, x) for n, x in self._signature.name(arrays, named).items()}
 
     def _execute(self, views: dict[str, View]) -> dict[str, Any]:
+        require_process(self._process)
         fit = self._fit(views)
-        slot = self._slots.take()
+        lease = Lease()
         try:
+            slot = self._slots.take(lease)
             self._device.activate()
             results = slot.run(views, fit)
         finally:
-            self._slots.give(slot)
+            lease.is_held = False
+            self._slots.wake()
         return {name: as_result(result) for name, result in results.items()}
 
     def _fit(self, views: dict[str, View]) -> Fit:

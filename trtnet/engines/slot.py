@@ -24,6 +24,11 @@ class ExecutionSlot:
     from, so every set of shapes has a context of its own. One thread uses a slot at a time; the
     GPU may still execute its work when the next thread takes the slot.
 
+    An execution lies between :meth:`begin` and :meth:`end`. Where the end is missing, because an
+    error or an interrupt came, nothing is known of the state of the contexts: the next execution
+    waits for the work that is still enqueued, and sets everything again. Until then the slot keeps
+    the arrays alive that this work reads and writes.
+
     Args:
         graphs: how many sets of shapes keep a context and a CUDA graph; with 0 there is one
             context per profile and no graph.
@@ -37,6 +42,7 @@ class ExecutionSlot:
         self._last: int | None = None  # the stream that `_done` was recorded on
         self._contexts: OrderedDict[Any, BoundContext] = OrderedDict()
         self._newest: Any = None
+        self._used: list[object] | None = None  # the arrays of an execution that has not ended
         self._has_shape_values = any(b.on_host and b.is_input for b in engine.bindings)
         self._inputs = [binding for binding in engine.bindings if binding.is_input]
         self._outputs = [binding for binding in engine.bindings if not binding.is_input]
@@ -52,9 +58,34 @@ class ExecutionSlot:
             The outputs, in arrays of the same kind. For GPU arrays the work is enqueued on the
             stream of their owner, and may not have ended; results in host memory are complete.
         """
+        self.begin(views)
         if fit.chunk_size is not None:
-            return self._run_in_chunks(views, fit.profile, fit.chunk_size)
-        bound, first = self.bound(views, fit.profile), _first(views)
+            results = self._run_in_chunks(views, fit.profile, fit.chunk_size)
+        else:
+            results = self._run_at_once(views, fit.profile)
+        self.end()
+        return results
+
+    def begin(self, views: Mapping[str, View]) -> None:
+        """Begins an execution on `views`."""
+        if self._used is not None:
+            self.device.aside(self._recover)
+        self._used = [views]
+
+    def end(self) -> None:
+        """Says that everything was enqueued as intended."""
+        self._used = None
+
+    def _recover(self) -> None:
+        """Makes the slot ready again, whatever was interrupted; can be interrupted itself."""
+        self.device.synchronize()
+        for bound in self._contexts.values():
+            bound.forget()
+        self._newest = self._last = None
+        self._used = None
+
+    def _run_at_once(self, views: Mapping[str, View], profile: int) -> dict[str, View]:
+        bound, first = self.bound(views, profile), _first(views)
         results = {
             b.name: self._empty(b, bound.output_shapes[b.name], first)
             for b in self._outputs
@@ -81,16 +112,21 @@ class ExecutionSlot:
             key = (profile, *((name, view.shape) for name, view in views.items()))
         if key == self._newest and not self._has_shape_values:
             return self._contexts[key]
-        self._newest, bound = None, self._contexts.pop(key, None)
-        if bound is None:
-            if len(self._contexts) >= max(self._graphs, len(self._engine.profiles)):
-                self.settle()
-                self._contexts.popitem(last=False)[1].close()
-            bound = BoundContext(self._engine, self.device, profile)
-        self._contexts[key] = bound  # last: the one used most recently
+        self._newest = None
+        if key not in self._contexts:
+            self.device.aside(lambda: self._add(key, profile))
+        self._contexts.move_to_end(key)  # the one used most recently
+        bound = self._contexts[key]
         bound.set_shapes(views)
         self._newest = key if self._graphs else None
         return bound
+
+    def _add(self, key: Any, profile: int) -> None:
+        """A new context; if there are too many, the one that was not used for longest goes."""
+        if len(self._contexts) >= max(self._graphs, len(self._engine.profiles)):
+            self.settle()
+            self._contexts.popitem(last=False)[1].close()
+        self._contexts[key] = BoundContext(self._engine, self.device, profile)
 
     def prepare(self, bound: BoundContext) -> None:
         """Binds memory of the context itself; captures a CUDA graph if graphs are used, there is
@@ -98,7 +134,7 @@ class ExecutionSlot:
         bound.bind_buffers()
         if self._graphs and bound.can_be_captured and bound.graph is None:
             self.settle()
-            bound.capture(self.stream)
+            self.device.aside(lambda: bound.capture(self.stream))
 
     def settle(self) -> None:
         """Waits until all work of this slot has ended."""
@@ -107,7 +143,13 @@ class ExecutionSlot:
             self._last = None
 
     def close(self) -> None:
-        """Waits until all work has ended, and releases everything."""
+        """Waits until all work has ended, and releases everything; a second call does nothing, or
+        goes on where the first was interrupted."""
+        self.device.aside(self._close)
+
+    def _close(self) -> None:
+        if self._used is not None:
+            self._recover()
         self.settle()
         for bound in self._contexts.values():
             bound.close()
@@ -123,7 +165,7 @@ class ExecutionSlot:
         self._arrived.synchronize()
         self.settle()
         bound.bind_arrays(arrays)
-        bound.capture(self.stream)
+        self.device.aside(lambda: bound.capture(self.stream))
         return bound.graph
 
     def _launch(self, graph: Replay, results: dict[str, View], caller: int) -> dict[str, View]:
@@ -228,7 +270,10 @@ class ExecutionSlot:
     def _empty(self, output: Binding, shape: tuple[int, ...], like: View) -> View:
         """A new result array of the kind of `like`; an output `on_host` is in host memory."""
         kind = "numpy" if output.on_host and like.on_gpu else like.kind
-        return empty(kind, shape, output.dtype, self.device, like.stream)
+        made = empty(kind, shape, output.dtype, self.device, like.stream)
+        if self._used is not None:
+            self._used.append(made)
+        return made
 
     def _enter(self, bound: BoundContext, views: Mapping[str, View]) -> int:
         """The stream to work on. It waits for all earlier work of this slot and of the arrays'

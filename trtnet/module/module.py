@@ -139,7 +139,9 @@ class Module(Tree, Hooks, Casting):
 
         A ``module.`` in front of every key, as ``DataParallel`` leaves it, is dropped, and so is
         what a module's `ignored_keys` match. Weights of a file without shapes take the module's.
-        Nothing is loaded unless everything fits. `assign` has no effect.
+        Nothing is loaded unless everything fits. `assign` has no effect. A parameter or module at
+        several places has all their keys; as in PyTorch the value of the last one counts, but one
+        of them is enough: safetensors' ``save_model`` writes only one.
 
         Raises:
             WeightsError: lists *all* missing, unexpected and mis-shaped keys at once. With

@@ -15,7 +15,7 @@ from trtnet.tensor import Parameter
 
 def slots(module: Any, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
     """Every parameter and persistent buffer with each of its state_dict keys."""
-    for path, owner in module.named_modules(prefix=prefix.rstrip("."), remove_duplicate=False):
+    for path, owner in _everywhere(module, prefix.rstrip(".")):
         start = f"{path}." if path else ""
         for name, entry in owner._parameters.items():
             if entry is not None:
@@ -48,10 +48,16 @@ def load(module: Any, state: Mapping[str, Any], strict: bool) -> IncompatibleKey
     for key, array in found.arrays.items():
         places[key].array = _as_held(places[key], array)
     keys = IncompatibleKeys(found.missing, found.unexpected)
-    for owner in module.modules():
+    for _, owner in _everywhere(module):
         for hook, _ in list(owner._load_state_dict_post_hooks.values()):
             hook(owner, keys)
     return keys
+
+
+def _everywhere(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every module with each of its paths: a state_dict names a shared one at all of them."""
+    found: Iterator[tuple[str, Any]] = module.named_modules(prefix=prefix, remove_duplicate=False)
+    return found
 
 
 def _as_held(place: Parameter, array: np.ndarray) -> np.ndarray:
@@ -64,7 +70,7 @@ def _as_held(place: Parameter, array: np.ndarray) -> np.ndarray:
 
 def _after_hooks(module: Any, state: Mapping[str, Any], strict: bool) -> Mapping[str, Any]:
     """`state` as the hooks of loading leave it."""
-    paths = [(path, owner) for path, owner in module.named_modules() if owner.changes_loading]
+    paths = [(path, owner) for path, owner in _everywhere(module) if owner.changes_loading]
     if not paths:
         return state
     metadata = getattr(state, "_metadata", {})
@@ -78,7 +84,7 @@ def _after_hooks(module: Any, state: Mapping[str, Any], strict: bool) -> Mapping
 def _ignores(module: Any, key: str) -> bool:
     patterns = (
         f"{path}.{pattern}" if path else pattern
-        for path, owner in module.named_modules()
+        for path, owner in _everywhere(module)
         for pattern in owner.ignored_keys
     )
     return any(fnmatchcase(key, pattern) for pattern in patterns)

@@ -161,11 +161,15 @@ def _check_input(info: TensorInfo, array: np.ndarray) -> None:
 def _without_tf32() -> Iterator[None]:
     """Has convolutions of float32 values computed in float32; cuDNN's default is TF32."""
     before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
     try:
+        torch.backends.cudnn.allow_tf32 = False
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        try:
+            torch.backends.cudnn.allow_tf32 = before
+        except BaseException:  # an interrupt; the flag belongs to the whole process
+            torch.backends.cudnn.allow_tf32 = before
+            raise
 
 
 class _Interpreter(fx.Interpreter):

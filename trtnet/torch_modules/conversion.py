@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from trtnet.tensor import Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
 from trtnet.torch_modules.copying import held_tensors, private_copy
 from trtnet.torch_modules.exported import exported
-from trtnet.torch_modules.keeping import Alone, StateError, kept
+from trtnet.torch_modules.keeping import Alone, Kept, StateError
 from trtnet.torch_modules.parameters import SharedParameter
 from trtnet.torch_modules.replacing import Replacement, Replacements, replaced
 from trtnet.torch_modules.results import InnerCall, outputs
@@ -64,9 +64,10 @@ def from_torch(
     if way not in WAYS:
         raise UsageError("from_torch has no such way", got=way, expected=", ".join(WAYS))
     copied = private_copy(module)
-    return _tree(replaced(copied, replace) if replace else copied, {}, way, Alone())
+    return _tree(replaced(copied, replace) if replace else copied, {}, way, Alone(), {})
 
 
+R = TypeVar("R")
 Run = TypeVar("Run", bound=Tracing)
 WAYS = ("auto", "direct", "export")
 
@@ -80,17 +81,20 @@ class TorchModule(Module):
         way: see :func:`from_torch`.
     """
 
-    def __init__(self, module: torch.nn.Module, way: str, alone: Alone) -> None:
+    def __init__(
+        self, module: torch.nn.Module, way: str, alone: Alone, shared: dict[int, SharedParameter]
+    ) -> None:
+        """`alone` and `shared`, parameters by the id of their tensors, belong to the whole tree."""
         super().__init__()
         self._alone = alone
         self.torch_module, self.way = module, way
         self.groups = getattr(module, "groups", 1)
         for name, parameter in module._parameters.items():
-            shared = None if parameter is None else SharedParameter(module._parameters, name)
-            self._parameters[name] = shared  # whatever attributes of Module are called
+            held = None if parameter is None else _shared(module._parameters, name, shared)
+            self._parameters[name] = held  # whatever attributes of Module are called
         for name, buffer in module._buffers.items():
             if buffer is not None and name not in module._non_persistent_buffers_set:
-                self._buffers[name] = SharedParameter(module._buffers, name)
+                self._buffers[name] = _shared(module._buffers, name, shared)
         self._own_forward = module.forward
         enter = functools.partial(self._called)  # carries the signature, which torch.export reads
         module.forward = functools.update_wrapper(enter, self._own_forward)
@@ -109,7 +113,7 @@ class TorchModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], InnerCall):
             return args[0].run()
-        with self._alone:  # the code may store what it likes in the module's attributes
+        with self._alone.lock:  # the code may store what it likes in the module's attributes
             return self._define(args, kwargs)
 
     def _define(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -160,17 +164,32 @@ class TorchModule(Module):
         given, named = tracing.wrap(tuple(args)), tracing.wrap(dict(kwargs))
         if way == "export":
             scope = functools.partial(_run_in, dict(self.named_modules()), tracing.network)
-            call = exported(self.torch_module, given, named, scope, tracing)
+            call = self._kept(exported, self.torch_module, given, named, scope, tracing)
         else:
             tracing.entered = self
             call = functools.partial(self.torch_module, *given, **named)
         try:
-            with self._alone, kept(self.torch_module), tracing, torch.no_grad():
-                result = call()
+            result = self._kept(_traced, call, tracing, stateless=True)
             return outputs(result, tracing.real)
         except TrtnetError as error:
             error.locate_line(line_of(type(self.torch_module).forward))
             raise
+
+    def _kept(self, function: Callable[..., R], *args: Any, stateless: bool = False) -> R:
+        """``function(*args)``; whatever the module's code changes meanwhile is restored, and with
+        `stateless` refused where a network could not do the same."""
+        with self._alone.lock:
+            self._alone.recover()
+            kept = Kept(self.torch_module)
+            try:
+                self._alone.begin(kept)
+                result = function(*args)
+                if stateless:
+                    kept.require_stateless()
+                return result
+            finally:
+                kept.is_over = True
+                self._alone.recover()
 
     def tracing(self, network: Emitter[Tensor], kind: type[Run], **options: Any) -> Run:
         """A new run of the module's code that fills `network`."""
@@ -185,6 +204,11 @@ class TorchModule(Module):
         return self.torch_module.extra_repr()
 
 
+def _traced(call: Callable[[], Any], tracing: Tracing) -> Any:
+    with tracing, torch.no_grad():
+        return call()
+
+
 def _run_in(
     modules: Mapping[str, Module], network: Emitter[Tensor], path: str, call: InnerCall
 ) -> None:
@@ -195,16 +219,32 @@ def _run_in(
         call.run()
 
 
-def _tree(module: torch.nn.Module, known: dict[int, Module], way: str, alone: Alone) -> Module:
-    """`module` and all inside it, which share the lock `alone`; a module that occurs in several
-    places stays one."""
+def _shared(table: dict[str, Any], name: str, known: dict[int, SharedParameter]) -> SharedParameter:
+    """The parameter for a tensor: one for all places that it is in."""
+    tensor = table[name]
+    if id(tensor) in known:
+        known[id(tensor)].also_in(table, name)
+    else:
+        known[id(tensor)] = SharedParameter(table, name)
+    return known[id(tensor)]
+
+
+def _tree(
+    module: torch.nn.Module,
+    known: dict[int, Module],
+    way: str,
+    alone: Alone,
+    shared: dict[int, SharedParameter],
+) -> Module:
+    """`module` and all inside it, which share the lock `alone`; a module or tensor that occurs in
+    several places stays one."""
     if isinstance(module, Replacement) and isinstance(module.target, Module):
         return module.target
     if id(module) not in known:
-        made = known[id(module)] = _class_for(type(module))(module, way, alone)
+        made = known[id(module)] = _class_for(type(module))(module, way, alone, shared)
         for name, child in module._modules.items():
             if child is not None:
-                made._modules[name] = _tree(child, known, way, alone)
+                made._modules[name] = _tree(child, known, way, alone, shared)
     return known[id(module)]
 
 

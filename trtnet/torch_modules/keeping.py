@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.overrides
 
 from trtnet.errors import NetworkError
 from trtnet.torch_modules.source_lines import line_of
@@ -27,43 +27,77 @@ class StateError(NetworkError):
         )
 
 
-class Alone:
-    """A lock; a copy of what holds it has one of its own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Alone, ()
-
-
 _CONTAINERS = (dict, list, set)
 
 
-@contextlib.contextmanager
-def kept(module: torch.nn.Module) -> Iterator[None]:
-    """Context in which the code of `module` may store what it likes in its attributes. They are
-    restored at the end: tensors of one network mean nothing in the next.
+class Kept:
+    """What running the code of `module` may change, as it was before: the attributes of the
+    module, in which its code may store what it likes (tensors of one network mean nothing in the
+    next), and PyTorch's modes of this thread.
 
-    Raises:
-        StateError: at the end, a tensor that an attribute held before was replaced by one of
-            the same shape and other values: an engine keeps nothing between its executions.
+    Attributes:
+        is_over: whether the run has ended, so that all is to be restored.
     """
-    parts = dict(module.named_modules())
-    before = {path: _state(part) for path, part in parts.items()}
-    try:
-        yield
-        for path, part in parts.items():
-            _require_stateless(path, before[path], part)
-    finally:
-        for path, part in parts.items():
-            _restore(part, *before[path])
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.is_over = False
+        self._parts = dict(module.named_modules())
+        self._before = {path: _state(part) for path, part in self._parts.items()}
+        self._thread = threading.get_ident()
+        self._modes = torch._C._len_torch_function_stack()
+        self._has_gradients = torch.is_grad_enabled()
+
+    def require_stateless(self) -> None:
+        """Raises :class:`StateError` for a tensor that an attribute held before and that was
+        replaced by one of the same shape and other values: an engine keeps nothing between its
+        executions."""
+        for path, part in self._parts.items():
+            _require_stateless(path, self._before[path], part)
+
+    def restore(self) -> None:
+        """Restores everything; can be interrupted, and called again."""
+        for path, part in self._parts.items():
+            _restore(part, *self._before[path])
+        if threading.get_ident() == self._thread:
+            torch.set_grad_enabled(self._has_gradients)
+            while torch._C._len_torch_function_stack() > self._modes:
+                torch.overrides._pop_mode()
+
+
+class Alone:
+    """Lets one thread at a time run the code of a module; a copy of what holds this has one of its
+    own. An interrupt can come at any moment: what a run has changed is restored when it ends, and
+    if that was interrupted, before the next.
+
+        with alone.lock:
+            kept = Kept(module)
+            try:
+                alone.begin(kept)
+                ...
+            finally:
+                kept.is_over = True
+                alone.recover()
+
+    Attributes:
+        lock: written in C, so that ``with`` enters and leaves it as a whole.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._runs: list[Kept] = []  # the outermost first
+
+    def begin(self, kept: Kept) -> None:
+        """Notes that `kept` is to be restored."""
+        self._runs.append(kept)
+
+    def recover(self) -> None:
+        """Restores what runs that are over have changed."""
+        while self._runs and self._runs[-1].is_over:
+            self._runs[-1].restore()
+            self._runs.pop()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Alone, ()
 
 
 _State = tuple[dict[str, Any], dict[str, Any]]

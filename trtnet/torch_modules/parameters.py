@@ -14,16 +14,22 @@ from trtnet.torch_functions.calling import as_operand
 
 class SharedParameter(Parameter):
     """A parameter or buffer of a PyTorch module, in its memory. New values replace the tensor in
-    the module, so that those who share the old one keep it.
+    every place that the module has it in, so that others who share the old one keep it.
 
     Args:
-        table: the module's parameters or buffers.
+        table: the parameters or buffers of the module, or of one inside it.
         name: which of them.
     """
 
     def __init__(self, table: dict[str, Any], name: str) -> None:
         super().__init__()
         self._table, self.name = table, name
+        self._places = [(table, name)]
+        self.optional = name == "num_batches_tracked"  # as in PyTorch; old checkpoints have none
+
+    def also_in(self, table: dict[str, Any], name: str) -> None:
+        """Says that the tensor has a second place, as the weights that two layers share have."""
+        self._places.append((table, name))
 
     @property
     def array(self) -> np.ndarray | None:
@@ -34,9 +40,11 @@ class SharedParameter(Parameter):
     def array(self, values: np.ndarray | None) -> None:
         assert values is not None
         old = self._table[self.name]
-        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(old.dtype)
+        tensor = torch.from_numpy(np.asarray(values, order="C")).to(old.dtype)
         is_parameter = isinstance(old, torch.nn.Parameter)
-        self._table[self.name] = torch.nn.Parameter(tensor, False) if is_parameter else tensor
+        new = torch.nn.Parameter(tensor, False) if is_parameter else tensor
+        for table, name in self._places:
+            table[name] = new
 
     @property
     def has_values(self) -> bool:

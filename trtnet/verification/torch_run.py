@@ -86,8 +86,11 @@ class TorchRun:
             with torch.no_grad():
                 yield
         finally:
-            for module, mode in training:
-                module.training = mode
+            try:
+                _set_modes(training)
+            except BaseException:  # an interrupt; the model is the caller's, and stays as it was
+                _set_modes(training)
+                raise
 
 
 @contextmanager
@@ -110,16 +113,48 @@ def _hooked(model: torch.nn.Module, observer: Observer) -> Iterator[None]:
     def hook(module: torch.nn.Module, args: Any, output: Any) -> Any:
         return observer.returned(stack.pop(), output)
 
-    handles = []
-    for path, module in model.named_modules():
-        if path:
-            handles.append(module.register_forward_pre_hook(enter(path), with_kwargs=True))
-            handles.append(module.register_forward_hook(hook))
+    before = {id(part): _hooks(part) for part in model.modules()}
     try:
+        for path, module in model.named_modules():
+            if path:
+                module.register_forward_pre_hook(enter(path), with_kwargs=True)
+                module.register_forward_hook(hook)
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        try:
+            _keep_hooks(model, before)
+        except BaseException:  # an interrupt; the model is the caller's, and stays as it was
+            _keep_hooks(model, before)
+            raise
+
+
+_TABLES = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+)
+
+
+def _set_modes(training: Sequence[tuple[torch.nn.Module, bool]]) -> None:
+    for module, mode in training:
+        module.training = mode
+
+
+def _hooks(module: torch.nn.Module) -> dict[str, set[int]]:
+    """The keys of the hooks that `module` has."""
+    return {name: set(getattr(module, name)) for name in _TABLES}
+
+
+def _keep_hooks(model: torch.nn.Module, before: Mapping[int, Mapping[str, set[int]]]) -> None:
+    """Removes every hook of calls but those in `before`; a handle would not know of a hook whose
+    registration was interrupted."""
+    for module in model.modules():
+        for name, keys in before[id(module)].items():
+            table = getattr(module, name)
+            for key in [key for key in table if key not in keys]:
+                table.pop(key, None)
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:

@@ -205,6 +205,10 @@ class FakeCuda:
         del self._streams[int(stream)]
 
     @function()
+    def cudaDeviceSynchronize(self) -> None:
+        pass
+
+    @function()
     def cudaStreamSynchronize(self, stream: int) -> None:
         self._stream(stream)
         self._forbidden_while_capturing()

@@ -48,7 +48,7 @@ class TensorRTContext(Context):
         self._outputs = [binding.name for binding in bindings if not binding.is_input]
         self._on_host = [binding.name for binding in bindings if binding.on_host]
         self._allocators: dict[str, tensorrt_callbacks.OutputAllocator] = {}
-        self._has_shapes = False
+        self._has_shapes = self.runs_aside = False
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
         context = self._open()
@@ -91,6 +91,7 @@ class TensorRTContext(Context):
         if not context.set_output_allocator(name, allocator):
             raise failure(self._backend, "TensorRT refuses the output allocator", module=name)
         self._allocators[name] = allocator  # TensorRT holds no reference
+        self.runs_aside = True  # the allocator is Python
 
     def execute(self, stream: int) -> None:
         context = self._open()

@@ -53,6 +53,8 @@ class TorchContext:
         compiled: the graph it runs.
     """
 
+    runs_aside = False
+
     def __init__(self, compiled: CompiledGraph) -> None:
         self.compiled = compiled
         self._inputs = tuple(binding for binding in compiled.bindings if binding.is_input)

@@ -55,6 +55,8 @@ class CudaContext(TorchContext):
     callers' streams would make it grow.
     """
 
+    runs_aside = True  # it sets PyTorch's flags
+
     def __init__(
         self, compiled: CompiledGraph, capturing: Mapping[bool, ThreadPoolExecutor]
     ) -> None:

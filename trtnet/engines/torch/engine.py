@@ -11,6 +11,7 @@ from trtnet import graph
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.building.sidecar import StatedShapes
+from trtnet.engines.forking import is_forked
 from trtnet.engines.protocol import Binding
 from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.constants import copy_by_call, fold
@@ -45,6 +46,8 @@ def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
     """
     read = _read(plan)
     place = _place(device)
+    if is_forked():  # as in the workers of a DataLoader: the threads of OpenMP are gone, and a
+        torch.set_num_threads(1)  # computation that wants them would wait for ever
     profiles = _profiles(read, plan.described.profiles)
     try:
         module = _compile(read, place)
