@@ -43,7 +43,7 @@ def through_onnx(model: torch.nn.Module) -> None:
     """Exports `model`, and parses the result into a new network."""
     rtx = backend.load("rtx")
     file = io.BytesIO()
-    torch.onnx.export(model, (torch.zeros(SHAPE),), file, dynamo=False)
+    torch.onnx.export(model, (torch.zeros(SHAPE),), file, dynamo=False)  # type: ignore[arg-type]
     network = rtx.create_network(rtx.builder())
     parser = rtx.trt.OnnxParser(network, rtx.logger)
     if not parser.parse(file.getvalue()):
@@ -84,8 +84,8 @@ def markdown(medians: dict[str, float], repeats: int) -> str:
     lines = [
         "# Defining a network from a PyTorch module",
         "",
-        f"`python tools/bench_from_torch.py --repeats {repeats}`: medians of {repeats} turns, images "
-        f"of {SHAPE[2]} x {SHAPE[3]} pixels.",
+        f"`python tools/bench_from_torch.py --repeats {repeats}`: medians of {repeats} turns, "
+        f"images of {SHAPE[2]} x {SHAPE[3]} pixels.",
         "",
         f"{datetime.date.today()}; {os.cpu_count()} cores, {platform.machine()}, "
         f"Python {platform.python_version()}; {versions(*PACKAGES)}; no GPU.",

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from trtnet.building import plan as building_plan
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.errors import BuildError, PlanError
 from trtnet.files.locks import locked
@@ -146,16 +147,16 @@ def test_a_pair_that_is_replaced_while_it_is_read(
 ) -> None:
     """The old engine was read; then comes the new pair, and its sidecar is read."""
     OLD.save(path)
-    plain = Path.read_bytes
+    plain = building_plan.read_bytes
     saves = iter([new])
 
-    def slow(self: Path) -> bytes:
-        content = plain(self)
-        if self == path and (next_one := next(saves, None)) is not None:
+    def slow(file: Path, *limits: Any, **named: Any) -> bytes:
+        content = plain(file, *limits, **named)
+        if file == path and (next_one := next(saves, None)) is not None:
             next_one.save(path)
         return content
 
-    monkeypatch.setattr(Path, "read_bytes", slow)
+    monkeypatch.setattr(building_plan, "read_bytes", slow)
     assert Plan.load(path) == new
 
 
