@@ -170,6 +170,10 @@ class TorchModule(Module):
         except TrtnetError as error:
             error.locate_line(line_of(type(self.torch_module).forward))
             raise
+        except RuntimeError as error:
+            if tracing.failure is not None and "TorchScript" in str(error):
+                raise tracing.failure from error  # TorchScript raises its own, without the text
+            raise
 
     def tracing(self, network: Emitter[Tensor], kind: type[Run], **options: Any) -> Run:
         """A new run of the module's code that fills `network`."""
