@@ -14,7 +14,7 @@ from trtnet.errors import TrtnetError, UsageError
 from trtnet.module import Module
 from trtnet.tensor import Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
-from trtnet.torch_modules.copying import held_tensors, private_copy
+from trtnet.torch_modules.copying import held_tensors, private_copy, uncompiled
 from trtnet.torch_modules.exported import exported
 from trtnet.torch_modules.keeping import Alone, StateError, kept
 from trtnet.torch_modules.parameters import SharedParameter
@@ -164,7 +164,7 @@ class TorchModule(Module):
             tracing.entered = self
             call = functools.partial(self.torch_module, *given, **named)
         try:
-            with self._alone, kept(self.torch_module), tracing, torch.no_grad():
+            with self._alone, kept(self.torch_module), uncompiled(), tracing, torch.no_grad():
                 result = call()
             return outputs(result, tracing.real)
         except TrtnetError as error:
@@ -215,7 +215,8 @@ def _class_for(kind: type[torch.nn.Module]) -> type[TorchModule]:
     """A class with the name of `kind`, and the kind of work of the layer of PyTorch that it is or
     derives from: policies and reports show both."""
     layers = (getattr(nn, base.__name__, None) for base in kind.__mro__ if _is_torchs(base))
-    computes = next((layer.computes for layer in layers if layer is not None), "")
+    known = (getattr(layer, "computes", None) for layer in layers)  # none of nn.DataParallel
+    computes = next((work for work in known if work is not None), "")
     return type(kind.__name__, (TorchModule,), {"computes": computes, "__doc__": kind.__doc__})
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,12 +20,20 @@ def private_copy(module: torch.nn.Module) -> torch.nn.Module:
     what its code stores in itself, and the type of its children, never reach the original.
 
     Raises:
-        UnsupportedError: it holds something that cannot be copied.
+        UnsupportedError: it holds something that cannot be copied, or a parameter without a shape.
     """
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if torch.nn.parameter.is_lazy(tensor):
+            raise UnsupportedError(
+                f"{name} has no shape yet", fix="call the module once in PyTorch before"
+            )
     copies = _shared(module)
     try:
         made = copy.deepcopy(module, copies).eval()
         rebind(made, copies)
+        for part in made.modules():
+            if isinstance(part, torch.nn.DataParallel):
+                part.device_ids = []  # it then calls its module alone
         return made
     except Exception as error:  # whatever the class of something it holds raises
         raise UnsupportedError(
@@ -32,6 +42,12 @@ def private_copy(module: torch.nn.Module) -> torch.nn.Module:
             got=error,
             fix="a module must not hold locks, open files, generators or the like",
         ) from error
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """A context in which what ``torch.compile`` made runs the code as it was written."""
+    compiles = "torch._dynamo" in sys.modules  # slow to import
+    return torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
 
 
 def _culprit(module: torch.nn.Module) -> str | None:
