@@ -107,6 +107,23 @@ def _embedding(
     return ops.embedding(indices, weight)
 
 
+def _embedding_bag(
+    weight: Any,
+    indices: Any,
+    offsets: Any,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[Any, ...]:
+    name = ("sum", "mean", "max")[mode]
+    rest = (name, sparse, per_sample_weights, include_last_offset, padding_idx)
+    bags = ops.embedding_bag(indices, weight, offsets, None, 2.0, scale_grad_by_freq, *rest)
+    return bags, None, None, None
+
+
 def _dropout(input: Tensor, p: float, train: bool) -> Tensor:
     if train and p:
         raise UnsupportedError(
@@ -295,6 +312,7 @@ _OPERATORS: Mapping[str, Operator] = {
     "elu": _elu,
     "elu_": lambda input, *args: input.copy_(_elu(input, *args)),
     "embedding": _embedding,
+    "embedding_bag": _embedding_bag,
     "feature_dropout": _dropout,
     "affine_grid_generator": lambda theta, size, align: ops.affine_grid(theta, size, align),
     "grid_sampler": _grid_sampler,
@@ -322,6 +340,7 @@ _OPERATORS: Mapping[str, Operator] = {
     "select": _select,
     "slice": _slice,
     "split_with_sizes": lambda input, sizes, dim=0: ops.split(input, sizes, dim),
+    "tensordot": lambda a, b, of_a, of_b: ops.tensordot(a, b, (of_a, of_b)),
     "unfold": ops.unfold_dimension,
     "upsample_bicubic2d": _upsample("bicubic", True),
     "upsample_bilinear2d": _upsample("bilinear", True),
