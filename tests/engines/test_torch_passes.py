@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+import trtnet
 from trtnet.engines.torch.fusion import convolution_relu, rewrite
 from trtnet.engines.torch.passes import attention, linear_of_columns, optimize
 from trtnet.engines.torch.resize import resize
@@ -193,3 +194,19 @@ def test_resizing_can_be_captured_in_a_cuda_graph():
     recorded.replay()
     torch.cuda.synchronize()
     torch.testing.assert_close(found.cpu(), interpolate(x.cpu(), (1, 3, 9, 7), **RESIZE))
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (4, 1), (1, 4, 1), (4, 4)])
+def test_only_a_bias_of_the_features_joins_a_product(shape):
+    values = np.random.default_rng(1).standard_normal((3, 4, 4)).astype("float32")
+    shift = values.reshape(-1)[: np.prod(shape)].reshape(shape)
+    net = trtnet.Network("torch")
+    x = net.input("x", (2, 4, 4))
+    net.output("y", trtnet.nn.functional.linear(x, values[1]) + shift)
+    module = compile(trtnet.graph.read(net.definition))
+    optimize(module)
+    x = np.random.default_rng(2).standard_normal((2, 4, 4)).astype("float32")
+    (found,) = module(torch.from_numpy(x)).values()
+    np.testing.assert_allclose(found.numpy(), x @ values[1].T + shift, rtol=1e-5, atol=1e-5)
+    joined = any(node.target is linear_of_columns for node in module.graph.nodes)
+    assert joined == (shape in [(4,), (1, 4)])

@@ -195,3 +195,15 @@ def test_what_pytorch_refuses(net: Any, call: Any) -> None:
 def test_integers_have_no_average(net: Any, raises: Any) -> None:
     with raises(UnsupportedError, "avg_pool2d: needs a floating-point tensor", "x.float()"):
         F.avg_pool2d(net.input("x", (1, 1, 4, 4), "int64"), 2)
+
+
+@pytest.mark.parametrize("call", [
+    lambda f, x: f.avg_pool2d(x, (x.size(2), x.size(3)), stride=(x.size(2), x.size(3))),
+    lambda f, x: f.max_pool2d(x, x.shape[2:], ceil_mode=True),
+    lambda f, x: f.avg_pool2d(x, (3, x.size(3)), 2, (1, 0), count_include_pad=False),
+    lambda f, x: f.max_pool2d(x, (x.size(2), 2)),
+    lambda f, x: f.max_pool1d(x.flatten(2), x.size(2) * x.size(3)),
+])  # fmt: skip
+def test_windows_of_a_whole_axis_of_dynamic_size(check: Any, call: Any) -> None:
+    shape = (2, 4, 5, 6)
+    check(lambda x: call(F, x), lambda x: call(TF, x), shape, dynamic=[("N", 4, "H", "W")])

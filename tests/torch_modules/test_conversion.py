@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import trtnet
-from trtnet.errors import NetworkError, UsageError
+from trtnet.errors import NetworkError, UnsupportedError, UsageError
 from trtnet.torch_modules.conversion import TorchModule
 
 F = torch.nn.functional
@@ -156,3 +156,24 @@ def test_shared_modules_and_parameters(child: str) -> None:
     got = trtnet.reference.run(net.definition, {"x": x})["y"]
     with torch.no_grad():
         np.testing.assert_allclose(got, original(torch.from_numpy(x)).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.DataParallel, torch.compile])
+@pytest.mark.filterwarnings("error")
+def test_modules_that_wrap_another(kind: Any) -> None:
+    inner = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).eval()
+    wrapped = kind(inner)
+    if kind is torch.nn.DataParallel:
+        wrapped.device_ids = [0, 1]  # as on a machine with two GPUs
+    module = trtnet.from_torch(torch.nn.Sequential(wrapped))
+    assert [f"0.{name}" for name in wrapped.state_dict()] == list(module.state_dict())
+    net = trtnet.Network("rtx")
+    net.output("y", module(net.input("x", ("N", 3, 6, 6))))
+    x = torch.linspace(-2, 2, 2 * 3 * 36).sin().reshape(2, 3, 6, 6)
+    got = trtnet.reference.run(net.definition, {"x": x.numpy()})["y"]
+    np.testing.assert_allclose(got, inner(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_lazy_modules_without_a_shape(raises: Any) -> None:
+    with raises(UnsupportedError, "1.weight has no shape yet", "call the module once"):
+        trtnet.from_torch(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.LazyLinear(4)))

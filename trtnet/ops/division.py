@@ -24,7 +24,7 @@ from trtnet.ops.elementwise import (
     trunc,
     where,
 )
-from trtnet.ops.operands import same_type
+from trtnet.ops.operands import compared, same_type
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import binary, widened
 from trtnet.tensor import Tensor
@@ -44,7 +44,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         raise UnsupportedError(
             f"div: rounding_mode={rounding_mode!r}", expected="None, 'floor' or 'trunc'"
         )
-    a, b = same_type(input, other)
+    a, b = (compared if rounding_mode is None else same_type)(input, other)
     if not a.dtype.is_floating_point:
         if rounding_mode == "trunc":
             return binary("div", "DIV", a, b)  # of integers TensorRT's division truncates

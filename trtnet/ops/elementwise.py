@@ -11,7 +11,7 @@ import numpy as np
 
 from trtnet.dtypes import DType, float32
 from trtnet.errors import UnsupportedError
-from trtnet.ops.operands import broadcast_dims, broadcast_ranks, same_type, within
+from trtnet.ops.operands import broadcast_dims, broadcast_ranks, compared, same_type, within
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import binary, rounding, unary, unary_floating
 from trtnet.tensor import Tensor
@@ -264,7 +264,7 @@ def trunc(input: Tensor) -> Tensor:
 @operator
 def eq(input: Any, other: Any) -> Tensor:
     """Whether elements are equal, as bool."""
-    a, b = same_type(input, other)
+    a, b = compared(input, other)
     if a.dtype is DType.BOOL:
         return logical_not(logical_xor(a, b))
     return binary("eq", "EQUAL", a, b)
@@ -279,26 +279,26 @@ def ne(input: Any, other: Any) -> Tensor:
 @operator(methods=("lt", "less", "__lt__"))
 def lt(input: Any, other: Any) -> Tensor:
     """``input < other``, as bool."""
-    return binary("lt", "LESS", *same_type(input, other))
+    return binary("lt", "LESS", *compared(input, other))
 
 
 @operator(methods=("gt", "greater", "__gt__"))
 def gt(input: Any, other: Any) -> Tensor:
     """``input > other``, as bool."""
-    return binary("gt", "GREATER", *same_type(input, other))
+    return binary("gt", "GREATER", *compared(input, other))
 
 
 @operator(methods=("le", "less_equal", "__le__"))
 def le(input: Any, other: Any) -> Tensor:
     """``input <= other``, as bool."""
-    a, b = same_type(input, other)  # not the inverse of gt(): with a NaN both are false
+    a, b = compared(input, other)  # not the inverse of gt(): with a NaN both are false
     return logical_or(lt(a, b), eq(a, b))
 
 
 @operator(methods=("ge", "greater_equal", "__ge__"))
 def ge(input: Any, other: Any) -> Tensor:
     """``input >= other``, as bool."""
-    a, b = same_type(input, other)
+    a, b = compared(input, other)
     return logical_or(gt(a, b), eq(a, b))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.dtypes import DType, float32, int64, promote
-from trtnet.errors import ShapeError
+from trtnet.dtypes import DType, float32, int32, int64, promote
+from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.tensor import Dim, Parameter, Tensor
 from trtnet.tensor.emitter import Emitter
 from trtnet.tensor.quotient import Quotient
@@ -46,12 +46,33 @@ def as_tensor(value: Any, like: Tensor, align: bool = True) -> Tensor:
         return _quotient_tensor(value, like)
     found = values_of(value.require(network.path) if isinstance(value, Parameter) else value)
     array, own = found.array, None if found.dtype == "float64" else found.dtype
-    dtype = like.dtype if _follows(array, like.dtype) else own
+    dtype = like.dtype if _follows(array, like.dtype) else _constant_type(own, like.dtype)
+    if dtype is DType.UINT8:
+        raise no_uint8("arithmetic")
     if align and array.ndim < like.ndim:
         array = array.reshape((1,) * (like.ndim - array.ndim) + array.shape)
     if isinstance(dtype, DType):
         array = within(array, dtype)
     return network.constant(array, dtype)
+
+
+_NARROW = ("uint8", "int16", "uint16")  # types of arrays that no constant of TensorRT has
+
+
+def _constant_type(own: str | None, beside: DType) -> Any:
+    """The type of a constant whose values had the type `own`: where there are no constants of it,
+    that of the tensor beside it, which PyTorch's result has then, if it is a wider one."""
+    if own not in _NARROW or beside.element.kind == "boolean" or beside.element.bits < 16:
+        return DType.UINT8 if own == "uint8" else own
+    return beside
+
+
+def no_uint8(what: str) -> UnsupportedError:
+    """The error for `what` of uint8 tensors, of which PyTorch's results wrap at 256."""
+    return UnsupportedError(
+        f"{what} of uint8: TensorRT has uint8 in inputs and outputs only",
+        fix="convert first: x.int() or x.float()",
+    )
 
 
 FAR = 1e9
@@ -96,6 +117,15 @@ def _follows(array: np.ndarray, dtype: DType) -> bool:
     if kind == _KINDS.index("float"):
         return dtype.is_floating_point
     return array.ndim == 0 and kind <= _KINDS.index(dtype.element.kind)
+
+
+def compared(*values: Any) -> list[Tensor]:
+    """:func:`same_type` for results of another type; uint8 tensors as int32."""
+    exact = (
+        value.to(int32) if isinstance(value, Tensor) and value.dtype is DType.UINT8 else value
+        for value in values
+    )
+    return same_type(*exact)
 
 
 def same_type(*values: Any, align: bool = True) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from trtnet.dtypes import DType, bfloat16, float16, float32, int32
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.operands import as_tensor, broadcast_dims, broadcast_ranks
+from trtnet.ops.operands import as_tensor, broadcast_dims, broadcast_ranks, no_uint8
 from trtnet.tensor import Tensor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -44,10 +44,13 @@ def binary(op: str, kind: str, a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         ShapeError: shapes that do not broadcast.
+        UnsupportedError: arithmetic of uint8 tensors.
     """
     a, b = broadcast_ranks([a, b])
     network = a.network
     check_broadcast(op, a, b)
+    if a.dtype is DType.UINT8 and kind not in ("EQUAL", "LESS", "GREATER"):
+        raise no_uint8(op)
     if kind in ("LESS", "GREATER") and a.dtype in _UNCOMPARED:
         a, b = network.cast(a, int32), network.cast(b, int32)
     operation = getattr(network.trt.ElementWiseOperation, kind)

@@ -14,7 +14,8 @@ from trtnet.ops.max_by_slices import dilated_max, max_and_positions
 from trtnet.ops.operands import insert_axes, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.padding import pad
-from trtnet.ops.pooling_window import Window
+from trtnet.ops.pooling_window import Window, whole_axes, without_axes
+from trtnet.ops.reduction import amax, mean
 from trtnet.ops.shape import slice_
 from trtnet.ops.windows import batched, far_and_near
 from trtnet.tensor import Tensor
@@ -37,6 +38,12 @@ def max_pool(
     Raises:
         ShapeError: arguments that PyTorch refuses.
     """
+    whole = whole_axes(rank, input, kernel_size, padding, dilation)
+    if whole and not return_indices:
+        input, (kernel_size, stride, padding, dilation) = (
+            amax(input, whole, True),
+            without_axes(rank, input.ndim, whole, (kernel_size, stride, padding, dilation)),
+        )
     window = Window(rank, kernel_size, stride, padding, ceil_mode, dilation)
     op = f"max_pool{rank}d"
 
@@ -66,12 +73,18 @@ def avg_pool(
     Raises:
         ShapeError: arguments that PyTorch refuses. UnsupportedError: integers.
     """
-    window = Window(rank, kernel_size, stride, padding, ceil_mode)
     op = f"avg_pool{rank}d"
     require(
         input.dtype.is_floating_point, f"{op}: needs a floating-point tensor", got=input.dtype,
         fix="x.float()",
     )  # fmt: skip
+    whole = whole_axes(rank, input, kernel_size, padding)
+    if whole and divisor_override is None:
+        input, (kernel_size, stride, padding) = (
+            mean(input, whole, True),
+            without_axes(rank, input.ndim, whole, (kernel_size, stride, padding)),
+        )
+    window = Window(rank, kernel_size, stride, padding, ceil_mode)
     if divisor_override == 0:
         raise ShapeError("divisor_override must not be zero")
 
@@ -97,8 +110,8 @@ def _average(
         # Padding the far end of ceil_mode by hand makes every window full: the mean is sum / area.
         x = pad(x, far_and_near(window.padding, window.far_padding(x, op)))
         full = Window(rank, window.kernel, window.stride, 0, False)
-        mean = _pool("avg_pool", "AVERAGE", x, full, none, exclusive=False)
-        return mul(mean, window.area / divisor_override)
+        average = _pool("avg_pool", "AVERAGE", x, full, none, exclusive=False)
+        return mul(average, window.area / divisor_override)
     if ceil_mode and count_include_pad and any(window.padding):
         # What ceil_mode adds beyond the padding does not count; the padding itself does.
         counts = window.counts(x, op)
@@ -118,9 +131,9 @@ def lp_pool(
 ) -> Tensor:
     """The `norm_type`-th root of the sum of the powers in each window, as
     ``torch.nn.functional.lp_pool2d`` computes it: of a negative sum, 0."""
-    mean = avg_pool(rank, pow(input, norm_type), kernel_size, stride, 0, ceil_mode)
+    average = avg_pool(rank, pow(input, norm_type), kernel_size, stride, 0, ceil_mode)
     area = Window(rank, kernel_size, stride, 0, ceil_mode).area
-    return pow(mul(mul(sign(mean), relu(absolute(mean))), area), 1 / norm_type)
+    return pow(mul(mul(sign(average), relu(absolute(average))), area), 1 / norm_type)
 
 
 @operator(methods=())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trtnet.errors import ShapeError
 from trtnet.ops.windows import ints, least, most, window_count
-from trtnet.tensor import Tensor, same_sizes
+from trtnet.tensor import Dim, Tensor, same_size, same_sizes
 
 
 class Window:
@@ -103,3 +104,39 @@ class Window:
         every one. That needs windows which start in the far padding."""
         rows = zip(self.spans, self.stride, self.padding, strict=True)
         return any(s + p > span for span, s, p in rows)
+
+
+def whole_axes(
+    rank: int, x: Tensor, kernel_size: Any, padding: Any, dilation: Any = 1
+) -> list[int]:
+    """The axes of `x` along which a window of `kernel_size`, a Dim, takes in the whole axis."""
+    kernel, paddings, dilations = (listed(v, rank) for v in (kernel_size, padding, dilation))
+    lead = x.ndim - rank
+    if lead < 0:
+        return []
+    return [
+        lead + i
+        for i, (size, amount, apart) in enumerate(zip(kernel, paddings, dilations, strict=False))
+        if isinstance(size, Dim)
+        and same_size(size, x.shape[lead + i])
+        and (amount, apart) == (0, 1)
+    ]
+
+
+def without_axes(rank: int, ndim: int, axes: Sequence[int], arguments: Sequence[Any]) -> list[Any]:
+    """Kernel, stride, padding and dilation of a pooling for which `axes` have size one."""
+    replaced = []
+    for value, alone in zip(arguments, (1, 1, 0, 1), strict=False):
+        if value not in (None, (), []):
+            value = [
+                alone if ndim - rank + i in axes else one
+                for i, one in enumerate(listed(value, rank))
+            ]
+        replaced.append(value)
+    return replaced
+
+
+def listed(value: Any, rank: int) -> list[Any]:
+    """`value` for each of `rank` axes."""
+    many = list(value) if isinstance(value, (tuple, list)) else [value]
+    return many * rank if len(many) == 1 else many

@@ -34,7 +34,8 @@ def run(
         network: an ``INetworkDefinition`` or a :class:`trtnet.graph.Graph`.
         inputs: one array for each network input, by name, of the input's shape and kind of type
             (float, integer, bool); whatever :func:`trtnet.values.values_of` reads.
-        float64: compute in double precision instead of the network's own types.
+        float64: compute in double precision instead of the network's own types, also what the
+            code casts to float16 or bfloat16: nothing is rounded.
         device: ``"cpu"`` or ``"cuda"``.
         outputs: names of the tensors to return, any of the network; its outputs if None.
 

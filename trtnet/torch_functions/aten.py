@@ -107,6 +107,23 @@ def _embedding(
     return ops.embedding(indices, weight)
 
 
+def _embedding_bag(
+    weight: Any,
+    indices: Any,
+    offsets: Any,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[Any, ...]:
+    name = ("sum", "mean", "max")[mode]
+    rest = (name, sparse, per_sample_weights, include_last_offset, padding_idx)
+    bags = ops.embedding_bag(indices, weight, offsets, None, 2.0, scale_grad_by_freq, *rest)
+    return bags, None, None, None
+
+
 def _dropout(input: Tensor, p: float, train: bool) -> Tensor:
     if train and p:
         raise UnsupportedError(
@@ -202,14 +219,35 @@ def _padded(mode: str) -> Operator:
 
 
 def _upsample(mode: str, aligned: bool) -> Operator:
-    """The overload ``vec``: sizes or scales; where `aligned`, align_corners stands before them."""
+    """Sizes, or the factors of the overload ``vec``, then align_corners where `aligned`; in the
+    other overload one factor per axis may follow the sizes, which then says where the pixels of
+    the output lie."""
 
     def resize(input: Tensor, output_size: Any, *rest: Any) -> Tensor:
         align = bool(rest[0]) if aligned else None
-        scales = None if output_size is not None or not rest else tuple(rest[-1])
-        return ops.interpolate(input, output_size, scales, mode, align)
+        factors = [item for item in rest[aligned:] if item is not None]
+        if factors and isinstance(factors[0], (list, tuple)):
+            factors = list(factors[0])
+        if output_size is None or _sizes_follow(input, output_size, factors):
+            return ops.interpolate(input, None, tuple(factors), mode, align)
+        if factors and not align:
+            raise UnsupportedError(
+                f"{mode} resizing: the factors do not give the sizes",
+                got=f"sizes {tuple(output_size)}, factors {tuple(factors)}, input {input.shape}",
+                fix="give F.interpolate one of them",
+            )
+        return ops.interpolate(input, output_size, None, mode, align)
 
     return resize
+
+
+def _sizes_follow(input: Tensor, output_size: Sequence[Any], factors: Sequence[Any]) -> bool:
+    """Whether `factors`, one for each axis, make the `output_size` of `input`."""
+    sizes = input.shape[2:]
+    if len(factors) != len(sizes) or not all(isinstance(n, int) for n in sizes):
+        return False
+    made = [math.floor(n * factor) for n, factor in zip(sizes, factors, strict=True)]
+    return made == list(output_size)
 
 
 def _grid_sampler(
@@ -220,7 +258,19 @@ def _grid_sampler(
 
 
 def _with_indices(name: str) -> Operator:
+    """Of two results the first: the positions take many layers. Graphs of ``torch.export`` that
+    need them call another function."""
     return lambda *args: (getattr(ops, name)(*args), None)
+
+
+def _elu(input: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    inner = input if input_scale == 1 else ops.mul(input, input_scale)
+    if scale == 1:
+        return ops.elu(inner, alpha)
+    if input_scale == 1:
+        return ops.mul(ops.elu(input, alpha), scale)
+    curve = ops.mul(ops.expm1(inner), alpha * scale)  # the scale of the input is of this side only
+    return ops.where(ops.gt(input, 0), ops.mul(input, scale), curve)
 
 
 def _attention(
@@ -242,31 +292,43 @@ def _attention(
 
 _OPERATORS: Mapping[str, Operator] = {
     "_adaptive_avg_pool2d": lambda input, size: ops.adaptive_avg_pool2d(input, size),
+    "_convolution": _convolution,
     "_log_softmax": _log_softmax,
     "_native_batch_norm_legit_no_training": _batch_norm_no_training,
     "_reshape_alias": _reshape,
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_softmax": _softmax,
     "_unsafe_view": _reshape,
+    "adaptive_max_pool1d": ops.adaptive_max_pool1d_with_indices,
+    "adaptive_max_pool2d": _with_indices("adaptive_max_pool2d"),
+    "adaptive_max_pool3d": _with_indices("adaptive_max_pool3d"),
     "alias": _itself,
     "as_strided": _as_strided,
     "batch_norm": _batch_norm,
+    "col2im": lambda input, *args: ops.fold(input, *args),
     "constant_pad_nd": _constant_pad_nd,
     "convolution": _convolution,
     "dropout": _dropout,
+    "elu": _elu,
+    "elu_": lambda input, *args: input.copy_(_elu(input, *args)),
     "embedding": _embedding,
+    "embedding_bag": _embedding_bag,
     "feature_dropout": _dropout,
     "affine_grid_generator": lambda theta, size, align: ops.affine_grid(theta, size, align),
     "grid_sampler": _grid_sampler,
     "grid_sampler_2d": _grid_sampler,
     "grid_sampler_3d": _grid_sampler,
     "group_norm": _group_norm,
+    "im2col": lambda input, size, dilation, padding, stride: ops.unfold(
+        input, size, dilation, padding, stride
+    ),
     "index": _index,
     "instance_norm": _instance_norm,
     "layer_norm": _layer_norm,
     "lift_fresh": _itself,
     "lift_fresh_copy": _itself,
     "max_pool2d_with_indices": _with_indices("max_pool2d"),
+    "max_pool3d_with_indices": _with_indices("max_pool3d"),
     "native_batch_norm": _native_batch_norm,
     "native_dropout": lambda input, p, train: (_dropout(input, p, bool(train)), None),
     "native_group_norm": _native_group_norm,
@@ -278,6 +340,8 @@ _OPERATORS: Mapping[str, Operator] = {
     "select": _select,
     "slice": _slice,
     "split_with_sizes": lambda input, sizes, dim=0: ops.split(input, sizes, dim),
+    "tensordot": lambda a, b, of_a, of_b: ops.tensordot(a, b, (of_a, of_b)),
+    "unfold": ops.unfold_dimension,
     "upsample_bicubic2d": _upsample("bicubic", True),
     "upsample_bilinear2d": _upsample("bilinear", True),
     "upsample_linear1d": _upsample("linear", True),

@@ -61,7 +61,18 @@ def operator_call(
     except TypeError:
         return None
     _make_tensors(bound)
-    return functools.partial(operator, *bound.args, **bound.kwargs)
+    call = functools.partial(operator, *bound.args, **bound.kwargs)
+    count = len(getattr(getattr(function, "_schema", None), "returns", ()))
+    return functools.partial(_of_results, function, count, call) if count > 1 else call
+
+
+def _of_results(function: Any, count: int, call: Callable[[], Any]) -> Any:
+    """What `call` gives for an ATen operator with `count` results. PyTorch's function of the same
+    name may have fewer, and a tensor that is unpacked in place of a tuple comes apart silently."""
+    found = call()
+    if not isinstance(found, tuple) or len(found) != count:
+        raise no_operator(function)
+    return found
 
 
 def _make_tensors(bound: inspect.BoundArguments) -> None:

@@ -15,7 +15,7 @@ from trtnet.escaping import printable
 from trtnet.module import Module
 from trtnet.tensor import Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
-from trtnet.torch_modules.copying import held_tensors, private_copy
+from trtnet.torch_modules.copying import held_tensors, private_copy, uncompiled
 from trtnet.torch_modules.exported import exported
 from trtnet.torch_modules.keeping import Alone, Kept, StateError
 from trtnet.torch_modules.parameters import SharedParameter
@@ -174,6 +174,10 @@ class TorchModule(Module):
         except TrtnetError as error:
             error.locate_line(line_of(type(self.torch_module).forward))
             raise
+        except RuntimeError as error:
+            if tracing.failure is not None and "TorchScript" in str(error):
+                raise tracing.failure from error  # TorchScript raises its own, without the text
+            raise
 
     def _kept(self, function: Callable[..., R], *args: Any, stateless: bool = False) -> R:
         """``function(*args)``; whatever the module's code changes meanwhile is restored, and with
@@ -205,7 +209,7 @@ class TorchModule(Module):
 
 
 def _traced(call: Callable[[], Any], tracing: Tracing) -> Any:
-    with tracing, torch.no_grad():
+    with uncompiled(), tracing, torch.no_grad():
         return call()
 
 
@@ -252,7 +256,8 @@ def _class_for(kind: type[torch.nn.Module]) -> type[TorchModule]:
     """A class with the name of `kind`, and the kind of work of the layer of PyTorch that it is or
     derives from: policies and reports show both."""
     layers = (getattr(nn, base.__name__, None) for base in kind.__mro__ if _is_torchs(base))
-    computes = next((layer.computes for layer in layers if layer is not None), "")
+    known = (getattr(layer, "computes", None) for layer in layers)  # none of nn.DataParallel
+    computes = next((work for work in known if work is not None), "")
     return type(kind.__name__, (TorchModule,), {"computes": computes, "__doc__": kind.__doc__})
 
 

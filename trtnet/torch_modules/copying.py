@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,20 +20,34 @@ def private_copy(module: torch.nn.Module) -> torch.nn.Module:
     what its code stores in itself, and the type of its children, never reach the original.
 
     Raises:
-        UnsupportedError: it holds something that cannot be copied.
+        UnsupportedError: it holds something that cannot be copied, or a parameter without a shape.
     """
-    copies: dict[int, Any] = {id(tensor): tensor for tensor in held_tensors(module)}
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if torch.nn.parameter.is_lazy(tensor):
+            raise UnsupportedError(
+                f"{name} has no shape yet", fix="call the module once in PyTorch before"
+            )
+    copies = _shared(module)
     try:
         made = copy.deepcopy(module, copies).eval()
         rebind(made, copies)
+        for part in made.modules():
+            if isinstance(part, torch.nn.DataParallel):
+                part.device_ids = []  # it then calls its module alone
         return made
-    except (TypeError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # whatever the class of something it holds raises
         raise UnsupportedError(
             f"{type(module).__name__} cannot be copied",
             module=_culprit(module),
             got=error,
             fix="a module must not hold locks, open files, generators or the like",
         ) from error
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """A context in which what ``torch.compile`` made runs the code as it was written."""
+    compiles = "torch._dynamo" in sys.modules  # slow to import
+    return torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
 
 
 def _culprit(module: torch.nn.Module) -> str | None:
@@ -40,15 +57,22 @@ def _culprit(module: torch.nn.Module) -> str | None:
             if name in ("_modules", "_parameters", "_buffers"):
                 continue
             try:
-                copy.deepcopy(value, {id(tensor): tensor for tensor in held_tensors(module)})
+                copy.deepcopy(value, _shared(module))
             except Exception:  # whatever the attribute's own class raises
                 return f"{path}.{name}".lstrip(".")
     return None
 
 
+def _shared(module: torch.nn.Module) -> dict[int, Any]:
+    """What a copy of `module` has in common with it, for ``copy.deepcopy``: the tensors, and
+    functions of TorchScript, which cannot be copied and keep nothing."""
+    held = _inside(list(_attributes(module)), (torch.Tensor, torch.jit.ScriptFunction), set())
+    return {id(item): item for item in held}
+
+
 def held_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     """The parameters and buffers, and the tensors in other attributes."""
-    return list(_tensors(list(_attributes(module)), set()))
+    return list(_inside(list(_attributes(module)), torch.Tensor, set()))
 
 
 def _attributes(module: torch.nn.Module) -> Iterator[Any]:
@@ -56,11 +80,13 @@ def _attributes(module: torch.nn.Module) -> Iterator[Any]:
         yield vars(part)
 
 
-def _tensors(tree: Any, seen: set[int]) -> Iterator[torch.Tensor]:
-    """Every tensor inside nested dicts, lists and tuples."""
-    if isinstance(tree, torch.Tensor):
+def _inside(tree: Any, kinds: Any, seen: set[int]) -> Iterator[Any]:
+    """Every object of one of `kinds` inside nested dicts, lists, tuples and partial functions."""
+    if isinstance(tree, kinds):
         yield tree
-    elif isinstance(tree, (dict, list, tuple)) and id(tree) not in seen:
+    elif isinstance(tree, (dict, list, tuple, functools.partial)) and id(tree) not in seen:
         seen.add(id(tree))
+        if isinstance(tree, functools.partial):
+            tree = (tree.func, tree.args, tree.keywords)
         for item in tree.values() if isinstance(tree, dict) else tree:
-            yield from _tensors(item, seen)
+            yield from _inside(item, kinds, seen)

@@ -7,10 +7,12 @@ holds ATen operators; each is called on traced tensors, in the scope of the modu
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree
@@ -23,6 +25,14 @@ from trtnet.torch_modules.tracing import Tracing
 
 # What checks a size or a type: the network does so itself.
 _CHECKS = ("_assert", "sym_constrain", "_guards")
+# What gives the positions of maxima too: they take layers, so only where the graph uses them.
+_POSITIONS: Mapping[Any, str] = {
+    torch.ops.aten.max_pool2d_with_indices.default: "max_pool2d",
+    torch.ops.aten.max_pool3d_with_indices.default: "max_pool3d",
+    torch.ops.aten.adaptive_max_pool1d.default: "adaptive_max_pool1d",
+    torch.ops.aten.adaptive_max_pool2d.default: "adaptive_max_pool2d",
+    torch.ops.aten.adaptive_max_pool3d.default: "adaptive_max_pool3d",
+}
 _EXAMPLE = 2  # the size of a dynamic axis in the example; 0 and 1 would become fixed sizes
 
 Scope = Callable[[str, InnerCall], Any]
@@ -149,10 +159,21 @@ class _GraphRun:
             graph = next(place for place, arg in enumerate(args) if isinstance(arg, GraphModule))
             self._values[node] = args[graph](*args[graph + 1 :])
         else:
-            self._values[node] = node.target(*args, **kwargs)
+            self._values[node] = _target(node)(*args, **kwargs)
 
     def _read(self, tree: Any) -> Any:
         return torch.fx.node.map_arg(tree, lambda node: self._values[node])
+
+
+def _target(node: Node) -> Callable[..., Any]:
+    """The function that `node` calls."""
+    name = _POSITIONS.get(node.target)
+    if name is None:
+        return node.target  # type: ignore[return-value]
+    items = [user for user in node.users if user.target is operator.getitem and user.users]
+    if any(item.args[1] == 1 for item in items):
+        return getattr(F, f"{name}_with_indices")  # type: ignore[no-any-return]
+    return lambda *args: (getattr(F, name)(*args), None)
 
 
 def _modules_around(node: Node) -> list[tuple[str, str]]:

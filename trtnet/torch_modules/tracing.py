@@ -43,6 +43,7 @@ class Tracing(TorchFunctionMode):
     Attributes:
         entered: a module that is about to be called, and whose scope is entered already.
         line: the line of the user's code that is run; ``None`` to find it among the callers.
+        failure: the last error that :meth:`call` raised.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Tracing(TorchFunctionMode):
         self.real = RealTensors(network, own)
         self.entered: object = None
         self.line: str | None = None
+        self.failure: TrtnetError | None = None
         self._wrapped: dict[int, Traced] = {}
 
     def __torch_function__(
@@ -91,6 +93,7 @@ class Tracing(TorchFunctionMode):
             return func(*args, **kwargs)
         except TrtnetError as error:
             error.locate_line(self.line or user_line())
+            self.failure = error
             raise
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

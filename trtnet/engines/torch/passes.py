@@ -88,7 +88,9 @@ class _Passes:
                 continue
             stored, shift = self._value(weight), self._value(bias)
             features = stored.shape[-2]
-            if stored.numel() != features * stored.shape[-1] or shift.numel() != features:
+            # Shapes, not numbers of elements: there may be as many rows as features.
+            one_row = shift.dim() > 0 and shift.shape[-1] == shift.numel() == features
+            if stored.numel() != features * stored.shape[-1] or not one_row:
                 continue
             with self.graph.inserting_before(total):
                 columns = stored.reshape(features, -1).t().contiguous()
