@@ -23,6 +23,10 @@ SIGNALS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"
 
 _SCRIPTS = ("trtnet", "trtnet.exe", "trtnet-script.py")
 _MODULES = ("trtnet.zoo", "trtnet.weights", "trtnet.cli.main")
+_NO_MEMORY = (  # how other libraries say so
+    *("can't allocate memory", "Cannot allocate memory", "failed to map segment"),
+    *("not enough memory", "can't start new thread"),
+)
 _LONGEST = 2000  # characters of a line that is shown
 
 
@@ -32,6 +36,8 @@ def begin() -> None:
         return
     sys.excepthook = _report
     sys.unraisablehook = drop_unraisable
+    import trtnet.escaping  # noqa: F401  # cannot be imported when the import of trtnet has failed
+
     _fill_descriptors()
     import signal  # takes milliseconds: an interrupt until then is an exception
 
@@ -69,7 +75,7 @@ def leave(number: int, frame: FrameType | None = None) -> None:
 
 def describe(error: BaseException) -> str:
     """What a person is told about `error`, which nobody expected: it is no mistake of theirs."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return (
             "error: there is too little memory\n"
             "  fix: use a smaller batch or image, close other programs, or raise the limit (ulimit)"

@@ -191,7 +191,10 @@ class _Signals:
     def _deliver_again(self, number: int) -> None:
         def deliver() -> None:
             self._comes_again = True
-            signal.raise_signal(number)
+            if hasattr(signal, "pthread_kill"):  # ends what the main thread waits for
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            else:
+                signal.raise_signal(number)
 
         timer = threading.Timer(_REDELIVERY, deliver)
         timer.daemon = True
