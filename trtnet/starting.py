@@ -27,7 +27,7 @@ _NO_MEMORY = (  # how other libraries say so
     *("can't allocate memory", "Cannot allocate memory", "failed to map segment"),
     *("not enough memory", "can't start new thread"),
 )
-_LONGEST = 2000  # characters of a line that is shown
+_LONGEST, _HEAD, _TAIL = 2000, 500, 200  # characters of a line, and what is shown of a longer one
 
 
 def begin() -> None:
@@ -75,6 +75,8 @@ def leave(number: int, frame: FrameType | None = None) -> None:
 
 def describe(error: BaseException) -> str:
     """What a person is told about `error`, which nobody expected: it is no mistake of theirs."""
+    from trtnet.escaping import printable
+
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return (
             "error: there is too little memory\n"
@@ -82,6 +84,9 @@ def describe(error: BaseException) -> str:
         )
     if isinstance(error, RecursionError):
         return "error: something is nested too deeply, or contains itself"
+    if isinstance(error, OSError) and error.strerror:  # of the system: a folder, a disk, a limit
+        where = "" if error.filename is None else f"{error.filename}: "
+        return shortened(f"error: {printable(where)}{error.strerror}")
     text = " ".join(str(error).split())
     return shortened(
         f"error: {type(error).__name__}{f': {text}' if text else ''}\n"
@@ -90,12 +95,14 @@ def describe(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """`text` with its longest lines cut, and what is not printable escaped."""
+    """`text` with the middle of its longest lines left out, and what is not printable escaped."""
     from trtnet.escaping import printable
 
     lines = printable(text, keep="\n").split("\n")
     return "\n".join(
-        line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
+        line
+        if len(line) <= _LONGEST
+        else f"{line[:_HEAD]} ... ({len(line):,} characters) ... {line[-_TAIL:]}"
         for line in lines
     )
 

@@ -65,6 +65,7 @@ class Panic(BaseException):
         (MemoryError(), 1, "there is too little memory\n  fix: "),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9"), 1, "too little memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "too little memory"),
+        (OSError(errno.EACCES, "Permission denied", "a\nb"), 1, "a\\nb: Permission denied"),
         (RecursionError("maximum recursion depth exceeded"), 1, "nested too deeply"),
         (OverflowError("int too large"), 1, "OverflowError: int too large\n  fix: "),
         (KeyError("name"), 1, "KeyError: 'name'"),
@@ -81,6 +82,15 @@ def test_an_error_is_a_sentence_and_a_status(
     assert said in text
     assert "Traceback" not in text
     assert (f"{TRACEBACK}=1" in text) == (" not expected" in text)
+
+
+def test_a_long_line_is_shown_in_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(UsageError(f"begin {'x' * 10**6} end"))) == 2
+    text = capsys.readouterr().err
+    assert len(text) < 1000
+    assert "error: begin xxx" in text
+    assert "(1,000,017 characters)" in text
+    assert text.endswith("xxx end\n")
 
 
 def test_a_traceback_is_there_for_those_who_ask(
