@@ -23,7 +23,11 @@ SIGNALS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"
 
 _SCRIPTS = ("trtnet", "trtnet.exe", "trtnet-script.py")
 _MODULES = ("trtnet.zoo", "trtnet.weights", "trtnet.cli.main")
-_LONGEST = 2000  # characters of a line that is shown
+_NO_MEMORY = (  # how other libraries say so
+    *("can't allocate memory", "Cannot allocate memory", "failed to map segment"),
+    *("not enough memory", "can't start new thread"),
+)
+_LONGEST, _HEAD, _TAIL = 2000, 500, 200  # characters of a line, and what is shown of a longer one
 
 
 def begin() -> None:
@@ -32,6 +36,8 @@ def begin() -> None:
         return
     sys.excepthook = _report
     sys.unraisablehook = drop_unraisable
+    import trtnet.escaping  # noqa: F401  # cannot be imported when the import of trtnet has failed
+
     _fill_descriptors()
     import signal  # takes milliseconds: an interrupt until then is an exception
 
@@ -69,13 +75,18 @@ def leave(number: int, frame: FrameType | None = None) -> None:
 
 def describe(error: BaseException) -> str:
     """What a person is told about `error`, which nobody expected: it is no mistake of theirs."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    from trtnet.escaping import printable
+
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return (
             "error: there is too little memory\n"
             "  fix: use a smaller batch or image, close other programs, or raise the limit (ulimit)"
         )
     if isinstance(error, RecursionError):
         return "error: something is nested too deeply, or contains itself"
+    if isinstance(error, OSError) and error.strerror:  # of the system: a folder, a disk, a limit
+        where = "" if error.filename is None else f"{error.filename}: "
+        return shortened(f"error: {printable(where)}{error.strerror}")
     text = " ".join(str(error).split())
     return shortened(
         f"error: {type(error).__name__}{f': {text}' if text else ''}\n"
@@ -84,12 +95,14 @@ def describe(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """`text` with its longest lines cut, and what is not printable escaped."""
+    """`text` with the middle of its longest lines left out, and what is not printable escaped."""
     from trtnet.escaping import printable
 
     lines = printable(text, keep="\n").split("\n")
     return "\n".join(
-        line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
+        line
+        if len(line) <= _LONGEST
+        else f"{line[:_HEAD]} ... ({len(line):,} characters) ... {line[-_TAIL:]}"
         for line in lines
     )
 

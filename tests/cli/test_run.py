@@ -53,6 +53,20 @@ def run(engine: Path, *arguments: str) -> int:
     return main(["run", str(engine), *arguments, "--device", "cpu"])
 
 
+def test_a_layer_that_fails_is_named(folder: Path, capfd: pytest.CaptureFixture) -> None:
+    """PyTorch's fx prints a traceback to stderr when a module of its own fails."""
+    net = trtnet.Network(backend="torch")
+    index = net.input("index", (2,), dtype="int64")
+    net.output("rows", trtnet.index_select(net.input("x", (3, 4)), 0, index))
+    trtnet.build(net).save(folder / "rows.engine")
+    np.savez("inputs.npz", index=np.array([0, 7]), x=np.ones((3, 4), np.float32))
+    assert run(folder / "rows.engine", "--input=inputs.npz") == 1
+    error = capfd.readouterr().err
+    assert "the layer fails on these inputs" in error
+    assert "Traceback" not in error
+    assert "<eval_with_key" not in error
+
+
 @pytest.mark.parametrize("text", ["x.npy", "input:x.npy", "x.npz"])
 def test_arrays(engine: Path, folder: Path, text: str, capsys: pytest.CaptureFixture) -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype("float32")

@@ -18,6 +18,7 @@ cannot be written for another reason gives 1, after the command has written its 
 from __future__ import annotations
 
 import functools
+import re
 import signal
 import sys
 import threading
@@ -42,7 +43,9 @@ from trtnet.starting import (
 
 _BAD_USAGE = (UsageError, ShapeError, UnsupportedError)
 _PATIENCE = 1.0  # seconds in which further signals are the same wish: let the clean-up end
-_REDELIVERY = 0.05  # seconds until an interrupt that a destructor has swallowed comes again
+_GRACE = 2.0  # seconds that a library has to start
+_REDELIVERY = 0.02  # seconds until an interrupt that could not be raised comes again
+_PACKAGES = re.compile(r"[/\\](site|dist)-packages[/\\]")
 
 
 class Program(Protocol):
@@ -112,8 +115,13 @@ def _outputs() -> Iterator[tuple[Output, Output]]:
 
 
 class _Signals:
-    """Makes an exception of the first signal that should end the command; those that come while
-    it cleans up are ignored for a second, and the third after that ends the process.
+    """Makes an exception of the first signal that should end the command.
+
+    Where an exception would be lost or end the process, it is raised a little later: while native
+    libraries start (PyTorch aborts when an import that it makes itself raises), and after a
+    destructor has swallowed it. A library that takes too long to start is left with the process.
+    Signals that come while the command cleans up are ignored for a second; the third after that
+    ends the process.
 
     Attributes:
         received: number of the first signal.
@@ -122,6 +130,7 @@ class _Signals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._raises = False
+        self._is_due = self._comes_again = False
         self._times = 0
         self._last = 0.0
         self._before: dict[int, Any] = {}
@@ -156,24 +165,52 @@ class _Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.received is not None and now - self._last < _PATIENCE:
-            return
-        self.received, self._last = self.received or number, now
-        self._times += 1
+        is_new, self._comes_again = not self._comes_again, False
+        if self.received is None or (is_new and now - self._last >= _PATIENCE):
+            self.received, self._last, self._is_due = self.received or number, now, True
+            self._times += 1
         if self._times > 3:
-            leave(self.received)
-        if self._raises:
-            raise KeyboardInterrupt
+            leave(number)
+        if not (self._is_due and self._raises):
+            return
+        if _starts_a_library(frame):
+            if now - self._last > _GRACE:
+                leave(number)  # no file of ours is being written in an import
+            self._deliver_again(number)
+            return
+        self._is_due = False
+        raise KeyboardInterrupt
 
     def _unraisable(self, unraisable: Any) -> None:
-        """An interrupt that was raised in a destructor is lost: it comes again."""
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt) or self.received is None:
+        if self.received is None or not issubclass(unraisable.exc_type, KeyboardInterrupt):
             drop_unraisable(unraisable)
             return
-        self._last = 0.0
-        timer = threading.Timer(_REDELIVERY, signal.raise_signal, (self.received,))
+        self._is_due = True
+        self._deliver_again(self.received)
+
+    def _deliver_again(self, number: int) -> None:
+        def deliver() -> None:
+            self._comes_again = True
+            if hasattr(signal, "pthread_kill"):  # ends what the main thread waits for
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            else:
+                signal.raise_signal(number)
+
+        timer = threading.Timer(_REDELIVERY, deliver)
         timer.daemon = True
         timer.start()
+
+
+def _starts_a_library(frame: FrameType | None) -> bool:
+    """Whether an installed package is being imported in `frame` or around it."""
+    while frame is not None:
+        code = frame.f_code
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        is_library = package not in ("trtnet", "__main__") and _PACKAGES.search(code.co_filename)
+        if is_library and code.co_name == "<module>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _words(error: Exception) -> str:

@@ -22,7 +22,7 @@ from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
 from trtnet.cli.streams import for_control, say
-from trtnet.errors import TrtnetError, UsageError
+from trtnet.errors import OutOfMemoryError, TrtnetError, UsageError
 from trtnet.escaping import printable
 from trtnet.imaging import SUFFIXES, image_mode, prepare, read_image
 
@@ -233,6 +233,10 @@ def _run_images(
             return ImageResult(path, image, outputs, time.perf_counter() - started)
         except TrtnetError as error:
             return ImageFailure(path, error)
+        except MemoryError:
+            return ImageFailure(path, OutOfMemoryError(
+                "there is too little memory for this image", fix="use a smaller --size or image"
+            ))  # fmt: skip
 
     return ordered_map(run_one, paths, _AHEAD if session.device == "cuda" else 1)
 

@@ -82,7 +82,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image]:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width} x {image.height}")
             yield image
-    except TrtnetError:
+    except (TrtnetError, MemoryError):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, which is larger
         raise _too_large(path, f"{re.findall('[0-9]+', str(error))[0]} pixels") from error

@@ -45,7 +45,7 @@ class Budget:
             limit = float(number)
         except ValueError as error:
             raise UsageError(f"cannot read the budget {text!r}", expected=_EXPECTED) from error
-        most = {"cosine": 1.0, "sqnr": math.inf, "top1_drop": 100.0}[metric]
+        most = {"cosine": 1.0, "sqnr": 1000.0, "top1_drop": 100.0}[metric]
         if not 0 <= limit <= most:
             raise UsageError(
                 f"the budget {text!r} is out of range",
