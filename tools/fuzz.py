@@ -12,6 +12,7 @@ if no file of a kind was accepted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import pkgutil
 import random
@@ -99,6 +100,14 @@ def run_block(kind: str, case: Case, first: int, count: int) -> Outcome:
     return outcome
 
 
+def warm_up(kind: str, case: Case) -> None:
+    """Runs other cases until one is accepted: all is then imported, and the valid files exist."""
+    for number in range(1, 1000):
+        with contextlib.suppress(Exception):
+            case(generator(kind, -number))
+            return
+
+
 def _run(case: Case, draw: random.Random) -> tuple[str, str | None]:
     """The outcome of one case, and the traceback of a fault."""
     alarm = getattr(signal, "setitimer", None)
@@ -134,7 +143,7 @@ def _peak_megabytes() -> float:
 
 def run_kind(kind: str, case: Case, count: int, journal: FuzzJournal) -> Outcome:
     """The outcome of the first `count` cases of a kind; finished blocks come from the journal."""
-    _run(case, generator(kind, -1))  # imports and valid files are made here
+    warm_up(kind, case)
     total = Outcome()
     counts: Counter[str] = Counter()
     for first in range(0, count, BLOCK):

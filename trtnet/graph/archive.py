@@ -256,6 +256,13 @@ def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
             got=", ".join(layer.weights),
             fix=_FIX,
         )
+    if "kernel" in allowed and "kernel" not in layer.weights and None in (*layer.inputs, None)[:2]:
+        raise NetworkError(
+            f"a {layer.type} layer without a kernel",
+            module=layer.name,
+            expected="weights, or a second input",
+            fix=_FIX,
+        )
     for name, array in layer.weights.items():
         _check_weights(layer, name, array)
     if layer.type == "CONSTANT":
