@@ -227,16 +227,24 @@ def _check_tensor(info: TensorInfo) -> None:
 
 
 def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
-    from trtnet.graph.archive_schema import fewest_tensors
+    from trtnet.graph.archive_schema import fewest_outputs, inputs_of
 
-    inputs, outputs = fewest_tensors(layer.type)
-    connected = [name for name in layer.inputs[:inputs] if name is not None]
-    if len(connected) < inputs or len(layer.outputs) < outputs:
+    fewest, most = inputs_of(layer.type)
+    connected = [name for name in layer.inputs[:fewest] if name is not None]
+    if len(connected) < fewest or len(layer.inputs) > most:
         raise NetworkError(
-            f"a {layer.type} layer lacks inputs or outputs",
+            f"a {layer.type} layer with a wrong number of inputs",
             module=layer.name,
-            expected=f"{inputs} or more inputs, {outputs} or more outputs",
-            got=f"{len(connected)} and {len(layer.outputs)}",
+            expected=f"{fewest} or more" if most > len(layer.inputs) else f"{fewest} to {most}",
+            got=len(connected) if len(connected) < fewest else len(layer.inputs),
+            fix=_FIX,
+        )
+    if len(layer.outputs) < fewest_outputs(layer.type):
+        raise NetworkError(
+            f"a {layer.type} layer with too few outputs",
+            module=layer.name,
+            expected=fewest_outputs(layer.type),
+            got=len(layer.outputs),
             fix=_FIX,
         )
     allowed = KINDS[layer.type].weights
@@ -246,6 +254,13 @@ def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
             module=layer.name,
             expected=", ".join(allowed) or "none",
             got=", ".join(layer.weights),
+            fix=_FIX,
+        )
+    if "kernel" in allowed and "kernel" not in layer.weights and None in (*layer.inputs, None)[:2]:
+        raise NetworkError(
+            f"a {layer.type} layer without a kernel",
+            module=layer.name,
+            expected="weights, or a second input",
             fix=_FIX,
         )
     for name, array in layer.weights.items():

@@ -112,17 +112,34 @@ def _type(layer_type: str, name: str) -> Any:
     return _OF_LAYER.get((layer_type, name), _TYPES.get(name, _ANY)) | None
 
 
-_FEWEST_INPUTS = {
-    **dict.fromkeys(("CONSTANT", "FILL", "PLUGIN", "PLUGIN_V2", "PLUGIN_V3"), 0),
+_ANY_NUMBER = 2**31
+_INPUTS: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("PLUGIN", "PLUGIN_V2", "PLUGIN_V3"), (0, _ANY_NUMBER)),
+    "CONSTANT": (0, 0),
+    "FILL": (0, 3),
     **dict.fromkeys(
         (
-            *("CONDITIONAL_OUTPUT", "CUMULATIVE", "DEQUANTIZE", "ELEMENTWISE", "GATHER"),
-            *("GRID_SAMPLE", "MATRIX_MULTIPLY", "PARAMETRIC_RELU", "QUANTIZE", "RAGGED_SOFTMAX"),
-            *("REVERSE_SEQUENCE", "SQUEEZE", "UNSQUEEZE"),
+            *("ACTIVATION", "ASSERTION", "CAST", "CONDITION", "CONDITIONAL_INPUT", "IDENTITY"),
+            *("ITERATOR", "LRN", "NON_ZERO", "PADDING", "POOLING", "REDUCE", "SCALE", "SHAPE"),
+            *("SOFTMAX", "TRIP_LIMIT", "UNARY"),
         ),
-        2,
+        (1, 1),
     ),
-    **dict.fromkeys(("NMS", "ONE_HOT", "SCATTER", "SELECT"), 3),
+    **dict.fromkeys(("LOOP_OUTPUT", "RECURRENCE", "SHUFFLE", "TOPK"), (1, 2)),
+    **dict.fromkeys(("CONVOLUTION", "DECONVOLUTION", "NORMALIZATION"), (1, 3)),
+    "RESIZE": (1, 4),
+    "SLICE": (1, 6),
+    **dict.fromkeys(
+        (
+            *("CONDITIONAL_OUTPUT", "CUMULATIVE", "ELEMENTWISE", "GATHER", "GRID_SAMPLE"),
+            *("MATRIX_MULTIPLY", "PARAMETRIC_RELU", "RAGGED_SOFTMAX", "REVERSE_SEQUENCE"),
+            *("SQUEEZE", "UNSQUEEZE"),
+        ),
+        (2, 2),
+    ),
+    **dict.fromkeys(("DEQUANTIZE", "QUANTIZE"), (2, 3)),
+    **dict.fromkeys(("ONE_HOT", "SCATTER", "SELECT"), (3, 3)),
+    "NMS": (3, 6),
 }
 _FEWEST_OUTPUTS = {
     **dict.fromkeys(("ASSERTION", "CONDITION", "TRIP_LIMIT"), 0),
@@ -131,6 +148,11 @@ _FEWEST_OUTPUTS = {
 }
 
 
-def fewest_tensors(layer_type: str) -> tuple[int, int]:
-    """How many inputs and outputs a layer has at least; these inputs are connected."""
-    return _FEWEST_INPUTS.get(layer_type, 1), _FEWEST_OUTPUTS.get(layer_type, 1)
+def inputs_of(layer_type: str) -> tuple[int, int]:
+    """The fewest and the most inputs of a layer; the fewest are always connected."""
+    return _INPUTS.get(layer_type, (1, _ANY_NUMBER))
+
+
+def fewest_outputs(layer_type: str) -> int:
+    """How many outputs a layer has at least."""
+    return _FEWEST_OUTPUTS.get(layer_type, 1)

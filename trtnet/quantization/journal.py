@@ -88,6 +88,12 @@ class CalibrationJournal(ResumableJournal):
             name: Histogram(self._rows(stored, i), amax)
             for i, (name, amax) in enumerate(zip(self.tensors, position.amax, strict=True))
         }
+        for name, histogram in histograms.items():
+            if not histogram.is_consistent:
+                raise self.source.refuse(
+                    f"the counts of {name} do not go up to its largest magnitude",
+                    got=histogram.amax,
+                )
         return CalibrationState(histograms, position.batches, position.items, position.data)
 
     def _rows(self, stored: weights.Weights, index: int) -> dict[int, np.ndarray]:

@@ -26,6 +26,8 @@ _MOST_KEY_PARTS = 32  # tomllib takes memory for the square of their number
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NO_BRACKET = bytes(set(range(256)) - set(b'"[]{}'))
+_AS_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_OPENING = ord("[")
 _TOML_MARK = re.compile(r"\"\"\"|'''|[\"'#.,=\n\[\]{}]")
 _TOML_ENDS = {
     '"""': re.compile(r'\\.|"""', re.DOTALL),
@@ -206,22 +208,23 @@ def _constant(text: str) -> float:
 
 
 def _json_depth(text: str) -> int:
-    """How deep `text` is nested, or 0 where that is no more than :data:`MOST_LEVELS`.
+    """A depth that `text` reaches if it is more than :data:`MOST_LEVELS`; otherwise 0.
 
     The parser recurses, so it must not see deeper text.
     """
     content = text.encode("utf-8", "replace").replace(b"\\\\", b"").replace(b'\\"', b"")
     pieces = content.translate(None, _NO_BRACKET).split(b'"')
-    brackets = left = b"".join(pieces[::2])  # those outside of strings
-    for _ in range(MOST_LEVELS):  # each takes the innermost level away
-        left = left.replace(b"[]", b"").replace(b"{}", b"")
+    brackets = left = b"".join(pieces[::2]).translate(_AS_ONE_KIND)  # those outside of strings
+    for _ in range(MOST_LEVELS):
+        left = left.replace(b"[]", b"")  # the innermost level
         if not left:
             return 0
-    depth = deepest = 0
+    depth = 0
     for bracket in brackets:
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest if deepest > MOST_LEVELS else 0
+        depth += 1 if bracket == _OPENING else -1
+        if depth > MOST_LEVELS:
+            return depth
+    return 0
 
 
 def _require_text(value: Any) -> None:
