@@ -112,23 +112,23 @@ def modules(x: Any, depth: int) -> Any:
         (modules, np.maximum(X, 0)),
     ],
 )
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_chains_of_other_kinds(
-    define: Callable[[Any, int], Any], wanted: np.ndarray, precision: str
-) -> None:
-    net = trtnet.Network("rtx", precision=precision)
+def test_chains_of_other_kinds(define: Callable[[Any, int], Any], wanted: np.ndarray) -> None:
+    net = trtnet.Network("rtx")
     net.output("y", define(net.input("x", (2, 3)), 2000))
     got = trtnet.reference.run(net.definition, {"x": X})["y"]
-    np.testing.assert_allclose(got, wanted, rtol=2e-3 if precision == "fp16" else 1e-6)
+    np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
 def test_a_policy_of_a_deep_network() -> None:
-    policy = Policy("fp32", keep={"*[02468]": "fp16"})
-    net = trtnet.Network("rtx", precision=policy)
-    net.output("y", modules(net.input("x", (2, 3)), 2000))
+    model = nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(500)))
+    model.load_state_dict({f"{i}.weight": np.eye(3, dtype=np.float32) for i in range(500)})
+    net = trtnet.Network("rtx", precision=Policy("fp32", keep={"*[02468]": "fp16"}))
+    net.output("y", model(net.input("x", (2, 3))))
     net.check()
     read = graph.read(net.definition)
-    assert sum(layer.type == "CAST" for layer in read.layers) >= 1999
+    assert sum(layer.type == "CAST" for layer in read.layers) >= 499
+    got = trtnet.reference.run(read, {"x": X})["y"]
+    np.testing.assert_allclose(got, X, atol=1e-3)
 
 
 def test_sizes_that_are_computed_in_many_steps() -> None:
@@ -180,4 +180,4 @@ def test_time_grows_with_the_depth_alone() -> None:
 @pytest.mark.parametrize("name", ["convnext_small", "densenet201"])
 def test_deep_models_of_the_zoo_have_a_cost(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", name]) == 0
-    assert "macs" in capsys.readouterr().out.lower()
+    assert "gmac" in capsys.readouterr().out.lower()

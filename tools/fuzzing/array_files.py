@@ -77,7 +77,7 @@ def _header(random: Random, kind: str, fortran: bool, shape: tuple[int, ...]) ->
     if changed < 0.1:
         fields.pop(random.choice(list(fields)))
     elif changed < 0.2:
-        values = (None, 1.5, [("a", "<f4")], "x", (1, (2,)), {}, -3, "(" * 900)
+        values: tuple[Any, ...] = (None, 1.5, [("a", "<f4")], "x", (1, (2,)), {}, -3, "(" * 900)
         fields[random.choice(list(fields))] = random.choice(values)
     elif changed < 0.25:
         fields["more"] = 1
@@ -97,12 +97,12 @@ def npz_bytes(random: Random) -> bytes:
                 method = random.choice((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
             info = zipfile.ZipInfo(random.choice(_NAMES) + random.choice((".npy", ".npy", "")))
             info.compress_type = method
-            content = npy_bytes(random)
+            array = npy_bytes(random)
             if random.random() < 0.05:
-                content += bytes(10**6)
+                array += bytes(10**6)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a name that occurs twice
-                archive.writestr(info, content)
+                archive.writestr(info, array)
     content = bytearray(file.getvalue())
     _lie(random, content)
     return bytes(content)

@@ -7,17 +7,18 @@ import functools
 import json
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import numpy as np
-from fuzzing.array_files import mutated
-from fuzzing.weight_files import change_json
 
 import trtnet
+from fuzzing.array_files import mutated
+from fuzzing.weight_files import change_json
 from trtnet import graph, reference
 from trtnet.errors import TrtnetError
 from trtnet.weights import dumps, loads
 
-_VALUES = (
+_VALUES: tuple[Any, ...] = (
     *(0, 1, 2, -1, 7, 2**31, 2**40, 2**62, 2**63, 1.5, 1e308, True, None, "", "x", "float32"),
     *(
         "CONSTANT",
@@ -78,5 +79,5 @@ def _base(number: int) -> bytes:
     return graph.dumps(graph.read(net.definition))
 
 
-CASES: dict[str, Callable[[Random], None]] = {"archive": archive}
+CASES: dict[str, Callable[[Random], None]] = {"graph-archive": archive}
 """What runs one case of each kind."""

@@ -13,13 +13,16 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from fuzzing.array_files import mutated
 
+from fuzzing.array_files import mutated
 from trtnet.errors import TrtnetError
 from trtnet.reading.arrays import MOST_INFLATED
 from trtnet.weights import load
 
-_NUMBERS = (0, 1, 4, 8, 2**31, 2**40, 2**62, 2**63, 2**64, -1, 1.5, True, None, "8", [8], {}, 1e308)
+_NUMBERS: tuple[Any, ...] = (
+    *(0, 1, 4, 8, 2**31, 2**40, 2**62, 2**63, 2**64, -1, 1.5, True, None, "8"),
+    *([8], {}, 1e308),
+)
 
 
 def safetensors(random: Random) -> None:
