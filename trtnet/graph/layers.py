@@ -122,15 +122,5 @@ KINDS: dict[str, LayerKind] = {
     "UNSQUEEZE": LayerKind("IUnsqueezeLayer"),
 }
 
-# Types of which layers may have no input or no output, and those that compute nothing without two.
-NO_INPUTS = frozenset({"ATTENTION_OUTPUT", "CONSTANT", "FILL", "PLUGIN", "PLUGIN_V2", "PLUGIN_V3"})
-NO_OUTPUTS = frozenset(
-    {
-        *("ASSERTION", "ATTENTION_INPUT", "CONDITION", "TRIP_LIMIT"),
-        *("PLUGIN", "PLUGIN_V2", "PLUGIN_V3"),
-    }
-)
-TWO_INPUTS = frozenset({"DEQUANTIZE", "ELEMENTWISE", "GATHER", "MATRIX_MULTIPLY", "QUANTIZE"})
-
 # Attributes that name the loop or conditional a boundary layer belongs to.
 CONTROL = ("loop", "conditional")
