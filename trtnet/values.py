@@ -53,7 +53,7 @@ def values_of(value: Any, name: str = "") -> Values:
         found = _read(value, name)
     except TrtnetError:
         raise
-    except (TypeError, ValueError, OverflowError, RuntimeError, BufferError) as error:
+    except Exception as error:  # of the library that `value` is from
         raise _not_numbers(value, name, error) from error
     _check_range(found.array, name)
     return found
@@ -175,16 +175,18 @@ def require_readable(torch: Any, tensor: Any, name: str) -> None:
         raise UnsupportedError(
             "complex numbers cannot be weights", module=where, got=kind, fix=_FIX_SPLIT
         )
-    if tensor.device.type == "meta":
+    is_plain = not isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin)
+    storage = tensor.untyped_storage() if is_plain else None
+    if "meta" in (tensor.device.type, storage and storage.device.type):  # or a fake tensor
         raise WeightsError(
             "a tensor on the meta device has no values",
             module=where,
             fix="make the module on a real device, or load weights into it with assign=True",
         )
-    if not isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin) and tensor.numel():
+    if storage is not None and tensor.numel():
         item = tensor.element_size()
         extent = _extent(tensor.shape, tensor.stride(), item)
-        held = tensor.untyped_storage().nbytes() - tensor.storage_offset() * item
+        held = storage.nbytes() - tensor.storage_offset() * item
         if extent > held:
             raise WeightsError(
                 "a tensor has no memory: its storage was freed or made smaller",

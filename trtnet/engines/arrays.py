@@ -105,7 +105,12 @@ def view(name: str, value: Any) -> View:
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        return _torch_view(torch, name, value)
+        try:
+            return _torch_view(torch, name, value)
+        except (RuntimeError, ValueError) as error:  # of tensors that have no values yet
+            raise ShapeError(
+                "an input is not a tensor with values", module=name, got=error
+            ) from error
     if hasattr(value, "__cuda_array_interface__"):
         return _cuda_view(name, value)
     if type(value) is not np.ndarray:
@@ -202,7 +207,7 @@ def _as_numpy(name: str, value: Any) -> np.ndarray:
     try:
         is_other = hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray)
         array = np.from_dlpack(value) if is_other else np.asarray(value)
-    except (TypeError, ValueError, BufferError, RuntimeError) as error:
+    except Exception as error:  # of the library that `value` is from
         raise ShapeError("an input is not an array", module=name, got=error) from error
     if array.dtype.kind not in "biuf" and not isinstance(value, np.ndarray):
         raise ShapeError("an input is not an array of numbers", module=name, got=type(value))

@@ -195,7 +195,7 @@ def check_inflated(
     if total > size + MOST_INFLATED:
         _Source(path, what, error).refuse(
             "its entries are too large for a file of its size",
-            f"{total / 1e9:.2f} GB in {size / 1e6:.2f} MB",
+            f"{total / 1e6:.1f} MB in {size / 1e6:.2f} MB",
             "write it without compression, such as with numpy.savez",
         )
 
@@ -208,7 +208,9 @@ def entry_name(name: str) -> str:
     and ``%`` itself, in all names; ``urllib.parse.unquote`` gives the name back.
     """
     parts = re.split(r"[/\\]", name)
-    leads_out = not all(parts) or not {".", ".."}.isdisjoint(parts) or ":" in parts[0]
+    leads_out = (
+        not all(parts) or not {".", ".."}.isdisjoint(parts) or (len(parts) > 1 and ":" in parts[0])
+    )
     escaped = r"[%\x00-\x1f\x7f/\\:]" if leads_out else r"[%\x00-\x1f\x7f]"
     return re.sub(escaped, lambda found: f"%{ord(found[0]):02X}", name)
 
@@ -232,9 +234,7 @@ def _entries(archive: zipfile.ZipFile, source: _Source) -> dict[str, zipfile.Zip
             source.refuse("it is encrypted", entry=name)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             source.refuse(
-                "it is compressed in a way that numpy does not write",
-                info.compress_type,
-                entry=name,
+                "its compression is none of numpy's", f"method {info.compress_type}", entry=name
             )
         if name in found:
             source.refuse("the name occurs twice", fix="give each array another name", entry=name)

@@ -121,9 +121,9 @@ def prepare(
             got=", ".join(inputs) or "none",
         )
     arguments = []
-    shapes = {name: np.shape(inputs[name]) for name in graph.inputs}
-    for name in graph.inputs:
-        info, array = graph.tensors[name], array_from(inputs[name], name)
+    arrays = {name: array_from(inputs[name], name) for name in graph.inputs}
+    for name, array in arrays.items():
+        info = graph.tensors[name]
         with located(name):
             _check_input(info, array)
             dtype = execution_dtype(info.dtype, float64)
@@ -131,7 +131,7 @@ def prepare(
         arguments.append(share(np.asarray(array, order="C")).to(place, dtype))
     names = {name: graph.tensors[name].dimension_names for name in graph.inputs}
     for axis, places in places_of(names).items():
-        check_one_size(axis, places, shapes)
+        check_one_size(axis, places, {name: array.shape for name, array in arrays.items()})
     return arguments
 
 
