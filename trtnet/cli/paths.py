@@ -18,6 +18,11 @@ from trtnet.files.roles import NamedFile, Place, Use
 STDOUT = "-"
 
 
+def _one_file(value: str | Path) -> list[tuple[Path, str]]:
+    """The file that a text or path names."""
+    return [(Path(value), "the file")]
+
+
 @dataclass(frozen=True)
 class FileArgument:
     """The type of an argument that names files.
@@ -32,7 +37,7 @@ class FileArgument:
 
     use: Use
     read: Callable[[str], Any] = Path
-    files: Callable[[Any], Iterable[tuple[Path, str]]] = lambda value: [(Path(value), "the file")]
+    files: Callable[[Any], Iterable[tuple[Path, str]]] = _one_file
     place: Place = Place.FOLDER
     suffixes: Callable[[], tuple[str, ...]] = tuple
 
