@@ -116,7 +116,7 @@ def test_names_that_differ_by_case(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("nowhere/a", Place.FOLDER, "nowhere does not exist"),
         ("file/a", Place.FOLDER, "file is not a folder"),
         ("file/deeper/a", Place.MADE, "file is not a folder"),
-        ("folder", Place.FOLDER, "not a regular file"),
+        ("folder", Place.FOLDER, "folder is a directory"),
         ("a\0b", Place.FOLDER, "null"),
         ("x" * 300, Place.FOLDER, "too long"),
     ],

@@ -162,6 +162,8 @@ def _folder(file: NamedFile, made: Collection[Path]) -> Path | None:
     """The folder that must be writable for `file`, if any."""
     if file.place is Place.FOLDERS and file.path.is_dir():
         return file.path
+    if file.path.is_dir():
+        raise IsADirectoryError(f"{file.path} is a directory")
     target = replaceable(file.path)
     if file.place is Place.APPEND and target.exists():
         if not os.access(target, os.W_OK):
