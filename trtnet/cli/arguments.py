@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trtnet.backend import choices
 from trtnet.building.options import PROFILING_VERBOSITIES
@@ -13,7 +13,9 @@ from trtnet.cli.paths import input_model, output_engine, output_report, updated_
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
 from trtnet.cli.removed_flags import refuse_removed_flags
 from trtnet.errors import UsageError
+from trtnet.files.roles import NamedFile, Place, Use
 from trtnet.network import FORMS
+from trtnet.pipeline.recipe import default_engine
 
 _EPILOG = """\
 Flags in camel case are accepted in kebab case too: --save-engine is --saveEngine.
@@ -64,7 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     add_shape_flags(Group(parser, "shapes"))
     _add_output_flags(Group(parser, "engine, verification, report"))
     _add_builder_flags(Group(parser, "builder options"))
+    parser.following = _default_folder
     return parser
+
+
+def _default_folder(arguments: argparse.Namespace) -> Iterator[NamedFile]:
+    """The folder of the engine where no flag names it."""
+    if arguments.saveEngine is None and arguments.list is None:
+        folder = default_engine("", "").parent
+        yield NamedFile("--saveEngine", folder, Use.WRITE, "the folder", Place.FOLDERS)
 
 
 def add_model_flags(flag: Group) -> None:

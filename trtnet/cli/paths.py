@@ -18,6 +18,11 @@ from trtnet.files.roles import NamedFile, Place, Use
 STDOUT = "-"
 
 
+def _one_file(value: str | Path) -> list[tuple[Path, str]]:
+    """The file that a text or path names."""
+    return [(Path(value), "the file")]
+
+
 @dataclass(frozen=True)
 class FileArgument:
     """The type of an argument that names files.
@@ -32,18 +37,19 @@ class FileArgument:
 
     use: Use
     read: Callable[[str], Any] = Path
-    files: Callable[[Any], Iterable[tuple[Path, str]]] = lambda value: [(Path(value), "the file")]
+    files: Callable[[Any], Iterable[tuple[Path, str]]] = _one_file
     place: Place = Place.FOLDER
     suffixes: Callable[[], tuple[str, ...]] = tuple
 
     def __call__(self, text: str) -> Any:
+        """The argument's value."""
         return self.read(text)
 
     def named(self, flag: str, value: Any) -> Iterator[NamedFile]:
         """The files of the argument `flag`."""
         for path, what in self.files(value):
             suffixes = self.suffixes() if path.is_dir() else ()
-            kind = "the folder" if suffixes else what
+            kind = "an image" if suffixes else what
             yield NamedFile(flag, path, self.use, kind, self.place, suffixes)
 
 
@@ -102,6 +108,8 @@ def _image_suffixes() -> tuple[str, ...]:
 
 input_file = FileArgument(Use.READ)
 """A file that is read."""
+input_image = FileArgument(Use.READ, files=lambda value: [(value, "an image")])
+"""An image that is read."""
 input_engine = FileArgument(Use.READ, files=engine_files)
 """An engine that is read, with its sidecar."""
 input_model = FileArgument(Use.READ, str, _words)
@@ -116,10 +124,10 @@ output_file = FileArgument(Use.WRITE)
 """A file that is written, in a folder that exists."""
 output_engine = FileArgument(Use.WRITE, files=engine_files, place=Place.MADE)
 """An engine that is written, with its sidecar; the folder is made."""
-output_pictures = FileArgument(Use.WRITE, place=Place.MADE)
+output_pictures = FileArgument(Use.WRITE, place=Place.FOLDERS)
 """A picture, or a folder of pictures, which is made."""
 output_folder = FileArgument(
-    Use.WRITE, files=lambda value: [(value, "the folder")], place=Place.MADE
+    Use.WRITE, files=lambda value: [(value, "the folder")], place=Place.FOLDERS
 )
 """A folder that is there, to which files are written."""
 output_report = FileArgument(Use.WRITE, str, _report)

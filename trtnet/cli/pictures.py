@@ -17,7 +17,7 @@ import numpy as np
 
 from trtnet.cli.arguments import add_input_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
-from trtnet.cli.paths import input_file, input_folder, input_model, output_report
+from trtnet.cli.paths import input_folder, input_image, input_model, output_report
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
@@ -84,7 +84,7 @@ def picture_parser(command: str, description: str) -> Parser:
         help="a model, such as resnet50 or net.py:Net, or a file of --saveEngine",
     )
     images = Group(parser, "images")
-    images("--image", action="append", type=input_file, default=[], metavar="FILE",
+    images("--image", action="append", type=input_image, default=[], metavar="FILE",
            help="repeat it for more")  # fmt: skip
     images("--folder", type=input_folder, metavar="DIR",
            help="all images in it and in folders below it")  # fmt: skip

@@ -96,7 +96,7 @@ def output_paths(paths: Sequence[Path], arguments: argparse.Namespace) -> dict[P
     pictures = [NamedFile("-o", path, Use.WRITE, "the picture") for path in found.values()]
     others = [file for file in arguments.files if file.flag not in ("-o", "--image", "--folder")]
     flag = "--folder" if folder else "--image"
-    images = [NamedFile(flag, path, Use.READ, "the image") for path in paths]
+    images = [NamedFile(flag, path, Use.READ, "an image") for path in paths]
     require_distinct([*images, *others, *pictures])
     return found
 

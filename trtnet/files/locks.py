@@ -18,6 +18,7 @@ MOST_SECONDS = 600.0
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _POLL_SECONDS = 0.005
+_REMOVING_SECONDS = 2.0
 
 
 def try_lock(descriptor: int) -> bool | None:
@@ -35,7 +36,12 @@ def try_lock(descriptor: int) -> bool | None:
 
 
 def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
-    """Whether the open file is the one at `path`, and not one that was removed or replaced."""
+    """Whether the open file is the one at `path`, and not one that was removed or replaced.
+
+    Windows removes and replaces no open file.
+    """
+    if os.name == "nt":
+        return True
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -78,8 +84,16 @@ def _lock_path(target: Path) -> Path:
 
 
 def _wait(path: Path, target: Path, end: float, stopped: Callable[[], bool]) -> int:
+    started = time.monotonic()
     while True:
-        descriptor = _open(path)
+        try:
+            descriptor = _open(path)
+        except PermissionError:
+            # Windows refuses a file that another process is just removing.
+            if os.name != "nt" or time.monotonic() > started + _REMOVING_SECONDS:
+                raise
+            time.sleep(_POLL_SECONDS)
+            continue
         try:
             # Whoever had the lock before removes the file: then the lock is on no file any more.
             if try_lock(descriptor) is not False and is_at(descriptor, path):

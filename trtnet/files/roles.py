@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,6 +31,7 @@ class Place(Enum):
 
     FOLDER = "its folder exists and can be written to"
     MADE = "its folder exists, or can be made"
+    FOLDERS = "as MADE, or it is a folder, which exists or can be made"
     IF_MISSING = "as FOLDER, but only if there is no such file"
     APPEND = "as FOLDER if there is no such file; otherwise the file can be written to"
 
@@ -85,7 +86,8 @@ def require_distinct(files: Iterable[NamedFile]) -> None:
         UsageError: says which two arguments name one file.
     """
     seen: dict[Hashable, NamedFile] = {}
-    every = list(files)
+    # What is written to a folder does not replace it.
+    every = [file for file in files if file.use is Use.READ or not file.path.is_dir()]
     for file in every:
         other = seen.setdefault(identity(file.path), file)
         if other is not file and not other.use is file.use is Use.READ:
@@ -105,11 +107,13 @@ def require_writable(files: Iterable[NamedFile]) -> None:
         UsageError: names the file that cannot be written.
     """
     probed: set[Path] = set()
-    for file in files:
+    every = list(files)
+    made = {folder for file in every for folder in _made(file)}
+    for file in every:
         if file.use is Use.READ or (file.place is Place.IF_MISSING and file.path.exists()):
             continue
         try:
-            folder = _folder(file)
+            folder = _folder(file, made)
             if folder is not None and folder not in probed:
                 _probe(folder)
                 probed.add(folder)
@@ -124,14 +128,16 @@ def require_writable(files: Iterable[NamedFile]) -> None:
 def _clash(one: NamedFile, other: NamedFile) -> UsageError:
     if one.use is Use.READ:
         one, other = other, one
-    inside = other.suffixes and one.path != other.path
-    where = f"{'in ' * bool(inside)}{other.what} that {other.flag} {other.use.value}"
+    verb = "be written twice" if other.use is not Use.READ else f"replace {other.what}"
+    if other.use is Use.READ:
+        verb += f" that {other.flag} reads"
+    elif other.flag != one.flag:
+        verb += f": as {one.what} and as {other.what} that {other.flag} {other.use.value}"
+    same = other.suffixes or str(one.path) == str(other.path)
     return UsageError(
-        f"{one.flag}: {one.path} is {where}",
-        got=f"{one.path} and {other.path}, which are one file"
-        if not inside and str(one.path) != str(other.path)
-        else None,
-        fix="name another file: nothing is written over an input or another output",
+        f"{one.flag}: {one.path} would {verb}",
+        got=None if same else f"{one.path} and {other.path} are one file",
+        fix="name another file, or another folder",
     )
 
 
@@ -143,17 +149,28 @@ def _is_read_from(folder: NamedFile, path: Path) -> bool:
     return any(identity(parent) == within for parent in target.parents)
 
 
-def _folder(file: NamedFile) -> Path | None:
+def _made(file: NamedFile) -> Iterator[Path]:
+    """The folders that are made for `file` if they do not exist."""
+    if file.place in (Place.MADE, Place.FOLDERS):
+        target = Path(os.path.realpath(file.path))
+        yield from target.parents
+        if file.place is Place.FOLDERS:
+            yield target
+
+
+def _folder(file: NamedFile, made: Collection[Path]) -> Path | None:
     """The folder that must be writable for `file`, if any."""
-    if file.place is Place.MADE and file.path.is_dir():
+    if file.place is Place.FOLDERS and file.path.is_dir():
         return file.path
+    if file.path.is_dir():
+        raise IsADirectoryError(f"{file.path} is a directory")
     target = replaceable(file.path)
     if file.place is Place.APPEND and target.exists():
         if not os.access(target, os.W_OK):
             raise PermissionError("it is not yours to write")
         return None
     folder = target.parent
-    while file.place is Place.MADE and not folder.exists() and folder != folder.parent:
+    while folder in made and not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
