@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import mmap
+import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trtnet.errors import WeightsError
+from trtnet.workers import ordered_map
 
 _Json = TypeVar("_Json", dict[str, Any], list[str])
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -144,9 +145,11 @@ def data_sha256(state: Mapping[str, np.ndarray]) -> str:
     """The SHA-256 of the lines ``<SHA-256 of the tensor's bytes> <key>`` in the order of sorted
     keys; bytes are little-endian in C order. Tensors are hashed in parallel."""
     names = sorted(state)
-    with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
-        digests = pool.map(lambda name: hashlib.sha256(raw_bytes(state[name])).hexdigest(), names)
-        lines = [f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)]
+    threads = os.cpu_count() or 1  # hashlib releases the interpreter lock
+    digests = ordered_map(
+        lambda name: hashlib.sha256(raw_bytes(state[name])).hexdigest(), names, threads
+    )
+    lines = [f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from trtnet import cuda
 from trtnet.engines.forking import is_forked, unusable_gpu
-from trtnet.workers import Job, Workers
 from trtnet.errors import ExecutionError, OutOfMemoryError
+from trtnet.workers import Job, Workers
 
 DEFAULT_STREAMS = (0, 1, 2)  # cudaStreamDefault, cudaStreamLegacy, cudaStreamPerThread
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: never waits for the default stream
