@@ -200,6 +200,8 @@ class TorchModule(Module):
 
     def tracing(self, network: Emitter[Tensor], kind: type[Run], **options: Any) -> Run:
         """A new run of the module's code that fills `network`."""
+        with self._alone.lock:
+            self._alone.recover()
         module = self.torch_module
         tensors = [*module.parameters(), *module.buffers()]
         floating = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
