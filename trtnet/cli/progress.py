@@ -58,5 +58,6 @@ class Progress:
             with Progress(*columns, console=console, transient=True) as progress:
                 task = progress.add_task(title, total=None, detail="")
                 yield lambda detail: progress.update(task, detail=detail)
-        finally:
+        except BaseException:
             console.show_cursor()  # an interrupt may have come between hiding it and the block
+            raise
