@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ import numpy as np
 from trtnet.errors import WeightsError
 from trtnet.reading.documents import Source, from_json
 from trtnet.reading.schema import checked
+from trtnet.workers import ordered_map
 
 T = TypeVar("T")
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -145,8 +146,8 @@ def data_sha256(state: Mapping[str, np.ndarray]) -> str:
         return hashlib.sha256(raw_bytes(state[name])).hexdigest()
 
     large = [name for name in state if state[name].nbytes >= _LARGE]
-    with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
-        digests = dict(zip(large, pool.map(digest, large), strict=True))
+    threads = os.cpu_count() or 1  # hashlib releases the interpreter lock
+    digests = dict(zip(large, ordered_map(digest, large, threads), strict=True))
     whole = hashlib.sha256()
     for name in sorted(state):
         whole.update(f"{digests.get(name) or digest(name)} {name}\n".encode())

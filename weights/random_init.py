@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtnet.errors import UsageError
+from trtnet.host import without_gradients
 from trtnet.weights.torch_import import require
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def random_module(
     torch = require("torch", "making random weights")
     check_seed(seed)
     module: TorchModule
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), without_gradients():
         torch.manual_seed(seed)
         if isinstance(model, torch.nn.Module):
             module, passes = copy.deepcopy(model).eval(), 1

@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from trtnet.errors import WeightsError
 from trtnet.files import atomic_write, is_full, reserve
 from trtnet.weights.container import CHECKSUM, data_sha256, raw_bytes
 from trtnet.weights.safetensors_reader import LENGTH_BYTES, METADATA, NUMPY
+from trtnet.workers import Workers
 
 _NAMES = {numpy_name: name for name, numpy_name in NUMPY.items()}
 
@@ -69,8 +69,8 @@ def save(
     size = len(header) + sum(entry.nbytes for entry in entries)
     try:
         # No fsync: weights can be written again and carry a hash.
-        with atomic_write(path, durable=False) as file, ThreadPoolExecutor(1) as pool:
-            digest = pool.submit(data_sha256, state) if checksum else None
+        with atomic_write(path, durable=False) as file:
+            digest = Workers(1).submit(data_sha256, state) if checksum else None
             reserve(file, size)
             file.write(header)
             for entry in entries:

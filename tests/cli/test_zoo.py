@@ -335,6 +335,22 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_an_interrupt_while_the_progress_is_shown_brings_the_cursor_back(monkeypatch) -> None:
+    """Rich hides the cursor before its block begins."""
+    import rich.progress
+
+    def start(self: rich.progress.Progress) -> None:
+        self.console.show_cursor(False)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rich.progress.Progress, "start", start)
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with pytest.raises(KeyboardInterrupt), Progress(stream).step("build"):
+        pass
+    assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
+
+
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_progress_names_every_step(stream: io.StringIO) -> None:
     with Progress(stream).step("build") as update:

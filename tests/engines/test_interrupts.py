@@ -19,10 +19,9 @@ import pytest
 
 import trtnet
 from trtnet.engines.bound_context import BoundContext
-from trtnet.engines.ordered_map import ordered_map
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.errors import ExecutionError
-from trtnet.workers import Workers
+from trtnet.workers import Workers, ordered_map
 
 with pytest.MonkeyPatch.context() as _patch:
     _patch.syspath_prepend(Path(__file__).parents[2] / "tools" / "faults")

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from trtnet.engines.ordered_map import ordered_map
 from trtnet.engines.pool import Lease, Pool
 from trtnet.errors import ExecutionError
+from trtnet.workers import ordered_map
 
 
 class Thing:

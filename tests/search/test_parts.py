@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from trtnet.errors import ShapeError, UsageError
+from trtnet.journal import ResultJournal
 from trtnet.precision.policy import Policy
 from trtnet.search import (
     Budget,
@@ -261,3 +262,24 @@ def test_merit_is_time_per_squared_error() -> None:
     assert stem.merit == pytest.approx(1e-4)
     assert fc.merit == 0.0  # nothing is gained
     assert Sensitivity("a", "linear", Metrics(0.0, 1.0, None), 1e-6).merit == math.inf
+
+
+class Torn(ResultJournal):
+    format, what, another = "trtnet.test-journal 1", "a test", "another test"
+
+
+@pytest.mark.parametrize("kept", [1, 10, -1])
+def test_a_line_whose_writing_was_interrupted_is_replaced(tmp_path: Path, kept: int) -> None:
+    """The run goes on with the same journal; the next one reads it."""
+    path = tmp_path / "journal"
+    journal = Torn(path, "job")
+    journal.put("a", 1)
+    line = b'{"key": "b", "value": "a long one"}\n'
+    with open(path, "ab") as file:
+        file.write(line[:kept])
+    journal.put("c", 3)
+    again = Torn(path, "job")
+    assert [again.get(key) for key in "abc"] == [1, None, 3]
+    path.write_bytes(path.read_bytes()[: len("half a header")][:-2])
+    assert Torn(path, "job").get("a") is None
+    assert Torn(path, "job").get("a") is None

@@ -68,6 +68,43 @@ class Storm:
             raise KeyboardInterrupt
 
 
+class Burst:
+    """Calls something once, and interrupts it once, or twice if the first did not end it.
+
+    Attributes:
+        interrupts: how many have been raised.
+        is_complete: whether it has come to its end.
+    """
+
+    def __init__(self) -> None:
+        self.interrupts, self.is_complete = 0, False
+        self._is_inside = False
+
+    def run(self, action: Callable[[], object], first: float, second: float) -> None:
+        """Calls `action`; interrupts it after `first` seconds, and `second` seconds after that."""
+        before = signal.signal(signal.SIGALRM, self._interrupt)
+        try:
+            try:
+                self._is_inside = True
+                signal.setitimer(signal.ITIMER_REAL, max(first, 1e-5), second)
+                action()
+                self.is_complete = True
+            except KeyboardInterrupt:
+                self._is_inside = False
+            finally:
+                self._is_inside = False
+        except KeyboardInterrupt:  # the second one, while the first was dealt with
+            self._is_inside = False
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._is_inside and self.interrupts < 2:
+            self.interrupts += 1
+            raise KeyboardInterrupt
+
+
 def resident_mb() -> float:
     """Megabytes of memory that this process has; 0 where the system does not say."""
     gc.collect()

@@ -7,13 +7,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from trtnet.benchmark.trace import Query
 from trtnet.engines.device import Event
 from trtnet.engines.steps import Steps
 from trtnet.errors import UsageError
+from trtnet.workers import Job, Workers
 
 _DEPTH = 2  # queries in flight per stream, so that the device never waits for the host
 
@@ -229,10 +229,16 @@ def _in_threads(streams: Sequence[_Stream], settings: Settings) -> list[Query]:
             ended.set()
             raise
 
-    with ThreadPoolExecutor(len(streams), "trtnet-bench") as pool:
-        running = [pool.submit(work, stream) for stream in streams]
-        try:
-            return [query for future in running for query in future.result()]
-        except BaseException:
-            ended.set()
-            raise
+    workers, running = Workers(len(streams)), [Job(work, stream) for stream in streams]
+    try:
+        for job in running:
+            workers.put(job)
+        return [query for job in running for query in job.result()]
+    finally:
+        ended.set()
+        for job in running:
+            job.cancel()
+        workers.close()
+        for job in running:  # they use the streams, which the caller gives back
+            while not job.wait():
+                pass

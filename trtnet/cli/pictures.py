@@ -220,7 +220,7 @@ def _run_images(
     session: Session, paths: Sequence[Path], preprocessing: Mapping[str, Any]
 ) -> Iterator[ImageResult | ImageFailure]:
     """The result of each image, in order. :meth:`Session.map` would end at the first failure."""
-    from trtnet.engines.ordered_map import ordered_map
+    from trtnet.workers import ordered_map
 
     mode, dtype = image_mode(preprocessing), session.inputs[0].dtype
 

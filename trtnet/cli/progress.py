@@ -57,5 +57,6 @@ class Progress:
             with Progress(*columns, console=console, transient=True) as progress:
                 task = progress.add_task(printable(title), total=None, detail="")
                 yield lambda detail: progress.update(task, detail=printable(detail))
-        finally:
+        except BaseException:
             console.show_cursor()  # an interrupt may have come between hiding it and the block
+            raise

@@ -15,13 +15,13 @@ from trtnet.engines.arrays import View, as_result, view
 from trtnet.engines.device import Device
 from trtnet.engines.forking import require_process
 from trtnet.engines.loading import load_engine
-from trtnet.engines.ordered_map import ordered_map
 from trtnet.engines.pool import Lease, Pool
 from trtnet.engines.protocol import Engine, LoadOptions
 from trtnet.engines.signature import Fit, Signature
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.engines.steps import Steps
 from trtnet.errors import PlanError, UsageError
+from trtnet.workers import ordered_map
 
 _GRAPHS = 4  # sets of shapes per execution slot that keep a context and a CUDA graph
 _COPIES = 3  # items of map() that are copied in or out while another is computed

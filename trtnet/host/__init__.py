@@ -7,6 +7,7 @@ in :mod:`trtnet.torch_names` are PyTorch's, and operators that get no
 """
 
 from trtnet.host.calling import call_on_host, network_of
+from trtnet.host.modes import without_gradients
 from trtnet.host.pytorch import pytorch
 from trtnet.host.values import as_array, as_host, as_torch, host_type
 
@@ -18,4 +19,5 @@ __all__ = [
     "host_type",
     "network_of",
     "pytorch",
+    "without_gradients",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trtnet.errors import UnsupportedError
+from trtnet.host.modes import without_gradients
 from trtnet.host.networks import network_of
 from trtnet.host.pytorch import pytorch
 from trtnet.host.values import as_host, as_torch
@@ -25,7 +26,7 @@ def call_on_host(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     for home in (torch.nn.functional, torch, torch.Tensor):
         function = getattr(home, name, None)
         if function is not None:
-            with torch.no_grad():
+            with without_gradients():
                 return as_host(function(*as_torch(args), **as_torch(dict(kwargs))))
     raise UnsupportedError(
         f"trtnet.{name} needs a trtnet.Tensor; PyTorch has no function of that name for the host",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trtnet.errors import NetworkError
-from trtnet.host import pytorch
+from trtnet.host import pytorch, without_gradients
 
 
 def counterpart(module: Any) -> Any:
@@ -48,5 +48,5 @@ def call_counterpart(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
             f"{type(module).__name__} cannot compute on the host",
             fix="call it on a trtnet.Tensor",
         )
-    with pytorch().no_grad():
+    with without_gradients():
         return made(*args, **kwargs)

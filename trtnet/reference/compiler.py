@@ -12,6 +12,7 @@ from trtnet.dtypes import held_dtype_name
 from trtnet.errors import NetworkError, UnsupportedError, UsageError, located
 from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer
+from trtnet.host import without_gradients
 from trtnet.reference import (
     attention,
     convolution,
@@ -88,7 +89,7 @@ def compile(
     unknown = [name for name in names if name not in graph.tensors]
     if unknown:
         raise UsageError("the network has no such tensor", got=", ".join(unknown))
-    with torch.no_grad():
+    with without_gradients():
         return Compiler(graph, float64, torch.device(device)).module(names)
 
 

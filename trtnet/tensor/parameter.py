@@ -9,7 +9,7 @@ import numpy as np
 
 from trtnet.dtypes import dtype_of
 from trtnet.errors import UnsupportedError, UsageError, WeightsError
-from trtnet.host import as_array, as_host, as_torch, network_of, pytorch
+from trtnet.host import as_array, as_host, as_torch, network_of, pytorch, without_gradients
 from trtnet.host.values import in_network
 
 _NOBODY = np.uint32(0x7FC0_5EED)  # bits of the NaN that fills memory which nobody has written
@@ -214,7 +214,7 @@ class Parameter:
         network = network_of((args, named))
         if network is not None:
             return network.torch_function(function, args, named)
-        with pytorch().no_grad():
+        with without_gradients():
             return as_host(function(*as_torch(args), **as_torch(named)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

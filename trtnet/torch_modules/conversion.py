@@ -12,12 +12,13 @@ import torch
 from trtnet import nn
 from trtnet.errors import TrtnetError, UsageError
 from trtnet.escaping import printable
+from trtnet.host import without_gradients
 from trtnet.module import Module
 from trtnet.tensor import Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
 from trtnet.torch_modules.copying import held_tensors, private_copy, uncompiled
 from trtnet.torch_modules.exported import exported
-from trtnet.torch_modules.keeping import Alone, Kept, StateError
+from trtnet.torch_modules.keeping import Alone, Kept, StateError, interrupt_behind
 from trtnet.torch_modules.parameters import SharedParameter
 from trtnet.torch_modules.replacing import Replacement, Replacements, replaced
 from trtnet.torch_modules.results import InnerCall, outputs
@@ -125,6 +126,9 @@ class TorchModule(Module):
         try:
             return self.run(self.tracing(network, Tracing), args, kwargs)
         except Exception as error:  # of the module's own code too
+            interrupt = interrupt_behind(error)
+            if interrupt is not None:
+                raise interrupt from error
             if isinstance(error, TrtnetError):
                 error.settle()  # its sizes and tensors end with the layers
             network.begin_again()
@@ -193,10 +197,16 @@ class TorchModule(Module):
                 return result
             finally:
                 kept.is_over = True
-                self._alone.recover()
+                try:
+                    self._alone.recover()
+                except BaseException:  # a second interrupt
+                    self._alone.recover()
+                    raise
 
     def tracing(self, network: Emitter[Tensor], kind: type[Run], **options: Any) -> Run:
         """A new run of the module's code that fills `network`."""
+        with self._alone.lock:
+            self._alone.recover()
         module = self.torch_module
         tensors = [*module.parameters(), *module.buffers()]
         floating = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
@@ -209,7 +219,7 @@ class TorchModule(Module):
 
 
 def _traced(call: Callable[[], Any], tracing: Tracing) -> Any:
-    with uncompiled(), tracing, torch.no_grad():
+    with uncompiled(), tracing, without_gradients():
         return call()
 
 

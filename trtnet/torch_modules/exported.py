@@ -18,6 +18,7 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree
 
 from trtnet.errors import UnsupportedError
+from trtnet.torch_modules.keeping import interrupt_behind
 from trtnet.torch_modules.results import InnerCall
 from trtnet.torch_modules.source_lines import traced_line
 from trtnet.torch_modules.traced import Traced
@@ -82,6 +83,9 @@ def _export(
             module, *example, dynamic_shapes=axes if dynamic else None, strict=False
         )
     except Exception as error:  # of many kinds
+        interrupt = interrupt_behind(error)
+        if interrupt is not None:
+            raise interrupt from error
         lines = str(error).strip().splitlines()
         raise UnsupportedError(
             "torch.export cannot export the module",

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.overrides
+from torch.utils import _python_dispatch
 
 from trtnet.errors import NetworkError
 from trtnet.torch_modules.source_lines import line_of
@@ -44,7 +45,7 @@ class Kept:
         self._parts = dict(module.named_modules())
         self._before = {path: _state(part) for path, part in self._parts.items()}
         self._thread = threading.get_ident()
-        self._modes = torch._C._len_torch_function_stack()
+        self._modes = torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
         self._has_gradients = torch.is_grad_enabled()
 
     def require_stateless(self) -> None:
@@ -60,8 +61,10 @@ class Kept:
             _restore(part, *self._before[path])
         if threading.get_ident() == self._thread:
             torch.set_grad_enabled(self._has_gradients)
-            while torch._C._len_torch_function_stack() > self._modes:
+            while torch._C._len_torch_function_stack() > self._modes[0]:
                 torch.overrides._pop_mode()
+            while torch._C._len_torch_dispatch_stack() > self._modes[1]:
+                _python_dispatch._pop_mode()
 
 
 class Alone:
@@ -98,6 +101,19 @@ class Alone:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Alone, ()
+
+
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt during whose handling `error` was raised, such as by a context manager of
+    PyTorch that was interrupted itself; ``None`` if there is none."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if isinstance(found, KeyboardInterrupt):
+            return found
+        seen.add(id(found))
+        found = found.__context__
+    return None
 
 
 _State = tuple[dict[str, Any], dict[str, Any]]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trtnet.errors import VerificationError
+from trtnet.host import without_gradients
 
 if TYPE_CHECKING:
     from trtnet.network import Network
@@ -83,7 +84,7 @@ class TorchRun:
         training = [(module, module.training) for module in self.model.modules()]
         try:
             self.model.eval()
-            with torch.no_grad():
+            with without_gradients():
                 yield
         finally:
             try:

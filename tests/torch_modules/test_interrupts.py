@@ -1,0 +1,151 @@
+"""Interrupts while a module is converted, defined or verified: nothing of the caller's changes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import trtnet
+from trtnet.host import without_gradients
+from trtnet.torch_modules.keeping import Kept
+
+with pytest.MonkeyPatch.context() as _patch:
+    _patch.syspath_prepend(Path(__file__).parents[2] / "tools" / "faults")
+    import library as library_faults
+
+timed = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an interval timer")
+
+
+@timed
+@pytest.mark.parametrize("phase", ["define", "from_torch", "converted_again", "verify", "archive"])
+def test_interrupts_at_random_moments(tmp_path, phase):
+    outcome = library_faults.storm(library_faults.Phases(tmp_path), phase, 6, seed=0)
+    assert outcome.is_good, outcome
+
+
+class Stop(KeyboardInterrupt):
+    """An interrupt at one chosen place."""
+
+
+class Stopping(torch.nn.Module):
+    """Is interrupted in the middle of its code, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+        self.seen: list[Any] = []
+        self.stops = True
+
+    def forward(self, x: Any) -> Any:
+        self.seen.append(x)
+        self.last = self.layer(x)
+        if STOPS and STOPS.pop():
+            raise Stop
+        return self.last
+
+
+STOPS: list[bool] = []
+
+
+def define(module: Any) -> trtnet.Network:
+    network = trtnet.Network("rtx")
+    network.output("y", module(network.input("x", (2, 3))))
+    return network
+
+
+def summary(network: trtnet.Network) -> bytes:
+    return trtnet.graph.dumps(trtnet.graph.read(network.definition))
+
+
+@pytest.mark.parametrize(
+    ("way", "in_recovery"), [("direct", 0), ("direct", 1), ("direct", 2), ("export", 1)]
+)
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_an_interrupt_in_the_modules_code(monkeypatch, way, in_recovery):
+    """Also where what is restored is interrupted, and restored at once or before the next run."""
+    theirs = Stopping().eval()
+    converted: Any = trtnet.from_torch(theirs, way)
+    before = dict(vars(converted.torch_module))
+    want = summary(define(converted))
+    restore, stops = Kept.restore, [True] * in_recovery
+
+    def interrupted(self: Kept) -> None:
+        if stops and stops.pop():
+            raise Stop
+        restore(self)
+
+    monkeypatch.setattr(Kept, "restore", interrupted)
+    STOPS[:] = [True]
+    with pytest.raises(KeyboardInterrupt):
+        define(converted)
+    STOPS.clear()
+    if in_recovery < 2:
+        assert vars(converted.torch_module) == before
+    assert theirs.seen == []
+    assert torch.is_grad_enabled()
+    found = []
+    thread = threading.Thread(  # the lock is free
+        target=lambda: found.append(
+            trtnet.graph.dumps(trtnet.graph.read(define(converted).definition))
+        )
+    )
+    thread.start()
+    thread.join(60)
+    assert found == [want]
+    assert vars(converted.torch_module) == before
+    assert torch._C._len_torch_function_stack() == 0
+
+
+def test_an_interrupt_that_pytorch_turns_into_an_error_is_still_one(monkeypatch):
+    def export(*args: Any, **kwargs: Any) -> Any:
+        try:
+            raise Stop
+        finally:
+            raise RuntimeError("Trying to pop empty mode stack")
+
+    monkeypatch.setattr(torch.export, "export", export)
+    with pytest.raises(Stop):
+        define(trtnet.from_torch(torch.nn.Linear(3, 3), "export"))
+
+
+def test_gradients_come_back(monkeypatch):
+    calls = []
+    real = torch.set_grad_enabled
+
+    def interrupted(mode: bool) -> Any:
+        real(mode)
+        calls.append(mode)
+        if len(calls) in (1, 2):
+            raise Stop
+
+    monkeypatch.setattr(torch, "set_grad_enabled", interrupted)
+    with pytest.raises(Stop), without_gradients():
+        pass
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("at", ["register_forward_hook", "register_forward_pre_hook"])
+def test_verify_leaves_no_hooks_behind(monkeypatch, at):
+    theirs = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU()).train()
+    theirs[0].register_forward_hook(lambda *_: None)
+    network = define(trtnet.from_torch(theirs))
+    original = getattr(torch.nn.Module, at)
+
+    def interrupted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        original(self, *args, **kwargs)  # and the handle is lost
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, at, interrupted)
+        with pytest.raises(Stop):
+            trtnet.verify(network, theirs, {"x": np.ones((2, 3), "float32")})
+    assert [len(part._forward_hooks) for part in theirs.modules()] == [0, 1, 0]
+    assert not any(part._forward_pre_hooks for part in theirs.modules())
+    assert all(part.training for part in theirs.modules())
+    assert trtnet.verify(network, theirs, {"x": np.ones((2, 3), "float32")}).passed
