@@ -125,7 +125,8 @@ def inputs(name: str, module: torch.nn.Module, size: int) -> list[tuple[int, ...
     """Shapes of the inputs of a model, for images of height and width `size`."""
     module_of = type(module).__module__
     if ".video" in module_of:
-        return [(2, 3, 8 if "s3d" not in module_of else 16, size, size)]
+        frames = 16 if module_of.endswith((".mvit", ".s3d")) else 8
+        return [(2, 3, frames, size, size)]
     if ".optical_flow" in module_of:
         return [(2, 3, size, size)] * 2
     config = getattr(module, "default_cfg", None) or {}

@@ -154,7 +154,7 @@ def to_json(value: Any) -> bytes:
     """`value` as JSON, with the strings that begin with :data:`RAW` as they are."""
     text = json.dumps(value, ensure_ascii=False)
     while (start := text.find(f'"{RAW}')) >= 0:
-        piece, end = json.decoder.scanstring(text, start + 1)
+        piece, end = json.decoder.scanstring(text, start + 1)  # type: ignore[attr-defined]
         text = text[:start] + piece.removeprefix(RAW) + text[end:]
     return text.encode("utf-8", "surrogatepass")
 
