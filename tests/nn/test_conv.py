@@ -256,3 +256,21 @@ def test_weights_too_large_for_half_precision_are_named(raises: Any) -> None:
         model(net.input("x", (1, 1, 1, 1)))
     model.load_state_dict({"0.weight": np.full((1, 1, 1, 1), 65519, np.float32)})
     assert model(net.input("y", (1, 1, 1, 1))).dtype is trtnet.float16
+
+
+@pytest.mark.parametrize("declared", [(2, 3, 5, 7), ("N", 3, "H", "W")])
+def test_output_size_of_transposed_convolutions(check_module: Any, declared: Any) -> None:
+    arguments = (3, 4, 3, 2, 1)
+    check_module(
+        nn.ConvTranspose2d(*arguments),
+        torch.nn.ConvTranspose2d(*arguments),
+        (2, 3, 5, 7),
+        dynamic=[declared],
+        call=lambda module, x: module(x, output_size=(2, 4, x.shape[2] * 2, x.shape[3] * 2 - 1)),
+    )
+
+
+@pytest.mark.parametrize("size", [(8, 13), (11, 15), (10,), (2, 2, 2, 10, 14)])
+def test_output_sizes_that_are_refused(net: Any, size: Any) -> None:
+    with pytest.raises(ShapeError, match="output_size is not reachable"):
+        nn.ConvTranspose2d(3, 4, 3, 2, 1)(net.input("x", (2, 3, 5, 7)), output_size=size)

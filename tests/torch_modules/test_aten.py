@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import trtnet
 from trtnet.errors import UnsupportedError
@@ -169,3 +170,23 @@ def test_errors_inside_of_torchscript_are_ours() -> None:
     net = trtnet.Network("rtx")
     with pytest.raises(UnsupportedError, match="random"):
         trtnet.from_torch(Function(script), way="direct")(net.input("x", (2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("function", "texts"),
+    [
+        (lambda x: F.fractional_max_pool2d(x, 2, output_size=3), ("fractional_max_pool2d",)),
+        (lambda x: torch.fft.rfft(x).abs(), ("no complex numbers", "F.conv1d")),
+        (lambda x: torch.stft(x[0, 0], 4, return_complex=True).abs(), ("no complex numbers",)),
+        (lambda x: pack_padded_sequence(x[0], [6, 4, 3, 2, 2, 1], True).data, ("same length",)),
+    ],
+)
+@pytest.mark.parametrize("way", ["direct", "auto"])
+def test_what_is_absent_says_what_to_do(function: Any, texts: Any, way: str, raises: Any) -> None:
+    net = trtnet.Network("rtx")
+    with raises(UnsupportedError, *texts):
+        trtnet.from_torch(Function(function), way)(net.input("x", (2, 6, 6, 6)))
+
+
+def test_functions_of_cpp_that_export_keeps_whole(agrees: Any) -> None:
+    agrees(Function(lambda x: torch.quantile(x, 0.3, dim=2)), IMAGE, way="export", rtol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trtnet.errors import ShapeError
@@ -66,7 +67,8 @@ class _ConvTransposeNd(WeightedLayer):
         self.weight = Parameter.empty((in_channels, out_channels // groups, *self.kernel_size))
         self.register_parameter("bias", Parameter.empty((out_channels,)) if bias else None)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, output_size: Sequence[Any] | None = None) -> Tensor:
+        extra = self.output_padding if output_size is None else self._extra(input, output_size)
         return deconvolve(
             self.rank,
             input,
@@ -74,10 +76,35 @@ class _ConvTransposeNd(WeightedLayer):
             self.bias,
             self.stride,
             self.padding,
-            self.output_padding,
+            extra,
             self.groups,
             self.dilation,
         )
+
+    def _extra(self, input: Tensor, output_size: Sequence[Any]) -> tuple[int, ...]:
+        """The output padding that gives outputs of `output_size`.
+
+        Raises:
+            ShapeError: a size that no output padding gives, or not for every size of the input.
+        """
+        wanted = list(output_size)[-self.rank :]
+        windows = zip(self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        least = [
+            (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1
+            for size, (kernel, stride, padding, dilation) in zip(
+                input.shape[-self.rank :], windows, strict=True
+            )
+        ]
+        right = len(output_size) in (self.rank, self.rank + 1, self.rank + 2)
+        extra = [want - size for want, size in zip(wanted, least, strict=False)]
+        limits = zip(extra, self.stride, strict=False)
+        if not right or not all(isinstance(n, int) and 0 <= n < step for n, step in limits):
+            raise ShapeError(
+                "output_size is not reachable",
+                expected=f"{tuple(least)}, or up to {self.stride} - 1 more",
+                got=tuple(output_size),
+            )
+        return tuple(extra)
 
 
 @export

@@ -127,12 +127,27 @@ def name_of(function: Any) -> str:
     return str(function.__name__)
 
 
+_COMPLEX = (
+    "TensorRT has no complex numbers: compute real and imaginary parts apart; a spectrum is "
+    "F.conv1d with rows of cosines and sines, times the window, as weight"
+)
+_PACKED = (
+    "a network computes every row to the same length: leave the sequences padded, and mask what "
+    "lies behind their ends"
+)
+_REMEDIES: Mapping[str, str] = {
+    **dict.fromkeys(("stft", "istft", "polar", "view_as_complex", "complex"), _COMPLEX),
+    **dict.fromkeys(("_pack_padded_sequence", "_pad_packed_sequence"), _PACKED),
+}
+
+
 def no_operator(function: Any) -> UnsupportedError:
     """The error for a function of PyTorch that trtnet has no operator for."""
     name = name_of(function)
+    known = _COMPLEX if name.lstrip("_").startswith("fft_") else _REMEDIES.get(name)
     return UnsupportedError(
         f"trtnet has no torch.{name}, or not with these arguments",
-        fix=did_you_mean(name, dir(ops)) or "write it with operators that trtnet has",
+        fix=known or did_you_mean(name, dir(ops)) or "write it with operators that trtnet has",
     )
 
 

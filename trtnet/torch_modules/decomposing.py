@@ -30,10 +30,10 @@ def decomposed(
             return python(*args, **kwargs)
     if isinstance(func, torch._ops.OpOverload):
         python = torch._decomp.decomposition_table.get(func)
-        if python is None:
+        if python is None and not func._can_decompose():
             raise no_operator(func)
-        with tracing:
-            return python(*args, **kwargs)
+        with tracing if python else torch._C.DisableTorchFunctionSubclass():
+            return (python or func.decompose)(*args, **kwargs)
     with torch._C.DisableTorchFunctionSubclass():  # TorchScript comes here too
         return func(*args, **kwargs)
 

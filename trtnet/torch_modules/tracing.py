@@ -14,7 +14,7 @@ from trtnet.errors import TrtnetError, UnsupportedError
 from trtnet.tensor import Dim, Tensor, tensors_in
 from trtnet.tensor.emitter import Emitter
 from trtnet.tensor.quotient import Quotient
-from trtnet.torch_functions.calling import as_operand, name_of, operator_call
+from trtnet.torch_functions.calling import as_operand, name_of, no_operator, operator_call
 from trtnet.torch_modules.attributes import ATEN_ANSWERS, ATTRIBUTES, METHODS
 from trtnet.torch_modules.casting import CASTS
 from trtnet.torch_modules.decomposing import decomposed
@@ -26,6 +26,8 @@ from trtnet.torch_modules.traced import Traced
 # Real tensors like torch.zeros() where all sizes are known: what PyTorch computes with them alone,
 # such as the mask of shifted windows, needs no layers.
 _FACTORIES = frozenset({"new_zeros", "new_ones", "new_full", "new_empty"})
+
+_NESTED = 4  # how deep a function that is taken apart may call itself
 
 
 class Tracing(TorchFunctionMode):
@@ -59,6 +61,7 @@ class Tracing(TorchFunctionMode):
         self.entered: object = None
         self.line: str | None = None
         self.failure: TrtnetError | None = None
+        self._apart: list[Any] = []  # the functions that are being taken apart
         self._wrapped: dict[int, Traced] = {}
 
     def __torch_function__(
@@ -139,7 +142,13 @@ class Tracing(TorchFunctionMode):
         if operator is None:
             if name in RANDOM:
                 raise draws_random(name)
-            return decomposed(self, func, args, kwargs)
+            if self._apart.count(func) > _NESTED:  # it hands itself over again and again
+                raise no_operator(func)
+            self._apart.append(func)
+            try:
+                return decomposed(self, func, args, kwargs)
+            finally:
+                self._apart.pop()
         declared = _declared(args, kwargs)
         return self.wrap(operator(), declared)
 
