@@ -190,3 +190,24 @@ def test_what_is_absent_says_what_to_do(function: Any, texts: Any, way: str, rai
 
 def test_functions_of_cpp_that_export_keeps_whole(agrees: Any) -> None:
     agrees(Function(lambda x: torch.quantile(x, 0.3, dim=2)), IMAGE, way="export", rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.as_strided((3, 2), (2, 1), 1),
+        lambda x: x.t().contiguous().as_strided((3, 2), (2, 1)),
+        lambda x: torch.relu(x.t()).contiguous().as_strided((3, 2), (2, 1)),
+        lambda x: F.pad(x, (1, 1)).contiguous().as_strided((3, 2), (2, 1)),
+        lambda x: x.view(6, 2).as_strided((3, 2), (2, 1)),
+    ],
+)
+def test_as_strided_of_what_is_contiguous(check: Any, function: Any) -> None:
+    check(function, function, (4, 3), through_torch=True)
+
+
+@pytest.mark.parametrize("function", [lambda x: x.t(), lambda x: torch.relu(x.t())])
+def test_as_strided_of_what_may_not_be_contiguous(net: trtnet.Network, function: Any) -> None:
+    module = Function(lambda x: function(x).as_strided((3, 2), (2, 1)))
+    with pytest.raises(UnsupportedError, match="layout of a tensor that may not be contiguous"):
+        trtnet.from_torch(module, way="direct")(net.input("x", (4, 3)))

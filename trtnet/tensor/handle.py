@@ -246,7 +246,9 @@ class Tensor(Attributes, RunTimeValues, Operators):
         strides = self.place().strides
         if strides is not None:
             return self if are_dense(strides, self.shape) else self._copy(is_dense=True)
-        return self.as_view(self, (MaybeCopied("contiguous"),))
+        made = self.as_view(self, (MaybeCopied("contiguous"),))
+        made.is_dense = True
+        return made
 
     def __eq__(self, other: object) -> Any:
         """Whether elements are equal, as bool; ``False`` where `other` is no number, tensor or

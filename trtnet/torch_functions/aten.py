@@ -176,7 +176,12 @@ def _index(input: Tensor, indices: Sequence[Any]) -> Tensor:
 def _as_strided(
     input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
-    """Elements by their places in memory, which here is that of a contiguous tensor."""
+    """Elements by their places in memory, which are known of a contiguous tensor."""
+    if not input.has_dense_memory:
+        raise UnsupportedError(
+            "as_strided: it depends on the layout of a tensor that may not be contiguous",
+            fix="call contiguous() before it, or use unfold, narrow or permute",
+        )
     sizes = [*input.shape, *size]
     if not all(isinstance(n, int) for n in sizes):
         raise ShapeError("as_strided: needs the size of every axis", got=tuple(sizes))
