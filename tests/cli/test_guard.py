@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import signal
@@ -176,16 +177,15 @@ def test_an_interrupt_waits_until_a_library_has_started(
     """PyTorch aborts the process when an import inside of its own raises."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
-    (folder / "native_library.py").write_text(
+    name = "native_library"
+    (folder / f"{name}.py").write_text(
         "import signal\nsignal.raise_signal(signal.SIGINT)\nstarted = True\n"
     )
     monkeypatch.syspath_prepend(folder)
     seen = []
 
     def command() -> None:
-        import native_library  # type: ignore[import-not-found]
-
-        seen.append(native_library.started)
+        seen.append(importlib.import_module(name).started)
         time.sleep(10)
 
     assert guarded(command) == 130
