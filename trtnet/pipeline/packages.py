@@ -11,6 +11,7 @@ from pathlib import Path
 PACKAGES = {
     "numpy": ("numpy", ("numpy",)),
     "rich": ("rich", ("rich",)),
+    "msgspec": ("msgspec", ("msgspec",)),
     "torch": ("torch", ("torch",)),
     "torchvision": ("torchvision", ("torchvision",)),
     "pillow": ("PIL", ("pillow",)),
