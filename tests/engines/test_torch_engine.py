@@ -325,5 +325,7 @@ def test_torch_compile(device, monkeypatch):
 
 
 def test_more_memory_than_there_is():
-    with pytest.raises(OutOfMemoryError, match="too little memory .*\n  expected: 1125899906.8 MB"):
+    with pytest.raises(
+        OutOfMemoryError, match=r"too little memory .*\n  expected: 1125899906.8 MB"
+    ):
         CpuDevice().empty(1 << 50)
