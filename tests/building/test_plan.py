@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+import trtnet
 from trtnet.building.plan import FORMAT_VERSION, Plan
-from trtnet.errors import BuildError, PlanError
+from trtnet.building.sidecar import Sidecar
+from trtnet.errors import BuildError, PlanError, UsageError
 
 Raises = Callable[..., Any]
 
@@ -134,6 +137,36 @@ def test_numbers_that_are_none(path: Path, text: str, raises: Raises) -> None:
     sidecar.write_text(sidecar.read_text().replace("77", text))
     with raises(PlanError, "cannot be used as a sidecar: it is not JSON", "fix: "):
         Plan.load(path)
+
+
+def test_what_build_writes_is_in_the_schema(tmp_path: Path) -> None:
+    network = trtnet.Network("torch")
+    network.output("y", network.input("x", (trtnet.Axis("N", 1, 4), 3)) * 2)
+    built = trtnet.build(network)
+    assert set(built.sidecar) <= {field.name for field in msgspec.structs.fields(Sidecar)}
+    built.save(tmp_path / "a.engine")
+    found = Plan.load(tmp_path / "a.engine").described
+    assert found.profiles is not None
+    assert found.profiles[0]["x"].max == (4, 3)
+    assert found.axes is not None
+    assert found.axes["N"].places == (("x", 0),)
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "text"),
+    [
+        ({"class_names": 3}, "wrong value at class_names\n  expected: array | null\n  got: 3"),
+        ({"model": float("nan")}, "it holds what JSON cannot"),
+        ({"model": {1, 2}}, "it holds what JSON cannot"),
+        ({"model": "\ud800"}, "surrogates not allowed"),
+        ({"seed": 10**30}, "an integer of 31 digits, more than 64 bits hold"),
+    ],
+)
+def test_build_refuses_what_could_not_be_read(sidecar: Any, text: str, raises: Raises) -> None:
+    network = trtnet.Network("torch")
+    network.output("y", network.input("x", (1, 3)) * 2)
+    with raises(UsageError, "the sidecar that was given cannot be used: ", text, "JSON values"):
+        trtnet.build(network, sidecar=sidecar)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a path")

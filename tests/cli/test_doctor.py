@@ -110,6 +110,7 @@ def test_where_rtx_runs(capability: tuple[int, int], runs: bool) -> None:
         ("tensorrt", ["build tensorrt", "run tensorrt"], "trtnet[tensorrt]"),
         ("cuda-python", ["run torch cuda", "run rtx", "run tensorrt"], "trtnet[cuda]"),
         ("rich", TASKS, "pip install rich"),
+        ("msgspec", TASKS, "pip install msgspec"),
     ],
 )
 def test_a_missing_package(absent: str, tasks: list[str], fix: str) -> None:

@@ -14,9 +14,10 @@ import torch
 from trtnet import graph
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
+from trtnet.engines.device import CpuDevice
 from trtnet.engines.protocol import Binding, CaptureError
 from trtnet.engines.torch import engine as torch_engine
-from trtnet.errors import ExecutionError, PlanError, UnsupportedError
+from trtnet.errors import ExecutionError, OutOfMemoryError, PlanError, UnsupportedError
 from trtnet.graph import Layer, TensorInfo
 
 # Largest error relative to the largest magnitude.
@@ -322,3 +323,10 @@ def test_torch_compile(device, monkeypatch):
     running = load(residual.plan("float32", batch=1, size=8), device, compile=True)
     x = images(1, 3, 8, 8)
     assert close(running.run(x=x)["y"], residual.expected(x), TOLERANCES["float32"])
+
+
+def test_more_memory_than_there_is():
+    with pytest.raises(
+        OutOfMemoryError, match=r"too little memory .*\n  expected: 1125899906.8 MB"
+    ):
+        CpuDevice().empty(1 << 50)

@@ -149,12 +149,14 @@ _CHANGES: tuple[Callable[[Any, Any, random.Random], None], ...] = (
     *(_delete, _swap, _add, _repeat),
 )
 
+_DECODER = json.JSONDecoder()
+
 
 def to_json(value: Any) -> bytes:
     """`value` as JSON, with the strings that begin with :data:`RAW` as they are."""
     text = json.dumps(value, ensure_ascii=False)
     while (start := text.find(f'"{RAW}')) >= 0:
-        piece, end = json.decoder.scanstring(text, start + 1)  # type: ignore[attr-defined]
+        piece, end = _DECODER.raw_decode(text, start)
         text = text[:start] + piece.removeprefix(RAW) + text[end:]
     return text.encode("utf-8", "surrogatepass")
 

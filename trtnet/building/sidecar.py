@@ -106,6 +106,7 @@ class Sidecar(msgspec.Struct, frozen=True):
         compute_capabilities: the GPUs that it was built for, such as ``"8.9"``; ``None`` for the
             backend's default.
         precision: such as ``"fp16"``.
+        policy: see :meth:`trtnet.Policy.as_dict`.
         inputs, outputs: of the engine.
         profiles: the shapes of the inputs with dynamic axes, per optimization profile.
         axes: the named axes.
@@ -124,6 +125,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     backend: StatedBackend | None = None
     compute_capabilities: list[str] | None = None
     precision: str | None = None
+    policy: dict[str, str | dict[str, str]] | None = None
     inputs: list[StatedTensor] | None = None
     outputs: list[StatedTensor] | None = None
     profiles: list[dict[str, StatedShapes]] | None = None

@@ -128,7 +128,15 @@ class CpuDevice(Device):
         pass
 
     def empty(self, nbytes: int) -> Buffer:
-        memory = np.zeros(max(nbytes, 1), np.uint8)
+        try:
+            memory = np.zeros(max(nbytes, 1), np.uint8)
+        except (MemoryError, ValueError) as error:  # ValueError: more than an address can say
+            raise OutOfMemoryError(
+                "too little memory for the inputs and outputs",
+                expected=f"{nbytes / 1e6:.1f} MB",
+                got=error,
+                fix="execute smaller shapes",
+            ) from error
         return Buffer(memory.ctypes.data, nbytes, lambda: memory)
 
     def zeros(self, nbytes: int) -> Buffer:

@@ -192,7 +192,7 @@ def _fixed_batch(
     if len(fixed) != 1 or len(given) != 1:
         return None
     ((low, high),), ((*batch,),) = fixed, given
-    if low != high or not low or not batch or not batch[0]:
+    if low != high or not low or not low[0] or not batch or not batch[0]:
         return None
     others = {name: (*low, *shape[1:]) for name, shape in shapes.items()}
     return low[0] if _within(profile, others) else None
