@@ -30,7 +30,7 @@ def changed(**entries: object) -> Graph:
     return dataclasses.replace(read, layers=(dataclasses.replace(read.layers[0], **entries),))
 
 
-@pytest.mark.parametrize("shape", [(2**40,), (1, 3, 4, 2**40), (2**62, 2**62)])
+@pytest.mark.parametrize("shape", [(1, 3, 2**21, 2**21), (2**30, 2**30, 2**30)])
 def test_an_output_of_an_impossible_shape(shape: tuple[int, ...]) -> None:
     read = small()
     tensors = {**read.tensors, "y": dataclasses.replace(read.tensors["y"], shape=shape)}

@@ -81,7 +81,8 @@ def _pack(graph: Graph) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def load(path: str | os.PathLike[str]) -> Graph:
-    """Reads a graph from the file `path`. Its weights are read-only views of the file.
+    """Reads a graph from the file `path`. Its weights are read-only views of what was read:
+    the file may change afterwards.
 
     Raises:
         WeightsError: the file is not an archive of a graph, is damaged, or is cut short.
