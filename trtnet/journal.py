@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from trtnet.errors import UsageError
+from trtnet.reading.documents import Source, from_json, shortened
+from trtnet.reading.files import read_if_present
+from trtnet.reading.schema import checked
+
+T = TypeVar("T")
+_MOST_BYTES = 256 << 20  # a search of a network of a thousand modules has some megabytes
 
 
 class ResumableJournal:
@@ -33,6 +40,12 @@ class ResumableJournal:
         self.path = None if path is None else Path(path)
         self.job = job
 
+    @property
+    def source(self) -> Source:
+        """What messages say of the file."""
+        fix = "delete it, or name another journal"
+        return Source(str(self.path), f"a journal of {self.what}", fix=fix)
+
     def require_header(self, format: object, job: object) -> None:
         """Checks what the file says about itself.
 
@@ -40,15 +53,13 @@ class ResumableJournal:
             UsageError: it has another format, or belongs to another job.
         """
         if format != self.format:
-            raise self.refusal(f"is not a journal of {self.what}")
+            raise self.refusal(f"is not a journal of {self.what}", shortened(format))
         if job != self.job:
             raise self.refusal(f"is the journal of {self.another}")
 
-    def refusal(self, problem: str, error: Exception | None = None) -> UsageError:
+    def refusal(self, problem: str, got: object = None) -> UsageError:
         """An error that says `problem` of the file."""
-        return UsageError(
-            f"{self.path} {problem}", got=error, fix="delete it, or name another journal"
-        )
+        return UsageError(f"{self.path} {problem}", got=got, fix=self.source.fix)
 
     def remove(self) -> None:
         """Deletes the file, if there is one."""
@@ -59,8 +70,9 @@ class ResumableJournal:
 class ResultJournal(ResumableJournal):
     """Results by key, in a file of JSON lines that only grows, or only in memory.
 
-    The first line holds the format and the job. Each line is on the disk before :meth:`put`
-    returns; a line that a kill or a power cut left incomplete is cut off.
+    The first line is an object with the format and the job, each other one an object with a
+    ``key`` and a ``value``. Each line is on the disk before :meth:`put` returns; a line that a
+    kill or a power cut left incomplete is cut off.
 
     Args:
         path: the file; it is made where there is none. ``None`` keeps results in memory.
@@ -75,16 +87,29 @@ class ResultJournal(ResumableJournal):
         self._results: dict[str, Any] = {}
         if self.path is None:
             return
-        lines = self._read(self.path) if self.path.exists() else []
-        if lines:
-            self.require_header(lines[0].get("format"), lines[0].get("job"))
-            self._results = {line["key"]: line["value"] for line in lines[1:]}
-        else:
-            self._append(self.path, {"format": self.format, "job": self.job})
+        content = read_if_present(self.path, self.source.what, _MOST_BYTES, fix=self.source.fix)
+        whole = content[: content.rfind(b"\n") + 1] if content else b""
+        if whole:
+            self._results = self._read(whole)
+        elif content and not self._header.startswith(content):
+            raise self.refusal(f"is not a journal of {self.what}")
+        if content and len(whole) < len(content):
+            self._cut_off(self.path, len(whole))
+        if not whole:
+            self._append(self.path, self._header)
 
-    def get(self, key: str) -> Any:
-        """The result called `key`, a JSON value; ``None`` if it is not there yet."""
-        return self._results.get(key)
+    def get(self, key: str, kind: type[T]) -> T | None:
+        """The result called `key`; ``None`` if it is not there yet.
+
+        Args:
+            kind: the schema of the result, see :func:`trtnet.reading.schema.checked`.
+
+        Raises:
+            UsageError: the file has a result that is no `kind`.
+        """
+        if key not in self._results:
+            return None
+        return checked({key: self._results[key]}, dict[str, kind], self.source)[key]  # type: ignore[valid-type]
 
     def put(self, key: str, value: Any) -> None:
         """Keeps the result `value`, a JSON value.
@@ -93,30 +118,43 @@ class ResultJournal(ResumableJournal):
             UsageError: the file cannot be written.
         """
         if self.path is not None:
-            self._append(self.path, {"key": key, "value": value})
+            self._append(self.path, json.dumps({"key": key, "value": value}).encode() + b"\n")
         self._results[key] = value
 
-    def _read(self, path: Path) -> list[dict[str, Any]]:
-        """The complete lines; the file is cut off after them."""
-        try:
-            content = path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            lines = [json.loads(line) for line in whole.splitlines()]
-            if not all(isinstance(line, dict) for line in lines):
-                raise ValueError("a line that is not a JSON object")
-            if any("key" not in line or "value" not in line for line in lines[1:]):
-                raise ValueError("a line without a key and a value")
-            if len(whole) < len(content):
-                os.truncate(path, len(whole))
-        except (OSError, ValueError, RecursionError) as error:
-            raise self.refusal("cannot be read", error) from error
-        return lines
+    @property
+    def _header(self) -> bytes:
+        return json.dumps({"format": self.format, "job": self.job}).encode() + b"\n"
 
-    def _append(self, path: Path, line: dict[str, Any]) -> None:
+    def _read(self, whole: bytes) -> dict[str, Any]:
+        """The results in the complete lines of the file."""
+        # Sums of squares overflow: a distance may be infinite.
+        first, *others = (
+            from_json(line, self.source, infinite=True) for line in whole.split(b"\n")[:-1]
+        )
+        header = checked(first, dict[str, Any], self.source)
+        self.require_header(header.get("format"), header.get("job"))
+        lines = checked(others, list[_Line], self.source)
+        return {line.key: line.value for line in lines}
+
+    def _cut_off(self, path: Path, size: int) -> None:
+        try:
+            os.truncate(path, size)
+        except OSError as error:
+            raise self.refusal("cannot be written", error) from error
+
+    def _append(self, path: Path, line: bytes) -> None:
         try:
             with open(path, "ab") as file:
-                file.write(json.dumps(line).encode() + b"\n")
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise self.refusal("cannot be written", error) from error
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line after the first."""
+
+    key: str
+    value: Any

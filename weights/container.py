@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import mmap
 from collections.abc import Iterator, Mapping
@@ -15,8 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trtnet.errors import WeightsError
+from trtnet.reading.documents import Source, from_json
+from trtnet.reading.schema import checked
 
-_Json = TypeVar("_Json", dict[str, Any], list[str])
+T = TypeVar("T")
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 CHECKSUM = "sha256"  # the metadata entry with the hash of the tensors
 _INTEGERS = ("num_batches_tracked", "relative_position_index")  # the integers PyTorch's models have
@@ -75,12 +76,12 @@ class Weights(Mapping[str, np.ndarray]):
     @property
     def preprocessing(self) -> dict[str, Any] | None:
         """``resize_size, crop_size, mean, std, interpolation``, if the file says so."""
-        return self._json("preprocessing", dict)
+        return self._json("preprocessing", dict[str, Any])
 
     @property
     def class_names(self) -> list[str] | None:
         """The name of each output class, in order, if the file says so."""
-        return self._json("class_names", list)
+        return self._json("class_names", list[str])
 
     def replaced(self, arrays: Mapping[str, np.ndarray], **metadata: str) -> Weights:
         """New weights: `arrays`, this metadata and the entries given. The hash of the old tensors
@@ -100,22 +101,13 @@ class Weights(Mapping[str, np.ndarray]):
         arrays = {name: _shaped(name, array, shapes.get(name)) for name, array in self.items()}
         return Weights(arrays, self.metadata, self.path, self._file_bytes)
 
-    def _json(self, key: str, kind: type[_Json]) -> _Json | None:
+    def _json(self, key: str, kind: type[T]) -> T | None:
         text = self.metadata.get(key)
         if text is None:
             return None
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, kind):
-            raise WeightsError(
-                f"the metadata entry {key!r} of {self.source} cannot be read",
-                expected=f"a JSON {'object' if kind is dict else 'array'}",
-                got=repr(text[:80]),
-                fix="extract the weights again",
-            )
-        return value
+        what = f"the metadata entry {key!r} of {self.source}"
+        source = Source("", what, WeightsError, "extract the weights again")
+        return checked(from_json(text, source), kind, source)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

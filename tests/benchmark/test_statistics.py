@@ -256,9 +256,11 @@ def test_export_has_trtexecs_keys_and_comes_back() -> None:
     assert from_json(json.dumps(written)) == trace
 
 
-@pytest.mark.parametrize("text", ["", "{}x", '[{"startEnqMs": 1}]', "[1]", '[{"a": "b"}]', "3"])
+@pytest.mark.parametrize(
+    "text", ["", "{}x", '[{"startEnqMs": 1}]', "[1]", '[{"a": "b"}]', "3", "[" * 9999]
+)
 def test_something_else_is_no_trace(text: str, raises) -> None:  # type: ignore[no-untyped-def]
     from trtnet import UsageError
 
-    with raises(UsageError, "not a timing trace"):
+    with raises(UsageError, "cannot be used as a timing trace", "--exportTimes"):
         from_json(text)

@@ -102,29 +102,49 @@ def test_a_real_engine_for_the_range() -> None:
 
 def test_rules_come_back_from_a_file(tmp_path: Path) -> None:
     trtnet.build(network()).save(tmp_path / "m.engine")
-    stated = trtnet.Plan.load(tmp_path / "m.engine").sidecar["axes"]
-    rules = AxisRules.from_json(stated, {"x": 3, "y": 2})
-    assert rules.as_json() == stated
-    assert AxisRules.from_json(None, {"x": 3}).rules == ()
+    plan = trtnet.Plan.load(tmp_path / "m.engine")
+    rules = AxisRules.stated(plan.described.axes, {"x": 3, "y": 2})
+    assert rules.as_json() == plan.sidecar["axes"]
+    assert AxisRules.stated(None, {"x": 3}).rules == ()
+
+
+def axis(**changes: Any) -> dict[str, Any]:
+    return {"min": 1, "max": 2, "multiple_of": 1, "places": [["x", 0]], "guards": [], **changes}
 
 
 @pytest.mark.parametrize(
-    "stated",
+    ("stated", "text"),
     [
-        [],
-        "N",
-        {"N": 3},
-        {"N": {}},
-        {"N": {"min": 3, "max": 2, "multiple_of": 1, "places": [["x", 0]], "guards": []}},
-        {"N": {"min": 1, "max": 2, "multiple_of": 1, "places": [], "guards": []}},
-        {"N": {"min": 1, "max": 2, "multiple_of": 1, "places": [["x", 3]], "guards": []}},
-        {"N": {"min": 1, "max": 2, "multiple_of": 1, "places": [["q", 0]], "guards": []}},
-        {"N": {"min": 1, "max": None, "multiple_of": 1, "places": [["x", -1]], "guards": []}},
-        {"N": {"min": 1, "max": 2, "multiple_of": 1, "places": [["x"]], "guards": []}},
-        {"N": {"min": 1, "max": 2, "multiple_of": 1, "places": [["x", 0]], "guards": 3}},
-        {"N": {"min": "1", "max": 2, "multiple_of": 1, "places": [["x", 0]], "guards": []}},
+        ([], "wrong value at axes\n  expected: object"),
+        ("N", "wrong value at axes\n"),
+        ({"N": 3}, "wrong value at axes.N\n  expected: object\n  got: 3"),
+        ({"N": {}}, "missing required field 'min', in axes.N"),
+        ({"N": axis(places=[])}, "wrong value at axes.N.places\n  expected: array of length >= 1"),
+        (
+            {"N": axis(places=[["x", -1]])},
+            "at axes.N.places[0][1]\n  expected: int >= 0\n  got: -1",
+        ),
+        ({"N": axis(places=[["x"]])}, "wrong value at axes.N.places[0]"),
+        ({"N": axis(guards=3)}, "wrong value at axes.N.guards"),
+        ({"N": axis(min="1")}, "wrong value at axes.N.min\n  expected: int\n  got: '1'"),
+        ({"N": axis(max=1e300)}, "wrong value at axes.N.max"),
+        ({"N": axis(multiple_of=0)}, "wrong value at axes.N.multiple_of"),
     ],
 )
-def test_rules_that_are_none(stated: Any, raises: Any) -> None:
-    with raises(PlanError, "the sidecar's axes do not fit", "build the engine again"):
-        AxisRules.from_json(stated, {"x": 3})
+def test_rules_that_are_none(stated: Any, text: str, raises: Any) -> None:
+    with raises(PlanError, "the sidecar of this plan", text, "build the engine again"):
+        _ = trtnet.Plan(b"", {"axes": stated}).described
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"min": 3}, "got: min=3, max=2"),
+        ({"places": [["x", 3]]}, "got: axis 3 of x, which the engine does not have"),
+        ({"places": [["q", 0]]}, "got: axis 0 of q, which the engine does not have"),
+    ],
+)
+def test_rules_that_do_not_fit(changes: Any, text: str, raises: Any) -> None:
+    plan = trtnet.Plan(b"", {"axes": {"N": axis(**changes)}})
+    with raises(PlanError, "N: the sidecar's axes do not fit", text, "build the engine again"):
+        AxisRules.stated(plan.described.axes, {"x": 3})

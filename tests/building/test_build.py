@@ -353,7 +353,7 @@ def test_timing_caches_are_read_and_written(tmp_path: Path, raises: Raises) -> N
     config.accepts = False
     with raises(BuildError, "t.cache: ", "cannot be used"):
         builder._load_timing_cache(config, path)
-    with raises(BuildError, "cannot be read"):
+    with raises(BuildError, "not a regular file", "expected: a timing cache"):
         builder._load_timing_cache(config, tmp_path)
     with raises(BuildError, "cannot be written"):
         builder._save_timing_cache(config, tmp_path)

@@ -36,7 +36,12 @@ def files(path: Path) -> list[str]:
 
 
 def test_round_trip(path: Path) -> None:
-    new = plan(b"\0new\xff", model="é", profiles=[{"x": {"min": [1]}}], nothing=None)
+    new = plan(
+        b"\0new\xff",
+        model="é",
+        profiles=[{"x": {"min": [1], "opt": [2], "max": [2]}}],
+        nothing=None,
+    )
     new.save(path)
     assert Plan.load(path) == new
     assert path.read_bytes() == b"\0new\xff"
@@ -51,12 +56,12 @@ def test_an_engine_without_a_sidecar(path: Path) -> None:
 
 
 def test_no_engine(tmp_path: Path, raises: Raises) -> None:
-    with raises(PlanError, "nothing.engine cannot be read", "fix: "):
+    with raises(PlanError, "there is no file", "nothing.engine", "fix: name an engine file"):
         Plan.load(tmp_path / "nothing.engine")
     (tmp_path / "empty.engine").touch()
     with raises(PlanError, "is empty", "build the engine again"):
         Plan.load(tmp_path / "empty.engine")
-    with raises(PlanError, "cannot be read"):
+    with raises(PlanError, "is not a regular file", "got: a directory"):
         Plan.load(tmp_path)
 
 
@@ -75,13 +80,13 @@ def test_a_changed_engine(path: Path, raises: Raises) -> None:
 LYING: list[tuple[bytes, str]] = [
     (b"", "not JSON"),
     (b"{", "not JSON"),
-    (b"\xff\xfe\x00", "not JSON"),
-    (b"[" * 200_000, "not JSON"),
+    (b"\xff\xfe\x00", "it is not text in UTF-8"),
+    (b"[" * 200_000, "it is nested too deeply"),
     (b"[1]", "not a JSON object"),
     (b"{}", "format version None"),
     (b'{"format_version": 2}', "format version 2, not 1"),
     (b'{"format_version": 1}', "does not say the engine's sha256"),
-    (b'{"format_version": 1, "engine": {"sha256": 5}}', "does not say the engine's sha256"),
+    (b'{"format_version": 1, "engine": {"sha256": 5}}', "wrong value at engine.sha256"),
     (b'{"format_version": 1, "engine": {"sha256": "\\u001b[31m"}}', r"'\x1b[31m'"),
 ]
 
@@ -90,6 +95,53 @@ LYING: list[tuple[bytes, str]] = [
 def test_a_lying_sidecar(path: Path, content: bytes, text: str, raises: Raises) -> None:
     Path(f"{path}.json").write_bytes(content)
     with raises(PlanError, "m.engine", text, "fix: "):
+        Plan.load(path)
+
+
+PROFILE = {"min": [1], "opt": [2], "max": [2]}
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"profiles": 5}, "wrong value at profiles\n  expected: array | null\n  got: 5"),
+    ({"profiles": [None]}, "wrong value at profiles[0]\n  expected: object\n  got: None"),
+    ({"profiles": [{"x": {**PROFILE, "min": ["1"]}}]}, "at profiles[0].x.min[0]\n  expected: int"),
+    ({"profiles": [{"a b": {**PROFILE, "min": [3]}}]}, "min <= opt <= max, in profiles[0]['a b']"),
+    ({"profiles": [{"x": {**PROFILE, "opt": [2**31]}}]}, "opt[0]\n  expected: int <= 2147483647"),
+    ({"profiles": [{"x": {"min": [1]}}]}, "missing required field 'opt', in profiles[0].x"),
+    ({"preprocessing": "x"}, "wrong value at preprocessing\n  expected: object | null"),
+    ({"preprocessing": {"crop_size": [100_000]}}, "more than 100 megapixels, in preprocessing"),
+    ({"preprocessing": {"mean": [10**19] * 3}}, "at preprocessing.mean[0]\n  expected: float <="),
+    ({"class_names": ["a", 3]}, "wrong value at class_names[1]\n  expected: string\n  got: 3"),
+    ({"backend": {"version": "\u0663.1"}}, "wrong value at backend.version"),
+    ({"plugins": [{"name": 3, "version": "1"}]}, "wrong value at plugins[0].name"),
+    ({"options": {"strip_weights": 1}}, "options.strip_weights\n  expected: true or false"),
+    ({"compute_capabilities": [8.9]}, "wrong value at compute_capabilities[0]"),
+    ({"precision": []}, "wrong value at precision\n  expected: string | null\n  got: []"),
+    ({"calibration": {"items": -1}}, "wrong value at calibration.items\n  expected: int >= 0"),
+]
+
+
+@pytest.mark.parametrize(("more", "text"), WRONG)
+def test_a_wrong_entry_is_named(path: Path, more: Any, text: str, raises: Raises) -> None:
+    plan(b"engine", **more).save(path)
+    said = f"{path}.json cannot be used as a sidecar: "
+    with raises(PlanError, said, text, "without a sidecar an engine loads unchecked"):
+        Plan.load(path)
+
+
+@pytest.mark.parametrize("text", ["1e400", "NaN", "-Infinity", "9" * 400])
+def test_numbers_that_are_none(path: Path, text: str, raises: Raises) -> None:
+    plan(b"engine", unknown=77).save(path)
+    sidecar = Path(f"{path}.json")
+    sidecar.write_text(sidecar.read_text().replace("77", text))
+    with raises(PlanError, "cannot be used as a sidecar: it is not JSON", "fix: "):
+        Plan.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a path")
+@pytest.mark.parametrize("name", ["m.engine", "m.engine.json"])
+def test_pipes_do_not_block(path: Path, name: str, raises: Raises) -> None:
+    path.with_name(name).unlink()
+    os.mkfifo(path.with_name(name))
+    with raises(PlanError, f"{name} is not a regular file", "got: a pipe"):
         Plan.load(path)
 
 

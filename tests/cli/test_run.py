@@ -163,4 +163,4 @@ def test_an_image_needs_to_know_how(
 
 def test_a_missing_engine(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["run", "none.engine", "--input", "x.npy"]) == 1
-    assert "none.engine cannot be read" in capsys.readouterr().err
+    assert "there is no file none.engine" in capsys.readouterr().err

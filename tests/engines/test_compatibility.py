@@ -119,11 +119,16 @@ def test_an_engine_without_weights(real: Plan, raises: Any) -> None:
         compatibility.check(_stated(real, options={"strip_weights": True}), "rtx")
 
 
-@pytest.mark.parametrize("odd", [None, [], "text", 7, {"name": 3}, {"version": []}])
-def test_an_odd_sidecar_does_no_harm(real: Plan, odd: Any) -> None:
-    plan = _stated(real, backend=odd, options=odd)
+def test_a_sidecar_need_not_say_anything(real: Plan) -> None:
+    plan = _stated(real, backend=None, options=None, plugins=None, compute_capabilities=None)
     assert compatibility.backend_of(plan) == "rtx"
     compatibility.check(plan, "rtx")
+
+
+@pytest.mark.parametrize("odd", [[], "text", 7, {"name": 3}, {"version": []}])
+def test_an_odd_sidecar_is_refused(real: Plan, odd: Any, raises: Any) -> None:
+    with raises(PlanError, "the sidecar of this plan cannot be used: wrong value at backend"):
+        compatibility.backend_of(_stated(real, backend=odd))
 
 
 @pytest.mark.parametrize("data", [b"\x08\x09onnx model", b"PK\x03\x04" + b"zip" * 30, b"hello"])

@@ -101,6 +101,12 @@ def test_a_sidecar_without_axes_is_not_checked(plan: Any) -> None:
 
 
 def test_a_damaged_sidecar(plan: Any, raises: Any) -> None:
-    damaged = replace(plan, sidecar={**plan.sidecar, "axes": {"N": {"places": [["x", 7]]}}})
+    damaged = replace(
+        plan,
+        sidecar={
+            **plan.sidecar,
+            "axes": {"N": {**plan.sidecar["axes"]["N"], "places": [["x", 7]]}},
+        },
+    )
     with raises(PlanError, "the sidecar's axes do not fit"):
         trtnet.Session(damaged, device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -200,10 +201,18 @@ def test_exactly_100_megapixels_are_let_through(tmp_path: Path) -> None:
 
 
 def test_nothing_and_a_folder(tmp_path: Path, raises: Any) -> None:
-    with raises(trtnet.UsageError, "none.png", "No such file"):
+    with raises(trtnet.UsageError, "there is no file", "none.png", "expected: an image"):
         read_image(tmp_path / "none.png")
-    with raises(trtnet.UsageError, "cannot be read", "directory"):
+    with raises(trtnet.UsageError, "is not a regular file", "got: a directory"):
         read_image(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a path")
+def test_a_pipe_does_not_block(tmp_path: Path, raises: Any) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for read in (read_image, upright_size):
+        with raises(trtnet.UsageError, "a.png is not a regular file", "got: a pipe"):
+            read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("values", [np.float32([[0.5, 2]]), np.int32([[-1, 5]])])

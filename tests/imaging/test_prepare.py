@@ -87,14 +87,30 @@ def test_a_network_of_one_channel_gets_grey(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, (pixels[None, None] / 255 - 0.25) / 0.5, rtol=0, atol=1e-6)
 
 
-def test_an_odd_preprocessing_is_refused(tmp_path: Path, raises: Any) -> None:
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"interpolation": "sinc"}, "interpolation is one of nearest, nearest-exact, bilinear"),
+        ({"interpolation": 3}, "wrong value at interpolation\n  expected: string\n  got: 3"),
+        ({"mean": [0, 0]}, "mean and std have one value for each of 1 or 3 channels"),
+        ({"mean": [0, 0, float("nan")]}, "wrong value at mean[2]\n  expected: float >= -1000000.0"),
+        ({"std": [0, 1, 1]}, "wrong value at std[0]\n  expected: float >= 1e-06\n  got: 0"),
+        ({"crop_size": ["a"]}, "wrong value at crop_size[0]\n  expected: int\n  got: 'a'"),
+        ({"crop_size": [100_000]}, "the crop has more than 100 megapixels"),
+        ({"crop_size": [1, 2, 3]}, "wrong value at crop_size\n  expected: array of length <= 2"),
+        ({"resize_size": "large"}, "wrong value at resize_size\n  expected: array | null"),
+        ({"resize_size": [-4]}, "wrong value at resize_size[0]\n  expected: int >= 1\n  got: -4"),
+    ],
+)
+def test_an_odd_preprocessing_is_refused(
+    tmp_path: Path, changes: Any, text: str, raises: Any
+) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(noise(9, 9, 3)).save(path)
-    for changes in ({"interpolation": "sinc"}, {"mean": [0, 0]}, {"crop_size": ["a"]}):
-        with raises(trtnet.PlanError, "cannot be followed"):
-            load_image(path, {**PREPROCESSING, **changes})
-    with raises(trtnet.PlanError, "cannot be followed"):
-        prepared_size((9, 9), {"resize_size": "large"})
+    with raises(trtnet.PlanError, "the preprocessing cannot be used: ", text, "as .npy"):
+        load_image(path, {**PREPROCESSING, **changes})
+    with raises(trtnet.PlanError, text):
+        prepared_size((9, 9), {**PREPROCESSING, **changes})
 
 
 def test_a_narrow_image_is_not_blown_up(raises: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -114,6 +115,59 @@ def test_what_was_compiled_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         file.write_text("{}")  # damaged
     assert aot_compile._cached("a", 80, compile).shared == 4
     assert aot_compile._cached("a", 80, compile).shared == 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.replace(b"code", b"c0de"),  # one character of the PTX
+        lambda content: content.replace(b"128", b"256"),
+        lambda content: content[:-5],
+        lambda content: content.replace(b"128", b"1e400"),
+        lambda content: b"[" * 100_000,
+        lambda content: b"",
+    ],
+)
+def test_a_damaged_kernel_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setenv(aot_compile.CACHE, str(tmp_path))
+    good = aot_compile.PtxKernel("k", "code", 128, 0)
+    aot_compile._cached("a", 80, lambda: good)
+    [file] = (tmp_path / "kernels").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    made: list[int] = []
+    assert aot_compile._cached("a", 80, lambda: made.append(1) or good) == good  # type: ignore[func-returns-value]
+    assert made == [1]
+    assert file.read_bytes() == whole
+
+
+def test_the_kernel_of_another_key_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(aot_compile.CACHE, str(tmp_path))
+    first, second = (aot_compile.PtxKernel(name, "code", 128, 0) for name in "ab")
+    aot_compile._cached("a", 80, lambda: first)
+    [file] = (tmp_path / "kernels").iterdir()
+    content = file.read_bytes()
+    aot_compile._cached("b", 80, lambda: second)
+    [other] = set((tmp_path / "kernels").iterdir()) - {file}
+    other.write_bytes(content)
+    assert aot_compile._cached("b", 80, lambda: second) == second
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a path")
+def test_a_pipe_in_the_cache_does_not_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(aot_compile.CACHE, str(tmp_path))
+    good = aot_compile.PtxKernel("k", "code", 128, 0)
+    aot_compile._cached("a", 80, lambda: good)
+    [file] = (tmp_path / "kernels").iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    assert aot_compile._cached("a", 80, lambda: good) == good
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(

@@ -86,6 +86,39 @@ def test_attributes_survive_being_stored(kind: str, value: Any, stored: Any) -> 
     assert type(again.value) is type(stored)
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ("", "it is not JSON"),
+        ("[1]", "wrong value\n  expected: object\n  got: [1]"),
+        ('{"self": 3}', "an unknown attribute\n  expected: value\n  got: 'self'"),
+        ('{"value": "3"}', "attribute 'value' has the wrong type\n  expected: float\n  got: '3'"),
+        ('{"value": 1e400}', "the number 1e400 is not finite"),
+        ('{"value": ' + "9" * 400 + "}", "an integer of 400 digits"),
+        ("[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_stored_attributes_that_are_none(
+    fields: str, text: str, raises: Callable[..., Any]
+) -> None:
+    declare("tests::restored", __annotations__={"value": "float"}, value=0.5)
+    said = "the stored attributes of the plugin tests::restored cannot be used: "
+    with raises(trtnet.PlanError, said, text, "build the engine again"):
+        registry.instance("tests::restored", "1", fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [("float", 1.0, 10**400), ("int", 1, 2**64), ("int", 1, -(2**64)), ("str", "a", "\ud800")],
+)
+def test_attributes_that_cannot_be_stored(
+    kind: str, good: Any, bad: Any, raises: Callable[..., Any]
+) -> None:
+    made = declare("tests::large", __annotations__={"value": kind}, value=good)
+    with raises(trtnet.UsageError, "tests::large: attribute 'value' has the wrong type"):
+        made(bad)
+
+
 SHAPE_RULE = "outputs() disagrees"
 
 

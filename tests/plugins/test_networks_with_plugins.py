@@ -301,17 +301,16 @@ def test_an_engine_without_its_plugin_names_the_missing_import(
 def test_an_engine_that_holds_its_kernels_needs_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = importlib.import_module("trtnet.plugins.registry")
     monkeypatch.setattr(registry, "_DECLARED", {})
-    needed = {"name": "a::b", "version": "1", "module": "m", "embedded": True}
-    registry.require([needed])
+    registry.require([registry.NeededPlugin("a::b", "1", "m", embedded=True)])
     with pytest.raises(trtnet.PlanError, match="import m before"):
-        registry.require([{**needed, "embedded": False}])
+        registry.require([registry.NeededPlugin("a::b", "1", "m")])
 
 
 def test_an_engine_finds_the_plugins_of_trtnet_by_itself() -> None:
     """In a process of its own: in this one they may have been imported."""
     code = (
         "from trtnet.plugins import registry\n"
-        "entry = {'name': 'trtnet::class_map', 'version': '1', 'module': 'x', 'embedded': False}\n"
+        "entry = registry.NeededPlugin('trtnet::class_map', '1', 'x')\n"
         "assert not registry.declared()\n"
         "registry.require([entry])\n"
         "assert [made.name for made in registry.declared()] == ['trtnet::class_map']\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 import weakref
@@ -310,3 +311,46 @@ def test_a_tensor_of_integers(raises):
     net.output("y", net.input("ids", (2, 3), "int32") + 1)
     with raises(UsageError, "ids", "int32", "floating-point"):
         calibrate(net.definition, ["ids"], [np.ones((2, 3), np.int32)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"amax": []}, "wrong number of values at amax\n  expected: 2\n  got: 0"),
+        ({"amax": [1, -1]}, "wrong value at amax[1]\n  expected: float >= 0.0\n  got: -1"),
+        ({"amax": [1, math.inf]}, "it is not JSON\n  got: the number Infinity is not finite"),
+        ({"batches": 1.5}, "wrong value at batches\n  expected: int\n  got: 1.5"),
+        ({"items": 2**60}, "wrong value at items\n  expected: int <= 9007199254740992"),
+        ({"data": None}, "wrong value at data\n  expected: string\n  got: None"),
+    ],
+)
+def test_a_journal_with_a_wrong_position(graph, data, journal, raises, changes, text):
+    stored = trtnet.weights.load(journal)
+    position = {**json.loads(stored.metadata["position"]), **changes}
+    arrays = {name: array.copy() for name, array in stored.items()}
+    metadata = {**stored.metadata, "position": json.dumps(position)}
+    trtnet.weights.save(journal, arrays, metadata)
+    with raises(UsageError, f"{journal} cannot be used as a journal of a calibration: ", text):
+        calibrate(graph, ["0", "1"], np.array_split(data, 8), resume=journal)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "text"),
+    [
+        ("0.rows", lambda rows: rows.astype(np.float32), "wrong type or shape"),
+        ("0.rows", lambda rows: rows[::-1], "impossible numbers of rows in 0.rows"),
+        ("0.rows", lambda rows: rows + 512, "impossible numbers of rows in 0.rows"),
+        ("1.counts", lambda counts: counts[:, :5], "wrong type or shape"),
+        ("1.counts", lambda counts: -counts, "impossible counts in 1.counts"),
+        ("1.counts", lambda counts: counts + 2**43, "impossible counts in 1.counts"),
+        ("1.counts", lambda counts: None, "an array is missing\n  expected: '1.counts'"),
+    ],
+)
+def test_a_journal_with_wrong_counts(graph, data, journal, raises, name, change, text):
+    stored = trtnet.weights.load(journal)
+    arrays = {key: array.copy() for key, array in stored.items()}
+    changed = change(arrays.pop(name))
+    arrays |= {} if changed is None else {name: changed}
+    trtnet.weights.save(journal, arrays, stored.metadata)
+    with raises(UsageError, f"{journal} cannot be used as a journal of a calibration: ", text):
+        calibrate(graph, ["0", "1"], np.array_split(data, 8), resume=journal)

@@ -49,22 +49,22 @@ def test_other_weights_are_refused(table, raises):
     [
         ("ranges", {"conv1": 0}, ("conv1", "positive, finite")),
         ("ranges", {"conv1": -1.5}, ("conv1", "-1.5")),
-        ("ranges", {"conv1": math.nan}, ("conv1", "nan")),
-        ("ranges", {"conv1": math.inf}, ("conv1", "inf")),
+        ("ranges", {"conv1": math.nan}, ("it is not JSON", "the number NaN is not finite")),
+        ("ranges", {"conv1": math.inf}, ("it is not JSON", "the number Infinity is not finite")),
         ("ranges", {"conv1": 1e39}, ("conv1", "float32")),
-        ("ranges", {"conv1": 10**400}, ("conv1", "float32")),
-        ("ranges", {"conv1": True}, ("conv1", "True")),
-        ("ranges", {"conv1": "2.5"}, ("conv1", "2.5")),
-        ("ranges", {"conv1": None}, ("conv1", "float32")),
-        ("ranges", [1.0], ("damaged",)),
-        ("ranges", None, ("damaged",)),
+        ("ranges", {"conv1": 10**400}, ("it is not JSON", "an integer of 401 digits")),
+        ("ranges", {"conv1": True}, ("wrong value at ranges.conv1", "expected: float", "True")),
+        ("ranges", {"conv1": "2.5"}, ("wrong value at ranges.conv1", "got: '2.5'")),
+        ("ranges", {"a.b": 1, "conv 1": None}, ("wrong value at ranges['conv 1']", "got: None")),
+        ("ranges", [1.0], ("wrong value at ranges", "expected: object", "got: [1.0]")),
+        ("ranges", None, ("wrong value at ranges", "expected: object", "got: None")),
         ("method", "kl", ("method", "minmax, percentile, entropy, mse", "kl")),
         ("method", ["mse"], ("method", "mse")),
         ("precision", "int4", ("precision", ", ".join(QUANTIZED))),
         ("weights_sha256", "", ("checksum", "64 hexadecimal")),
-        ("weights_sha256", 5, ("checksum",)),
+        ("weights_sha256", 5, ("wrong value at weights_sha256", "expected: string")),
         ("items", -1, ("size", "-1")),
-        ("items", "many", ("size", "many")),
+        ("items", "many", ("wrong value at items", "expected: int", "'many'")),
         ("format", "trtnet.calibration 2", ("this version", "trtnet.calibration 2")),
     ],
 )
@@ -83,20 +83,32 @@ def test_missing_entries(table, tmp_path, raises, key):
     content = json.loads(path.read_text())
     del content[key]
     path.write_text(json.dumps(content))
-    with raises(UsageError, str(path), "damaged", key):
+    with raises(UsageError, str(path), f"object missing required field '{key}'", "calibrate again"):
         CalibrationTable.load(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b'"text"'])
-def test_no_table_at_all(tmp_path, raises, content):
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "it is not JSON"),
+        (b"{", "it is not JSON"),
+        (b'{"a": 1, "a": 2}', "the key 'a' occurs twice"),
+        (b"[1]", "wrong value\n  expected: object\n  got: [1]"),
+        (b"\xff\xfe", "it is not text in UTF-8\n  got: the byte 0xff at offset 0"),
+        (b"[" * 100_000, "it is nested too deeply\n  expected: at most 64 levels"),
+        (b'"text"', "wrong value\n  expected: object\n  got: 'text'"),
+    ],
+)
+def test_no_table_at_all(tmp_path, raises, content, text):
     path = tmp_path / "calibration.json"
     path.write_bytes(content)
-    with raises(UsageError, str(path), "not a calibration table"):
+    said = f"{path} cannot be used as a calibration table: "
+    with raises(UsageError, said, text, "fix: calibrate again"):
         CalibrationTable.load(path)
 
 
 def test_no_file(tmp_path, raises):
-    with raises(UsageError, "none.json", "cannot be read"):
+    with raises(UsageError, "there is no file", "none.json", "expected: a calibration table"):
         CalibrationTable.load(tmp_path / "none.json")
 
 

@@ -23,7 +23,7 @@ from trtnet.search import (
     plot_search,
     plot_sensitivity,
 )
-from trtnet.search.journal import SearchJournal
+from trtnet.search.journal import SearchJournal, StoredTrial
 from trtnet.search.metrics import Tally
 
 
@@ -151,14 +151,16 @@ def test_a_journal_keeps_what_was_put(tmp_path: Path, raises: Any) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"key": "c", "va')
     again = SearchJournal(path, "job")
-    assert (again.get("a"), again.get("b"), again.get("c")) == ({"rel_l2": 0.1}, [1, 2], None)
+    assert again.get("a", dict) == {"rel_l2": 0.1}
+    assert again.get("b", list) == [1, 2]
+    assert again.get("c", dict) is None
     assert path.read_bytes() == whole
     with raises(UsageError, "journal of another search", "delete it"):
         SearchJournal(path, "another job")
     path.write_bytes(whole[:3])  # killed while the first line was written
-    assert SearchJournal(path, "job").get("a") is None
+    assert SearchJournal(path, "job").get("a", dict) is None
     path.write_bytes(b"nonsense\n" + whole)
-    with raises(UsageError, "cannot be read"):
+    with raises(UsageError, "cannot be used as a journal of a search: it is not JSON"):
         SearchJournal(path, "job")
     with raises(UsageError, "cannot be written"):
         SearchJournal(tmp_path / "missing" / "j", "job")
@@ -169,7 +171,7 @@ def test_a_journal_written_by_an_earlier_version_is_read(tmp_path: Path, raises:
     header = b'{"format": "trtnet.search-journal 1", "job": "0123"}\n'
     path.write_bytes(header + b'{"key": "module c1", "value": {"rel_l2": 0.5}}\n')
     journal = SearchJournal(path, "0123")
-    assert journal.get("module c1") == {"rel_l2": 0.5}
+    assert journal.get("module c1", dict) == {"rel_l2": 0.5}
     journal.put("trial c1", [1])
     last = path.read_bytes().splitlines()[-1]
     assert last == b'{"key": "trial c1", "value": [1]}'
@@ -177,8 +179,54 @@ def test_a_journal_written_by_an_earlier_version_is_read(tmp_path: Path, raises:
     with raises(UsageError, "is not a journal of a search", "delete it"):
         SearchJournal(path, "0123")
     path.write_bytes(b"[]\n")
-    with raises(UsageError, "cannot be read"):
+    with raises(UsageError, "cannot be used as a journal of a search: wrong value", "got: []"):
         SearchJournal(path, "0123")
+
+
+HEADER = b'{"format": "trtnet.search-journal 1", "job": "0"}\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b'["key", "value"]', "wrong value at [0]\n  expected: object\n  got: ['key', 'value']"),
+        (b'{"key": 3, "value": 1}', "wrong value at [0].key\n  expected: string\n  got: 3"),
+        (b'{"key": "a"}', "object missing required field 'value', in [0]"),
+        (b"[" * 5000, "it is nested too deeply"),
+        (b'{"key": "a", "key": "b"}', "the key 'key' occurs twice"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: bytes, text: str, raises: Any) -> None:
+    (tmp_path / "j").write_bytes(HEADER + line + b"\n")
+    with raises(UsageError, "cannot be used as a journal of a search: ", text, "delete it"):
+        SearchJournal(tmp_path / "j", "0")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("5", "wrong value at ['trial a']\n  expected: object\n  got: 5"),
+        ('{"metrics": {}, "seconds": 1}', "field 'rel_l2', in ['trial a'].metrics"),
+        ('{"metrics": {"rel_l2": NaN, "cosine": 1, "top1_drop": 0}, "seconds": 1}',
+         "wrong value at ['trial a'].metrics.rel_l2\n  expected: float >= 0.0\n  got: nan"),
+        ('{"metrics": {"rel_l2": -1, "cosine": 1, "top1_drop": 0}, "seconds": 1}', "got: -1"),
+        ('{"metrics": {"rel_l2": 1, "cosine": 1, "top1_drop": 0}, "seconds": 1e10}', "got: 1000"),
+    ],
+)  # fmt: skip
+def test_a_wrong_result_is_named(tmp_path: Path, value: str, text: str, raises: Any) -> None:
+    (tmp_path / "j").write_bytes(HEADER + f'{{"key": "trial a", "value": {value}}}\n'.encode())
+    with raises(UsageError, "cannot be used as a journal of a search: ", text, "delete it"):
+        SearchJournal(tmp_path / "j", "0").get("trial a", StoredTrial)
+
+
+@pytest.mark.parametrize("content", [b"some text", HEADER.replace(b"0", b"1") + b'{"key'])
+def test_a_file_of_something_else_is_left_as_it_is(
+    tmp_path: Path, content: bytes, raises: Any
+) -> None:
+    (tmp_path / "j").write_bytes(content)
+    with raises(UsageError, "journal of"):
+        SearchJournal(tmp_path / "j", "0")
+    assert (tmp_path / "j").read_bytes() == content
 
 
 def rows() -> list[Sensitivity]:

@@ -161,7 +161,7 @@ def test_metadata_that_is_not_json(tmp_path: Path) -> None:
     notes = {"preprocessing": "{", "class_names": json.dumps({"not": "a list"})}
     save(tmp_path / "w.safetensors", {"a": np.ones(1)}, notes)
     weights = load(tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match=r"'preprocessing' .* cannot be read"):
+    with pytest.raises(WeightsError, match=r"'preprocessing' .* cannot be used: it is not JSON"):
         assert weights.preprocessing
-    with pytest.raises(WeightsError, match=r"'class_names' .* cannot be read"):
+    with pytest.raises(WeightsError, match=r"'class_names' .* cannot be used: wrong value"):
         assert weights.class_names

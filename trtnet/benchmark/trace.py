@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from trtnet.errors import UsageError
+from trtnet.reading import documents
+from trtnet.reading.documents import Source
+from trtnet.reading.schema import checked
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,10 @@ def from_json(text: str | bytes) -> list[Query]:
     Raises:
         UsageError: text in another format.
     """
+    from trtnet.benchmark.trace_format import TracedQuery  # needs msgspec
+
+    fix = "write the file again with --exportTimes"
+    source = Source("this text", "a timing trace, as --exportTimes writes it", fix=fix)
+    stated = checked(documents.from_json(text, source), list[TracedQuery], source)
     times = [field.name for field in fields(Query) if field.name != "stream"]
-    try:
-        entries: Any = json.loads(text)
-        return [Query(0, *(float(entry[_KEYS[name]]) for name in times)) for entry in entries]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(
-            "this is not a timing trace",
-            expected="the JSON that --exportTimes writes",
-            got=repr(error),
-            fix="write the file again with --exportTimes",
-        ) from error
+    return [Query(0, *(getattr(query, name) for name in times)) for query in stated]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtnet.building.profiles import Input, out_of_range
 from trtnet.errors import PlanError, ShapeError
 from trtnet.graph.axes import Place, check_one_size, places_of
 from trtnet.tensor import Axis, Guards
+
+if TYPE_CHECKING:
+    from trtnet.building.sidecar import StatedAxis
 
 
 @dataclass(frozen=True)
@@ -88,37 +91,33 @@ class AxisRules:
         }
 
     @classmethod
-    def from_json(cls, stated: Any, ranks: Mapping[str, int]) -> AxisRules:
+    def stated(cls, axes: Mapping[str, StatedAxis] | None, ranks: Mapping[str, int]) -> AxisRules:
         """The rules in a sidecar; none where it has none, as older ones.
 
         Args:
+            axes: the entry ``axes`` of the sidecar.
             ranks: the number of axes of each input of the engine.
 
         Raises:
             PlanError: they do not fit the engine's inputs.
         """
-        if stated is None:
-            return cls()
-        try:
-            rules = [_rule(name, values) for name, values in stated.items()]
-            fit = all(0 <= i < ranks[tensor] for rule in rules for tensor, i in rule.places)
-            fit = fit and all(rule.places for rule in rules)
-        except (AttributeError, KeyError, TypeError, ValueError, ShapeError) as error:
-            raise _bad(stated) from error
-        if not fit:
-            raise _bad(stated)
+        rules = []
+        for name, values in (axes or {}).items():
+            for tensor, index in values.places:
+                if index >= ranks.get(tensor, 0):
+                    raise _bad(name, f"axis {index} of {tensor}, which the engine does not have")
+            try:
+                axis = Axis(name, values.min, values.max, values.multiple_of)
+            except ShapeError as error:
+                raise _bad(name, error.got) from error
+            rules.append(AxisRule(axis, values.places, values.guards))
         return cls(rules)
 
 
-def _rule(name: str, values: Any) -> AxisRule:
-    axis = Axis(name, values["min"], values["max"], values["multiple_of"])
-    places = tuple((str(tensor), int(index)) for tensor, index in values["places"])
-    return AxisRule(axis, places, tuple(map(str, values["guards"])))
-
-
-def _bad(stated: object) -> PlanError:
+def _bad(name: str, got: object) -> PlanError:
     return PlanError(
         "the sidecar's axes do not fit the engine's inputs",
-        got=f"{stated!a:.200}",
+        module=name,
+        got=got,
         fix="build the engine again",
     )

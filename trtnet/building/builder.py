@@ -22,12 +22,14 @@ from trtnet.graph.plugins import marks
 from trtnet.plugins import registry
 from trtnet.precision.table import QUANTIZED, Precision
 from trtnet.precision.targets import Targets, choose_targets
+from trtnet.reading.files import read_if_present
 from trtnet.version import __version__
 
 if TYPE_CHECKING:
     from trtnet.network import Network
 
 _POLL_SECONDS = 0.1
+_LARGEST_CACHE = 1 << 30  # bytes of a timing cache; a real one has some megabytes
 
 
 def build(
@@ -60,7 +62,8 @@ def build(
     Raises:
         ShapeError: `shapes` that do not fit the network; names the input.
         UnsupportedError: options that the backend does not have.
-        UsageError, WeightsError: a policy or calibration that does not belong to the network.
+        UsageError, WeightsError: a policy or calibration that does not belong to the network, or
+            a `sidecar` that could not be read again.
         BuildError: TensorRT cannot build the engine; carries its words. Also for INT8 and FP8
             without a calibration.
 
@@ -72,6 +75,9 @@ def build(
     >>> plan.sidecar["inputs"]
     [{'name': 'x', 'dtype': 'float32', 'shape': [-1, 8]}]
     """
+    from trtnet.building.sidecar import require_readable  # needs msgspec
+
+    require_readable(sidecar or {})
     config = config or BuildConfig()
     definition = network.definition
     if not definition.num_outputs:
@@ -233,11 +239,8 @@ def _serialize(network: Network, config: Any, progress: Callable[[str], None] | 
 
 
 def _load_timing_cache(config: Any, path: Path) -> None:
-    try:
-        content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise BuildError("the timing cache cannot be read", got=error, module=str(path)) from error
-    cache = config.create_timing_cache(content)
+    content = read_if_present(path, "a timing cache", _LARGEST_CACHE, error=BuildError)
+    cache = config.create_timing_cache(content or b"")
     if cache is None or not config.set_timing_cache(cache, False):
         raise BuildError(
             "the timing cache cannot be used",

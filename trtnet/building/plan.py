@@ -8,18 +8,23 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtnet.building import pair
-from trtnet.building.pair import PairFiles, sidecar_path
+from trtnet.building.pair import FORMAT_VERSION, PairFiles, sidecar_path
 from trtnet.errors import BuildError, PlanError
 from trtnet.files import is_full
 from trtnet.files.uninterrupted import uninterrupted
+from trtnet.reading.documents import MOST_BYTES, Source, from_json, shortened
+from trtnet.reading.files import read_bytes, read_if_present
+
+if TYPE_CHECKING:
+    from trtnet.building.sidecar import Sidecar
 
 __all__ = ["FORMAT_VERSION", "Plan", "sidecar_path"]
 
-FORMAT_VERSION = 1
 _PATIENCE_SECONDS = 10.0  # for a pair that is replaced while it is read
 
 
@@ -98,31 +103,41 @@ class Plan:
                     fix="wait for the programs that write it",
                 )
 
+    @cached_property
+    def described(self) -> Sidecar:
+        """The sidecar's entries that trtnet knows, with their types; see
+        :class:`trtnet.building.sidecar.Sidecar`.
+
+        Raises:
+            PlanError: one has another type, or an impossible value.
+        """
+        from trtnet.building.sidecar import described  # needs msgspec
+
+        return described(self.sidecar, _source("", "the sidecar of this plan"))
+
 
 def _read_pair(path: str | os.PathLike[str], files: PairFiles) -> Plan | PlanError:
     """The plan, without a sidecar where there is none; or what is wrong with it."""
-    try:
-        engine = Path(path).read_bytes()
-    except OSError as cause:
-        error = PlanError(
-            f"{path} cannot be read", got=cause, fix="name an engine file, or build one"
-        )
-        error.__cause__ = cause
-        return error
-    if not engine:
-        return PlanError(f"{path} is empty", fix="build the engine again")
     problem = None
     try:
-        sidecar = _read_sidecar(sidecar_path(path))
-        if sidecar is not None:
-            _check(path, engine, sidecar)
-            return Plan(engine, sidecar)
+        engine = read_bytes(
+            path, "an engine", error=PlanError, fix="name an engine file, or build one"
+        )
+        if not engine:
+            raise PlanError(f"{path} is empty", fix="build the engine again")
     except PlanError as error:
-        problem = error
-    if files.following.exists():
-        following = pair.following_sidecar(files, _sha256(engine))
-        if following is not None:
-            return Plan(engine, following)
+        return error
+    for file in (sidecar_path(path), files.following):
+        try:
+            sidecar = _read_sidecar(file)
+            if sidecar is not None:
+                _check(path, engine, sidecar, file)
+                return Plan(
+                    engine, {} if file == files.following and pair.is_bare(sidecar) else sidecar
+                )
+        except PlanError as error:
+            # A `.next` of another engine is what a killed writer left: it changes nothing.
+            problem = problem or (None if file == files.following else error)
     return problem or Plan(engine)
 
 
@@ -130,46 +145,43 @@ def _sha256(engine: bytes) -> str:
     return hashlib.sha256(engine).hexdigest()
 
 
+def _source(name: str, what: str = "a sidecar") -> Source:
+    fix = "build the engine again; without a sidecar an engine loads unchecked"
+    return Source(name, what, PlanError, fix)
+
+
 def _read_sidecar(path: Path) -> dict[str, Any] | None:
-    try:
-        if path.stat().st_size > pair.LARGEST_SIDECAR:
-            raise _bad_sidecar(path, "it is too large")
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    source = _source(str(path))
+    content = read_if_present(path, source.what, MOST_BYTES, error=PlanError, fix=source.fix)
+    if content is None:
         return None
-    except OSError as error:
-        raise _bad_sidecar(path, str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise _bad_sidecar(path, f"it is not JSON: {error}") from error
+    found = from_json(content, source)
     if not isinstance(found, dict):
-        raise _bad_sidecar(path, "it is not a JSON object")
+        raise source.refuse("it is not a JSON object", got=shortened(found))
     return found
 
 
-def _check(path: str | os.PathLike[str], engine: bytes, sidecar: dict[str, Any]) -> None:
-    version, stated = sidecar.get("format_version"), sidecar.get("engine")
+def _check(
+    path: str | os.PathLike[str], engine: bytes, sidecar: dict[str, Any], file: Path
+) -> None:
+    from trtnet.building.sidecar import described  # needs msgspec
+
+    source = _source(str(file))
+    version = sidecar.get("format_version")
     if version != FORMAT_VERSION:
-        raise _bad_sidecar(
-            sidecar_path(path), f"it has format version {version!r}, not {FORMAT_VERSION}"
-        )
-    if not isinstance(stated, dict) or not isinstance(stated.get("sha256"), str):
-        raise _bad_sidecar(sidecar_path(path), "it does not say the engine's sha256")
+        raise source.refuse(f"it has format version {shortened(version)}, not {FORMAT_VERSION}")
+    stated = described(sidecar, source).engine
+    if stated is None:
+        raise source.refuse("it does not say the engine's sha256")
     digest = _sha256(engine)
-    if digest == stated["sha256"]:
+    if digest == stated.sha256:
         return
-    size = stated.get("bytes")
+    size = stated.bytes
     raise PlanError(
         f"{path} is not the engine that its sidecar describes",
-        expected=f"{size!r} bytes, sha256 {stated['sha256'][:64]!r}",
+        expected=f"{size!r} bytes, sha256 {stated.sha256[:64]!a}",
         got=f"{len(engine)} bytes, sha256 {digest!r}",
         fix="the engine was cut short, changed or copied without its sidecar: build it again"
         if size != len(engine)
         else "the engine or its sidecar was changed: build it again",
-    )
-
-
-def _bad_sidecar(path: Path, problem: str) -> PlanError:
-    return PlanError(
-        f"{path} cannot be used: {problem}",
-        fix="build the engine again; without a sidecar an engine loads unchecked",
     )

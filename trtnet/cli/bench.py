@@ -104,7 +104,7 @@ def measure(
     device = _device_name(session, arguments.device)
     chosen = settings(arguments)
     shapes = runtime_shapes(arguments, session.inputs, session.profiles)
-    precision = session.plan.sidecar.get("precision")
+    precision = session.plan.described.precision
     bound = None
     if network is not None:
         bound = _bound(network, shapes, device, precision, arguments.gpu)

@@ -186,16 +186,17 @@ def process_images(
 
 def class_name(session: Session, index: int) -> str:
     """What the sidecar calls the class, or its number."""
-    names = session.plan.sidecar.get("class_names")
-    return str(names[index]) if isinstance(names, list) and index < len(names) else f"class {index}"
+    names = session.plan.described.class_names or []
+    return names[index] if index < len(names) else f"class {index}"
 
 
 def _about(session: Session) -> dict[str, Any]:
     """Where it runs, and what its weights are, if the sidecar says so."""
-    stated = session.plan.sidecar.get("weights")
-    weights = stated if isinstance(stated, dict) else {}
-    source = weights.get("source")
-    is_random = "random" in (weights.get("origin"), str(source).partition(" (")[0])
+    stated = session.plan.described.weights
+    source, origin = (
+        (None, None) if isinstance(stated, str | None) else (stated.source, stated.origin)
+    )
+    is_random = "random" in (origin, str(source).partition(" (")[0])
     place = {"backend": session.backend, "device": session.device}
     return {**place, "weights": source, "random": is_random}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -31,23 +30,24 @@ def run(arguments: argparse.Namespace) -> int:
     from trtnet.engines.session import Session
 
     with Session(arguments.engine, backend=arguments.backend, device=arguments.device) as session:
-        sidecar = session.plan.sidecar
-        inputs = read_inputs(arguments.input, session.inputs, sidecar.get("preprocessing"))
+        preprocessing = session.plan.sidecar.get("preprocessing")
+        names = session.plan.described.class_names
+        inputs = read_inputs(arguments.input, session.inputs, preprocessing)
         results = session(inputs)
         say(f"backend   {session.backend} on {session.device}")
         for name, array in results.items():
             say(f"{name:10}{array.dtype} {'x'.join(map(str, array.shape))}")
-            say(*class_lines(array, sidecar.get("class_names")))
+            say(*class_lines(array, names))
     if arguments.output is not None:
         write_results(arguments.output, results)
         say(f"written   {arguments.output}")
     return 0
 
 
-def class_lines(scores: np.ndarray, names: Any) -> list[str]:
+def class_lines(scores: np.ndarray, names: Sequence[str] | None) -> list[str]:
     """The five best classes of each row, where `scores` is [N, classes] and `names` has a name
     for each."""
-    if not isinstance(names, list) or scores.ndim != 2 or scores.shape[1] != len(names):
+    if names is None or scores.ndim != 2 or scores.shape[1] != len(names):
         return []
     lines = []
     for index, row in enumerate(scores[:_MOST_ROWS]):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trtnet import backend as backends
 from trtnet import cuda
 from trtnet.backend import Backend, GpuTargets
 from trtnet.backend.description import dotted
 from trtnet.building.plan import Plan
+from trtnet.building.sidecar import StatedBackend, StatedOptions
 from trtnet.errors import PlanError, TrtnetError
 from trtnet.plugins import registry
 
@@ -57,8 +57,8 @@ def backend_of(plan: Plan) -> str:
     Raises:
         PlanError: neither tells.
     """
-    stated = _mapping(plan.sidecar, "backend").get("name")
-    if isinstance(stated, str) and stated in backends.names():
+    stated = _stated(plan).name
+    if stated is not None and stated in backends.names():
         return stated
     found = read_header(plan.engine).backend
     if found is None:
@@ -93,10 +93,10 @@ def check(plan: Plan, backend_name: str) -> None:
             fix="one of the two was replaced: build the engine again",
         )
     _check_length(plan, header)
-    registry.require(plan.sidecar.get("plugins"))
+    registry.require(plan.described.plugins or ())
     if backends.description(made_for).writes_archive:
         return
-    if _mapping(plan.sidecar, "options").get("strip_weights"):
+    if _options(plan).strip_weights:
         raise PlanError(
             "the engine was built without its weights",
             fix="put them in with TensorRT's Refitter, or build without strip_weights",
@@ -132,7 +132,7 @@ def mismatches(plan: Plan, backend: Backend) -> str | None:
 
 def outlives_its_release(plan: Plan) -> bool:
     """Whether later releases of TensorRT can run it, because it contains its own runtime."""
-    return bool(_mapping(plan.sidecar, "options").get("version_compatible"))
+    return _options(plan).version_compatible
 
 
 def _check_length(plan: Plan, header: Header) -> None:
@@ -166,8 +166,8 @@ def _cut(expected: str, size: int) -> PlanError:
 def _check_version(plan: Plan, header: Header, installed: Backend) -> None:
     """Engines belong to one release, except those built with version_compatible."""
     description = installed.description
-    stated = _mapping(plan.sidecar, "backend").get("version")
-    if isinstance(stated, str):
+    stated = _stated(plan).version
+    if stated is not None:
         if outlives_its_release(plan):
             return
         made_with = _numbers(stated)
@@ -189,7 +189,7 @@ def _check_capability(plan: Plan, targets: GpuTargets, title: str) -> None:
     gpu = _compute_capability()
     if gpu is None:
         return
-    named = plan.sidecar.get("compute_capabilities") or ()
+    named = plan.described.compute_capabilities or ()
     if not targets.includes(gpu, named):
         raise PlanError(
             "the engine was not built for this GPU",
@@ -218,10 +218,13 @@ def _compute_capability() -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-def _mapping(sidecar: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A part of the sidecar; empty where it is missing or no mapping."""
-    part = sidecar.get(key)
-    return part if isinstance(part, Mapping) else {}
+def _stated(plan: Plan) -> StatedBackend:
+    """The backend that the sidecar names, as far as it does."""
+    return plan.described.backend or StatedBackend()
+
+
+def _options(plan: Plan) -> StatedOptions:
+    return plan.described.options or StatedOptions()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

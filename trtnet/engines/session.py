@@ -91,7 +91,7 @@ class Session:
         """The named axes of the plan; releases the engine where they do not fit it."""
         ranks = {binding.name: len(binding.shape) for binding in self.inputs}
         try:
-            return AxisRules.from_json(self.plan.sidecar.get("axes"), ranks)
+            return AxisRules.stated(self.plan.described.axes, ranks)
         except PlanError:
             self._engine.close()
             self._device.close()

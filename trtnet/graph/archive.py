@@ -6,23 +6,26 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trtnet.dtypes import ELEMENT_TYPES
-from trtnet.errors import NetworkError, WeightsError
+from trtnet.errors import NetworkError, WeightsError, located
 from trtnet.graph.layers import KINDS
 from trtnet.graph.reader import sort, weight_shape
 from trtnet.graph.types import Graph, Layer, TensorInfo
+from trtnet.reading.documents import Source, from_json, shortened
+from trtnet.reading.schema import checked
 from trtnet.weights import loading, safetensors_writer
 from trtnet.weights.container import Weights
 
-_FORMAT = "trtnet.graph 1"
-_MAX_RANK = 8  # TensorRT's own limit
-_FIX = "the archive is damaged, or was written by another program: save the graph again"
+if TYPE_CHECKING:
+    from trtnet.graph.archive_schema import StoredGraph, StoredLayer
 
-T = TypeVar("T")
+_FORMAT = "trtnet.graph 1"
+_FIX = "the archive is damaged, or was written by another program: save the graph again"
 
 
 def save(path: str | os.PathLike[str], graph: Graph) -> None:
@@ -108,11 +111,12 @@ def _unpack(stored: Weights, name: str) -> Graph:
             got=stored.metadata.get("format"),
             fix="give a file written by trtnet.graph.save",
         )
-    try:
-        content = json.loads(stored.metadata.get("graph", ""))
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{name}: the graph cannot be read", got=error, fix=_FIX) from error
-    graph = _graph(_Object(content, name), stored)
+    from trtnet.graph.archive_schema import StoredGraph  # needs msgspec
+
+    source = Source(name, "an archive of a network", WeightsError, _FIX)
+    # An attribute may be infinite, such as the bound of an activation that clips on one side.
+    content = from_json(stored.metadata.get("graph", ""), source, infinite=True)
+    graph = _graph(checked(content, StoredGraph, source), stored, source)
     _check(graph)
     return graph
 
@@ -121,75 +125,10 @@ def _key(layer: int, name: str) -> str:
     return f"{layer}.{name}"
 
 
-class _Object:
-    """A JSON object that checks the type of each entry on access.
-
-    Args:
-        content: the parsed JSON.
-        path: position of the object in the file, for messages.
-    """
-
-    def __init__(self, content: object, path: str) -> None:
-        self.path = path
-        self._content: dict[str, object] = self._expect(dict, content)
-
-    def _expect(self, kind: type[T], value: object, key: str = "") -> T:
-        if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-            return value
-        raise self._wrong(kind.__name__, value, key)
-
-    def _wrong(self, expected: str, value: object, key: str) -> WeightsError:
-        where = f"{self.path}: entry {key!r}" if key else self.path
-        return WeightsError(
-            f"{where} cannot be read", expected=expected, got=f"{value!a:.80}", fix=_FIX
-        )
-
-    def text(self, key: str) -> str:
-        """The string at `key`."""
-        return self._expect(str, self._content.get(key), key)
-
-    def entries(self, key: str, kind: type[T]) -> tuple[T, ...]:
-        """The elements, all of type `kind`, of the list at `key`."""
-        found = self._expect(list, self._content.get(key), key)
-        return tuple(self._expect(kind, value, key) for value in found)
-
-    def optional_texts(self, key: str) -> tuple[str | None, ...]:
-        """The elements, strings or nulls, of the list at `key`."""
-        found = self._expect(list, self._content.get(key), key)
-        return tuple(None if value is None else self._expect(str, value, key) for value in found)
-
-    def objects(self, key: str) -> list[_Object]:
-        """The elements, all JSON objects, of the list at `key`."""
-        return [
-            _Object(value, f"{self.path}, {key} {i}")
-            for i, value in enumerate(self.entries(key, dict))
-        ]
-
-    def attributes(self, key: str) -> dict[str, Any]:
-        """The layer attributes at `key`: scalars, and tuples of numbers."""
-        found = self._expect(dict, self._content.get(key), key)
-        return {name: self._attribute(key, value) for name, value in found.items()}
-
-    def _attribute(self, key: str, value: object) -> Any:
-        if isinstance(value, list):
-            for item in value:
-                if not isinstance(item, (int, float)):
-                    raise self._wrong("int or float", item, key)
-            return tuple(value)
-        if value is None or isinstance(value, (int, float, str)):
-            return value
-        raise self._wrong("int, float, str, bool, null or a list of numbers", value, key)
-
-
-def _graph(content: _Object, stored: Weights) -> Graph:
+def _graph(content: StoredGraph, stored: Weights, source: Source) -> Graph:
     tensors: dict[str, TensorInfo] = {}
-    for entry in content.objects("tensors"):
-        info = TensorInfo(
-            entry.text("name"),
-            entry.text("dtype"),
-            entry.entries("shape", int),
-            entry.optional_texts("dimension_names"),
-        )
+    for entry in content.tensors:
+        info = TensorInfo(entry.name, entry.dtype, entry.shape, entry.dimension_names)
         if info.name in tensors:
             raise NetworkError(
                 "two tensors have the same name",
@@ -199,35 +138,54 @@ def _graph(content: _Object, stored: Weights) -> Graph:
             )
         tensors[info.name] = info
     layers = []
-    for i, entry in enumerate(content.objects("layers")):
-        names = {name: _key(i, name) for name in entry.entries("weights", str)}
+    for i, layer in enumerate(content.layers):
+        names = {name: _key(i, name) for name in layer.weights}
         missing = [key for key in names.values() if key not in stored]
         if missing:
             raise WeightsError(
                 "weights are missing",
-                module=entry.text("name"),
+                module=layer.name,
                 expected=", ".join(names.values()),
                 got=f"all but {', '.join(missing)}",
                 fix=_FIX,
             )
         layers.append(
             Layer(
-                entry.text("name"),
-                entry.text("type"),
-                entry.optional_texts("inputs"),
-                entry.entries("outputs", str),
-                entry.attributes("attributes"),
+                layer.name,
+                layer.type,
+                layer.inputs,
+                layer.outputs,
+                _attributes(layer, source),
                 {name: stored[key] for name, key in names.items()},
             )
         )
     return Graph(
-        content.text("name"),
-        content.entries("inputs", str),
-        content.entries("outputs", str),
-        tuple(layers),
-        tensors,
-        source=stored,
+        content.name, content.inputs, content.outputs, tuple(layers), tensors, source=stored
     )
+
+
+def _attributes(layer: StoredLayer, source: Source) -> dict[str, Any]:
+    """The attributes of a layer: scalars, and tuples of numbers."""
+    from trtnet.graph.archive_schema import attributes_of
+
+    if layer.type not in KINDS:
+        raise NetworkError(
+            "unknown layer type",
+            module=layer.name,
+            expected=", ".join(KINDS),
+            got=shortened(layer.type),
+            fix=_FIX,
+        )
+    with located(layer.name):
+        checked(
+            layer.attributes,
+            attributes_of(layer.type),
+            replace(source, name="", what=(f"the attributes of this {layer.type} layer")),
+        )
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in layer.attributes.items()
+    }
 
 
 def _check(graph: Graph) -> None:
@@ -239,6 +197,8 @@ def _check(graph: Graph) -> None:
         _check_layer(layer, graph.tensors)
         made += layer.outputs
     _check_names(graph, made)
+    for layer in graph.layers:
+        _check_ranks(layer, graph.tensors)
     if sort(graph.layers, graph.inputs) != list(graph.layers):
         raise NetworkError(
             "the layers are not in execution order",
@@ -256,14 +216,6 @@ def _check_tensor(info: TensorInfo) -> None:
             got=info.dtype,
             fix=_FIX,
         )
-    if len(info.shape) > _MAX_RANK or any(not -1 <= n < 2**63 for n in info.shape):
-        raise NetworkError(
-            "impossible shape",
-            module=info.name,
-            expected=f"at most {_MAX_RANK} sizes, -1 where unknown",
-            got=info.shape,
-            fix=_FIX,
-        )
     if info.dimension_names and len(info.dimension_names) != len(info.shape):
         raise NetworkError(
             "the number of axis names is not the rank",
@@ -275,28 +227,42 @@ def _check_tensor(info: TensorInfo) -> None:
 
 
 def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
-    kind = KINDS.get(layer.type)
-    if kind is None:
+    from trtnet.graph.archive_schema import fewest_outputs, inputs_of
+
+    fewest, most = inputs_of(layer.type)
+    connected = [name for name in layer.inputs[:fewest] if name is not None]
+    if len(connected) < fewest or len(layer.inputs) > most:
         raise NetworkError(
-            "unknown layer type",
+            f"a {layer.type} layer with a wrong number of inputs",
             module=layer.name,
-            expected=", ".join(KINDS),
-            got=layer.type,
+            expected=f"{fewest} or more" if most > len(layer.inputs) else f"{fewest} to {most}",
+            got=len(connected) if len(connected) < fewest else len(layer.inputs),
             fix=_FIX,
         )
-    wanted = {entry.partition("=")[0] for entry in kind.attributes}
-    for what, allowed, got in (
-        ("attributes", wanted | {*kind.marked}, layer.attributes),
-        ("weights", set(kind.weights), layer.weights),
-    ):
-        if not allowed.issuperset(got) or (what == "attributes" and not wanted.issubset(got)):
-            raise NetworkError(
-                f"the {what} are not those of a {layer.type} layer",
-                module=layer.name,
-                expected=", ".join(sorted(allowed)) or "none",
-                got=", ".join(sorted(got)) or "none",
-                fix=_FIX,
-            )
+    if len(layer.outputs) < fewest_outputs(layer.type):
+        raise NetworkError(
+            f"a {layer.type} layer with too few outputs",
+            module=layer.name,
+            expected=fewest_outputs(layer.type),
+            got=len(layer.outputs),
+            fix=_FIX,
+        )
+    allowed = KINDS[layer.type].weights
+    if not set(layer.weights).issubset(allowed):
+        raise NetworkError(
+            f"the weights are not those of a {layer.type} layer",
+            module=layer.name,
+            expected=", ".join(allowed) or "none",
+            got=", ".join(layer.weights),
+            fix=_FIX,
+        )
+    if "kernel" in allowed and "kernel" not in layer.weights and None in (*layer.inputs, None)[:2]:
+        raise NetworkError(
+            f"a {layer.type} layer without a kernel",
+            module=layer.name,
+            expected="weights, or a second input",
+            fix=_FIX,
+        )
     for name, array in layer.weights.items():
         _check_weights(layer, name, array)
     if layer.type == "CONSTANT":
@@ -309,6 +275,22 @@ def _check_layer(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
                 got=layer.attributes["shape"],
                 fix=_FIX,
             )
+
+
+def _check_ranks(layer: Layer, tensors: Mapping[str, TensorInfo]) -> None:
+    """Checks the tensors of a convolution, whose number of axes the window gives."""
+    window = layer.attributes.get("kernel_size_nd")
+    if layer.type not in ("CONVOLUTION", "DECONVOLUTION") or window is None:
+        return
+    ranks = [len(tensors[name or ""].shape) for name in (layer.inputs[0], layer.outputs[0])]
+    if ranks != [len(window) + 2] * 2:
+        raise NetworkError(
+            "the tensors of a convolution have the wrong number of axes",
+            module=layer.name,
+            expected=f"{len(window) + 2}: batch, channels, and those of the window",
+            got=f"{ranks[0]} and {ranks[1]}",
+            fix=_FIX,
+        )
 
 
 def _check_weights(layer: Layer, name: str, array: np.ndarray) -> None:

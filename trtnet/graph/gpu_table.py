@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 from trtnet.errors import UsageError
 from trtnet.names import did_you_mean
+from trtnet.reading.documents import Source, from_json
+from trtnet.reading.schema import checked
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class Gpu:
 def gpus() -> dict[str, Gpu]:
     """Every GPU of the table by its key."""
     text = resources.files("trtnet.graph").joinpath("gpus.json").read_text("utf-8")
-    return {key: _gpu(key, entry) for key, entry in json.loads(text).items()}
+    source = Source("gpus.json", "the table of GPUs", fix="install trtnet again")
+    stated = checked(from_json(text, source), dict[str, _Entry], source)
+    return {key: entry.gpu(key) for key, entry in stated.items()}
 
 
 def find_gpu(key: str) -> Gpu:
@@ -72,11 +74,16 @@ def find_gpu(key: str) -> Gpu:
     return found
 
 
-def _gpu(key: str, entry: Mapping[str, Any]) -> Gpu:
-    return Gpu(
-        key=key,
-        name=entry["name"],
-        bandwidth=entry["gb_per_s"] * 1e9,
-        flops={precision: tera * 1e12 for precision, tera in entry["tflops"].items()},
-        source=entry["source"],
-    )
+@dataclass(frozen=True)
+class _Entry:
+    """A GPU in the file: gigabytes and tera-operations per second."""
+
+    name: str
+    gb_per_s: float
+    tflops: dict[str, float]
+    source: str
+
+    def gpu(self, key: str) -> Gpu:
+        """The same in bytes and operations per second."""
+        flops = {precision: tera * 1e12 for precision, tera in self.tflops.items()}
+        return Gpu(key, self.name, self.gb_per_s * 1e9, flops, self.source)

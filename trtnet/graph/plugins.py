@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trtnet.errors import UnsupportedError
+from trtnet.errors import UnsupportedError, UsageError
 from trtnet.graph.types import Layer, TensorInfo
+from trtnet.reading.documents import Source, from_json
+from trtnet.reading.schema import checked
 
 _METADATA_KEY = "trtnet.plugin"
 _MAX_BYTES = 4095  # TensorRT's limit for metadata
@@ -90,9 +92,10 @@ def mark_of(layer: Any) -> Mark | None:
     text = layer.metadata
     if not text.startswith(f'{{"{_METADATA_KEY}"'):
         return None
+    source = Source("", "the metadata of a layer")
     try:
-        return Mark(**json.loads(text)[_METADATA_KEY])
-    except (ValueError, TypeError):  # written by another program
+        return checked(from_json(text, source), dict[str, Mark], source)[_METADATA_KEY]
+    except UsageError:  # written by another program
         return None
 
 

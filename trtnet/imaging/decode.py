@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from trtnet.errors import TrtnetError, UsageError
+from trtnet.reading.files import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,7 +78,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image]:
             "reading images needs Pillow", got=error, fix="pip install pillow, or give .npy files"
         ) from error
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with _regular(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width} x {image.height}")
             yield image
@@ -108,8 +109,12 @@ def _in_8_bits(image: Image, path: str | os.PathLike[str]) -> Image:
     return PIL.Image.fromarray((values >> 8).astype(np.uint8))
 
 
+def _regular(path: str | os.PathLike[str]) -> BinaryIO:
+    return open_regular(path, "an image", fix="name an image file")
+
+
 def _beginning(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:
+    with _regular(path) as file:
         start = file.read(16)
     return f"a file that begins with {start!r}" if start else "an empty file"
 

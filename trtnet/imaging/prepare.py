@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtnet.errors import PlanError, UsageError
+from trtnet.errors import UsageError
 from trtnet.imaging.decode import MAX_PIXELS, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from trtnet.imaging.preprocessing import Preprocessing
+
 _MODES = {1: "L", 3: "RGB"}  # by the number of channels
-_FILTERS = {  # Pillow's names by torchvision's
-    "nearest": "NEAREST",
-    "nearest-exact": "NEAREST",
-    "bilinear": "BILINEAR",
-    "bicubic": "BICUBIC",
-    "box": "BOX",
-    "hamming": "HAMMING",
-    "lanczos": "LANCZOS",
-}
 
 
 def load_image(path: str | os.PathLike[str], preprocessing: Mapping[str, Any]) -> np.ndarray:
@@ -41,10 +33,9 @@ def image_mode(preprocessing: Mapping[str, Any]) -> str:
     """The mode of images for :func:`prepare`: ``"RGB"``, or ``"L"`` for one channel.
 
     Raises:
-        PlanError: a preprocessing for another number of channels.
+        PlanError: an invalid preprocessing.
     """
-    with _checked(preprocessing):
-        return _MODES[len(_mean(preprocessing))]
+    return _MODES[len(_rules(preprocessing).mean)]
 
 
 def prepare(image: Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
@@ -54,21 +45,20 @@ def prepare(image: Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
         image: of the mode that :func:`image_mode` returns.
         preprocessing: the entry of a weights file or a sidecar, with the optional keys
             ``resize_size`` (the shorter edge, or height and width), ``crop_size``, ``mean``,
-            ``std`` and ``interpolation``.
+            ``std`` and ``interpolation``; see :class:`trtnet.imaging.preprocessing.Preprocessing`.
 
     Raises:
         PlanError: an invalid preprocessing.
         UsageError: the resized image would have more than ``MAX_PIXELS``.
     """
-    with _checked(preprocessing):
-        mean = _mean(preprocessing)
-        std = np.array(preprocessing.get("std", [1.0] * len(mean)), np.float32)
-        image = _resized(image, preprocessing)
-        if preprocessing.get("crop_size"):
-            image = _cropped(image, *_pair(preprocessing["crop_size"]))
-        values = np.asarray(image, np.float32).reshape(image.height, image.width, -1) / 255
-        prepared: np.ndarray = ((values - mean) / std).transpose(2, 0, 1)[None].copy()
-        return prepared
+    rules = _rules(preprocessing)
+    mean, std = (np.array(values, np.float32) for values in (rules.mean, rules.divisors))
+    image = _resized(image, rules)
+    if rules.crop is not None:
+        image = _cropped(image, *rules.crop)
+    values = np.asarray(image, np.float32).reshape(image.height, image.width, -1) / 255
+    prepared: np.ndarray = ((values - mean) / std).transpose(2, 0, 1)[None].copy()
+    return prepared
 
 
 def prepared_size(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> tuple[int, int]:
@@ -81,41 +71,28 @@ def prepared_size(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> tu
     >>> prepared_size((1282, 1026), {"resize_size": [520]})
     (520, 649)
     """
-    with _checked(preprocessing):
-        if preprocessing.get("crop_size"):
-            return _pair(preprocessing["crop_size"])
-        return _resize_to(size, preprocessing)
+    rules = _rules(preprocessing)
+    return rules.crop or _resize_to(size, rules)
 
 
-@contextlib.contextmanager
-def _checked(preprocessing: Mapping[str, Any]) -> Iterator[None]:
-    """Turns errors in `preprocessing` into a PlanError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise PlanError(
-            "the preprocessing cannot be followed",
-            expected="resize_size, crop_size, mean, std, interpolation",
-            got=dict(preprocessing),
-            fix="prepare the image yourself and give it as .npy",
-        ) from error
+def _rules(preprocessing: Mapping[str, Any]) -> Preprocessing:
+    from trtnet.imaging.preprocessing import checked_preprocessing  # needs msgspec
+
+    return checked_preprocessing(preprocessing)
 
 
-def _mean(preprocessing: Mapping[str, Any]) -> np.ndarray:
-    return np.array(preprocessing.get("mean", [0.0] * 3), np.float32)
-
-
-def _resized(image: Image, preprocessing: Mapping[str, Any]) -> Image:
+def _resized(image: Image, rules: Preprocessing) -> Image:
     from PIL.Image import Resampling
 
-    kind = Resampling[_FILTERS[preprocessing.get("interpolation", "bilinear")]]
-    height, width = _resize_to(image.size, preprocessing)
-    return image.resize((width, height), kind)
+    from trtnet.imaging.preprocessing import FILTERS
+
+    height, width = _resize_to(image.size, rules)
+    return image.resize((width, height), Resampling[FILTERS[rules.interpolation]])
 
 
-def _resize_to(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> tuple[int, int]:
+def _resize_to(size: tuple[int, int], rules: Preprocessing) -> tuple[int, int]:
     """(height, width) after the resize; `size` is (width, height)."""
-    asked = preprocessing.get("resize_size")
+    asked = rules.resize_size
     if not asked:
         return size[1], size[0]
     if len(asked) == 2:
@@ -141,7 +118,3 @@ def _cropped(image: Image, height: int, width: int) -> Image:
 def _offset(have: int, want: int) -> int:
     """The first row or column of torchvision's centre crop, which rounds differently if it pads."""
     return round((have - want) / 2) if have >= want else -((want - have) // 2)
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return (size[0], size[0]) if len(size) == 1 else (size[0], size[1])

@@ -12,7 +12,7 @@ from trtnet.backend.description import dotted
 from trtnet.errors import BackendError
 from trtnet.pipeline.machine import Machine
 
-REQUIRED = ("numpy", "rich", "filelock")  # packages without which nothing works
+REQUIRED = ("numpy", "rich", "filelock", "msgspec")  # packages without which nothing works
 _UNSEEN = ""  # a package that was not looked for: loading the backend tells whether it is there
 
 Problem = tuple[str, str]

@@ -25,10 +25,13 @@ from trtnet.pipeline.shapes import InputShapes
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
 from trtnet.quantization.table import CalibrationTable
+from trtnet.reading.documents import MOST_BYTES
+from trtnet.reading.files import read_bytes
 from trtnet.weights.container import raw_bytes
 
 if TYPE_CHECKING:
     from trtnet.backend import Backend
+    from trtnet.building.sidecar import StatedCalibration
     from trtnet.module import Module
     from trtnet.network import Network
     from trtnet.quantization import Batches, Calibration, RangeRow
@@ -132,12 +135,14 @@ class Calibrator:
         observing = policy if self.quantizes else Policy("fp32")
         self.network = define(backend, observing, self.shapes, model, plugins=plugins)
 
-    def run(self, engine: Path | None, known: Mapping[str, Any], update: Update) -> Calibrated:
+    def run(
+        self, engine: Path | None, known: StatedCalibration | None, update: Update
+    ) -> Calibrated:
         """Calibrates, or takes ranges that exist already.
 
         Args:
             engine: file of the engine, beside which the ranges are kept; ``None`` keeps none.
-            known: what was written about them there.
+            known: what the sidecar there says about them.
             update: receives the progress.
 
         Raises:
@@ -155,9 +160,10 @@ class Calibrator:
         assert data is not None  # require_data()
         table = given or (engine and engine.with_name(f"{engine.name}.calib.json"))
         key = self._key(read, data)
-        if table and known.get("key") == key and known.get("sha256") == _sha256(table):
+        if table and known and known.key == key and known.sha256 == _sha256(table):
             found = CalibrationTable.load(table)
-            return Calibrated(found, (), data, self._about(known, table, reused=True))
+            about = {"method": known.method, "items": known.items, "key": key}
+            return Calibrated(found, (), data, self._about(about, table, reused=True))
         journal = engine and engine.with_name(f"{engine.name}.calib-{key[:12]}")
         started = time.perf_counter()
         calibration = self._calibrate(read, data, journal, update)
@@ -244,4 +250,4 @@ def unit_ranges(network: Network) -> CalibrationTable:
 def _sha256(path: Path | None) -> str | None:
     if path is None or not path.is_file():
         return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path, "a calibration table", MOST_BYTES)).hexdigest()

@@ -72,9 +72,14 @@ def open_image_session(
 
 
 def preprocessing_of(plan: Plan) -> Preprocessing:
-    """What the sidecar says; raises :class:`UsageError` where it says nothing."""
-    found = plan.sidecar.get("preprocessing")
-    if isinstance(found, Mapping):
+    """What the sidecar says.
+
+    Raises:
+        UsageError: it says nothing.
+        PlanError: what it says is impossible.
+    """
+    if plan.described.preprocessing is not None:
+        found: Preprocessing = plan.sidecar["preprocessing"]
         return found
     raise _unknown_preprocessing("preprocessing in the sidecar beside the engine")
 

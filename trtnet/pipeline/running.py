@@ -168,7 +168,7 @@ def _calibrate(
     if not recipe.quantizes and recipe.calibration.data is None:
         return None
     old = _old_plan(prepared)
-    known = (old.sidecar.get("calibration") if old else None) or {}
+    known = old.described.calibration if old else None
     with observer.step("calibrate") as update:
         calibrator = Calibrator(
             recipe.calibration,

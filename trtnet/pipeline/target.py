@@ -107,7 +107,7 @@ def _define(recipe: Recipe, model: LoadedModel, ranges: bool, observer: Observer
         recipe.plugins,
     )
     with observer.step("calibrate") as update:
-        calibrated = calibrator.run(None, {}, update)
+        calibrated = calibrator.run(None, None, update)
     network = model.define(policy, calibrated.table)
     check_range(calibrated.rows, network, observer)
     return DefinedModel(model, network, calibrated.data)

@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from trtnet import cuda
-from trtnet.errors import BackendError, BuildError, CudaError, UnsupportedError
+from trtnet.errors import BackendError, BuildError, CudaError, TrtnetError, UnsupportedError
 from trtnet.files import atomic_write
+from trtnet.reading.documents import Source
+from trtnet.reading.schema import read_checked
 
 CAPABILITIES = (80, 86, 89, 90, 100, 120)  # compute capabilities times ten
 ALIGNMENT = 16  # bytes; kernels are compiled for it, and TensorRT aligns its tensors to more
 CACHE = "TRTNET_CACHE"  # environment variable that names another cache folder
-_FORMAT = 1  # version of the cache's files
+_FORMAT = 2  # version of the cache's files
+_LARGEST_ENTRY = 64 << 20  # bytes; the PTX of a large kernel has a few megabytes
 # PTX versions times ten: one that drivers for CUDA 12.0 read, and the first with Blackwell GPUs.
 _PTX, _PTX_OF_BLACKWELL = 80, 87
 _FIX = 'pip install "trtnet[plugins]"'
@@ -191,16 +194,43 @@ def _cached(key: object, capability: int, compile: Callable[[], PtxKernel]) -> P
         return compile()
     path = folder / "kernels" / f"{digest}.json"
     try:
-        return PtxKernel(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):  # no file yet, or a damaged one
+        return _read_entry(path, digest)
+    except TrtnetError:  # no file yet, or a damaged one
         made = compile()
+    entry = {"sha256": _entry_sha256(made, digest), "kernel": asdict(made)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, durable=False) as file:
-            file.write(json.dumps(asdict(made)).encode())
+            file.write(json.dumps(entry).encode())
     except OSError:  # a read-only or full disk only costs time: the kernel is compiled again
         pass
     return made
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file of the cache: a kernel, and the hash of it and of all that it was made of."""
+
+    sha256: str
+    kernel: PtxKernel
+
+
+def _read_entry(path: Path, digest: str) -> PtxKernel:
+    """The kernel in the file `path`, for the key whose hash is `digest`.
+
+    Raises:
+        UsageError: there is none, or it is damaged.
+    """
+    source = Source(str(path), "a kernel of the cache")
+    entry = read_checked(path, _Entry, source, limit=_LARGEST_ENTRY)
+    if entry.sha256 != _entry_sha256(entry.kernel, digest):
+        raise source.refuse("it does not have the content that was written")
+    return entry.kernel
+
+
+def _entry_sha256(kernel: PtxKernel, digest: str) -> str:
+    text = json.dumps([digest, asdict(kernel)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # Triton

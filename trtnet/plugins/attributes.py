@@ -102,10 +102,15 @@ class Attributes:
 
 
 def _scalar(kind: Any, value: Any) -> Any:
-    """Returns `value` as `kind`; ``None`` for another type, or a float that is not finite."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    """Returns `value` as `kind`; ``None`` for another type, or what JSON readers refuse: floats
+    that are not finite, integers beyond 64 bits, text with half of a surrogate pair."""
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        return None
+    if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        return None
+    if kind is str and value != value.encode(errors="ignore").decode():
         return None
     return value
 

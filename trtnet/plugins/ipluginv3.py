@@ -7,7 +7,6 @@ the declaration, PyTorch and the plugin's creator, which is registered here.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, ClassVar
@@ -185,4 +184,5 @@ class _Creator:
 
     def create_plugin(self, name: str, field_collection: Any, phase: Any) -> _Layer:
         fields = field_collection[0].data.tobytes().decode()
-        return self.layer(registry.find(self._plugin, self.plugin_version)(**json.loads(fields)))
+        kind = registry.find(self._plugin, self.plugin_version)
+        return self.layer(registry.restore(kind, fields))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from trtnet.plugins.aot_compile import ALIGNMENT, PtxKernel
 from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.kernels import Kernel, PythonKernel
 from trtnet.plugins.reference_execution import reference, spec_of, torch_dtype
-from trtnet.plugins.registry import instance
+from trtnet.plugins.registry import instance, restore
 from trtnet.plugins.spec import TensorSpec
 
 _LARGEST = 2**31 - 1  # largest scalar, and largest size of a grid
@@ -117,7 +116,7 @@ def _loaded(
     kind: type[Plugin], fields: str, specs: tuple[TensorSpec, ...], device: int
 ) -> tuple[Any, PtxKernel]:
     """Returns the loaded function, and the compiled kernel, of a plugin for the GPU `device`."""
-    plugin = kind(**json.loads(fields))
+    plugin = restore(kind, fields)
     kernel, _ = kernel_of(plugin, specs[: len(plugin.inputs)])
     assert not isinstance(kernel, PythonKernel)
     major, minor = torch.cuda.get_device_capability(device)

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from trtnet.errors import PlanError, UnsupportedError, UsageError
 from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.shipped_paths import IMPORT_PATHS
+from trtnet.reading.documents import Source, from_json, shortened
+from trtnet.reading.schema import checked
 
 _NAME = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 _RESERVED = ("trt", "tensorrt", "std")  # namespaces that TensorRT keeps for itself
+
+
+@dataclass(frozen=True)
+class NeededPlugin:
+    """A plugin whose layers are in an engine, as the sidecar says it.
+
+    Attributes:
+        name: ``"namespace::name"``.
+        version: its version.
+        module: which declares it.
+        embedded: whether the engine holds its kernels, and needs no declaration.
+    """
+
+    name: str
+    version: str
+    module: str = ""
+    embedded: bool = False
+
 
 _DECLARED: dict[tuple[str, str], type[Plugin]] = {}
 
@@ -89,27 +110,47 @@ def instance(name: str, version: str, fields: str) -> Plugin:
     Raises:
         UnsupportedError: it is not declared in this process.
     """
-    return find(name, version)(**json.loads(fields))
+    return restore(find(name, version), fields)
 
 
-def require(plugins: object) -> None:
+def restore(plugin: type[Plugin], fields: str) -> Plugin:
+    """A plugin of the class `plugin` with the attributes `fields`, which an engine stores.
+
+    Raises:
+        PlanError: `fields` is not the JSON of its attributes.
+    """
+    source = Source(
+        "",
+        f"the stored attributes of the plugin {plugin.name}",
+        PlanError,
+        "build the engine again, with the plugin that is declared here",
+    )
+    values = checked(from_json(fields, source), dict[str, Any], source)
+    known = plugin.attributes.types
+    if unknown := [name for name in values if name not in known]:
+        raise source.refuse(
+            "an unknown attribute",
+            expected=", ".join(known) or "none",
+            got=shortened(unknown[0]),
+        )
+    try:
+        return plugin(**values)
+    except UsageError as error:
+        raise source.refuse(error.problem, error.expected, error.got) from error
+
+
+def require(plugins: Iterable[NeededPlugin]) -> None:
     """Checks that the plugins an engine needs are declared.
-
-    Args:
-        plugins: the entry ``plugins`` of a sidecar. Plugins whose kernels are in the engine need
-            no declaration.
 
     Raises:
         PlanError: one is not declared; the message names the module to import.
     """
-    for entry in plugins if isinstance(plugins, list) else ():
-        if not isinstance(entry, Mapping) or entry.get("embedded"):
-            continue
-        if not _is_declared(str(entry.get("name")), str(entry.get("version"))):
+    for needed in plugins:
+        if not needed.embedded and not _is_declared(needed.name, needed.version):
             raise PlanError(
-                f"the engine needs the plugin {entry.get('name')} version {entry.get('version')}",
+                f"the engine needs the plugin {needed.name} version {needed.version}",
                 got=_known(),
-                fix=f"import {entry.get('module')} before the engine is loaded",
+                fix=f"import {needed.module} before the engine is loaded",
             )
 
 

@@ -255,8 +255,7 @@ class Policy:
             UsageError: a file that cannot be read, is not TOML, or has unknown entries.
             UnsupportedError: a precision or kind that does not exist.
         """
-        tables = {name: isinstance(value, Mapping) for name, value in cls().as_dict().items()}
-        return cls(**read_entries(path, tables))
+        return cls(**read_entries(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a TOML file, atomically.

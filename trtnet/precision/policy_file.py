@@ -4,49 +4,45 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from trtnet.errors import UsageError
 from trtnet.files import atomic_write
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from trtnet.reading.documents import Source, from_toml, shortened
+from trtnet.reading.files import read_bytes
+from trtnet.reading.schema import checked
 
 Values = Mapping[str, "str | Mapping[str, str]"]
 """Entries of a policy: its strings, and its tables of strings."""
 
+_MOST_BYTES = 1 << 20  # a line for each module of a large network is a tenth of it
 
-def read_entries(path: str | os.PathLike[str], entries: Mapping[str, bool]) -> dict[str, Any]:
-    """The entries of the file `path`, in its order.
 
-    Args:
-        entries: the names that a policy may have, each with whether it is a table of strings.
+@dataclass(frozen=True)
+class _File:
+    """The entries that a file may have; see :class:`trtnet.precision.policy.Policy`."""
+
+    compute: str = ""
+    keep: dict[str, str] = field(default_factory=dict)
+    io: str = ""
+    base: str = ""
+    kinds: dict[str, str] = field(default_factory=dict)
+
+
+def read_entries(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The entries of the file `path`, in its order; all are strings or tables of strings.
 
     Raises:
         UsageError: a file that cannot be read, is not TOML, or has other entries.
     """
-    try:
-        values: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            "the policy cannot be read", module=str(path), got=error, fix="write a TOML file"
-        ) from error
-    for name, value in values.items():
-        is_table = isinstance(value, dict)
-        texts = value.values() if isinstance(value, dict) else [value]
-        fits = name in entries and is_table == entries[name]
-        if not fits or not all(isinstance(text, str) for text in texts):
-            raise UsageError(
-                f"the policy has an entry {name!r} that is unknown or of the wrong type",
-                module=str(path),
-                got=value,
-                expected=_expected(entries),
-            )
+    known = [entry.name for entry in fields(_File)]
+    source = Source(str(path), "a policy", fix=f"write a TOML file with {', '.join(known)}")
+    values = from_toml(read_bytes(path, source.what, _MOST_BYTES, fix=source.fix), source)
+    for name in values:
+        if name not in known:
+            raise source.refuse(f"unknown entry {shortened(name)}", expected=", ".join(known))
+    checked(values, _File, source)
     return values
 
 
@@ -58,12 +54,6 @@ def write_entries(path: str | os.PathLike[str], values: Values) -> None:
     """
     with atomic_write(path) as file:
         file.write("\n".join(_lines(values)).encode() + b"\n")
-
-
-def _expected(entries: Mapping[str, bool]) -> str:
-    texts = ", ".join(name for name, is_table in entries.items() if not is_table)
-    tables = ", ".join(name for name, is_table in entries.items() if is_table)
-    return f"the strings {texts}; the tables of strings {tables}"
 
 
 def _lines(values: Values) -> Iterator[str]:

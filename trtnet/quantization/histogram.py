@@ -62,6 +62,16 @@ class Histogram:
         return sum(int(counts.sum()) for counts in self.rows.values())
 
     @property
+    def is_consistent(self) -> bool:
+        """Whether the last bin of finite magnitudes that holds anything is that of `amax`."""
+        last = 0
+        for row, counts in self.rows.items():
+            filled = np.flatnonzero(counts)
+            if row % _HALF != _NOT_FINITE and len(filled):
+                last = max(last, (row % _HALF << MANTISSA_BITS) + int(filled[-1]))
+        return last == int(np.float32(self.amax).view(np.uint32)) >> SHIFT
+
+    @property
     def nonfinite(self) -> int:
         """The number of NaN and infinite values."""
         rows = (self.rows.get(_NOT_FINITE), self.rows.get(_HALF + _NOT_FINITE))

@@ -17,7 +17,12 @@ from trtnet.graph import dumps
 from trtnet.graph.types import Graph
 from trtnet.journal import ResumableJournal
 from trtnet.quantization.histogram import BINS, ROWS, Histogram
+from trtnet.reading.documents import from_json
+from trtnet.reading.files import is_missing
+from trtnet.reading.schema import checked
 from trtnet.weights.container import data_sha256
+
+_MOST_COUNTS = 2**42  # in one bin: the sum over all bins fits into 64 bits
 
 
 @dataclass
@@ -59,28 +64,59 @@ class CalibrationJournal(ResumableJournal):
         """
         if not self.path.absolute().parent.is_dir():
             raise UsageError(f"there is no folder for the journal {self.path}", fix="create it")
-        if not self.path.exists():
+        if is_missing(self.path):
             return None
         try:
             stored = weights.load(self.path)
-            self.require_header(stored.metadata.get("format"), stored.metadata.get("job"))
-            return self._state(stored)
-        except (KeyError, TypeError, ValueError, WeightsError) as error:
+        except WeightsError as error:
             raise self.refusal("is a damaged journal", error) from error
+        self.require_header(stored.metadata.get("format"), stored.metadata.get("job"))
+        return self._state(stored)
 
     def _state(self, stored: weights.Weights) -> CalibrationState:
-        position = json.loads(stored.metadata["position"])
-        histograms = {}
-        for i, name in enumerate(self.tensors):
-            numbers, counts = stored[f"{i}.rows"], stored[f"{i}.counts"]
-            if counts.shape != (len(numbers), BINS) or counts.dtype != np.int64:
-                raise ValueError(f"counts of {name}")
-            if any(not 0 <= number < ROWS for number in numbers.tolist()):
-                raise ValueError(f"rows of {name}")
-            rows = {row: counts[k].copy() for k, row in enumerate(numbers.tolist())}
-            histograms[name] = Histogram(rows, float(position["amax"][i]))
-        batches, items = int(position["batches"]), int(position["items"])
-        return CalibrationState(histograms, batches, items, position["data"])
+        from trtnet.quantization.journal_position import Position  # needs msgspec
+
+        text = stored.metadata.get("position", "")
+        position = checked(from_json(text, self.source), Position, self.source)
+        if len(position.amax) != len(self.tensors):
+            raise self.source.refuse(
+                "wrong number of values at amax",
+                expected=len(self.tensors),
+                got=len(position.amax),
+            )
+        histograms = {
+            name: Histogram(self._rows(stored, i), amax)
+            for i, (name, amax) in enumerate(zip(self.tensors, position.amax, strict=True))
+        }
+        for name, histogram in histograms.items():
+            if not histogram.is_consistent:
+                raise self.source.refuse(
+                    f"the counts of {name} do not go up to its largest magnitude",
+                    got=histogram.amax,
+                )
+        return CalibrationState(histograms, position.batches, position.items, position.data)
+
+    def _rows(self, stored: weights.Weights, index: int) -> dict[int, np.ndarray]:
+        """The counts of one tensor, by row."""
+        try:
+            numbers, counts = stored[f"{index}.rows"], stored[f"{index}.counts"]
+        except KeyError as error:
+            raise self.source.refuse("an array is missing", expected=error) from error
+        fits = numbers.ndim == 1 and numbers.dtype == np.int32 and counts.dtype == np.int64
+        if not fits or counts.shape != (len(numbers), BINS):
+            raise self.source.refuse(
+                "the counts have the wrong type or shape",
+                expected=f"{index}.rows: int32 (rows), {index}.counts: int64 (rows, {BINS})",
+                got=f"{numbers.dtype} {numbers.shape}, {counts.dtype} {counts.shape}",
+            )
+        rising = np.all(np.diff(numbers.astype(np.int64)) > 0)
+        if not rising or np.any((numbers < 0) | (numbers >= ROWS)):
+            raise self.source.refuse(
+                f"impossible numbers of rows in {index}.rows", expected=f"0 to {ROWS - 1}, rising"
+            )
+        if np.any((counts < 0) | (counts > _MOST_COUNTS)):
+            raise self.source.refuse(f"impossible counts in {index}.counts")
+        return {row: counts[k].copy() for k, row in enumerate(numbers.tolist())}
 
     def save(self, state: CalibrationState) -> None:
         """Replaces the file, atomically.

@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trtnet.errors import UsageError, WeightsError
 from trtnet.files import atomic_write
 from trtnet.names import nearest
 from trtnet.precision.table import QUANTIZED
+from trtnet.reading.documents import Source, read_json, shortened
+from trtnet.reading.schema import checked
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 _FORMAT = "trtnet.calibration 1"
@@ -131,19 +132,23 @@ class CalibrationTable:
             UsageError: the file is missing, damaged, of another version, or holds impossible
                 values.
         """
-        content = _read(path)
+        source = Source(str(path), "a calibration table", fix=_AGAIN)
+        content = checked(read_json(path, source), dict[str, Any], source)
+        if content.get("format") != _FORMAT:
+            raise source.refuse(
+                "it is not of this version",
+                expected=f"the format {_FORMAT!r}",
+                got=shortened(content.get("format")),
+            )
+        stated = checked(content, _File, source)
         try:
             return cls(
-                ranges=dict(content["ranges"]),
-                method=content["method"],
-                weights_sha256=content["weights_sha256"],
-                precision=content["precision"],
-                items=content["items"],
+                ranges=stated.ranges,
+                method=stated.method,
+                weights_sha256=stated.weights_sha256,
+                precision=stated.precision,
+                items=stated.items,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{path} is a damaged calibration table", got=repr(error), fix=_AGAIN
-            ) from error
         except UsageError as error:
             raise UsageError(
                 f"{path}: {error.problem}",
@@ -154,24 +159,17 @@ class CalibrationTable:
             ) from error
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UsageError(
-            f"the calibration table {path} cannot be read", got=error, fix="check the path"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not a calibration table", got=error, fix=_AGAIN) from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or found != _FORMAT:
-        raise UsageError(
-            f"{path} is not a calibration table of this version",
-            expected=f"the format {_FORMAT!r}",
-            got=found,
-            fix=_AGAIN,
-        )
-    return content
+@dataclass(frozen=True)
+class _File:
+    """The JSON object in a table's file: ``format``, and the fields of the table, whose values
+    the table checks."""
+
+    format: str
+    method: str
+    precision: str
+    weights_sha256: str
+    items: int
+    ranges: dict[str, float]
 
 
 def _is_number(value: Any) -> bool:

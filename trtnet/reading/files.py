@@ -123,6 +123,17 @@ def read_if_present(
         raise
 
 
+def is_missing(path: FilePath) -> bool:
+    """Whether there is nothing at `path`, or only a link that leads nowhere."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def too_large(
     path: FilePath, what: str, limit: int, size: int, error: type[TrtnetError] = UsageError
 ) -> TrtnetError:

@@ -181,7 +181,7 @@ class _Interpreter(fx.Interpreter):
         except ShapeError as error:
             error.locate(n.meta.get("layer", n.name))
             raise
-        except (RuntimeError, IndexError, ValueError, AssertionError) as error:
+        except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
             raise NetworkError(
                 "the layer fails on these inputs", module=n.meta.get("layer"), got=error
             ) from error

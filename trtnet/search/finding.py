@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, to_numpy
 from trtnet.search.budget import Budget
 from trtnet.search.data import Data
-from trtnet.search.journal import SearchJournal
+from trtnet.search.journal import SearchJournal, StoredTrial
 from trtnet.search.metrics import Metrics, Tally
 from trtnet.search.mixable_network import MixableNetwork
 from trtnet.search.result import SearchResult, TriedMix
@@ -90,11 +89,13 @@ class MixRunner:
         if names in self.done:
             return self.done[names]
         key = "trial " + " ".join(names)
-        stored = self.journal.get(key)
+        stored = self.journal.get(key, StoredTrial)
         if stored is None:
-            stored = self._measure(names)
-            self.journal.put(key, stored)
-        trial = TriedMix(names, Metrics(**stored["metrics"]), stored["seconds"])
+            metrics, seconds = self._measure(names)
+            self.journal.put(key, {"metrics": dataclasses.asdict(metrics), "seconds": seconds})
+        else:
+            metrics, seconds = stored.metrics.plain, stored.seconds
+        trial = TriedMix(names, metrics, seconds)
         self.done[names] = trial
         if self.progress:
             total = len(self.subject.modules)
@@ -115,7 +116,7 @@ class MixRunner:
             self._seconds[names] = self.subject.seconds(read)
         return self._seconds[names]
 
-    def _measure(self, names: Sequence[str]) -> dict[str, Any]:
+    def _measure(self, names: Sequence[str]) -> tuple[Metrics, float]:
         if not self._wanted:
             self._wanted = list(self._outputs(self.subject.in_fp32))
         read = self.subject.graph(self.subject.policy(names))
@@ -123,8 +124,7 @@ class MixRunner:
         for index, ours in enumerate(self._outputs(read)):
             labels = self.data.labels[index] if self.data.labels else None
             tally.add(ours, self._wanted[index], labels)
-        metrics = dataclasses.asdict(tally.metrics)
-        return {"metrics": metrics, "seconds": self.subject.seconds(read)}
+        return tally.metrics, self.subject.seconds(read)
 
     def _outputs(self, read: Graph) -> Iterator[dict[str, np.ndarray]]:
         module = compile(read)

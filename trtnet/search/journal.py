@@ -2,7 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
 from trtnet.journal import ResultJournal
+from trtnet.search.metrics import Metrics
+
+Ratio = Annotated[float, Meta(ge=0)]
+Cosine = Annotated[float, Meta(ge=-1.001, le=1.001)]
+Points = Annotated[float, Meta(ge=-100, le=100)]
+
+
+class StoredMetrics(msgspec.Struct, frozen=True):
+    """The fields of :class:`trtnet.search.Metrics`; `rel_l2` may be infinite."""
+
+    rel_l2: Ratio
+    cosine: Cosine
+    top1_drop: Points | None
+
+    @property
+    def plain(self) -> Metrics:
+        """The same as :class:`trtnet.search.Metrics`."""
+        return Metrics(self.rel_l2, self.cosine, self.top1_drop)
+
+
+class StoredSensitivity(StoredMetrics, frozen=True):
+    """The result ``module PATH``: what changing one module does."""
+
+    seconds_saved: Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+class StoredTrial(msgspec.Struct, frozen=True):
+    """The result ``trial PATH PATH …``: a network with those modules changed."""
+
+    metrics: StoredMetrics
+    seconds: Annotated[float, Meta(ge=0, le=1e9)]
 
 
 class SearchJournal(ResultJournal):

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from trtnet.precision.policy import Explanation
 from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, to_numpy
 from trtnet.search.data import Data
-from trtnet.search.journal import SearchJournal
+from trtnet.search.journal import SearchJournal, StoredSensitivity
 from trtnet.search.metrics import Metrics, Tally
 from trtnet.search.mixable_network import MixableNetwork
 from trtnet.search.suffix import suffix, values_of
@@ -73,11 +72,14 @@ def sensitivity(
     worker = _Worker(subject, data)
     rows = []
     for done, row in enumerate(subject.candidates):
-        stored = journal.get(f"module {row.module}")
+        stored = journal.get(f"module {row.module}", StoredSensitivity)
         if stored is None:
-            stored = worker.measure(row)
-            journal.put(f"module {row.module}", stored)
-        rows.append(_from_json(row, stored))
+            metrics, saved = worker.measure(row)
+            values = {**dataclasses.asdict(metrics), "seconds_saved": saved}
+            journal.put(f"module {row.module}", values)
+        else:
+            metrics, saved = stored.plain, stored.seconds_saved
+        rows.append(Sensitivity(row.module, row.kind, metrics, saved))
         if progress:
             progress(done + 1, len(subject.candidates), row.module)
     return most_sensitive_first(rows)
@@ -107,7 +109,7 @@ class _Worker:
         self._values: list[dict[str, Tensor]] = []
         self._seconds = 0.0
 
-    def measure(self, row: Explanation) -> dict[str, Any]:
+    def measure(self, row: Explanation) -> tuple[Metrics, float]:
         subject, base = self.subject, self.subject.in_fp32
         if not self._values:
             arguments = (prepare(base, batch) for batch in self.data.batches)
@@ -122,10 +124,4 @@ class _Worker:
             ours = {**theirs, **{name: to_numpy(value) for name, value in changed.items()}}
             tally.add(ours, theirs, self.data.labels[index] if self.data.labels else None)
         saved = self._seconds - subject.seconds(subject.graph(subject.policy((row.module,))))
-        return {**dataclasses.asdict(tally.metrics), "seconds_saved": saved}
-
-
-def _from_json(row: Explanation, stored: dict[str, Any]) -> Sensitivity:
-    values = dict(stored)
-    saved = values.pop("seconds_saved")
-    return Sensitivity(row.module, row.kind, Metrics(**values), saved)
+        return tally.metrics, saved

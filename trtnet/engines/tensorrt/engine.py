@@ -17,10 +17,13 @@ from trtnet.dtypes import tensorrt_dtype_name
 from trtnet.engines import compatibility
 from trtnet.engines.protocol import Binding, Engine
 from trtnet.engines.tensorrt.context import TensorRTContext, failure
-from trtnet.errors import ExecutionError, PlanError
+from trtnet.errors import ExecutionError, PlanError, TrtnetError
 from trtnet.escaping import printable
 from trtnet.files import atomic_write
 from trtnet.hardware import missing_gpu
+from trtnet.reading.files import read_bytes
+
+_LARGEST_CACHE = 4 << 30  # bytes of a runtime cache
 
 
 def load(
@@ -116,8 +119,8 @@ class _RuntimeCache:
         if self._cache is None:
             raise failure(backend, "TensorRT-RTX gives no runtime cache")
         self._saved = b""
-        with contextlib.suppress(OSError):  # there is none yet, or none that can be read
-            self._saved = path.read_bytes()
+        with contextlib.suppress(TrtnetError):  # there is none yet, or none that can be read
+            self._saved = read_bytes(path, "a runtime cache", _LARGEST_CACHE)
         if self._saved and not self._cache.deserialize(self._saved):
             backend.clear_errors()  # of another release or GPU, or damaged: it is replaced
         if not config.set_runtime_cache(self._cache):

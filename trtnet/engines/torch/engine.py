@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import fx
@@ -11,6 +10,7 @@ from torch import fx
 from trtnet import graph
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
+from trtnet.building.sidecar import StatedShapes
 from trtnet.engines.protocol import Binding
 from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
@@ -44,7 +44,7 @@ def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
     """
     read = _read(plan)
     place = _place(device)
-    profiles = _profiles(read, plan.sidecar.get("profiles"))
+    profiles = _profiles(read, plan.described.profiles)
     try:
         module = _compile(read, place)
     except torch.OutOfMemoryError as error:
@@ -55,7 +55,7 @@ def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
         forward=torch.compile(module.forward) if compile else module.forward,
         device=place,
         output_shapes=OutputShapes(read),
-        tf32=plan.sidecar.get("precision") == "tf32",
+        tf32=plan.described.precision == "tf32",
     )
     return TorchEngine(compiled, profiles, _contexts(compiled))
 
@@ -158,7 +158,9 @@ def _binding(info: TensorInfo, is_input: bool) -> Binding:
     return Binding(info.name, info.dtype, info.shape, is_input, on_host)
 
 
-def _profiles(read: Graph, stated: Any) -> tuple[Mapping[str, Shapes], ...]:
+def _profiles(
+    read: Graph, stated: Sequence[Mapping[str, StatedShapes]] | None
+) -> tuple[Mapping[str, Shapes], ...]:
     """The sidecar's profiles, completed with the inputs of fixed shape. Without any, an axis of
     unknown size may have any size."""
     infos = [read.tensors[name] for name in read.inputs]
@@ -168,28 +170,19 @@ def _profiles(read: Graph, stated: Any) -> tuple[Mapping[str, Shapes], ...]:
     )
 
 
-def _shapes(info: TensorInfo, profile: Any) -> Shapes:
+def _shapes(info: TensorInfo, profile: Mapping[str, StatedShapes]) -> Shapes:
     if info.name not in profile:
         low, high = (tuple(n if n >= 0 else free for n in info.shape) for free in (1, _UNLIMITED))
         return Shapes(low, low, high)
-    try:
-        stated = profile[info.name]
-        found = Shapes(*(tuple(map(int, stated[key])) for key in ("min", "opt", "max")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _bad_profile(info, profile) from error
-    rows = list(zip(info.shape, found.min, found.opt, found.max, strict=False))
-    ranks = {len(found.min), len(found.opt), len(found.max)}
-    fits = all(a <= b <= c and n in (-1, a) and n in (-1, c) for n, a, b, c in rows)
-    if ranks != {len(info.shape)} or not fits:
-        raise _bad_profile(info, profile)
-    return found
-
-
-def _bad_profile(info: TensorInfo, profile: object) -> PlanError:
-    return PlanError(
-        "the sidecar's profile does not fit this input",
-        module=info.name,
-        expected=f"min <= opt <= max for {info.shape}",
-        got=f"{profile!a:.200}",
-        fix="build the engine again",
-    )
+    found = profile[info.name]
+    rows = zip(info.shape, found.min, found.max, strict=False)
+    fits = all(n in (-1, low) and n in (-1, high) for n, low, high in rows)
+    if len(found.min) != len(info.shape) or not fits:
+        raise PlanError(
+            "the sidecar's profile does not fit this input",
+            module=info.name,
+            expected=f"shapes like {info.shape}, in which -1 stands for any size",
+            got=f"from {found.min} to {found.max}",
+            fix="build the engine again",
+        )
+    return Shapes(found.min, found.opt, found.max)

@@ -1,0 +1,293 @@
+"""Cases for the files that trtnet checks against schemas."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import random
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import trtnet
+from fuzzing.mutations import RAW, changed_bytes, document, odd_value
+from trtnet import graph, nn, weights
+from trtnet.benchmark import trace
+from trtnet.building.plan import Plan, sidecar_path
+from trtnet.engines.session import Session
+from trtnet.pipeline.random_weights import random_weights
+from trtnet.plugins import aot_compile, registry
+from trtnet.precision.policy import Policy
+from trtnet.quantization import activations, calibrate
+from trtnet.quantization.table import CalibrationTable
+from trtnet.search.journal import SearchJournal, StoredSensitivity, StoredTrial
+
+_SHA = "0123456789abcdef" * 4
+_PREPROCESSING = {
+    "resize_size": [16],
+    "crop_size": [8],
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "interpolation": "bilinear",
+    "antialias": True,
+}
+
+
+@functools.cache
+def _folder() -> Path:
+    """A folder for the files of this process."""
+    return Path(tempfile.mkdtemp(prefix="trtnet-fuzz-"))
+
+
+@functools.cache
+def _plan() -> Plan:
+    """An engine of the torch backend with dynamic axes, and a sidecar that says all it can."""
+    network = trtnet.Network("torch")
+    x = network.input("x", (trtnet.Axis("N", 1, 4), 3, 8, 8))
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    layer.load_state_dict(random_weights(layer, "tiny"))
+    network.output("y", layer(x))
+    about = {
+        "model": "tiny",
+        "weights": {"source": "random (seed 0)", "origin": "random"},
+        "preprocessing": _PREPROCESSING,
+        "class_names": ["cat", "dog", "fox"],
+        "calibration": {"method": "mse", "items": 3, "key": "k", "sha256": _SHA, "reused": True},
+        "plugins": [],
+    }
+    shapes = trtnet.Shapes((1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8))
+    plan = trtnet.build(network, {"x": shapes}, sidecar=about)
+    needed = {"name": "trtnet::class_map", "version": "1", "module": "m", "embedded": False}
+    return Plan(plan.engine, {**plan.sidecar, "plugins": [needed]})
+
+
+def sidecar(draw: random.Random) -> None:
+    """A sidecar: the engine is loaded, executed, and images are prepared for it."""
+    from PIL import Image
+
+    from trtnet.imaging import image_mode, prepare
+    from trtnet.pipeline import preprocessing_of
+
+    path = _folder() / "sidecar.engine"
+    plan = _plan()
+    path.write_bytes(plan.engine)
+    sidecar_path(path).write_bytes(document(plan.sidecar, draw))
+    with Session(path, device="cpu") as session:
+        session(np.zeros((1, 3, 8, 8), np.float32))
+        found = preprocessing_of(session.plan)
+        prepare(Image.new(image_mode(found), (20, 10)), found)
+
+
+def calibration_table(draw: random.Random) -> None:
+    """The file of a calibration table: it is loaded, and its ranges are looked up."""
+    path = _folder() / "table.json"
+    CalibrationTable({"a": 1.5, "b.c": 1e-3}, "mse", _SHA, items=8).save(path)
+    path.write_bytes(document(json.loads(path.read_bytes()), draw))
+    table = CalibrationTable.load(path)
+    table.require_weights(_SHA)
+    table.amax("a")
+
+
+def calibration_journal(draw: random.Random) -> None:
+    """The journal of a calibration: a run goes on from it."""
+    network, batches, stored = _calibration()
+    path = _folder() / "calibration.journal"
+    arrays = {name: array.copy() for name, array in stored.items()}
+    metadata: dict[str, str] = dict(stored.metadata)
+    where = draw.randrange(3)
+    if where == 0:
+        text = document(json.loads(metadata["position"]), draw)
+        metadata["position"] = text.decode("utf-8", "replace")
+    elif where == 1:
+        name = draw.choice(list(arrays))
+        arrays[name] = _changed_array(arrays[name], draw)
+    content = weights.dumps(arrays, metadata)
+    path.write_bytes(changed_bytes(content, draw) if where == 2 else content)
+    found = calibrate(network, activations(network), batches, resume=path, every=1)
+    for method in ("minmax", "percentile", "entropy", "mse"):
+        found.table(method, weights_sha256=_SHA)
+
+
+def _changed_array(array: np.ndarray, draw: random.Random) -> np.ndarray:
+    options: list[Callable[[np.ndarray], np.ndarray]] = [
+        lambda x: x[:-1],
+        lambda x: x[::-1],
+        lambda x: -x,
+        lambda x: x + np.array(2**31 - 1, x.dtype),
+        lambda x: x.astype(np.float32),
+        lambda x: x.astype(np.uint8),
+        lambda x: x.reshape(1, *x.shape),
+        lambda x: np.concatenate([x, x]),
+        lambda x: x * 0,
+        lambda x: (x.astype(np.float64) * 1e15).astype(x.dtype),
+    ]
+    with np.errstate(all="ignore"):
+        return np.ascontiguousarray(draw.choice(options)(array))
+
+
+@functools.cache
+def _calibration() -> tuple[Any, list[Any], Any]:
+    """A network, its data, and the journal after the first batch."""
+    network = graph.loads(_plan().engine)
+    values = np.random.default_rng(1).standard_normal((4, 3, 8, 8)).astype(np.float32)
+    batches = [{"x": values[:2]}, {"x": values[2:]}]
+    path = _folder() / "whole.journal"
+
+    def stop(done: int, *rest: object) -> None:
+        if done == 4:
+            raise InterruptedError
+
+    with contextlib.suppress(InterruptedError):
+        calibrate(network, activations(network), batches, resume=path, every=1, progress=stop)
+    found = weights.load(path)
+    return (
+        network,
+        batches,
+        weights.Weights({name: array.copy() for name, array in found.items()}, found.metadata),
+    )
+
+
+def search_journal(draw: random.Random) -> None:
+    """A search's journal: it is read, and every result is asked for."""
+    metrics = {"rel_l2": 0.1, "cosine": 0.99, "top1_drop": None}
+    lines = [
+        {"format": SearchJournal.format, "job": "job"},
+        {"key": "module a", "value": {**metrics, "seconds_saved": -1e-6}},
+        {"key": "trial a b", "value": {"metrics": metrics, "seconds": 1e-3}},
+    ]
+    which = draw.randrange(len(lines) + 1)
+    texts = [
+        document(line, draw) if index == which else json.dumps(line).encode()
+        for index, line in enumerate(lines)
+    ]
+    content = b"\n".join(texts) + b"\n"
+    path = _folder() / "search.journal"
+    path.write_bytes(changed_bytes(content, draw) if which == len(lines) else content)
+    journal = SearchJournal(path, "job")
+    if (found := journal.get("module a", StoredSensitivity)) is not None:
+        _ = found.plain.sqnr_db
+    journal.get("trial a b", StoredTrial)
+    journal.put("trial c", {"metrics": metrics, "seconds": 1.0})
+    assert SearchJournal(path, "job").get("trial c", StoredTrial) is not None
+
+
+def policy(draw: random.Random) -> None:
+    """A policy's file: it is loaded, and asked for a module."""
+    path = _folder() / "policy.toml"
+    Policy("int8", keep={"layer4": "fp16", "a.*.b": "fp32"}).save(path)
+    content = path.read_bytes()
+    match draw.randrange(6):
+        case 0:
+            content = changed_bytes(content, draw)
+        case 1:
+            content = content.replace(b'"fp16"', _toml(odd_value(draw)))
+        case 2:
+            key = draw.choice(["a." * draw.choice([1, 30, 40, 50_000]) + "b", "[x]", '"', "a b"])
+            content = key.encode() + b' = "fp16"\n' + content
+        case 3:
+            deep = draw.choice(
+                ["[", "{a=", "{a.a.a=", '"""', "'''", "[[", "[a.", "\\", "a.b.", "="]
+            )
+            content += b"keep = " + (deep * draw.choice([3, 70, 10_000])).encode()
+    path.write_bytes(content)
+    found = Policy.load(path)
+    found.precision_of("layer4.0.conv1", "convolution")
+    found.save(path)
+    assert Policy.load(path) == found
+
+
+def _toml(value: Any) -> bytes:
+    """`value` in TOML's syntax, or nearly so."""
+    if isinstance(value, dict):
+        pairs = (json.dumps(str(key)).encode() + b"=" + _toml(v) for key, v in value.items())
+        return b"{" + b",".join(pairs) + b"}"
+    if isinstance(value, list):
+        return b"[" + b",".join(map(_toml, value)) + b"]"
+    if isinstance(value, str) and value.startswith(RAW):
+        return value.removeprefix(RAW).encode()
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def plugin_fields(draw: random.Random) -> None:
+    """The attributes of a plugin, as an engine stores them: a plugin is made of them."""
+    kind = registry.load("trtnet.plugins.shipped.normalize_image.declaration:NormalizeImage")
+    valid = json.loads(kind(size=(8, 8)).fields)
+    registry.restore(kind, document(valid, draw).decode("utf-8", "replace"))
+
+
+def cached_kernel(draw: random.Random) -> None:
+    """A file of the kernel cache: the right kernel comes back, from the file or compiled again."""
+    path = _folder() / "kernel.json"
+    kernel = aot_compile.PtxKernel("k", ".version 8.0", 128, 0)
+    entry = {
+        "sha256": aot_compile._entry_sha256(kernel, "key"),
+        "kernel": {"name": "k", "ptx": ".version 8.0", "threads": 128, "shared": 0},
+    }
+    path.write_bytes(document(entry, draw))
+    assert aot_compile._read_entry(path, "key") == kernel
+
+
+def timing_trace(draw: random.Random) -> None:
+    """A file of ``--exportTimes``."""
+    query = trace.Query(0, 0.0, 0.1, 0.1, 0.2, 0.2, 1.5, 1.5, 1.6)
+    found = trace.from_json(document(trace.to_json([query, query]), draw))
+    for one in found:
+        _ = one.latency
+
+
+def metadata(draw: random.Random) -> None:
+    """What a weights file says about images and classes."""
+    from trtnet.imaging import prepared_size
+
+    texts = {
+        "preprocessing": document(_PREPROCESSING, draw).decode("utf-8", "replace"),
+        "class_names": document(["cat", "dog"], draw).decode("utf-8", "replace"),
+    }
+    stored = weights.Weights({}, texts)
+    prepared_size((30, 20), stored.preprocessing or {})
+    _ = stored.class_names
+
+
+def archive(draw: random.Random) -> None:
+    """A network's archive: it is checked, costed, loaded and executed."""
+    arrays, stored = _archive()
+    if draw.random() < 0.2:
+        text = changed_bytes(stored["graph"].encode(), draw).decode("utf-8", "replace")
+    else:
+        text = document(json.loads(stored["graph"]), draw).decode("utf-8", "replace")
+    content = weights.dumps(arrays, {**stored, "graph": text})
+    network = graph.loads(content)
+    graph.lint(network)
+    _accepted(lambda: graph.cost(network))
+    with Session(Plan(content), device="cpu") as session:
+        session(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def _accepted(call: Callable[[], object]) -> None:
+    """Calls `call`, whose refusal does not end the case."""
+    with contextlib.suppress(trtnet.TrtnetError):
+        call()
+
+
+@functools.cache
+def _archive() -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
+    stored = weights.loads(_plan().engine, "the engine")
+    return {name: array.copy() for name, array in stored.items()}, stored.metadata
+
+
+CASES: dict[str, Callable[[random.Random], None]] = {
+    "archive": archive,
+    "cached-kernel": cached_kernel,
+    "calibration-journal": calibration_journal,
+    "calibration-table": calibration_table,
+    "metadata": metadata,
+    "plugin-fields": plugin_fields,
+    "policy": policy,
+    "search-journal": search_journal,
+    "sidecar": sidecar,
+    "timing-trace": timing_trace,
+}
