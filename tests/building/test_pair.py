@@ -314,3 +314,12 @@ def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch
     NEW.save(path)
     assert Plan.load(path) == NEW
     assert files(path) == whole(NEW)
+
+
+def test_a_system_that_has_no_more_threads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    NEW.save(path)
+    assert Plan.load(path) == NEW
