@@ -12,6 +12,7 @@ PACKAGES = {
     "numpy": ("numpy", ("numpy",)),
     "rich": ("rich", ("rich",)),
     "filelock": ("filelock", ("filelock",)),
+    "msgspec": ("msgspec", ("msgspec",)),
     "torch": ("torch", ("torch",)),
     "torchvision": ("torchvision", ("torchvision",)),
     "pillow": ("PIL", ("pillow",)),
