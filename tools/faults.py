@@ -49,7 +49,7 @@ def run(name: str, count: int, journal: FaultJournal) -> list[Row]:
         rows: list[Row] = []
         for number in range(count):
             key = f"{name} {number}"
-            row: Any = journal.get(key)
+            row: Row | None = journal.get(key, dict[str, Any])
             if row is None:
                 row = section.case(number)
                 journal.put(key, row)

@@ -53,7 +53,7 @@ EXAMPLE = BackendDescription(
 class DoublingEngine:
     """``y = 2 x`` for x of the shape (3,), in host memory."""
 
-    backend, device = "example", "cpu"
+    backend, device, runs_aside = "example", "cpu", False
     bindings = (
         Binding("x", "float32", (3,), is_input=True),
         Binding("y", "float32", (3,), is_input=False),

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from trtnet.building import plan as building_plan
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.errors import BuildError, PlanError
 from trtnet.files.locks import locked
+from trtnet.reading.files import read_bytes
 
 Raises = Callable[..., Any]
 CALLS = ("open", "unlink", "replace", "fsync", "close")  # of os: the steps of a save
@@ -147,16 +147,15 @@ def test_a_pair_that_is_replaced_while_it_is_read(
 ) -> None:
     """The old engine was read; then comes the new pair, and its sidecar is read."""
     OLD.save(path)
-    plain = building_plan.read_bytes
     saves = iter([new])
 
-    def slow(file: Path, *limits: Any, **named: Any) -> bytes:
-        content = plain(file, *limits, **named)
-        if file == path and (next_one := next(saves, None)) is not None:
+    def slow(*arguments: Any, **more: Any) -> bytes:
+        content = read_bytes(*arguments, **more)
+        if (next_one := next(saves, None)) is not None:
             next_one.save(path)
         return content
 
-    monkeypatch.setattr(building_plan, "read_bytes", slow)
+    monkeypatch.setattr("trtnet.building.plan.read_bytes", slow)
     assert Plan.load(path) == new
 
 
@@ -315,3 +314,12 @@ def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch
     NEW.save(path)
     assert Plan.load(path) == NEW
     assert files(path) == whole(NEW)
+
+
+def test_a_system_that_has_no_more_threads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    NEW.save(path)
+    assert Plan.load(path) == NEW

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -12,13 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import trtnet
 from trtnet import weights
-from trtnet.cli import flags
+from trtnet.cli import flags, paths
 from trtnet.cli import main as program
 from trtnet.cli.paths import FileArgument, named_files, output_file, word
+from trtnet.errors import UsageError
+from trtnet.files.roles import require_distinct, require_writable
 
 LENET = Path(weights.__file__).parent / "lenet5_digits.safetensors"
 
@@ -180,6 +185,35 @@ def test_files_that_may_be_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["run", "m.engine", "--input", "i.npz", "-o", "o.npz"]) == 0
     assert program.main(["run", "m.engine", "--input", "i.npz", "-o", "o.npz"]) == 0
     assert json.loads(Path("images/report.json").read_text())
+
+
+NAMES = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["", "-", ".", "..", "/", "~", "~nobody", "a:b", "x" * 300, "x/" * 3000, "\0"]),
+    st.sampled_from(
+        ["m.engine", "images", "images/a.png", "engine.link", "net.py:Net", "/dev/null"]
+    ),
+)
+
+
+KINDS = [kind for kind in vars(paths).values() if isinstance(kind, FileArgument)]
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(texts=st.lists(NAMES, min_size=1, max_size=3), kind=st.sampled_from(KINDS))
+def test_whatever_text_stands_for_a_file(
+    folder: Path, texts: list[str], kind: FileArgument
+) -> None:
+    """It is accepted or refused with a sentence, and nothing is written."""
+    before = contents(folder)
+    with contextlib.suppress(UsageError):
+        found = [file for text in texts for file in kind.named("--x", kind(text))]
+        require_distinct(found)
+        require_writable(found)
+    assert contents(folder) == before
 
 
 def parsers(monkeypatch: pytest.MonkeyPatch) -> Iterator[argparse.ArgumentParser]:

@@ -37,9 +37,11 @@ from trtnet.files.atomic import (
 from trtnet.files.locks import locked
 from trtnet.files.temporary import remove_abandoned, temporary_file
 from trtnet.files.uninterrupted import Stopped
-from trtnet.reading.documents import Source, read_json
-from trtnet.reading.files import open_regular
+from trtnet.reading.documents import MOST_BYTES, Source, from_json
+from trtnet.reading.files import open_regular, read_bytes
 
+FORMAT_VERSION = 1
+"""Of sidecars."""
 _CHUNK = 16 << 20  # bytes
 _BARE = "without_sidecar"
 
@@ -81,13 +83,9 @@ def is_of(sidecar: Any, digest: str) -> bool:
     return isinstance(stated, Mapping) and stated.get("sha256") == digest
 
 
-def following_sidecar(files: PairFiles, digest: str) -> dict[str, Any] | None:
-    """The sidecar in ``.next``, if it is that of the engine with the SHA-256 `digest`; empty for
-    an engine that has none."""
-    found = _read(files.following)
-    if not is_of(found, digest):
-        return None
-    return {} if found.get(_BARE) is True else dict(found)
+def is_bare(sidecar: Mapping[str, Any]) -> bool:
+    """Whether `sidecar`, of a ``.next``, says that the engine has none."""
+    return sidecar.get(_BARE) is True
 
 
 def write(
@@ -136,11 +134,11 @@ def _settle(files: PairFiles) -> None:
     if is_of(_read(files.sidecar), digest):
         files.following.unlink()
         return
-    found = following_sidecar(files, digest)
-    if found is None:
-        files.following.unlink()
+    found = _read(files.following)
+    if is_of(found, digest):
+        _promote(files, is_bare=is_bare(found))
     else:
-        _promote(files, is_bare=not found)
+        files.following.unlink()
 
 
 def _promote(files: PairFiles, *, is_bare: bool) -> None:
@@ -156,13 +154,14 @@ def _promote(files: PairFiles, *, is_bare: bool) -> None:
 def _bare(engine: bytes) -> bytes:
     """The content of ``.next`` for an engine that has no sidecar."""
     stated = {"bytes": len(engine), "sha256": hashlib.sha256(engine).hexdigest()}
-    return json.dumps({"engine": stated, _BARE: True}).encode()
+    return json.dumps({"format_version": FORMAT_VERSION, "engine": stated, _BARE: True}).encode()
 
 
 def _read(path: Path) -> Any:
     """JSON values; ``None`` where they cannot be read."""
+    source = Source(str(path), "a sidecar", PlanError)
     try:
-        return read_json(path, Source(str(path), "a sidecar", PlanError))
+        return from_json(read_bytes(path, source.what, MOST_BYTES, error=PlanError), source)
     except TrtnetError:
         return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtnet.building import pair
-from trtnet.building.pair import PairFiles, sidecar_path
+from trtnet.building.pair import FORMAT_VERSION, PairFiles, sidecar_path
 from trtnet.errors import BuildError, PlanError
 from trtnet.files import is_full
 from trtnet.files.uninterrupted import uninterrupted
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT_VERSION", "Plan", "sidecar_path"]
 
-FORMAT_VERSION = 1
 _PATIENCE_SECONDS = 10.0  # for a pair that is replaced while it is read
 
 
@@ -119,30 +118,27 @@ class Plan:
 
 def _read_pair(path: str | os.PathLike[str], files: PairFiles) -> Plan | PlanError:
     """The plan, without a sidecar where there is none; or what is wrong with it."""
-    fix = "name an engine file, or build one"
-    try:
-        engine = read_bytes(path, "an engine", error=PlanError, fix=fix)
-    except PlanError as error:
-        return error
-    if not engine:
-        return PlanError(f"{path} is empty", fix="build the engine again")
     problem = None
     try:
-        sidecar = _read_sidecar(sidecar_path(path))
-        if sidecar is not None:
-            _check(path, engine, sidecar)
-            return Plan(engine, sidecar)
-    except PlanError as error:
-        problem = error
-    following = pair.following_sidecar(files, _sha256(engine)) if files.following.exists() else None
-    if following is None:
-        return problem or Plan(engine)
-    try:
-        if following:
-            _check(path, engine, following)
+        engine = read_bytes(
+            path, "an engine", error=PlanError, fix="name an engine file, or build one"
+        )
+        if not engine:
+            raise PlanError(f"{path} is empty", fix="build the engine again")
     except PlanError as error:
         return error
-    return Plan(engine, following)
+    for file in (sidecar_path(path), files.following):
+        try:
+            sidecar = _read_sidecar(file)
+            if sidecar is not None:
+                _check(path, engine, sidecar, file)
+                return Plan(
+                    engine, {} if file == files.following and pair.is_bare(sidecar) else sidecar
+                )
+        except PlanError as error:
+            # A `.next` of another engine is what a killed writer left: it changes nothing.
+            problem = problem or (None if file == files.following else error)
+    return problem or Plan(engine)
 
 
 def _sha256(engine: bytes) -> str:
@@ -165,10 +161,12 @@ def _read_sidecar(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _check(path: str | os.PathLike[str], engine: bytes, sidecar: dict[str, Any]) -> None:
+def _check(
+    path: str | os.PathLike[str], engine: bytes, sidecar: dict[str, Any], file: Path
+) -> None:
     from trtnet.building.sidecar import described  # needs msgspec
 
-    source = _source(str(sidecar_path(path)))
+    source = _source(str(file))
     version = sidecar.get("format_version")
     if version != FORMAT_VERSION:
         raise source.refuse(f"it has format version {shortened(version)}, not {FORMAT_VERSION}")

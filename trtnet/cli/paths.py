@@ -8,6 +8,7 @@ another output, and that outputs can be written.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class FileArgument:
     def named(self, flag: str, value: Any) -> Iterator[NamedFile]:
         """The files of the argument `flag`."""
         for path, what in self.files(value):
-            suffixes = self.suffixes() if path.is_dir() else ()
+            suffixes = self.suffixes() if os.path.isdir(path) else ()
             kind = "an image" if suffixes else what
             yield NamedFile(flag, path, self.use, kind, self.place, suffixes)
 
@@ -74,7 +75,7 @@ def _words(value: str) -> Iterator[tuple[Path, str]]:
         path = Path(":".join(parts[:count]))
         if str(path).startswith("~"):
             path = _expanded(path)
-        if path.is_file():
+        if os.path.isfile(path):
             yield from engine_files(path)
 
 

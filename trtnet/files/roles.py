@@ -66,8 +66,12 @@ def identity(path: Path) -> Hashable:
             return found.st_dev, found.st_ino
     except (OSError, ValueError):
         pass
-    folder, names = Path(os.path.realpath(path)), []
-    while not folder.exists() and folder != folder.parent:
+    try:
+        folder = Path(os.path.realpath(path))
+    except (OSError, ValueError):  # no path can be so
+        return str(path)
+    names: list[str] = []
+    while not os.path.exists(folder) and folder != folder.parent:
         names.append(folder.name)
         folder = folder.parent
     if names and _ignores_case(folder):
@@ -87,12 +91,12 @@ def require_distinct(files: Iterable[NamedFile]) -> None:
     """
     seen: dict[Hashable, NamedFile] = {}
     # What is written to a folder does not replace it.
-    every = [file for file in files if file.use is Use.READ or not file.path.is_dir()]
+    every = [file for file in files if file.use is Use.READ or not os.path.isdir(file.path)]
     for file in every:
         other = seen.setdefault(identity(file.path), file)
         if other is not file and not other.use is file.use is Use.READ:
             raise _clash(file, other)
-    folders = [file for file in every if file.suffixes and file.path.is_dir()]
+    folders = [file for file in every if file.suffixes and os.path.isdir(file.path)]
     for file in every:
         for folder in folders if file.use is not Use.READ else ():
             if _is_read_from(folder, file.path):
@@ -110,7 +114,7 @@ def require_writable(files: Iterable[NamedFile]) -> None:
     every = list(files)
     made = {folder for file in every for folder in _made(file)}
     for file in every:
-        if file.use is Use.READ or (file.place is Place.IF_MISSING and file.path.exists()):
+        if file.use is Use.READ or (file.place is Place.IF_MISSING and os.path.exists(file.path)):
             continue
         try:
             folder = _folder(file, made)
@@ -143,7 +147,7 @@ def _clash(one: NamedFile, other: NamedFile) -> UsageError:
 
 def _is_read_from(folder: NamedFile, path: Path) -> bool:
     """Whether `path` is there, and one of the files that are read from `folder`."""
-    if path.suffix.lower() not in folder.suffixes or not path.is_file():
+    if path.suffix.lower() not in folder.suffixes or not os.path.isfile(path):
         return False
     target, within = Path(os.path.realpath(path)), identity(folder.path)
     return any(identity(parent) == within for parent in target.parents)
@@ -152,7 +156,10 @@ def _is_read_from(folder: NamedFile, path: Path) -> bool:
 def _made(file: NamedFile) -> Iterator[Path]:
     """The folders that are made for `file` if they do not exist."""
     if file.place in (Place.MADE, Place.FOLDERS):
-        target = Path(os.path.realpath(file.path))
+        try:
+            target = Path(os.path.realpath(file.path))
+        except (OSError, ValueError):  # no path can be so
+            return
         yield from target.parents
         if file.place is Place.FOLDERS:
             yield target
@@ -160,9 +167,9 @@ def _made(file: NamedFile) -> Iterator[Path]:
 
 def _folder(file: NamedFile, made: Collection[Path]) -> Path | None:
     """The folder that must be writable for `file`, if any."""
-    if file.place is Place.FOLDERS and file.path.is_dir():
+    if file.place is Place.FOLDERS and os.path.isdir(file.path):
         return file.path
-    if file.path.is_dir():
+    if os.path.isdir(file.path):
         raise IsADirectoryError(f"{file.path} is a directory")
     target = replaceable(file.path)
     if file.place is Place.APPEND and target.exists():
@@ -170,10 +177,10 @@ def _folder(file: NamedFile, made: Collection[Path]) -> Path | None:
             raise PermissionError("it is not yours to write")
         return None
     folder = target.parent
-    while folder in made and not folder.exists() and folder != folder.parent:
+    while folder in made and not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        problem = "is not a folder" if os.path.exists(folder) else "does not exist"
         raise NotADirectoryError(f"{folder} {problem}")
     return folder
 

@@ -33,7 +33,10 @@ def uninterrupted(work: Callable[[Stopped], T]) -> T:
                 future.set_exception(error)
 
     try:
-        threading.Thread(target=run, name="trtnet-save").start()
+        try:
+            threading.Thread(target=run, name="trtnet-save").start()
+        except RuntimeError:  # the system has no more threads, or the program is ending
+            return work(stop.is_set)
         _wait(future)
         return future.result()
     except BaseException:
