@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -51,6 +52,7 @@ class Stopping(torch.nn.Module):
 
 
 STOPS: list[bool] = []
+WAITS: list[bool] = []
 
 
 def define(module: Any) -> trtnet.Network:
@@ -100,6 +102,38 @@ def test_an_interrupt_in_the_modules_code(monkeypatch, way, in_recovery):
     assert found == [want]
     assert vars(converted.torch_module) == before
     assert torch._C._len_torch_function_stack() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+def test_a_fork_while_another_thread_defines_a_network():
+    """The child, in which that thread does not go on, can use the module."""
+    inside, goes_on = threading.Event(), threading.Event()
+
+    class Waiting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept = None
+
+        def forward(self, x: Any) -> Any:
+            if WAITS and WAITS.pop():
+                self.kept = x
+                inside.set()
+                goes_on.wait()
+            return x.relu()
+
+    converted = trtnet.from_torch(Waiting())
+    WAITS[:] = [True]
+    thread = threading.Thread(target=define, args=[converted])
+    thread.start()
+    inside.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(30)  # ends it where it hangs
+        is_right = define(converted).definition.num_layers == 1
+        os._exit(0 if is_right and converted.torch_module.kept is None else 1)
+    goes_on.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_interrupt_that_pytorch_turns_into_an_error_is_still_one(monkeypatch):

@@ -149,13 +149,16 @@ class Session:
         require_process(self._process)
         lease = Lease()
         try:
-            slot = self._slots.take(lease)
-            self._device.activate()
-            slot.begin({})
-            yield Steps(slot, self._engine.bindings, self._signature)
-            slot.end()
+            try:
+                slot = self._slots.take(lease)
+                self._device.activate()
+                slot.begin({})
+                yield Steps(slot, self._engine.bindings, self._signature)
+                slot.end()
+            finally:
+                lease.is_held = False
         finally:
-            lease.is_held = False
+            lease.is_held = False  # as in _execute()
             self._slots.wake()
 
     def close(self) -> None:
@@ -195,11 +198,14 @@ class Session:
         fit = self._fit(views)
         lease = Lease()
         try:
-            slot = self._slots.take(lease)
-            self._device.activate()
-            results = slot.run(views, fit)
+            try:
+                slot = self._slots.take(lease)
+                self._device.activate()
+                results = slot.run(views, fit)
+            finally:
+                lease.is_held = False
         finally:
-            lease.is_held = False
+            lease.is_held = False  # again: in Python 3.10 an interrupt can come before the first
             self._slots.wake()
         return {name: as_result(result) for name, result in results.items()}
 

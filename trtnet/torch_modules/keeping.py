@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -81,13 +83,21 @@ class Alone:
                 kept.is_over = True
                 alone.recover()
 
-    Attributes:
-        lock: written in C, so that ``with`` enters and leaves it as a whole.
+    In a forked process there is a new lock: a thread that is not there may have held the old one.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self._lock, self._process = threading.RLock(), os.getpid()
         self._runs: list[Kept] = []  # the outermost first
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """The lock. It is written in C, so that ``with`` enters and leaves it as a whole."""
+        if os.getpid() != self._process:
+            for kept in self._runs:
+                kept.is_over = True
+            self._lock, self._process = threading.RLock(), os.getpid()
+        return self._lock
 
     def begin(self, kept: Kept) -> None:
         """Notes that `kept` is to be restored."""
