@@ -186,6 +186,10 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("keep = " + "{a=" * 10_000, "it is nested too deeply\n  expected: at most 64 levels"),
         ("a." * 50_000 + 'b = "fp16"', "a key has too many parts\n  expected: at most 32"),
         ("[" + "a." * 50_000 + "b]", "a key has too many parts\n  expected: at most 32"),
+        (
+            "[keep]\n'" + "[" * 20_000 + "' = 'fp16'",
+            "a pattern is too long\n  expected: at most 1000",
+        ),
         ("compute = inf", "it is not TOML\n  got: the number inf is not finite"),
         ("#" * 2_000_000, "is too large\n  expected: a policy, of at most 1.05 MB"),
     ],

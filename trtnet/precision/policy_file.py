@@ -16,6 +16,7 @@ from trtnet.reading.schema import checked
 Values = Mapping[str, "str | Mapping[str, str]"]
 """Entries of a policy: its strings, and its tables of strings."""
 
+_LONGEST_KEY = 1000  # characters of a module's path
 _MOST_BYTES = 1 << 20  # a line for each module of a large network is a tenth of it
 
 
@@ -42,7 +43,12 @@ def read_entries(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name in values:
         if name not in known:
             raise source.refuse(f"unknown entry {shortened(name)}", expected=", ".join(known))
-    checked(values, _File, source)
+    stated = checked(values, _File, source)
+    longest = max((len(key) for key in (*stated.keep, *stated.kinds)), default=0)
+    if longest > _LONGEST_KEY:  # fnmatch takes time for the square of a pattern's length
+        raise source.refuse(
+            "a pattern is too long", expected=f"at most {_LONGEST_KEY} characters", got=longest
+        )
     return values
 
 
