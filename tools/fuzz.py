@@ -2,6 +2,7 @@
 
     python tools/fuzz.py sidecar policy --cases 10000 --journal fuzz.jsonl
     python tools/fuzz.py --cases 10000 --journal fuzz.jsonl      # every kind
+    python tools/fuzz.py --cases 10000 --journal fuzz.jsonl --markdown benchmarks/fuzzing.md
 
 Case number N of a kind is always the same: ``--only N`` runs it alone. Results are in the journal
 after every hundred cases, from which the next run goes on. The exit status is 1 if a case raised
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import importlib
 import pkgutil
+import platform
 import random
 import signal
 import sys
@@ -24,9 +27,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import fuzzing
+from installed import versions
 
 from trtnet.errors import TrtnetError
 from trtnet.journal import ResultJournal
@@ -186,6 +189,24 @@ HEAD = (
 )
 
 
+def page(rows: list[str], count: int) -> str:
+    """The page with the table."""
+    versions_of = versions("trtnet", "torch", "numpy", "msgspec", "safetensors")
+    lines = [
+        "# Damaged files",
+        "",
+        f"`python tools/fuzz.py --cases {count}`: valid files of each kind are damaged, and read. A "
+        f"fault is an exception that is not trtnet's own, or a case above {MOST_SECONDS} s. Kinds "
+        "whose cases expect the refusal themselves count it as accepted.",
+        "",
+        f"{datetime.date.today()}; Python {platform.python_version()}; {versions_of}.",
+        "",
+        HEAD,
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def is_bad(outcome: Outcome) -> bool:
     """Whether the outcome breaks a promise."""
     return bool(
@@ -204,6 +225,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=1000, help="of each kind")
     parser.add_argument("--only", type=int, metavar="N", help="run this case alone")
     parser.add_argument("--journal", type=Path, help="keeps results, and goes on from them")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="the page to write")
     arguments = parser.parse_args()
     unknown = set(arguments.kinds) - every.keys()
     if unknown:
@@ -217,10 +239,14 @@ def main() -> int:
         signal.signal(signal.SIGALRM, _alarm)
     journal = FuzzJournal(arguments.journal, "1")
     print(HEAD)
-    outcomes: list[Any] = []
+    outcomes: list[Outcome] = []
+    rows: list[str] = []
     for kind in kinds:
         outcomes.append(run_kind(kind, every[kind], arguments.cases, journal))
-        print(row(kind, outcomes[-1]), flush=True)
+        rows.append(row(kind, outcomes[-1]))
+        print(rows[-1], flush=True)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(page(rows, arguments.cases), encoding="utf-8")
     return 1 if any(map(is_bad, outcomes)) else 0
 
 
