@@ -195,7 +195,7 @@ def page(rows: list[str], count: int) -> str:
     lines = [
         "# Damaged files",
         "",
-        f"`python tools/fuzz.py --cases {count}`: valid files of each kind are damaged, and read. A "
+        f"`python tools/fuzz.py --cases {count}`: valid files of each kind are damaged and read. A "
         f"fault is an exception that is not trtnet's own, or a case above {MOST_SECONDS} s. Kinds "
         "whose cases expect the refusal themselves count it as accepted.",
         "",
