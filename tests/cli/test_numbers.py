@@ -101,7 +101,7 @@ HUGE = "99999999999999999999999"
         (["plugin", "test", ""], "'' is no import path"),
         (["weights", "extract", "resnet18", "--seed", HUGE], "is not a seed"),
         (["weights", "extract", "resnet18", "--num-classes", HUGE], "is more than"),
-        (["search", "lenet5", "--data=x", "-o=x", "--budget", f"sqnr>={NINES}"], "out of range"),
+        (["search", "lenet5", "--data=x", "-o=y", "--budget", f"sqnr>={NINES}"], "out of range"),
         (["zoo", "lenet5", "--json", "--"], "--json: expected one argument"),
         (["doctor", "--json", "--"], "unrecognized arguments: --"),
         (["weights", "inspect", "--json", "--"], "arguments are required: file"),
