@@ -18,6 +18,8 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree
 
 from trtnet.errors import UnsupportedError
+from trtnet.tensor import Dim
+from trtnet.torch_modules import export_guards
 from trtnet.torch_modules.keeping import interrupt_behind
 from trtnet.torch_modules.results import InnerCall
 from trtnet.torch_modules.source_lines import traced_line
@@ -34,7 +36,8 @@ _POSITIONS: Mapping[Any, str] = {
     torch.ops.aten.adaptive_max_pool2d.default: "adaptive_max_pool2d",
     torch.ops.aten.adaptive_max_pool3d.default: "adaptive_max_pool3d",
 }
-_EXAMPLE = 2  # the size of a dynamic axis in the example; 0 and 1 would become fixed sizes
+# The least size of a dynamic axis in the example; 0 and 1 would become fixed sizes.
+_EXAMPLE = 2
 
 Scope = Callable[[str, InnerCall], Any]
 """Runs a call in the scope of the module at a path."""
@@ -51,10 +54,13 @@ def exported(
     tensors.
 
     Raises:
-        UnsupportedError: ``torch.export`` cannot export the module; carries its words.
+        UnsupportedError: ``torch.export`` cannot export the module; carries its words. Or the
+            graph is for some of the sizes only that dynamic axes may have.
     """
     program = _export(module, args, kwargs)
-    users = iter(_pytree.tree_leaves((args, kwargs)))
+    leaves = _pytree.tree_leaves((args, kwargs))
+    export_guards.require(program, leaves)
+    users = iter(leaves)
     values: list[Any] = []
     for spec in program.graph_signature.input_specs:
         if spec.kind is InputKind.USER_INPUT:
@@ -95,8 +101,17 @@ def _export(
 
 
 def _example(x: Traced) -> torch.Tensor:
-    sizes = [size if isinstance(size, int) else _EXAMPLE for size in x.tensor.shape]
+    sizes = [size if isinstance(size, int) else _example_size(size) for size in x.tensor.shape]
     return torch.zeros(sizes, dtype=x.declared, device=x.tracing.device)
+
+
+def _example_size(size: Dim) -> int:
+    """The smallest one in the declared ranges, but not below :data:`_EXAMPLE`."""
+    axes = size.network.guards.axes
+    names = size.axes
+    if names is None or not names <= axes.keys():
+        return _EXAMPLE
+    return size.value_at({name: max(_EXAMPLE, axes[name].first) for name in names})
 
 
 def _dynamic_axes(leaf: Any) -> Any:
