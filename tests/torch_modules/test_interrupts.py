@@ -17,8 +17,8 @@ from trtnet.host import without_gradients
 from trtnet.torch_modules.keeping import Kept
 
 with pytest.MonkeyPatch.context() as _patch:
-    _patch.syspath_prepend(Path(__file__).parents[2] / "tools" / "faults")
-    import library as library_faults
+    _patch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    from fault_sections import library as library_faults
 
 timed = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an interval timer")
 
