@@ -172,6 +172,7 @@ def run(
         process = subprocess.Popen(
             _command(arguments), cwd=folder, env=_environment(folder), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace",
+            preexec_fn=_end_by_signals,
         )  # fmt: skip
         if number is not None:
             time.sleep(after)
@@ -186,7 +187,7 @@ def run(
             time.monotonic() - started,
             said,
             frozenset(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
-            _problem(folder, inputs),
+            file_problem(folder, inputs),
         )
 
 
@@ -218,12 +219,18 @@ def _command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "trtnet.cli.main", *arguments]
 
 
+def _end_by_signals() -> None:
+    """In the new process: a shell has what it runs in the background ignore interrupts."""
+    for name in MOMENTS:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
 def _environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, "TRTNET_CACHE": str(folder / "cache")}
 
 
-def _problem(folder: Path, inputs: Path) -> str:
+def file_problem(folder: Path, inputs: Path) -> str:
     """What is wrong with a file in `folder`: an input that has changed, or one that is not
     whole."""
     for path in inputs.iterdir():
