@@ -22,6 +22,8 @@ WHOLE = commands.Run(0, 1.0, "", frozenset({"a.engine", "x.npy"}), "")
         ('Traceback (most recent call last):\n  File "<frozen site>", line 1, in <module>\n', True),
         ('Traceback (most recent call last):\n  File "<frozen runpy>", line 1, in _get\n'
          '  File "/home/u/trtnet/trtnet/__init__.py", line 7, in <module>\n', True),
+        ('Fatal Python error: init_import_site: Failed to import the site module\nTraceback\n'
+         '  File "/v/site-packages/_distutils_hack/__init__.py", line 100, in <module>\n', True),
         ('Traceback (most recent call last):\n  File "C:\\trtnet\\__init__.py", line 7\n', True),
         ('Traceback (most recent call last):\n  File "/u/trtnet/__init__.py", line 7\n'
          '  File "/u/trtnet/starting.py", line 30, in begin\n', False),

@@ -66,8 +66,9 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 MOMENTS = {"SIGINT": 8, "SIGTERM": 5, "SIGHUP": 1}
 # The signal and the moment, as a share of the run, of each round over all commands.
 ROUNDS = [(name, (i + 0.5) / count) for name, count in MOMENTS.items() for i in range(count)]
-_FRAME = re.compile(r'File ".*[/\\](trtnet[/\\].+|zoo[/\\].+|weights[/\\].+|site-packages[/\\].+)"')
+_FRAME = re.compile(r'File ".*[/\\]((?:trtnet|zoo|weights|site-packages)[/\\].+)"')
 _IMPORT = re.compile(r"trtnet[/\\]__init__\.py")
+_SITE = "init_import_site"  # Python's own import of what packages have run at its start
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,8 @@ def faults(ended: Run, whole: Run, number: int) -> list[str]:
 
 def is_pythons(said: str) -> bool:
     """Whether a traceback is of the time before Python has imported anything of trtnet."""
-    frames = _FRAME.findall(said)
-    return "Traceback" in said and all(_IMPORT.fullmatch(frame) for frame in frames)
+    is_import = all(_IMPORT.fullmatch(frame) for frame in _FRAME.findall(said))
+    return "Traceback" in said and (is_import or _SITE in said)
 
 
 def _command(arguments: Sequence[str]) -> list[str]:

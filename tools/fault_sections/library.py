@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import multiprocessing
 import random
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +215,16 @@ class Library(Section):
     count = len(PHASES)
 
     def case(self, number: int) -> Row:
-        """One phase; each once more, at other moments, after all of them."""
+        """One phase, in a process of its own; each once more, at other moments, after all."""
         again, which = divmod(number, len(PHASES))
-        outcome = storm(self._phases, PHASES[which], INTERRUPTS, seed=again)
-        lost = "" if outcome.is_good else f"{outcome.phase}: {outcome}"
+        outcome, lost = Outcome(PHASES[which]), ""
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            try:
+                outcome = pool.submit(_storm_of, self.folder, PHASES[which], again).result()
+            except BrokenProcessPool:
+                lost = f"{outcome.phase}: the process was ended"
+        if not outcome.is_good:
+            lost = f"{outcome.phase}: {outcome}"
         return {**asdict(outcome), "lost": lost}
 
     def lines(self, rows: Sequence[Row]) -> list[str]:
@@ -237,9 +245,9 @@ class Library(Section):
             ),
         ]
 
-    @cached_property
-    def _phases(self) -> Phases:
-        return Phases(self.folder)
+
+def _storm_of(folder: Path, name: str, seed: int) -> Outcome:
+    return storm(Phases(folder), name, INTERRUPTS, seed)
 
 
 def storm(phases: Phases, name: str, interrupts: int, seed: int) -> Outcome:
