@@ -195,7 +195,10 @@ def run(
 def faults(ended: Run, whole: Run, number: int) -> list[str]:
     """What is wrong with the end of a run that got the signal `number`, in words."""
     found, early = [], is_pythons(ended.said)
-    if ended.status not in (128 + number, -number, whole.status) and not early:
+    right = {128 + number, whole.status} | (
+        {-number} if not ended.said else set()
+    )  # no handler yet
+    if ended.status not in right and not early:
         found.append(f"status {ended.status}")
     if ended.seconds > whole.seconds + _MOST_S:
         found.append(f"ended only after {ended.seconds:.0f} s")
