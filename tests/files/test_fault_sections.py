@@ -41,6 +41,7 @@ def test_a_traceback_of_pythons_own_start(said: str, is_pythons: bool) -> None:
         ({}, []),
         ({"status": 0}, []),
         ({"status": -2}, []),  # before any handler was set
+        ({"status": -2, "said": "note: done\n"}, []),  # while Python was shutting down
         ({"status": -2, "said": "interrupted\n"}, ["status -2"]),
         ({"files": frozenset({"x.npy", "s.journal"})}, []),  # the run can go on
         ({"status": 1}, ["status 1"]),

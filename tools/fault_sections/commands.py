@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from fault_sections.base import Row, Section
+from trtnet.starting import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
 _LIMIT_S = 120.0  # of a whole run
@@ -68,6 +69,7 @@ MOMENTS = {"SIGINT": 8, "SIGTERM": 5, "SIGHUP": 1}
 ROUNDS = [(name, (i + 0.5) / count) for name, count in MOMENTS.items() for i in range(count)]
 _FRAME = re.compile(r'File ".*[/\\]((?:trtnet|zoo|weights|site-packages)[/\\].+)"')
 _IMPORT = re.compile(r"trtnet[/\\]__init__\.py")
+_WORDS = {*SIGNALS.values()}
 _SITE = "init_import_site"  # Python's own import of what packages have run at its start
 
 
@@ -195,10 +197,9 @@ def run(
 def faults(ended: Run, whole: Run, number: int) -> list[str]:
     """What is wrong with the end of a run that got the signal `number`, in words."""
     found, early = [], is_pythons(ended.said)
-    right = {128 + number, whole.status} | (
-        {-number} if not ended.said else set()
-    )  # no handler yet
-    if ended.status not in right and not early:
+    # Python has no handler yet, or, while it shuts down, none any more: then nothing is said.
+    is_systems = ended.status == -number and not _WORDS & {*ended.said.split("\n")}
+    if ended.status not in (128 + number, whole.status) and not is_systems and not early:
         found.append(f"status {ended.status}")
     if ended.seconds > whole.seconds + _MOST_S:
         found.append(f"ended only after {ended.seconds:.0f} s")
