@@ -135,7 +135,8 @@ class Commands(Section):
             "",
             f"In {early} of {len(rows)} runs the signal came before Python had imported anything "
             "of trtnet: then Python answers, with a traceback of its own start (column `python`). "
-            "They are no losses.",
+            "They are no losses. A negative status is the system's own end of a process, while Python "
+            "has no handler yet or, in its shutdown, none any more.",
             "",
             "| command | signal | runs | by status | python | longest until the end |",
             "|---|---|--:|---|--:|--:|",
