@@ -1,5 +1,8 @@
 """Signals to the commands of trtnet, at evenly spread moments of their runs.
 
+    python tools/faults.py commands              # each gets 8 SIGINT, 5 SIGTERM and a SIGHUP
+    python tools/faults.py commands --count 23   # each gets one SIGINT
+
 Each command runs on a small model, once to its end for its time, its status and its files; each
 case runs it again, in a folder of its own, and sends it one signal. A right end is the status of
 the signal or, where the work was done before, that of the command; no traceback; the inputs as they
@@ -135,8 +138,8 @@ class Commands(Section):
             "",
             f"In {early} of {len(rows)} runs the signal came before Python had imported anything "
             "of trtnet: then Python answers, with a traceback of its own start (column `python`). "
-            "They are no losses. A negative status is the system's own end of a process, while Python "
-            "has no handler yet or, in its shutdown, none any more.",
+            "They are no losses. A negative status is the system's own end of a process, while "
+            "Python has no handler yet or, in its shutdown, none any more.",
             "",
             "| command | signal | runs | by status | python | longest until the end |",
             "|---|---|--:|---|--:|--:|",
