@@ -1,36 +1,37 @@
-"""Tries what must lose nothing: kills and simultaneous writers. Writes the table of what was found.
+"""Tries what must lose nothing: kills, simultaneous writers, interrupts and other signals. Writes
+the table of what was found.
 
     python tools/faults.py                                  # all sections, whole
     python tools/faults.py kills --count 20                 # the first 20 cases of one
+    python tools/faults.py session library commands         # three of them
     python tools/faults.py --markdown benchmarks/faults.md  # also writes the page
 
 With ``--journal FILE`` each result is kept as soon as it is there, and a run that was stopped goes
-on. A section is a file in ``tools/fault_sections/``. Processes are forked: this runs on Linux and
-macOS.
+on. A section is a file in ``tools/fault_sections/``, imported when it is run. Processes are forked
+and timers set: this runs on Linux and macOS.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fault_sections.base import Row, Section
-from fault_sections.kills import Kills
-from fault_sections.savers import Savers
 from run_versions import with_section
 
 import trtnet
 from trtnet.files import atomic_write
 from trtnet.journal import ResultJournal
 
-SECTIONS: Mapping[str, type[Section]] = {"kills": Kills, "savers": Savers}
+SECTIONS = ("kills", "savers", "session", "library", "commands")
 _TITLE = "# Faults\n\nWritten by `tools/faults.py`.\n"
 
 
@@ -42,10 +43,17 @@ class FaultJournal(ResultJournal):
     another = "another version of trtnet"
 
 
+def section_class(name: str) -> type[Section]:
+    """The section: the class in the file of its name."""
+    module = importlib.import_module(f"fault_sections.{name}")
+    found: type[Section] = getattr(module, name.capitalize())
+    return found
+
+
 def run(name: str, count: int, journal: FaultJournal) -> list[Row]:
     """The rows of the first `count` cases of a section."""
     with tempfile.TemporaryDirectory(prefix="trtnet-faults-") as folder:
-        section = SECTIONS[name](Path(folder))
+        section = section_class(name)(Path(folder))
         rows: list[Row] = []
         for number in range(count):
             key = f"{name} {number}"
@@ -66,7 +74,7 @@ def losses(rows: Sequence[Row]) -> int:
 
 def described(name: str, rows: Sequence[Row]) -> str:
     """A section of the page."""
-    kind = SECTIONS[name]
+    kind = section_class(name)
     with tempfile.TemporaryDirectory() as folder:
         lines = kind(Path(folder)).lines(rows)
     verdict = f"**{losses(rows)} losses in {len(rows)} cases.**"
@@ -83,14 +91,14 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, metavar="FILE", help="goes on where it ended")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the page to update")
     arguments = parser.parse_args()
-    unknown = set(arguments.sections) - SECTIONS.keys()
+    unknown = set(arguments.sections) - set(SECTIONS)
     if unknown or not hasattr(os, "fork"):
         parser.error(f"no section {', '.join(unknown)}" if unknown else "this system cannot fork")
     journal = FaultJournal(arguments.journal, trtnet.__version__)
     lost = 0
     for name in arguments.sections or SECTIONS:
-        started = time.monotonic()
-        rows = run(name, arguments.count or SECTIONS[name].count, journal)
+        kind, started = section_class(name), time.monotonic()
+        rows = run(name, arguments.count or kind.count, journal)
         lost += losses(rows)
         print(f"{name}: {losses(rows)} losses in {len(rows)} cases, "
               f"{time.monotonic() - started:.0f} s")  # fmt: skip
@@ -98,7 +106,7 @@ def main() -> int:
             page = arguments.markdown
             text = page.read_text(encoding="utf-8") if page.exists() else _TITLE
             with atomic_write(page) as file:
-                file.write(with_section(text, SECTIONS[name].title, described(name, rows)).encode())
+                file.write(with_section(text, kind.title, described(name, rows)).encode())
     return 1 if lost else 0
 
 

@@ -291,6 +291,23 @@ def test_processes(line: str, status: int, said: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (status, said)
 
 
+@pytest.mark.parametrize(("number", "status", "said"), SIGNALS)
+def test_a_signal_in_code_that_is_made_at_run_time(
+    number: int, status: int, said: str, tmp_path: Path
+) -> None:
+    """As in dataclass(). ``python -m`` takes a KeyboardInterrupt there for one that nobody handles,
+    and would end the process by SIGINT."""
+    (tmp_path / "its_main.py").write_text(
+        "import signal, sys\n"
+        "from trtnet.cli.guard import program\n"
+        "def main(argv):\n"
+        f"    exec('signal.raise_signal({int(number)})\\nwhile True: pass')\n"
+        "sys.exit(program(main)())\n"
+    )
+    done = shell(f'"{sys.executable}" -m its_main', tmp_path)
+    assert (done.returncode, done.stderr) == (status, f"{said}\n")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal to itself while it starts")
 @pytest.mark.parametrize("module", ["trtnet.zoo", "trtnet.weights", "trtnet.cli.main"])
 def test_an_interrupt_while_a_program_starts(module: str, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from trtnet.errors import ExecutionError
 from trtnet.workers import Workers, ordered_map
 
 with pytest.MonkeyPatch.context() as _patch:
-    _patch.syspath_prepend(Path(__file__).parents[2] / "tools" / "faults")
-    import session as session_faults
-    from storm import Storm
+    _patch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    from fault_sections import session as session_faults
+    from fault_sections.storm import Storm
 
 timed = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an interval timer")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")

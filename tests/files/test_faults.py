@@ -45,7 +45,7 @@ def test_a_run_goes_on_where_it_ended(
 def test_a_loss_is_reported(
     faults: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kills = faults.SECTIONS["kills"]
+    kills = faults.section_class("kills")
     monkeypatch.setattr(kills, "case", lambda self, number: {
         "found": "refused", "left": 2, "next": False, "lost": "a pair was refused"})  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["faults", "kills", "--count", "1"])

@@ -14,17 +14,22 @@ import torch
 
 import trtnet
 from trtnet.host import without_gradients
+from trtnet.torch_modules import waiting
 from trtnet.torch_modules.keeping import Kept
+from trtnet.torch_modules.waiting import interrupts_wait
 
 with pytest.MonkeyPatch.context() as _patch:
-    _patch.syspath_prepend(Path(__file__).parents[2] / "tools" / "faults")
-    import library as library_faults
+    _patch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    from fault_sections import library as library_faults
 
 timed = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an interval timer")
 
 
 @timed
-@pytest.mark.parametrize("phase", ["define", "from_torch", "converted_again", "verify", "archive"])
+@pytest.mark.parametrize(
+    "phase", ["define", "from_torch", "converted_again", "exported", "verify", "archive"]
+)
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
 def test_interrupts_at_random_moments(tmp_path, phase):
     outcome = library_faults.storm(library_faults.Phases(tmp_path), phase, 6, seed=0)
     assert outcome.is_good, outcome
@@ -102,6 +107,42 @@ def test_an_interrupt_in_the_modules_code(monkeypatch, way, in_recovery):
     assert found == [want]
     assert vars(converted.torch_module) == before
     assert torch._C._len_torch_function_stack() == 0
+
+
+def test_an_interrupt_comes_when_pytorch_has_exported(monkeypatch):
+    """Raised inside, it would abort the process; a later one is the user's will."""
+    events: list[str] = []
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: 3.0 * events.count("wait"))
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(*then: str) -> None:
+        with interrupts_wait():
+            for event in then:
+                events.append(event)
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted("first", "second")
+    assert events == ["first", "second"]
+    with pytest.raises(KeyboardInterrupt):
+        interrupted("third", "wait", "not reached")
+    assert events[2:] == ["third", "wait"]
+    interrupted()
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_signals_that_are_ignored_stay_so(monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts_wait():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    thread = threading.Thread(target=interrupts_wait().__enter__)
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")

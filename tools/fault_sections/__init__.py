@@ -1,1 +1,2 @@
-"""Sections of ``tools/faults.py``: one file each, with a subclass of :class:`base.Section`."""
+"""Sections of ``tools/faults.py``: one file each, with the subclass of :class:`base.Section` that
+has its name. ``storm.py`` raises the interrupts of two of them."""

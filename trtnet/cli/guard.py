@@ -48,6 +48,12 @@ _REDELIVERY = 0.02  # seconds until an interrupt that could not be raised comes 
 _PACKAGES = re.compile(r"[/\\](site|dist)-packages[/\\]")
 
 
+class Ended(KeyboardInterrupt):
+    """What a signal raises. Not KeyboardInterrupt itself: where that comes in code that is made at
+    run time, as by ``dataclass``, ``python -m`` takes it for one that nobody handles, and ends the
+    process by SIGINT whatever the status is."""
+
+
 class Program(Protocol):
     """A guarded program."""
 
@@ -154,11 +160,11 @@ class _Signals:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Signals raise KeyboardInterrupt inside, also one that came before."""
+        """Signals raise :class:`Ended` inside, also one that came before."""
         try:
             self._raises = True
             if self.received is not None:
-                raise KeyboardInterrupt
+                raise Ended
             yield
         finally:
             self._raises = False
@@ -179,7 +185,7 @@ class _Signals:
             self._deliver_again(number)
             return
         self._is_due = False
-        raise KeyboardInterrupt
+        raise Ended
 
     def _unraisable(self, unraisable: Any) -> None:
         if self.received is None or not issubclass(unraisable.exc_type, KeyboardInterrupt):

@@ -25,6 +25,7 @@ from trtnet.torch_modules.results import InnerCall
 from trtnet.torch_modules.source_lines import traced_line
 from trtnet.torch_modules.traced import Traced
 from trtnet.torch_modules.tracing import Tracing
+from trtnet.torch_modules.waiting import interrupts_wait
 
 # What checks a size or a type: the network does so itself.
 _CHECKS = ("_assert", "sym_constrain", "_guards")
@@ -85,9 +86,10 @@ def _export(
     dynamic = any(leaf is not None for leaf in _pytree.tree_leaves(axes))
     example = _pytree.tree_map_only(Traced, _example, (args, kwargs))
     try:
-        return torch.export.export(
-            module, *example, dynamic_shapes=axes if dynamic else None, strict=False
-        )
+        with interrupts_wait():
+            return torch.export.export(
+                module, *example, dynamic_shapes=axes if dynamic else None, strict=False
+            )
     except Exception as error:  # of many kinds
         interrupt = interrupt_behind(error)
         if interrupt is not None:

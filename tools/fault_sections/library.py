@@ -1,6 +1,7 @@
 """Interrupts at random moments of what the library does; done again, it must work and be equal.
 
-    python tools/faults/library.py [--interrupts 100] [--phase NAME ...] [--seed 0]
+    python tools/faults.py library             # 100 interrupts of each phase
+    python tools/faults.py library --count 3   # of the first three
 
 Each phase is run once for its result, then interrupted again and again: once at a random moment,
 and where that did not end it a second time, 0.2 to 3 ms after. After each interrupt what must not
@@ -10,30 +11,31 @@ locks), and the phase is run again, undisturbed: its result must be the same.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
-import json
+import multiprocessing
 import random
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from storm import Burst, thread_count
 
 import trtnet
+from fault_sections.base import Row, Section
+from fault_sections.storm import Burst, thread_count
 from trtnet import nn
 from trtnet.nn import functional as F
 from trtnet.quantization import activations, calibrate
 from trtnet.search import Data, MixableNetwork, search
 from trtnet.search.journal import SearchJournal
 
+INTERRUPTS = 100  # of each phase
 _SHAPE = (2, 3, 16, 16)
 
 
@@ -206,6 +208,48 @@ PHASES = (
 )
 
 
+class Library(Section):
+    """See the module."""
+
+    title = "interrupts of the library"
+    count = len(PHASES)
+
+    def case(self, number: int) -> Row:
+        """One phase, in a process of its own; each once more, at other moments, after all."""
+        again, which = divmod(number, len(PHASES))
+        outcome, lost = Outcome(PHASES[which]), ""
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            try:
+                outcome = pool.submit(_storm_of, self.folder, PHASES[which], again).result()
+            except BrokenProcessPool:
+                lost = f"{outcome.phase}: the process was ended"
+        if not outcome.is_good:
+            lost = f"{outcome.phase}: {outcome}"
+        return {**asdict(outcome), "lost": lost}
+
+    def lines(self, rows: Sequence[Row]) -> list[str]:
+        """A line for each phase."""
+        return [
+            "Each phase is interrupted at random moments, once or twice in each run. After each "
+            "run what must not change is compared (the caller's modules, PyTorch's modes and "
+            "flags, threads, locks), and the phase is run again: its result must be the same.",
+            "",
+            "| phase | interrupts | runs to their end | something changed | failed again | "
+            "another result | other errors | threads left |",
+            "|---|" + "--:|" * 7,
+            *(
+                f"| {row['phase']} | {row['interrupts']} | {row['completed']} | {row['changed']} | "
+                f"{row['failed_again']} | {row['other_result']} | {row['other_errors']} | "
+                f"{row['threads_left']} |"
+                for row in rows
+            ),
+        ]
+
+
+def _storm_of(folder: Path, name: str, seed: int) -> Outcome:
+    return storm(Phases(folder), name, INTERRUPTS, seed)
+
+
 def storm(phases: Phases, name: str, interrupts: int, seed: int) -> Outcome:
     """Interrupts one phase that many times."""
     outcome, moments = Outcome(name), random.Random(f"{seed} {name}")
@@ -266,24 +310,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return str([_plain(item) for item in value])
     return str(id(value)) if isinstance(value, torch.nn.Module) or callable(value) else repr(value)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the section; prints a line of JSON for each phase. 1 where something was lost."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--interrupts", type=int, default=100, help="for each phase")
-    parser.add_argument("--phase", nargs="+", choices=PHASES, default=list(PHASES))
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
-    is_good = True
-    with tempfile.TemporaryDirectory() as folder:
-        phases = Phases(Path(folder))
-        for name in arguments.phase:
-            outcome = storm(phases, name, arguments.interrupts, arguments.seed)
-            print(json.dumps({"section": "library", **asdict(outcome)}), flush=True)
-            is_good &= outcome.is_good
-    return 0 if is_good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

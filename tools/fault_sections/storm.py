@@ -11,13 +11,32 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 
 def _say_nothing(unraisable: object) -> None:
     """Python reports, and drops, an interrupt that comes while an object is being freed."""
+
+
+_Handler = Callable[[int, "FrameType | None"], object]
+
+
+@contextmanager
+def _handling(timer: _Handler, interrupt: _Handler) -> Iterator[None]:
+    """Has the interval timer and Ctrl-C call these; at the end there is no timer."""
+    handlers = {signal.SIGALRM: timer, signal.SIGINT: interrupt}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    reporting, sys.unraisablehook = sys.unraisablehook, _say_nothing
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = reporting
 
 
 class Storm:
@@ -40,18 +59,12 @@ class Storm:
 
     def run(self, action: Callable[[], object], interrupts: int) -> None:
         """Until that many interrupts have been raised. What `action` itself raises ends it."""
-        before = signal.signal(signal.SIGALRM, self._interrupt)
-        reporting, sys.unraisablehook = sys.unraisablehook, _say_nothing
-        try:
+        with _handling(self._send, self._interrupt):
             while self.interrupts < interrupts:
                 try:
                     self._calls(action, interrupts)
                 except KeyboardInterrupt:  # a second one, while the first was dealt with
                     self._is_inside = False
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-            sys.unraisablehook = reporting
 
     def _calls(self, action: Callable[[], object], interrupts: int) -> None:
         while self.interrupts < interrupts:
@@ -69,6 +82,10 @@ class Storm:
         moments = (self._random.uniform(self._shortest, self._longest) for _ in range(2))
         signal.setitimer(signal.ITIMER_REAL, *moments)
 
+    def _send(self, number: int, frame: FrameType | None) -> None:
+        if self._is_inside:
+            signal.raise_signal(signal.SIGINT)
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._is_inside:
             self.interrupts += 1
@@ -85,31 +102,32 @@ class Burst:
 
     def __init__(self) -> None:
         self.interrupts, self.is_complete = 0, False
+        self._sent = 0
         self._is_inside = False
 
     def run(self, action: Callable[[], object], first: float, second: float) -> None:
         """Calls `action`; interrupts it after `first` seconds, and `second` seconds after that."""
-        before = signal.signal(signal.SIGALRM, self._interrupt)
-        reporting, sys.unraisablehook = sys.unraisablehook, _say_nothing
-        try:
+        with _handling(self._send, self._interrupt):
             try:
-                self._is_inside = True
-                signal.setitimer(signal.ITIMER_REAL, max(first, 1e-5), second)
-                action()
-                self.is_complete = True
-            except KeyboardInterrupt:
+                try:
+                    self._is_inside = True
+                    signal.setitimer(signal.ITIMER_REAL, max(first, 1e-5), second)
+                    action()
+                    self.is_complete = True
+                except KeyboardInterrupt:
+                    self._is_inside = False
+                finally:
+                    self._is_inside = False
+            except KeyboardInterrupt:  # the second one, while the first was dealt with
                 self._is_inside = False
-            finally:
-                self._is_inside = False
-        except KeyboardInterrupt:  # the second one, while the first was dealt with
-            self._is_inside = False
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-            sys.unraisablehook = reporting
+
+    def _send(self, number: int, frame: FrameType | None) -> None:
+        if self._is_inside and self._sent < 2:
+            self._sent += 1
+            signal.raise_signal(signal.SIGINT)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._is_inside and self.interrupts < 2:
+        if self._is_inside:
             self.interrupts += 1
             raise KeyboardInterrupt
 

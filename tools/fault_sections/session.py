@@ -1,6 +1,7 @@
 """Interrupts on one session: no context is lost, memory stays flat, results stay right.
 
-    python tools/faults/session.py [--interrupts 10000] [--device cpu|cuda] [--seed 0]
+    python tools/faults.py session             # one session, 10,000 interrupts
+    python tools/faults.py session --count 3   # three sessions with as many
 
 The main thread calls one session, maps over items, and executes step by step, with an interrupt
 every 0.2 to 3 ms; three more threads call it at the same time, so that there are more threads than
@@ -10,10 +11,8 @@ counted, and the memory after a tenth of the interrupts and at the end.
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import itertools
-import json
 import random
 import sys
 import threading
@@ -25,14 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from storm import Storm, resident_mb, thread_count
 
 import trtnet
+from fault_sections.base import Row, Section
+from fault_sections.storm import Storm, resident_mb, thread_count
 
 # relu(conv(x)) and its mean, for any batch and size; stored, so that TensorRT is not needed.
 PLAN = Path(__file__).parents[2] / "tests" / "data" / "plans" / "dynamic.engine"
 CONTEXTS = 3
 THREADS = 3  # besides the main one
+INTERRUPTS = 10_000
 _HANG_SECONDS = 20.0
 _SHAPES = ((1, 3, 8, 8), (2, 3, 9, 8), (4, 3, 16, 16), (3, 3, 8, 13))
 
@@ -56,6 +57,43 @@ class Outcome:
         """Whether nothing was lost; up to 20 MB of memory come and go with the allocator."""
         lost = self.contexts_lost + self.hangs + self.wrong_results + self.failures
         return not lost + self.threads_left and self.mb_at_the_end - self.mb_at_a_tenth < 20
+
+
+class Session(Section):
+    """See the module."""
+
+    title = "interrupts on one session"
+    count = 1
+
+    def case(self, number: int) -> Row:
+        """One session; on a GPU where there is one."""
+        import torch
+
+        device, started = "cuda" if torch.cuda.is_available() else "cpu", time.monotonic()
+        outcome = storm(INTERRUPTS, device, number)
+        seconds = round(time.monotonic() - started, 1)
+        lost = "" if outcome.is_good else f"session {number}: {outcome}"
+        return {"device": device, **asdict(outcome), "seconds": seconds, "lost": lost}
+
+    def lines(self, rows: Sequence[Row]) -> list[str]:
+        """A line for each session."""
+        return [
+            f"The main thread calls one session of {CONTEXTS} contexts, maps over items and "
+            f"executes step by step, with an interrupt every 0.2 to 3 ms; {THREADS} more threads "
+            "call it meanwhile. Each result is compared with an undisturbed one; at the end every "
+            "context is taken.",
+            "",
+            "| device | interrupts | calls to their end | contexts lost | hangs | wrong results | "
+            "failures | threads left | MB after a tenth | MB at the end | seconds |",
+            "|---|" + "--:|" * 10,
+            *(
+                f"| {row['device']} | {row['interrupts']:,} | {row['completed']:,} | "
+                f"{row['contexts_lost']} | {row['hangs']} | {row['wrong_results']} | "
+                f"{row['failures']} | {row['threads_left']} | {row['mb_at_a_tenth']} | "
+                f"{row['mb_at_the_end']} | {row['seconds']:.0f} |"
+                for row in rows
+            ),
+        ]
 
 
 class Work:
@@ -208,21 +246,3 @@ def _contexts_that_can_be_taken(session: trtnet.Session) -> int:
     thread.start()
     thread.join(_HANG_SECONDS)
     return len(taken)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the section; prints a line of JSON. 1 where something was lost."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--interrupts", type=int, default=10_000)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
-    started = time.monotonic()
-    outcome = storm(arguments.interrupts, arguments.device, arguments.seed)
-    seconds = round(time.monotonic() - started, 1)
-    print(json.dumps({"section": "session", **asdict(outcome), "seconds": seconds}))
-    return 0 if outcome.is_good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
