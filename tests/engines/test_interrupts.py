@@ -228,6 +228,20 @@ def test_workers_end_with_their_owner():
     assert session_faults.thread_count() < count
 
 
+def test_the_thread_of_a_closed_session_serves_the_next(fake_trt):
+    def thread(session: trtnet.Session) -> int:
+        session(rows(2, 4))
+        return session._device.aside(threading.get_ident)
+
+    found = set()
+    for _ in range(3):
+        with trtnet.Session(fake_trt.plan()) as session:
+            found.add(thread(session))
+    assert len(found) == 1
+    with trtnet.Session(fake_trt.plan()) as first, trtnet.Session(fake_trt.plan()) as second:
+        assert thread(first) != thread(second)
+
+
 @timed
 def test_a_map_under_interrupts_completes_what_it_has_begun():
     begun, ended = [], []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.context import TorchContext
+from trtnet.workers import Workers
 
 _TRIALS = 5
 
@@ -23,29 +24,31 @@ _LOCK = threading.Lock()
 
 
 class CudaContexts:
-    """Makes contexts on a CUDA device; they share the threads that capture CUDA graphs.
-
-    cuDNN's kernels are chosen by a heuristic, or by timing each of them once, which misleads where
-    they take a few microseconds. PyTorch keeps the choice, and the kernels themselves, for the
-    lifetime of the thread that first made it. So there are two capturing threads, one for each way
-    to choose.
-    """
+    """Makes contexts on a CUDA device."""
 
     def __init__(self, compiled: CompiledGraph) -> None:
         self._compiled = compiled
-        self._capturing = {
-            is_timed: ThreadPoolExecutor(1, "trtnet-capture") for is_timed in (False, True)
-        }
 
     def create(self) -> CudaContext:
         """A new context."""
-        return CudaContext(self._compiled, self._capturing)
+        return CudaContext(self._compiled)
 
     def close(self) -> None:
-        """Ends the threads, and gives PyTorch's unused memory back to the device."""
-        for thread in self._capturing.values():
-            thread.shutdown()
+        """Gives PyTorch's unused memory back to the device."""
         torch.cuda.empty_cache()
+
+
+@functools.cache
+def _capturing(is_timed: bool) -> Workers:
+    """The thread that captures CUDA graphs with cuDNN's kernels chosen in this way.
+
+    They are chosen by a heuristic, or by timing each of them once, which misleads where they take
+    a few microseconds. PyTorch keeps the choice, and the kernels themselves, for the lifetime of
+    the thread that first made it. So there is one thread for each way to choose. It outlives the
+    sessions: cuDNN does not free all that it keeps for a thread, and one capture at a time is
+    safe anyway.
+    """
+    return Workers(1)
 
 
 class CudaContext(TorchContext):
@@ -57,12 +60,8 @@ class CudaContext(TorchContext):
 
     runs_aside = True  # it sets PyTorch's flags
 
-    def __init__(
-        self, compiled: CompiledGraph, capturing: Mapping[bool, ThreadPoolExecutor]
-    ) -> None:
-        """`capturing` are the threads that capture, by whether cuDNN's kernels are timed there."""
+    def __init__(self, compiled: CompiledGraph) -> None:
         super().__init__(compiled)
-        self._capturing = capturing
         self._is_timed: dict[tuple[tuple[str, tuple[int, ...]], ...], bool] = {}
         self._stream = torch.cuda.Stream(compiled.device)
         self._pool = torch.cuda.graph_pool_handle()  # one execution at a time needs one pool
@@ -100,10 +99,10 @@ class CudaContext(TorchContext):
         shapes = tuple(self._shapes.items())
         if shapes in self._is_timed:
             is_timed = self._is_timed[shapes]
-            return self._capturing[is_timed].submit(self._capture, stream, is_timed).result()
+            return _capturing(is_timed).submit(self._capture, stream, is_timed).result()
         replays = {
-            is_timed: thread.submit(self._capture, stream, is_timed).result()
-            for is_timed, thread in self._capturing.items()
+            is_timed: _capturing(is_timed).submit(self._capture, stream, is_timed).result()
+            for is_timed in (False, True)
         }
         fast, slow = sorted(replays, key=lambda is_timed: self._fastest(replays[is_timed]))
         self._is_timed[shapes] = fast
@@ -116,16 +115,41 @@ class CudaContext(TorchContext):
             with self._on(stream, is_timed):
                 with recorded() as copies:
                     self._run()  # chooses the kernels
-                with (
-                    given(copies),
-                    torch.cuda.graph(
-                        graph, self._pool, self._stream, capture_error_mode="thread_local"
-                    ),
-                ):
+                with given(copies), self._recording(graph):
                     self._run()
         except (RuntimeError, ValueError) as error:
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
         return CudaReplay(graph, [moved for _, moved in copies])
+
+    @contextmanager
+    def _recording(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+        """Captures what is done inside."""
+        try:
+            with torch.cuda.graph(
+                graph, self._pool, self._stream, capture_error_mode="thread_local"
+            ):
+                yield
+        except BaseException:
+            self._end_recording()
+            raise
+
+    def _end_recording(self) -> None:
+        """Ends a capture that PyTorch gave up half-way, as it does where CUDA refuses to end it.
+
+        PyTorch's allocator and its default random generator then go on as if in a capture, and
+        the next ``torch.randn(..., device="cuda")`` of the process would raise.
+        """
+        index = self._stream.device_index
+        try:
+            torch._C._cuda_endAllocateToPool(index, self._pool)
+        except RuntimeError:
+            return  # nothing is being captured: it was ended as it should
+        torch._C._cuda_releasePool(index, self._pool)
+        unused = torch.cuda.CUDAGraph()
+        value = torch.empty(1, device=self.compiled.device)
+        with torch.cuda.graph(unused, stream=self._stream, capture_error_mode="thread_local"):
+            value.zero_()  # at the end of any capture the generator leaves it
+        unused.reset()
 
     def _fastest(self, replay: CudaReplay) -> float:
         """Milliseconds of the fastest of some executions."""
