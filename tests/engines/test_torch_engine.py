@@ -314,9 +314,12 @@ def test_a_failed_capture_leaves_pytorch_as_it_was():
     running = load(checked(), "cuda")
     running.run(x=images(4), fine=np.array([True]))
     torch.manual_seed(3)
-    for _ in range(2):  # the memory pool of the failed capture can be used again
-        with pytest.raises(CaptureError):
+    reasons = []
+    for _ in range(2):
+        with pytest.raises(CaptureError) as raised:
             running.context.capture(running.handle)
+        reasons.append(str(raised.value))
+    assert reasons[0] == reasons[1]  # not that PyTorch is still capturing
     assert torch.equal(torch.randn(4, device="cuda"), want)
     graph, x = torch.cuda.CUDAGraph(), torch.zeros(4, device="cuda")
     with torch.cuda.graph(graph):

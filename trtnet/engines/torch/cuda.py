@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.context import TorchContext
+from trtnet.errors import ExecutionError
 from trtnet.workers import Workers
 
 _TRIALS = 5
@@ -123,33 +124,39 @@ class CudaContext(TorchContext):
 
     @contextmanager
     def _recording(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        """Captures what is done inside."""
+        """Captures what is done inside, on the present stream."""
+        recording = torch.cuda.graph(
+            graph, self._pool, self._stream, capture_error_mode="thread_local"
+        )
+        inside: BaseException | None = None
         try:
-            with torch.cuda.graph(
-                graph, self._pool, self._stream, capture_error_mode="thread_local"
-            ):
-                yield
-        except BaseException:
-            self._end_recording()
+            with recording:
+                try:
+                    yield
+                except BaseException as error:
+                    inside = error
+                    raise
+        except BaseException as error:
+            if error is not inside:  # CUDA refused to end the capture
+                with suppress(RuntimeError, ExecutionError):  # the reason is already on its way
+                    self._end(graph)
             raise
+        finally:
+            inside = None  # it holds this frame, and the arrays of all others
 
-    def _end_recording(self) -> None:
-        """Ends a capture that PyTorch gave up half-way, as it does where CUDA refuses to end it.
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Ends a capture that CUDA has ended with an error.
 
-        PyTorch's allocator and its default random generator then go on as if in a capture, and
-        the next ``torch.randn(..., device="cuda")`` of the process would raise.
+        PyTorch gives it up half-way: its allocators and its default random generator go on as if
+        in a capture, and the next ``torch.randn(..., device="cuda")`` of the process would raise.
+        So PyTorch is given another capture to end.
         """
-        index = self._stream.device_index
-        try:
-            torch._C._cuda_endAllocateToPool(index, self._pool)
-        except RuntimeError:
-            return  # nothing is being captured: it was ended as it should
-        torch._C._cuda_releasePool(index, self._pool)
-        unused = torch.cuda.CUDAGraph()
-        value = torch.empty(1, device=self.compiled.device)
-        with torch.cuda.graph(unused, stream=self._stream, capture_error_mode="thread_local"):
-            value.zero_()  # at the end of any capture the generator leaves it
-        unused.reset()
+        mode = cuda.runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        some = torch.empty(1, device=self.compiled.device)
+        cuda.call("cudaStreamBeginCapture", self._stream.cuda_stream, mode)
+        some.zero_()  # PyTorch warns of an empty graph
+        graph.capture_end()
+        graph.reset()
 
     def _fastest(self, replay: CudaReplay) -> float:
         """Milliseconds of the fastest of some executions."""
