@@ -21,7 +21,7 @@ import trtnet
 from trtnet.engines.bound_context import BoundContext
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.errors import ExecutionError
-from trtnet.workers import Workers, ordered_map
+from trtnet.workers import Job, Workers, ordered_map
 
 with pytest.MonkeyPatch.context() as _patch:
     _patch.syspath_prepend(Path(__file__).parents[2] / "tools")
@@ -36,6 +36,16 @@ def rows(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).normal(size=shape).astype("float32")
 
 
+def slow(function):
+    """`function`, after some milliseconds."""
+
+    def call(*arguments):
+        time.sleep(0.002)
+        return function(*arguments)
+
+    return call
+
+
 @timed
 def test_a_session_under_interrupts():
     pytest.importorskip("torch")
@@ -45,8 +55,10 @@ def test_a_session_under_interrupts():
 
 @timed
 @pytest.mark.parametrize("cuda_graph", [True, False])
-def test_a_session_on_a_gpu_under_interrupts(fake_trt, fake_cuda, cuda_graph):
-    """The doubles refuse what CUDA refuses: capturing twice, a destroyed stream, freed memory."""
+def test_a_session_on_a_gpu_under_interrupts(fake_trt, fake_cuda, monkeypatch, cuda_graph):
+    """The doubles refuse what CUDA refuses: capturing twice, a destroyed stream, freed memory. The
+    GPU takes longer than several interrupts to end its work."""
+    monkeypatch.setattr(fake_cuda, "cudaDeviceSynchronize", slow(fake_cuda.cudaDeviceSynchronize))
     session = trtnet.Session(fake_trt.plan(), cuda_graph=cuda_graph, contexts=2)
     inputs = [rows(count, 4) for count in (1, 2, 8, 2)]
     wrong = []
@@ -139,6 +151,37 @@ def test_an_interrupt_at_each_step_leaves_the_slot_usable(
     assert not any(fake_cuda.live.values())
 
 
+def test_a_recovery_that_was_asked_for_twice_leaves_the_next_execution_alone(
+    fake_trt, fake_cuda, monkeypatch
+):
+    x, gates = rows(2, 4), [threading.Event(), threading.Event()]
+    with trtnet.Session(fake_trt.plan(), contexts=1) as session:
+        session(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(ExecutionSlot, "_enter", stop)
+            with contextlib.suppress(Stop):
+                session(x)
+        for gate in gates:  # the device's thread is busy when two who wait for it are interrupted
+            session._device._own.submit(gate.wait, 10)
+            with monkeypatch.context() as patch:
+                patch.setattr(Job, "result", stop)
+                with contextlib.suppress(Stop):
+                    session(x)
+        gates[0].set()
+        slot = session._slots._places[0].item
+        while slot._used is not None:  # recovered once
+            time.sleep(0.001)
+        copy = ExecutionSlot._copy_in
+
+        def recover_again_and_copy(*arguments):
+            gates[1].set()
+            slot.device.aside(lambda: None)
+            copy(*arguments)
+
+        monkeypatch.setattr(ExecutionSlot, "_copy_in", recover_again_and_copy)
+        assert np.array_equal(session(x)["y"], 2 * x + 1)
+
+
 def test_a_lane_that_is_left_by_an_error_leaves_the_slot_usable(fake_trt):
     x = rows(2, 4)
     with trtnet.Session(fake_trt.plan(), contexts=1) as session:
@@ -183,6 +226,20 @@ def test_workers_end_with_their_owner():
     while session_faults.thread_count() >= count and time.monotonic() < deadline:
         time.sleep(0.01)
     assert session_faults.thread_count() < count
+
+
+def test_the_thread_of_a_closed_session_serves_the_next(fake_trt):
+    def thread(session: trtnet.Session) -> int:
+        session(rows(2, 4))
+        return session._device.aside(threading.get_ident)
+
+    found = set()
+    for _ in range(3):
+        with trtnet.Session(fake_trt.plan()) as session:
+            found.add(thread(session))
+    assert len(found) == 1
+    with trtnet.Session(fake_trt.plan()) as first, trtnet.Session(fake_trt.plan()) as second:
+        assert thread(first) != thread(second)
 
 
 @timed

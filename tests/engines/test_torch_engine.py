@@ -305,6 +305,29 @@ def test_an_execution_that_cannot_be_captured(device):
         running.run(x=x, fine=np.array([False]))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_failed_capture_leaves_pytorch_as_it_was():
+    """A value that is needed on the host is found while capturing, and CUDA then refuses the end
+    of the capture."""
+    torch.manual_seed(3)
+    want = torch.randn(4, device="cuda")
+    running = load(checked(), "cuda")
+    running.run(x=images(4), fine=np.array([True]))
+    torch.manual_seed(3)
+    reasons = []
+    for _ in range(2):
+        with pytest.raises(CaptureError) as raised:
+            running.context.capture(running.handle)
+        reasons.append(str(raised.value))
+    assert reasons[0] == reasons[1]  # not that PyTorch is still capturing
+    assert torch.equal(torch.randn(4, device="cuda"), want)
+    graph, x = torch.cuda.CUDAGraph(), torch.zeros(4, device="cuda")
+    with torch.cuda.graph(graph):
+        x += torch.rand(4, device="cuda")
+    graph.replay()
+    assert (x > 0).all()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_how_pytorch_computes_elsewhere_stays(device, precision):
     flags = (torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -116,7 +118,7 @@ class Device(Protocol):
         """Waits until all work of the device is done."""
 
     def close(self) -> None:
-        """Ends the threads; a second call does nothing."""
+        """Ends the threads, or leaves them to the next device; a second call does nothing."""
 
 
 class CpuDevice(Device):
@@ -200,6 +202,16 @@ class _CpuEvent(Event):
         pass
 
 
+@functools.cache
+def _idle_threads(index: int) -> deque[Workers]:
+    """The own threads of devices that were closed, for the next ones with that number.
+
+    CUDA's libraries keep memory, handles and chosen kernels for each thread, and do not free all
+    of it when the thread ends.
+    """
+    return deque()
+
+
 class CudaDevice(Device):
     """The CUDA device number `index`; it becomes the calling thread's current device.
 
@@ -213,14 +225,20 @@ class CudaDevice(Device):
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self._threads = ThreadPoolExecutor(_THREADS, "trtnet-copy")
-        self._own = Workers(1)
-        self._own_thread = 0
         self._any_direction = cuda.runtime().cudaMemcpyKind.cudaMemcpyDefault
         try:
             cuda.call("cudaSetDevice", index)
         except ExecutionError as error:
             raise unusable_gpu(error) from error
         self._is_only = cuda.call("cudaGetDeviceCount") == 1
+        idle = _idle_threads(index)
+        try:
+            self._own = idle.pop()
+        except IndexError:
+            self._own = Workers(1)
+        self._own_thread = 0
+        self._return_own = weakref.finalize(self, idle.append, self._own)
+        self._return_own.atexit = False
 
     def activate(self) -> None:
         if not self._is_only:
@@ -302,7 +320,7 @@ class CudaDevice(Device):
         cuda.call("cudaDeviceSynchronize")
 
     def close(self) -> None:
-        self._own.close()
+        self._return_own()
         self._threads.shutdown(wait=False)
 
 

@@ -68,16 +68,24 @@ class ExecutionSlot:
 
     def begin(self, views: Mapping[str, View]) -> None:
         """Begins an execution on `views`."""
-        if self._used is not None:
-            self.device.aside(self._recover)
+        unended = self._used
+        if unended is not None:
+            self.device.aside(lambda: self._recover(unended))
         self._used = [views]
 
     def end(self) -> None:
         """Says that everything was enqueued as intended."""
         self._used = None
 
-    def _recover(self) -> None:
-        """Makes the slot ready again, whatever was interrupted; can be interrupted itself."""
+    def _recover(self, unended: list[object]) -> None:
+        """Makes the slot ready again after the execution that uses `unended`; can be interrupted
+        itself.
+
+        Who waits for it can be interrupted too, and the next one asks for it again. The device
+        then recovers a second time, maybe in the midst of a later execution, and must do nothing.
+        """
+        if self._used is not unended:
+            return
         self.device.synchronize()
         for bound in self._contexts.values():
             bound.forget()
@@ -149,7 +157,7 @@ class ExecutionSlot:
 
     def _close(self) -> None:
         if self._used is not None:
-            self._recover()
+            self._recover(self._used)
         self.settle()
         for bound in self._contexts.values():
             bound.close()

@@ -355,6 +355,8 @@ class FakeCuda:
 
     def _inside(self, address: int, count: int) -> None:
         """Refuses to cross the end of an allocation; ordinary host memory is not known here."""
+        if int(address) < 0:  # as cuda-python does
+            raise TypeError("an address is negative")
         for start, memory in self._memory.items():
             if start <= int(address) < start + memory.nbytes < int(address) + count:
                 raise Refused("cudaErrorInvalidValue")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.context import TorchContext
+from trtnet.errors import ExecutionError
+from trtnet.workers import Workers
 
 _TRIALS = 5
 
@@ -23,29 +25,31 @@ _LOCK = threading.Lock()
 
 
 class CudaContexts:
-    """Makes contexts on a CUDA device; they share the threads that capture CUDA graphs.
-
-    cuDNN's kernels are chosen by a heuristic, or by timing each of them once, which misleads where
-    they take a few microseconds. PyTorch keeps the choice, and the kernels themselves, for the
-    lifetime of the thread that first made it. So there are two capturing threads, one for each way
-    to choose.
-    """
+    """Makes contexts on a CUDA device."""
 
     def __init__(self, compiled: CompiledGraph) -> None:
         self._compiled = compiled
-        self._capturing = {
-            is_timed: ThreadPoolExecutor(1, "trtnet-capture") for is_timed in (False, True)
-        }
 
     def create(self) -> CudaContext:
         """A new context."""
-        return CudaContext(self._compiled, self._capturing)
+        return CudaContext(self._compiled)
 
     def close(self) -> None:
-        """Ends the threads, and gives PyTorch's unused memory back to the device."""
-        for thread in self._capturing.values():
-            thread.shutdown()
+        """Gives PyTorch's unused memory back to the device."""
         torch.cuda.empty_cache()
+
+
+@functools.cache
+def _capturing(is_timed: bool) -> Workers:
+    """The thread that captures CUDA graphs with cuDNN's kernels chosen in this way.
+
+    They are chosen by a heuristic, or by timing each of them once, which misleads where they take
+    a few microseconds. PyTorch keeps the choice, and the kernels themselves, for the lifetime of
+    the thread that first made it. So there is one thread for each way to choose. It outlives the
+    sessions: cuDNN does not free all that it keeps for a thread, and one capture at a time is
+    safe anyway.
+    """
+    return Workers(1)
 
 
 class CudaContext(TorchContext):
@@ -57,12 +61,8 @@ class CudaContext(TorchContext):
 
     runs_aside = True  # it sets PyTorch's flags
 
-    def __init__(
-        self, compiled: CompiledGraph, capturing: Mapping[bool, ThreadPoolExecutor]
-    ) -> None:
-        """`capturing` are the threads that capture, by whether cuDNN's kernels are timed there."""
+    def __init__(self, compiled: CompiledGraph) -> None:
         super().__init__(compiled)
-        self._capturing = capturing
         self._is_timed: dict[tuple[tuple[str, tuple[int, ...]], ...], bool] = {}
         self._stream = torch.cuda.Stream(compiled.device)
         self._pool = torch.cuda.graph_pool_handle()  # one execution at a time needs one pool
@@ -100,10 +100,10 @@ class CudaContext(TorchContext):
         shapes = tuple(self._shapes.items())
         if shapes in self._is_timed:
             is_timed = self._is_timed[shapes]
-            return self._capturing[is_timed].submit(self._capture, stream, is_timed).result()
+            return _capturing(is_timed).submit(self._capture, stream, is_timed).result()
         replays = {
-            is_timed: thread.submit(self._capture, stream, is_timed).result()
-            for is_timed, thread in self._capturing.items()
+            is_timed: _capturing(is_timed).submit(self._capture, stream, is_timed).result()
+            for is_timed in (False, True)
         }
         fast, slow = sorted(replays, key=lambda is_timed: self._fastest(replays[is_timed]))
         self._is_timed[shapes] = fast
@@ -116,16 +116,47 @@ class CudaContext(TorchContext):
             with self._on(stream, is_timed):
                 with recorded() as copies:
                     self._run()  # chooses the kernels
-                with (
-                    given(copies),
-                    torch.cuda.graph(
-                        graph, self._pool, self._stream, capture_error_mode="thread_local"
-                    ),
-                ):
+                with given(copies), self._recording(graph):
                     self._run()
         except (RuntimeError, ValueError) as error:
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
         return CudaReplay(graph, [moved for _, moved in copies])
+
+    @contextmanager
+    def _recording(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+        """Captures what is done inside, on the present stream."""
+        recording = torch.cuda.graph(
+            graph, self._pool, self._stream, capture_error_mode="thread_local"
+        )
+        inside: BaseException | None = None
+        try:
+            with recording:
+                try:
+                    yield
+                except BaseException as error:
+                    inside = error
+                    raise
+        except BaseException as error:
+            if error is not inside:  # CUDA refused to end the capture
+                with suppress(RuntimeError, ExecutionError):  # the reason is already on its way
+                    self._end(graph)
+            raise
+        finally:
+            inside = None  # it holds this frame, and the arrays of all others
+
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Ends a capture that CUDA has ended with an error.
+
+        PyTorch gives it up half-way: its allocators and its default random generator go on as if
+        in a capture, and the next ``torch.randn(..., device="cuda")`` of the process would raise.
+        So PyTorch is given another capture to end.
+        """
+        mode = cuda.runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        some = torch.empty(1, device=self.compiled.device)
+        cuda.call("cudaStreamBeginCapture", self._stream.cuda_stream, mode)
+        some.zero_()  # PyTorch warns of an empty graph
+        graph.capture_end()
+        graph.reset()
 
     def _fastest(self, replay: CudaReplay) -> float:
         """Milliseconds of the fastest of some executions."""
