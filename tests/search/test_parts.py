@@ -279,7 +279,7 @@ def test_a_line_whose_writing_was_interrupted_is_replaced(tmp_path: Path, kept: 
         file.write(line[:kept])
     journal.put("c", 3)
     again = Torn(path, "job")
-    assert [again.get(key) for key in "abc"] == [1, None, 3]
+    assert [again.get(key, int) for key in "abc"] == [1, None, 3]
     path.write_bytes(path.read_bytes()[: len("half a header")][:-2])
-    assert Torn(path, "job").get("a") is None
-    assert Torn(path, "job").get("a") is None
+    assert Torn(path, "job").get("a", int) is None
+    assert Torn(path, "job").get("a", int) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,9 +97,9 @@ class Loop(nn.Module):
             arguments = _Arguments(self.scans, scanned, (*state, *captured), done, trips)
             if self.condition is not None:
                 chosen = (arguments[i] for i in self.condition_inputs)
-                if not bool(self.condition.forward(*chosen)[0]):
+                if not bool(_call(self.condition, *chosen)[0]):
                     break
-            values = self.body.forward(*(arguments[i] for i in range(len(arguments))))
+            values = _call(self.body, *(arguments[i] for i in range(len(arguments))))
             for output, kept in zip(self.outputs, stacked, strict=True):
                 kept.append(values[output.source])
             state, done = values[: len(state)], done + 1
@@ -163,5 +164,11 @@ class Conditional(nn.Module):
     def forward(self, condition: Tensor, captured: Values) -> Values:
         """The outputs of the branch; `captured` are the values that both take from outside."""
         branch = self.then if bool(condition) else self.otherwise
-        values: Values = branch.forward(*captured)
+        values: Values = _call(branch, *captured)
         return values
+
+
+def _call(body: nn.Module, *arguments: Any) -> Any:
+    """Calls `body`, hooks included, without what ``fx.GraphModule`` adds: where a layer fails, it
+    prints a traceback."""
+    return nn.Module.__call__(body, *arguments)

@@ -107,16 +107,10 @@ def _require_guard(condition: Any, sizes: Mapping[Any, Dim], environment: Any) -
     unknown = condition.free_symbols - sizes.keys()
     if any(environment.is_unbacked_symint(symbol) for symbol in unknown):
         return
-    named = condition.xreplace({symbol: _symbol(sizes[symbol]) for symbol in sizes})
+    named = condition.xreplace({symbol: type(symbol)(str(dim)) for symbol, dim in sizes.items()})
     if unknown:
         raise _refusal(named)
     _decide(named, lambda: sympy_interp(_Arithmetic, dict(sizes), condition))
-
-
-def _symbol(dim: Dim) -> Any:
-    import sympy
-
-    return sympy.Symbol(str(dim))
 
 
 def _decide(condition: object, answer: Any) -> None:
