@@ -45,11 +45,11 @@ def test_an_output_of_an_impossible_shape(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ({"inputs": ()}, "a ACTIVATION layer lacks inputs or outputs"),
-        ({"inputs": (None,)}, "a ACTIVATION layer lacks inputs or outputs"),
+        ({"inputs": ()}, "a ACTIVATION layer with a wrong number of inputs"),
+        ({"inputs": (None,)}, "a ACTIVATION layer with a wrong number of inputs"),
         ({"type": "ELEMENTWISE", "attributes": {"op": "SUM"}},
-         "a ELEMENTWISE layer lacks inputs or outputs"),
-        ({"outputs": ()}, "a ACTIVATION layer lacks inputs or outputs"),
+         "a ELEMENTWISE layer with a wrong number of inputs"),
+        ({"outputs": ()}, "a ACTIVATION layer with too few outputs"),
     ],
 )  # fmt: skip
 def test_a_layer_without_inputs_or_outputs(layer: dict[str, object], message: str) -> None:
