@@ -24,6 +24,7 @@ import trtnet
 
 TOLERANCE = 1e-5  # relative L2 in float64
 UNSTABLE = 1e-3  # relative L2 of PyTorch's own float32 result
+USUAL = 256  # pixels: where windows are smaller than images
 LARGER = 32  # pixels that an image of another size has more
 
 Shape = Sequence[int | str | trtnet.Axis]
@@ -87,14 +88,24 @@ def _further(module: torch.nn.Module, shapes: Sequence[Sequence[int]]) -> dict[s
     found: dict[str, Any] = {"engine": engine(module, shapes)}
     batch: list[Shape] = [("N", *shape[1:]) for shape in shapes]
     found["batch"] = attempt(module, [(3, *shape[1:]) for shape in shapes], batch)
-    larger = [(*shape[:-2], shape[-2] + LARGER, shape[-1] + LARGER) for shape in shapes]
-    if _accepts(module, larger):
-        images: list[Shape] = [
-            (*shape[:-2], *_range_of("H", shape[-2]), *_range_of("W", shape[-1]))
-            for shape in shapes
-        ]
-        found["images"] = attempt(module, larger, images)
+    for first in dict.fromkeys((shapes[0][-1], max(shapes[0][-1], USUAL))):
+        result = _images(module, shapes, first)
+        if result is not None and found.get("images", {}).get("status") != "passed":
+            found["images"] = result
     return found
+
+
+def _images(
+    module: torch.nn.Module, shapes: Sequence[Sequence[int]], first: int
+) -> dict[str, Any] | None:
+    """Dynamic sizes of images, from `first` on; ``None`` where the module takes no other size."""
+    larger = [(*shape[:-2], first + LARGER, first + LARGER) for shape in shapes]
+    if not _accepts(module, larger):
+        return None
+    images: list[Shape] = [
+        (*shape[:-2], *_range_of("H", first), *_range_of("W", first)) for shape in shapes
+    ]
+    return {"first": first, **attempt(module, larger, images)}
 
 
 def _range_of(name: str, size: int) -> tuple[trtnet.Axis]:

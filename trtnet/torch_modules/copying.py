@@ -75,6 +75,10 @@ def held_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     return list(_inside(list(_attributes(module)), torch.Tensor, set()))
 
 
+# Most attributes are of these types, and hold nothing.
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
 def _attributes(module: torch.nn.Module) -> Iterator[Any]:
     for part in module.modules():
         yield vars(part)
@@ -82,11 +86,15 @@ def _attributes(module: torch.nn.Module) -> Iterator[Any]:
 
 def _inside(tree: Any, kinds: Any, seen: set[int]) -> Iterator[Any]:
     """Every object of one of `kinds` inside nested dicts, lists, tuples and partial functions."""
-    if isinstance(tree, kinds):
-        yield tree
-    elif isinstance(tree, (dict, list, tuple, functools.partial)) and id(tree) not in seen:
-        seen.add(id(tree))
-        if isinstance(tree, functools.partial):
-            tree = (tree.func, tree.args, tree.keywords)
-        for item in tree.values() if isinstance(tree, dict) else tree:
-            yield from _inside(item, kinds, seen)
+    left = [tree]
+    while left:
+        item = left.pop()
+        if type(item) in _PLAIN:
+            continue
+        if isinstance(item, kinds):
+            yield item
+        elif isinstance(item, (dict, list, tuple, functools.partial)) and id(item) not in seen:
+            seen.add(id(item))
+            if isinstance(item, functools.partial):
+                item = (item.func, item.args, item.keywords)
+            left.extend(reversed(list(item.values() if isinstance(item, dict) else item)))
