@@ -77,6 +77,48 @@ def define_with_onnx(name: str, path: str, dynamo: bool) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "layers": len(network)}
 
 
+def define_from_torch(name: str, path: str) -> dict[str, Any]:
+    """A PyTorch module in memory to a filled network, with ``trtnet.from_torch``."""
+    import timm
+    import torchvision
+
+    library = torchvision.models if hasattr(torchvision.models, name) else timm.models
+    module = getattr(library, name)().eval()
+    return _timed_call(lambda: trtnet_module(module))
+
+
+def define_written(name: str, path: str) -> dict[str, Any]:
+    """The same with the zoo's hand-written model, whose weights are in memory too."""
+    from trtnet import weights, zoo
+
+    model = zoo.get_model(name)
+    model.load_state_dict(weights.load(path))
+    return _timed_call(lambda: model)
+
+
+def trtnet_module(module: Any) -> Any:
+    """`module`, one of PyTorch, as a module of trtnet."""
+    import trtnet
+
+    return trtnet.from_torch(module)
+
+
+def _timed_call(model: Callable[[], Any]) -> dict[str, Any]:
+    """Seconds to make a module and to call it on the input of a network. Once before, with a small
+    module, so that what is imported on first use is not timed."""
+    import torch
+
+    import trtnet
+
+    small = trtnet.Network("rtx")
+    trtnet_module(torch.nn.ReLU())(small.input("x", (1, 2)))
+    settle()
+    network = trtnet.Network("rtx")
+    start = time.perf_counter()
+    network.output("logits", model()(network.input("input", SHAPE)))
+    return {"seconds": time.perf_counter() - start}
+
+
 def settle() -> None:
     """Leaves neither dirty pages nor the imports' garbage for what is timed next to clean up."""
     os.sync()
@@ -115,6 +157,8 @@ TRIALS: dict[str, Callable[..., dict[str, Any]]] = {
     "trtnet": define_with_trtnet,
     "dynamo": lambda name, path: define_with_onnx(name, path, dynamo=True),
     "legacy": lambda name, path: define_with_onnx(name, path, dynamo=False),
+    "written": define_written,
+    "from_torch": define_from_torch,
     "save": save_with_trtnet,
     "save_file": save_with_safetensors,
 }
@@ -178,6 +222,7 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
                         f"{ours[1] / other[1]:.2f} of it (aim 0.25)",
                     )
                 )
+        rows += from_torch_rows(path, repeats)
         per_layer = {}
         for name in ("resnet18", "resnet152"):
             results = [run("trtnet", name, files[name]) for _ in range(repeats)]
@@ -208,6 +253,23 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
         seconds = statistics.median(command_seconds(flag) for _ in range(repeats))
         rows.append((f"python -m trtnet.zoo {flag}", f"{seconds:.2f} s", "", "(aim 0.3 s)"))
     return rows
+
+
+def from_torch_rows(path: str, repeats: int) -> list[tuple[str, str, str, str]]:
+    """Rows of ``from_torch``; the weights of the hand-written model are in the file `path`."""
+    vit = "vit_base_patch16_224"
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {
+        ("from_torch", "resnet50"): [], ("written", "resnet50"): [], ("from_torch", vit): []
+    }  # fmt: skip
+    for _ in range(repeats):
+        for (trial, name), results in found.items():
+            results.append(run(trial, name, path))
+    made, written, large = (_median(results, "seconds") for results in found.values())
+    return [
+        ("define torchvision's ResNet-50 with from_torch, against the hand-written model",
+         f"{made:.3f} s", f"{written:.3f} s", f"{made / written:.2f} (aim 2)"),
+        (f"define timm's {vit} with from_torch", f"{large:.3f} s", "", "(aim 2 s)"),
+    ]  # fmt: skip
 
 
 def _median(results: list[dict[str, Any]], key: str) -> float:

@@ -90,8 +90,10 @@ def _further(module: torch.nn.Module, shapes: Sequence[Sequence[int]]) -> dict[s
     found["batch"] = attempt(module, [(3, *shape[1:]) for shape in shapes], batch)
     for first in dict.fromkeys((shapes[0][-1], max(shapes[0][-1], USUAL))):
         result = _images(module, shapes, first)
-        if result is not None and found.get("images", {}).get("status") != "passed":
+        if result is not None:
             found["images"] = result
+            if result["status"] == "passed":
+                break
     return found
 
 

@@ -2,8 +2,9 @@
 
 ``import trtnet`` imports this before anything else. Where Python is starting ``trtnet`` or
 ``python -m trtnet.zoo``, an interrupt or an error during the imports that follow ends the program
-with a sentence; nothing is written yet, so it may end at once. After the guard the same holds for
-the time in which Python shuts down. In all other programs nothing is changed.
+with a sentence; nothing is written yet, so it may end at once. After the guard the same holds until
+the last part of Python's shutdown, in which the system answers a signal, as Python does before this
+module is imported. In all other programs nothing is changed.
 """
 
 from __future__ import annotations

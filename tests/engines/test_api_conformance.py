@@ -31,7 +31,6 @@ BUILDER_CONFIG = instance("IBuilderConfig")
 # What parameters and attributes hold that come from elsewhere; ``function.name`` for one function.
 NAMES: Mapping[str, Mapping[str, Kind]] = {
     "tools/bench_define.py": {"rtx": OURS},
-    "tools/bench_from_torch.py": {"rtx": OURS},
     "tools/fault_specimens.py": {"Segmenter": OURS},
     "tools/onnx_cases.py": {"loaded": OURS},
     "trtnet/backend/interface.py": {

@@ -65,8 +65,7 @@ class Query:
 Trace = Sequence[Query]
 """Queries in the order of their `h2d_start`."""
 
-# The keys of trtexec's --exportTimes.
-_KEYS = {
+KEYS = {
     "enqueue_start": "startEnqMs",
     "enqueue_end": "endEnqMs",
     "h2d_start": "startH2dMs",
@@ -80,6 +79,7 @@ _KEYS = {
     "d2h": "d2hMs",
     "latency": "latencyMs",
 }
+"""The keys of trtexec's ``--exportTimes``, by the attribute of :class:`Query`."""
 
 
 def without_warm_up(trace: Trace, warm_up_ms: float) -> Trace:
@@ -101,7 +101,7 @@ def without_warm_up(trace: Trace, warm_up_ms: float) -> Trace:
 
 def to_json(trace: Iterable[Query]) -> list[dict[str, float]]:
     """`trace` in the format of ``trtexec --exportTimes``."""
-    return [{key: getattr(query, name) for name, key in _KEYS.items()} for query in trace]
+    return [{key: getattr(query, name) for name, key in KEYS.items()} for query in trace]
 
 
 def from_json(text: str | bytes) -> list[Query]:

@@ -28,24 +28,14 @@ class _Arithmetic(PythonReferenceAnalysis):
     @staticmethod
     def maximum(a: Any, b: Any) -> Any:
         """The larger one."""
-        return (
-            a.maximum(b)
-            if isinstance(a, Dim)
-            else b.maximum(a)
-            if isinstance(b, Dim)
-            else max(a, b)
-        )
+        a, b = (b, a) if isinstance(b, Dim) else (a, b)
+        return a.maximum(b) if isinstance(a, Dim) else max(a, b)
 
     @staticmethod
     def minimum(a: Any, b: Any) -> Any:
         """The smaller one."""
-        return (
-            a.minimum(b)
-            if isinstance(a, Dim)
-            else b.minimum(a)
-            if isinstance(b, Dim)
-            else min(a, b)
-        )
+        a, b = (b, a) if isinstance(b, Dim) else (a, b)
+        return a.minimum(b) if isinstance(a, Dim) else min(a, b)
 
 
 def require(program: torch.export.ExportedProgram, leaves: Sequence[Any]) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from trtnet.reference import elementwise
 from trtnet.reference.fill import draw
 from trtnet.reference.module_builder import is_kept
 
@@ -105,6 +104,22 @@ def _moving(move: Move) -> Iterator[None]:
         _MOVE.reset(token)
 
 
+def new_buffer(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
+    """A node for a new buffer of `module`, called `name` where nothing else is."""
+    while hasattr(module, name):  # another weight is called so
+        name += "_"
+    module.register_buffer(name, value)
+    return module.graph.get_attr(name)
+
+
+def drop_unused(module: fx.GraphModule) -> None:
+    """Frees the buffers of `module` that its graph does not read."""
+    used = {node.target for node in module.graph.find_nodes(op="get_attr")}
+    for name in [name for name, _ in module.named_buffers(recurse=False)]:
+        if name not in used:
+            delattr(module, name)
+
+
 class _Folding:
     """Folds one module."""
 
@@ -125,14 +140,12 @@ class _Folding:
             if node.op != "get_attr" and isinstance(self._values.get(node), Tensor):
                 self._store(node)
         self._module.graph.eliminate_dead_code(is_kept)
-        self._drop_unused()
+        drop_unused(self._module)
         self._module.recompile()
 
     def _is_known(self, node: fx.Node) -> bool:
         """Whether `node` calls a function of known values on the host."""
         if node.op not in ("call_function", "call_method") or is_kept(node) or node.target is draw:
-            return False
-        if node.target is elementwise.require:
             return False
         values = [self._values.get(source) for source in node.all_input_nodes]
         return all(_is_on_host(value) for value in values)
@@ -154,19 +167,10 @@ class _Folding:
         """Makes the value of `node` a buffer, where something that is not folded uses it."""
         if all(user in self._values for user in node.users):
             return
-        name = f"{node.name}_folded"
-        while hasattr(self._module, name):  # another weight is called so
-            name += "_"
-        self._module.register_buffer(name, self._values[node].contiguous())
         with self._module.graph.inserting_before(node):
-            stored = self._module.graph.get_attr(name)
+            value = self._values[node].contiguous()
+            stored = new_buffer(self._module, f"{node.name}_folded", value)
         node.replace_all_uses_with(stored)
-
-    def _drop_unused(self) -> None:
-        used = {node.target for node in self._module.graph.find_nodes(op="get_attr")}
-        for name in [name for name, _ in self._module.named_buffers(recurse=False)]:
-            if name not in used:
-                delattr(self._module, name)
 
 
 def _is_on_host(value: Any) -> bool:

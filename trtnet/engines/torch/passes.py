@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from trtnet.engines.torch.constants import drop_unused, new_buffer
 from trtnet.engines.torch.fusion import convolution_relu, is_fusible
 from trtnet.engines.torch.resize import resize
 from trtnet.plugins.kernel_execution import execute_plugin
@@ -43,7 +44,7 @@ def optimize(module: fx.GraphModule) -> None:
     passes.lay_out_inputs()
     passes.widen_outputs_last()
     module.graph.eliminate_dead_code(is_kept)
-    passes.drop_unused()
+    drop_unused(module)
     module.recompile()
 
 
@@ -176,13 +177,6 @@ class _Passes:
                 results = {name: source if n is node else n for name, n in results.items()}
         output.args = (results,)
 
-    def drop_unused(self) -> None:
-        """Frees the weights that have been replaced."""
-        used = {node.target for node in self.graph.find_nodes(op="get_attr")}
-        for name in [name for name, _ in self.module.named_buffers(recurse=False)]:
-            if name not in used:
-                delattr(self.module, name)
-
     def _calls(self, *functions: Any) -> list[Any]:
         """The nodes that call one of `functions`; Any, as the types of arguments are unknown."""
         nodes = self.graph.nodes
@@ -194,11 +188,8 @@ class _Passes:
 
     def _constant(self, like: fx.Node, tail: str, value: Tensor) -> fx.Node:
         """A new buffer, of the type of that of `like`."""
-        name = f"{like.target}_{tail}"
-        while hasattr(self.module, name):  # another weight is called so
-            name += "_"
-        self.module.register_buffer(name, value.to(self._value(like).dtype))
-        return self.graph.get_attr(name)
+        value = value.to(self._value(like).dtype)
+        return new_buffer(self.module, f"{like.target}_{tail}", value)
 
     def _replace(self, chain: Sequence[fx.Node], function: Any, args: tuple[Any, ...]) -> None:
         """One call for all of `chain`, of which only the last is used elsewhere."""
