@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
+from trtnet.benchmark.trace_keys import KEYS
 from trtnet.errors import UsageError
 from trtnet.reading import documents
 from trtnet.reading.documents import Source
@@ -64,22 +65,6 @@ class Query:
 
 Trace = Sequence[Query]
 """Queries in the order of their `h2d_start`."""
-
-KEYS = {
-    "enqueue_start": "startEnqMs",
-    "enqueue_end": "endEnqMs",
-    "h2d_start": "startH2dMs",
-    "h2d_end": "endH2dMs",
-    "compute_start": "startComputeMs",
-    "compute_end": "endComputeMs",
-    "d2h_start": "startD2hMs",
-    "d2h_end": "endD2hMs",
-    "h2d": "h2dMs",
-    "compute": "computeMs",
-    "d2h": "d2hMs",
-    "latency": "latencyMs",
-}
-"""The keys of trtexec's ``--exportTimes``, by the attribute of :class:`Query`."""
 
 
 def without_warm_up(trace: Trace, warm_up_ms: float) -> Trace:

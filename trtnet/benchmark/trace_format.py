@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from trtnet.benchmark.trace import KEYS
+from trtnet.benchmark.trace_keys import KEYS
 
 Milliseconds = Annotated[float, Meta(ge=-1e12, le=1e12)]
 
