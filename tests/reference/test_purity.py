@@ -18,7 +18,7 @@ from trtnet.graph import Graph, Layer, TensorInfo
 from trtnet.reference.operations import register_operation, registered_operation
 
 FILES = sorted(Path(trtnet.reference.__file__).parent.rglob("*.py"))
-ALLOWED_ROOMS = {"dtypes", "errors", "graph", "lazy_imports", "reference", "values"}
+ALLOWED_ROOMS = {"dtypes", "errors", "graph", "host", "lazy_imports", "reference", "values"}
 # A precision setting, not a function: float32 convolutions are to be computed in float32.
 ALLOWED_CUDNN = {"torch.backends.cudnn", "torch.backends.cudnn.allow_tf32"}
 
