@@ -20,13 +20,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from installed import versions
 
 SHAPE = (1, 3, 224, 224)
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
+"""That of each trial: an installed package has its bytecode."""
 
 
 def define_with_trtnet(name: str, path: str) -> dict[str, Any]:
@@ -171,7 +175,7 @@ def run(trial: str, name: str, path: str) -> dict[str, Any]:
     touch = "import numpy; numpy.ones(1 << 28)"  # 2 GB
     subprocess.run([sys.executable, "-c", touch], check=True)
     command = [sys.executable, __file__, "--trial", trial, name, path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     if done.returncode:
         sys.exit(f"{trial} {name} failed:\n{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -180,91 +184,106 @@ def run(trial: str, name: str, path: str) -> dict[str, Any]:
 
 def command_seconds(*arguments: str) -> float:
     """Seconds that ``python -m trtnet.zoo`` takes with `arguments`."""
+    command = [sys.executable, "-m", "trtnet.zoo", *arguments]
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "trtnet.zoo", *arguments], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
     return time.perf_counter() - start
 
 
-def measure(repeats: int) -> list[tuple[str, str, str, str]]:
+Row = tuple[str, str, str, str]
+
+
+def measure(repeats: int) -> list[Row]:
     """Rows of (what, trtnet, the other side, ratio and aim)."""
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         files = {
             name: f"{folder}/{name}.safetensors" for name in ("resnet18", "resnet50", "resnet152")
         }
         for name, path in files.items():
-            extract = ["-m", "trtnet.weights", "extract", name, "--weights", "random", "-o", path]
-            subprocess.run([sys.executable, *extract], check=True, stdout=subprocess.DEVNULL)
-        path = files["resnet50"]
-        found: dict[str, list[dict[str, Any]]] = {t: [] for t in ("trtnet", "dynamo", "legacy")}
-        for _ in range(repeats):
-            for trial, results in found.items():
-                results.append(run(trial, "resnet50", path))
-        ours = _median(found["trtnet"], "seconds"), _median(found["trtnet"], "peak_gb")
-        for trial, aim in (("dynamo", 30), ("legacy", 12)):
-            other = _median(found[trial], "seconds"), _median(found[trial], "peak_gb")
-            rows.append(
-                (
-                    f"define ResNet-50 FP32, against {trial} export + OnnxParser",
-                    f"{ours[0]:.3f} s",
-                    f"{other[0]:.2f} s",
-                    f"{other[0] / ours[0]:.1f}x faster (aim {aim}x)",
-                )
-            )
-            if trial == "dynamo":
-                rows.append(
-                    (
-                        "peak memory of the same",
-                        f"{ours[1]:.2f} GB",
-                        f"{other[1]:.2f} GB",
-                        f"{ours[1] / other[1]:.2f} of it (aim 0.25)",
-                    )
-                )
-        rows += from_torch_rows(path, repeats)
-        per_layer = {}
-        for name in ("resnet18", "resnet152"):
-            results = [run("trtnet", name, files[name]) for _ in range(repeats)]
-            per_layer[name] = _median(results, "seconds") / results[0]["layers"] * 1e3
-        rows.append(
-            (
-                "time per layer, resnet152 against resnet18",
-                f"{per_layer['resnet152']:.3f} ms",
-                f"{per_layer['resnet18']:.3f} ms",
-                f"{per_layer['resnet152'] / per_layer['resnet18']:.2f} (aim 1.3)",
-            )
-        )
-        out = f"{folder}/out.safetensors"
-        saves: dict[str, list[dict[str, Any]]] = {trial: [] for trial in ("save", "save_file")}
-        for _ in range(repeats):
-            for trial, results in saves.items():
-                results.append(run(trial, "resnet50", out))
-        mine, plain = (_median(saves[trial], "seconds") for trial in ("save", "save_file"))
-        rows.append(
-            (
-                "write ResNet-50's weights, against safetensors.torch.save_file",
-                f"{mine:.3f} s",
-                f"{plain:.3f} s",
-                f"{mine / plain:.2f} (aim 1.2)",
-            )
-        )
-    for flag in ("--help", "--list"):
-        seconds = statistics.median(command_seconds(flag) for _ in range(repeats))
-        rows.append((f"python -m trtnet.zoo {flag}", f"{seconds:.2f} s", "", "(aim 0.3 s)"))
-    return rows
+            run("save", name, path)
+        return [
+            *exporter_rows(files["resnet50"], repeats),
+            *from_torch_rows(files["resnet50"], repeats),
+            depth_row(files, repeats),
+            write_row(f"{folder}/out.safetensors", repeats),
+            *(command_row(flag, repeats) for flag in ("--help", "--list")),
+        ]
 
 
-def from_torch_rows(path: str, repeats: int) -> list[tuple[str, str, str, str]]:
+def in_turns(
+    trials: Sequence[tuple[str, str]], path: str, repeats: int
+) -> list[list[dict[str, Any]]]:
+    """The results of each of `trials`, (trial, model) pairs that take turns."""
+    for trial, name in trials:
+        run(trial, name, path)  # leaves bytecode and files in memory
+    rounds = [[run(trial, name, path) for trial, name in trials] for _ in range(repeats)]
+    return [list(results) for results in zip(*rounds, strict=True)]
+
+
+def exporter_rows(path: str, repeats: int) -> list[Row]:
+    """Rows against PyTorch's two exporters to ONNX and TensorRT's parser."""
+    aims = {"dynamo": 30, "legacy": 12}
+    trials = [(trial, "resnet50") for trial in ("trtnet", *aims)]
+    found = dict(zip(("trtnet", *aims), in_turns(trials, path, repeats), strict=True))
+    seconds = {trial: _median(results, "seconds") for trial, results in found.items()}
+    peak = {trial: _median(results, "peak_gb") for trial, results in found.items()}
+    rows = [
+        (
+            f"define ResNet-50 FP32, against {trial} export + OnnxParser",
+            f"{seconds['trtnet']:.3f} s",
+            f"{seconds[trial]:.2f} s",
+            f"{seconds[trial] / seconds['trtnet']:.1f}x faster (aim {aim}x)",
+        )
+        for trial, aim in aims.items()
+    ]
+    memory = (
+        "peak memory of the same",
+        f"{peak['trtnet']:.2f} GB",
+        f"{peak['dynamo']:.2f} GB",
+        f"{peak['trtnet'] / peak['dynamo']:.2f} of it (aim 0.25)",
+    )
+    return [rows[0], memory, rows[1]]
+
+
+def depth_row(files: dict[str, str], repeats: int) -> Row:
+    """Row that shows whether time grows with the number of layers alone."""
+    per_layer = {}
+    for name in ("resnet18", "resnet152"):
+        results = [run("trtnet", name, files[name]) for _ in range(repeats)]
+        per_layer[name] = _median(results, "seconds") / results[0]["layers"] * 1e3
+    return (
+        "time per layer, resnet152 against resnet18",
+        f"{per_layer['resnet152']:.3f} ms",
+        f"{per_layer['resnet18']:.3f} ms",
+        f"{per_layer['resnet152'] / per_layer['resnet18']:.2f} (aim 1.3)",
+    )
+
+
+def write_row(path: str, repeats: int) -> Row:
+    """Row of the time to write a weights file."""
+    trials = [("save", "resnet50"), ("save_file", "resnet50")]
+    mine, plain = (_median(results, "seconds") for results in in_turns(trials, path, repeats))
+    return (
+        "write ResNet-50's weights, against safetensors.torch.save_file",
+        f"{mine:.3f} s",
+        f"{plain:.3f} s",
+        f"{mine / plain:.2f} (aim 1.2)",
+    )
+
+
+def command_row(flag: str, repeats: int) -> Row:
+    """Row of a command that must answer at once."""
+    command_seconds(flag)  # leaves bytecode
+    seconds = statistics.median(command_seconds(flag) for _ in range(repeats))
+    return f"python -m trtnet.zoo {flag}", f"{seconds:.2f} s", "", "(aim 0.3 s)"
+
+
+def from_torch_rows(path: str, repeats: int) -> list[Row]:
     """Rows of ``from_torch``; the weights of the hand-written model are in the file `path`."""
     vit = "vit_base_patch16_224"
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {
-        ("from_torch", "resnet50"): [], ("written", "resnet50"): [], ("from_torch", vit): []
-    }  # fmt: skip
-    for _ in range(repeats):
-        for (trial, name), results in found.items():
-            results.append(run(trial, name, path))
-    made, written, large = (_median(results, "seconds") for results in found.values())
+    trials = [("from_torch", "resnet50"), ("written", "resnet50"), ("from_torch", vit)]
+    found = in_turns(trials, path, repeats)
+    made, written, large = (_median(results, "seconds") for results in found)
     return [
         ("define torchvision's ResNet-50 with from_torch, against the hand-written model",
          f"{made:.3f} s", f"{written:.3f} s", f"{made / written:.2f} (aim 2)"),
@@ -277,7 +296,7 @@ def _median(results: list[dict[str, Any]], key: str) -> float:
     return statistics.median(values)
 
 
-def table(rows: list[tuple[str, str, str, str]], repeats: int) -> str:
+def table(rows: list[Row], repeats: int) -> str:
     """The page."""
     packages = ("tensorrt-rtx", "torch", "torchvision", "onnxscript", "numpy")
     lines = [

@@ -11,11 +11,14 @@ Its name is then known without importing anything of the distribution.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 GROUP = "trtnet.zoo"
 _NAME = re.compile(r"[\w.-]+")  # what a command line, a file name and a terminal can take
@@ -49,6 +52,8 @@ def offers() -> Mapping[str, tuple[Offer, ...]]:
 @functools.lru_cache(maxsize=1)
 def _offers(search_path: tuple[str, ...]) -> Mapping[str, tuple[Offer, ...]]:
     """Those of the distributions on `search_path`, which is ``sys.path``."""
+    import importlib.metadata  # slow, and --help needs none of it
+
     found: dict[str, tuple[Offer, ...]] = {}
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions(path=list(search_path)):

@@ -7,6 +7,9 @@ under (:mod:`trtnet.zoo.installed`), or by its address (:mod:`trtnet.zoo.address
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,7 +19,7 @@ from trtnet.errors import UsageError
 from trtnet.module import Module
 from trtnet.names import did_you_mean
 from trtnet.zoo import addresses
-from trtnet.zoo.entry import Entry, is_torch_module
+from trtnet.zoo.entry import SHIPPED, Entry, is_torch_module
 from trtnet.zoo.features import Features
 from trtnet.zoo.installed import Offer, offers
 from trtnet.zoo.libraries import library_entry, library_of
@@ -30,6 +33,17 @@ _IMAGENET = (3, 224, 224)
 _ENTRIES: dict[tuple[str, str], Entry] = {}
 """By scope and name. The scope is empty, except for a file that was addressed by its path: the
 names in it are its own, so that two versions of one file can be compared."""
+
+_NOT_MODELS = ("__main__", "converting", "timm_keys", "timm_weights")
+
+
+@functools.cache
+def _import_shipped() -> None:
+    """Imports every file of this folder, so that a new model is one file. Not imported are the
+    PyTorch twins, ``torch_*.py``, and what converts weights."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if module.name not in _NOT_MODELS and not module.name.startswith("torch_"):
+            importlib.import_module(f"{SHIPPED}{module.name}")
 
 
 @overload
@@ -107,6 +121,8 @@ def register(
             **details,
         )
         module = function.__module__
+        if not module.startswith(SHIPPED):
+            _import_shipped()  # their names are taken
         key = (module if module.startswith(addresses.PRIVATE) else "", entry.name)
         if key in _ENTRIES and _ENTRIES[key].place != entry.place:
             raise ValueError(
@@ -127,6 +143,7 @@ def list_models(pattern: str | None = None, *, shipped: bool = False) -> list[st
     Args:
         shipped: only the models that come with trtnet.
     """
+    _import_shipped()
     names = {
         name for (scope, name), entry in _ENTRIES.items()
         if not scope and (entry.shipped or not shipped)
@@ -136,7 +153,8 @@ def list_models(pattern: str | None = None, *, shipped: bool = False) -> list[st
 
 
 def registered(name: str) -> Entry | None:
-    """The model that is registered as `name`; imports nothing."""
+    """The model that is registered as `name`."""
+    _import_shipped()
     return _ENTRIES.get(("", name))
 
 
@@ -210,6 +228,7 @@ def _offered(offer: Offer) -> Entry:
 def _at(address: addresses.Address) -> Entry:
     """The registered or new entry of the callable at an address."""
     found = addresses.find(address)
+    _import_shipped()
     for entry in _ENTRIES.values():
         if entry.builder is found.value:
             return dataclasses.replace(entry, folder=found.folder)

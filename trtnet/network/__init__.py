@@ -1,5 +1,8 @@
-"""Network: one ``INetworkDefinition`` being filled, and what keeps its names, casts and scales."""
+"""Network: one ``INetworkDefinition`` being filled, and what keeps its names, casts and scales.
 
-from trtnet.network.network import FORMS, Network
+Parts are imported when they are first asked for: ``__init__.pyi`` lists the names.
+"""
 
-__all__ = ["FORMS", "Network"]
+from trtnet import lazy_imports
+
+__getattr__, __dir__ = lazy_imports.from_stub(__name__, __file__)

@@ -17,6 +17,7 @@ from trtnet.errors import NetworkError, UsageError
 from trtnet.module import Module
 from trtnet.network.casts import Casts
 from trtnet.network.constants import Constants
+from trtnet.network.forms import FORMS
 from trtnet.network.interface import AxisSize, Inputs, check_name, check_output
 from trtnet.network.layers import Layers, added_layer, require_same_network
 from trtnet.network.loop import Loop
@@ -30,8 +31,6 @@ from trtnet.tensor import Dim, FoldableLayer, Guards, Tensor, tensors_in
 from trtnet.tensor.value import Value
 from trtnet.torch_functions.calling import call_torch_function
 from trtnet.weights.container import data_sha256
-
-FORMS = ("auto", "native", "kernel")  # of plugins
 
 
 class Network:

@@ -1,0 +1,3 @@
+"""The forms that a network takes plugins in."""
+
+FORMS = ("auto", "native", "kernel")
