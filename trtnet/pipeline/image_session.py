@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from trtnet.backend import description, descriptions, load, portable
@@ -13,7 +12,7 @@ from trtnet.building.profiles import Shapes
 from trtnet.engines.session import Session
 from trtnet.errors import BackendError, UsageError
 from trtnet.hardware import missing_gpu
-from trtnet.imaging import prepared_size, upright_size
+from trtnet.imaging import prepared_size
 from trtnet.pipeline.ability import abilities
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.files import is_model_file
@@ -26,13 +25,15 @@ from trtnet.pipeline.shapes import InputShapes, default_shape
 _FLOATS = ("float32", "float16")
 
 Preprocessing = Mapping[str, Any]
+ImageSize = tuple[int, int]
+"""(width, height) of an image."""
 Settle = Callable[[Preprocessing], Preprocessing]
 
 
 def open_image_session(
     recipe: Recipe,
     task: str,
-    paths: Sequence[Path],
+    sizes: Sequence[ImageSize],
     *,
     settle: Settle = dict,
     device: str = "auto",
@@ -43,7 +44,8 @@ def open_image_session(
     Args:
         recipe: of the model; for a file only its `backend` counts.
         task: what a model must be for, see :class:`trtnet.zoo.Entry`.
-        paths: the images that a model is built for.
+        sizes: (width, height) of the images that a model is built for; none for the size that its
+            weights were made for.
         settle: changes what the weights say about preprocessing.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         observer: receives the progress.
@@ -56,19 +58,55 @@ def open_image_session(
     if is_model_file(text):
         session = Session(text, backend=recipe.backend, device=device)
     else:
+        require_task(recipe, task)
         with (observer or Silent()).step("build"):
-            plan = _plan(recipe, task, paths, settle, device)
+            plan = _plan(recipe, sizes, settle, device)
         session = Session(plan, device=device)
-    inputs = session.inputs
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _FLOATS:
+    try:
+        require_images(session, text)
+    except UsageError:
         session.close()
-        raise UsageError(
-            f"{text} does not take images",
-            expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}",
-            got=", ".join(f"{b.name} {b.dtype} {b.shape}" for b in inputs),
-            fix="trtnet run takes arrays",
-        )
+        raise
     return session
+
+
+def require_images(session: Session, name: str) -> None:
+    """Checks that an engine takes images.
+
+    Args:
+        session: on it.
+        name: what errors call it.
+
+    Raises:
+        UsageError: it does not.
+    """
+    inputs = session.inputs
+    if len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].dtype in _FLOATS:
+        return
+    raise UsageError(
+        f"{name} does not take images",
+        expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}",
+        got=", ".join(f"{b.name} {b.dtype} {b.shape}" for b in inputs),
+        fix="trtnet run takes arrays",
+    )
+
+
+def require_task(recipe: Recipe, task: str) -> None:
+    """Checks that a model is there, and what it is for.
+
+    Args:
+        recipe: of the model.
+        task: what it must be for, see :class:`trtnet.zoo.Entry`.
+
+    Raises:
+        UsageError: there is no such model, or it is for something else.
+    """
+    entry = recipe.entry
+    if entry.task != task:
+        raise UsageError(
+            f"{entry.name} is a model for {entry.task}, not for {task}",
+            fix="trtnet zoo --list shows the models",
+        )
 
 
 def preprocessing_of(plan: Plan) -> Preprocessing:
@@ -84,14 +122,9 @@ def preprocessing_of(plan: Plan) -> Preprocessing:
     raise _unknown_preprocessing("preprocessing in the sidecar beside the engine")
 
 
-def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, device: str) -> Plan:
-    """The engine of a model, for the sizes that `paths` will have."""
+def _plan(recipe: Recipe, sizes: Sequence[ImageSize], settle: Settle, device: str) -> Plan:
+    """The engine of a model, for images of these `sizes`."""
     entry = recipe.entry
-    if entry.task != task:
-        raise UsageError(
-            f"{entry.name} is a model for {entry.task}, not for {task}",
-            fix="trtnet zoo --list shows the models",
-        )
     backend = choose_backend(recipe.backend, device)
     arguments = builder_arguments(recipe)
     if "argmax" in entry.arguments:
@@ -103,7 +136,7 @@ def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, devi
     module = entry.build(**arguments)
     module.load_state_dict(weights)
     name = recipe.input.name if recipe.input is not None else INPUT
-    shapes = shapes_for_images(image, paths, settle(weights.preprocessing), name)
+    shapes = shapes_for_images(image, sizes, settle(weights.preprocessing), name)
     network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins)
     about = {
         "model": entry.name,
@@ -139,27 +172,30 @@ def choose_backend(asked: str, device: str = "auto") -> str:
 
 
 def shapes_for_images(
-    image: Sequence[int], paths: Sequence[Path], preprocessing: Preprocessing, name: str = INPUT
+    image: Sequence[int],
+    sizes: Sequence[ImageSize],
+    preprocessing: Preprocessing,
+    name: str = INPUT,
 ) -> InputShapes:
-    """The input for one image at a time; height and width are dynamic where those of `paths`
-    differ. Files that cannot be read are left out: the run reports them.
+    """The input for one image at a time; height and width are dynamic where those of the prepared
+    images differ. Sizes that cannot be prepared are left out: the run reports them.
 
     Args:
-        image: (channels, height, width) where no file can be read.
-        paths: the images.
-        preprocessing: which changes their sizes.
+        image: (channels, height, width) where there are no `sizes`.
+        sizes: (width, height) of the images.
+        preprocessing: which changes them.
         name: of the input.
     """
-    sizes = []
-    for path in paths:
+    prepared = []
+    for size in sizes:
         try:
-            sizes.append(prepared_size(upright_size(path), preprocessing))
+            prepared.append(prepared_size(size, preprocessing))
         except UsageError:
             continue
-    sizes = sorted(sizes or [(image[1], image[2])])
-    low, high = (tuple(map(pick, zip(*sizes, strict=True))) for pick in (min, max))
+    prepared = sorted(prepared or [(image[1], image[2])])
+    low, high = (tuple(map(pick, zip(*prepared, strict=True))) for pick in (min, max))
     declared = [a if a == b else axis for axis, a, b in zip("HW", low, high, strict=True)]
-    opt = sizes[len(sizes) // 2]
+    opt = prepared[len(prepared) // 2]
     start = (1, image[0])
     profile = Shapes((*start, *low), (*start, *opt), (*start, *high))
     return InputShapes((*start, *declared), (profile,), name)
