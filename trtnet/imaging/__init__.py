@@ -7,12 +7,14 @@ from trtnet.imaging.classes import map_of_size, shares
 from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, images_in, read_image, upright, upright_size
 from trtnet.imaging.palettes import PALETTES, palette
 from trtnet.imaging.pictures import color_map, overlay
-from trtnet.imaging.prepare import image_mode, load_image, prepare, prepared_size
+from trtnet.imaging.placement import Placement, placement, prepared_size
+from trtnet.imaging.prepare import image_mode, load_image, prepare
 
 __all__ = [
     "MAX_PIXELS",
     "PALETTES",
     "SUFFIXES",
+    "Placement",
     "color_map",
     "image_mode",
     "images_in",
@@ -20,6 +22,7 @@ __all__ = [
     "map_of_size",
     "overlay",
     "palette",
+    "placement",
     "prepare",
     "prepared_size",
     "read_image",
