@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +13,7 @@ from trtnet.engines.session import Session
 from trtnet.errors import UsageError
 from trtnet.escaping import printable
 from trtnet.pipeline.progress import Observer
-from trtnet.tasks.opening import Model, Opened, Options
+from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
 from trtnet.tasks.task import ImageTask, Seen
 
 _SUM_ERROR = 1e-3  # of probabilities in FP16
@@ -86,7 +85,11 @@ class Classifier(ImageTask[Classification]):
             precision such as ``"resnet50:fp16"``, or a :class:`trtnet.pipeline.Recipe`.
         weights: of a model: as ``--weights`` of ``trtnet classify``.
         num_classes: of a model.
-        class_names: in order, in place of those in the sidecar or the weights.
+        preprocess: of images, in place of what the sidecar or the weights say: a preset such as
+            ``"imagenet"``, a ``.toml`` file, entries as in
+            :class:`trtnet.imaging.preprocessing.Preprocessing`, or what
+            :func:`trtnet.pipeline.state_preprocessing` gives, for single entries.
+        class_names: in order, or a file of them, in place of those in the sidecar or the weights.
         top_k: how many classes a result lists.
         backend: ``"auto"``, ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
@@ -122,7 +125,8 @@ class Classifier(ImageTask[Classification]):
         *,
         weights: str | os.PathLike[str] | None = None,
         num_classes: int | None = None,
-        class_names: Sequence[str] | None = None,
+        preprocess: Preprocess | None = None,
+        class_names: ClassNames | None = None,
         top_k: int = 5,
         backend: str = "auto",
         device: str = "auto",
@@ -131,20 +135,16 @@ class Classifier(ImageTask[Classification]):
         if top_k < 1:
             raise UsageError("top_k is not positive", expected="1 or more", got=top_k)
         self._top_k = top_k
-        options = Options(weights, num_classes, backend, device, observer)
-        super().__init__(model, options, class_names)
+        super().__init__(
+            model,
+            Options(weights, num_classes, preprocess, class_names, backend, device, observer),
+        )
 
-    def _check(self, session: Session, names: Sequence[str]) -> None:
-        count = _scores(session)[1]
-        if names and count > 0 and len(names) != count:
-            raise UsageError(
-                "the class names are not those of this network",
-                expected=f"{count} names, one for each class",
-                got=len(names),
-            )
+    def _check(self, session: Session) -> None:
+        _scores(session)
 
     def _result(self, seen: Seen, opened: Opened) -> Classification:
-        probabilities = as_probabilities(seen.outputs[_scores(opened.session)[0]])
+        probabilities = as_probabilities(seen.outputs[_scores(opened.session)])
         best = np.argsort(-probabilities, kind="stable")[: self._top_k].tolist()
         classes = (ScoredClass(i, opened.name_of(i), float(probabilities[i])) for i in best)
         image = seen.loaded.image
@@ -171,15 +171,15 @@ def as_probabilities(scores: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def _scores(session: Session) -> tuple[str, int]:
-    """The output with the scores of the classes, and how many these are.
+def _scores(session: Session) -> str:
+    """The output with the scores of the classes.
 
     Raises:
         UsageError: there is none, or it has one score.
     """
     for binding in session.outputs:
         if len(binding.shape) == 2 and binding.shape[1] != 1:
-            return binding.name, binding.shape[1]
+            return binding.name
     raise UsageError(
         "the engine gives no scores of classes",
         expected="an output (N, classes) of two or more classes",

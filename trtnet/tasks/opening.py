@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, Union
 
@@ -12,22 +12,37 @@ from trtnet.building.plan import Plan
 from trtnet.engines.session import Session
 from trtnet.errors import UsageError
 from trtnet.imaging import prepared_size
+from trtnet.imaging.preprocessing import Preprocessing
+from trtnet.pipeline.class_names import read_class_names
 from trtnet.pipeline.files import is_model_file
 from trtnet.pipeline.image_session import (
     ImageSize,
+    Settle,
+    has_one_size,
     open_image_session,
     require_images,
     require_task,
 )
 from trtnet.pipeline.precision_suffix import split_precision
+from trtnet.pipeline.preprocessing import (
+    Preparation,
+    StatedPreprocessing,
+    preparation_for,
+    require_one_name_per_class,
+    state_preprocessing,
+)
 from trtnet.pipeline.progress import Observer
 from trtnet.pipeline.recipe import Recipe
 
 Model: TypeAlias = Union[str, "os.PathLike[str]", Plan, Session, Recipe]
 """An engine file, a plan, a session; a model by its name or address, or the recipe of one."""
-Preprocessing: TypeAlias = Mapping[str, Any]
-
-_PROBES = ((640, 480), (97, 211))  # image sizes that become one only if all do
+Preprocess: TypeAlias = Union[
+    str, "os.PathLike[str]", Mapping[str, Any], Preprocessing, StatedPreprocessing
+]
+"""A preset's name, a ``.toml`` file, entries, or what
+:func:`trtnet.pipeline.state_preprocessing` makes of them."""
+ClassNames: TypeAlias = Union[str, "os.PathLike[str]", Sequence[str]]
+"""Names in order, or a file with a name per line, or with a JSON list."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +51,33 @@ class Options:
 
     weights: str | os.PathLike[str] | None = None
     num_classes: int | None = None
+    preprocess: Preprocess | None = None
+    class_names: ClassNames | None = None
     backend: str = "auto"
     device: str = "auto"
     observer: Observer | None = None
+
+    def stated(self) -> StatedPreprocessing | None:
+        """What the user says about preprocessing.
+
+        Raises:
+            UsageError, PlanError: no such preset or file; unknown or impossible entries.
+        """
+        given = self.preprocess
+        if given is None or isinstance(given, StatedPreprocessing):
+            return given
+        return state_preprocessing(given)
+
+    def names(self) -> tuple[str, ...] | None:
+        """What the user calls the classes.
+
+        Raises:
+            UsageError: the file cannot be read.
+        """
+        given = self.class_names
+        if isinstance(given, str | os.PathLike):
+            return read_class_names(given)
+        return None if given is None else tuple(given)
 
 
 @dataclass(frozen=True)
@@ -47,30 +86,26 @@ class Opened:
 
     Attributes:
         session: open.
-        preprocessing: see :func:`trtnet.imaging.prepare`.
+        preparation: of its input.
         names: of the classes; empty where nothing names them.
-        is_fixed: whether the engine came built.
+        is_fixed: whether it serves images of all sizes: all become inputs of one size, or the
+            engine came built.
         sizes: of the images that it was built for.
     """
 
     session: Session
-    preprocessing: Preprocessing
+    preparation: Preparation
     names: tuple[str, ...]
     is_fixed: bool
     sizes: frozenset[ImageSize]
 
-    @property
-    def makes_one_size(self) -> bool:
-        """Whether all images become inputs of one size."""
-        return len({prepared_size(size, self.preprocessing) for size in _PROBES}) == 1
-
     def takes(self, sizes: Iterable[ImageSize]) -> bool:
         """Whether images of these sizes, (width, height) each, need no other engine."""
-        return self.is_fixed or all(map(self._takes, set(sizes) - self.sizes))
+        return all(map(self._takes, set(sizes) - self.sizes))
 
     def _takes(self, size: ImageSize) -> bool:
         try:
-            edges = prepared_size(size, self.preprocessing)
+            edges = prepared_size(size, self.preparation.stated)
         except UsageError:
             return True  # no engine would: the run reports it
         shapes = self.session.profiles[0][self.session.inputs[0].name]
@@ -91,9 +126,8 @@ class Opener:
         model: see :data:`Model`.
         task: what a model must be for, see :class:`trtnet.zoo.Entry`.
         options: how it is opened.
-        settle: changes what the weights of a model say about preprocessing.
-        describe: the preprocessing and the names of the classes, for a session; raises
-            UsageError where the engine is for another task.
+        settle: changes what is said about preprocessing.
+        check: raises UsageError where the outputs of an engine are not those of the task.
 
     Raises:
         TrtnetError: no such file or model, or one that is for something else.
@@ -104,36 +138,58 @@ class Opener:
         model: Model,
         task: str,
         options: Options,
-        settle: Callable[[Preprocessing], Preprocessing],
-        describe: Callable[[Session], tuple[Preprocessing, tuple[str, ...]]],
+        settle: Settle,
+        check: Callable[[Session], None],
     ) -> None:
         self.subject = _subject(model, options)
         self.task, self.options = task, options
-        self.settle, self.describe = settle, describe
+        self.settle, self.check = settle, check
         self.current: Opened | None = None
         self._owned: list[Session] = []
-        if isinstance(self.subject, Recipe) and not _is_engine(self.subject):
+        if self._is_model:
             require_task(self.subject, task)
         else:
             self.open_for(())
+
+    @property
+    def _is_model(self) -> bool:
+        """Whether an engine must be built."""
+        return isinstance(self.subject, Recipe) and not _is_engine(self.subject)
 
     def open_for(self, sizes: Iterable[ImageSize]) -> Opened:
         """A session for images of these sizes, (width, height) each. A model is built where there
         is no engine yet, or none for them; what was opened before stays open, as it may be in
         use."""
         found = self.current
-        if found is not None and found.takes(sizes):
+        if found is not None and (found.is_fixed or found.takes(sizes)):
             return found
         every = frozenset(sizes) | (found.sizes if found is not None else frozenset())
         session = self._session(every)
         try:
-            preprocessing, names = self.describe(session)
+            self.check(session)
+            self.current = self._described(session, every)
         except BaseException:
             self.close()
             raise
-        is_fixed = not isinstance(self.subject, Recipe) or _is_engine(self.subject)
-        self.current = Opened(session, preprocessing, names, is_fixed, every)
         return self.current
+
+    def _described(self, session: Session, sizes: frozenset[ImageSize]) -> Opened:
+        subject, stated, names = self.subject, self.options.stated(), self.options.names()
+        if isinstance(subject, Recipe):
+            names = subject.class_names
+            stated = None if self._is_model else subject.preprocessing  # the sidecar has it
+        found = preparation_for(session, stated)
+        preparation = dataclasses.replace(found, stated=self.settle(found.stated))
+        outputs = [{"name": out.name, "shape": out.shape} for out in session.outputs]
+        require_one_name_per_class(names, outputs)
+        is_fixed = (
+            not isinstance(subject, Recipe)
+            or not self._is_model
+            or preparation.stated.size is not None
+            or has_one_size(subject, preparation.stated)
+        )
+        named = names or session.plan.described.class_names or ()
+        return Opened(session, preparation, tuple(named), is_fixed, sizes)
 
     def close(self) -> None:
         """Closes the sessions, but not one that the user gave."""
@@ -178,7 +234,8 @@ def _subject(model: Model, options: Options) -> Recipe | Plan | Session:
             _refuse({k: v for k, v in asked.items() if v != "auto"}, "a session that is open")
         return model
     if isinstance(model, Recipe):
-        _refuse(given, "a recipe, which has its own")
+        own = {"preprocess": options.preprocess, "class_names": options.class_names}
+        _refuse({**given, **own}, "a recipe, which has its own")
         recipe = model
     else:
         recipe = _recipe(os.fspath(model), options, arguments)
@@ -190,7 +247,14 @@ def _subject(model: Model, options: Options) -> Recipe | Plan | Session:
 def _recipe(text: str, options: Options, arguments: Mapping[str, Any]) -> Recipe:
     name, precision = split_precision(text)
     weights = None if options.weights is None else os.fspath(options.weights)
-    recipe = Recipe(name, weights=weights, arguments=arguments, backend=options.backend)
+    recipe = Recipe(
+        name,
+        weights=weights,
+        arguments=arguments,
+        preprocessing=options.stated(),
+        class_names=options.names(),
+        backend=options.backend,
+    )
     return recipe if precision is None else dataclasses.replace(recipe, precision=precision)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -13,9 +12,10 @@ import numpy as np
 from trtnet.engines.session import Session
 from trtnet.errors import UsageError
 from trtnet.escaping import printable
-from trtnet.imaging import color_map, map_of_size, overlay, palette, shares
+from trtnet.imaging import color_map, map_of_image, overlay, palette, shares
+from trtnet.imaging.preprocessing import Preprocessing, uncropped
 from trtnet.pipeline.progress import Observer
-from trtnet.tasks.opening import Model, Opened, Options, Preprocessing
+from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
 from trtnet.tasks.task import ImageTask, Seen
 
 if TYPE_CHECKING:
@@ -104,11 +104,7 @@ class Segmenter(ImageTask[Segmentation]):
         model: as for :class:`trtnet.Classifier`.
         weights: of a model: as ``--weights`` of ``trtnet segment``.
         num_classes: of a model.
-        class_names: in order, in place of those in the sidecar or the weights.
-        size: (height, width) that images are resized to for the network; ``None`` for what the
-            weights were trained for, or for the one size that the engine takes.
-        resize: ``False`` keeps the size of the images.
-        backend, device, observer: as for :class:`trtnet.Classifier`.
+        preprocess, class_names, backend, device, observer: as for :class:`trtnet.Classifier`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Segmentation` or a list of
     them, which hold the images; :meth:`stream` gives one after another. Nothing is cropped, and
@@ -144,36 +140,21 @@ class Segmenter(ImageTask[Segmentation]):
         *,
         weights: str | os.PathLike[str] | None = None,
         num_classes: int | None = None,
-        class_names: Sequence[str] | None = None,
-        size: tuple[int, int] | None = None,
-        resize: bool = True,
+        preprocess: Preprocess | None = None,
+        class_names: ClassNames | None = None,
         backend: str = "auto",
         device: str = "auto",
         observer: Observer | None = None,
     ) -> None:
-        if size is not None and not resize:
-            raise UsageError("a size, and no resize, exclude each other", got=f"size {size}")
-        self._size, self._resize = size, resize
-        options = Options(weights, num_classes, backend, device, observer)
-        super().__init__(model, options, class_names)
+        super().__init__(
+            model,
+            Options(weights, num_classes, preprocess, class_names, backend, device, observer),
+        )
 
     def _settle(self, stated: Preprocessing) -> Preprocessing:
-        """As stated, but without a crop: every pixel gets a class."""
-        kept = {key: value for key, value in stated.items() if key != "crop_size"}
-        if self._size is not None:
-            kept["resize_size"] = list(self._size)
-        elif not self._resize:
-            kept.pop("resize_size", None)
-        return kept
+        return uncropped(stated)  # every pixel gets a class
 
-    def _follow(self, stated: Preprocessing, session: Session) -> Preprocessing:
-        height, width = session.inputs[0].shape[2:]
-        settled = self._settle(stated)
-        if min(height, width) > 0 and self._size is None and self._resize:
-            return {**settled, "resize_size": [height, width]}  # the engine takes nothing else
-        return settled
-
-    def _check(self, session: Session, names: Sequence[str]) -> None:
+    def _check(self, session: Session) -> None:
         shapes = {binding.name: binding.shape for binding in session.outputs}
         logits = shapes.get(_LOGITS, ())
         if len(shapes.get(_CLASSES, ())) != 3 and len(logits) != 4:
@@ -182,17 +163,11 @@ class Segmenter(ImageTask[Segmentation]):
                 expected=f"an output {_CLASSES} (N, H, W), or {_LOGITS} (N, classes, H, W)",
                 got=", ".join(f"{b.name} {b.shape}" for b in session.outputs),
             )
-        if names and logits and logits[1] > 0 and len(names) != logits[1]:
-            raise UsageError(
-                "the class names are not those of this network",
-                expected=f"{logits[1]} names, one for each class",
-                got=len(names),
-            )
 
     def _result(self, seen: Seen, opened: Opened) -> Segmentation:
         outputs, image = seen.outputs, seen.loaded.image
         small = outputs[_CLASSES] if _CLASSES in outputs else outputs[_LOGITS].argmax(0)
-        classes = map_of_size(small.astype(np.int32), image.height, image.width)
+        classes = map_of_image(small.astype(np.int32), seen.loaded.placement)
         found = tuple(SharedClass(i, opened.name_of(i), s) for i, s in shares(classes).items())
         path = seen.loaded.picture.path
         return Segmentation(path, image, classes, found, seen.seconds)

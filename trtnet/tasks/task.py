@@ -14,9 +14,11 @@ import numpy as np
 
 from trtnet.engines.session import Session
 from trtnet.errors import OutOfMemoryError, TrtnetError, UsageError
-from trtnet.imaging import image_mode, prepare
-from trtnet.pipeline.image_session import ImageSize, preprocessing_of
-from trtnet.tasks.opening import Model, Opened, Opener, Options, Preprocessing
+from trtnet.imaging import Placement
+from trtnet.imaging.preprocessing import Preprocessing
+from trtnet.pipeline.image_session import ImageSize
+from trtnet.pipeline.preprocessing import Preparation
+from trtnet.tasks.opening import Model, Opened, Opener, Options
 from trtnet.tasks.pictures import Failure, Images, Picture, Pixels, is_single, pictures_of
 from trtnet.workers import ordered_map
 
@@ -36,11 +38,13 @@ class Loaded:
     Attributes:
         picture: which one.
         image: upright, in its own size.
+        placement: where in the network's input it is.
         values: prepared, of shape (1, channels, height, width).
     """
 
     picture: Picture
     image: Image
+    placement: Placement
     values: np.ndarray
 
 
@@ -65,17 +69,13 @@ class ImageTask(ABC, Generic[R]):
     Args:
         model: see :class:`trtnet.Classifier`.
         options: how it is opened.
-        class_names: in place of those in the sidecar or the weights.
     """
 
     task: ClassVar[str]
     """What a model must be for, see :class:`trtnet.zoo.Entry`."""
 
-    def __init__(self, model: Model, options: Options, class_names: Sequence[str] | None) -> None:
-        if isinstance(class_names, str):
-            raise UsageError("class_names is one text", expected="a list of names", got=class_names)
-        self._names = None if class_names is None else tuple(class_names)
-        self._opener = Opener(model, self.task, options, self._settle, self._describe)
+    def __init__(self, model: Model, options: Options) -> None:
+        self._opener = Opener(model, self.task, options, self._settle, self._check)
 
     @overload  # arrays are iterable, but are one image
     def __call__(self, images: Pixels) -> R: ...  # type: ignore[overload-overlap]
@@ -120,7 +120,7 @@ class ImageTask(ABC, Generic[R]):
         if isinstance(images, Iterator):
             first = list(itertools.islice(given, 1))
             opened = self._open_for(first)
-            if opened.is_fixed or opened.makes_one_size:
+            if opened.is_fixed:
                 return self._run(itertools.chain(first, given), opened)
             given = itertools.chain(first, given)
         pictures = list(given)
@@ -139,18 +139,15 @@ class ImageTask(ABC, Generic[R]):
         return self._open_for(list(pictures_of(images))).session
 
     @property
-    def preprocessing(self) -> dict[str, Any]:
-        """How images are prepared, see :func:`trtnet.imaging.prepare`; empty before a model is
-        built."""
-        opened = self._opener.current
-        return {} if opened is None else dict(opened.preprocessing)
+    def preparation(self) -> Preparation:
+        """How images become the input; a model is built for it, if it is not yet."""
+        return (self._opener.current or self._open_for(())).preparation
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, in order; empty where nothing names them, and before a model
-        is built."""
-        opened = self._opener.current
-        return () if opened is None else opened.names
+        """The names of the classes, in order, empty where nothing names them; a model is built for
+        it, if it is not yet."""
+        return (self._opener.current or self._open_for(())).names
 
     def close(self) -> None:
         """Releases the engine, but not a session that was given; a second call does nothing."""
@@ -167,22 +164,12 @@ class ImageTask(ABC, Generic[R]):
         """The result for an image."""
 
     @abstractmethod
-    def _check(self, session: Session, names: Sequence[str]) -> None:
-        """Raises UsageError where the engine's outputs are not those of the task, or `names`,
-        which the user gave, are not as many as its classes."""
+    def _check(self, session: Session) -> None:
+        """Raises UsageError where the engine's outputs are not those of the task."""
 
     def _settle(self, stated: Preprocessing) -> Preprocessing:
-        """The preprocessing, of what weights or a sidecar state."""
+        """The preprocessing, of what the user, a sidecar or weights state."""
         return stated
-
-    def _follow(self, stated: Preprocessing, session: Session) -> Preprocessing:
-        """:meth:`_settle` for an engine, which may take one size only."""
-        return self._settle(stated)
-
-    def _describe(self, session: Session) -> tuple[Preprocessing, tuple[str, ...]]:
-        self._check(session, self._names or ())
-        preprocessing = self._follow(preprocessing_of(session.plan), session)
-        return preprocessing, self._names or tuple(session.plan.described.class_names or ())
 
     def _open_for(self, pictures: Sequence[Picture]) -> Opened:
         opener = self._opener
@@ -192,14 +179,14 @@ class ImageTask(ABC, Generic[R]):
 
     def _run(self, pictures: Iterable[Picture], opened: Opened) -> Iterator[R | Failure]:
         """The result or failure of each of `pictures`."""
-        mode, dtype = image_mode(opened.preprocessing), opened.session.inputs[0].dtype
+        preparation = opened.preparation
         ahead = _AHEAD if opened.session.device == "cuda" else 1
 
         def load(picture: Picture) -> Loaded | Failure:
             try:
-                image = picture.read(mode)
-                values = prepare(image, opened.preprocessing).astype(dtype)
-                return Loaded(picture, image, values)
+                image = picture.read(preparation.mode)
+                placed = preparation.placement(image.size)
+                return Loaded(picture, image, placed, preparation(image))
             except TrtnetError as error:
                 return picture.failure(error)
             except MemoryError:
