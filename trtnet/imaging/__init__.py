@@ -3,7 +3,7 @@
 Reading and drawing need Pillow, which is imported on the first call.
 """
 
-from trtnet.imaging.classes import map_of_size, shares
+from trtnet.imaging.classes import map_of_image, map_of_size, shares
 from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, read_image, upright_size
 from trtnet.imaging.palettes import PALETTES, palette
 from trtnet.imaging.pictures import color_map, overlay
@@ -18,6 +18,7 @@ __all__ = [
     "color_map",
     "image_mode",
     "load_image",
+    "map_of_image",
     "map_of_size",
     "overlay",
     "palette",

@@ -10,7 +10,7 @@ from trtnet.backend import load
 from trtnet.pipeline.calibration import Calibrator, unit_ranges
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
 from trtnet.pipeline.files import is_model_file
-from trtnet.pipeline.model import builder_arguments, load_weights, ones
+from trtnet.pipeline.model import builder_arguments, ones, recipe_weights
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe
@@ -80,8 +80,7 @@ def load_model(recipe: Recipe, *, values: bool = True) -> LoadedModel:
     shapes = input_shapes(recipe, entry.input_shape)
     module = entry.build(**arguments)
     if values or recipe.calibration.data is not None or recipe.weights is not None:
-        image = shapes.typical[0][1:]
-        weights = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
+        weights = recipe_weights(recipe, arguments, shapes)
     else:
         weights = Weights(ones(module))
     module.load_state_dict(weights)
