@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -65,7 +64,7 @@ def convert(
             expected="a model that has them",
             fix="name the model of the zoo that it belongs to: --model resnet50",
         )
-    _check_names(class_names, model, model_args)
+    _check_names(class_names, model, weights)
     weights = weights.restated(**metadata)
     if path.suffix in CHECKPOINT_SUFFIXES:
         checkpoint.write(path, weights)
@@ -96,22 +95,22 @@ def _metadata(
     return found
 
 
-def _check_names(
-    class_names: Sequence[str] | None, model: str | None, model_args: Mapping[str, Any]
-) -> None:
-    """Where the number of classes is known: of a model of the zoo."""
+def _check_names(class_names: Sequence[str] | None, model: str | None, weights: Weights) -> None:
+    """Where the number of classes is known: the length of the last bias of a classifier that comes
+    with trtnet."""
     if class_names is None or model is None or model.startswith(PREFIX):
         return
-    parameters = inspect.signature(get_entry(model).builder).parameters
-    default = parameters["num_classes"].default if "num_classes" in parameters else None
-    count = model_args.get("num_classes", default)
-    if isinstance(count, int) and count != len(class_names):
+    entry = get_entry(model)
+    if entry.task != "classification" or not entry.shipped:
+        return
+    *_, (last, _) = entry.build().named_parameters()
+    count = len(weights[last])
+    if count != len(class_names):
         raise UsageError(
             f"{len(class_names)} class names for {count} classes",
             module=model,
             expected="one name for each class, in the order of the outputs",
-            fix="correct the file of --class-names, or give the number of classes with "
-            "--num-classes",
+            fix="correct the file of --class-names",
         )
 
 

@@ -117,8 +117,12 @@ def fitted(
 def differences(stated: Preprocessing, used: Preprocessing) -> str:
     """What :func:`fitted` has changed, in one line; empty for nothing."""
     old, new = stated.as_dict(), used.as_dict()
-    keys = [key for key in new if new[key] != old.get(key)]
-    return ", ".join(f"{key} {_short(old.get(key))} -> {_short(new[key])}" for key in keys)
+    keys = [key for key in new if key in old or key.endswith(("_size", "_mode"))]
+    return ", ".join(
+        f"{key} {_short(old.get(key))} -> {_short(new[key])}"
+        for key in keys
+        if new[key] != old.get(key)
+    )
 
 
 def _of_size(rules: Preprocessing, old: tuple[int, int], new: tuple[int, int]) -> Preprocessing:
