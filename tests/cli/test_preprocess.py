@@ -1,4 +1,4 @@
-"""``--preprocess``, its flags and ``--class-names``: over sidecars and weights, wherever images go."""
+"""``--preprocess``, its flags and ``--class-names``: over sidecars and weights."""
 
 from __future__ import annotations
 

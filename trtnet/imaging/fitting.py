@@ -117,12 +117,9 @@ def fitted(
 def differences(stated: Preprocessing, used: Preprocessing) -> str:
     """What :func:`fitted` has changed, in one line; empty for nothing."""
     old, new = stated.as_dict(), used.as_dict()
-    keys = [key for key in new if key in old or key.endswith(("_size", "_mode"))]
-    return ", ".join(
-        f"{key} {_short(old.get(key))} -> {_short(new[key])}"
-        for key in keys
-        if new[key] != old.get(key)
-    )
+    shown = [key for key in new if key in old or key.endswith(("_size", "_mode"))]
+    keys = [key for key in shown if new[key] != old.get(key)]
+    return ", ".join(f"{key} {_short(old.get(key))} -> {_short(new[key])}" for key in keys)
 
 
 def _of_size(rules: Preprocessing, old: tuple[int, int], new: tuple[int, int]) -> Preprocessing:
