@@ -97,6 +97,7 @@ def add_model_flags(flag: Group) -> None:
 def add_architecture_flags(flag: Group) -> None:
     """Adds flags for arguments of the model's builder."""
     flag("--num-classes", type=positive, metavar="N")
+    flag("--in-channels", type=positive, metavar="N", help="of the images: 1 for gray")
     flag("--image-size", type=positive, metavar="N", help="height and width")
     switch = {"action": "store_const", "const": True}
     flag("--argmax", **switch, help="segmentation: classes (N, H, W) in INT32 instead of logits")

@@ -104,6 +104,7 @@ def picture_parser(command: str, description: str) -> Parser:
           "else random")  # fmt: skip
     model("--seed", type=seed, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
+    model("--in-channels", type=positive, metavar="N", help="of the images: 1 for gray")
     add_input_flag(model)
     prepared = Group(parser, "preprocessing of images")
     add_preprocess_flags(prepared)

@@ -12,7 +12,7 @@ from trtnet.cli.shapes import parse_input, parse_profiles, parse_shape
 from trtnet.errors import UsageError
 from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe, default_engine
 
-_ARGUMENTS = ("num_classes", "aux_loss", "argmax")  # of builders, that have flags
+_ARGUMENTS = ("num_classes", "in_channels", "aux_loss", "argmax")  # of builders, that have flags
 
 
 def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:

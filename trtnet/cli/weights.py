@@ -83,6 +83,7 @@ def _parser() -> Parser:
         "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
     )
     convert.add_argument("--num-classes", type=positive, help="of --model")
+    convert.add_argument("--in-channels", type=positive, help="of --model: 1 for gray images")
     convert.add_argument("--image-size", type=positive, help="of --model, where it has one")
     stored = Group(convert, "what a safetensors file says about images and classes")
     add_preprocess_flags(stored)
@@ -127,10 +128,13 @@ def _extract(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     from trtnet.weights import convert, load
 
-    given = {"num_classes": arguments.num_classes, "image_size": arguments.image_size}
+    names = ("num_classes", "in_channels", "image_size")
+    given = {name: getattr(arguments, name) for name in names}
     chosen = {name: value for name, value in given.items() if value is not None}
     if chosen and arguments.model is None:
-        raise UsageError("--num-classes and --image-size are of a model", fix="name it: --model")
+        raise UsageError(
+            "--num-classes, --in-channels and --image-size are of a model", fix="name it: --model"
+        )
     stated = stated_preprocessing(arguments)
     rules = None if stated is None else stated.over(_said(arguments.source, stated))
     written = convert(

@@ -91,7 +91,7 @@ def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, devi
     arguments = builder_arguments(recipe)
     if "argmax" in entry.arguments:
         arguments["argmax"] = True
-    image = default_shape(recipe, entry.input_shape)[1:]
+    image = default_shape(recipe, recipe.input_shape)[1:]
     found = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
     weights = restated(found, recipe.preprocessing, recipe.class_names)
     if weights.preprocessing is None:

@@ -12,7 +12,6 @@ import numpy as np
 
 import trtnet.weights
 from trtnet.errors import UsageError, WeightsError
-from trtnet.pipeline.preprocessing import fitted_to_profiles, restated
 from trtnet.pipeline.random_weights import random_weights
 from trtnet.weights.loading import SUFFIXES, is_path
 from trtnet.weights.torch_import import without_memory
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from trtnet.module import Module
     from trtnet.pipeline.recipe import Recipe
-    from trtnet.pipeline.shapes import InputShapes
     from trtnet.weights import Weights
     from trtnet.zoo import Entry
 
@@ -58,22 +56,6 @@ def _are_torchvisions(entry: Entry, name: str | None) -> bool:
         return True
     stated = trtnet.weights.load(name).metadata.get("weights", RANDOM)
     return bool(stated != RANDOM)
-
-
-def recipe_weights(recipe: Recipe, arguments: Mapping[str, Any], shapes: InputShapes) -> Weights:
-    """The weights of `recipe`, with its preprocessing and class names, fitted to the input.
-
-    Args:
-        arguments: of the model's builder.
-        shapes: of the input.
-
-    Raises:
-        UsageError, WeightsError: as :func:`load_weights`; a preprocessing that does not fit.
-    """
-    image = shapes.typical[0][1:]
-    found = load_weights(recipe.entry, recipe.weights, recipe.seed, arguments, image)
-    stated = restated(found, recipe.preprocessing, recipe.class_names)
-    return fitted_to_profiles(stated, shapes.profiles)
 
 
 def load_weights(

@@ -19,6 +19,7 @@ from trtnet.zoo import Entry
 if TYPE_CHECKING:
     from trtnet.pipeline.preprocessing import StatedPreprocessing
 
+_IMAGE_AXES = 3  # without the batch
 INPUT = "input"
 """The default name of a model's input."""
 
@@ -112,6 +113,14 @@ class Recipe:
     def entry(self) -> Entry:
         """The model's entry; raises :class:`trtnet.UsageError` where there is no such model."""
         return zoo.get_entry(self.model) if isinstance(self.model, str) else self.model
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """The shape of one input that the model states, with the channels of ``in_channels``."""
+        shape, channels = self.entry.input_shape, self.arguments.get("in_channels")
+        if shape is None or channels is None or len(shape) != _IMAGE_AXES:
+            return shape
+        return (channels, *shape[1:])
 
     @cached_property
     def policy(self) -> Policy:

@@ -14,9 +14,10 @@ from trtnet.building.builder import build, choose_gpus, describe
 from trtnet.building.plan import Plan
 from trtnet.errors import PlanError, UsageError
 from trtnet.network import Network
+from trtnet.pipeline.about_images import about_images
 from trtnet.pipeline.calibration import Calibrated, Calibrator, require_data
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
-from trtnet.pipeline.model import builder_arguments, recipe_weights
+from trtnet.pipeline.model import builder_arguments, load_weights
 from trtnet.pipeline.preprocessing import ENTRY, ORIGIN, require_one_name_per_class
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
@@ -91,7 +92,7 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     require_data(recipe.calibration, recipe.policy)
     if recipe.verify:
         require("torch", "verification (--skip-verify does without)")
-    shapes = input_shapes(recipe, entry.input_shape)
+    shapes = input_shapes(recipe, recipe.input_shape)
     arguments = builder_arguments(recipe)
     verified = verified_shapes(recipe, shapes)
     return PreparedRecipe(recipe, arguments, shapes, verified, backend, engine)
@@ -159,8 +160,10 @@ def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
     recipe, entry, shapes = prepared.recipe, prepared.recipe.entry, prepared.shapes
     module = entry.build(**prepared.arguments)
     with observer.step("weights"):
-        weights = recipe_weights(recipe, prepared.arguments, shapes)
+        image = shapes.typical[0][1:]
+        weights = load_weights(entry, recipe.weights, recipe.seed, prepared.arguments, image)
         module.load_state_dict(weights)
+    weights = about_images(weights, recipe, shapes)
     backend, arguments = prepared.backend, prepared.arguments
     return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from trtnet import graph
 from trtnet.backend import load
+from trtnet.pipeline.about_images import about_images
 from trtnet.pipeline.calibration import Calibrator, unit_ranges
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
 from trtnet.pipeline.files import is_model_file
-from trtnet.pipeline.model import builder_arguments, ones, recipe_weights
+from trtnet.pipeline.model import builder_arguments, load_weights, ones
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe
@@ -77,13 +78,15 @@ def load_model(recipe: Recipe, *, values: bool = True) -> LoadedModel:
         values: see :func:`find_target`.
     """
     entry, arguments = recipe.entry, builder_arguments(recipe)
-    shapes = input_shapes(recipe, entry.input_shape)
+    shapes = input_shapes(recipe, recipe.input_shape)
     module = entry.build(**arguments)
     if values or recipe.calibration.data is not None or recipe.weights is not None:
-        weights = recipe_weights(recipe, arguments, shapes)
+        image = shapes.typical[0][1:]
+        weights = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
     else:
         weights = Weights(ones(module))
     module.load_state_dict(weights)
+    weights = about_images(weights, recipe, shapes)
     backend = load(recipe.backend)
     return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
 
