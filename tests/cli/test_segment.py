@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -80,10 +81,10 @@ def test_an_engine(output: str, capsys: pytest.CaptureFixture) -> None:
     np.testing.assert_array_equal(drawn("out.png"), wanted)
     text = capsys.readouterr().out
     assert "backend   torch on cpu" in text
-    assert "image     a.png, 40 x 30, " in text
+    assert re.search(r"^a\.png +40 x 30 +\d+\.\d ms ", text, re.MULTILINE)
     assert "written   out.png" in text
     for index, name in enumerate(NAMES):
-        assert f"{100 * np.mean(wanted == index):6.2f} %  {index:>4}  {name}\n" in text
+        assert f"{np.mean(wanted == index):8.2%}  {index:>5}  {name}\n" in text
 
 
 @pytest.mark.parametrize("name", ["tutorial", "voc"])
@@ -195,7 +196,7 @@ def test_a_folder_with_a_bad_file(
     assert "error: in/b.jpg" in captured.err
     assert message in captured.err
     assert "1 of 3 images failed" in captured.err
-    assert captured.out.count("written   out/") == 2
+    assert "written   2 pictures in out\n" in captured.out
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "c.png"]
     for name, classes in wanted.items():
         np.testing.assert_array_equal(drawn(f"out/{name}.png"), classes)
@@ -211,14 +212,25 @@ def test_one_bad_image(engine: str, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_an_image_outside_every_profile(engine: str, capsys: pytest.CaptureFixture) -> None:
-    """Is refused by name, and the others are done."""
-    picture("large.png", 30, 201)
+    """Is resized into it, and the map has the image's own size."""
+    picture("large.png", 30, 402)
     picture("small.png")
-    assert segment(engine, "--image", "large.png", "--image", "small.png") == 1
-    error = capsys.readouterr().err
-    assert "error: large.png: input: the shape is outside every profile of the engine" in error
-    assert "(1, 3, 4, 4) to (1, 3, 200, 200)" in error
-    assert [path.name for path in Path("segmented").iterdir()] == ["small.png"]
+    assert segment(engine, "--image", "large.png", "--image", "small.png") == 0
+    assert "what comes out of 3x4..200x4..200 is resized into it" in capsys.readouterr().out
+    assert drawn("segmented/large.png").shape == (30, 402)
+
+
+def test_a_letterbox_is_undone(engine: str) -> None:
+    """The border of a letterbox gets classes too, which no image has."""
+    for height, width in ((40, 60), (60, 40)):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[: height // 2, :, 0] = 255  # red above blue
+        pixels[height // 2 :, :, 2] = 255
+        Image.fromarray(pixels).save("a.png")
+        flags = ("--letterbox-size", "120x120", "--pad-color", "0,255,0", "-o", "m.png")
+        assert segment(engine, "--image", "a.png", *flags) == 0
+        wanted = np.repeat([0, 2], height // 2)[:, None].repeat(width, 1)
+        np.testing.assert_array_equal(drawn("m.png"), wanted)
 
 
 def test_folders_keep_their_layout_and_names_stay_apart(engine: str) -> None:
@@ -305,8 +317,9 @@ def test_on_a_terminal_there_is_a_bar(engine: str, monkeypatch: pytest.MonkeyPat
     picture("b.png")
     assert segment(engine, "--image", "a very long [b]name[/b].png", "--image", "b.png") == 0
     text = sys.stdout.getvalue()
-    assert "image     a very long [b]name[/b].png, 40 x 30, " in text
-    assert "written   segmented/b.png" in text
+    assert "a very long [b]name[/b].png        40 x 30 " in text
+    assert "b.png                              40 x 30 " in text
+    assert "written   2 pictures in segmented\n" in text
     assert "2/2" in text
 
 

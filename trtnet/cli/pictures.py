@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trtnet.tasks.segmenter import Segmentation
     from trtnet.tasks.task import ImageTask
 
-R = TypeVar("R", "Classification", "Segmentation")
+R = TypeVar("R", bound="Classification | Segmentation")
 
 _SIZE, _TIME = 13, 8  # characters: 12345 x 12345, 1234.5 ms
 
@@ -96,6 +96,7 @@ def picture_parser(command: str, description: str) -> Parser:
           "else random")  # fmt: skip
     model("--seed", type=seed, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
+    model("--in-channels", type=positive, metavar="N", help="of the images: 1 for gray")
     add_input_flag(model)
     prepared = Group(parser, "preprocessing of images")
     add_preprocess_flags(prepared)

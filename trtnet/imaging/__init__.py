@@ -3,7 +3,7 @@
 Reading and drawing need Pillow, which is imported on the first call.
 """
 
-from trtnet.imaging.classes import map_of_size, shares
+from trtnet.imaging.classes import map_of_image, map_of_size, shares
 from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, images_in, read_image, upright, upright_size
 from trtnet.imaging.palettes import PALETTES, palette
 from trtnet.imaging.pictures import color_map, overlay
@@ -19,6 +19,7 @@ __all__ = [
     "image_mode",
     "images_in",
     "load_image",
+    "map_of_image",
     "map_of_size",
     "overlay",
     "palette",

@@ -117,7 +117,8 @@ def fitted(
 def differences(stated: Preprocessing, used: Preprocessing) -> str:
     """What :func:`fitted` has changed, in one line; empty for nothing."""
     old, new = stated.as_dict(), used.as_dict()
-    keys = [key for key in new if new[key] != old.get(key)]
+    shown = [key for key in new if key in old or key.endswith(("_size", "_mode"))]
+    keys = [key for key in shown if new[key] != old.get(key)]
     return ", ".join(f"{key} {_short(old.get(key))} -> {_short(new[key])}" for key in keys)
 
 

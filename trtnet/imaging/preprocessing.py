@@ -299,6 +299,11 @@ def checked_preprocessing(
 FIX = "correct it, state it with --preprocess, or prepare the image yourself and give it as .npy"
 
 
+def uncropped(rules: Preprocessing) -> Preprocessing:
+    """`rules` without a crop: the whole image is in the input."""
+    return msgspec.structs.replace(rules, crop_size=None)
+
+
 def require_known(stated: Mapping[str, Any], source: Source, where: str = "") -> None:
     """Raises an error of `source` where `stated` has a key that is none, with the nearest names.
 

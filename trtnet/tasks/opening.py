@@ -146,7 +146,7 @@ class Opener:
         self.settle, self.check = settle, check
         self.current: Opened | None = None
         self._owned: list[Session] = []
-        if self._is_model:
+        if isinstance(self.subject, Recipe) and self._is_model:
             require_task(self.subject, task)
         else:
             self.open_for(())
