@@ -10,6 +10,7 @@ and scores of a kind of ``nms_oracle.py``. With a journal a run goes on where it
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import platform
 import sys
@@ -155,7 +156,7 @@ def results(sets: int, seed: int, path: Path | None) -> Iterator[Result]:
                 wrong = wrong_sets(case, kind, run, seeds)
                 seconds = time.perf_counter() - start
                 found = Result(case.name, kind, len(seeds), len(wrong), wrong[:20], seconds)
-                journal.put(key, found)
+                journal.put(key, dataclasses.asdict(found))
             yield found
 
 
