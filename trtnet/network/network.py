@@ -85,6 +85,7 @@ class Network:
         self.scopes = Scopes()
         self.fold_batch_norm, self.plugins = fold_batch_norm, plugins
         self.builder = self.backend.builder()
+        self._dropped: list[Any] = []
         self._begin()
         self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
         self.guards = Guards()
@@ -112,7 +113,9 @@ class Network:
 
     def begin_again(self) -> None:
         """Drops all layers; starts a new :attr:`definition` with the same inputs, for layers of an
-        attempt that failed. Tensors of inputs stay, other tensors are of no use any more."""
+        attempt that failed. Tensors of inputs stay, other tensors are of no use any more; what
+        still prints them, such as a traceback, may do so."""
+        self._dropped.append(self.definition)  # an ITensor without its network ends the process
         roots = self.roots
         self.scopes.forget()
         self._begin()
