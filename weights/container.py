@@ -79,7 +79,9 @@ class Weights(Mapping[str, np.ndarray]):
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
-        """``resize_size, crop_size, mean, std, interpolation``, if the file says so."""
+        """How images are prepared, if the file says so: the entries of
+        :class:`trtnet.imaging.preprocessing.Preprocessing`. Metadata of safetensors files are
+        texts; this one is JSON."""
         return self._json("preprocessing", dict[str, Any])
 
     @property
@@ -92,6 +94,17 @@ class Weights(Mapping[str, np.ndarray]):
         is left out."""
         kept = {key: text for key, text in self.metadata.items() if key != CHECKSUM}
         return Weights(arrays, {**kept, **metadata})
+
+    def restated(self, **metadata: str) -> Weights:
+        """These weights, which their file still holds, with entries of the metadata changed."""
+        return Weights(
+            self._arrays,
+            {**self.metadata, **metadata},
+            self.path,
+            self._file_bytes,
+            self.flat,
+            self._file_sha256,
+        )
 
     def shaped(self, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
         """These weights with the shapes of a model, for those that are `flat`.

@@ -31,6 +31,8 @@ import numpy as np
 
 from trtnet.errors import UsageError
 from trtnet.host import without_gradients
+from trtnet.weights.first_convolution import NAME as IN_CHANNELS
+from trtnet.weights.first_convolution import with_in_channels
 from trtnet.weights.torch_import import require
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from torch.nn import Module as TorchModule
 
 _BATCH = 8
+_IMAGE_AXES = 3  # without the batch
 _NOISE = 0.1  # standard deviation, added to parameters that are initialised to a constant
 _BRANCH_GAIN = 0.2  # of the last BatchNorm in a residual branch, and of the last layer of a gate
 _GATED_PASSES = 4  # batches that settle the statistics of a network with gates
@@ -81,6 +84,8 @@ def random_module(
     """The module, in evaluation mode, whose state :func:`random_state` returns."""
     torch = require("torch", "making random weights")
     check_seed(seed)
+    if IN_CHANNELS in model_args and len(input_shape) == _IMAGE_AXES:
+        input_shape = (model_args[IN_CHANNELS], *input_shape[1:])
     module: TorchModule
     with torch.random.fork_rng(devices=[]), without_gradients():
         torch.manual_seed(seed)
@@ -104,7 +109,8 @@ def check_seed(seed: int) -> None:
 
 
 def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
-    """torchvision's model `name`, without a pretrained backbone unless `weights` brings it.
+    """torchvision's model `name`, without a pretrained backbone unless `weights` brings it. Besides
+    torchvision's arguments there is ``in_channels``, of the images.
 
     Raises:
         UsageError: torchvision refuses the arguments.
@@ -112,11 +118,14 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
     torch = require("torch", f"building {name}")
     models = require("torchvision", f"building {name}").models
     builder = models.get_model_builder(name)
+    channels = model_args.pop(IN_CHANNELS, None)
     if weights is None and "weights_backbone" in inspect.signature(builder).parameters:
         model_args["weights_backbone"] = None  # by default it would be downloaded
     try:
         with torch.random.fork_rng(devices=[]):  # initialising draws from the caller's stream
             module: TorchModule = builder(weights=weights, **model_args)
+            if channels is not None:
+                module = _of_channels(module, channels, name, weights)
     except (TypeError, ValueError) as error:
         raise UsageError(
             "torchvision refuses these model arguments",
@@ -125,6 +134,18 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
             fix="leave the argument out; pretrained weights fix num_classes and image_size",
         ) from error
     return module
+
+
+def _of_channels(module: TorchModule, channels: int, name: str, weights: Any) -> TorchModule:
+    found = with_in_channels(copy.deepcopy(module), channels, name)
+    shapes = [[p.shape for p in every.parameters()] for every in (module, found)]
+    if weights is not None and shapes[0] != shapes[1]:
+        raise UsageError(
+            f"{weights} is for images of other channels than {channels}",
+            module=name,
+            fix="leave --in-channels out, or take weights of your own",
+        )
+    return found
 
 
 def _keep_signal(module: torch.nn.Module) -> None:
@@ -210,7 +231,7 @@ def _noise(input_shape: Sequence[int]) -> torch.Tensor:
     import torch
 
     total = torch.randn(_BATCH, *input_shape)
-    if len(input_shape) == 3:
+    if len(input_shape) == _IMAGE_AXES:
         channels, *size = input_shape
         for grid in _GRIDS:
             coarse = torch.randn(_BATCH, channels, grid, grid)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trtnet.errors import UsageError, WeightsError
+from trtnet.imaging.preprocessing import checked_preprocessing
 from trtnet.weights import checkpoint, wts
 from trtnet.weights.container import Weights
 from trtnet.weights.loading import CHECKPOINT_SUFFIXES, WTS_SUFFIX, check_suffix, load
@@ -19,6 +22,9 @@ def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     model: str | None = None,
+    *,
+    preprocessing: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
     **model_args: Any,
 ) -> Weights:
     """Writes the weights of one file as another, in the format of its extension.
@@ -31,6 +37,9 @@ def convert(
             ``timm/vit_base_patch16_224``, whose keys :func:`from_timm` renames. Entries that the
             model does not take, such as heads for training, are left out. By default everything
             is written as it is.
+        preprocessing: of images, to store in the metadata: the entries of
+            :class:`trtnet.imaging.preprocessing.Preprocessing`.
+        class_names: to store in the metadata: a name for each class.
         **model_args: for the model's builder, such as ``num_classes``.
 
     Returns:
@@ -38,11 +47,14 @@ def convert(
         added to them.
 
     Raises:
-        UsageError: an unknown format or model; shapes are needed and no model is named.
+        UsageError: an unknown format or model; shapes are needed and no model is named; metadata
+            are given, and the target is no safetensors file; more or fewer names than classes.
+        PlanError: a preprocessing that is impossible.
         WeightsError: a file cannot be read or written; the weights do not fit the model.
     """
     path = Path(target)
     check_suffix(path)
+    metadata = _metadata(preprocessing, class_names, path)
     weights = load(source)
     if model is not None:
         weights = _for_model(weights, model, model_args)
@@ -52,6 +64,8 @@ def convert(
             expected="a model that has them",
             fix="name the model of the zoo that it belongs to: --model resnet50",
         )
+    _check_names(class_names, model, weights)
+    weights = weights.restated(**metadata)
     if path.suffix in CHECKPOINT_SUFFIXES:
         checkpoint.write(path, weights)
     elif path.suffix == WTS_SUFFIX:
@@ -59,6 +73,45 @@ def convert(
     else:
         save(path, weights, weights.metadata, checksum=True)
     return weights
+
+
+def _metadata(
+    preprocessing: Mapping[str, Any] | None, class_names: Sequence[str] | None, path: Path
+) -> dict[str, str]:
+    """What the user says about images and classes, as metadata: texts, in JSON."""
+    found = {}
+    if preprocessing is not None:
+        found["preprocessing"] = json.dumps(checked_preprocessing(preprocessing).as_dict())
+    if class_names is not None:
+        found["class_names"] = json.dumps([*class_names], ensure_ascii=False)
+    if found and (path.suffix in CHECKPOINT_SUFFIXES or path.suffix == WTS_SUFFIX):
+        raise UsageError(
+            f"{path.suffix} files have no metadata to store {' and '.join(found)} in",
+            expected="*.safetensors",
+            got=path,
+            fix=f"name it {path.with_suffix('.safetensors').name}, or state it when the engine is "
+            "built: --preprocess, --class-names",
+        )
+    return found
+
+
+def _check_names(class_names: Sequence[str] | None, model: str | None, weights: Weights) -> None:
+    """Where the number of classes is known: the length of the last bias of a classifier that comes
+    with trtnet."""
+    if class_names is None or model is None or model.startswith(PREFIX):
+        return
+    entry = get_entry(model)
+    if entry.task != "classification" or not entry.shipped:
+        return
+    *_, (last, _) = entry.build().named_parameters()
+    count = len(weights[last])
+    if count != len(class_names):
+        raise UsageError(
+            f"{len(class_names)} class names for {count} classes",
+            module=model,
+            expected="one name for each class, in the order of the outputs",
+            fix="correct the file of --class-names",
+        )
 
 
 def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weights:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from trtnet.errors import TrtnetError, UsageError
 from trtnet.module import Module
 from trtnet.weights import random_init
+from trtnet.weights.first_convolution import NAME as IN_CHANNELS
+from trtnet.weights.first_convolution import with_in_channels
 from trtnet.zoo.addresses import importable, raised
 
 if TYPE_CHECKING:
@@ -124,10 +126,18 @@ class Entry:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Names of the arguments that :meth:`build` and :meth:`torch_model` take."""
+        """Names of the arguments that :meth:`build` and :meth:`torch_model` take: the builder's,
+        and for models that come with trtnet ``in_channels``, of the images."""
         several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        return tuple(name for name, argument in self._parameters.items()
-                     if argument.kind not in several)  # fmt: skip
+        own = tuple(name for name, argument in self._parameters.items()
+                    if argument.kind not in several)  # fmt: skip
+        return (*own, IN_CHANNELS) if self.shipped and IN_CHANNELS not in own else own
+
+    def _split(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """The builder's arguments, and the number of channels where the builder lacks it."""
+        if not self.shipped or IN_CHANNELS in self._parameters:
+            return dict(kwargs), None
+        return {k: v for k, v in kwargs.items() if k != IN_CHANNELS}, kwargs.get(IN_CHANNELS)
 
     @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -158,9 +168,10 @@ class Entry:
                 returned something other than a :class:`trtnet.Module` or ``torch.nn.Module``.
         """
         self._check(kwargs)
-        made = self._call(self.builder, kwargs)
+        own, channels = self._split(kwargs)
+        made = self._call(self.builder, own)
         if isinstance(made, Module):
-            return made
+            return made if channels is None else with_in_channels(made, channels, self.name)
         if is_torch_module(made):
             from trtnet.torch_modules.conversion import from_torch  # imports torch
 
@@ -182,8 +193,11 @@ class Entry:
         """
         self._check(kwargs)
         if self.twin is not None:
-            made = self._call(self.twin, kwargs)
+            own, channels = self._split(kwargs)
+            made = self._call(self.twin, own)
             if is_torch_module(made):
+                if channels is not None:
+                    made = with_in_channels(made, channels, self.name)
                 return made.eval()
             raise UsageError(f"{place(self.twin)} returned no torch.nn.Module", module=self.name,
                              expected="a torch.nn.Module", got=type(made).__name__)  # fmt: skip

@@ -172,7 +172,11 @@ def test_an_image_needs_to_know_how(
     bare.write_bytes(engine.read_bytes())
     Image.new("RGB", (9, 9)).save("a.png")
     assert run(bare, "--input", "a.png") == 2
-    assert "nothing says how a.png is to be prepared" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "error: --input a.png: nothing says how images are to be prepared for this network\n"
+        "  expected: preprocessing in the sidecar beside the engine\n"
+        "  fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file)\n"
+    )
 
 
 def test_a_missing_engine(folder: Path, capsys: pytest.CaptureFixture) -> None:

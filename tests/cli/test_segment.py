@@ -211,14 +211,23 @@ def test_one_bad_image(engine: str, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_an_image_outside_every_profile(engine: str, capsys: pytest.CaptureFixture) -> None:
-    """Is refused by name, and the others are done."""
-    picture("large.png", 30, 201)
+    """Is resized into it, and the map has the image's own size."""
+    picture("large.png", 30, 402)
     picture("small.png")
-    assert segment(engine, "--image", "large.png", "--image", "small.png") == 1
-    error = capsys.readouterr().err
-    assert "error: large.png: input: the shape is outside every profile of the engine" in error
-    assert "(1, 3, 4, 4) to (1, 3, 200, 200)" in error
-    assert [path.name for path in Path("segmented").iterdir()] == ["small.png"]
+    assert segment(engine, "--image", "large.png", "--image", "small.png") == 0
+    assert "what comes out of 3x4..200x4..200 is resized into it" in capsys.readouterr().out
+    assert drawn("segmented/large.png").shape == (30, 402)
+
+
+def test_a_letterbox_is_undone(engine: str) -> None:
+    """The border of a letterbox gets classes too, which no image has."""
+    for height, width in ((40, 60), (60, 40)):
+        red_above_blue = np.repeat(np.uint8([[255, 0, 0], [0, 0, 255]]), height // 2, 0)
+        Image.fromarray(red_above_blue[:, None].repeat(width, 1)).save("a.png")
+        flags = ("--letterbox-size", "120x120", "--pad-color", "0,255,0", "-o", "m.png")
+        assert segment(engine, "--image", "a.png", *flags) == 0
+        wanted = np.repeat([0, 2], height // 2)[:, None].repeat(width, 1)
+        np.testing.assert_array_equal(drawn("m.png"), wanted)
 
 
 def test_folders_keep_their_layout_and_names_stay_apart(engine: str) -> None:

@@ -61,7 +61,7 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     report = lenet("--fp16")
     assert set(report) == {
         *("model", "backend", "precision", "weights", "network", "calibration", "engine"),
-        *("verify", "executed"),
+        *("verify", "executed", "preprocessing", "preprocessing_source"),
     }
     assert set(report["backend"]) == {"name", "version"}
     assert set(report["weights"]) == {"source", "origin", "sha256", "parameters"}
@@ -89,11 +89,20 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     assert sidecar["weights"] == report["weights"]
     assert sidecar["verification"]["passed"] is True
 
-    lines = capsys.readouterr().out.splitlines()[-7:]
-    names = ["backend", "precision", "weights", "network", "engine", "verified", "executed"]
+    lines = capsys.readouterr().out.splitlines()[-8:]
+    names = [
+        "backend",
+        "precision",
+        "weights",
+        "images",
+        "network",
+        "engine",
+        "verified",
+        "executed",
+    ]
     assert [line.split()[0] for line in lines] == names
-    assert str(engine) in lines[4]
-    assert "loadEngine" in lines[6]
+    assert str(engine) in lines[5]
+    assert "loadEngine" in lines[7]
 
 
 def test_a_map_of_classes_has_no_distance(capsys: pytest.CaptureFixture) -> None:

@@ -78,14 +78,23 @@ def test_a_bad_image_is_named(folder, graph, raises):
         list(batches)
 
 
-def test_images_of_different_sizes(folder, graph, raises):
+def test_images_of_different_sizes(folder, make_graph, raises):
+    graph = make_graph(("input", ("N", 3, "H", "W")))
     batches = dataset(folder, graph, preprocessing={"mean": [0.0] * 3})
     with raises(ShapeError, "another size", "crop_size"):
         list(batches)
 
 
+@pytest.mark.parametrize("stated", [{}, {"letterbox_size": 640}, PREPROCESSING])
+@pytest.mark.parametrize("shape", [(3, 20, 12), (1, 16, 16)])
+def test_images_are_fitted_to_the_input(folder, make_graph, stated, shape):
+    graph = make_graph(("input", ("N", *shape)))
+    (batch,) = dataset(folder, graph, preprocessing=stated)
+    assert batch["input"].shape == (7, *shape)
+
+
 def test_images_without_preprocessing(folder, graph, raises):
-    with raises(UsageError, str(folder), "prepared", "preprocessing", ".npy"):
+    with raises(UsageError, str(folder), "prepared", "--preprocess imagenet, or unit", ".npy"):
         dataset(folder, graph)
 
 

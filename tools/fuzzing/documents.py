@@ -35,6 +35,16 @@ _PREPROCESSING = {
     "interpolation": "bilinear",
     "antialias": True,
 }
+_LETTERBOX = {
+    "letterbox_size": [12, 16],
+    "pad_color": [1, 2, 3],
+    "pad_position": "top-left",
+    "upscale": False,
+    "channels": "bgr",
+    "scale": "1/255",
+    "mean": 0.5,
+    "std": [0.5, 0.5, 0.5],
+}
 
 
 @functools.cache
@@ -243,12 +253,36 @@ def metadata(draw: random.Random) -> None:
     from trtnet.imaging import prepared_size
 
     texts = {
-        "preprocessing": document(_PREPROCESSING, draw).decode("utf-8", "replace"),
+        "preprocessing": document(draw.choice([_PREPROCESSING, _LETTERBOX]), draw).decode(
+            "utf-8", "replace"
+        ),
         "class_names": document(["cat", "dog"], draw).decode("utf-8", "replace"),
     }
     stored = weights.Weights({}, texts)
     prepared_size((30, 20), stored.preprocessing or {})
     _ = stored.class_names
+
+
+def preprocessing(draw: random.Random) -> None:
+    """A TOML file with a table ``[preprocess]``: an image is prepared, also for another input."""
+    from PIL import Image
+
+    from trtnet.imaging import placement, prepare
+    from trtnet.imaging.fitting import ImageInput, fitted
+    from trtnet.imaging.presets import load_preprocessing
+
+    stated: dict[str, Any] = dict(draw.choice([_PREPROCESSING, _LETTERBOX]))
+    if draw.random() < 0.7:
+        stated[draw.choice([*stated, "resize_mode", "what"])] = odd_value(draw)
+    lines = [json.dumps(key).encode() + b" = " + _toml(value) for key, value in stated.items()]
+    content = b"\n".join([b"[preprocess]", *lines])
+    path = _folder() / "preprocessing.toml"
+    path.write_bytes(changed_bytes(content, draw) if draw.random() < 0.3 else content)
+    rules = load_preprocessing(path)
+    image = Image.new("RGB", (20, 10))
+    for one in (rules, fitted(rules, ImageInput.exactly(1, 9, 5))):
+        if placement(image.size, one).size[0] * placement(image.size, one).size[1] < 1 << 20:
+            prepare(image, one)
 
 
 def archive(draw: random.Random) -> None:
@@ -286,6 +320,7 @@ CASES: dict[str, Callable[[random.Random], None]] = {
     "metadata": metadata,
     "plugin-fields": plugin_fields,
     "policy": policy,
+    "preprocessing": preprocessing,
     "search-journal": search_journal,
     "sidecar": sidecar,
     "timing-trace": timing_trace,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from trtnet.imaging.preprocessing import Preprocessing
+from trtnet.imaging.preprocessing import Preprocessing, require_known
 from trtnet.plugins.registry import NeededPlugin
 from trtnet.reading.documents import Source, from_json, to_json
 from trtnet.reading.schema import checked
@@ -115,6 +115,7 @@ class Sidecar(msgspec.Struct, frozen=True):
         recipe: a hash of all that the engine is made of.
         weights: where they are from; a user may give a text.
         preprocessing: how an image becomes the input.
+        preprocessing_source: who says so, in words.
         class_names: of the output, in order.
         calibration: where the ranges of an engine with quantized layers are from.
     """
@@ -135,6 +136,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     recipe: str | None = None
     weights: StatedWeights | str | None = None
     preprocessing: Preprocessing | None = None
+    preprocessing_source: str | None = None
     class_names: list[str] | None = None
     calibration: StatedCalibration | None = None
 
@@ -155,4 +157,7 @@ def described(values: Mapping[str, Any], source: Source) -> Sidecar:
     Raises:
         TrtnetError: `source.error`, which names the first entry that is wrong.
     """
+    stated = values.get("preprocessing")
+    if isinstance(stated, dict):
+        require_known(stated, source, "preprocessing")  # it knows other libraries' names for them
     return checked(dict(values), Sidecar, source)

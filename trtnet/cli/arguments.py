@@ -11,6 +11,7 @@ from trtnet.cli.flags import Group, Parser, positive, seed, whole
 from trtnet.cli.options import LEVELS
 from trtnet.cli.paths import input_model, output_engine, output_report, updated_file, word
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
+from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
 from trtnet.cli.removed_flags import refuse_removed_flags
 from trtnet.errors import UsageError
 from trtnet.files.roles import NamedFile, Place, Use
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     add_model_flags(Group(parser, "model"))
     add_precision_flags(Group(parser, "precision"))
     add_calibration_flags(Group(parser, "calibration"))
+    images = Group(parser, "preprocessing of images: for --calib-data, and for the sidecar")
+    add_preprocess_flags(images)
+    add_class_names_flag(images)
     add_shape_flags(Group(parser, "shapes"))
     _add_output_flags(Group(parser, "engine, verification, report"))
     _add_builder_flags(Group(parser, "builder options"))
@@ -93,6 +97,7 @@ def add_model_flags(flag: Group) -> None:
 def add_architecture_flags(flag: Group) -> None:
     """Adds flags for arguments of the model's builder."""
     flag("--num-classes", type=positive, metavar="N")
+    flag("--in-channels", type=positive, metavar="N", help="of the images: 1 for gray")
     flag("--image-size", type=positive, metavar="N", help="height and width")
     switch = {"action": "store_const", "const": True}
     flag("--argmax", **switch, help="segmentation: classes (N, H, W) in INT32 instead of logits")

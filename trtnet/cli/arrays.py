@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,23 @@ import numpy as np
 
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
-from trtnet.imaging import load_image
+from trtnet.imaging import read_image
 from trtnet.reading.arrays import entry_name, read_npy, read_npz
 
 if TYPE_CHECKING:
     from trtnet.engines.protocol import Binding
+    from trtnet.pipeline.preprocessing import Preparation
 
 _INPUT = "numbers for --input, in a .npy or .npz file"
 
 
 def read_inputs(
-    texts: Sequence[str], inputs: Sequence[Binding], preprocessing: Mapping[str, Any] | None
-) -> dict[str, np.ndarray]:
-    """Arrays by input name, out of ``[name:]FILE`` for each of `texts`.
+    texts: Sequence[str],
+    inputs: Sequence[Binding],
+    preparation_of: Callable[[Binding], Preparation],
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Arrays by input name, out of ``[name:]FILE`` for each of `texts`, and how images were
+    prepared, in lines for people.
 
     A ``.npy`` is one input, a ``.npz`` as many as it holds, anything else an image; several
     images for one input become one batch. An array or image without a name is for the first input.
@@ -32,6 +36,7 @@ def read_inputs(
         UsageError: a file that cannot be read, or two arrays for one input.
     """
     images: dict[str, list[np.ndarray]] = {}
+    preparations: dict[str, Preparation] = {}
     found: dict[str, np.ndarray] = {}
     bindings = {binding.name: binding for binding in inputs}
     for text in texts:
@@ -45,11 +50,17 @@ def read_inputs(
             _add(found, name or inputs[0].name, read_npy(path, _INPUT))
         else:
             name = name or inputs[0].name
-            image = _image(path, preprocessing).astype(bindings[name].dtype)
+            if not path.is_file():
+                raise UsageError(f"--input: there is no file {path}")
+            if name not in preparations:
+                preparations[name] = _preparation(path, bindings[name], preparation_of)
+            preparation = preparations[name]
+            image = preparation(read_image(path, preparation.mode))
             images.setdefault(name, []).append(image)
     for name, batch in images.items():
         _add(found, name, _batch(name, batch))
-    return found
+    notes = [line for preparation in preparations.values() for line in preparation.lines()]
+    return found, notes
 
 
 def write_results(path: Path, results: Mapping[str, np.ndarray]) -> None:
@@ -86,16 +97,14 @@ def _add(found: dict[str, np.ndarray], name: str, array: np.ndarray) -> None:
     found[name] = array
 
 
-def _image(path: Path, preprocessing: Mapping[str, Any] | None) -> np.ndarray:
-    if not path.is_file():
-        raise UsageError(f"--input: there is no file {path}")
-    if preprocessing is None:
-        raise UsageError(
-            f"--input: nothing says how {path} is to be prepared for this engine",
-            expected="preprocessing in the sidecar beside the engine",
-            fix="give the input as .npy; engines built with pretrained weights have it",
-        )
-    return load_image(path, preprocessing)
+def _preparation(
+    path: Path, binding: Binding, preparation_of: Callable[[Binding], Preparation]
+) -> Preparation:
+    try:
+        return preparation_of(binding)
+    except UsageError as error:
+        error.locate(f"--input {path}")
+        raise
 
 
 def _batch(name: str, images: Sequence[np.ndarray]) -> np.ndarray:

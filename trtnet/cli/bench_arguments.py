@@ -12,6 +12,7 @@ from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_fl
 from trtnet.cli.flags import Group, Parser, real, whole
 from trtnet.cli.paths import input_model, output_file, output_report, word
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
+from trtnet.cli.preprocess_flags import add_preprocess_flags
 from trtnet.cli.run import add_device_flags
 from trtnet.cli.shapes import parse_sizes
 from trtnet.engines.protocol import Binding
@@ -57,6 +58,7 @@ def bench_parser() -> Parser:
     add_plugins_flag(model)
     add_precision_flags(Group(parser, "precision of a model"))
     add_calibration_flags(Group(parser, "calibration of a model"))
+    add_preprocess_flags(Group(parser, "preprocessing of the images of --calib-data"))
     return parser
 
 

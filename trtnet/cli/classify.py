@@ -12,9 +12,11 @@ from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.pictures import (
     ImageResult,
     class_name,
+    class_names,
     find_images,
     open_session,
     picture_parser,
+    preparation,
     process_images,
 )
 from trtnet.errors import UsageError
@@ -31,20 +33,18 @@ def main(argv: Sequence[str]) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the most probable classes of every image; 1 if any failed."""
     paths = find_images(arguments)
-    from trtnet.pipeline.image_session import preprocessing_of
-
     with open_session(arguments, "classification", paths) as session:
-        output = _scores(session)
+        output, names = _scores(session), class_names(arguments, session)
 
         def show(seen: ImageResult) -> tuple[list[str], dict[str, Any]]:
             probabilities = softmax(seen.outputs[output][0])
             best = np.argsort(-probabilities, kind="stable")[: arguments.top].tolist()
-            found = [(i, class_name(session, i), float(probabilities[i])) for i in best]
+            found = [(i, class_name(names, i), float(probabilities[i])) for i in best]
             lines = [f"  {100 * p:6.2f} %  {i:>4}  {name}" for i, name, p in found]
             values = [{"class": i, "name": name, "probability": p} for i, name, p in found]
             return lines, {"classes": values}
 
-        return process_images(session, paths, preprocessing_of(session.plan), show, arguments)
+        return process_images(session, paths, preparation(arguments, session), show, arguments)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -93,6 +93,10 @@ def _named_arrays(value: str) -> Iterator[tuple[Path, str]]:
             yield Path(path), "the file"
 
 
+def _file_if_there(value: str) -> list[tuple[Path, str]]:
+    return [(Path(value), "the preprocessing")] if os.path.isfile(value) else []
+
+
 def _report(value: str) -> list[tuple[Path, str]]:
     return [] if value == STDOUT else [(Path(value), "the report")]
 
@@ -117,6 +121,8 @@ input_model = FileArgument(Use.READ, str, _words)
 """A model: a name, the address of a Python file, an engine or a graph; or weights by name."""
 input_data = FileArgument(Use.READ, str, _data, suffixes=_image_suffixes)
 """Data: a folder of images, or a file, or a word."""
+input_preprocessing = FileArgument(Use.READ, str, _file_if_there)
+"""A preprocessing: a file, or the name of a preset."""
 input_folder = FileArgument(Use.READ, suffixes=_image_suffixes)
 """A folder of images."""
 input_array = FileArgument(Use.READ, str, _named_arrays)

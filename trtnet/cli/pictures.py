@@ -18,19 +18,27 @@ import numpy as np
 from trtnet.cli.arguments import add_input_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.paths import input_folder, input_image, input_model, output_report
+from trtnet.cli.preprocess_flags import (
+    add_class_names_flag,
+    add_preprocess_flags,
+    stated_class_names,
+    stated_preprocessing,
+)
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
 from trtnet.cli.streams import for_control, say
 from trtnet.errors import OutOfMemoryError, TrtnetError, UsageError
 from trtnet.escaping import printable
-from trtnet.imaging import SUFFIXES, image_mode, prepare, read_image
+from trtnet.imaging import SUFFIXES, Placement, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.console import Console
 
     from trtnet.engines.session import Session
+    from trtnet.imaging.preprocessing import Preprocessing
+    from trtnet.pipeline.preprocessing import Preparation
 
 _AHEAD = 3  # images that are read and copied while a GPU computes another
 
@@ -41,12 +49,14 @@ class ImageResult:
 
     Attributes:
         image: as it is in the file, upright.
+        placement: where in the network's input it was.
         outputs: of the network, by name, of the one image.
         seconds: how long the network took.
     """
 
     path: Path
     image: Image
+    placement: Placement
     outputs: Mapping[str, np.ndarray]
     seconds: float
 
@@ -94,7 +104,11 @@ def picture_parser(command: str, description: str) -> Parser:
           "else random")  # fmt: skip
     model("--seed", type=seed, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
+    model("--in-channels", type=positive, metavar="N", help="of the images: 1 for gray")
     add_input_flag(model)
+    prepared = Group(parser, "preprocessing of images")
+    add_preprocess_flags(prepared)
+    add_class_names_flag(prepared)
     add_device_flags(Group(parser, "where"))
     Group(parser, "output")(
         "--json", type=output_report, metavar="PATH", help="write a report; - for stdout"
@@ -106,7 +120,7 @@ def open_session(
     arguments: argparse.Namespace,
     task: str,
     paths: Sequence[Path],
-    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+    settle: Callable[[Preprocessing], Preprocessing] | None = None,
 ) -> Session:
     """:func:`trtnet.pipeline.open_image_session` of the flags."""
     from trtnet.cli.recipes import model_recipe
@@ -119,7 +133,20 @@ def open_session(
         recipe = dataclasses.replace(recipe, precision=precision)
     observer = Progress(human_stream(arguments.json))
     device = arguments.device
-    return open_image_session(recipe, task, paths, settle=settle, device=device, observer=observer)
+    options = {} if settle is None else {"settle": settle}
+    return open_image_session(recipe, task, paths, device=device, observer=observer, **options)
+
+
+def preparation(
+    arguments: argparse.Namespace,
+    session: Session,
+    settle: Callable[[Preprocessing], Preprocessing] | None = None,
+) -> Preparation:
+    """:func:`trtnet.pipeline.preparation_for` of the flags, changed by `settle`."""
+    from trtnet.pipeline.preprocessing import preparation_for
+
+    found = preparation_for(session, stated_preprocessing(arguments))
+    return found if settle is None else dataclasses.replace(found, stated=settle(found.stated))
 
 
 def find_images(arguments: argparse.Namespace, output: Path | None = None) -> list[Path]:
@@ -151,7 +178,7 @@ def find_images(arguments: argparse.Namespace, output: Path | None = None) -> li
 def process_images(
     session: Session,
     paths: Sequence[Path],
-    preprocessing: Mapping[str, Any],
+    preparation: Preparation,
     show: Show,
     arguments: argparse.Namespace,
 ) -> int:
@@ -161,8 +188,8 @@ def process_images(
     images: list[dict[str, Any]] = []
     failures: list[ImageFailure] = []
     with _printer(stream, len(paths)) as (show_lines, advance):
-        show_lines(*_introduction(session))
-        for result in _run_images(session, paths, preprocessing):
+        show_lines(*_introduction(session), *preparation.lines())
+        for result in _run_images(session, paths, preparation):
             if isinstance(result, ImageFailure):
                 failures.append(result)
             else:
@@ -178,15 +205,28 @@ def process_images(
     if failures and len(paths) > 1:
         say(f"{len(failures)} of {len(paths)} images failed", stream=sys.stderr)
     if arguments.json is not None:
-        about = {"target": arguments.target, "preprocessing": dict(preprocessing)}
+        about = {"target": arguments.target, **preparation.as_dict()}
         report = {**about, **_about(session), "images": images, "failed": _as_json(failures)}
         write_json(report, arguments.json)
     return 1 if failures else 0
 
 
-def class_name(session: Session, index: int) -> str:
-    """What the sidecar calls the class, or its number."""
-    names = session.plan.described.class_names or []
+def class_names(arguments: argparse.Namespace, session: Session) -> Sequence[str]:
+    """What ``--class-names`` or the sidecar calls the classes; empty for nothing.
+
+    Raises:
+        UsageError: a file that cannot be read, or does not have a name for each class.
+    """
+    from trtnet.pipeline.preprocessing import require_one_name_per_class
+
+    stated = stated_class_names(arguments)
+    outputs = [{"name": out.name, "shape": out.shape} for out in session.outputs]
+    require_one_name_per_class(stated, outputs)
+    return stated or session.plan.described.class_names or ()
+
+
+def class_name(names: Sequence[str], index: int) -> str:
+    """The name of a class, or its number."""
     return names[index] if index < len(names) else f"class {index}"
 
 
@@ -217,20 +257,21 @@ def _as_json(failures: Sequence[ImageFailure]) -> list[dict[str, str]]:
 
 
 def _run_images(
-    session: Session, paths: Sequence[Path], preprocessing: Mapping[str, Any]
+    session: Session, paths: Sequence[Path], preparation: Preparation
 ) -> Iterator[ImageResult | ImageFailure]:
     """The result of each image, in order. :meth:`Session.map` would end at the first failure."""
     from trtnet.workers import ordered_map
 
-    mode, dtype = image_mode(preprocessing), session.inputs[0].dtype
+    mode = preparation.mode
 
     def run_one(path: Path) -> ImageResult | ImageFailure:
         try:
             image = read_image(path, mode)
-            values = prepare(image, preprocessing).astype(dtype)
+            values = preparation(image)
+            placed = preparation.placement(image.size)
             started = time.perf_counter()
             outputs = session(values)
-            return ImageResult(path, image, outputs, time.perf_counter() - started)
+            return ImageResult(path, image, placed, outputs, time.perf_counter() - started)
         except TrtnetError as error:
             return ImageFailure(path, error)
         except MemoryError:

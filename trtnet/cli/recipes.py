@@ -7,11 +7,12 @@ import dataclasses
 
 from trtnet.cli.options import build_config
 from trtnet.cli.precision import ChosenPrecision, named
+from trtnet.cli.preprocess_flags import stated_class_names, stated_preprocessing
 from trtnet.cli.shapes import parse_input, parse_profiles, parse_shape
 from trtnet.errors import UsageError
 from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe, default_engine
 
-_ARGUMENTS = ("num_classes", "aux_loss", "argmax")  # of builders, that have flags
+_ARGUMENTS = ("num_classes", "in_channels", "aux_loss", "argmax")  # of builders, that have flags
 
 
 def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:
@@ -31,6 +32,8 @@ def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:
         image_size=getattr(arguments, "image_size", None),
         input=input_spec(arguments),
         batch=getattr(arguments, "batch", None),
+        preprocessing=stated_preprocessing(arguments),
+        class_names=stated_class_names(arguments),
         backend=getattr(arguments, "backend", "auto"),
         plugins=getattr(arguments, "plugins", "auto"),
     )

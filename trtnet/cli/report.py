@@ -36,6 +36,7 @@ def summary_lines(report: Report) -> list[str]:
         "backend": f"{backend['name']} {backend['version']}",
         "precision": report["precision"],
         "weights": f"{weights['source']}, {weights['parameters']:,} parameters",
+        **({"images": _images_line(report)} if report["preprocessing"] else {}),
         "network": f"{network['layers']} layers, {_macs(network['macs'])}, defined in "
         f"{network['define_s']:.2f} s",
         "engine": _engine_line(report["engine"]),
@@ -44,6 +45,13 @@ def summary_lines(report: Report) -> list[str]:
         "executed": f"no: {report['executed']['reason']}",
     }
     return [f"{name:10}{text}" for name, text in lines.items()]
+
+
+def _images_line(report: Report) -> str:
+    from trtnet.imaging.preprocessing import checked_preprocessing
+
+    how = checked_preprocessing(report["preprocessing"])
+    return f"{how}; stated by {report['preprocessing_source']}"
 
 
 def _macs(count: int) -> str:

@@ -11,6 +11,12 @@ from trtnet.backend import choices
 from trtnet.cli.arrays import read_inputs, write_results
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.paths import input_array, input_engine, output_file, word
+from trtnet.cli.preprocess_flags import (
+    add_class_names_flag,
+    add_preprocess_flags,
+    stated_class_names,
+    stated_preprocessing,
+)
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 
@@ -28,11 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None and arguments.output.suffix != ".npz":
         raise UsageError(f"-o: {arguments.output} is not a .npz file", fix="name it so")
     from trtnet.engines.session import Session
+    from trtnet.pipeline.preprocessing import preparation_for
 
     with Session(arguments.engine, backend=arguments.backend, device=arguments.device) as session:
-        preprocessing = session.plan.sidecar.get("preprocessing")
-        names = session.plan.described.class_names
-        inputs = read_inputs(arguments.input, session.inputs, preprocessing)
+        stated = stated_preprocessing(arguments)
+        names = stated_class_names(arguments) or session.plan.described.class_names
+        inputs, notes = read_inputs(
+            arguments.input,
+            session.inputs,
+            lambda binding: preparation_for(session, stated, binding),
+        )
+        say(*notes)
         results = session(inputs)
         say(f"backend   {session.backend} on {session.device}")
         for name, array in results.items():
@@ -70,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         type=input_array,
         metavar="[NAME:]FILE",
-        help=".npy, .npz (an array per input) or an image, which is prepared as the sidecar says; "
-        "repeat it for further inputs, or for further images of the batch",
+        help=".npy, .npz (an array per input) or an image, prepared as the sidecar or "
+        "--preprocess says; repeat it for further inputs, or for further images of the batch",
     )
     parser.add_argument(
         "-o",
@@ -80,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         type=output_file,
         help="where all outputs are written",
     )
+    images = Group(parser, "preprocessing of images")
+    add_preprocess_flags(images)
+    add_class_names_flag(images)
     add_device_flags(Group(parser, "where"))
     return parser
 

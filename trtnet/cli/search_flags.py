@@ -10,6 +10,7 @@ from trtnet import graph
 from trtnet.cli.arguments import add_backend_flag, add_input_flag, add_model_flags
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.paths import input_data, input_model, journal_file, output_file, output_report, word
+from trtnet.cli.preprocess_flags import add_preprocess_flags
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import model_recipe
 from trtnet.finite import json_number
@@ -48,6 +49,7 @@ def parser(command: str, description: str, items: int) -> Parser:
     model = Group(made, "model")
     add_model_flags(model)
     add_input_flag(model)
+    add_preprocess_flags(Group(made, "preprocessing of the images of --data"))
     output = Group(made, "backend and output")
     add_backend_flag(output)
     output("--journal", type=journal_file, metavar="FILE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,17 @@ from trtnet.cli.paths import output_pictures
 from trtnet.cli.pictures import (
     ImageResult,
     class_name,
+    class_names,
     find_images,
     open_session,
     picture_parser,
+    preparation,
     process_images,
 )
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.files.roles import NamedFile, Use, require_distinct
-from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_size, overlay, palette, shares
+from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_image, overlay, palette, shares
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,24 +46,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Draws a picture for every image; 1 if any failed."""
     targets = output_paths(find_images(arguments, arguments.output), arguments)
     paths = list(targets)
-    from trtnet.pipeline.image_session import preprocessing_of
+    from trtnet.imaging.preprocessing import uncropped  # every pixel gets a class
 
-    def settle(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
-        return _without_crop(preprocessing, arguments)
-
-    with open_session(arguments, "segmentation", paths, settle) as session:
+    _choose_size(arguments)
+    with open_session(arguments, "segmentation", paths, uncropped) as session:
         _check_outputs(session)
-        preprocessing = settle(preprocessing_of(session.plan))
-        height, width = session.inputs[0].shape[2:]
-        if min(height, width) > 0 and not arguments.size and not arguments.no_resize:
-            preprocessing["resize_size"] = [height, width]  # the engine takes nothing else
+        names = class_names(arguments, session)
+        prepared = preparation(arguments, session, uncropped)
 
         def show(seen: ImageResult) -> tuple[list[str], dict[str, Any]]:
             classes = class_map(seen)
-            _write(_draw(seen.image, classes, session, arguments), targets[seen.path])
-            return _describe(classes, session, targets[seen.path])
+            _write(_draw(seen.image, classes, names, arguments), targets[seen.path])
+            return _describe(classes, names, targets[seen.path])
 
-        return process_images(session, paths, preprocessing, show, arguments)
+        return process_images(session, paths, prepared, show, arguments)
 
 
 def class_map(seen: ImageResult) -> np.ndarray:
@@ -70,7 +68,7 @@ def class_map(seen: ImageResult) -> np.ndarray:
         classes = seen.outputs[_CLASSES][0]
     else:
         classes = seen.outputs[_LOGITS][0].argmax(0)
-    return map_of_size(classes, seen.image.height, seen.image.width)
+    return map_of_image(classes, seen.placement)
 
 
 def output_paths(paths: Sequence[Path], arguments: argparse.Namespace) -> dict[Path, Path]:
@@ -131,18 +129,14 @@ def _size(text: str) -> list[int]:
     return [int(edge) for edge in text.split("x")]
 
 
-def _without_crop(
-    preprocessing: Mapping[str, Any], arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """The preprocessing as the flags change it, without a crop: every pixel gets a class."""
+def _choose_size(arguments: argparse.Namespace) -> None:
+    """What ``--size`` and ``--no-resize`` say, as the flags of preprocessing say it."""
     if arguments.size and arguments.no_resize:
         raise UsageError("--size and --no-resize exclude each other")
-    kept = {key: value for key, value in preprocessing.items() if key != "crop_size"}
     if arguments.size:
-        kept["resize_size"] = arguments.size
+        arguments.resize_size = arguments.size
     elif arguments.no_resize:
-        kept.pop("resize_size", None)
-    return kept
+        arguments.resize_size = arguments.letterbox_size = "none"
 
 
 def _check_outputs(session: Session) -> None:
@@ -156,13 +150,13 @@ def _check_outputs(session: Session) -> None:
 
 
 def _draw(
-    image: Image, classes: np.ndarray, session: Session, arguments: argparse.Namespace
+    image: Image, classes: np.ndarray, names: Sequence[str], arguments: argparse.Namespace
 ) -> Image:
     colors = palette(arguments.palette, max(_COLORS, int(classes.max()) + 1))
     if not arguments.overlay:
         return color_map(classes, colors)
-    names = {index: class_name(session, index) for index in shares(classes)}
-    return overlay(image, classes, colors, names)
+    shown = {index: class_name(names, index) for index in shares(classes)}
+    return overlay(image, classes, colors, shown)
 
 
 def _write(picture: Image, path: Path) -> None:
@@ -175,9 +169,9 @@ def _write(picture: Image, path: Path) -> None:
 
 
 def _describe(
-    classes: np.ndarray, session: Session, target: Path
+    classes: np.ndarray, names: Sequence[str], target: Path
 ) -> tuple[list[str], dict[str, Any]]:
-    found = [(i, class_name(session, i), share) for i, share in shares(classes).items()]
+    found = [(i, class_name(names, i), share) for i, share in shares(classes).items()]
     lines = [f"  {100 * share:6.2f} %  {i:>4}  {name}" for i, name, share in found]
     values = [{"class": i, "name": name, "share": share} for i, name, share in found]
     return [*lines, f"written   {target}"], {"classes": values, "written": str(target)}

@@ -8,6 +8,7 @@ from trtnet.cli.arguments import add_backend_flag, add_model_flags, add_shape_fl
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.paths import output_report
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
+from trtnet.cli.preprocess_flags import add_preprocess_flags
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import network_recipe
 from trtnet.cli.report import human_stream
@@ -27,6 +28,7 @@ def parser(command: str, description: str) -> Parser:
     add_model_flags(Group(made, "model"))
     add_precision_flags(Group(made, "precision"))
     add_calibration_flags(Group(made, "calibration"))
+    add_preprocess_flags(Group(made, "preprocessing of the images of --calib-data"))
     add_shape_flags(Group(made, "shapes"))
     output = Group(made, "backend and output")
     add_backend_flag(output)

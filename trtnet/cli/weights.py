@@ -10,15 +10,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtnet.cli.flags import Parser, positive, seed
+from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.guard import program
 from trtnet.cli.paths import input_file, input_model, output_file, word
+from trtnet.cli.preprocess_flags import (
+    add_class_names_flag,
+    add_preprocess_flags,
+    stated_class_names,
+    stated_preprocessing,
+)
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.errors import UsageError
 from trtnet.files.roles import NamedFile, Use
 
 if TYPE_CHECKING:
+    from trtnet.imaging.preprocessing import Preprocessing
+    from trtnet.pipeline.preprocessing import StatedPreprocessing
     from trtnet.weights import Weights
 
 _EPILOG = "Exit status: 0 done, 1 failed, 2 bad usage."
@@ -75,7 +83,11 @@ def _parser() -> Parser:
         "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
     )
     convert.add_argument("--num-classes", type=positive, help="of --model")
+    convert.add_argument("--in-channels", type=positive, help="of --model: 1 for gray images")
     convert.add_argument("--image-size", type=positive, help="of --model, where it has one")
+    stored = Group(convert, "what a safetensors file says about images and classes")
+    add_preprocess_flags(stored)
+    add_class_names_flag(stored)
     convert.set_defaults(run=_convert)
 
     for command in (extract, inspect, convert):
@@ -116,11 +128,23 @@ def _extract(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     from trtnet.weights import convert, load
 
-    given = {"num_classes": arguments.num_classes, "image_size": arguments.image_size}
+    names = ("num_classes", "in_channels", "image_size")
+    given = {name: getattr(arguments, name) for name in names}
     chosen = {name: value for name, value in given.items() if value is not None}
     if chosen and arguments.model is None:
-        raise UsageError("--num-classes and --image-size are of a model", fix="name it: --model")
-    written = convert(arguments.source, arguments.target, arguments.model, **chosen)
+        raise UsageError(
+            "--num-classes, --in-channels and --image-size are of a model", fix="name it: --model"
+        )
+    stated = stated_preprocessing(arguments)
+    rules = None if stated is None else stated.over(_said(arguments.source, stated))
+    written = convert(
+        arguments.source,
+        arguments.target,
+        arguments.model,
+        preprocessing=None if rules is None else rules.as_dict(),
+        class_names=stated_class_names(arguments),
+        **chosen,
+    )
     stored = load(arguments.target)
     _print_report(stored, arguments.json)
     if written.metadata and not stored.metadata:
@@ -128,6 +152,15 @@ def _convert(arguments: argparse.Namespace) -> int:
         say(f"note: {arguments.target.suffix} files have no metadata; left out: {left_out}",
             stream=sys.stderr)  # fmt: skip
     return 0
+
+
+def _said(path: Path, stated: StatedPreprocessing) -> Preprocessing | None:
+    """What a weights file says about preprocessing, where single entries of it are to change."""
+    from trtnet.imaging.preprocessing import checked_preprocessing
+    from trtnet.weights import load
+
+    said = load(path).preprocessing if stated.base is None else None
+    return None if said is None else checked_preprocessing(said)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

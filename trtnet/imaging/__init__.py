@@ -3,22 +3,26 @@
 Reading and drawing need Pillow, which is imported on the first call.
 """
 
-from trtnet.imaging.classes import map_of_size, shares
+from trtnet.imaging.classes import map_of_image, map_of_size, shares
 from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, read_image, upright_size
 from trtnet.imaging.palettes import PALETTES, palette
 from trtnet.imaging.pictures import color_map, overlay
-from trtnet.imaging.prepare import image_mode, load_image, prepare, prepared_size
+from trtnet.imaging.placement import Placement, placement, prepared_size
+from trtnet.imaging.prepare import image_mode, load_image, prepare
 
 __all__ = [
     "MAX_PIXELS",
     "PALETTES",
     "SUFFIXES",
+    "Placement",
     "color_map",
     "image_mode",
     "load_image",
+    "map_of_image",
     "map_of_size",
     "overlay",
     "palette",
+    "placement",
     "prepare",
     "prepared_size",
     "read_image",

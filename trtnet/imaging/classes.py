@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from trtnet.imaging.placement import Placement
+
 
 def map_of_size(classes: np.ndarray, height: int, width: int) -> np.ndarray:
     """The class map `classes` resized: each pixel gets the class of the nearest pixel, as with
@@ -17,12 +19,33 @@ def map_of_size(classes: np.ndarray, height: int, width: int) -> np.ndarray:
     >>> map_of_size(np.array([[1, 2]]), 2, 4).tolist()
     [[1, 1, 2, 2], [1, 1, 2, 2]]
     """
+    size = (height, width)
+    return map_of_image(classes, Placement(size, size, (0, 0), size))
+
+
+def map_of_image(classes: np.ndarray, placed: Placement) -> np.ndarray:
+    """The class map of an image: each of its pixels gets the class of the nearest pixel.
+
+    Args:
+        classes: of the input that the image is in, of its size or of a fraction of it.
+        placed: where in the input the image is; a border is left out.
+
+    Returns:
+        of shape (height, width) of the image.
+
+    >>> letterbox = Placement((1, 4), (1, 4), (1, 0), (3, 4))
+    >>> map_of_image(np.array([[0] * 4, [1, 2, 3, 4], [0] * 4]), letterbox).tolist()
+    [[1, 2, 3, 4]]
+    """
+    sides = zip(classes.shape, placed.original, placed.resized, placed.offset, placed.size,
+                strict=True)  # fmt: skip
     rows, columns = (
-        (2 * np.arange(want) + 1) * have // (2 * want)
-        for have, want in zip(classes.shape, (height, width), strict=True)
-    )
-    resized: np.ndarray = classes[rows][:, columns]
-    return resized
+        np.clip(((2 * np.arange(want) + 1) * resized + 2 * offset * want) * have
+                // (2 * want * size), 0, have - 1)
+        for have, want, resized, offset, size in sides
+    )  # fmt: skip
+    found: np.ndarray = classes[rows][:, columns]
+    return found
 
 
 def shares(classes: np.ndarray) -> dict[int, float]:

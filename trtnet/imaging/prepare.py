@@ -1,4 +1,4 @@
-"""Prepares images as network inputs, as torchvision's presets do."""
+"""Prepares images as network inputs: as torchvision's presets do, or with a letterbox."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtnet.errors import UsageError
-from trtnet.imaging.decode import MAX_PIXELS, read_image
+from trtnet.imaging.decode import read_image
+from trtnet.imaging.placement import placement
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from trtnet.imaging.preprocessing import Preprocessing
 
-_MODES = {1: "L", 3: "RGB"}  # by the number of channels
+_MODES = {"gray": "L", "rgb": "RGB", "bgr": "RGB"}  # of Pillow
+_CUBIC = -0.75  # the coefficient of PyTorch's and OpenCV's bicubic interpolation
 
 
-def load_image(path: str | os.PathLike[str], preprocessing: Mapping[str, Any]) -> np.ndarray:
+def load_image(
+    path: str | os.PathLike[str], preprocessing: Mapping[str, Any] | Preprocessing
+) -> np.ndarray:
     """Reads the image at `path` and prepares it; see :func:`prepare`.
 
     Raises:
@@ -29,92 +32,100 @@ def load_image(path: str | os.PathLike[str], preprocessing: Mapping[str, Any]) -
     return prepare(read_image(path, image_mode(preprocessing)), preprocessing)
 
 
-def image_mode(preprocessing: Mapping[str, Any]) -> str:
+def image_mode(preprocessing: Mapping[str, Any] | Preprocessing) -> str:
     """The mode of images for :func:`prepare`: ``"RGB"``, or ``"L"`` for one channel.
 
     Raises:
         PlanError: an invalid preprocessing.
     """
-    return _MODES[len(_rules(preprocessing).mean)]
+    return _MODES[_rules(preprocessing).order]
 
 
-def prepare(image: Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
-    """Resizes, crops and normalises `image` to float32 of shape (1, channels, height, width).
+def prepare(image: Image, preprocessing: Mapping[str, Any] | Preprocessing) -> np.ndarray:
+    """`image` as float32 of shape (1, channels, height, width). :func:`trtnet.imaging.placement`
+    says where in it the image is.
 
     Args:
-        image: of the mode that :func:`image_mode` returns.
-        preprocessing: the entry of a weights file or a sidecar, with the optional keys
-            ``resize_size`` (the shorter edge, or height and width), ``crop_size``, ``mean``,
-            ``std`` and ``interpolation``; see :class:`trtnet.imaging.preprocessing.Preprocessing`.
+        image: of 8 bits per channel; converted to the mode that :func:`image_mode` returns.
+        preprocessing: what is done, see :class:`trtnet.imaging.preprocessing.Preprocessing`.
 
     Raises:
         PlanError: an invalid preprocessing.
         UsageError: the resized image would have more than ``MAX_PIXELS``.
     """
     rules = _rules(preprocessing)
-    mean, std = (np.array(values, np.float32) for values in (rules.mean, rules.divisors))
-    image = _resized(image, rules)
-    if rules.crop is not None:
-        image = _cropped(image, *rules.crop)
-    values = np.asarray(image, np.float32).reshape(image.height, image.width, -1) / 255
+    mode = image_mode(rules)
+    placed = placement(image.size, rules)
+    image = image if image.mode == mode else image.convert(mode)
+    image = _resized(image, placed.resized, rules)
+    if placed.size != placed.resized or placed.offset != (0, 0):
+        image = _placed(image, placed.offset, placed.size, rules)
+    levels = np.asarray(image, np.float32).reshape(image.height, image.width, -1)
+    if rules.order == "bgr":
+        levels = levels[:, :, ::-1]
+    mean, std = (np.array(values, np.float32) for values in (rules.means, rules.divisors))
+    values = levels / np.float32(1 / rules.factor)  # 1/255 is no float; 255 is
     prepared: np.ndarray = ((values - mean) / std).transpose(2, 0, 1)[None].copy()
     return prepared
 
 
-def prepared_size(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> tuple[int, int]:
-    """(height, width) of the prepared image, for an image of `size`, which is (width, height).
-
-    Raises:
-        PlanError: an invalid preprocessing.
-        UsageError: the resized image would have more than ``MAX_PIXELS``.
-
-    >>> prepared_size((1282, 1026), {"resize_size": [520]})
-    (520, 649)
-    """
-    rules = _rules(preprocessing)
-    return rules.crop or _resize_to(size, rules)
-
-
-def _rules(preprocessing: Mapping[str, Any]) -> Preprocessing:
+def _rules(preprocessing: Mapping[str, Any] | Preprocessing) -> Preprocessing:
     from trtnet.imaging.preprocessing import checked_preprocessing  # needs msgspec
 
     return checked_preprocessing(preprocessing)
 
 
-def _resized(image: Image, rules: Preprocessing) -> Image:
-    from PIL.Image import Resampling
+def _resized(image: Image, size: tuple[int, int], rules: Preprocessing) -> Image:
+    from PIL.Image import Resampling, fromarray
 
     from trtnet.imaging.preprocessing import FILTERS
 
-    height, width = _resize_to(image.size, rules)
-    return image.resize((width, height), Resampling[FILTERS[rules.interpolation]])
+    height, width = size
+    if rules.antialias or rules.interpolation not in ("bilinear", "bicubic"):
+        return image.resize((width, height), Resampling[FILTERS[rules.interpolation]])
+    if image.size == (width, height):
+        return image
+    levels = np.asarray(image, np.float32)
+    for axis, edge in enumerate(size):
+        levels = _interpolated(levels, axis, edge, rules.interpolation == "bicubic")
+    return fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
 
 
-def _resize_to(size: tuple[int, int], rules: Preprocessing) -> tuple[int, int]:
-    """(height, width) after the resize; `size` is (width, height)."""
-    asked = rules.resize_size
-    if not asked:
-        return size[1], size[0]
-    if len(asked) == 2:
-        width, height = asked[1], asked[0]
+def _interpolated(levels: np.ndarray, axis: int, edge: int, cubic: bool) -> np.ndarray:
+    """`levels` with `edge` elements along `axis`, each of the nearest two, or four, of the old."""
+    have = levels.shape[axis]
+    at = (np.arange(edge) + 0.5) * (have / edge) - 0.5
+    first = np.floor(at)
+    distance = (at - first).astype(np.float32)
+    if cubic:
+        taps = {step: _cubic_weight(np.abs(distance - step)) for step in (-1, 0, 1, 2)}
     else:
-        width, height = (int(asked[0] * edge / min(size)) for edge in size)
-    if height * width > MAX_PIXELS:
-        raise UsageError(
-            "the image would become too large",
-            expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
-            got=f"{size[0]} x {size[1]}, resized to {width} x {height}",
-            fix="choose a smaller size, or cut the image into pieces that are less narrow",
-        )
-    return height, width
+        taps = {0: 1 - distance, 1: distance}
+    shape = [-1 if i == axis else 1 for i in range(levels.ndim)]
+    total: np.ndarray = np.zeros((), np.float32)
+    for step, weights in taps.items():
+        rows = np.clip(first.astype(np.int64) + step, 0, have - 1)
+        total = total + levels.take(rows, axis) * weights.reshape(shape)
+    return total
 
 
-def _cropped(image: Image, height: int, width: int) -> Image:
-    """The centre of `image`; pixels outside of it are black."""
-    top, left = _offset(image.height, height), _offset(image.width, width)
-    return image.crop((left, top, left + width, top + height))
+def _cubic_weight(distance: np.ndarray) -> np.ndarray:
+    """Keys' kernel."""
+    near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance**2 + 1
+    far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
+    weights: np.ndarray = np.where(distance <= 1, near, far)
+    return weights
 
 
-def _offset(have: int, want: int) -> int:
-    """The first row or column of torchvision's centre crop, which rounds differently if it pads."""
-    return round((have - want) / 2) if have >= want else -((want - have) // 2)
+def _placed(
+    image: Image, offset: tuple[int, int], size: tuple[int, int], rules: Preprocessing
+) -> Image:
+    """A picture of `size` with `image` at `offset`; a letterbox's colour, or black, around it."""
+    import PIL.Image
+
+    if rules.letterbox is None:  # a crop
+        left, top = -offset[1], -offset[0]
+        return image.crop((left, top, left + size[1], top + size[0]))
+    canvas = PIL.Image.new("RGB", (size[1], size[0]), rules.padding).convert(image.mode)
+    canvas.paste(image, (offset[1], offset[0]))
+    return canvas

@@ -1,22 +1,28 @@
-"""What weights files and sidecars say about preparing images, checked."""
+"""How an image becomes the input of a network: the one schema, as weights files, sidecars, reports
+and ``[preprocess]`` tables of TOML files have it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from trtnet.errors import PlanError
+from trtnet.errors import PlanError, TrtnetError
 from trtnet.imaging.decode import MAX_PIXELS
-from trtnet.reading.documents import Source
+from trtnet.names import did_you_mean
+from trtnet.reading.documents import Source, shortened
 from trtnet.reading.schema import checked
 
 Edge = Annotated[int, Meta(ge=1, le=MAX_PIXELS)]
-Edges = Annotated[tuple[Edge, ...], Meta(max_length=2)]
+Edges = Annotated[tuple[Edge, ...], Meta(max_length=2)] | Edge
 Value = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Divisor = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Quotient = Annotated[str, Meta(pattern=r"^\d{1,9}(\.\d{1,9})?/\d{1,9}(\.\d{1,9})?$")]
+Level = Annotated[int, Meta(ge=0, le=255)]
+
 FILTERS = {  # Pillow's names by torchvision's
     "nearest": "NEAREST",
     "nearest-exact": "NEAREST",
@@ -26,51 +32,315 @@ FILTERS = {  # Pillow's names by torchvision's
     "hamming": "HAMMING",
     "lanczos": "LANCZOS",
 }
+PLAIN_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic")
+"""Interpolations that exist without antialiasing."""
+
+_COUNTS = {"rgb": 3, "bgr": 3, "gray": 1}
+_BYTE = 255.0
+_SMALLEST, _LARGEST = 1e-9, 1e6  # scale
+_ELSEWHERE = {  # keys of transformers, timm, OpenCV and others: what says the same here
+    "size": 'resize_size: the shorter edge, or [height, width]',
+    "shortest_edge": "resize_size = the shorter edge",
+    "do_resize": "resize_size; without it images are not resized",
+    "resize": "resize_size: the shorter edge, or [height, width]",
+    "input_size": "resize_size = [height, width], or crop_size",
+    "image_size": "resize_size = [height, width], or crop_size",
+    "do_center_crop": "crop_size; without it images are not cropped",
+    "crop_pct": "resize_size = crop_size / crop_pct",
+    "crop": "crop_size",
+    "image_mean": "mean",
+    "image_std": "std",
+    "do_normalize": "mean and std; without them values are not normalised",
+    "normalize": "mean and std",
+    "do_rescale": "scale; 1 for values from 0 to 255",
+    "rescale": "scale; 1 for values from 0 to 255",
+    "rescale_factor": "scale",
+    "scalefactor": "scale",
+    "resample": 'interpolation, such as "bilinear"',
+    "color_format": 'channels: "rgb", "bgr" or "gray"',
+    "channel_order": 'channels: "rgb", "bgr" or "gray"',
+    "color_order": 'channels: "rgb", "bgr" or "gray"',
+    "color": 'channels: "rgb", "bgr" or "gray"',
+    "bgr": 'channels = "bgr"',
+    "swaprb": 'channels = "bgr"',
+    "swap_rb": 'channels = "bgr"',
+    "grayscale": 'channels = "gray"',
+    "letterbox": "letterbox_size",
+    "do_pad": "letterbox_size and pad_color",
+    "pad": "letterbox_size and pad_color",
+    "pad_value": "pad_color",
+    "padding_value": "pad_color",
+    "fill": "pad_color",
+    "scaleup": "upscale",
+    "center": 'pad_position: "center" or "top-left"',
+}  # fmt: skip
 
 
-class Preprocessing(msgspec.Struct, frozen=True):
-    """How an image becomes the input of a network; unknown entries, such as torchvision's
-    ``antialias``, are ignored.
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an image becomes the input of a network, in this order: resize or letterbox, crop,
+    channels, scale, mean and std. Images are 8 bits per channel.
 
     Attributes:
-        resize_size: the shorter edge, or height and width; empty or ``None`` for no change.
-        crop_size: one edge of a square, or height and width; empty or ``None`` for no crop.
-        mean, std: per channel, of one or three; without a `std` of ones.
+        resize_size: the shorter edge after the resize, or [height, width]; empty or ``None`` for
+            no resize.
+        resize_mode: of a `resize_size` of two: ``"stretch"`` to exactly this size, or ``"cover"``:
+            the image keeps its proportions and is at least this high and wide.
+        letterbox_size: [height, width] of the input, or the edge of a square. The image keeps its
+            proportions and is made as large as fits; the rest is `pad_color`.
+        pad_color: of a letterbox: a level from 0 to 255, or red, green and blue.
+        pad_position: where a letterbox puts the image: ``"center"`` or ``"top-left"``.
+        upscale: whether a letterbox enlarges images that are smaller than it.
+        crop_size: the edge of a square, or [height, width]: the centre of the image, black outside
+            of it; empty or ``None`` for no crop.
+        channels: ``"rgb"``, ``"bgr"`` or ``"gray"``; ``None`` for gray where `mean` or `std` is a
+            list of one value, and rgb otherwise.
+        scale: what levels from 0 to 255 are multiplied by: a number, or a text such as
+            ``"1/255"``.
+        mean, std: what is subtracted from scaled values, and what they are then divided by: a
+            number, or a list with one for each channel, in the order of `channels`.
         interpolation: of the resize, by torchvision's name.
+        antialias: whether a smaller image averages all pixels of the larger one, as Pillow does, or
+            takes the nearest two or four, as OpenCV does. torchvision's former ``"warn"`` is true.
     """
 
     resize_size: Edges | None = None
+    resize_mode: Literal["stretch", "cover"] = "stretch"
+    letterbox_size: Edges | None = None
+    pad_color: Level | Annotated[tuple[Level, ...], Meta(min_length=1, max_length=3)] = 114
+    pad_position: Literal["center", "top-left"] = "center"
+    upscale: bool = True
     crop_size: Edges | None = None
-    mean: tuple[Value, ...] = (0.0, 0.0, 0.0)
-    std: tuple[Divisor, ...] | None = None
+    channels: Literal["rgb", "bgr", "gray"] | None = None
+    scale: float | Quotient = 1 / _BYTE
+    mean: Value | tuple[Value, ...] = 0.0
+    std: Divisor | tuple[Divisor, ...] = 1.0
     interpolation: str = "bilinear"
+    antialias: bool | Literal["warn"] = True
 
     def __post_init__(self) -> None:
+        self._check_sizes()
         if self.interpolation not in FILTERS:
             raise ValueError(f"interpolation is one of {', '.join(FILTERS)}")
-        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.divisors):
-            raise ValueError("mean and std have one value for each of 1 or 3 channels")
-        if self.crop is not None and self.crop[0] * self.crop[1] > MAX_PIXELS:
-            raise ValueError(f"the crop has more than {MAX_PIXELS // 1_000_000} megapixels")
+        if self.antialias is False and self.interpolation not in PLAIN_FILTERS:
+            raise ValueError(f"antialias = false is for {', '.join(PLAIN_FILTERS)}")
+        if not _SMALLEST <= self.factor <= _LARGEST:
+            raise ValueError("scale is a number from 1e-9 to 1e6, such as 1 or 1/255")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) not in (1, self.channel_count):
+                raise ValueError(
+                    f"{name} has {len(values)} values, channels {self.order} has "
+                    f"{self.channel_count}"
+                )
+        if isinstance(self.pad_color, tuple) and len(self.pad_color) == 2:
+            raise ValueError("pad_color is one level, or red, green and blue")
+
+    def _check_sizes(self) -> None:
+        for one, other in (("letterbox_size", "resize_size"), ("letterbox_size", "crop_size")):
+            if getattr(self, one) and getattr(self, other):
+                raise ValueError(f"{one} and {other} exclude each other")
+        if self.resize_mode == "cover" and len(self.resize_edges) != 2:
+            raise ValueError("resize_mode = cover needs resize_size = [height, width]")
+        for what, size in (("crop", self.crop), ("letterbox", self.letterbox)):
+            if size is not None and size[0] * size[1] > MAX_PIXELS:
+                raise ValueError(f"the {what} has more than {MAX_PIXELS // 1_000_000} megapixels")
 
     @property
-    def divisors(self) -> tuple[float, ...]:
-        """The `std` of each channel."""
-        return (1.0,) * len(self.mean) if self.std is None else self.std
+    def resize_edges(self) -> tuple[int, ...]:
+        """`resize_size`: nothing, the shorter edge, or height and width."""
+        size = self.resize_size
+        return (size,) if isinstance(size, int) else size or ()
 
     @property
     def crop(self) -> tuple[int, int] | None:
         """(height, width) of the crop; ``None`` for no crop."""
-        size = self.crop_size
-        return (size[0], size[-1]) if size else None
+        return _rectangle(self.crop_size)
+
+    @property
+    def letterbox(self) -> tuple[int, int] | None:
+        """(height, width) of the letterbox; ``None`` for none."""
+        return _rectangle(self.letterbox_size)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the input; ``None`` where it follows from the image's own size."""
+        edges = self.resize_edges
+        if len(edges) == 2 and self.resize_mode == "stretch":
+            return self.crop or (edges[0], edges[1])
+        return self.crop or self.letterbox
+
+    @property
+    def order(self) -> Literal["rgb", "bgr", "gray"]:
+        """`channels`, or what follows where it is not stated."""
+        if self.channels is not None:
+            return self.channels
+        lists = [values for values in (self.mean, self.std) if isinstance(values, tuple)]
+        return "gray" if lists and all(len(values) == 1 for values in lists) else "rgb"
+
+    @property
+    def channel_count(self) -> int:
+        """1 for gray, 3 for colours."""
+        return _COUNTS[self.order]
+
+    @property
+    def factor(self) -> float:
+        """`scale` as a number; 0 where it divides by zero."""
+        if not isinstance(self.scale, str):
+            return float(self.scale)
+        numerator, denominator = map(float, self.scale.split("/"))
+        return numerator / denominator if denominator else 0.0
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """`mean` of each channel."""
+        return self._of_each_channel(self.mean)
+
+    @property
+    def divisors(self) -> tuple[float, ...]:
+        """`std` of each channel."""
+        return self._of_each_channel(self.std)
+
+    @property
+    def padding(self) -> tuple[int, int, int]:
+        """`pad_color` as red, green and blue."""
+        color = (self.pad_color,) if isinstance(self.pad_color, int) else self.pad_color
+        return (color[0], color[-2 % len(color)], color[-1])
+
+    def _of_each_channel(self, values: float | tuple[float, ...]) -> tuple[float, ...]:
+        every = (values,) if isinstance(values, (int, float)) else values
+        return every if len(every) == self.channel_count else every * self.channel_count
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values in canonical form: what applies is there, what does not is left out; sizes
+        are lists, `mean` and `std` have a number for each channel.
+
+        >>> Preprocessing(crop_size=8, mean=0.5).as_dict()["mean"]
+        [0.5, 0.5, 0.5]
+        """
+        resizes = bool(self.resize_edges or self.letterbox)
+        found: dict[str, Any] = {}
+        if self.resize_edges:
+            found["resize_size"] = list(self.resize_edges)
+        if self.resize_mode != "stretch":
+            found["resize_mode"] = self.resize_mode
+        if self.letterbox:
+            color = list(self.padding)
+            found |= {
+                "letterbox_size": list(self.letterbox),
+                "pad_color": color[0] if len(set(color)) == 1 else color,
+                "pad_position": self.pad_position,
+                "upscale": self.upscale,
+            }
+        if self.crop:
+            found["crop_size"] = list(self.crop)
+        found |= {
+            "channels": self.order,
+            "scale": self.factor,
+            "mean": list(self.means),
+            "std": list(self.divisors),
+        }
+        how = {"interpolation": self.interpolation, "antialias": bool(self.antialias)}
+        return {**found, **how} if resizes else found
+
+    def __str__(self) -> str:
+        """What is done, in one line."""
+        steps = [*self._geometry(), self.order]
+        steps.append("scale 1/255" if self.factor == 1 / _BYTE else f"scale {self.factor:g}")
+        for name, values, neutral in (("mean", self.means, 0.0), ("std", self.divisors, 1.0)):
+            if any(value != neutral for value in values):
+                shown = values[:1] if len(set(values)) == 1 else values
+                steps.append(f"{name} {' '.join(f'{value:g}' for value in shown)}")
+        return ", ".join(steps)
+
+    def _geometry(self) -> list[str]:
+        how = self.interpolation + ("" if self.antialias else ", not antialiased")
+        steps = []
+        if len(self.resize_edges) == 1:
+            steps.append(f"shorter edge to {self.resize_edges[0]} ({how})")
+        elif self.resize_edges:
+            verb = {"stretch": "stretched to", "cover": "made to cover"}[self.resize_mode]
+            steps.append(f"{verb} {in_words(self.resize_edges)} ({how})")
+        if self.letterbox:
+            color = ", ".join(map(str, dict.fromkeys(self.padding)))
+            larger = "" if self.upscale else ", not enlarged"
+            steps.append(
+                f"letterbox {in_words(self.letterbox)}, {self.pad_position}, colour {color}{larger}"
+                f" ({how})"
+            )
+        if self.crop:
+            steps.append(f"crop {in_words(self.crop)}")
+        return steps or ["in its own size"]
 
 
-def checked_preprocessing(stated: Mapping[str, Any]) -> Preprocessing:
-    """`stated`, an entry of a weights file or a sidecar.
+KEYS = Preprocessing.__struct_fields__
+"""Names of the entries."""
+
+
+def checked_preprocessing(
+    stated: Mapping[str, Any] | Preprocessing, source: Source | None = None
+) -> Preprocessing:
+    """`stated`, an entry of a weights file or a sidecar, or a table of a TOML file.
+
+    Args:
+        stated: JSON values, see :class:`Preprocessing`.
+        source: of messages; by default they are :class:`trtnet.PlanError`.
 
     Raises:
-        PlanError: says which entry cannot be followed.
+        PlanError: says which entry is unknown or cannot be followed.
     """
-    fix = "prepare the image yourself and give it as .npy"
-    source = Source("", "the preprocessing", PlanError, fix)
-    return checked(dict(stated), Preprocessing, source)
+    if isinstance(stated, Preprocessing):
+        return stated
+    source = source or Source("", "the preprocessing", PlanError, FIX)
+    values = dict(stated)
+    require_known(values, source)
+    return checked(values, Preprocessing, source)
+
+
+FIX = "correct it, state it with --preprocess, or prepare the image yourself and give it as .npy"
+
+
+def uncropped(rules: Preprocessing) -> Preprocessing:
+    """`rules` without a crop: the whole image is in the input."""
+    return msgspec.structs.replace(rules, crop_size=None)
+
+
+def require_known(stated: Mapping[str, Any], source: Source, where: str = "") -> None:
+    """Raises an error of `source` where `stated` has a key that is none, with the nearest names.
+
+    Args:
+        where: what the document calls the table with these keys.
+    """
+    unknown = next((key for key in stated if key not in KEYS), None)
+    if unknown is not None:
+        text = shortened(unknown)
+        error = source.refuse(
+            f"unknown key {text}{where and f' in {where}'}",
+            expected=", ".join(KEYS),
+            got=f"{text}: {shortened(stated[unknown])}",
+        )
+        raise _with_advice(error, str(unknown))
+
+
+def _with_advice(error: TrtnetError, key: str) -> TrtnetError:
+    plain = re.sub(r"[^a-z]+", "_", key.lower())
+    if plain in _ELSEWHERE:
+        advice: str | None = f"write {_ELSEWHERE[plain]}"
+    else:
+        advice = did_you_mean(plain, KEYS, cutoff=0.5)
+    error.fix = advice or error.fix
+    return error
+
+
+def in_words(size: tuple[int, ...]) -> str:
+    """(height, width) as flags and messages have it.
+
+    >>> in_words((320, 192))
+    '320x192'
+    """
+    return "x".join(map(str, size))
+
+
+def _rectangle(size: int | tuple[int, ...] | None) -> tuple[int, int] | None:
+    if isinstance(size, int):
+        return (size, size)
+    return (size[0], size[-1]) if size else None

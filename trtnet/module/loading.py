@@ -14,6 +14,7 @@ from trtnet.tensor import Parameter
 from trtnet.values import array_from
 from trtnet.weights.container import Weights
 
+_CONVOLUTION = 4  # axes of its weights
 _PREFIX = "module."  # DataParallel puts it in front of every key
 _MOST_SUGGESTED = 50  # suggesting is quadratic; more differences mean another architecture
 
@@ -60,8 +61,22 @@ class StateMatch:
         return WeightsError(
             f"the weights do not fit {name}: {len(problems)} problem(s)\n    "
             + "\n    ".join(problems),
-            fix="check that the weights belong to this architecture and num_classes",
+            fix=_channels(self.misshaped)
+            or "check that the weights belong to this architecture and num_classes",
         )
+
+
+def _channels(
+    misshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+) -> str | None:
+    """What to do where the first convolution is for images of other channels."""
+    _, (expected, got) = next(iter(misshaped.items()), ("", ((), ())))
+    if len(expected) != _CONVOLUTION or (expected[0], *expected[2:]) != (got[:1] + got[2:]):
+        return None
+    return (
+        f"the weights are for images of {got[1]} channel{'s' * (got[1] != 1)}, and the model takes "
+        f"{expected[1]}: make it with in_channels={got[1]} (--in-channels {got[1]})"
+    )
 
 
 def match(

@@ -8,12 +8,16 @@ from .defined import (
     LoadedModel as LoadedModel,
 )
 from .definition import define as define, mark_outputs as mark_outputs
-from .image_session import (
-    open_image_session as open_image_session,
-    preprocessing_of as preprocessing_of,
-)
+from .image_session import open_image_session as open_image_session
 from .machine import Machine as Machine, examine as examine
 from .model import load_weights as load_weights, torch_model as torch_model
+from .preprocessing import (
+    Preparation as Preparation,
+    StatedPreprocessing as StatedPreprocessing,
+    preparation_for as preparation_for,
+    preprocessing_of as preprocessing_of,
+    state_preprocessing as state_preprocessing,
+)
 from .progress import Observer as Observer, Silent as Silent
 from .recipe import (
     CalibrationSettings as CalibrationSettings,

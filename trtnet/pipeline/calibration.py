@@ -16,6 +16,7 @@ import numpy as np
 from trtnet import graph
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
+from trtnet.imaging.fitting import ImageInput, fitted
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.inputs import seeded_batches
 from trtnet.pipeline.model import RANDOM
@@ -32,11 +33,13 @@ from trtnet.weights.container import raw_bytes
 if TYPE_CHECKING:
     from trtnet.backend import Backend
     from trtnet.building.sidecar import StatedCalibration
+    from trtnet.imaging.preprocessing import Preprocessing
     from trtnet.module import Module
     from trtnet.network import Network
     from trtnet.quantization import Batches, Calibration, RangeRow
     from trtnet.weights import Weights
 
+_IMAGE_AXES = 4
 _BATCH = 8
 _RANDOM_ITEMS = 32
 _EVERY = 8  # batches between two writes of the journal
@@ -198,10 +201,18 @@ class Calibrator:
             read,
             batch=_BATCH,
             limit=items,
-            preprocessing=self.weights.preprocessing,
+            preprocessing=self._preprocessing(shape),
         )
         assert isinstance(found, Batches)
         return found
+
+    def _preprocessing(self, shape: Sequence[int]) -> Preprocessing | None:
+        """Of images in data: batches need one size, that of `shape`, whatever others the network
+        takes."""
+        said = self.weights.preprocessing
+        if said is None or len(shape) != _IMAGE_AXES:
+            return None
+        return fitted(said, ImageInput.exactly(*shape[1:]))
 
     def _key(self, read: Graph, data: Iterable[Mapping[str, np.ndarray]]) -> str:
         """A checksum of everything that decides the ranges."""

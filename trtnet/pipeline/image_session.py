@@ -14,18 +14,25 @@ from trtnet.engines.session import Session
 from trtnet.errors import BackendError, UsageError
 from trtnet.hardware import missing_gpu
 from trtnet.imaging import prepared_size, upright_size
+from trtnet.imaging.preprocessing import Preprocessing, checked_preprocessing
 from trtnet.pipeline.ability import abilities
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.files import is_model_file
 from trtnet.pipeline.machine import examine
 from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.preprocessing import (
+    ENTRY,
+    ORIGIN,
+    require_one_name_per_class,
+    restated,
+    unknown_preprocessing,
+)
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.recipe import INPUT, Recipe
 from trtnet.pipeline.shapes import InputShapes, default_shape
 
 _FLOATS = ("float32", "float16")
 
-Preprocessing = Mapping[str, Any]
 Settle = Callable[[Preprocessing], Preprocessing]
 
 
@@ -34,14 +41,15 @@ def open_image_session(
     task: str,
     paths: Sequence[Path],
     *,
-    settle: Settle = dict,
+    settle: Settle = checked_preprocessing,
     device: str = "auto",
     observer: Observer | None = None,
 ) -> Session:
     """A session on the engine file or the model that ``recipe.model`` names.
 
     Args:
-        recipe: of the model; for a file only its `backend` counts.
+        recipe: of the model; for a file only its `backend` counts, and :func:`preparation_for`
+            takes its `preprocessing`.
         task: what a model must be for, see :class:`trtnet.zoo.Entry`.
         paths: the images that a model is built for.
         settle: changes what the weights say about preprocessing.
@@ -71,19 +79,6 @@ def open_image_session(
     return session
 
 
-def preprocessing_of(plan: Plan) -> Preprocessing:
-    """What the sidecar says.
-
-    Raises:
-        UsageError: it says nothing.
-        PlanError: what it says is impossible.
-    """
-    if plan.described.preprocessing is not None:
-        found: Preprocessing = plan.sidecar["preprocessing"]
-        return found
-    raise _unknown_preprocessing("preprocessing in the sidecar beside the engine")
-
-
 def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, device: str) -> Plan:
     """The engine of a model, for the sizes that `paths` will have."""
     entry = recipe.entry
@@ -96,22 +91,40 @@ def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, devi
     arguments = builder_arguments(recipe)
     if "argmax" in entry.arguments:
         arguments["argmax"] = True
-    image = default_shape(recipe, entry.input_shape)[1:]
-    weights = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
+    image = default_shape(recipe, recipe.input_shape)[1:]
+    found = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
+    weights = restated(found, recipe.preprocessing, recipe.class_names)
     if weights.preprocessing is None:
-        raise _unknown_preprocessing("preprocessing in the metadata of the weights")
+        raise unknown_preprocessing("preprocessing in the metadata of the weights")
     module = entry.build(**arguments)
     module.load_state_dict(weights)
     name = recipe.input.name if recipe.input is not None else INPUT
-    shapes = shapes_for_images(image, paths, settle(weights.preprocessing), name)
+    rules = settle(checked_preprocessing(weights.preprocessing))
+    if _has_one_size(recipe, rules):
+        shapes = InputShapes.fixed((1, *image), name)
+    else:
+        shapes = shapes_for_images(image, paths, rules, name)
     network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins)
     about = {
         "model": entry.name,
         "weights": {"source": weights.source, "origin": weights.metadata.get("weights")},
-        "preprocessing": weights.preprocessing,
+        ENTRY: weights.preprocessing,
+        ORIGIN: weights.metadata.get(ORIGIN),
         "class_names": weights.class_names,
     }
-    return build(network, {shapes.name: shapes.profiles[0]}, recipe.config, sidecar=about)
+    plan = build(network, {shapes.name: shapes.profiles[0]}, recipe.config, sidecar=about)
+    require_one_name_per_class(weights.class_names, plan.sidecar["outputs"])
+    return plan
+
+
+def _has_one_size(recipe: Recipe, rules: Preprocessing) -> bool:
+    """Whether the model gets inputs of one size, and the images are fitted to it: where the user
+    or the model's code states that size, and where nothing else says one. The pixels of an image
+    that is segmented can have a size of their own."""
+    stated = recipe.input is not None or recipe.image_size is not None
+    sized = rules.size is not None or bool(rules.resize_edges)
+    is_free = not sized and recipe.entry.task != "segmentation"
+    return stated or recipe.entry.fixed_size or is_free
 
 
 def choose_backend(asked: str, device: str = "auto") -> str:
@@ -139,7 +152,10 @@ def choose_backend(asked: str, device: str = "auto") -> str:
 
 
 def shapes_for_images(
-    image: Sequence[int], paths: Sequence[Path], preprocessing: Preprocessing, name: str = INPUT
+    image: Sequence[int],
+    paths: Sequence[Path],
+    preprocessing: Mapping[str, Any] | Preprocessing,
+    name: str = INPUT,
 ) -> InputShapes:
     """The input for one image at a time; height and width are dynamic where those of `paths`
     differ. Files that cannot be read are left out: the run reports them.
@@ -163,11 +179,3 @@ def shapes_for_images(
     start = (1, image[0])
     profile = Shapes((*start, *low), (*start, *opt), (*start, *high))
     return InputShapes((*start, *declared), (profile,), name)
-
-
-def _unknown_preprocessing(expected: str) -> UsageError:
-    return UsageError(
-        "nothing says how images are to be prepared for this network",
-        expected=expected,
-        fix="weights of --weights DEFAULT, and files of trtnet weights extract, have it",
-    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtnet import zoo
 from trtnet.building.options import BuildConfig
@@ -16,6 +16,10 @@ from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
 from trtnet.zoo import Entry
 
+if TYPE_CHECKING:
+    from trtnet.pipeline.preprocessing import StatedPreprocessing
+
+_IMAGE_AXES = 3  # without the batch
 INPUT = "input"
 """The default name of a model's input."""
 
@@ -70,6 +74,9 @@ class Recipe:
         profiles: optimization profiles, in place of one static shape; axes whose sizes differ
             become dynamic.
         calibration: see :class:`CalibrationSettings`.
+        preprocessing: of images, over what the weights say; see
+            :func:`trtnet.pipeline.state_preprocessing`.
+        class_names: of the output, in order, in place of those of the weights.
         backend: ``"auto"``, ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
         plugins: see :class:`trtnet.Network`.
         config: the builder's options.
@@ -91,6 +98,8 @@ class Recipe:
     batch: int | None = None
     profiles: tuple[Shapes, ...] = ()
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    preprocessing: StatedPreprocessing | None = None
+    class_names: tuple[str, ...] | None = None
     backend: str = "auto"
     plugins: str = "auto"
     config: BuildConfig = field(default_factory=BuildConfig)
@@ -104,6 +113,14 @@ class Recipe:
     def entry(self) -> Entry:
         """The model's entry; raises :class:`trtnet.UsageError` where there is no such model."""
         return zoo.get_entry(self.model) if isinstance(self.model, str) else self.model
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """The shape of one input that the model states, with the channels of ``in_channels``."""
+        shape, channels = self.entry.input_shape, self.arguments.get("in_channels")
+        if shape is None or channels is None or len(shape) != _IMAGE_AXES:
+            return shape
+        return (channels, *shape[1:])
 
     @cached_property
     def policy(self) -> Policy:

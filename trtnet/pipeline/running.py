@@ -14,9 +14,11 @@ from trtnet.building.builder import build, choose_gpus, describe
 from trtnet.building.plan import Plan
 from trtnet.errors import PlanError, UsageError
 from trtnet.network import Network
+from trtnet.pipeline.about_images import about_images
 from trtnet.pipeline.calibration import Calibrated, Calibrator, require_data
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
 from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.preprocessing import ENTRY, ORIGIN, require_one_name_per_class
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe, default_engine
@@ -54,8 +56,8 @@ class Result:
     """What :func:`run` made.
 
     Attributes:
-        report: JSON values: ``model, backend, precision, weights, network, calibration, verify,
-            engine, executed``.
+        report: JSON values: ``model, backend, precision, weights, preprocessing,
+            preprocessing_source, network, calibration, verify, engine, executed``.
         model: the network and where it came from.
         plan: the engine; ``None`` where verification failed.
     """
@@ -90,7 +92,7 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     require_data(recipe.calibration, recipe.policy)
     if recipe.verify:
         require("torch", "verification (--skip-verify does without)")
-    shapes = input_shapes(recipe, entry.input_shape)
+    shapes = input_shapes(recipe, recipe.input_shape)
     arguments = builder_arguments(recipe)
     verified = verified_shapes(recipe, shapes)
     return PreparedRecipe(recipe, arguments, shapes, verified, backend, engine)
@@ -134,8 +136,13 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
         "backend": {"name": prepared.backend.name, "version": prepared.backend.version},
         "precision": recipe.precision_name,
         "weights": _describe_weights(model),
+        ENTRY: model.weights.preprocessing,
+        ORIGIN: model.weights.metadata.get(ORIGIN),
         "network": _describe_network(network, model.shapes, define_s),
         "calibration": calibrated.about if calibrated else None,
+    }
+    require_one_name_per_class(model.weights.class_names, report["network"]["outputs"])
+    report |= {
         "verify": _verify(prepared, defined, observer),
     }
     plan = None
@@ -156,6 +163,7 @@ def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
         image = shapes.typical[0][1:]
         weights = load_weights(entry, recipe.weights, recipe.seed, prepared.arguments, image)
         module.load_state_dict(weights)
+    weights = about_images(weights, recipe, shapes)
     backend, arguments = prepared.backend, prepared.arguments
     return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
 
@@ -219,7 +227,8 @@ def _sidecar(report: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
     return {
         "model": report["model"],
         "weights": report["weights"],
-        "preprocessing": weights.preprocessing,
+        ENTRY: report[ENTRY],
+        ORIGIN: report[ORIGIN],
         "class_names": weights.class_names,
         "calibration": report["calibration"],
         "verification": {key: value for key, value in report["verify"].items() if key != "rows"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trtnet import graph
 from trtnet.backend import load
+from trtnet.pipeline.about_images import about_images
 from trtnet.pipeline.calibration import Calibrator, unit_ranges
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
 from trtnet.pipeline.files import is_model_file
@@ -77,7 +78,7 @@ def load_model(recipe: Recipe, *, values: bool = True) -> LoadedModel:
         values: see :func:`find_target`.
     """
     entry, arguments = recipe.entry, builder_arguments(recipe)
-    shapes = input_shapes(recipe, entry.input_shape)
+    shapes = input_shapes(recipe, recipe.input_shape)
     module = entry.build(**arguments)
     if values or recipe.calibration.data is not None or recipe.weights is not None:
         image = shapes.typical[0][1:]
@@ -85,6 +86,7 @@ def load_model(recipe: Recipe, *, values: bool = True) -> LoadedModel:
     else:
         weights = Weights(ones(module))
     module.load_state_dict(weights)
+    weights = about_images(weights, recipe, shapes)
     backend = load(recipe.backend)
     return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from trtnet.imaging import SUFFIXES, load_image
 from trtnet.reading.arrays import NpyFile, read_npz
 from trtnet.values import array_from
 
+if TYPE_CHECKING:
+    from trtnet.imaging.preprocessing import Preprocessing
+
 _WHAT = "calibration data: numbers in a .npy or .npz file"
+_IMAGE_AXES = 4
 _KEY = "input"  # of the array in a .npz, where it is not called like the network's input
 
 
@@ -49,7 +53,7 @@ def dataset(
     *,
     batch: int = 8,
     limit: int | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
+    preprocessing: Mapping[str, Any] | Preprocessing | None = None,
 ) -> Iterable[Any]:
     """`source` as batches for the inputs of `graph`.
 
@@ -61,8 +65,8 @@ def dataset(
         batch: items per batch, where the network's batch is dynamic. A network with a fixed batch
             gets whole batches; the remaining items are not used.
         limit: how many items to use at most, spread evenly over all.
-        preprocessing: of images: ``resize_size, crop_size, mean, std, interpolation``, as in
-            the weights files of torchvision's models.
+        preprocessing: of images, see :class:`trtnet.imaging.preprocessing.Preprocessing`; where the
+            input has one size and number of channels, fitted to them.
 
     Raises:
         UsageError: a source that cannot be read, or holds nothing.
@@ -96,25 +100,38 @@ def _images(
     graph: Graph,
     batch: int,
     limit: int | None,
-    preprocessing: Mapping[str, Any] | None,
+    preprocessing: Mapping[str, Any] | Preprocessing | None,
 ) -> Batches:
     name = _only_input(graph, f"a folder of images ({folder})")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if found and preprocessing is None:
         raise UsageError(
             f"nothing says how the images in {folder} are to be prepared",
-            expected="preprocessing: resize_size, crop_size, mean, std, interpolation",
-            fix="use pretrained weights, whose file has it, or give prepared data as .npy",
+            expected="preprocessing in the weights, or stated",
+            fix="--preprocess imagenet, or unit, or a .toml file (in Python preprocessing=...); or "
+            "give prepared data as .npy",
         )
     paths = [found[i] for i in _spread(len(found), limit)]
+    rules = _fitted(preprocessing or {}, graph.tensors[name].shape)
 
     def read(part: range) -> dict[str, np.ndarray]:
-        return {name: _stack([paths[i] for i in part], preprocessing or {})}
+        return {name: _stack([paths[i] for i in part], rules)}
 
     return _batches(graph, batch, len(paths), read, f"the folder {folder}")
 
 
-def _stack(paths: list[Path], preprocessing: Mapping[str, Any]) -> np.ndarray:
+def _fitted(
+    preprocessing: Mapping[str, Any] | Preprocessing, shape: tuple[int, ...]
+) -> Mapping[str, Any] | Preprocessing:
+    """For an input of `shape`, where that is of images and of one size."""
+    from trtnet.imaging.fitting import ImageInput, fitted  # needs msgspec
+
+    if len(shape) != _IMAGE_AXES or -1 in shape[1:]:
+        return preprocessing
+    return fitted(preprocessing, ImageInput.exactly(*shape[1:]))
+
+
+def _stack(paths: list[Path], preprocessing: Mapping[str, Any] | Preprocessing) -> np.ndarray:
     images = [load_image(path, preprocessing) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from trtnet.graph import Graph
 from trtnet.quantization import Batches, dataset
 from trtnet.reading.arrays import read_npz
 from trtnet.weights.container import raw_bytes
+
+if TYPE_CHECKING:
+    from trtnet.imaging.preprocessing import Preprocessing
 
 _LABELS = "labels"
 
@@ -69,7 +72,7 @@ def load_data(
     *,
     batch: int = 8,
     limit: int | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
+    preprocessing: Mapping[str, Any] | Preprocessing | None = None,
 ) -> Data:
     """`source` as data for `graph`; see :func:`trtnet.quantization.dataset`. A ``.npz`` file may
     hold class numbers, one for each item, as ``labels``.

@@ -1,0 +1,109 @@
+"""``in_channels``: models for images of other channels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import trtnet
+from trtnet import zoo
+from trtnet.cli.main import main
+from trtnet.cli.zoo import main as build
+
+FAMILIES = (
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3"),
+    *("lenet5", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf"),
+    *("resnet18", "resnet20_digits", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "unet"),
+    *("swin_v2_t", "vgg11_bn", "vit_b_16", "fcn_resnet50", "deeplabv3_mobilenet_v3_large"),
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_keys_and_shapes_are_pytorchs(name: str) -> None:
+    """Those of the PyTorch model, of which only the first convolution has changed."""
+    import torch
+
+    entry = zoo.get_entry(name)
+    ours = {key: slot.shape for key, slot in entry.build(in_channels=2).named_parameters()}
+    with torch.random.fork_rng():
+        theirs = entry.torch_model(in_channels=2)
+    assert ours == {key: tuple(value.shape) for key, value in theirs.named_parameters()}
+    plain = {key: slot.shape for key, slot in entry.build().named_parameters()}
+    changed = {key: ours[key] for key in ours if ours[key] != plain[key]}
+    assert list(ours) == list(plain)
+    assert [shape[1] for shape in changed.values()] == [2]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet20_digits", "unet"])
+def test_a_network_gives_what_pytorch_gives(name: str) -> None:
+    """Verified module by module, with random weights that fit."""
+    flags = ["--in-channels=2", "--weights=random", "--image-size=32", "--backend=torch"]
+    assert build([name, *flags, "--json=r.json"]) == 0
+    report = json.loads(Path("r.json").read_text())
+    assert report["network"]["inputs"][0]["shape"] == [1, 2, 32, 32]
+    assert report["verify"]["passed"]
+
+
+def test_gray_images(capsys: pytest.CaptureFixture) -> None:
+    Image.fromarray(np.arange(48 * 40, dtype=np.uint8).reshape(48, 40)).save("a.png")
+    flags = ["--weights=random", "--in-channels=1", "--image=a.png", "--device=cpu"]
+    assert main(["classify", "squeezenet1_1", *flags]) == 0
+    assert "channels rgb -> gray" in capsys.readouterr().out
+
+
+def test_weights_for_other_channels_say_so(capsys: pytest.CaptureFixture) -> None:
+    state = trtnet.weights.random_state("mobilenet_v2", in_channels=1, input_shape=(3, 32, 32))
+    trtnet.weights.save("gray.safetensors", state)
+    flags = ["--weights=gray.safetensors", "--backend=torch", "--skip-verify", "--image-size=32"]
+    assert build(["mobilenet_v2", *flags]) == 1
+    error = capsys.readouterr().err
+    assert "features.0.0.weight: expected (32, 3, 3, 3), got (32, 1, 3, 3)" in error
+    assert (
+        "fix: the weights are for images of 1 channel, and the model takes 3: make it with "
+        "in_channels=1 (--in-channels 1)\n"
+    ) in error
+    assert build(["mobilenet_v2", *flags, "--in-channels=1"]) == 0
+
+
+def test_published_weights_keep_their_channels(monkeypatch: Any, raises: Any) -> None:
+    from trtnet.weights.random_init import build as torchvisions
+
+    class Weights:
+        """Of torchvision; nothing is downloaded."""
+
+        def __str__(self) -> str:
+            return "IMAGENET1K_V1"
+
+    from torchvision import models
+
+    plain = models.squeezenet1_1
+    monkeypatch.setattr(models, "get_model_builder", lambda name: lambda weights: plain())
+    with raises(trtnet.UsageError, "IMAGENET1K_V1 is for images of other channels than 1"):
+        torchvisions("squeezenet1_1", Weights(), in_channels=1)
+    assert torchvisions("squeezenet1_1", Weights(), in_channels=3)
+
+
+def test_models_of_ones_own_say_it_themselves(capsys: pytest.CaptureFixture) -> None:
+    Path("net.py").write_text(
+        "from trtnet import nn\n"
+        "def net(in_channels=3):\n    return nn.Conv2d(in_channels, 4, 3)\n"
+        "def other():\n    return nn.Conv2d(3, 4, 3)\n"
+        "net.input_shape = other.input_shape = 3, 8, 8\n"
+    )
+    flags = ["--in-channels=1", "--backend=torch", "--skip-verify", "--json=r.json"]
+    assert build(["net.py:net", *flags]) == 0
+    report = json.loads(Path("r.json").read_text())
+    assert report["network"]["inputs"][0]["shape"] == [1, 1, 8, 8]
+    capsys.readouterr()
+    assert build(["net.py:other", *flags]) == 2
+    assert "other does not take --in-channels" in capsys.readouterr().err
