@@ -21,7 +21,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "reading",
     "host",
     "fx hub autograd utils",
-    "cuda finite journal values workers",
+    "cuda finite importing journal values workers",
     "weights",
     "tensor",
     "ops",
