@@ -156,7 +156,7 @@ def test_flags_and_messages_know_it(
     with pytest.raises(SystemExit):
         arguments.parse(["--help"])
     assert "auto, tensorrt, rtx, torch, example" in re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert backend.choices(defining=True) == ("auto", "tensorrt", "rtx", "example")
+    assert backend.choices() == ("auto", "tensorrt", "rtx", "torch", "example")
     with raises(trtnet.BackendError, "auto, tensorrt, rtx, torch, example", "did you mean example"):
         backend.load("exampel")
 

@@ -132,8 +132,8 @@ def add_shape_flags(flag: Group) -> None:
 
 
 def add_backend_flag(flag: Group) -> None:
-    """Adds ``--backend``, the TensorRT that defines the network, and ``--plugins``."""
-    flag("--backend", choices=choices(defining=True), default="auto")
+    """Adds ``--backend``, for which the network is defined, and ``--plugins``."""
+    flag("--backend", choices=choices(), default="auto")
     add_plugins_flag(flag)
 
 
