@@ -46,9 +46,13 @@ def descriptions() -> tuple[BackendDescription, ...]:
     return tuple(_BACKENDS.values())
 
 
-def names() -> tuple[str, ...]:
-    """The names of all backends."""
-    return tuple(found.name for found in descriptions())
+def names(*, defining: bool = False) -> tuple[str, ...]:
+    """The names of all backends.
+
+    Args:
+        defining: only those with a TensorRT package of their own, which defines networks.
+    """
+    return tuple(d.name for d in descriptions() if d.package is not None or not defining)
 
 
 def choices() -> tuple[str, ...]:
