@@ -67,7 +67,8 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     assert set(report["weights"]) == {"source", "origin", "sha256", "parameters"}
     assert set(report["network"]) == {"layers", "macs", "inputs", "outputs", "define_s"}
     assert set(report["engine"]) == {
-        *("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
+        *("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note"),
+        "replaced",
     }
     assert set(report["verify"]) == {
         *("against", "inputs", "max_abs", "rel_l2", "sqnr_db", "cosine", "argmax_agreement"),

@@ -163,7 +163,8 @@ def _add_output_flags(flag: Group) -> None:
         "--saveEngine",
         type=output_engine,
         metavar="PATH",
-        help="default: engines/MODEL-PRECISION.engine; what is known about it goes to PATH.json",
+        help="default: engines/MODEL-PRECISION.engine, or a longer name where that is an engine of "
+        "another backend, shape or number of classes; what is known about it goes to PATH.json",
     )
     flag("--force", action="store_true", help="build even if nothing has changed")
     flag("--skip-verify", action="store_true", help="do not compare with PyTorch")

@@ -16,6 +16,13 @@ from trtnet.errors import PlanError, UsageError
 from trtnet.network import Network
 from trtnet.pipeline.calibration import Calibrated, Calibrator, require_data
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
+from trtnet.pipeline.engine_name import (
+    BuildIdentity,
+    EnginePlace,
+    free_place,
+    made_by,
+    named_place,
+)
 from trtnet.pipeline.model import builder_arguments, load_weights
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
@@ -38,7 +45,7 @@ class PreparedRecipe:
         shapes: of the input.
         verified: the shapes to verify.
         backend: loaded.
-        engine: where the engine goes; its folder exists.
+        place: where the engine goes; its folder exists.
     """
 
     recipe: Recipe
@@ -46,7 +53,12 @@ class PreparedRecipe:
     shapes: InputShapes
     verified: list[tuple[int, ...]]
     backend: Backend
-    engine: Path
+    place: EnginePlace
+
+    @property
+    def engine(self) -> Path:
+        """The file of the engine."""
+        return self.place.path
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,8 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
         BackendError, WeightsError: a package that is missing.
     """
     entry = recipe.entry
-    engine = recipe.engine or default_engine(entry.name, recipe.precision_name)
-    _check_engine(engine)
+    default = default_engine(entry.name, recipe.label or recipe.precision_name)
+    _check_engine(recipe.engine or default)
     backend = load(recipe.backend)
     recipe.config.check(backend)
     choose_targets(  # raises before any work; the network decides which precisions occur
@@ -93,7 +105,14 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     shapes = input_shapes(recipe, entry.input_shape)
     arguments = builder_arguments(recipe)
     verified = verified_shapes(recipe, shapes)
-    return PreparedRecipe(recipe, arguments, shapes, verified, backend, engine)
+    identity = BuildIdentity(
+        entry.name, made_by(entry, arguments), backend.name, recipe.precision_name, shapes
+    )
+    if recipe.engine is None:
+        place = free_place(default, identity)
+    else:
+        place = named_place(recipe.engine, identity)
+    return PreparedRecipe(recipe, arguments, shapes, verified, backend, place)
 
 
 def _check_engine(path: Path) -> None:
@@ -143,8 +162,12 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
         ("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
     )
     if report["verify"]["passed"] is not False:
-        about = _sidecar(report, model.weights)
+        about = {
+            **_sidecar(report, model.weights),
+            "made_by": made_by(model.entry, model.arguments),
+        }
         plan, report["engine"] = _build(prepared, network, about, observer)
+    report["engine"]["replaced"] = prepared.place.replaced if plan is not None else None
     report["executed"] = executed(prepared.backend.name, report["engine"]["path"])
     return Result(report, defined, plan)
 

@@ -94,7 +94,7 @@ def _make(declared: Any, name: str, version: str) -> type[Plugin]:
             got=f"a subclass of {declared.__mro__[1].__name__}",
             fix="share code through a class without @trtnet.plugin",
         )
-    parts = {part: getattr(declared, part, None) for part in _REQUIRED}
+    parts: dict[str, Any] = {part: getattr(declared, part, None) for part in _REQUIRED}
     for part, text in _REQUIRED.items():
         if parts[part] is None:
             raise UsageError(f"the declaration lacks {part}", fix=f"add {text}")
