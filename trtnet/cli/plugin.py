@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtnet.cli.flags import Parser, positive, seed
+from trtnet.cli.flags import Parser, positive, seed, whole
 from trtnet.cli.importing import search_here
 from trtnet.cli.paths import input_plugin, output_folder, word
 from trtnet.cli.streams import say
@@ -20,6 +21,7 @@ from trtnet.plugins.shipped_paths import IMPORT_PATHS
 if TYPE_CHECKING:
     from trtnet.plugins.declaration import Plugin
 
+_TENSORS = whole(1, 16)
 _NAME = (
     "such as my_plugins.py:LeakyGate, or my_plugins:LeakyGate with the name of a module; the class "
     "may be left out where it is alone. Or the name of a plugin that --import declares, such as "
@@ -35,9 +37,10 @@ def main(argv: Sequence[str]) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Does what the subcommand says; 1 where a plugin fails its test."""
     if arguments.command == "new":
-        paths = skeleton.write(arguments.name, arguments.directory)
+        count = (arguments.inputs, arguments.outputs)
+        paths = skeleton.write(arguments.name, arguments.directory, *count)
         say(*(f"written: {path}" for path in paths))
-        say(f"test it: trtnet plugin test {paths[0].stem}")
+        say(f"test it: trtnet plugin test {shlex.quote(str(paths[0]))}")
         return 0
     search_here()
     made = registry.load(_place(arguments.name))
@@ -101,6 +104,8 @@ def _parser() -> Parser:
     new = commands.add_parser("new", help="write a plugin that works, and its test")
     new.add_argument("name", type=word, metavar="NAME", help="leaky_gate, or my_ops::leaky_gate")
     new.add_argument("--directory", type=output_folder, default=Path(), metavar="DIR")
+    for what in ("inputs", "outputs"):
+        new.add_argument(f"--{what}", type=_TENSORS, default=1, metavar="N", help="default 1")
     test = commands.add_parser(
         "test", help="compare it with its reference on random shapes, in every format"
     )
