@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from trtnet.errors import UsageError, located
 from trtnet.plugins import registry
@@ -16,14 +16,7 @@ from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.emission import emit
 from trtnet.plugins.kernels import Kernel, PythonKernel, as_kernel
 from trtnet.plugins.spec import ARROW, Format
-
-if TYPE_CHECKING:
-    from typing_extensions import dataclass_transform
-else:
-
-    def dataclass_transform():  # what the decorator is for type checkers alone
-        return lambda function: function
-
+from trtnet.plugins.transform import dataclass_transform
 
 _Declared = TypeVar("_Declared")
 _REQUIRED = {
