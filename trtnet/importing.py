@@ -103,6 +103,17 @@ def place_of(module: str) -> str:
     return Path(file).name if is_nameless and file else module
 
 
+def shell_place(module: str) -> str:
+    """What ``--import`` takes for the imported module `module` in the present folder: the path of
+    its file, or the name of one that is installed or in a package."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or "." in module or {"site-packages", "dist-packages"} & {*Path(file).parts}:
+        return module
+    path = Path(file).resolve()
+    here = Path.cwd().resolve()
+    return str(path.relative_to(here) if here in path.parents else path)
+
+
 def private_name(path: Path) -> str:
     """The module name that the file `path` is imported under, where it has no other."""
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]

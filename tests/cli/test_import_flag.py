@@ -120,6 +120,16 @@ def test_an_engine_with_a_plugin_runs_from_the_shell(
     assert (np.load("y.npz")["logits"] == 2).all()
 
 
+def test_the_report_of_a_build_ends_with_a_command_that_works(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    build("plugins/of_mine.py")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "trtnet bench" in line]
+    command = line.partition(": trtnet ")[2]
+    assert command == "bench e.engine --import plugins/of_mine.py"
+    assert main([*command.split(), "--duration", "0", "--iterations", "1", "--warmUp", "0"]) == 0
+
+
 def test_models_that_use_or_register_something(capsys: pytest.CaptureFixture[str]) -> None:
     write_plugin("plugins/gates.py")
     Path("net.py").write_text(NET.format(module="gates"))

@@ -27,8 +27,9 @@ from trtnet.pipeline.model import builder_arguments, load_weights
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe, default_engine
-from trtnet.pipeline.report import executed, verify_summary
+from trtnet.pipeline.report import BENCH, executed, verify_summary
 from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
+from trtnet.plugins.registry import import_flags
 from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
@@ -169,6 +170,8 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
         plan, report["engine"] = _build(prepared, network, about, observer)
     report["engine"]["replaced"] = prepared.place.replaced if plan is not None else None
     report["executed"] = executed(prepared.backend.name, report["engine"]["path"])
+    if plan is not None and BENCH in report["executed"]["reason"]:
+        report["executed"]["reason"] += import_flags(plan.described.plugins or ())
     return Result(report, defined, plan)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -157,6 +158,18 @@ def require(plugins: Iterable[NeededPlugin]) -> None:
                 got=_known(),
                 fix=_import_advice(needed.module),
             )
+
+
+def import_flags(plugins: Iterable[NeededPlugin]) -> str:
+    """The flags with which a command in the present folder opens an engine that needs `plugins`,
+    which are declared here: empty, or such as ``" --import gates.py"``."""
+    modules = {
+        _DECLARED[needed.name, needed.version].__module__: None
+        for needed in plugins
+        if not needed.embedded and (needed.name, needed.version) in _DECLARED
+    }
+    places = [importing.shell_place(name) for name in modules if not name.startswith("trtnet.")]
+    return "".join(f" --import {shlex.quote(place)}" for place in places)
 
 
 def _import_advice(place: str) -> str:
