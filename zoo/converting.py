@@ -50,7 +50,8 @@ def convert(
         raise UsageError(
             f"{source} is a .wts file, which has no shapes",
             expected="a model that has them",
-            fix="name the model of the zoo that it belongs to: --model resnet50",
+            fix="name the model of the zoo that it belongs to: --model resnet50, or "
+            'model="resnet50"',
         )
     if path.suffix in CHECKPOINT_SUFFIXES:
         checkpoint.write(path, weights)

@@ -102,7 +102,7 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     )
     require_data(recipe.calibration, recipe.policy)
     if recipe.verify:
-        require("torch", "verification (--skip-verify does without)")
+        require("torch", "verification (--skip-verify, or verify=False, does without)")
     shapes = input_shapes(recipe, entry.input_shape)
     arguments = builder_arguments(recipe)
     verified = verified_shapes(recipe, shapes)
@@ -118,7 +118,9 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
 
 def _check_engine(path: Path) -> None:
     if path.is_dir():
-        raise UsageError(f"--saveEngine: {path} is a directory", fix="name a file in it")
+        raise UsageError(
+            f"--saveEngine: {path} is a directory", fix="name a file in it (Recipe.engine)"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
