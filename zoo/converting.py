@@ -62,7 +62,8 @@ def convert(
         raise UsageError(
             f"{source} is a .wts file, which has no shapes",
             expected="a model that has them",
-            fix="name the model of the zoo that it belongs to: --model resnet50",
+            fix="name the model of the zoo that it belongs to: --model resnet50, or "
+            'model="resnet50"',
         )
     _check_names(class_names, model, weights)
     weights = weights.restated(**metadata)

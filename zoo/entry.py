@@ -12,11 +12,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from trtnet.errors import TrtnetError, UsageError
+from trtnet.importing import importable, raised
 from trtnet.module import Module
 from trtnet.weights import random_init
 from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.first_convolution import with_in_channels
-from trtnet.zoo.addresses import importable, raised
 
 if TYPE_CHECKING:
     import torch

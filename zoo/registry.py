@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from trtnet.errors import UsageError
+from trtnet.importing import PRIVATE
 from trtnet.module import Module
 from trtnet.names import did_you_mean
 from trtnet.zoo import addresses
@@ -123,7 +124,7 @@ def register(
         module = function.__module__
         if not module.startswith(SHIPPED):
             _import_shipped()  # their names are taken
-        key = (module if module.startswith(addresses.PRIVATE) else "", entry.name)
+        key = (module if module.startswith(PRIVATE) else "", entry.name)
         if key in _ENTRIES and _ENTRIES[key].place != entry.place:
             raise ValueError(
                 f"a model named {entry.name!r} is registered already, by {_ENTRIES[key].place}; "

@@ -25,7 +25,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     [
         ("runtime.md", ["out.npz"]),
         ("pipeline.md", ["engines/lenet5-fp16.engine", "engines/lenet5-fp16.engine.json"]),
-        ("plugins.md", ["soft_gate.py", "test_soft_gate.py"]),
+        ("plugins.md", ["soft_gate.py", "test_soft_gate.py", "pair.py"]),
         ("precision.md", ["mix.toml", "sensitivity.png", "pareto.svg", "lenet5.calib.json"]),
         ("preprocessing.md", ["flowers.engine.json", "plain.engine.json"]),
         ("weights.md", ["squeezenet.pth", "ours.safetensors"]),

@@ -17,11 +17,11 @@ from sources import ROOT, Import, imports, module_of, modules
 ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one line none another
     "escaping",
     "starting errors version lazy_imports exports",
-    "names dtypes files hardware amp own_version",
+    "names extras dtypes files hardware amp own_version",
     "reading",
     "host",
     "fx hub autograd utils",
-    "cuda finite journal values workers",
+    "cuda finite importing journal values workers",
     "weights",
     "tensor",
     "ops",

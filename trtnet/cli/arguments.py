@@ -137,8 +137,8 @@ def add_shape_flags(flag: Group) -> None:
 
 
 def add_backend_flag(flag: Group) -> None:
-    """Adds ``--backend``, the TensorRT that defines the network, and ``--plugins``."""
-    flag("--backend", choices=choices(defining=True), default="auto")
+    """Adds ``--backend``, for which the network is defined, and ``--plugins``."""
+    flag("--backend", choices=choices(), default="auto")
     add_plugins_flag(flag)
 
 
@@ -168,7 +168,8 @@ def _add_output_flags(flag: Group) -> None:
         "--saveEngine",
         type=output_engine,
         metavar="PATH",
-        help="default: engines/MODEL-PRECISION.engine; what is known about it goes to PATH.json",
+        help="default: engines/MODEL-PRECISION.engine, or a longer name where that is an engine of "
+        "another backend, shape or number of classes; what is known about it goes to PATH.json",
     )
     flag("--force", action="store_true", help="build even if nothing has changed")
     flag("--skip-verify", action="store_true", help="do not compare with PyTorch")

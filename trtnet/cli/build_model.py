@@ -19,6 +19,8 @@ def run(arguments: argparse.Namespace) -> int:
     prepared = pipeline.prepare(build_recipe(arguments))
     _check_engine(prepared.engine, arguments)
     stream = human_stream(arguments.json)
+    if prepared.place.note is not None:
+        say(prepared.place.note, stream=stream)
     result = pipeline.run(prepared, Progress(stream))
     report = result.report
     lines = [] if result.passed else divergence_lines(report["verify"])

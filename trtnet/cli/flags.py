@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+from trtnet.cli.importing import add_import_flag, import_all
 from trtnet.cli.paths import named_files
 from trtnet.errors import UsageError
 from trtnet.files.roles import NamedFile, require_distinct, require_writable
@@ -27,6 +28,8 @@ Following = Callable[[argparse.Namespace], Iterable[NamedFile]]
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are :class:`UsageError`, and that suggests flags for unknown ones.
 
+    A command that opens a model or an engine has ``--import``, see :mod:`trtnet.cli.importing`.
+
     Attributes:
         following: files that the arguments do not name themselves.
     """
@@ -37,13 +40,14 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """The arguments in `args`, by default those of the program; ``files`` are the files that
-        they name, see :mod:`trtnet.cli.paths`.
+        they name, see :mod:`trtnet.cli.paths`. What ``--import`` names is imported.
 
         Raises:
             UsageError: arguments that are wrong or unknown; a file that is to be written and read,
-                or cannot be written.
+                or cannot be written; code that cannot be imported.
             SystemExit: after ``--help``.
         """
+        add_import_flag(self)
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             raise UsageError(
@@ -54,6 +58,7 @@ class Parser(argparse.ArgumentParser):
             found.files += self.following(found)
         require_distinct(found.files)
         require_writable(found.files)
+        import_all(getattr(found, "imports", ()))
         return found
 
     def error(self, message: str) -> NoReturn:

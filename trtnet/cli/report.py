@@ -41,6 +41,7 @@ def summary_lines(report: Report) -> list[str]:
         f"{network['define_s']:.2f} s",
         "engine": _engine_line(report["engine"]),
         **({"GPUs": report["engine"]["note"]} if report["engine"]["note"] else {}),
+        **({"replaced": report["engine"]["replaced"]} if report["engine"]["replaced"] else {}),
         "verified": _verify_line(report["verify"]),
         "executed": f"no: {report['executed']['reason']}",
     }

@@ -69,8 +69,8 @@ def require_data(settings: CalibrationSettings, policy: Policy) -> None:
     names = " and ".join(name for name in QUANTIZED if policy.uses(name))
     raise UsageError(
         f"{names} needs calibration data, for the range of each tensor",
-        fix="--calib-data with a folder of images, a .npy or a .npz file; with random weights "
-        f"--calib-data {RANDOM} does, too",
+        fix="--calib-data (CalibrationSettings(data=...)) with a folder of images, a .npy or a "
+        f".npz file; with random weights --calib-data {RANDOM} does, too",
     )
 
 
@@ -94,7 +94,8 @@ def data_source(
         raise UsageError(
             f"{RANDOM}: noise says nothing about trained weights",
             got=f"weights {weights.source}",
-            fix="give data like that the network is used on, or --weights random",
+            fix="give data like that the network is used on, or --weights random "
+            '(weights="random")',
         )
     from trtnet.quantization import Batches
 

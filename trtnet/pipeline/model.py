@@ -174,7 +174,8 @@ def _random_twin(
         raise UsageError(
             "nothing tells the shape of the model's input",
             module=entry.name,
-            fix="--input NAME:1x3x224x224, or input_shape=... where the model is registered",
+            fix="--input NAME:1x3x224x224, Recipe(input=InputSpec(shape)), or input_shape=... "
+            "where the model is registered",
         )
     state = trtnet.weights.random_state(entry.torch_model, seed, input_shape=shape, **arguments)
     metadata = {"architecture": entry.name, "weights": RANDOM, "seed": str(seed)}

@@ -80,7 +80,10 @@ class Recipe:
         backend: ``"auto"``, ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
         plugins: see :class:`trtnet.Network`.
         config: the builder's options.
-        engine: file of the engine; ``None`` for :func:`default_engine`.
+        engine: file of the engine; ``None`` for :func:`default_engine`, or for another name where
+            that has an engine which differs in model, arguments, backend, precision or shapes.
+        label: what the default name of the engine calls the precision; ``None`` for
+            :attr:`precision_name`.
         force: build even where an engine of the same recipe exists, and calibrate again.
         verify: compare the network with its PyTorch counterpart before it is built.
         verify_images: number of seeded images to compare, rounded up to whole batches.
@@ -104,6 +107,7 @@ class Recipe:
     plugins: str = "auto"
     config: BuildConfig = field(default_factory=BuildConfig)
     engine: Path | None = None
+    label: str | None = None
     force: bool = False
     verify: bool = True
     verify_images: int = 1

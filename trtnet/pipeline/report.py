@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _DISTANCES = ("max_abs", "rel_l2", "sqnr_db", "cosine")
 
 
+BENCH = "trtnet bench"
+"""The command that a reason ends with, followed by the engine."""
+
+
 def executed(backend: str, engine: str | None) -> dict[str, Any]:
     """The ``executed`` part of the report. Building never runs an engine, so it says why not.
 

@@ -17,13 +17,21 @@ from trtnet.network import Network
 from trtnet.pipeline.about_images import about_images
 from trtnet.pipeline.calibration import Calibrated, Calibrator, require_data
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
+from trtnet.pipeline.engine_name import (
+    BuildIdentity,
+    EnginePlace,
+    free_place,
+    made_by,
+    named_place,
+)
 from trtnet.pipeline.model import builder_arguments, load_weights
 from trtnet.pipeline.preprocessing import ENTRY, ORIGIN, require_one_name_per_class
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe, default_engine
-from trtnet.pipeline.report import executed, verify_summary
+from trtnet.pipeline.report import BENCH, executed, verify_summary
 from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
+from trtnet.plugins.registry import import_flags
 from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
@@ -40,7 +48,7 @@ class PreparedRecipe:
         shapes: of the input.
         verified: the shapes to verify.
         backend: loaded.
-        engine: where the engine goes; its folder exists.
+        place: where the engine goes; its folder exists.
     """
 
     recipe: Recipe
@@ -48,7 +56,12 @@ class PreparedRecipe:
     shapes: InputShapes
     verified: list[tuple[int, ...]]
     backend: Backend
-    engine: Path
+    place: EnginePlace
+
+    @property
+    def engine(self) -> Path:
+        """The file of the engine."""
+        return self.place.path
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,8 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
         BackendError, WeightsError: a package that is missing.
     """
     entry = recipe.entry
-    engine = recipe.engine or default_engine(entry.name, recipe.precision_name)
-    _check_engine(engine)
+    default = default_engine(entry.name, recipe.label or recipe.precision_name)
+    _check_engine(recipe.engine or default)
     backend = load(recipe.backend)
     recipe.config.check(backend)
     choose_targets(  # raises before any work; the network decides which precisions occur
@@ -91,16 +104,25 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     )
     require_data(recipe.calibration, recipe.policy)
     if recipe.verify:
-        require("torch", "verification (--skip-verify does without)")
+        require("torch", "verification (--skip-verify, or verify=False, does without)")
     shapes = input_shapes(recipe, recipe.input_shape)
     arguments = builder_arguments(recipe)
     verified = verified_shapes(recipe, shapes)
-    return PreparedRecipe(recipe, arguments, shapes, verified, backend, engine)
+    identity = BuildIdentity(
+        entry.name, made_by(entry, arguments), backend.name, recipe.precision_name, shapes
+    )
+    if recipe.engine is None:
+        place = free_place(default, identity)
+    else:
+        place = named_place(recipe.engine, identity)
+    return PreparedRecipe(recipe, arguments, shapes, verified, backend, place)
 
 
 def _check_engine(path: Path) -> None:
     if path.is_dir():
-        raise UsageError(f"--saveEngine: {path} is a directory", fix="name a file in it")
+        raise UsageError(
+            f"--saveEngine: {path} is a directory", fix="name a file in it (Recipe.engine)"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -150,9 +172,15 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
         ("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
     )
     if report["verify"]["passed"] is not False:
-        about = _sidecar(report, model.weights)
+        about = {
+            **_sidecar(report, model.weights),
+            "made_by": made_by(model.entry, model.arguments),
+        }
         plan, report["engine"] = _build(prepared, network, about, observer)
+    report["engine"]["replaced"] = prepared.place.replaced if plan is not None else None
     report["executed"] = executed(prepared.backend.name, report["engine"]["path"])
+    if plan is not None and BENCH in report["executed"]["reason"]:
+        report["executed"]["reason"] += import_flags(plan.described.plugins or ())
     return Result(report, defined, plan)
 
 
