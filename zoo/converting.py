@@ -12,6 +12,7 @@ from trtnet.weights.container import Weights
 from trtnet.weights.loading import CHECKPOINT_SUFFIXES, WTS_SUFFIX, check_suffix, load
 from trtnet.weights.safetensors_writer import save
 from trtnet.zoo.registry import get_entry
+from trtnet.zoo.settling import settle
 from trtnet.zoo.timm_weights import PREFIX, from_timm
 
 
@@ -19,6 +20,8 @@ def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     model: str | None = None,
+    *,
+    key: str | None = None,
     **model_args: Any,
 ) -> Weights:
     """Writes the weights of one file as another, in the format of its extension.
@@ -31,7 +34,9 @@ def convert(
             ``timm/vit_base_patch16_224``, whose keys :func:`from_timm` renames. Entries that the
             model does not take, such as heads for training, are left out. By default everything
             is written as it is.
-        **model_args: for the model's builder, such as ``num_classes``.
+        key: which part of the source to take, see :func:`trtnet.weights.load`.
+        **model_args: for the model's builder, such as ``num_classes``; what is not given is taken
+            from the shapes of the weights.
 
     Returns:
         what was written. Only a safetensors file keeps the metadata; a hash of the tensors is
@@ -43,10 +48,13 @@ def convert(
     """
     path = Path(target)
     check_suffix(path)
-    weights = load(source)
-    if model is not None:
-        weights = _for_model(weights, model, model_args)
-    elif weights.flat and path.suffix != WTS_SUFFIX:
+    if model is None:
+        weights = load(source, key=key)
+    elif model.startswith(PREFIX):
+        weights = from_timm(load(source, key=key), model, **model_args)
+    else:
+        weights = _for_model(source, key, model, model_args)
+    if weights.flat and path.suffix != WTS_SUFFIX:
         raise UsageError(
             f"{source} is a .wts file, which has no shapes",
             expected="a model that has them",
@@ -61,11 +69,14 @@ def convert(
     return weights
 
 
-def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weights:
-    if model.startswith(PREFIX):
-        return from_timm(weights, model, **model_args)
+def _for_model(
+    source: str | os.PathLike[str], key: str | None, model: str, model_args: dict[str, Any]
+) -> Weights:
     entry = get_entry(model)
     module = entry.build(**model_args)
+    weights = load(source, key=key, model=module)
+    settled = settle(entry, module, weights, model_args, set(model_args))
+    module, weights = settled.module, settled.weights
     try:
         module.load_state_dict(weights)
     except WeightsError as error:
@@ -76,5 +87,7 @@ def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weig
             f"weights need timm's name: {PREFIX}vit_base_patch16_224",
         ) from error
     held = module.state_dict()
-    fitted = {key: held[key] for key in weights if key in held}
-    return weights.replaced(fitted, architecture=entry.name)
+    names = {name: name for name in weights if name in held}
+    return weights.renamed(names, settled.notes).replaced(
+        {name: held[name] for name in names}, architecture=entry.name
+    )

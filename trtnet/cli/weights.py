@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtnet.cli.arguments import add_weights_key_flag
 from trtnet.cli.flags import Parser, positive, seed
 from trtnet.cli.guard import program
 from trtnet.cli.paths import input_file, input_model, output_file, word
@@ -59,6 +60,7 @@ def _parser() -> Parser:
 
     inspect = commands.add_parser("inspect", help="show what a weights file holds", epilog=_EPILOG)
     inspect.add_argument("file", type=input_file)
+    add_weights_key_flag(inspect.add_argument)
     inspect.set_defaults(run=_inspect)
 
     convert = commands.add_parser(
@@ -74,6 +76,7 @@ def _parser() -> Parser:
         help="a model of the zoo, such as resnet50: the weights must fit it, and a .wts file takes "
         "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
     )
+    add_weights_key_flag(convert.add_argument)
     convert.add_argument("--num-classes", type=positive, help="of --model")
     convert.add_argument("--image-size", type=positive, help="of --model, where it has one")
     convert.set_defaults(run=_convert)
@@ -120,9 +123,12 @@ def _convert(arguments: argparse.Namespace) -> int:
     chosen = {name: value for name, value in given.items() if value is not None}
     if chosen and arguments.model is None:
         raise UsageError("--num-classes and --image-size are of a model", fix="name it: --model")
-    written = convert(arguments.source, arguments.target, arguments.model, **chosen)
+    written = convert(
+        arguments.source, arguments.target, arguments.model, key=arguments.weights_key, **chosen
+    )
     stored = load(arguments.target)
     _print_report(stored, arguments.json)
+    _say_notes(written, arguments.source)
     if written.metadata and not stored.metadata:
         left_out = ", ".join(written.metadata)
         say(f"note: {arguments.target.suffix} files have no metadata; left out: {left_out}",
@@ -131,10 +137,16 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from trtnet.weights import data_sha256, load
+    from trtnet.weights import data_sha256
+    from trtnet.weights.loading import read
+    from trtnet.weights.prefixes import counted, without_wrappers
 
-    weights = load(arguments.file)
-    recorded = weights.metadata.get("sha256")
+    weights = read(arguments.file, arguments.weights_key)
+    _say_notes(weights, arguments.file)
+    for prefix, count in without_wrappers(weights).prefixes.items():
+        say(f"note: {arguments.file}: {counted(count)} the prefix `{prefix}`, which is dropped "
+            "where the weights are loaded", stream=sys.stderr)  # fmt: skip
+    recorded = None if arguments.weights_key else weights.metadata.get("sha256")
     intact = recorded is None or recorded == data_sha256(weights)
     if arguments.json:
         keys = {
@@ -151,6 +163,11 @@ def _inspect(arguments: argparse.Namespace) -> int:
         problem = f"error: {weights.path}: the tensors differ from the recorded sha256"
         say(problem, "  fix: copy or extract the file again", stream=sys.stderr)
     return 0 if intact else 1
+
+
+def _say_notes(weights: Weights, file: Path) -> None:
+    """What of `file` was taken, dropped and concluded."""
+    say(*(f"note: {file}: {note}" for note in weights.notes), stream=sys.stderr)
 
 
 def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:

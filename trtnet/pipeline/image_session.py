@@ -18,7 +18,7 @@ from trtnet.pipeline.ability import abilities
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.files import is_model_file
 from trtnet.pipeline.machine import examine
-from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.recipe import INPUT, Recipe
 from trtnet.pipeline.shapes import InputShapes, default_shape
@@ -56,8 +56,9 @@ def open_image_session(
     if is_model_file(text):
         session = Session(text, backend=recipe.backend, device=device)
     else:
-        with (observer or Silent()).step("build"):
-            plan = _plan(recipe, task, paths, settle, device)
+        observer = observer or Silent()
+        with observer.step("build"):
+            plan = _plan(recipe, task, paths, settle, device, observer)
         session = Session(plan, device=device)
     inputs = session.inputs
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _FLOATS:
@@ -84,7 +85,14 @@ def preprocessing_of(plan: Plan) -> Preprocessing:
     raise _unknown_preprocessing("preprocessing in the sidecar beside the engine")
 
 
-def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, device: str) -> Plan:
+def _plan(
+    recipe: Recipe,
+    task: str,
+    paths: Sequence[Path],
+    settle: Settle,
+    device: str,
+    observer: Observer,
+) -> Plan:
     """The engine of a model, for the sizes that `paths` will have."""
     entry = recipe.entry
     if entry.task != task:
@@ -97,11 +105,10 @@ def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, devi
     if "argmax" in entry.arguments:
         arguments["argmax"] = True
     image = default_shape(recipe, entry.input_shape)[1:]
-    weights = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
+    filled = fill(recipe, arguments, image, observer)
+    module, weights = filled.module, filled.weights
     if weights.preprocessing is None:
         raise _unknown_preprocessing("preprocessing in the metadata of the weights")
-    module = entry.build(**arguments)
-    module.load_state_dict(weights)
     name = recipe.input.name if recipe.input is not None else INPUT
     shapes = shapes_for_images(image, paths, settle(weights.preprocessing), name)
     network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins)

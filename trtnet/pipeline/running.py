@@ -16,7 +16,7 @@ from trtnet.errors import PlanError, UsageError
 from trtnet.network import Network
 from trtnet.pipeline.calibration import Calibrated, Calibrator, require_data
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
-from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe, default_engine
@@ -150,14 +150,11 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
 
 
 def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
-    recipe, entry, shapes = prepared.recipe, prepared.recipe.entry, prepared.shapes
-    module = entry.build(**prepared.arguments)
+    recipe, shapes = prepared.recipe, prepared.shapes
     with observer.step("weights"):
-        image = shapes.typical[0][1:]
-        weights = load_weights(entry, recipe.weights, recipe.seed, prepared.arguments, image)
-        module.load_state_dict(weights)
-    backend, arguments = prepared.backend, prepared.arguments
-    return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
+        filled = fill(recipe, prepared.arguments, shapes.typical[0][1:], observer)
+    return LoadedModel(recipe.entry, filled.arguments, filled.module, filled.weights, shapes,
+                       prepared.backend, recipe.plugins)  # fmt: skip
 
 
 def _calibrate(

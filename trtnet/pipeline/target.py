@@ -10,7 +10,7 @@ from trtnet.backend import load
 from trtnet.pipeline.calibration import Calibrator, unit_ranges
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
 from trtnet.pipeline.files import is_model_file
-from trtnet.pipeline.model import builder_arguments, load_weights, ones
+from trtnet.pipeline.model import Filled, builder_arguments, fill, ones
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe
@@ -64,29 +64,32 @@ def find_target(
     text = recipe.model if isinstance(recipe.model, str) else recipe.model.name
     if is_model_file(text):
         return Target(name or text, graph.load(text))
-    model = load_model(recipe, values=values)
+    model = load_model(recipe, values=values, observer=observer)
     defined = _define(recipe, model, ranges, observer or Silent())
     defined.network.check()
     return Target(name or text, graph.read(defined.network.definition), defined)
 
 
-def load_model(recipe: Recipe, *, values: bool = True) -> LoadedModel:
+def load_model(
+    recipe: Recipe, *, values: bool = True, observer: Observer | None = None
+) -> LoadedModel:
     """The model of `recipe` with its weights.
 
     Args:
-        values: see :func:`find_target`.
+        values, observer: see :func:`find_target`.
     """
     entry, arguments = recipe.entry, builder_arguments(recipe)
     shapes = input_shapes(recipe, entry.input_shape)
-    module = entry.build(**arguments)
     if values or recipe.calibration.data is not None or recipe.weights is not None:
         image = shapes.typical[0][1:]
-        weights = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
+        filled = fill(recipe, arguments, image, observer)
     else:
-        weights = Weights(ones(module))
-    module.load_state_dict(weights)
+        module = entry.build(**arguments)
+        filled = Filled(module, Weights(ones(module)), arguments)
+        module.load_state_dict(filled.weights)
     backend = load(recipe.backend)
-    return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
+    return LoadedModel(entry, filled.arguments, filled.module, filled.weights, shapes, backend,
+                       recipe.plugins)  # fmt: skip
 
 
 def _define(recipe: Recipe, model: LoadedModel, ranges: bool, observer: Observer) -> DefinedModel:
