@@ -18,6 +18,7 @@ Shape = tuple[int, ...]
 Difference = tuple[str, Shape, Shape]  # key, shape in the model, shape in the weights
 
 _MOST_BUILT = 12  # models that are made to try an argument
+_UNSTATED = ("num_classes", None)  # of other libraries' models: the default is the library's
 _FLAGS = ("num_classes", "image_size", "in_channels")  # arguments that commands have flags for
 
 
@@ -109,7 +110,7 @@ def _candidates(
     numbers = {
         name: arguments.get(name, default)
         for name, default in entry.defaults.items()
-        if type(arguments.get(name, default)) is int
+        if type(arguments.get(name, default)) is int or (name, default) == _UNSTATED
     }
     for equal in (True, False):
         for name, number in numbers.items():
@@ -129,9 +130,12 @@ def _pairs(old: Shape, new: Shape) -> Iterator[tuple[int, int]]:
             yield old[0], new[0] // rest
 
 
-def _values(number: int, old: int, new: int) -> Iterator[int]:
+def _values(number: int | None, old: int, new: int) -> Iterator[int]:
     """What `number` may be where a size `old` that comes from it is `new`: in proportion, or in
     proportion to the root, as the number of patches is to the size of an image."""
+    if number is None:
+        yield new
+        return
     if number <= 0 or old <= 0:
         return
     if number * new % old == 0:

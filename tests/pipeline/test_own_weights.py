@@ -71,7 +71,8 @@ def test_an_image_size_is_named(tmp_path: Path) -> None:
         "class Patches(torch.nn.Module):\n"
         "    def __init__(self, image_size=224):\n"
         "        super().__init__()\n"
-        "        self.position = torch.nn.Parameter(torch.ones(1, (image_size // 16) ** 2 + 1, 8))\n"
+        "        n = (image_size // 16) ** 2 + 1\n"
+        "        self.position = torch.nn.Parameter(torch.ones(1, n, 8))\n"
         "    def forward(self, x):\n"
         "        return x + self.position\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -43,16 +44,20 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     extract = commands.add_parser(
-        "extract", help="write a torchvision model's weights to a file", epilog=_EPILOG
+        "extract", help="write a model's weights to a file", epilog=_EPILOG
     )
-    extract.add_argument("model", type=word, help="a torchvision model, such as resnet50")
+    extract.add_argument(
+        "model",
+        type=word,
+        help="a model of the zoo, such as resnet50 or lenet5, of torchvision, or timm:NAME",
+    )
     extract.add_argument(
         "--weights",
-        default="random",
         type=input_model,
-        help="random (the default), DEFAULT, a torchvision enum name such as IMAGENET1K_V2, "
-        "or the path of a weights file",
+        help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or the path of a "
+        "weights file; default: what is shipped, or else random",
     )
+    add_weights_key_flag(extract.add_argument)
     extract.add_argument("--seed", type=seed, default=0, help="for --weights random")
     extract.add_argument("--num-classes", type=positive, help="size of the classifier")
     extract.add_argument("-o", "--output", type=output_file, help="default: MODEL.safetensors")
@@ -88,7 +93,8 @@ def _parser() -> Parser:
 
 
 def _default_output(model: str) -> Path:
-    return Path(f"{model}.safetensors")
+    name = re.sub(r"[^-\w.]", "_", model.rpartition(":")[2])
+    return Path(f"{name}.safetensors")
 
 
 def _extracted(arguments: argparse.Namespace) -> Iterator[NamedFile]:
@@ -111,7 +117,15 @@ def _extract(arguments: argparse.Namespace) -> int:
             "of it",
         )
     chosen = {} if arguments.num_classes is None else {"num_classes": arguments.num_classes}
-    written = extract(arguments.model, path, arguments.weights, arguments.seed, **chosen)
+    written = extract(
+        arguments.model,
+        path,
+        arguments.weights,
+        arguments.seed,
+        key=arguments.weights_key,
+        **chosen,
+    )
+    _say_notes(written, path)
     _print_report(written, arguments.json, seconds=round(time.perf_counter() - started, 3))
     return 0
 
@@ -155,10 +169,11 @@ def _inspect(arguments: argparse.Namespace) -> int:
         }
         _print_report(weights, True, keys=keys, intact=intact)
     else:
-        rows = [(key, "x".join(map(str, a.shape)), a.dtype) for key, a in weights.items()]
-        table(_COLUMNS, rows, sys.stdout)
-        say("")
         _print_report(weights, False)
+        say("")
+        rows = [(key, "x".join(map(str, weights[key].shape)), weights[key].dtype)
+                for key in _in_model_order(weights)]  # fmt: skip
+        table(_COLUMNS, rows, sys.stdout)
     if not intact:
         problem = f"error: {weights.path}: the tensors differ from the recorded sha256"
         say(problem, "  fix: copy or extract the file again", stream=sys.stderr)
@@ -168,6 +183,24 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _say_notes(weights: Weights, file: Path) -> None:
     """What of `file` was taken, dropped and concluded."""
     say(*(f"note: {file}: {note}" for note in weights.notes), stream=sys.stderr)
+
+
+def _in_model_order(weights: Weights) -> list[str]:
+    """The keys in the order of a state_dict, which safetensors files do not keep: that of the model
+    that the file names, or else layers by number."""
+    from trtnet.weights.places import wanted
+    from trtnet.zoo.registry import registered
+
+    if weights.path is None or weights.path.suffix != ".safetensors":
+        return list(weights)
+    entry = registered(weights.metadata.get("architecture", ""))
+    order = {key: place for place, key in enumerate(wanted(entry.build()) if entry else ())}
+
+    def rank(key: str) -> tuple[int, list[tuple[int, str]]]:
+        parts = re.split(r"(\d+)", key)
+        return order.get(key, len(order)), [(int(p), "") if p.isdigit() else (0, p) for p in parts]
+
+    return sorted(weights, key=rank)
 
 
 def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
@@ -186,7 +219,9 @@ def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
     if as_json:
         say(*json.dumps({**report, "metadata": weights.metadata}, indent=1).split("\n"))
         return
-    for key, value in report.items():
-        say(f"{key:16}{value:,}" if isinstance(value, int) else f"{key:16}{value}")
+    shown = {**report, "bytes": f"{report['bytes'] / 1e6:,.2f} MB"}
+    for key, value in shown.items():
+        title = "size" if key == "bytes" else key
+        say(f"{title:16}{value:,}" if isinstance(value, int) else f"{title:16}{value}")
     for key, text in weights.metadata.items():
         say(f"  {key}: {text if len(text) <= 90 else text[:87] + '...'}")

@@ -117,11 +117,13 @@ class Filled:
         module: with weights.
         weights: what it was loaded with.
         arguments: of its builder; the number of classes of a file is among them.
+        notes: what of a file was taken, dropped and concluded, in words.
     """
 
     module: Module
     weights: Weights
     arguments: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def fill(
@@ -147,16 +149,15 @@ def fill(
     weights = load_weights(
         entry, name, recipe.seed, arguments, image, key=recipe.weights_key, model=module
     )
-    filled = Filled(module, weights, dict(arguments))
-    notes = weights.notes
+    filled = Filled(module, weights, dict(arguments), weights.notes)
     if weights.path is not None:
         given = {*recipe.arguments, *(("image_size",) if recipe.image_size else ())}
         settled = settle(entry, module, weights, arguments, given)
-        filled = Filled(settled.module, settled.weights, settled.arguments)
         notes = (*settled.weights.notes, *settled.notes)
+        filled = Filled(settled.module, settled.weights, settled.arguments, notes)
     filled.module.load_state_dict(filled.weights)
     if observer is not None:
-        for note in notes:
+        for note in filled.notes:
             observer.note(f"{weights.source}: {note}")
     return filled
 

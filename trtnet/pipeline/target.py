@@ -9,7 +9,7 @@ from trtnet import graph
 from trtnet.backend import load
 from trtnet.pipeline.calibration import Calibrator, unit_ranges
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
-from trtnet.pipeline.files import is_model_file
+from trtnet.pipeline.files import is_built_engine, is_model_file, unreadable
 from trtnet.pipeline.model import Filled, builder_arguments, fill, ones
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
@@ -62,6 +62,8 @@ def find_target(
         NetworkError: with calibration data, FP16 for a network that overflows in it.
     """
     text = recipe.model if isinstance(recipe.model, str) else recipe.model.name
+    if is_built_engine(text):
+        raise unreadable(text)
     if is_model_file(text):
         return Target(name or text, graph.load(text))
     model = load_model(recipe, values=values, observer=observer)
