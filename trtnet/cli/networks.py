@@ -242,6 +242,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs ``argv[0]``.
 
     Returns:
-        0, or 1 where a network differs from PyTorch (of two, with ``--exit-code``), a rule finds something or the work fails; 2 for bad usage.
+        0, or 1 where a network differs from PyTorch, with ``--exit-code`` from another one, where
+        a rule finds something or the work fails; 2 for bad usage.
     """
     return COMMANDS[argv[0]](argv[1:])

@@ -44,8 +44,8 @@ def table(columns: Columns, rows: Sequence[Sequence[Any]], stream: TextIO) -> No
 def numbered(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """Long texts that occur several times as numbers, and what the numbers stand for.
 
-    >>> numbered(["short", "a sentence that is far too long to be read again and again"] * 2)
-    (['short', '[1]', 'short', '[1]'], ['[1] a sentence that is far too long to be read again and again'])
+    >>> numbered(["short", "a sentence that is too long to be read again"] * 2)
+    (['short', '[1]', 'short', '[1]'], ['[1] a sentence that is too long to be read again'])
     """
     counts = Counter(texts)
     long = [text for text, count in counts.items() if count > 1 and len(text) > _LONG]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import trtnet.weights
-from trtnet.errors import UsageError, WeightsError
+from trtnet.errors import TrtnetError, UsageError, WeightsError
 from trtnet.pipeline.progress import Observer
 from trtnet.pipeline.random_weights import random_weights
 from trtnet.weights.loading import SUFFIXES, is_path
@@ -177,7 +177,19 @@ def _module_weights(entry: Entry, name: str, seed: int, arguments: Mapping[str, 
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # what it does not load, it draws
-        module = make(**arguments)
+        try:
+            module = make(**arguments)
+        except (TrtnetError, MemoryError):
+            raise
+        except Exception as error:  # each library's downloader has its own errors
+            if name != "DEFAULT":
+                raise
+            raise WeightsError(
+                f"the published weights of {entry.name} cannot be loaded from {entry.library}",
+                module=entry.name,
+                got=f"{type(error).__name__}: {error}",
+                fix="check the network, give a file with --weights FILE, or take --weights random",
+            ) from error
     state = {key: value.detach().numpy() for key, value in module.state_dict().items()}
     return trtnet.weights.Weights(state, {"architecture": entry.name, "weights": name})
 
