@@ -140,6 +140,12 @@ class Entry:
         return {k: v for k, v in kwargs.items() if k != IN_CHANNELS}, kwargs.get(IN_CHANNELS)
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """The values of those :attr:`arguments` that need not be given."""
+        return {name: self._parameters[name].default for name in self.arguments
+                if self._parameters[name].default is not inspect.Parameter.empty}  # fmt: skip
+
+    @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(self.builder).parameters
 

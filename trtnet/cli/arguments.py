@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from trtnet.backend import choices
 from trtnet.building.options import PROFILING_VERBOSITIES
@@ -90,8 +91,20 @@ def add_model_flags(flag: Group) -> None:
         help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or a file; "
         "default: what is shipped, or else random",
     )
+    add_weights_key_flag(flag)
     flag("--seed", type=seed, default=0, help="of random weights and of verification's inputs")
     add_architecture_flags(flag)
+
+
+def add_weights_key_flag(flag: Group | Callable[..., Any]) -> None:
+    """Adds ``--weights-key``; see :func:`trtnet.weights.load`."""
+    flag(
+        "--weights-key",
+        type=word,
+        metavar="KEY",
+        help="which of several weights in a file: an entry, such as state_dict_ema, or what the "
+        "keys to take begin with, such as teacher.backbone",
+    )
 
 
 def add_architecture_flags(flag: Group) -> None:

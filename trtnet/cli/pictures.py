@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from trtnet.cli.arguments import add_input_flag
+from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.paths import input_folder, input_image, input_model, output_report
 from trtnet.cli.preprocess_flags import (
@@ -102,6 +102,7 @@ def picture_parser(command: str, description: str) -> Parser:
     model("--weights", type=input_model, metavar="W",
           help="random, DEFAULT, a torchvision enum name, or a file; default: what is shipped, or "
           "else random")  # fmt: skip
+    add_weights_key_flag(model)
     model("--seed", type=seed, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
     model("--in-channels", type=positive, metavar="N", help="of the images: 1 for gray")

@@ -15,7 +15,7 @@ from trtnet.cli.precision import add_precision_flags, named
 from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.streams import say
-from trtnet.cli.tables import table
+from trtnet.cli.tables import numbered, table
 from trtnet.errors import UsageError
 from trtnet.pipeline.model import builder_arguments
 from trtnet.precision.policy import Policy
@@ -34,11 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     policy, recipe = chosen.policy, model_recipe(arguments, name)
     rows = policy.explain(recipe.entry.build(**builder_arguments(recipe)))
     stream = human_stream(arguments.json)
-    cells = [(row.module, row.type, row.precision, row.reason) for row in rows]
-    table(_COLUMNS, cells, stream)
     counts = Counter(row.precision for row in rows if row.kind).most_common()
     totals = ", ".join(f"{count} {precision}" for precision, count in counts)
-    say("", f"modules that compute: {totals}; inputs and outputs {policy.io}", stream=stream)
+    say(f"modules that compute: {totals}; inputs and outputs {policy.io}", "", stream=stream)
+    reasons, notes = numbered([row.reason for row in rows])
+    cells = [(row.module, row.type, row.precision, reason)
+             for row, reason in zip(rows, reasons, strict=True)]  # fmt: skip
+    table(_COLUMNS, cells, stream)
+    say(*(["", *notes] if notes else []), stream=stream)
     if arguments.output is not None:
         save(policy, arguments.output)
         say(f"written to {arguments.output}", stream=stream)

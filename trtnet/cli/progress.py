@@ -32,6 +32,10 @@ class Progress:
             yield update
         say(f"{title:10}{time.perf_counter() - started:.1f} s", stream=self.stream)
 
+    def note(self, text: str) -> None:
+        """Prints `text` on a line of its own."""
+        say(f"note: {text}", stream=self.stream)
+
     def ranges(self, rows: Sequence[RangeRow]) -> None:
         """Prints the table of what FP16 does to the values."""
         print_ranges(rows, self.stream)

@@ -27,6 +27,7 @@ def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:
     return Recipe(
         text,
         weights=getattr(arguments, "weights", None),
+        weights_key=getattr(arguments, "weights_key", None),
         seed=getattr(arguments, "seed", 0),
         arguments={name: value for name, value in builder.items() if value is not None},
         image_size=getattr(arguments, "image_size", None),

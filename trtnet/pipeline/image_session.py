@@ -19,7 +19,7 @@ from trtnet.pipeline.ability import abilities
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.files import is_model_file
 from trtnet.pipeline.machine import examine
-from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.pipeline.preprocessing import (
     ENTRY,
     ORIGIN,
@@ -64,8 +64,9 @@ def open_image_session(
     if is_model_file(text):
         session = Session(text, backend=recipe.backend, device=device)
     else:
-        with (observer or Silent()).step("build"):
-            plan = _plan(recipe, task, paths, settle, device)
+        observer = observer or Silent()
+        with observer.step("build"):
+            plan = _plan(recipe, task, paths, settle, device, observer)
         session = Session(plan, device=device)
     inputs = session.inputs
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _FLOATS:
@@ -79,7 +80,14 @@ def open_image_session(
     return session
 
 
-def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, device: str) -> Plan:
+def _plan(
+    recipe: Recipe,
+    task: str,
+    paths: Sequence[Path],
+    settle: Settle,
+    device: str,
+    observer: Observer,
+) -> Plan:
     """The engine of a model, for the sizes that `paths` will have."""
     entry = recipe.entry
     if entry.task != task:
@@ -92,12 +100,11 @@ def _plan(recipe: Recipe, task: str, paths: Sequence[Path], settle: Settle, devi
     if "argmax" in entry.arguments:
         arguments["argmax"] = True
     image = default_shape(recipe, recipe.input_shape)[1:]
-    found = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
-    weights = restated(found, recipe.preprocessing, recipe.class_names)
+    filled = fill(recipe, arguments, image, observer)
+    module = filled.module
+    weights = restated(filled.weights, recipe.preprocessing, recipe.class_names)
     if weights.preprocessing is None:
         raise unknown_preprocessing("preprocessing in the metadata of the weights")
-    module = entry.build(**arguments)
-    module.load_state_dict(weights)
     name = recipe.input.name if recipe.input is not None else INPUT
     rules = settle(checked_preprocessing(weights.preprocessing))
     if _has_one_size(recipe, rules):

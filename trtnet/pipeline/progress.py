@@ -20,6 +20,9 @@ class Observer(Protocol):
     def step(self, title: str) -> AbstractContextManager[Update]:
         """A context that lasts as long as the step `title`, such as ``"build"``."""
 
+    def note(self, text: str) -> None:
+        """Receives what was decided for the user, such as a prefix of keys that was dropped."""
+
     def ranges(self, rows: Sequence[RangeRow]) -> None:
         """Receives what FP16 does to each tensor, worst first, before the network is refused or
         accepted."""
@@ -32,6 +35,9 @@ class Silent:
     def step(self, title: str) -> Iterator[Update]:
         """Does nothing."""
         yield lambda detail: None
+
+    def note(self, text: str) -> None:
+        """Does nothing."""
 
     def ranges(self, rows: Sequence[RangeRow]) -> None:
         """Does nothing."""

@@ -65,6 +65,7 @@ class Recipe:
         precision: a preset's name, such as ``"fp16"``, or a policy.
         weights: ``"random"``, ``"DEFAULT"``, the name of published weights, or the path of a file;
             ``None`` for the model's default.
+        weights_key: which part of a file of weights to take, see :func:`trtnet.weights.load`.
         seed: of random weights, and of the inputs of verification.
         arguments: keyword arguments of the model's builder, such as ``num_classes``.
         image_size: height and width of the input; also the builder's argument of this name, where
@@ -94,6 +95,7 @@ class Recipe:
     model: str | Entry
     precision: str | Policy = "tf32"
     weights: str | None = None
+    weights_key: str | None = None
     seed: int = 0
     arguments: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None

@@ -24,7 +24,7 @@ from trtnet.pipeline.engine_name import (
     made_by,
     named_place,
 )
-from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.pipeline.preprocessing import ENTRY, ORIGIN, require_one_name_per_class
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
@@ -185,15 +185,12 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
 
 
 def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
-    recipe, entry, shapes = prepared.recipe, prepared.recipe.entry, prepared.shapes
-    module = entry.build(**prepared.arguments)
+    recipe, shapes = prepared.recipe, prepared.shapes
     with observer.step("weights"):
-        image = shapes.typical[0][1:]
-        weights = load_weights(entry, recipe.weights, recipe.seed, prepared.arguments, image)
-        module.load_state_dict(weights)
-    weights = about_images(weights, recipe, shapes)
-    backend, arguments = prepared.backend, prepared.arguments
-    return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
+        filled = fill(recipe, prepared.arguments, shapes.typical[0][1:], observer)
+    weights = about_images(filled.weights, recipe, shapes)
+    return LoadedModel(recipe.entry, filled.arguments, filled.module, weights, shapes,
+                       prepared.backend, recipe.plugins)  # fmt: skip
 
 
 def _calibrate(

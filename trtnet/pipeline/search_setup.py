@@ -73,7 +73,7 @@ def set_up_search(
     observer = observer or Silent()
     graph.find_gpu(settings.gpu).flops_in(settings.to)  # raises before the weights are loaded
     with observer.step("weights"):
-        model = load_model(recipe)
+        model = load_model(recipe, observer=observer)
     subject = MixableNetwork(model.define, settings.to, settings.base, settings.gpu)
     shape, weights = model.shapes.typical[0], model.weights
     batch, seed = shape[0], recipe.seed + 1

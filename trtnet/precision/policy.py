@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Protocol, runtime_checkable
 
 from trtnet.errors import UnsupportedError, UsageError
+from trtnet.escaping import printable
 from trtnet.names import nearest
 from trtnet.precision.policy_file import read_entries, write_entries
 from trtnet.precision.table import (
@@ -125,6 +126,14 @@ class Policy:
         _require(self.io, TENSOR_TYPES, "type of inputs and outputs")
         for kind in self.kinds:
             _require(kind, KINDS, "kind of module")
+
+    def __str__(self) -> str:
+        """``int8, the rest fp16; inputs and outputs fp32; layer4 fp16``."""
+        rest = f", the rest {self.base}" if self.compute in QUANTIZED else ""
+        parts = {**self.kinds, **self.keep}
+        named = [f"{name} {precision}" for name, precision in parts.items()]
+        shown = [f"{self.compute}{rest}", f"inputs and outputs {self.io}", *named]
+        return printable("; ".join(shown))
 
     @classmethod
     def preset(cls, name: str) -> Policy:
