@@ -116,8 +116,10 @@ def measure(
             for lane in lanes:
                 lane.bind(shapes)
                 lane.fill(values)
-        with progress.step("measure"):
+        with progress.step("measure") as update:
+            update(f"{chosen.duration_s:g} s after {chosen.warm_up_ms:g} ms of warm-up")
             every = benchmark.measure(lanes, chosen)
+            update(f"{len(every)} queries")
         if arguments.dumpProfile or arguments.exportProfile is not None:
             with progress.step("profile"):
                 layers = _profile(lanes[0])
@@ -166,13 +168,13 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
     if arguments.shapes is not None and not arguments.optShapes and arguments.batch is None:
         for which in ("minShapes", "optShapes", "maxShapes"):
             setattr(arguments, which, [arguments.shapes])
-    with progress.step("build"):
+    with progress.step("build") as update:
         target = find(arguments.target, arguments, values=True)
         if target.defined is None:
             raise UsageError("name an engine file or a model", got=arguments.target)
         shapes = target.defined.model.shapes
         profiles = [{shapes.name: profile} for profile in shapes.profiles]
-        return build(target.defined.network, profiles), target.graph
+        return build(target.defined.network, profiles, progress=update), target.graph
 
 
 def _archived(plan: Plan) -> Graph | None:

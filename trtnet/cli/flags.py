@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from trtnet.cli.paths import named_files
 from trtnet.errors import UsageError
@@ -24,6 +25,21 @@ Following = Callable[[argparse.Namespace], Iterable[NamedFile]]
 """Files that follow from several arguments, such as one with a name by default."""
 
 
+class GivenFlag(NamedTuple):
+    """A flag of a command line: its name, and its words, the flag and its values, as written."""
+
+    flag: str
+    words: tuple[str, ...]
+
+
+_MOST_VALUES: Mapping[Any, int] = {None: 1, 0: 0, "?": 1, "*": LARGEST, "+": LARGEST}
+
+
+def _is_value(word: str, nargs: Any) -> bool:
+    """Whether `word` after a flag is one of its values; one that must have a value takes any."""
+    return nargs is None or not word.startswith("-")
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are :class:`UsageError`, and that suggests flags for unknown ones.
 
@@ -37,7 +53,8 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """The arguments in `args`, by default those of the program; ``files`` are the files that
-        they name, see :mod:`trtnet.cli.paths`.
+        they name, see :mod:`trtnet.cli.paths`, and ``given`` the flags as they were written, see
+        :class:`GivenFlag`.
 
         Raises:
             UsageError: arguments that are wrong or unknown; a file that is to be written and read,
@@ -49,6 +66,7 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(
                 f"unrecognized arguments: {' '.join(unknown)}", fix=self._suggest(unknown)
             )
+        found.given = [*self._given(sys.argv[1:] if args is None else args)]
         found.files = [*named_files(self, found)]
         if self.following is not None:
             found.files += self.following(found)
@@ -59,6 +77,26 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises :class:`UsageError`."""
         raise UsageError(message, fix=_HELP)
+
+    def takes(self, flag: str) -> bool:
+        """Whether `flag` is one of this parser's."""
+        return flag in self._option_string_actions
+
+    def _given(self, words: Sequence[str]) -> Iterator[GivenFlag]:
+        place = 0
+        while place < len(words) and words[place] != "--":
+            word = words[place]
+            place += 1
+            flag, equals, _ = word.partition("=")
+            action = self._option_string_actions.get(flag)
+            if action is None:
+                continue
+            start, most = place, 0 if equals else _MOST_VALUES.get(action.nargs, 1)
+            while place < min(start + most, len(words)):
+                if not _is_value(words[place], action.nargs):
+                    break
+                place += 1
+            yield GivenFlag(flag, (word, *words[start:place]))
 
     def _suggest(self, unknown: Sequence[str]) -> str:
         known = [flag for flag in self._option_string_actions if flag.startswith("--")]

@@ -16,8 +16,8 @@ from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.cli.target_flags import HELP, find, parser
 from trtnet.errors import UsageError
-from trtnet.pipeline.report import verify_summary
 from trtnet.pipeline.target import Target
+from trtnet.pipeline.verify_report import verify_summary
 
 
 def inspect(argv: Sequence[str]) -> int:
@@ -95,7 +95,7 @@ def verify(argv: Sequence[str]) -> int:
                          fix="name a model, or use trtnet diff")  # fmt: skip
     compared = found.defined.verify(arguments.verify_inputs, arguments.seed)
     result = compared.verification
-    report = verify_summary(result, compared.images, compared.against)
+    report = verify_summary(compared)
     stream = human_stream(arguments.json)
     rows = [
         (row.module, "x".join(map(str, row.shape)), f"{row.max_abs:.3e}", f"{row.rel_l2:.3e}",

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from trtnet.cli.random_weights import random_note
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
+from trtnet.pipeline.model import RANDOM
 
 Report = Mapping[str, Any]
 
@@ -43,7 +45,9 @@ def summary_lines(report: Report) -> list[str]:
         "verified": _verify_line(report["verify"]),
         "executed": f"no: {report['executed']['reason']}",
     }
-    return [f"{name:10}{text}" for name, text in lines.items()]
+    told = [f"{name:10}{text}" for name, text in lines.items()]
+    after = 1 + [*lines].index("weights")
+    return [*told[:after], *random_note(weights["origin"] == RANDOM), *told[after:]]
 
 
 def _macs(count: int) -> str:

@@ -18,9 +18,9 @@ from trtnet.errors import UsageError
 from trtnet.graph import Graph
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.inputs import seeded_batches
-from trtnet.pipeline.model import RANDOM
+from trtnet.pipeline.model import RANDOM, is_random
 from trtnet.pipeline.progress import Update
-from trtnet.pipeline.recipe import INPUT, CalibrationSettings
+from trtnet.pipeline.recipe import CalibrationSettings
 from trtnet.pipeline.shapes import InputShapes
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from trtnet.quantization import Batches, Calibration, RangeRow
     from trtnet.weights import Weights
 
-_BATCH = 8
 _RANDOM_ITEMS = 32
 _EVERY = 8  # batches between two writes of the journal
 
@@ -72,32 +71,28 @@ def require_data(settings: CalibrationSettings, policy: Policy) -> None:
 
 
 def data_source(
-    text: str, weights: Weights, shape: Sequence[int], items: int, seed: int, name: str = INPUT
-) -> str | Batches:
+    text: str, weights: Weights, shape: Sequence[int], items: int, seed: int
+) -> str | np.ndarray:
     """The data that `text` stands for: a path, or for ``"random"`` seeded noise.
 
     Args:
         weights: of the network; only random ones accept noise.
         shape: of a batch of its input.
         items: how many at most.
-        name: of the input.
 
     Raises:
         UsageError: noise for trained weights.
     """
     if text != RANDOM:
         return text
-    if weights.metadata.get("weights") != RANDOM:
+    if not is_random(weights):
         raise UsageError(
             f"{RANDOM}: noise says nothing about trained weights",
             got=f"weights {weights.source}",
             fix="give data like that the network is used on, or --weights random",
         )
-    from trtnet.quantization import Batches
-
-    count = min(items, _RANDOM_ITEMS)
-    noise = [image for _, image in seeded_batches([(1, *shape[1:])], count, seed)]
-    return Batches(count, _BATCH, lambda part: {name: np.concatenate([noise[i] for i in part])})
+    count = min(items, max(_RANDOM_ITEMS, shape[0]))
+    return np.concatenate([image for _, image in seeded_batches([(1, *shape[1:])], count, seed)])
 
 
 class Calibrator:
@@ -192,11 +187,10 @@ class Calibrator:
 
         shape, seed = self.shapes.typical[0], self.seed + 1  # verification has the seed itself
         items = self.settings.items
-        source = data_source(text, self.weights, shape, items, seed, self.shapes.name)
+        source = data_source(text, self.weights, shape, items, seed)
         found = dataset(
             source,
             read,
-            batch=_BATCH,
             limit=items,
             preprocessing=self.weights.preprocessing,
         )
@@ -226,7 +220,8 @@ class Calibrator:
 
         def progress(done: int, total: int | None, rate: float) -> None:
             left = (data.items - done) / rate
-            update(f"{done}/{total} images, {rate:.1f}/s, {left:.0f} s left")
+            ends = f", {left:.0f} s left" if done < data.items else ""
+            update(f"{done} of {total} images, {rate:.1f}/s{ends}")
 
         tensors = self.network.observed if self.quantizes else activations(read)
         return calibrate(read, tensors, data, progress=progress, resume=journal, every=_EVERY)

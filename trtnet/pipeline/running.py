@@ -20,8 +20,9 @@ from trtnet.pipeline.model import builder_arguments, load_weights
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe, default_engine
-from trtnet.pipeline.report import executed, verify_summary
+from trtnet.pipeline.report import executed
 from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
+from trtnet.pipeline.verify_report import verify_summary
 from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
@@ -121,11 +122,12 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
     recipe = prepared.recipe
     model = _loaded(prepared, observer)
     calibrated = _calibrate(prepared, model, observer)
-    with observer.step("define"):
+    with observer.step("define") as update:
         started = time.perf_counter()
         network = model.define(recipe.policy, calibrated.table if calibrated else None)
         define_s = time.perf_counter() - started
         network.check()
+        update(f"{network.definition.num_layers} layers")
     if calibrated is not None:
         check_range(calibrated.rows, network, observer)
     defined = DefinedModel(model, network, calibrated.data if calibrated else None)
@@ -152,10 +154,11 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
 def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
     recipe, entry, shapes = prepared.recipe, prepared.recipe.entry, prepared.shapes
     module = entry.build(**prepared.arguments)
-    with observer.step("weights"):
+    with observer.step("weights") as update:
         image = shapes.typical[0][1:]
         weights = load_weights(entry, recipe.weights, recipe.seed, prepared.arguments, image)
         module.load_state_dict(weights)
+        update(weights.source)
     backend, arguments = prepared.backend, prepared.arguments
     return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
 
@@ -187,10 +190,9 @@ def _verify(prepared: PreparedRecipe, defined: DefinedModel, observer: Observer)
     recipe = prepared.recipe
     if not recipe.verify:
         return {**verify_summary(None), "shapes": []}
-    with observer.step("verify"):
-        found = defined.verify(recipe.verify_images, recipe.seed, prepared.verified)
-    summary = verify_summary(found.verification, found.images, found.against)
-    return {**summary, "shapes": [list(shape) for shape in found.shapes]}
+    with observer.step("verify") as update:
+        found = defined.verify(recipe.verify_images, recipe.seed, prepared.verified, update)
+    return {**verify_summary(found), "shapes": [list(shape) for shape in found.shapes]}
 
 
 def _describe_weights(model: LoadedModel) -> dict[str, Any]:

@@ -1,0 +1,19 @@
+"""What every command says whose result random weights make meaningless."""
+
+from __future__ import annotations
+
+RANDOM_WEIGHTS = (
+    "these are random: the network has learned nothing; its answers, and the errors of a "
+    "precision, mean nothing"
+)
+
+
+def random_note(are_random: bool) -> list[str]:
+    """The line below that of the weights' source; none for other weights."""
+    return [f"{'':10}{RANDOM_WEIGHTS}"] if are_random else []
+
+
+def weights_lines(source: str | None, are_random: bool) -> list[str]:
+    """Where the weights are from, and that they are random if they are."""
+    told = [] if source is None else [f"{'weights':10}{source}"]
+    return told + random_note(are_random)
