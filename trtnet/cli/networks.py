@@ -9,13 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from trtnet import graph, reference
+from trtnet.cli.commands import next_lines
 from trtnet.cli.flags import positive
 from trtnet.cli.paths import input_model, output_file, word
-from trtnet.cli.report import divergence_lines, human_stream, write_json
+from trtnet.cli.precision import named
+from trtnet.cli.random_weights import weights_lines
+from trtnet.cli.report import divergence_lines, failure, human_stream, write_json
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.cli.target_flags import HELP, find, parser
 from trtnet.errors import UsageError
+from trtnet.pipeline.model import is_random
 from trtnet.pipeline.target import Target
 from trtnet.pipeline.verify_report import verify_summary
 
@@ -104,9 +108,18 @@ def verify(argv: Sequence[str]) -> int:
     ]  # fmt: skip
     columns = (("module", "left"), ("shape", "left"), ("max abs", "right"), ("rel L2", "right"))
     table((*columns, ("cosine", "right"), ("SQNR dB", "right")), rows, stream)
-    verdict = "equal to" if result.passed else f"FIRST DIVERGENT {result.first_divergent}, against"
-    say("", *divergence_lines(report), f"{verdict} {report['against']}", stream=stream)
-    return _finish(arguments, report, 0 if result.passed else 1)
+    weights = found.defined.model.weights
+    say("", *weights_lines(weights.source, is_random(weights)), stream=stream)
+    if compared.passed:
+        checked = compared.budget
+        budget = "" if checked is None else f", {checked.measured} over {checked.items} items, " \
+            f"within the budget {checked.budget}"  # fmt: skip
+        say(f"equal to {report['against']}{budget}", stream=stream)
+    else:
+        verdict = f"FAILED: {failure(report)}; against {report['against']}"
+        advice = next_lines(arguments, *named(arguments.target, arguments), found.defined, report)
+        say(*divergence_lines(report), verdict, *advice, stream=stream)
+    return _finish(arguments, report, 0 if compared.passed else 1)
 
 
 def cost(argv: Sequence[str]) -> int:

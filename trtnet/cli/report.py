@@ -65,7 +65,7 @@ def _verify_line(verify: Report) -> str:
     if verify["passed"] is None:
         return "no: skipped"
     if not verify["passed"]:
-        return f"FAILED, first at {verify['first_divergent']}; against {verify['against']}"
+        return f"FAILED: {failure(verify)}; against {verify['against']}"
     found = [_counted(len(verify["rows"]), "tensor"), _counted(verify["inputs"], "image")]
     if verify["rel_l2"] is not None:
         found += [f"relative L2 {verify['rel_l2']:.2e}", f"cosine {verify['cosine']:.6f}"]
@@ -73,7 +73,18 @@ def _verify_line(verify: Report) -> str:
         found.append(f"argmax agreement {verify['argmax_agreement']:.1%}")
     if verify["positions"] is not None:
         found.append(f"{verify['positions']:.3%} of the positions as good")
+    budget = verify["budget"]
+    if budget is not None:
+        items = _counted(budget["items"], "item")
+        found.append(f"{budget['measured']} over {items}, within the budget {budget['budget']}")
     return f"yes, against {verify['against']}: {', '.join(found)}"
+
+
+def failure(verify: Report) -> str:
+    """What was measured, what is required, and where that comes from."""
+    limit, where = verify["limit"], verify["first_divergent"]
+    at = "" if where is None else f" at {where}"
+    return f"{limit['measured']}{at}, required is {limit['required']}, {limit['from']}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -42,7 +42,7 @@ _ITEMS = 64
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return run(_parser().parse_args(argv))
+    return run(search_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -207,7 +207,8 @@ def _beside_the_policy(arguments: argparse.Namespace) -> Iterator[NamedFile]:
         yield NamedFile("-o", path, Use.UPDATE, "the journal beside the policy", Place.APPEND)
 
 
-def _parser() -> Parser:
+def search_parser() -> Parser:
+    """The parser of ``trtnet search``."""
     made = parser("search", "The fastest mix of precisions within a budget.", _ITEMS)
     flag = Group(made, "search")
     flag("--budget", required=True, type=word, metavar="B",

@@ -50,6 +50,7 @@ class BudgetCheck:
         numbers = {key: None if x is None else json_number(x) for key, x in values.items()}
         return {
             "budget": str(self.budget),
+            "measured": self.measured,
             **numbers,
             "items": self.items,
             "passed": self.passed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,13 @@ def executed(backend: str, engine: str | None) -> dict[str, Any]:
     if engine is None:
         reason = "no engine was written"
     elif about.needs_gpu and missing is not None:
-        tool = about.run_tool and f"{about.run_tool} --loadEngine={engine}"
-        reason = f"{missing}; where there is a GPU: {tool or f'trtnet bench {engine}'}"
+        tool = about.run_tool and f"{about.run_tool} --loadEngine={shlex.quote(engine)}"
+        bench = f"trtnet bench {shlex.quote(engine)}"
+        reason = f"{missing}; where there is a GPU: {tool or bench}"
     else:
         reason = (
-            f"it is only built and verified here; it runs on this machine: trtnet bench {engine}"
+            "it is only built and verified here; it runs on this machine: "
+            f"trtnet bench {shlex.quote(engine)}"
         )
     return {"ran": False, "reason": reason}
 

@@ -244,6 +244,7 @@ def _build(
             progress=update,
         )
         build_s = time.perf_counter() - started
+        update(f"{len(plan.engine) / 1e6:.1f} MB")
     reused = old is not None and plan.engine is old.engine
     if plan != old:
         plan.save(prepared.engine)

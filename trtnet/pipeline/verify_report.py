@@ -10,7 +10,7 @@ from trtnet.pipeline.defined import Comparison
 from trtnet.pipeline.report import json_value, worst_row
 
 if TYPE_CHECKING:
-    from trtnet.verification import Row, Tolerance
+    from trtnet.verification import Blame, Row, Tolerance
 
 _COARSE = 0.01  # a relative distance above it is a matter of quantization, and told in dB
 _DISTANCES = ("max_abs", "rel_l2", "sqnr_db", "cosine")
@@ -47,7 +47,7 @@ def verify_summary(compared: Comparison | None) -> dict[str, Any]:
         "argmax_agreement": verification.argmax_agreement,
         "positions": output.positions,
         "first_divergent": verification.first_divergent,
-        "blame": None if blame is None else {"where": blame.where, "message": blame.message},
+        "blame": None if blame is None else _blamed(blame),
         "budget": None if compared.budget is None else compared.budget.as_json(),
         "limit": _exceeded(compared),
         "passed": compared.passed,
@@ -56,6 +56,10 @@ def verify_summary(compared: Comparison | None) -> dict[str, Any]:
             for row in (*verification.rows, *verification.outputs)
         ],
     }
+
+
+def _blamed(blame: Blame) -> dict[str, str]:
+    return {"kind": blame.kind, "where": blame.where, "message": blame.message}
 
 
 def _exceeded(compared: Comparison) -> dict[str, str] | None:
