@@ -35,7 +35,7 @@ from trtnet.hardware import gpus
 from trtnet.pipeline.files import is_model_file
 
 _PROFILED = 10  # executions, layer by layer
-_COLUMNS = ("", "min", "max", "mean", "median", "90%", "95%", "99%")
+_COLUMNS = ("times in ms", "min", "max", "mean", "median", "90%", "95%", "99%")
 
 
 @dataclass(frozen=True)
@@ -231,16 +231,19 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
     graphs = ", CUDA graphs" if result.captured else ""
     where = f"{result.backend} on {result.device}{graphs}"
     say("", f"{arguments.target}: {where}; {shapes}", "", stream=stream)
-    columns = [(name, "right" if name else "left") for name in _COLUMNS]
-    processor = "GPU" if result.on_gpu else "CPU"
-    table(columns, report.rows(result.summary, processor), stream)
-    lines = ["", *report.summary_lines(result.summary, batch, processor)]
+    processor, asynchronous = "GPU" if result.on_gpu else "CPU", result.on_gpu
+    lines = report.summary_lines(result.summary, batch, processor)
+    noise = result.summary.noise_warning(asynchronous=asynchronous)
+    if noise is not None and result.summary.median_is_uncertain:
+        lines.insert(1, f"* {noise} The min is the least disturbed.")
     if result.roofline is not None:
         lines.append(report.roofline_line(result.roofline, result.limited_by))
     if result.on_gpu and arguments.useCudaGraph and not result.captured:
         lines.append("* The execution cannot be captured: no CUDA graph was used.")
-    lines += [f"* {text}" for text in result.summary.warnings(asynchronous=result.on_gpu)]
-    say(*lines, stream=stream)
+    lines += [f"* {text}" for text in result.summary.bound_warnings(asynchronous=asynchronous)]
+    say(*lines, "", stream=stream)
+    columns = [(name, "right" if name != _COLUMNS[0] else "left") for name in _COLUMNS]
+    table(columns, report.rows(result.summary, processor), stream)
     if arguments.dumpProfile:
         _print_layers(result.layers, stream)
 

@@ -57,7 +57,12 @@ def _macs(count: int) -> str:
 def _engine_line(engine: Report) -> str:
     if engine["path"] is None:
         return "not written: verification failed"
-    how = "reused, nothing has changed" if engine["reused"] else f"built in {engine['build_s']} s"
+    if engine["reused"]:
+        how = "reused, nothing has changed"
+    elif engine["changed"]:
+        how = f"as it was; written anew beside it: {', '.join(engine['changed'])}"
+    else:
+        how = f"built in {engine['build_s']} s"
     return f"{engine['path']}, {engine['bytes'] / 1e6:.1f} MB, {how}"
 
 

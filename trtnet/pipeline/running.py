@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
     }
     plan = None
     report["engine"] = dict.fromkeys(
-        ("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
+        ("path", "bytes", "sha256", "build_s", "reused", "changed", "compute_capabilities", "note")
     )
     if report["verify"]["passed"] is not False:
         about = _sidecar(report, model.weights)
@@ -217,15 +218,23 @@ def _describe_network(network: Network, shapes: InputShapes, define_s: float) ->
 
 
 def _sidecar(report: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
-    """What the sidecar says besides what build() knows."""
+    """What the sidecar says besides what build() knows: nothing that another run of the same recipe
+    would say otherwise."""
     return {
         "model": report["model"],
         "weights": report["weights"],
         "preprocessing": weights.preprocessing,
         "class_names": weights.class_names,
-        "calibration": report["calibration"],
+        "calibration": _of_every_run(report["calibration"]),
         "verification": {key: value for key, value in report["verify"].items() if key != "rows"},
     }
+
+
+def _of_every_run(calibration: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A calibration without what differs between two runs of the same recipe."""
+    if calibration is None:
+        return None
+    return {key: value for key, value in calibration.items() if key not in ("reused", "seconds")}
 
 
 def _build(
@@ -245,19 +254,27 @@ def _build(
         )
         build_s = time.perf_counter() - started
         update(f"{len(plan.engine) / 1e6:.1f} MB")
-    reused = old is not None and plan.engine is old.engine
-    if plan != old:
+    taken = old is not None and plan.engine is old.engine
+    changed = _changed(plan, old) if old is not None and taken else None
+    if changed is None or changed:
         plan.save(prepared.engine)
     engine = plan.sidecar["engine"]
     return plan, {
         "path": str(prepared.engine),
         "bytes": engine["bytes"],
         "sha256": engine["sha256"],
-        "build_s": 0.0 if reused else round(build_s, 3),
-        "reused": reused,
+        "build_s": 0.0 if taken else round(build_s, 3),
+        "reused": changed == [],
+        "changed": changed,
         "compute_capabilities": plan.sidecar["compute_capabilities"],
         "note": choose_gpus(network, prepared.recipe.config).note,
     }
+
+
+def _changed(plan: Plan, old: Plan) -> list[str]:
+    """The entries of the sidecar that differ from those of the old plan."""
+    now, before = json.loads(json.dumps(plan.sidecar)), old.sidecar
+    return sorted(key for key in {*now, *before} if now.get(key) != before.get(key))
 
 
 def _old_plan(prepared: PreparedRecipe) -> Plan | None:
