@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     setup = set_up(arguments, progress)
     subject, data = setup.subject, setup.data
     ranked_by = data.head(arguments.rank_items)
-    journal = _open_journal(arguments, setup, ranked_by)
+    journal = _open_journal(arguments, setup, ranked_by, stream)
     known = _known_sensitivities(arguments, setup)
     with progress.step("search") as update:
         found = search(
@@ -91,21 +91,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _open_journal(
-    arguments: argparse.Namespace, setup: SearchSetup, ranked_by: Data
+    arguments: argparse.Namespace, setup: SearchSetup, ranked_by: Data, stream: TextIO
 ) -> SearchJournal:
+    """The journal of this search. One beside the policy that is of another search makes room, as
+    the policy does; one that a flag names is refused."""
     from trtnet.search.sensitivities import job
     from trtnet.search.stored_sensitivities import holds_sensitivities
 
     path = arguments.journal or _default_journal(arguments.output)
+    its_job = job(setup.subject, setup.data, ranked_by)
     try:
-        return SearchJournal(path, job(setup.subject, setup.data, ranked_by))
+        return SearchJournal(path, its_job)
     except UsageError as error:
-        if not holds_sensitivities(path):
+        if holds_sensitivities(path):
+            raise UsageError(
+                f"{path} is the journal of trtnet sensitivity, not of a search",
+                fix=f"--sensitivity {path} takes its results; --journal keeps those of the search",
+            ) from error
+        if arguments.journal is not None:
             raise
-        raise UsageError(
-            f"{path} is the journal of trtnet sensitivity, not of a search",
-            fix=f"--sensitivity {path} takes its results; --journal keeps those of the search",
-        ) from error
+    SearchJournal(path, None).remove()  # raises for what is no journal
+    say(f"{path} was of another search: begun anew", stream=stream)
+    return SearchJournal(path, its_job)
 
 
 def _known_sensitivities(
