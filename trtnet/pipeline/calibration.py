@@ -150,12 +150,14 @@ class Calibrator:
         if given is not None and (data is None or given.exists()):
             found = CalibrationTable.load(given)
             found.require_weights(self.network.weights_sha256)
-            about = {"method": found.method, "items": found.items, "key": None}
+            made_here = known is not None and self._is_the_one(given, known)
+            key_of_it = known.key if known and made_here else None
+            about = {"method": found.method, "items": found.items, "key": key_of_it}
             return Calibrated(found, (), data, self._about(about, given, reused=True))
         assert data is not None  # require_data()
         table = given or (engine and engine.with_name(f"{engine.name}.calib.json"))
         key = self._key(read, data)
-        if table and known and known.key == key and known.sha256 == _sha256(table):
+        if table and known and known.key == key and self._is_the_one(table, known):
             found = CalibrationTable.load(table)
             about = {"method": known.method, "items": known.items, "key": key}
             return Calibrated(found, (), data, self._about(about, table, reused=True))
@@ -168,6 +170,10 @@ class Calibrator:
         seconds = time.perf_counter() - started
         about = {"method": made and made.method, "items": calibration.items, "key": key}
         return Calibrated(made, calibration.ranges, data, self._about(about, table, seconds))
+
+    def _is_the_one(self, table: Path, known: StatedCalibration) -> bool:
+        """Whether `table` is there, and the one that `known` is about."""
+        return self.quantizes and known.sha256 is not None and known.sha256 == _sha256(table)
 
     def _about(
         self, about: Mapping[str, Any], table: Path | None, seconds: float = 0, reused: bool = False
