@@ -119,6 +119,24 @@ def test_a_failed_build_says_what_to_do_and_that_works(
     assert main(shlex.split(command)[1:]) == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "carried"),
+    [
+        (["--backend=torch"], []),  # which searches cannot define networks for
+        (["--backend", "rtx", "--verify-inputs=2", "--json=other.json"], ["--backend", "rtx"]),
+        (["--seed=3", "--calib-items", "80"], ["--seed=3"]),
+    ],
+)
+def test_advice_carries_what_the_other_command_takes(
+    flags: list[str], carried: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rough = ["--weights", "rough.safetensors", "--calib-data", "plain.npy"]
+    *_, command = printed(capsys, "zoo", "lenet5:int8", *flags, *rough, status=1)
+    begin = ["trtnet", "search", "lenet5", *carried, "--weights", "rough.safetensors", "--batch"]
+    assert shlex.split(command)[: len(begin)] == begin
+    assert main(shlex.split(command)[1:]) == 0
+
+
 @pytest.mark.parametrize("command", ["zoo", "verify"])
 def test_a_failure_has_value_limit_and_where_it_is_from(
     command: str, capsys: pytest.CaptureFixture[str]

@@ -32,7 +32,7 @@ def carried(given: Iterable[GivenFlag], target: Parser, without: Collection[str]
         without: flags that are left out, because the advice says something else.
     """
     left_out = {*without, *_OF_THE_RUN}
-    kept = (one for one in given if target.takes(one.flag) and one.flag not in left_out)
+    kept = (one for one in given if target.takes(one) and one.flag not in left_out)
     return [word for one in kept for word in one.words]
 
 

@@ -78,9 +78,13 @@ class Parser(argparse.ArgumentParser):
         """Raises :class:`UsageError`."""
         raise UsageError(message, fix=_HELP)
 
-    def takes(self, flag: str) -> bool:
-        """Whether `flag` is one of this parser's."""
-        return flag in self._option_string_actions
+    def takes(self, given: GivenFlag) -> bool:
+        """Whether the flag is one of this parser's, and its value one that it knows."""
+        action = self._option_string_actions.get(given.flag)
+        if action is None or action.choices is None:
+            return action is not None
+        values = given.words[1:] or (given.words[0].partition("=")[2],)
+        return all(value in action.choices for value in values)
 
     def _given(self, words: Sequence[str]) -> Iterator[GivenFlag]:
         place = 0

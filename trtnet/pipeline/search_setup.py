@@ -100,6 +100,7 @@ def set_up_search(
 
     data = load(settings.items)
     with observer.step("calibrate") as update:
+        update(f"looking for the tensors that {len(subject.modules)} modules need ranges of")
         calibrated = subject.calibrated(
             data,
             settings.method,
