@@ -205,6 +205,14 @@ def test_random_weights_are_announced(
     assert not any(said in line for line in printed(capsys, *arguments))
 
 
+def test_an_engine_of_random_weights_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("one.npy", np.zeros((1, 1, 32, 32), np.float32))
+    for flags, said in (["--weights=random"], 1), ([], 0):
+        assert main(["zoo", "lenet5", "--backend=torch", "--saveEngine=a.engine", *flags]) == 0
+        lines = printed(capsys, "run", "a.engine", "--input=one.npy", "--device=cpu")
+        assert lines.count(f"          {RANDOM_WEIGHTS}") == said
+
+
 @pytest.mark.parametrize(
     ("flags", "why"),
     [

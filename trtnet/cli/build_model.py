@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [] if result.passed else divergence_lines(report["verify"])
     say("", *lines, *summary_lines(report), stream=stream)
     if not result.passed:
-        from trtnet.cli.commands import next_lines
+        from trtnet.cli.next_command import next_lines  # all commands that it may name
 
         advice = (arguments.model, arguments.chosen, result.model, report["verify"])
         say(*next_lines(arguments, *advice), stream=stream)

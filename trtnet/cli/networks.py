@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from trtnet import graph, reference
-from trtnet.cli.commands import next_lines
 from trtnet.cli.flags import positive
 from trtnet.cli.paths import input_model, output_file, word
 from trtnet.cli.precision import named
@@ -116,6 +115,8 @@ def verify(argv: Sequence[str]) -> int:
             f"within the budget {checked.budget}"  # fmt: skip
         say(f"equal to {report['against']}{budget}", stream=stream)
     else:
+        from trtnet.cli.next_command import next_lines  # all commands that it may name
+
         verdict = f"FAILED: {failure(report)}; against {report['against']}"
         advice = next_lines(arguments, *named(arguments.target, arguments), found.defined, report)
         say(*divergence_lines(report), verdict, *advice, stream=stream)

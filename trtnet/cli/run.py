@@ -11,6 +11,7 @@ from trtnet.backend import choices
 from trtnet.cli.arrays import read_inputs, write_results
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.paths import input_array, input_engine, output_file, word
+from trtnet.cli.random_weights import stated_random, weights_lines
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 
@@ -35,6 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
         inputs = read_inputs(arguments.input, session.inputs, preprocessing)
         results = session(inputs)
         say(f"backend   {session.backend} on {session.device}")
+        weights = session.plan.described.weights
+        if stated_random(weights):
+            source = weights if isinstance(weights, str | None) else weights.source
+            say(*weights_lines(source, are_random=True))
         for name, array in results.items():
             say(f"{name:10}{array.dtype} {'x'.join(map(str, array.shape))}")
             say(*class_lines(array, names))
