@@ -27,6 +27,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "ops",
     "module",
     "nn einops",
+    "detection",
     "torch_functions torch_names jit",
     "torch_modules",
     "precision backend",

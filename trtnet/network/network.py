@@ -255,12 +255,12 @@ class Network:
         """:meth:`emit` for a layer with ``len(dims)`` outputs."""
         return self._layers.add(op, method, args, dims, inputs or {}, attributes)
 
-    def loop(self, trips: Tensor) -> Loop:
-        """A loop that runs `trips` times, a scalar; what is emitted from its slices and states is
-        inside of it."""
-        require_same_network(self, [trips])
+    def loop(self, trips: Tensor | None = None) -> Loop:
+        """A loop that runs `trips` times, a scalar, or as :meth:`Loop.run_while` says; what is
+        emitted from its slices and states is inside of it."""
+        require_same_network(self, [] if trips is None else [trips])
         name = self.scopes.in_path("loop")
-        return Loop(self.definition.add_loop(), trips, self._layers.boundary, name)
+        return Loop(self, self.definition.add_loop(), trips, self._layers.boundary, name)
 
     def defer(
         self,
