@@ -10,7 +10,6 @@ import numpy as np
 
 from trtnet.errors import UsageError
 from trtnet.finite import json_number
-from trtnet.graph.reader import read
 from trtnet.precision.budget import Budget
 
 if TYPE_CHECKING:
@@ -70,6 +69,7 @@ def check_budget(
     Raises:
         UsageError: no data, or data that the budget cannot be judged on.
     """
+    from trtnet.graph.reader import read
     from trtnet.search.finding import require_measurable  # needs torch
     from trtnet.search.measuring import measure, outputs
 
