@@ -18,7 +18,7 @@ from trtnet.cli.main import main
 from trtnet.cli.options import parse_pools
 from trtnet.cli.shapes import parse_input, parse_sizes
 from trtnet.errors import UsageError
-from trtnet.search.budget import Budget
+from trtnet.precision.budget import Budget
 
 NINES = "9" * 5000  # more digits than int() reads
 numbers = st.one_of(

@@ -33,7 +33,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: after ``--help``.
     """
     refuse_removed_flags(argv)
-    arguments = _parser().parse_args(argv)
+    arguments = zoo_parser().parse_args(argv)
     if arguments.backend not in choices():
         raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(choices()))
     if arguments.list is None and arguments.model is None:
@@ -42,7 +42,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def zoo_parser() -> Parser:
+    """The parser of ``python -m trtnet.zoo``."""
     parser = Parser(
         prog="python -m trtnet.zoo",
         usage="%(prog)s MODEL [flags]\n       %(prog)s --list [PATTERN]",

@@ -11,14 +11,17 @@ from typing import Any, TextIO
 from trtnet import graph, reference
 from trtnet.cli.flags import positive
 from trtnet.cli.paths import input_model, output_file, word
-from trtnet.cli.report import divergence_lines, human_stream, write_json
+from trtnet.cli.precision import named
+from trtnet.cli.random_weights import weights_lines
+from trtnet.cli.report import divergence_lines, failure, human_stream, write_json
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.cli.target_flags import HELP, find, parser
 from trtnet.errors import UsageError
 from trtnet.pipeline.files import is_built_engine, unreadable
-from trtnet.pipeline.report import verify_summary
+from trtnet.pipeline.model import is_random
 from trtnet.pipeline.target import Target
+from trtnet.pipeline.verify_report import verify_summary
 
 
 def inspect(argv: Sequence[str]) -> int:
@@ -113,7 +116,7 @@ def verify(argv: Sequence[str]) -> int:
                          fix="name a model, or use trtnet diff")  # fmt: skip
     compared = found.defined.verify(arguments.verify_inputs, arguments.seed)
     result = compared.verification
-    report = verify_summary(result, compared.images, compared.against)
+    report = verify_summary(compared)
     stream = human_stream(arguments.json)
     rows = [
         (row.module, "x".join(map(str, row.shape)), f"{row.max_abs:.3e}", f"{row.rel_l2:.3e}",
@@ -121,11 +124,21 @@ def verify(argv: Sequence[str]) -> int:
         for row in (*result.rows, *result.outputs)
     ]  # fmt: skip
     columns = (("module", "left"), ("shape", "left"), ("max abs", "right"), ("rel L2", "right"))
-    verdict = "equal to" if result.passed else f"FIRST DIVERGENT {result.first_divergent}, against"
-    say(str(result), f"{verdict} {report['against']}", *divergence_lines(report), "",
-        stream=stream)  # fmt: skip
+    weights = found.defined.model.weights
+    say(str(result), *weights_lines(weights.source, is_random(weights)), stream=stream)
+    if compared.passed:
+        checked = compared.budget
+        budget = "" if checked is None else f", {checked.measured} over {checked.items} items, " \
+            f"within the budget {checked.budget}"  # fmt: skip
+        say(f"equal to {report['against']}{budget}", "", stream=stream)
+    else:
+        from trtnet.cli.next_command import next_lines  # all commands that it may name
+
+        verdict = f"FAILED: {failure(report)}; against {report['against']}"
+        advice = next_lines(arguments, *named(arguments.target, arguments), found.defined, report)
+        say(*divergence_lines(report), verdict, *advice, "", stream=stream)
     table((*columns, ("cosine", "right"), ("SQNR dB", "right")), rows, stream)
-    return _finish(arguments, report, 0 if result.passed else 1)
+    return _finish(arguments, report, 0 if compared.passed else 1)
 
 
 def cost(argv: Sequence[str]) -> int:

@@ -25,6 +25,7 @@ from trtnet.cli.preprocess_flags import (
     stated_preprocessing,
 )
 from trtnet.cli.progress import Progress
+from trtnet.cli.random_weights import weights_lines
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.run import add_device_flags
 from trtnet.cli.streams import for_control, say
@@ -245,12 +246,7 @@ def _about(session: Session) -> dict[str, Any]:
 def _introduction(session: Session) -> list[str]:
     about = _about(session)
     lines = [f"backend   {about['backend']} on {about['device']}"]
-    if about["weights"] is not None:
-        lines.append(f"weights   {about['weights']}")
-    if about["random"]:
-        lines.append("          these are random: the network has learned nothing, and its answers")
-        lines.append("          mean nothing")
-    return lines
+    return lines + weights_lines(about["weights"], about["random"])
 
 
 def _as_json(failures: Sequence[ImageFailure]) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ _COLUMNS = (("module", "left"), ("type", "left"), ("precision", "left"), ("why",
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return run(_parser().parse_args(argv))
+    return run(policy_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,7 +64,8 @@ def save(policy: Policy, path: Path) -> None:
         raise UsageError(f"-o: {path} cannot be written", got=error) from error
 
 
-def _parser() -> Parser:
+def policy_parser() -> Parser:
+    """The parser of ``trtnet policy``."""
     parser = Parser(
         prog="trtnet policy",
         description="What every module of a model gets, and why.",

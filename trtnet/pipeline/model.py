@@ -33,6 +33,11 @@ OWN = "own"
 """What asks for the values that a PyTorch module has when its function returns it."""
 
 
+def is_random(weights: Weights) -> bool:
+    """Whether `weights` are random, as far as they say where they are from."""
+    return weights.metadata.get("weights") == RANDOM
+
+
 def builder_arguments(recipe: Recipe) -> dict[str, Any]:
     """Keyword arguments for the model's builder.
 

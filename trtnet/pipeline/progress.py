@@ -14,6 +14,10 @@ Update = Callable[[str], None]
 """Takes a detail of the present step, such as ``"8/32 images"``."""
 
 
+def ignore(detail: str) -> None:
+    """An :data:`Update` that does nothing."""
+
+
 class Observer(Protocol):
     """Receives the steps and the intermediate results of a pipeline."""
 
@@ -34,7 +38,7 @@ class Silent:
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Update]:
         """Does nothing."""
-        yield lambda detail: None
+        yield ignore
 
     def note(self, text: str) -> None:
         """Does nothing."""

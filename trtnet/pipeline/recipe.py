@@ -14,6 +14,7 @@ from trtnet.building.options import BuildConfig
 from trtnet.building.profiles import Shapes
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
+from trtnet.quantization.table import DEFAULT_ITEMS, DEFAULT_METHOD
 from trtnet.zoo import Entry
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class CalibrationSettings:
     """
 
     data: str | None = None
-    items: int = 512
-    method: str = "mse"
+    items: int = DEFAULT_ITEMS
+    method: str = DEFAULT_METHOD
     table: Path | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ from trtnet.pipeline.preprocessing import ENTRY, ORIGIN, require_one_name_per_cl
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe, default_engine
-from trtnet.pipeline.report import BENCH, executed, verify_summary
+from trtnet.pipeline.report import BENCH, executed
 from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
+from trtnet.pipeline.verify_report import verify_summary
 from trtnet.plugins.registry import import_flags
 from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
@@ -145,11 +147,12 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
     recipe = prepared.recipe
     model = _loaded(prepared, observer)
     calibrated = _calibrate(prepared, model, observer)
-    with observer.step("define"):
+    with observer.step("define") as update:
         started = time.perf_counter()
         network = model.define(recipe.policy, calibrated.table if calibrated else None)
         define_s = time.perf_counter() - started
         network.check()
+        update(f"{network.definition.num_layers} layers")
     if calibrated is not None:
         check_range(calibrated.rows, network, observer)
     defined = DefinedModel(model, network, calibrated.data if calibrated else None)
@@ -169,7 +172,7 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
     }
     plan = None
     report["engine"] = dict.fromkeys(
-        ("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
+        ("path", "bytes", "sha256", "build_s", "reused", "changed", "compute_capabilities", "note")
     )
     if report["verify"]["passed"] is not False:
         about = {
@@ -186,8 +189,9 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
 
 def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
     recipe, shapes = prepared.recipe, prepared.shapes
-    with observer.step("weights"):
+    with observer.step("weights") as update:
         filled = fill(recipe, prepared.arguments, shapes.typical[0][1:], observer)
+        update(filled.weights.source)
     weights = about_images(filled.weights, recipe, shapes)
     return LoadedModel(recipe.entry, filled.arguments, filled.module, weights, shapes,
                        prepared.backend, recipe.plugins)  # fmt: skip
@@ -220,10 +224,9 @@ def _verify(prepared: PreparedRecipe, defined: DefinedModel, observer: Observer)
     recipe = prepared.recipe
     if not recipe.verify:
         return {**verify_summary(None), "shapes": []}
-    with observer.step("verify"):
-        found = defined.verify(recipe.verify_images, recipe.seed, prepared.verified)
-    summary = verify_summary(found.verification, found.images, found.against)
-    return {**summary, "shapes": [list(shape) for shape in found.shapes]}
+    with observer.step("verify") as update:
+        found = defined.verify(recipe.verify_images, recipe.seed, prepared.verified, update)
+    return {**verify_summary(found), "shapes": [list(shape) for shape in found.shapes]}
 
 
 def _describe_weights(model: LoadedModel) -> dict[str, Any]:
@@ -248,16 +251,24 @@ def _describe_network(network: Network, shapes: InputShapes, define_s: float) ->
 
 
 def _sidecar(report: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
-    """What the sidecar says besides what build() knows."""
+    """What the sidecar says besides what build() knows: nothing that another run of the same recipe
+    would say otherwise."""
     return {
         "model": report["model"],
         "weights": report["weights"],
         ENTRY: report[ENTRY],
         ORIGIN: report[ORIGIN],
         "class_names": weights.class_names,
-        "calibration": report["calibration"],
+        "calibration": _of_every_run(report["calibration"]),
         "verification": {key: value for key, value in report["verify"].items() if key != "rows"},
     }
+
+
+def _of_every_run(calibration: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A calibration without what differs between two runs of the same recipe."""
+    if calibration is None:
+        return None
+    return {key: value for key, value in calibration.items() if key not in ("reused", "seconds")}
 
 
 def _build(
@@ -276,19 +287,28 @@ def _build(
             progress=update,
         )
         build_s = time.perf_counter() - started
-    reused = old is not None and plan.engine is old.engine
-    if plan != old:
+        update(f"{len(plan.engine) / 1e6:.1f} MB")
+    taken = old is not None and plan.engine is old.engine
+    changed = _changed(plan, old) if old is not None and taken else None
+    if changed is None or changed:
         plan.save(prepared.engine)
     engine = plan.sidecar["engine"]
     return plan, {
         "path": str(prepared.engine),
         "bytes": engine["bytes"],
         "sha256": engine["sha256"],
-        "build_s": 0.0 if reused else round(build_s, 3),
-        "reused": reused,
+        "build_s": 0.0 if taken else round(build_s, 3),
+        "reused": changed == [],
+        "changed": changed,
         "compute_capabilities": plan.sidecar["compute_capabilities"],
         "note": choose_gpus(network, prepared.recipe.config).note,
     }
+
+
+def _changed(plan: Plan, old: Plan) -> list[str]:
+    """The entries of the sidecar that differ from those of the old plan."""
+    now, before = json.loads(json.dumps(plan.sidecar)), old.sidecar
+    return sorted(key for key in {*now, *before} if now.get(key) != before.get(key))
 
 
 def _old_plan(prepared: PreparedRecipe) -> Plan | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet.errors import UsageError
 from trtnet.extras import install
 from trtnet.files import atomic_write
-from trtnet.search.budget import Budget
+from trtnet.precision.budget import Budget
 from trtnet.search.plot_format import check_format
 from trtnet.search.result import SearchResult, TriedMix, pareto
 
