@@ -19,7 +19,7 @@ from trtnet.cli.arguments import parse
 from trtnet.cli.main import main
 from trtnet.hardware import missing_gpu
 from trtnet.pipeline import InputShapes, define
-from trtnet.plugins import skeleton, testing
+from trtnet.plugins import registry, skeleton, testing
 from trtnet.plugins.testing import _error
 
 pytest.importorskip("triton")
@@ -32,6 +32,8 @@ def test_a_new_plugin_works_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    own = {key: kind for key, kind in registry._DECLARED.items() if key[0].startswith("trtnet::")}
+    monkeypatch.setattr(registry, "_DECLARED", own)  # the names of a page are free
     assert main(["plugin", "new", "my_ops::soft_gate"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["soft_gate.py", "test_soft_gate.py"]
     assert main(["plugin", "test", "soft_gate.py", "--cases", "2"]) == 0
