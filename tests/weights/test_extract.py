@@ -193,8 +193,12 @@ def test_timms_weights_are_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.keys() == theirs.state_dict().keys()
     assert "86 keys carry the prefix `module.`: dropped" in found.notes
 
-    def refused(*args: object, **options: object) -> None:
-        raise OSError("Name or service not known")
+    create = timm.create_model
+
+    def refused(name: str, pretrained: bool = False, **options: int) -> torch.nn.Module:
+        if pretrained:
+            raise OSError("Name or service not known")
+        return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", refused)
     with pytest.raises(WeightsError, match="published weights of resnet10t cannot be") as caught:
