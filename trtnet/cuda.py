@@ -12,6 +12,7 @@ from typing import Any
 
 from trtnet import amp
 from trtnet.errors import BackendError, CudaError, ExecutionError, OutOfMemoryError
+from trtnet.extras import install
 from trtnet.host.names import delegate
 
 
@@ -27,18 +28,18 @@ _NVRTC_OUT_OF_MEMORY = 1  # NVRTC_ERROR_OUT_OF_MEMORY
 @functools.cache
 def runtime() -> ModuleType:
     """``cuda.bindings.runtime``; raises :class:`BackendError` where it is not installed."""
-    return _bindings("runtime", 'pip install "trtnet[cuda]"')
+    return _bindings("runtime", install("cuda"))
 
 
 @functools.cache
 def driver() -> ModuleType:
     """``cuda.bindings.driver``; raises :class:`BackendError` where it is not installed."""
-    return _bindings("driver", 'pip install "trtnet[plugins]"')
+    return _bindings("driver", install("plugins"))
 
 
 def nvrtc() -> ModuleType:
     """``cuda.bindings.nvrtc``; raises :class:`BackendError` where it, or NVRTC, is missing."""
-    fix = 'pip install "trtnet[plugins]"'
+    fix = install("plugins")
     try:
         module = importlib.import_module("cuda.bindings.nvrtc")
         module.nvrtcVersion()

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from trtnet.errors import UsageError
 from trtnet.reading.documents import Source, from_json, shortened
-from trtnet.reading.files import read_if_present
+from trtnet.reading.files import read_bytes, read_if_present
 from trtnet.reading.schema import checked
 
 T = TypeVar("T")
@@ -76,16 +76,21 @@ class ResultJournal(ResumableJournal):
 
     Args:
         path: the file; it is made where there is none. ``None`` keeps results in memory.
-        job: a checksum of everything that the results follow from.
+        job: a checksum of everything that the results follow from. ``None`` takes the file of any
+            job, which must be there and is only read.
 
     Raises:
-        UsageError: the file is damaged or of another job, or cannot be written.
+        UsageError: the file is damaged, missing or of another job, or cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, job: str) -> None:
-        super().__init__(path, job)
+    def __init__(self, path: str | os.PathLike[str] | None, job: str | None) -> None:
+        super().__init__(path, job or "")
+        self._takes_any_job = job is None
         self._results: dict[str, Any] = {}
         if self.path is None:
+            return
+        if self._takes_any_job:
+            self._read_only(self.path)
             return
         content = read_if_present(self.path, self.source.what, _MOST_BYTES, fix=self.source.fix)
         whole = content[: content.rfind(b"\n") + 1] if content else b""
@@ -117,9 +122,16 @@ class ResultJournal(ResumableJournal):
         Raises:
             UsageError: the file cannot be written.
         """
-        if self.path is not None:
+        if self.path is not None and not self._takes_any_job:
             self._append(self.path, json.dumps({"key": key, "value": value}).encode() + b"\n")
         self._results[key] = value
+
+    def _read_only(self, path: Path) -> None:
+        content = read_bytes(path, self.source.what, _MOST_BYTES)
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            raise self.refusal(f"is not a journal of {self.what}")
+        self._results = self._read(whole)
 
     @property
     def _header(self) -> bytes:
@@ -132,7 +144,8 @@ class ResultJournal(ResumableJournal):
             from_json(line, self.source, infinite=True) for line in whole.split(b"\n")[:-1]
         )
         header = checked(first, dict[str, Any], self.source)
-        self.require_header(header.get("format"), header.get("job"))
+        job = self.job if self._takes_any_job else header.get("job")
+        self.require_header(header.get("format"), job)
         lines = checked(others, list[_Line], self.source)
         return {line.key: line.value for line in lines}
 

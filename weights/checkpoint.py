@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from trtnet.errors import TrtnetError, WeightsError
 from trtnet.files import atomic_write
 from trtnet.reading.arrays import MOST_INFLATED, check_inflated
 from trtnet.values import require_readable
+from trtnet.weights.checkpoint_entries import choose
+from trtnet.weights.places import Place
 from trtnet.weights.torch_import import require
 
-_WRAPPERS = ("state_dict", "model")
-_AVERAGED = "{}_ema"  # where torchvision's and timm's training scripts keep averaged weights
 _REASON = re.compile("unsupported|can only|trying to", re.IGNORECASE)
 _CHUNK = 1 << 20
 _TIMES = 16  # how often a model may hold the same tensor, as those that share layers do
@@ -42,20 +42,40 @@ def kind_of(content: bytes) -> str | None:
     return None
 
 
+class Checkpoint(NamedTuple):
+    """What was read of a checkpoint.
+
+    Attributes:
+        arrays: the weights; BF16 becomes float32, as numpy lacks it.
+        metadata: which of the file's entries they are, where there was a choice.
+        notes: the same in words.
+        sha256: of the file.
+    """
+
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, str]
+    notes: tuple[str, ...]
+    sha256: str
+
+
 def read(
-    file: BinaryIO, path: Path, kind: str
-) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
-    """The arrays of a checkpoint, as metadata which of its entries they are where there was a
-    choice, and the SHA-256 of the file. BF16 becomes float32, as numpy lacks it.
+    file: BinaryIO,
+    path: Path,
+    kind: str,
+    key: str | None = None,
+    places: Mapping[str, Place] | None = None,
+) -> Checkpoint:
+    """Reads the weights of a checkpoint.
 
     Args:
         file: the checkpoint, open.
         path: its path, for messages.
         kind: what :func:`kind_of` said.
+        key, places: see :func:`trtnet.weights.checkpoint_entries.choose`.
 
     Raises:
-        WeightsError: loading would run code, there is no state_dict in the file, or its tensors
-            are larger than it is.
+        WeightsError: loading would run code, there is no state_dict in the file, nothing says
+            which of several to take, or its tensors are larger than it is.
     """
     torch = require("torch", f"reading the PyTorch checkpoint {path}")
     try:
@@ -74,10 +94,13 @@ def read(
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise _refused(path, error) from error
-    state, metadata = _unwrap(loaded, path)
-    _check_claims(state, size, path, torch)
-    arrays = {name: _array(name, value, path, torch) for name, value in state.items()}
-    return arrays, metadata, sha256
+    taken = choose(loaded, key, places, str(path)) if isinstance(loaded, Mapping) else None
+    if taken is None:
+        raise _no_state_dict(loaded, path)
+    _check_claims(taken.state, size, path, torch)
+    arrays = {name: _array(name, value, path, torch) for name, value in taken.state.items()}
+    metadata = {"checkpoint_entry": taken.record} if taken.record else {}
+    return Checkpoint(arrays, metadata, taken.notes, sha256)
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -141,20 +164,10 @@ def _refused(path: Path, error: Exception) -> WeightsError:
     )
 
 
-def _unwrap(loaded: Any, path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
-    """The state_dict itself, which training scripts save under one of several names."""
-    state, metadata = loaded, {}
-    if isinstance(loaded, Mapping):
-        name = next((name for name in _WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
-        if name is not None:
-            state, averaged = loaded[name], _AVERAGED.format(name)
-            if averaged in loaded:
-                metadata["checkpoint_entry"] = f"{name} (not {averaged})"
-        if state and all(isinstance(key, str) for key in state):
-            return state, metadata
-    raise WeightsError(
+def _no_state_dict(loaded: Any, path: Path) -> WeightsError:
+    return WeightsError(
         f"{path} holds no state_dict",
-        expected="a dict from name to tensor, alone or under " + " or ".join(_WRAPPERS),
+        expected="a dict from name to tensor, alone or under a name such as state_dict or model",
         got=type(loaded).__name__ if not isinstance(loaded, Mapping) else _outline(loaded),
         fix=_CONVERT,
     )

@@ -31,6 +31,7 @@ class Weights(Mapping[str, np.ndarray]):
         metadata: text about the weights, such as ``architecture`` and ``weights``.
         path: the file they were loaded from; None for weights made in memory.
         flat: whether they come from a file that knows no shapes, so that every array is flat.
+        notes: what of the file was taken, left out and renamed, in words.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class Weights(Mapping[str, np.ndarray]):
         file_bytes: bytes | None = None,
         flat: bool = False,
         file_sha256: str | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self._arrays = {name: _read_only(array) for name, array in arrays.items()}
         self.metadata = dict(metadata or {})
         self.path = path
-        self.flat = flat
+        self.flat, self.notes = flat, notes
         self._file_bytes, self._file_sha256 = file_bytes, file_sha256
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -93,7 +95,7 @@ class Weights(Mapping[str, np.ndarray]):
         """New weights: `arrays`, this metadata and the entries given. The hash of the old tensors
         is left out."""
         kept = {key: text for key, text in self.metadata.items() if key != CHECKSUM}
-        return Weights(arrays, {**kept, **metadata})
+        return Weights(arrays, {**kept, **metadata}, notes=self.notes)
 
     def restated(self, **metadata: str) -> Weights:
         """These weights, which their file still holds, with entries of the metadata changed."""
@@ -116,9 +118,24 @@ class Weights(Mapping[str, np.ndarray]):
             shapes: key → shape; keys that are not among the weights are ignored.
         """
         arrays = {name: _shaped(name, array, shapes.get(name)) for name, array in self.items()}
-        return Weights(
-            arrays, self.metadata, self.path, self._file_bytes, file_sha256=self._file_sha256
-        )
+        return self._with(arrays, flat=False)
+
+    def renamed(self, names: Mapping[str, str], notes: tuple[str, ...]) -> Weights:
+        """These weights under other keys.
+
+        Args:
+            names: key → new key; those that are not in it are left out.
+            notes: what is done, in words.
+        """
+        arrays = {names[key]: array for key, array in self.items() if key in names}
+        return self._with(arrays, flat=self.flat, notes=notes)
+
+    def _with(
+        self, arrays: Mapping[str, np.ndarray], flat: bool, notes: tuple[str, ...] = ()
+    ) -> Weights:
+        """`arrays`, which come from the same file."""
+        return Weights(arrays, self.metadata, self.path, self._file_bytes, flat,
+                       self._file_sha256, (*self.notes, *notes))  # fmt: skip
 
     def _json(self, key: str, kind: type[T]) -> T | None:
         text = self.metadata.get(key)

@@ -4,43 +4,85 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from trtnet.errors import UsageError, WeightsError
 from trtnet.names import did_you_mean
 from trtnet.reading.files import open_regular, read_bytes
-from trtnet.weights import checkpoint, safetensors_reader, wts
+from trtnet.values import array_from
+from trtnet.weights import checkpoint, checkpoint_entries, prefixes, safetensors_reader, wts
 from trtnet.weights.container import Weights
+from trtnet.weights.places import Place, wanted
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
 WTS_SUFFIX = ".wts"
 SUFFIXES = (".safetensors", *CHECKPOINT_SUFFIXES, WTS_SUFFIX)
 _WHAT = "a file of weights"
 _START = 32  # bytes that tell the formats apart
-_PARALLEL = "module."
-_AVERAGES = "n_averaged"  # a counter that AveragedModel adds
 
 
-def load(path: str | os.PathLike[str]) -> Weights:
+def load(
+    path: str | os.PathLike[str], *, key: str | None = None, model: Any | None = None
+) -> Weights:
     """The weights in a safetensors file, a PyTorch checkpoint or a tensorrtx ``.wts`` file, told
     apart by their content.
 
     The file is read, not mapped into memory: it may be changed, cut short or removed afterwards.
     The arrays of a safetensors file are views of what was read (BF16, which numpy lacks, becomes
     float32, and tensors at unaligned offsets are copied). A checkpoint is read with
-    ``torch.load(weights_only=True)``, which runs no code; its tensors may sit under ``state_dict``
-    or ``model``. A ``.wts`` file has no shapes: its weights are `flat` until they are loaded into a
-    module. From the latter two a ``module.`` in front of every key is dropped, as
-    ``DataParallel`` and ``AveragedModel`` leave it.
+    ``torch.load(weights_only=True)``, which runs no code; its tensors may sit under any name, such
+    as ``state_dict`` or ``model_ema``, at any depth. A ``.wts`` file has no shapes: its weights are
+    `flat` until they are loaded into a module.
+
+    With `model`, prefixes that its keys lack are dropped: ``model.``, ``_orig_mod.``,
+    ``module.backbone.`` and whatever else makes the keys those of the model. Without it only the
+    names of PyTorch's wrappers are, in front of every key: ``module.``, ``_orig_mod.``.
+    :attr:`Weights.notes` says what was taken and dropped.
+
+    Args:
+        path: of the file.
+        key: which of several entries of a checkpoint to take, such as ``"state_dict_ema"``, or
+            what the keys to take begin with, such as ``"teacher.backbone"``.
+        model: the module, of trtnet or PyTorch, that the weights are for; or a state_dict of it.
 
     Raises:
         WeightsError: the file is missing, unreadable, damaged, not a weights file, or would run
-            code.
+            code; nothing says which of several weights in it to take.
     """
-    file = Path(path)
+    places = None if model is None else wanted(model)
+    weights = read(Path(path), key, places)
+    return _fitted(weights, places)
+
+
+def fitted(weights: Mapping[str, Any], model: Any) -> Weights:
+    """Weights under the keys of `model`, whose prefixes are found as :func:`load` finds them.
+    What does not fit is kept as it is: loading it reports it.
+
+    Args:
+        weights: what :func:`load` gave without `model`, or a state_dict.
+        model: a module of trtnet or PyTorch, or a state_dict of it.
+
+    Raises:
+        WeightsError: several prefixes fit.
+    """
+    if not isinstance(weights, Weights):
+        weights = Weights({key: array_from(value, key) for key, value in weights.items()})
+    return _fitted(weights, wanted(model))
+
+
+def _fitted(weights: Weights, places: Mapping[str, Place] | None) -> Weights:
+    if places is None:
+        found = prefixes.without_wrappers(weights)
+    else:
+        shapes = {key: array.shape for key, array in weights.items()}
+        found = prefixes.find(shapes, places, weights.flat, weights.source)
+    return weights.renamed(found.names, found.notes) if found.changes else weights
+
+
+def read(file: Path, key: str | None = None, places: Mapping[str, Place] | None = None) -> Weights:
+    """:func:`load` under the file's own keys: no prefix is dropped."""
     with _open(file) as opened:
         size, start = os.fstat(opened.fileno()).st_size, opened.read(_START)
         if not size:
@@ -49,15 +91,15 @@ def load(path: str | os.PathLike[str]) -> Weights:
         if not safetensors_reader.looks_like(start, size):
             kind = checkpoint.kind_of(start)
         if kind is not None:
-            return _checkpoint(opened, file, kind)
+            return _checkpoint(opened, file, kind, key, places)
     content = read_bytes(file, _WHAT, error=WeightsError)
     if safetensors_reader.looks_like(content[:_START], len(content)):
         arrays, metadata = safetensors_reader.read(content, file)
-        return Weights(arrays, metadata, file, content)
+        return _selected(Weights(arrays, metadata, file, content), key)
     if file.suffix == WTS_SUFFIX or wts.looks_like(content):
-        arrays = _strip_parallel(wts.read(content, file))
+        arrays = wts.read(content, file)
         sha256 = hashlib.sha256(content).hexdigest()
-        return Weights(arrays, None, file, flat=True, file_sha256=sha256)
+        return _selected(Weights(arrays, None, file, flat=True, file_sha256=sha256), key)
     if file.suffix == ".safetensors":
         safetensors_reader.read(content, file)  # raises, naming the fault of the header
     others = [name for name in weights_files(file.parent) if name != file.name]
@@ -70,7 +112,19 @@ def load(path: str | os.PathLike[str]) -> Weights:
     )
 
 
-def _checkpoint(opened: BinaryIO, file: Path, kind: str) -> Weights:
+def _selected(weights: Weights, key: str | None) -> Weights:
+    """The part of a file without entries that `key` names."""
+    if key is None:
+        return weights
+    names = prefixes.selected(weights, key)
+    if not names:
+        raise checkpoint_entries.unknown(key, [], {"": weights}, weights.source)
+    return weights.renamed(names, (f"{prefixes.plural(len(names))} behind `{key}.` taken",))
+
+
+def _checkpoint(
+    opened: BinaryIO, file: Path, kind: str, key: str | None, places: Mapping[str, Place] | None
+) -> Weights:
     if file.suffix == ".safetensors":
         raise WeightsError(
             f"{file} is not a safetensors file",
@@ -78,8 +132,8 @@ def _checkpoint(opened: BinaryIO, file: Path, kind: str) -> Weights:
             got=f"a PyTorch checkpoint or another {kind}, under the wrong name",
             fix=f"rename it to {file.with_suffix('.pth').name}; it is loaded if that is safe",
         )
-    arrays, metadata, sha256 = checkpoint.read(opened, file, kind)
-    return Weights(_strip_parallel(arrays), metadata, file, file_sha256=sha256)
+    read = checkpoint.read(opened, file, kind, key, places)
+    return Weights(read.arrays, read.metadata, file, file_sha256=read.sha256, notes=read.notes)
 
 
 def loads(content: bytes, name: str) -> Weights:
@@ -94,14 +148,6 @@ def loads(content: bytes, name: str) -> Weights:
     """
     arrays, metadata = safetensors_reader.read(content, name)
     return Weights(arrays, metadata)
-
-
-def _strip_parallel(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Takes the wrapped model's keys out of those of ``DataParallel`` and ``AveragedModel``."""
-    inner = {name: array for name, array in arrays.items() if name != _AVERAGES}
-    if not inner or not all(name.startswith(_PARALLEL) for name in inner):
-        return arrays
-    return {name.removeprefix(_PARALLEL): array for name, array in inner.items()}
 
 
 def is_path(weights: str) -> bool:

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from trtnet.errors import WeightsError
+from trtnet.extras import install
 
 
 def require(package: str, purpose: str) -> Any:
@@ -16,7 +17,7 @@ def require(package: str, purpose: str) -> Any:
         raise WeightsError(
             f"{purpose} needs {package}, which cannot be imported",
             got=error,
-            fix='pip install "trtnet[torch]"',
+            fix=install("torch"),
         ) from error
 
 

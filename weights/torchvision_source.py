@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from trtnet.errors import UsageError, WeightsError
-from trtnet.finite import check_finite
 from trtnet.names import did_you_mean
 from trtnet.weights.container import Weights
 from trtnet.weights.loading import SUFFIXES, is_path, load, weights_files
 from trtnet.weights.random_init import build, random_module
-from trtnet.weights.safetensors_writer import save
 from trtnet.weights.torch_import import require
 
 if TYPE_CHECKING:
@@ -54,38 +51,6 @@ def resolve(model: str, weights: str = "random", seed: int = 0, **model_args: An
         metadata = _metadata(model, str(entry), module, entry)
     state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     return Weights(state, metadata)
-
-
-def extract(
-    model: str,
-    path: str | os.PathLike[str],
-    weights: str = "random",
-    seed: int = 0,
-    **model_args: Any,
-) -> Weights:
-    """Writes a torchvision model's state_dict as a safetensors file, and loads that file.
-
-    The metadata says: ``architecture, weights, seed, torch, torchvision, parameters,
-    preprocessing`` and ``class_names`` (JSON), ``sha256`` (:func:`trtnet.weights.data_sha256` of
-    the tensors) and ``format_version``. `weights` may be a file, which must then fit the model.
-
-    Raises:
-        UsageError: as :func:`resolve`; a model that torchvision does not have.
-        WeightsError: as :func:`resolve`; a tensor that is not finite; keys or shapes that do not
-            fit the model; the file cannot be written. No half file is left.
-    """
-    _weights_enum(model)
-    found = resolve(model, weights, seed, **model_args)
-    metadata, file = dict(found.metadata), found.path
-    if file is not None:
-        with require("torch", "checking weights").device("meta"):
-            module = build(model, **model_args)
-        found = _checked_fit(model, module, found)
-        metadata = {**_metadata(model, file.name, module, None), **metadata}
-    for name, array in found.items():
-        check_finite(name, array)
-    save(path, found, metadata, checksum=True)
-    return load(path)
 
 
 def _weights_enum(model: str) -> Any:
@@ -163,25 +128,3 @@ def preprocessing_of(transforms: Any) -> dict[str, Any]:
 def _outputs(module: torch.nn.Module) -> int:
     """The number of classes: the length of the last parameter, the classifier's bias."""
     return len(list(module.parameters())[-1])
-
-
-def _checked_fit(model: str, module: torch.nn.Module, weights: Weights) -> Weights:
-    """The weights in the model's shapes. Every difference between the file and the model's
-    state_dict is in one error."""
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    if weights.flat:
-        weights = weights.shaped(expected)
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    wrong = [f"missing {name}" for name in sorted(expected.keys() - weights.keys() - counters)]
-    wrong += [f"unexpected {name}" for name in sorted(weights.keys() - expected.keys())]
-    for name in sorted(expected.keys() & weights.keys()):
-        if weights[name].shape != expected[name]:
-            wrong.append(f"{name} is {weights[name].shape}, not {expected[name]}")
-    if wrong:
-        raise WeightsError(
-            f"{weights.path} does not fit the model",
-            module=model,
-            got="".join(f"\n    {line}" for line in wrong),
-            fix="name the architecture the file was made for, or give --num-classes",
-        )
-    return weights

@@ -15,6 +15,7 @@ from trtnet.weights.container import Weights
 from trtnet.weights.loading import CHECKPOINT_SUFFIXES, WTS_SUFFIX, check_suffix, load
 from trtnet.weights.safetensors_writer import save
 from trtnet.zoo.registry import get_entry
+from trtnet.zoo.settling import settle
 from trtnet.zoo.timm_weights import PREFIX, from_timm
 
 
@@ -25,6 +26,7 @@ def convert(
     *,
     preprocessing: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
+    key: str | None = None,
     **model_args: Any,
 ) -> Weights:
     """Writes the weights of one file as another, in the format of its extension.
@@ -40,7 +42,9 @@ def convert(
         preprocessing: of images, to store in the metadata: the entries of
             :class:`trtnet.imaging.preprocessing.Preprocessing`.
         class_names: to store in the metadata: a name for each class.
-        **model_args: for the model's builder, such as ``num_classes``.
+        key: which part of the source to take, see :func:`trtnet.weights.load`.
+        **model_args: for the model's builder, such as ``num_classes``; what is not given is taken
+            from the shapes of the weights.
 
     Returns:
         what was written. Only a safetensors file keeps the metadata; a hash of the tensors is
@@ -55,14 +59,18 @@ def convert(
     path = Path(target)
     check_suffix(path)
     metadata = _metadata(preprocessing, class_names, path)
-    weights = load(source)
-    if model is not None:
-        weights = _for_model(weights, model, model_args)
-    elif weights.flat and path.suffix != WTS_SUFFIX:
+    if model is None:
+        weights = load(source, key=key)
+    elif model.startswith(PREFIX):
+        weights = from_timm(load(source, key=key), model, **model_args)
+    else:
+        weights = _for_model(source, key, model, model_args)
+    if weights.flat and path.suffix != WTS_SUFFIX:
         raise UsageError(
             f"{source} is a .wts file, which has no shapes",
             expected="a model that has them",
-            fix="name the model of the zoo that it belongs to: --model resnet50",
+            fix="name the model of the zoo that it belongs to: --model resnet50, or "
+            'model="resnet50"',
         )
     _check_names(class_names, model, weights)
     weights = weights.restated(**metadata)
@@ -114,11 +122,14 @@ def _check_names(class_names: Sequence[str] | None, model: str | None, weights: 
         )
 
 
-def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weights:
-    if model.startswith(PREFIX):
-        return from_timm(weights, model, **model_args)
+def _for_model(
+    source: str | os.PathLike[str], key: str | None, model: str, model_args: dict[str, Any]
+) -> Weights:
     entry = get_entry(model)
     module = entry.build(**model_args)
+    weights = load(source, key=key, model=module)
+    settled = settle(entry, module, weights, model_args, set(model_args))
+    module, weights = settled.module, settled.weights
     try:
         module.load_state_dict(weights)
     except WeightsError as error:
@@ -129,5 +140,7 @@ def _for_model(weights: Weights, model: str, model_args: dict[str, Any]) -> Weig
             f"weights need timm's name: {PREFIX}vit_base_patch16_224",
         ) from error
     held = module.state_dict()
-    fitted = {key: held[key] for key in weights if key in held}
-    return weights.replaced(fitted, architecture=entry.name)
+    names = {name: name for name in weights if name in held}
+    return weights.renamed(names, settled.notes).replaced(
+        {name: held[name] for name in names}, architecture=entry.name
+    )

@@ -12,11 +12,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from trtnet.errors import TrtnetError, UsageError
+from trtnet.importing import importable, raised
 from trtnet.module import Module
 from trtnet.weights import random_init
 from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.first_convolution import with_in_channels
-from trtnet.zoo.addresses import importable, raised
 
 if TYPE_CHECKING:
     import torch
@@ -138,6 +138,12 @@ class Entry:
         if not self.shipped or IN_CHANNELS in self._parameters:
             return dict(kwargs), None
         return {k: v for k, v in kwargs.items() if k != IN_CHANNELS}, kwargs.get(IN_CHANNELS)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The values of those :attr:`arguments` that need not be given."""
+        return {name: self._parameters[name].default for name in self.arguments
+                if self._parameters[name].default is not inspect.Parameter.empty}  # fmt: skip
 
     @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:

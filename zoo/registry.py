@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from trtnet.errors import UsageError
+from trtnet.importing import PRIVATE
 from trtnet.module import Module
 from trtnet.names import did_you_mean
 from trtnet.zoo import addresses
@@ -34,7 +36,8 @@ _ENTRIES: dict[tuple[str, str], Entry] = {}
 """By scope and name. The scope is empty, except for a file that was addressed by its path: the
 names in it are its own, so that two versions of one file can be compared."""
 
-_NOT_MODELS = ("__main__", "converting", "timm_keys", "timm_weights")
+_NOT_MODELS = ("__main__", "converting", "settling", "timm_keys", "timm_weights")
+_FILES = (".engine", ".plan", ".trt", ".graph", ".safetensors", ".onnx")  # of networks
 
 
 @functools.cache
@@ -123,7 +126,7 @@ def register(
         module = function.__module__
         if not module.startswith(SHIPPED):
             _import_shipped()  # their names are taken
-        key = (module if module.startswith(addresses.PRIVATE) else "", entry.name)
+        key = (module if module.startswith(PRIVATE) else "", entry.name)
         if key in _ENTRIES and _ENTRIES[key].place != entry.place:
             raise ValueError(
                 f"a model named {entry.name!r} is registered already, by {_ENTRIES[key].place}; "
@@ -182,6 +185,13 @@ def get_entry(name: str) -> Entry:
     offered = offers().get(name, ())
     found = [own] if own else []
     found += [_offered(offer) for offer in offered]
+    if not found and _looks_like_a_file(name):
+        raise UsageError(
+            f"{name} {'is a file, and not a model' if Path(name).exists() else 'does not exist'}",
+            expected="the path of a file that is there, or a model by name or address",
+            got=name,
+            fix=_files_beside(Path(name)),
+        )
     if not found:
         near = did_you_mean(name.lower().replace("-", "_"), list_models())
         raise UsageError(f"there is no model {name!r}", got=name,
@@ -208,6 +218,21 @@ def get_model(name: str, *, features: Sequence[str] | None = None, **kwargs: Any
     """
     model = get_entry(name).build(**kwargs)
     return model if features is None else Features(model, features)
+
+
+def _looks_like_a_file(name: str) -> bool:
+    return Path(name).suffix.lower() in _FILES or os.sep in name
+
+
+def _files_beside(file: Path) -> str:
+    """Advice that names the files in the folder of a `file` that is no model."""
+    try:
+        there = [each.name for each in sorted(file.parent.iterdir()) if each.suffix in _FILES]
+    except OSError:
+        return f"there is no folder {file.parent}: check the path"
+    others = [other for other in there if other != file.name]
+    near = did_you_mean(file.name, others)
+    return near or (f"name one of {', '.join(others[:5])}" if others else "check the path")
 
 
 def _offered(offer: Offer) -> Entry:

@@ -14,7 +14,8 @@ from trtnet.module import Module
 from trtnet.names import did_you_mean
 from trtnet.weights.container import Weights
 from trtnet.zoo import timm_keys
-from trtnet.zoo.registry import get_model
+from trtnet.zoo.registry import get_entry
+from trtnet.zoo.settling import settle
 from trtnet.zoo.timm_keys import State
 
 PREFIX = "timm/"  # of a model's name: as on huggingface.co
@@ -137,7 +138,10 @@ def _fitted(
     renamed: Weights, name: str, architecture: Architecture, model_args: dict[str, Any]
 ) -> Module:
     """The zoo's model with the weights, which must be all that it needs."""
-    model = get_model(architecture.model, **{**architecture.model_args, **model_args})
+    entry = get_entry(architecture.model)
+    arguments = {**architecture.model_args, **model_args}
+    settled = settle(entry, entry.build(**arguments), renamed, arguments, set(model_args))
+    model = settled.module
     try:
         model.load_state_dict(renamed)
     except WeightsError as error:

@@ -21,6 +21,7 @@ from trtnet.backend import BackendDescription, EngineFormat, GpuTargets, HeaderF
 from trtnet.building.plan import Plan
 from trtnet.cli import arguments
 from trtnet.engines.protocol import Binding
+from trtnet.extras import install
 from trtnet.pipeline import packages
 from trtnet.pipeline.ability import Ability, abilities
 from trtnet.pipeline.image_session import choose_backend
@@ -141,7 +142,7 @@ def test_it_is_among_those_that_auto_tries(
         "no TensorRT backend is usable",
         "example: example_trt is not installed",
         "pip install example-trt (builds engines without a GPU)",
-        'pip install "trtnet[tensorrt]" (needs a GPU)',
+        f"{install('tensorrt')} (needs a GPU)",
     )
     with raises(trtnet.BackendError, *texts):
         backend.load()
@@ -156,7 +157,7 @@ def test_flags_and_messages_know_it(
     with pytest.raises(SystemExit):
         arguments.parse(["--help"])
     assert "auto, tensorrt, rtx, torch, example" in re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert backend.choices(defining=True) == ("auto", "tensorrt", "rtx", "example")
+    assert backend.choices() == ("auto", "tensorrt", "rtx", "torch", "example")
     with raises(trtnet.BackendError, "auto, tensorrt, rtx, torch, example", "did you mean example"):
         backend.load("exampel")
 

@@ -212,6 +212,23 @@ def test_unstable_above_one_percent(slow: float, unstable: bool) -> None:
     assert any("coefficient of variance" in text for text in summary.warnings()) is unstable
 
 
+@pytest.mark.parametrize(
+    ("compute", "matters"),
+    [
+        ([1.0] * 99 + [9.0], False),  # one outlier leaves the median where it is
+        ([1.0, 1.05] * 50, True),
+        ([1.0, 1.0, 1.0, 9.0], True),  # too few for an interval
+    ],
+)
+def test_noise_matters_where_the_median_is_uncertain(compute: list[float], matters: bool) -> None:
+    summary = summarize(make(*[(0.1, 0.1, time, 0.1) for time in compute]))
+    assert summary.median_is_uncertain is matters
+    warning = summary.noise_warning(asynchronous=False)
+    assert warning is not None
+    assert warning.startswith("Compute time is unstable, with coefficient of variance = ")
+    assert summary.warnings(asynchronous=False) == [warning]
+
+
 def test_interval_is_made_of_the_binomial_order_statistics() -> None:
     stats = pytest.importorskip("scipy.stats")
     for count in (6, 7, 8, 25, 100, 1001, 20_000):

@@ -20,6 +20,7 @@ from trtnet.building.builder import build
 from trtnet.building.options import BuildConfig
 from trtnet.building.recipe import recipe_hash
 from trtnet.errors import BackendError, BuildError, ShapeError, UnsupportedError
+from trtnet.extras import install
 
 Raises = Callable[..., Any]
 RANGE = Shapes((1, 3, 8), (2, 3, 8), (4, 3, 16))
@@ -394,5 +395,5 @@ def test_the_torch_backend_needs_torch(monkeypatch: pytest.MonkeyPatch, raises: 
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr("importlib.metadata.version", missing)
-    with raises(BackendError, "torch is not installed", 'pip install "trtnet[torch]"'):
+    with raises(BackendError, "torch is not installed", install("torch")):
         load("torch")

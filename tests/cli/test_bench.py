@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +50,10 @@ def test_a_model_runs_on_the_torch_backend(capsys: pytest.CaptureFixture) -> Non
         assert line in text
     assert "Throughput: " in text
     assert "items/s" in text
+    lines = text[text.index("lenet5: torch on cpu") :].splitlines()
+    assert lines[2].startswith("CPU Compute Time: median ")
+    assert re.search(r", min [\d.]+ ms$", lines[2])
+    assert any(line.startswith("times in ms  ") for line in lines)
     assert "Total Host Walltime" in text
     assert "Enqueue Time rather than" not in text  # on a CPU enqueueing is executing
 

@@ -17,6 +17,7 @@ from trtnet import backend, hardware
 from trtnet.cli.doctor import lines
 from trtnet.cli.main import main
 from trtnet.errors import BackendError, CudaError
+from trtnet.extras import install
 from trtnet.hardware import GpuDevice
 from trtnet.pipeline import Machine, abilities, examine, packages
 
@@ -104,11 +105,11 @@ def test_where_rtx_runs(capability: tuple[int, int], runs: bool) -> None:
 @pytest.mark.parametrize(
     ("absent", "tasks", "fix"),
     [
-        ("torch", ["build torch", "verify", "run torch cpu", "run torch cuda"], "trtnet[torch]"),
-        ("torchvision", ["verify"], "trtnet[torch]"),
-        ("tensorrt-rtx", ["build rtx", "run rtx"], "trtnet[rtx]"),
-        ("tensorrt", ["build tensorrt", "run tensorrt"], "trtnet[tensorrt]"),
-        ("cuda-python", ["run torch cuda", "run rtx", "run tensorrt"], "trtnet[cuda]"),
+        ("torch", ["build torch", "verify", "run torch cpu", "run torch cuda"], "[torch]"),
+        ("torchvision", ["verify"], "[torch]"),
+        ("tensorrt-rtx", ["build rtx", "run rtx"], "[rtx]"),
+        ("tensorrt", ["build tensorrt", "run tensorrt"], "[tensorrt]"),
+        ("cuda-python", ["run torch cuda", "run rtx", "run tensorrt"], "[cuda]"),
         ("rich", TASKS, "pip install rich"),
         ("msgspec", TASKS, "pip install msgspec"),
     ],
@@ -124,7 +125,7 @@ def test_torch_engines_need_one_tensorrt_to_be_built() -> None:
     absent = ("tensorrt", "tensorrt-rtx")
     problem, fix = problems(machine(RTX4090, absent=absent))["build torch"]
     assert "neither TensorRT works" in problem
-    assert 'pip install "trtnet[rtx]"' in fix
+    assert install("rtx") in fix
     assert "build torch" in cannot(machine(absent=("tensorrt-rtx",)))  # TensorRT needs a GPU
     assert "run torch cpu" not in cannot(machine(absent=absent))
 

@@ -281,9 +281,9 @@ def shell(line: str, folder: Path, **variables: str) -> subprocess.CompletedProc
         ("TRTNET zoo --list >&-", 1, "error: stdout cannot be written: it is closed\n"),
         ("TRTNET bild <&- >&- 2>&-", 2, ""),
         ("PYTHONIOENCODING=ascii TRTNET cost lenet5 --gpu l4 | grep -q 'xb5s'", 0, ""),
-        ("env -u HOME -u LOGNAME -u USER TRTNET plugin test ../x", 2,
-         "error: '../x' is no import path\n  expected: such as my_plugins:LeakyGate\n  fix: run "
-         "trtnet in the folder of the file, and name it without a folder and .py\n"),
+        ("env -u HOME -u LOGNAME -u USER TRTNET plugin test 1x", 2,
+         "error: '1x' is no name of a module\n  expected: my_plugins.py:LeakyGate or "
+         "my_plugins:LeakyGate\n  got: 1x\n  fix: name a module, or the path of a Python file\n"),
     ],
 )  # fmt: skip
 def test_processes(line: str, status: int, said: str, tmp_path: Path) -> None:

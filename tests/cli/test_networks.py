@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,10 @@ def test_cost_of_resnet50(capsys: pytest.CaptureFixture[str]) -> None:
 def test_diff(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", "resnet18", "resnet18"]) == 0
     capsys.readouterr()
-    found = report(capsys, "diff", "resnet18", "resnet34", status=1)
+    assert main(["diff", "resnet18", "resnet34"]) == 0
+    first = capsys.readouterr().out.split("\n")[0]
+    assert re.fullmatch(r"\d+ differences, the first: layer1\.2\S*: only in the second .*", first)
+    found = report(capsys, "diff", "resnet18", "resnet34", "--exit-code", status=1)
     assert found["layers"]["CONVOLUTION"] == [20, 36]
     assert found["differences"]
 

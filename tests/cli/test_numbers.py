@@ -18,7 +18,7 @@ from trtnet.cli.main import main
 from trtnet.cli.options import parse_pools
 from trtnet.cli.shapes import parse_input, parse_sizes
 from trtnet.errors import UsageError
-from trtnet.search.budget import Budget
+from trtnet.precision.budget import Budget
 
 NINES = "9" * 5000  # more digits than int() reads
 numbers = st.one_of(
@@ -97,8 +97,8 @@ HUGE = "99999999999999999999999"
         (["segment", "unet", "--size", "99999999x1", "--image=x"], "is not a size such as"),
         (["classify", "lenet5", "--top", HUGE, "--image=x"], "is more than"),
         (["plugin", "test", "roi_align", "--cases", HUGE], "is more than"),
-        (["plugin", "test", "../x"], "'../x' is no import path"),
-        (["plugin", "test", ""], "'' is no import path"),
+        (["plugin", "test", "../x"], "there is no file "),
+        (["plugin", "test", ""], "'' is no name of a module"),
         (["weights", "extract", "resnet18", "--seed", HUGE], "is not a seed"),
         (["weights", "extract", "resnet18", "--num-classes", HUGE], "is more than"),
         (["search", "lenet5", "--data=x", "-o=y", "--budget", f"sqnr>={NINES}"], "out of range"),

@@ -216,6 +216,10 @@ def test_models_take_it_too(capsys: pytest.CaptureFixture) -> None:
     assert FIX in capsys.readouterr().err
     for preset in ("imagenet", "unit", "yolo"):
         assert main([*target, "--preprocess", preset]) == 0
+    shipped = ["classify", "lenet5", "--image=a.png", "--device=cpu"]
+    capsys.readouterr()
+    assert main([*shipped, "--scale=1/127.5"]) == 0
+    assert "          stated by --scale over weights DIGITS_V1\n" in capsys.readouterr().out
     assert main(["classify", "mobilenet_v2", "--weights=random", "--image=a.png", "--device=cpu",
                  "--preprocess=imagenet", "--input=input:1x3x64x96"]) == 0  # fmt: skip
     assert "fitted to the input 3x64x96" in capsys.readouterr().out

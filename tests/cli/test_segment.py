@@ -223,10 +223,8 @@ def test_an_image_outside_every_profile(engine: str, capsys: pytest.CaptureFixtu
 def test_a_letterbox_is_undone(engine: str) -> None:
     """The border of a letterbox gets classes too, which no image has."""
     for height, width in ((40, 60), (60, 40)):
-        pixels = np.zeros((height, width, 3), np.uint8)
-        pixels[: height // 2, :, 0] = 255  # red above blue
-        pixels[height // 2 :, :, 2] = 255
-        Image.fromarray(pixels).save("a.png")
+        red_above_blue = np.repeat(np.uint8([[255, 0, 0], [0, 0, 255]]), height // 2, 0)
+        Image.fromarray(red_above_blue[:, None].repeat(width, 1)).save("a.png")
         flags = ("--letterbox-size", "120x120", "--pad-color", "0,255,0", "-o", "m.png")
         assert segment(engine, "--image", "a.png", *flags) == 0
         wanted = np.repeat([0, 2], height // 2)[:, None].repeat(width, 1)

@@ -57,9 +57,9 @@ def test_a_failure_of_the_runtime_is_not_reported_twice(fake_cuda: Any, raises: 
 @pytest.mark.parametrize(
     ("find", "module", "words"),
     [
-        (cuda.runtime, "runtime", ("cuda-python is not installed", "trtnet[cuda]")),
-        (cuda.driver, "driver", ("cuda-python is not installed", "trtnet[plugins]")),
-        (cuda.nvrtc, "nvrtc", ("NVRTC is not installed", "trtnet[plugins]")),
+        (cuda.runtime, "runtime", ("cuda-python is not installed", "[cuda]")),
+        (cuda.driver, "driver", ("cuda-python is not installed", "[plugins]")),
+        (cuda.nvrtc, "nvrtc", ("NVRTC is not installed", "[plugins]")),
     ],
 )
 def test_what_is_missing_is_named(

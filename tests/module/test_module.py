@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import trtnet
 from trtnet import nn
 from trtnet.errors import NetworkError, WeightsError
 
@@ -54,12 +55,51 @@ def test_numpy_arrays_are_not_copied(randomize: Any) -> None:
     assert model.state_dict()["0.weight"] is state["0.weight"]
 
 
-def test_data_parallel_prefix_and_missing_batch_counts(randomize: Any) -> None:
-    state = {f"module.{name}": value for name, value in block(torch.nn).state_dict().items()}
-    del state["module.1.num_batches_tracked"]
+def test_a_prefix_is_an_error_that_names_it(raises: Any) -> None:
+    state = {f"module._orig_mod.{name}": v for name, v in block(torch.nn).state_dict().items()}
+    model = block(nn)
+    with raises(
+        WeightsError,
+        "the weights do not fit Sequential: 9 keys carry the prefix `module._orig_mod.`",
+        "expected: keys such as 0.weight",
+        "got: module._orig_mod.0.weight",
+        "fix: model.load_state_dict(trtnet.weights.load(path, model=model))",
+    ):
+        model.load_state_dict(state)
+    model.load_state_dict(trtnet.weights.fitted(state, model))
+    with raises(WeightsError, "the model's keys begin with `model.`", "expected: keys such as"):
+        nn.Sequential({"model": block(nn)}).load_state_dict(block(torch.nn).state_dict())
+
+
+def test_batch_counts_may_be_missing() -> None:
+    state = dict(block(torch.nn).state_dict())
+    del state["1.num_batches_tracked"]
     model = block(nn)
     model.load_state_dict(state)
     assert "1.num_batches_tracked" not in model.state_dict()
+
+
+def test_many_differences_are_counted(raises: Any) -> None:
+    theirs = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(9)))
+    ours = nn.Sequential(*(nn.Linear(4, 4) for _ in range(9)))
+    with raises(
+        WeightsError,
+        "18 problem(s)",
+        "shape of 0.weight: expected (4, 4), got (3, 3)",
+        "shape of: 16 more, in all 0.* 2, 1.* 2, 2.* 2, 3.* 2, 4.* 2, 5.* 2, ...",
+    ):
+        ours.load_state_dict(theirs.state_dict())
+    with raises(WeightsError, "missing: 16 more, in all", "unexpected: other"):
+        ours.load_state_dict({"other": torch.zeros(1)})
+
+
+def test_another_number_of_outputs_is_said(raises: Any) -> None:
+    with raises(
+        WeightsError,
+        "shape of weight: expected (1000, 8), got (5, 8)",
+        "fix: the weights have 5 outputs and the model 1000: make it with 5, such as num_classes=5",
+    ):
+        nn.Linear(8, 1000).load_state_dict(torch.nn.Linear(8, 5).state_dict())
 
 
 def test_bfloat16_and_lists(raises: Any) -> None:

@@ -207,3 +207,22 @@ def test_integers_have_no_average(net: Any, raises: Any) -> None:
 def test_windows_of_a_whole_axis_of_dynamic_size(check: Any, call: Any) -> None:
     shape = (2, 4, 5, 6)
     check(lambda x: call(F, x), lambda x: call(TF, x), shape, dynamic=[("N", 4, "H", "W")])
+
+
+@pytest.mark.parametrize("kernel", [320, 2560, (400, 3)])
+@pytest.mark.parametrize("options", [{}, {"padding": 1}, {"count_include_pad": False, "padding": 1},
+                                     {"divisor_override": 7}])  # fmt: skip
+def test_ceil_mode_with_a_window_beyond_the_input(check: Any, kernel: Any, options: Any) -> None:
+    """EfficientNet of transformers pools whole maps so. TensorRT has no window that large."""
+    check(
+        lambda x: F.avg_pool2d(x, kernel, ceil_mode=True, **options),
+        lambda x: TF.avg_pool2d(x, kernel, ceil_mode=True, **options),
+        (1, 4, 5, 6),
+        rtol64=1e-7,  # area / divisor is float32
+    )
+    if not options:
+        check(
+            lambda x: F.max_pool2d(x, kernel, ceil_mode=True),
+            lambda x: TF.max_pool2d(x, kernel, ceil_mode=True),
+            (1, 4, 5, 6),
+        )

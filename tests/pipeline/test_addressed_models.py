@@ -49,7 +49,8 @@ def test_it_builds_and_says_what_it_was_compared_with(
     assert found["weights"]["origin"] == "random"
     assert Plan.load("engines/Tiny-fp16.engine").sidecar["verification"]["against"] == AGAINST
     assert f"verified  yes, against {AGAINST}: 1 tensor, 3 images" in capsys.readouterr().out
-    assert report("zoo", addressed(), "--fp16")["engine"]["reused"] is True
+    again = report("zoo", addressed(), "--fp16", "--verify-inputs=3")["engine"]
+    assert again["reused"] is True
 
 
 def test_the_error_is_that_of_the_precision(addressed: Addressed) -> None:
@@ -135,10 +136,15 @@ def test_a_search_says_how_to_build_what_it_found(
 ) -> None:
     flags = ["--data=random", "--items=8", "--budget=sqnr>=20dB", "-o", "p.toml"]
     assert main(["search", addressed(image=None), SHAPE, *flags]) == 0
-    command = f"trtnet zoo {addressed(image=None)} {SHAPE} --policy p.toml"
-    assert command in capsys.readouterr().out
-    found = report(*command.split()[1:], "--calib-data=random", "--calib-items=8")
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert command == (
+        f"trtnet zoo {addressed(image=None)} {SHAPE} --batch 8 --policy p.toml "
+        "--calib-table p.toml.calib.json --calib-data random --calib-items 8"
+    )
+    found = report(*command.split()[1:])
     assert found["engine"]["path"] == "engines/Tiny-p.engine"
+    assert found["calibration"]["reused"] is True
+    assert found["verify"]["budget"]["passed"] is True
 
 
 def test_classify_and_run(addressed: Addressed, capsys: pytest.CaptureFixture[str]) -> None:

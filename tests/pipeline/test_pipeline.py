@@ -37,11 +37,15 @@ class Recorder:
 
     def __init__(self) -> None:
         self.steps: list[str] = []
+        self.notes: list[str] = []
         self.rows = 0
 
     def step(self, title: str) -> Any:
         self.steps.append(title)
         return nullcontext(lambda detail: None)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def ranges(self, rows: Sequence[Any]) -> None:
         self.rows += len(rows)

@@ -126,7 +126,7 @@ SHAPE_RULE = "outputs() disagrees"
     ("changes", "problem"),
     [
         ({"reference": None}, "lacks reference"),
-        ({"outputs": None}, "lacks outputs"),
+        ({"outputs": None}, "does not state the shapes of the outputs"),
         ({"formats": None}, "lacks formats"),
         ({"formats": []}, "at least one format"),
         ({"formats": [("fp32", "fp32")]}, "an arrow"),
@@ -147,13 +147,13 @@ SHAPE_RULE = "outputs() disagrees"
         ({"outputs": lambda self, x: x.like([2 * x.shape[0], *x.shape[1:]])}, SHAPE_RULE),
         ({"reference": lambda self, x: x > 0}, SHAPE_RULE),
         ({"reference": lambda self, x: x @ x.new_ones(99)}, "the reference fails on an example"),
-        ({"axes": ("N", "M")}, "an array for each input"),
+        ({"axes": ("N", "M")}, "axes has a text for each input"),
         ({"__annotations__": {"a": "dict"}}, "cannot be stored"),
         ({"__annotations__": {"a": "nonsense"}}, "cannot be read"),
         ({"__annotations__": {"stream": "int"}}, "not allowed"),
         ({"__annotations__": {"inputs": "int"}}, "a name that plugins use"),
         ({"__annotations__": {"a": "int"}, "a": "1"}, "'a' has the wrong type"),
-        ({"__annotations__": {"a": "int"}}, "missing a required argument: 'a'"),
+        ({"__annotations__": {"a": "int"}}, "a has no default"),
     ],
 )
 def test_a_bad_declaration_says_why(
@@ -201,8 +201,11 @@ def test_plugins_are_found_by_import_path(raises: Callable[..., Any]) -> None:
     assert registry.load("user_example:LeakyGate") is LeakyGate
     with raises(UsageError, "user_example:LeakyGate"):
         registry.load("user_example:Leaky")
-    with raises(UsageError, "cannot be imported"):
+    with raises(UsageError, "there is no module 'no_such_module'"):
         registry.load("no_such_module")
+    with raises(UsageError, "the plugin tests::none is not declared", "leaky_gate version 1"):
+        registry.load("tests::none")
+    assert registry.load("tests::leaky_gate") is LeakyGate
 
 
 def test_each_format_may_have_a_kernel_of_its_own(raises: Callable[..., Any]) -> None:

@@ -302,7 +302,9 @@ def test_an_engine_that_holds_its_kernels_needs_no_import(monkeypatch: pytest.Mo
     registry = importlib.import_module("trtnet.plugins.registry")
     monkeypatch.setattr(registry, "_DECLARED", {})
     registry.require([registry.NeededPlugin("a::b", "1", "m", embedded=True)])
-    with pytest.raises(trtnet.PlanError, match="import m before"):
+    with pytest.raises(
+        trtnet.PlanError, match=r"on a command line: --import m, .*in Python: import m first"
+    ):
         registry.require([registry.NeededPlugin("a::b", "1", "m")])
 
 

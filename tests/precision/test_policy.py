@@ -11,6 +11,7 @@ import pytest
 import trtnet
 from trtnet import Policy, nn, zoo
 from trtnet.errors import UnsupportedError, UsageError
+from trtnet.precision.budget import Budget
 from trtnet.precision.policy import PRESETS
 
 
@@ -158,7 +159,10 @@ AWKWARD = Policy(
 )
 
 
-@pytest.mark.parametrize("policy", [Policy(), AWKWARD, *map(Policy.preset, PRESETS)])
+BUDGETED = Policy("int8", budget=Budget.parse("sqnr>=26.123456789dB"))
+
+
+@pytest.mark.parametrize("policy", [Policy(), AWKWARD, BUDGETED, *map(Policy.preset, PRESETS)])
 def test_toml_keeps_a_policy_as_it_is(policy: Policy, tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     policy.save(path)
@@ -177,7 +181,13 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("compute = ", "it is not TOML\n  got: Invalid value"),
-        ('colour = "red"', "unknown entry 'colour'\n  expected: compute, keep, io, base, kinds"),
+        (
+            'colour = "red"',
+            "unknown entry 'colour'\n  expected: compute, keep, io, base, kinds, budget",
+        ),
+        ('budget = "26 dB"', "cannot read the budget '26 dB'\n  expected: cosine>=0.999, sqnr>="),
+        ("budget = 26", "wrong value at budget\n  expected: string\n  got: 26"),
+        ('budget = "cosine>=2"', "the budget 'cosine>=2' is out of range"),
         ("compute = 3", "wrong value at compute\n  expected: string\n  got: 3"),
         ('keep = "fc"', "wrong value at keep\n  expected: object\n  got: 'fc'"),
         ("[keep]\nfc = 32", "wrong value at keep.fc\n  expected: string\n  got: 32"),
@@ -201,6 +211,12 @@ def test_bad_files(text: str, complaint: str, tmp_path: Path, raises: Any) -> No
     with raises(UsageError, complaint, str(path), "fix: "):
         Policy.load(path)
     assert time.perf_counter() - started < 5
+
+
+def test_the_budget_is_an_entry_of_the_file(tmp_path: Path) -> None:
+    BUDGETED.save(tmp_path / "policy.toml")
+    assert 'budget = "sqnr>=26.123456789dB"' in (tmp_path / "policy.toml").read_text().splitlines()
+    assert "budget" not in Policy("int8").as_dict()
 
 
 def test_no_file(tmp_path: Path, raises: Any) -> None:

@@ -43,8 +43,7 @@ def test_trtnet_commands(
     """In a folder that has nothing but ``docs``."""
     monkeypatch.chdir(tmp_path)
     Path("docs").symlink_to(ROOT / "docs")
-    differs = line.startswith("trtnet diff")  # exits with 1, as diff does
-    assert main(shlex.split(line, comments=True)[1:]) == (1 if differs else 0)
+    assert main(shlex.split(line, comments=True)[1:]) == 0
     assert capsys.readouterr().out
 
 

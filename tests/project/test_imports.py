@@ -17,16 +17,17 @@ from sources import ROOT, Import, imports, module_of, modules
 ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one line none another
     "escaping",
     "starting errors version lazy_imports exports",
-    "names dtypes files hardware amp own_version",
+    "names extras dtypes files hardware amp own_version",
     "reading",
     "host",
     "fx hub autograd utils",
-    "cuda finite journal values workers",
+    "cuda finite importing journal values workers",
     "weights",
     "tensor",
     "ops",
     "module",
     "nn einops",
+    "detection",
     "torch_functions torch_names jit",
     "torch_modules",
     "precision backend",
@@ -49,6 +50,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
 )
 ALLOWED = {  # (file, room that it imports): why; three at most
     ("trtnet/graph/__init__.pyi", "analysis"): "`trtnet.graph.cost` is public",
+    ("weights/__init__.pyi", "pipeline"): "`trtnet.weights.extract` is public",
     ("weights/__init__.pyi", "zoo"): "`trtnet.weights.convert` is public",
 }
 TOP = "trtnet"  # the package itself, whose stub re-exports from the rooms above its line

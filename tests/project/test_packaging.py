@@ -17,6 +17,7 @@ from sources import PACKAGES, ROOT, build_wheel, modules, tracked_files
 from sources import run_python as python
 
 from trtnet import lazy_imports
+from trtnet.extras import install
 
 NEEDS_TORCH = (  # what runs networks with PyTorch
     *("reference", "verif", "engines.torch.", "quantization.observer", "quantization.running"),
@@ -106,7 +107,7 @@ def test_no_backend_installed_names_the_extra(tmp_path: Path) -> None:
     )
     message = python("-c", code, cwd=tmp_path)
     assert "no TensorRT backend is usable" in message
-    assert 'pip install "trtnet[rtx]"' in message
+    assert install("rtx") in message
 
 
 def test_sdist_holds_each_source_once_and_gives_the_same_wheel(

@@ -35,10 +35,17 @@ REVEALED = {  # expression → pattern of its type
     "trtnet.search.sensitivity": r"def \(.*\) -> (builtins\.)?list\[trtnet\.[\w.]*Sensitivity\]",
     "trtnet.quantization.calibrate": r"def \(.*\) -> trtnet\.[\w.]*",
     "trtnet.__version__": r"(builtins\.)?str",
+    "Gate": r"def \(slope: float =\) -> script\.Gate",
+    "Gate(slope=0.1).slope": "float",
+    "Gate()": r"script\.Gate",
 }
 SCRIPT = [
-    "import trtnet, trtnet.quantization, trtnet.search",
+    "import trtnet, trtnet.plugins, trtnet.quantization, trtnet.search",
     "from trtnet import nn",
+    "@trtnet.plugin('example::gate')",
+    "class Gate(trtnet.plugins.Plugin):",
+    "    slope: float = 0.5",
+    "nn.Sequential(Gate(0.1))",
     *(f"reveal_type({expression})" for expression in REVEALED),
 ]
 PLANTED = "trtnet.weights.Weights({}).no_such_method()"

@@ -83,8 +83,8 @@ def lenet_data() -> Data:
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    images = np.kron(found.images[:32], np.ones((4, 4)))[:, None].astype(np.float32) / 16
-    return in_batches(images, found.target[:32].astype(np.int64))
+    images = np.kron(found.images[:104], np.ones((4, 4)))[:, None].astype(np.float32) / 16
+    return in_batches(images, found.target[:104].astype(np.int64))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -31,7 +32,7 @@ from trtnet.search import (
 from trtnet.search.finding import MixRunner, _improved, _neighbours
 from trtnet.search.journal import SearchJournal
 
-BUDGETS = ("sqnr>=30dB", "sqnr>=50dB", "sqnr>=53dB", "cosine>=0.99999", "top1_drop<=0.3")
+BUDGETS = ("sqnr>=30dB", "sqnr>=50dB", "sqnr>=53dB", "cosine>=0.99999", "top1_drop<=1")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_no_choice_of_lenets_modules_is_faster(
     assert budget.accepts(found.best.metrics)
     possible = [t for t in every_choice.done.values() if budget.accepts(t.metrics)]
     assert found.best.seconds == pytest.approx(min(t.seconds for t in possible), rel=1e-12)
-    assert found.policy == lenet.policy(found.best.changed)
+    assert found.policy == dataclasses.replace(lenet.policy(found.best.changed), budget=budget)
 
 
 def fastest(order: Sequence[str], trials: MixRunner, budget: Budget) -> float:

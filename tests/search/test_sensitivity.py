@@ -39,8 +39,7 @@ def test_the_fast_way_is_the_long_way(to: str, residual_define: Any, residual_da
         assert row.metrics.rel_l2 == pytest.approx(error, rel=1e-4), module
         cosine = (changed * plain).sum() / np.linalg.norm(changed) / np.linalg.norm(plain)
         assert row.metrics.cosine == pytest.approx(cosine, abs=1e-12), module
-        lost = 100 * np.mean(changed.argmax(1) != plain.argmax(1))
-        assert row.metrics.top1_drop == pytest.approx(lost), module
+        assert row.metrics.top1_drop is None, "the data has no labels"
         assert row.metrics.rel_l2 > 0
 
 

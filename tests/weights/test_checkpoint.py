@@ -70,8 +70,12 @@ def test_torchvisions_training_checkpoint(tmp_path: Path) -> None:
     torch.save(checkpoint, tmp_path / "checkpoint.pth")
     weights = load(tmp_path / "checkpoint.pth")
     assert weights.keys() == model.state_dict().keys()
-    np.testing.assert_array_equal(weights["0.weight"], 5)
-    assert weights.metadata == {"checkpoint_entry": "model (not model_ema)"}
+    np.testing.assert_array_equal(weights["0.weight"], averaged.module[0].weight.numpy(force=True))
+    assert weights.metadata == {"checkpoint_entry": "model_ema (not model)"}
+    assert weights.notes[0] == (
+        "taken from its entry model_ema, the averaged weights; --weights-key model takes the other"
+    )
+    np.testing.assert_array_equal(load(tmp_path / "checkpoint.pth", key="model")["0.weight"], 5)
     torch.save(averaged.state_dict(), tmp_path / "averaged.pth")
     weights = load(tmp_path / "averaged.pth")
     assert weights.keys() == model.state_dict().keys()

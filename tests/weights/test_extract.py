@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision
 
+from trtnet import zoo
 from trtnet.errors import UsageError, WeightsError
 from trtnet.weights import data_sha256, extract, load, resolve, save
 
@@ -141,9 +142,10 @@ def test_a_file_must_fit_the_model(resnet18: Path, tmp_path: Path) -> None:
     state["extra"] = state.pop("conv1.weight")
     state["fc.bias"] = np.zeros(10, np.float32)
     save(tmp_path / "bad.safetensors", state)
-    with pytest.raises(WeightsError, match="does not fit the model") as caught:
+    with pytest.raises(WeightsError, match="do not fit ResNet") as caught:
         extract("resnet18", tmp_path / "out.safetensors", str(tmp_path / "bad.safetensors"))
-    for line in ("missing conv1.weight", "unexpected extra", "fc.bias is (10,), not (1000,)"):
+    shape = "shape of fc.bias: expected (1000,), got (10,)"
+    for line in ("missing: conv1.weight", "unexpected: extra", shape):
         assert line in str(caught.value)
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -165,3 +167,41 @@ def test_metadata_that_is_not_json(tmp_path: Path) -> None:
         assert weights.preprocessing
     with pytest.raises(WeightsError, match=r"'class_names' .* cannot be used: wrong value"):
         assert weights.class_names
+
+
+def test_shipped_weights_are_extracted(tmp_path: Path) -> None:
+    found = extract("lenet5", tmp_path / "w.safetensors")
+    shipped = load(zoo.get_entry("lenet5").weights_file("DIGITS_V1"))
+    assert {key: array.tolist() for key, array in found.items()} == {
+        key: array.tolist() for key, array in shipped.items()
+    }
+    assert found.metadata["weights"] == "DIGITS_V1"
+    assert found.metadata["preprocessing"] == shipped.metadata["preprocessing"]
+    drawn = extract("lenet5", tmp_path / "w.safetensors", "random", 3, num_classes=4)
+    assert (drawn.metadata["seed"], drawn["output.bias"].shape) == ("3", (4,))
+    with pytest.raises(UsageError, match="there is no model 'lenet55'"):
+        extract("lenet55", tmp_path / "w.safetensors")
+
+
+def test_timms_weights_are_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    theirs = timm.create_model("resnet10t", num_classes=6)
+    torch.save({"state_dict_ema": {f"module.{k}": v for k, v in theirs.state_dict().items()}},
+               tmp_path / "trained.pth")  # fmt: skip
+    found = extract("timm:resnet10t", tmp_path / "w.safetensors", str(tmp_path / "trained.pth"))
+    assert found["fc.weight"].shape == (6, 512)
+    assert found.keys() == theirs.state_dict().keys()
+    assert "86 keys carry the prefix `module.`: dropped" in found.notes
+
+    create = timm.create_model
+
+    def refused(name: str, pretrained: bool = False, **options: int) -> torch.nn.Module:
+        if pretrained:
+            raise OSError("Name or service not known")
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", refused)
+    with pytest.raises(WeightsError, match="published weights of resnet10t cannot be") as caught:
+        extract("timm:resnet10t", tmp_path / "x.safetensors", "DEFAULT")
+    assert "--weights FILE" in str(caught.value)
+    assert not (tmp_path / "x.safetensors").exists()

@@ -175,7 +175,7 @@ def test_weights_of_another_architecture_are_refused() -> None:
         from_timm(state, "vit_base_patch16_224")
     assert "missing: class_token" in str(caught.value)
     assert "unexpected: conv_stem.weight" in str(caught.value)
-    with pytest.raises(WeightsError, match=r"expected \(7, 1024\), got \(1000, 1024\)"):
+    with pytest.raises(WeightsError, match=r"of the shape \(7, 1024\)\s+got: \(1000, 1024\)"):
         from_timm(state, "mobilenetv3_small_100", num_classes=7)
     with pytest.raises(WeightsError, match="unexpected: extra"):
         from_timm({**state, "extra": np.ones(1)}, "mobilenetv3_small_100")

@@ -95,7 +95,7 @@ def test_an_unknown_argument_is_named_with_those_there_are(method: str) -> None:
     with pytest.raises(UsageError, match="vit_b_16") as caught:
         getattr(zoo.get_entry("vit_b_16"), method)(num_clases=3)
     assert caught.value.got == "num_clases"
-    assert caught.value.expected == "num_classes, image_size"
+    assert caught.value.expected == "num_classes, image_size, in_channels"
 
 
 def test_importing_the_zoo_loads_neither_torch_nor_tensorrt() -> None:

@@ -21,10 +21,11 @@ from trtnet.building.plan import Plan, sidecar_path
 from trtnet.engines.session import Session
 from trtnet.pipeline.random_weights import random_weights
 from trtnet.plugins import aot_compile, registry
+from trtnet.precision.budget import Budget
 from trtnet.precision.policy import Policy
 from trtnet.quantization import activations, calibrate
 from trtnet.quantization.table import METHODS, CalibrationTable
-from trtnet.search.journal import SearchJournal, StoredSensitivity, StoredTrial
+from trtnet.search.journal import MeasuredOn, SearchJournal, StoredSensitivity, StoredTrial
 
 _SHA = "0123456789abcdef" * 4
 _PREPROCESSING = {
@@ -160,6 +161,16 @@ def _calibration() -> tuple[Any, list[Any], Any]:
     )
 
 
+_MEASURED_ON = {
+    **dict.fromkeys(("weights", "graph", "data"), "0" * 64),
+    "to": "int8",
+    "base": "fp16",
+    "gpu": "l40s",
+    "method": "mse",
+    "items": 8,
+}
+
+
 def search_journal(draw: random.Random) -> None:
     """A search's journal: it is read, and every result is asked for."""
     metrics = {"rel_l2": 0.1, "cosine": 0.99, "top1_drop": None}
@@ -167,6 +178,7 @@ def search_journal(draw: random.Random) -> None:
         {"format": SearchJournal.format, "job": "job"},
         {"key": "module a", "value": {**metrics, "seconds_saved": -1e-6}},
         {"key": "trial a b", "value": {"metrics": metrics, "seconds": 1e-3}},
+        {"key": "measured on", "value": _MEASURED_ON},
     ]
     which = draw.randrange(len(lines) + 1)
     texts = [
@@ -180,6 +192,7 @@ def search_journal(draw: random.Random) -> None:
     if (found := journal.get("module a", StoredSensitivity)) is not None:
         _ = found.plain.sqnr_db
     journal.get("trial a b", StoredTrial)
+    journal.get("measured on", MeasuredOn)
     journal.put("trial c", {"metrics": metrics, "seconds": 1.0})
     assert SearchJournal(path, "job").get("trial c", StoredTrial) is not None
 
@@ -187,13 +200,15 @@ def search_journal(draw: random.Random) -> None:
 def policy(draw: random.Random) -> None:
     """A policy's file: it is loaded, and asked for a module."""
     path = _folder() / "policy.toml"
-    Policy("int8", keep={"layer4": "fp16", "a.*.b": "fp32"}).save(path)
+    budget = Budget.parse("sqnr>=26dB")
+    Policy("int8", keep={"layer4": "fp16", "a.*.b": "fp32"}, budget=budget).save(path)
     content = path.read_bytes()
     match draw.randrange(6):
         case 0:
             content = changed_bytes(content, draw)
         case 1:
-            content = content.replace(b'"fp16"', _toml(odd_value(draw)))
+            old = draw.choice([b'"fp16"', b'"sqnr>=26dB"'])
+            content = content.replace(old, _toml(odd_value(draw)))
         case 2:
             key = draw.choice(["a." * draw.choice([1, 30, 40, 50_000]) + "b", "[x]", '"', "a b"])
             content = key.encode() + b' = "fp16"\n' + content

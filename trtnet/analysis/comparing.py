@@ -82,7 +82,10 @@ class Diff:
             f"{printable(name):{width}} {_count(a)} {_count(b)}{'' if a == b else '  *'}"
             for name, a, b in rows
         ]
-        lines += [f"{len(self.differences)} differences" if self.differences else "no difference"]
+        count = len(self.differences)
+        said = f"{count} difference{'' if count == 1 else 's'}, the first: {self.first}"
+        lines = [said if count else "no difference", "", *lines]
+        lines += ["", "in execution order"] if count else []
         lines += [f"  {difference}" for difference in self.differences[:_SHOWN]]
         if len(self.differences) > _SHOWN:
             lines.append(f"  ... and {len(self.differences) - _SHOWN} more")

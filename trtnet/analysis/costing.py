@@ -107,6 +107,13 @@ class Cost:
     layers: tuple[LayerCost, ...]
     parameters: int
 
+    def __str__(self) -> str:
+        moved = (self.bytes_read + self.bytes_written) / 1e6
+        large = self.macs >= 1e9
+        macs = f"{self.macs / 1e9:.4g} GMAC" if large else f"{self.macs / 1e6:.4g} MMAC"
+        return (f"{macs}, {self.parameters:,} weights, {moved:,.1f} MB moved, "
+                f"{self.intensity:.1f} FLOP/byte")  # fmt: skip
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all layers."""

@@ -55,9 +55,9 @@ def names(*, defining: bool = False) -> tuple[str, ...]:
     return tuple(d.name for d in descriptions() if d.package is not None or not defining)
 
 
-def choices(*, defining: bool = False) -> tuple[str, ...]:
+def choices() -> tuple[str, ...]:
     """The values of ``backend=`` and ``--backend``: ``"auto"``, then the :func:`names`."""
-    return (AUTO, *names(defining=defining))
+    return (AUTO, *names())
 
 
 def portable() -> BackendDescription:

@@ -57,7 +57,8 @@ def layers_json(layers: Sequence[LayerTime]) -> list[dict[str, Any]]:
 
 
 def summary_lines(summary: Summary, batch: int, processor: str = "GPU") -> list[str]:
-    """The lines of trtexec's summary around its table, whose rows :func:`rows` returns.
+    """What is read first, and the lines of trtexec's summary around its table, whose rows
+    :func:`rows` returns.
 
     Args:
         summary: the measurement.
@@ -65,16 +66,17 @@ def summary_lines(summary: Summary, batch: int, processor: str = "GPU") -> list[
         processor: the name of the device: ``"GPU"`` or ``"CPU"``.
     """
     items = f", {summary.throughput * batch:.6g} items/s" if batch > 1 else ""
-    lines = [
+    compute, interval = summary.compute, ""
+    if summary.median_interval is not None:
+        low, high = summary.median_interval
+        interval = f" ({low:.6g} to {high:.6g} ms with 95 % confidence)"
+    return [
+        f"{processor} Compute Time: median {compute.median:.6g} ms{interval}, "
+        f"min {compute.min:.6g} ms",
         f"Throughput: {summary.throughput:.6g} qps{items}",
         f"Total Host Walltime: {summary.walltime_s:.6g} s, {summary.queries} queries",
         f"Total {processor} Compute Time: {summary.compute_s:.6g} s",
     ]
-    if summary.median_interval is not None:
-        low, high = summary.median_interval
-        interval = f"{low:.6g} to {high:.6g} ms with 95 % confidence"
-        lines.append(f"{processor} Compute Time, median: {interval}")
-    return lines
 
 
 def rows(summary: Summary, processor: str = "GPU") -> list[list[str]]:

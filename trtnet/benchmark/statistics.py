@@ -92,12 +92,30 @@ class Summary:
             asynchronous: whether the host's call returns before the execution ends, as on a GPU.
                 On a CPU the call is the execution, so that the enqueue time bounds nothing.
         """
+        noise = self.noise_warning(asynchronous=asynchronous)
+        found = self.bound_warnings(asynchronous=asynchronous)
+        return found if noise is None else [*found, noise]
+
+    def bound_warnings(self, *, asynchronous: bool = True) -> list[str]:
+        """Those of :meth:`warnings` about what else than the execution may bound the throughput."""
         bounds = {ENQUEUE: _ENQUEUE_WARNING, **_TRANSFER_WARNINGS}
-        found = [bounds[bound] for bound in self.bounds(asynchronous=asynchronous)]
-        if self.compute.variation > _UNSTABLE:
-            advice = _UNSTABLE_ADVICE if asynchronous else ""
-            found.append(_UNSTABLE_WARNING.format(self.compute.variation) + advice)
-        return found
+        return [bounds[bound] for bound in self.bounds(asynchronous=asynchronous)]
+
+    def noise_warning(self, *, asynchronous: bool = True) -> str | None:
+        """The one of :meth:`warnings` about times that vary; ``None`` where they vary little."""
+        if self.compute.variation <= _UNSTABLE:
+            return None
+        advice = _UNSTABLE_ADVICE if asynchronous else ""
+        return _UNSTABLE_WARNING.format(self.compute.variation) + advice
+
+    @property
+    def median_is_uncertain(self) -> bool:
+        """Whether the noise matters for the median of `compute`: its confidence interval is wider
+        than a percent of it, or there is none."""
+        if self.median_interval is None:
+            return True
+        low, high = self.median_interval
+        return high - low > _UNSTABLE / 100 * self.compute.median
 
     def bounds(self, *, asynchronous: bool = True) -> list[str]:
         """What else than the execution may bound the throughput: ``"enqueue"``, ``"h2d"``,

@@ -18,6 +18,7 @@ from trtnet.errors import BuildError, NetworkError, UnsupportedError
 from trtnet.files import atomic_write
 from trtnet.graph import dumps, read
 from trtnet.graph.plugins import marks
+from trtnet.importing import place_of
 from trtnet.plugins import registry
 from trtnet.precision.table import QUANTIZED, Precision
 from trtnet.precision.targets import Targets, choose_targets
@@ -177,7 +178,7 @@ def _plugins(definition: Any) -> list[dict[str, Any]]:
         {
             "name": mark.plugin,
             "version": mark.version,
-            "module": registry.find(mark.plugin, mark.version).__module__,
+            "module": place_of(registry.find(mark.plugin, mark.version).__module__),
             "embedded": mark.embedded,
         }
         for mark in found.values()

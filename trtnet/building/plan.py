@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet.building import pair
 from trtnet.building.pair import FORMAT_VERSION, PairFiles, sidecar_path
 from trtnet.errors import BuildError, PlanError
+from trtnet.escaping import printable
 from trtnet.files import is_full
 from trtnet.files.uninterrupted import uninterrupted
 from trtnet.reading.documents import MOST_BYTES, Source, from_json, shortened
@@ -102,6 +103,26 @@ class Plan:
                     f"{path} is replaced again and again, faster than it can be read",
                     fix="wait for the programs that write it",
                 )
+
+    def __str__(self) -> str:
+        """What it is, in a few lines: size, backend, precision, inputs and outputs."""
+        size = f"{len(self.engine) / 1e6:,.1f} MB"
+        if not self.sidecar:
+            return f"engine of {size}, without a sidecar"
+        told = self.described
+        name = self.sidecar.get("model")
+        backend = f"{told.backend.name} {told.backend.version}" if told.backend else None
+        words = [f"engine{f' of {name}' if isinstance(name, str) else ''}", size, backend,
+                 told.precision]  # fmt: skip
+        lines = [", ".join(word for word in words if word)]
+        for title, tensors in (("inputs", told.inputs), ("outputs", told.outputs)):
+            shown = (f"{each.name} {each.dtype} {'x'.join(map(str, each.shape))}"
+                     for each in tensors or ())  # fmt: skip
+            lines.append(f"{title:10}{', '.join(shown) or 'not known'}")
+        if told.weights is not None:
+            source = told.weights if isinstance(told.weights, str) else told.weights.source
+            lines.append(f"{'weights':10}{source}")
+        return printable("\n".join(lines), keep="\n")
 
     @cached_property
     def described(self) -> Sidecar:

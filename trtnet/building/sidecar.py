@@ -88,6 +88,13 @@ class StatedCalibration(msgspec.Struct, frozen=True):
     sha256: str | None = None
 
 
+class StatedMaker(msgspec.Struct, frozen=True):
+    """The code that made the model: a hash of its `place`, and the `arguments` of the builder."""
+
+    place: str | None = None
+    arguments: dict[str, bool | int | float | str | None] = {}
+
+
 class StatedEngine(msgspec.Struct, frozen=True):
     """The engine's size in `bytes` and its `sha256` in hexadecimal."""
 
@@ -102,6 +109,8 @@ class Sidecar(msgspec.Struct, frozen=True):
         format_version: of the file.
         engine: which engine the file describes.
         trtnet: the version that built it.
+        model: its name.
+        made_by: the code that made the model.
         backend: what built it.
         compute_capabilities: the GPUs that it was built for, such as ``"8.9"``; ``None`` for the
             backend's default.
@@ -123,6 +132,8 @@ class Sidecar(msgspec.Struct, frozen=True):
     format_version: int | None = None
     engine: StatedEngine | None = None
     trtnet: str | None = None
+    model: str | None = None
+    made_by: StatedMaker | None = None
     backend: StatedBackend | None = None
     compute_capabilities: list[str] | None = None
     precision: str | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from trtnet.backend import choices
 from trtnet.building.options import PROFILING_VERBOSITIES
@@ -32,7 +33,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: after ``--help``.
     """
     refuse_removed_flags(argv)
-    arguments = _parser().parse_args(argv)
+    arguments = zoo_parser().parse_args(argv)
     if arguments.backend not in choices():
         raise UsageError(f"no backend {arguments.backend!r}", expected=", ".join(choices()))
     if arguments.list is None and arguments.model is None:
@@ -41,7 +42,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def zoo_parser() -> Parser:
+    """The parser of ``python -m trtnet.zoo``."""
     parser = Parser(
         prog="python -m trtnet.zoo",
         usage="%(prog)s MODEL [flags]\n       %(prog)s --list [PATTERN]",
@@ -90,8 +92,20 @@ def add_model_flags(flag: Group) -> None:
         help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or a file; "
         "default: what is shipped, or else random",
     )
+    add_weights_key_flag(flag)
     flag("--seed", type=seed, default=0, help="of random weights and of verification's inputs")
     add_architecture_flags(flag)
+
+
+def add_weights_key_flag(flag: Group | Callable[..., Any]) -> None:
+    """Adds ``--weights-key``; see :func:`trtnet.weights.load`."""
+    flag(
+        "--weights-key",
+        type=word,
+        metavar="KEY",
+        help="which of several weights in a file: an entry, such as state_dict_ema, or what the "
+        "keys to take begin with, such as teacher.backbone",
+    )
 
 
 def add_architecture_flags(flag: Group) -> None:
@@ -137,8 +151,8 @@ def add_shape_flags(flag: Group) -> None:
 
 
 def add_backend_flag(flag: Group) -> None:
-    """Adds ``--backend``, the TensorRT that defines the network, and ``--plugins``."""
-    flag("--backend", choices=choices(defining=True), default="auto")
+    """Adds ``--backend``, for which the network is defined, and ``--plugins``."""
+    flag("--backend", choices=choices(), default="auto")
     add_plugins_flag(flag)
 
 
@@ -168,7 +182,8 @@ def _add_output_flags(flag: Group) -> None:
         "--saveEngine",
         type=output_engine,
         metavar="PATH",
-        help="default: engines/MODEL-PRECISION.engine; what is known about it goes to PATH.json",
+        help="default: engines/MODEL-PRECISION.engine, or a longer name where that is an engine of "
+        "another backend, shape or number of classes; what is known about it goes to PATH.json",
     )
     flag("--force", action="store_true", help="build even if nothing has changed")
     flag("--skip-verify", action="store_true", help="do not compare with PyTorch")

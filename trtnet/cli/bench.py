@@ -35,7 +35,7 @@ from trtnet.hardware import gpus
 from trtnet.pipeline.files import is_model_file
 
 _PROFILED = 10  # executions, layer by layer
-_COLUMNS = ("", "min", "max", "mean", "median", "90%", "95%", "99%")
+_COLUMNS = ("times in ms", "min", "max", "mean", "median", "90%", "95%", "99%")
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,10 @@ def measure(
             for lane in lanes:
                 lane.bind(shapes)
                 lane.fill(values)
-        with progress.step("measure"):
+        with progress.step("measure") as update:
+            update(f"{chosen.duration_s:g} s after {chosen.warm_up_ms:g} ms of warm-up")
             every = benchmark.measure(lanes, chosen)
+            update(f"{len(every)} queries")
         if arguments.dumpProfile or arguments.exportProfile is not None:
             with progress.step("profile"):
                 layers = _profile(lanes[0])
@@ -166,13 +168,13 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
     if arguments.shapes is not None and not arguments.optShapes and arguments.batch is None:
         for which in ("minShapes", "optShapes", "maxShapes"):
             setattr(arguments, which, [arguments.shapes])
-    with progress.step("build"):
+    with progress.step("build") as update:
         target = find(arguments.target, arguments, values=True)
         if target.defined is None:
             raise UsageError("name an engine file or a model", got=arguments.target)
         shapes = target.defined.model.shapes
         profiles = [{shapes.name: profile} for profile in shapes.profiles]
-        return build(target.defined.network, profiles), target.graph
+        return build(target.defined.network, profiles, progress=update), target.graph
 
 
 def _archived(plan: Plan) -> Graph | None:
@@ -229,16 +231,19 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
     graphs = ", CUDA graphs" if result.captured else ""
     where = f"{result.backend} on {result.device}{graphs}"
     say("", f"{arguments.target}: {where}; {shapes}", "", stream=stream)
-    columns = [(name, "right" if name else "left") for name in _COLUMNS]
-    processor = "GPU" if result.on_gpu else "CPU"
-    table(columns, report.rows(result.summary, processor), stream)
-    lines = ["", *report.summary_lines(result.summary, batch, processor)]
+    processor, asynchronous = "GPU" if result.on_gpu else "CPU", result.on_gpu
+    lines = report.summary_lines(result.summary, batch, processor)
+    noise = result.summary.noise_warning(asynchronous=asynchronous)
+    if noise is not None and result.summary.median_is_uncertain:
+        lines.insert(1, f"* {noise} The min is the least disturbed.")
     if result.roofline is not None:
         lines.append(report.roofline_line(result.roofline, result.limited_by))
     if result.on_gpu and arguments.useCudaGraph and not result.captured:
         lines.append("* The execution cannot be captured: no CUDA graph was used.")
-    lines += [f"* {text}" for text in result.summary.warnings(asynchronous=result.on_gpu)]
-    say(*lines, stream=stream)
+    lines += [f"* {text}" for text in result.summary.bound_warnings(asynchronous=asynchronous)]
+    say(*lines, "", stream=stream)
+    columns = [(name, "right" if name != _COLUMNS[0] else "left") for name in _COLUMNS]
+    table(columns, report.rows(result.summary, processor), stream)
     if arguments.dumpProfile:
         _print_layers(result.layers, stream)
 

@@ -19,10 +19,17 @@ def run(arguments: argparse.Namespace) -> int:
     prepared = pipeline.prepare(build_recipe(arguments))
     _check_engine(prepared.engine, arguments)
     stream = human_stream(arguments.json)
+    if prepared.place.note is not None:
+        say(prepared.place.note, stream=stream)
     result = pipeline.run(prepared, Progress(stream))
     report = result.report
     lines = [] if result.passed else divergence_lines(report["verify"])
     say("", *lines, *summary_lines(report), stream=stream)
+    if not result.passed:
+        from trtnet.cli.next_command import next_lines  # all commands that it may name
+
+        advice = (arguments.model, arguments.chosen, result.model, report["verify"])
+        say(*next_lines(arguments, *advice), stream=stream)
     if arguments.json is not None:
         write_json(report, arguments.json)
     return 0 if result.passed else 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
+from trtnet.cli.importing import add_import_flag, import_all
 from trtnet.cli.paths import named_files
 from trtnet.errors import UsageError
 from trtnet.files.roles import NamedFile, require_distinct, require_writable
@@ -24,8 +26,25 @@ Following = Callable[[argparse.Namespace], Iterable[NamedFile]]
 """Files that follow from several arguments, such as one with a name by default."""
 
 
+class GivenFlag(NamedTuple):
+    """A flag of a command line: its name, and its words, the flag and its values, as written."""
+
+    flag: str
+    words: tuple[str, ...]
+
+
+_MOST_VALUES: Mapping[Any, int] = {None: 1, 0: 0, "?": 1, "*": LARGEST, "+": LARGEST}
+
+
+def _is_value(word: str, nargs: Any) -> bool:
+    """Whether `word` after a flag is one of its values; one that must have a value takes any."""
+    return nargs is None or not word.startswith("-")
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are :class:`UsageError`, and that suggests flags for unknown ones.
+
+    A command that opens a model or an engine has ``--import``, see :mod:`trtnet.cli.importing`.
 
     Attributes:
         following: files that the arguments do not name themselves.
@@ -37,28 +56,56 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """The arguments in `args`, by default those of the program; ``files`` are the files that
-        they name, see :mod:`trtnet.cli.paths`.
+        they name, see :mod:`trtnet.cli.paths`, and ``given`` the flags as they were written, see
+        :class:`GivenFlag`. What ``--import`` names is imported.
 
         Raises:
             UsageError: arguments that are wrong or unknown; a file that is to be written and read,
-                or cannot be written.
+                or cannot be written; code that cannot be imported.
             SystemExit: after ``--help``.
         """
+        add_import_flag(self)
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             raise UsageError(
                 f"unrecognized arguments: {' '.join(unknown)}", fix=self._suggest(unknown)
             )
+        found.given = [*self._given(sys.argv[1:] if args is None else args)]
         found.files = [*named_files(self, found)]
         if self.following is not None:
             found.files += self.following(found)
         require_distinct(found.files)
         require_writable(found.files)
+        import_all(getattr(found, "imports", ()))
         return found
 
     def error(self, message: str) -> NoReturn:
         """Raises :class:`UsageError`."""
         raise UsageError(message, fix=_HELP)
+
+    def takes(self, given: GivenFlag) -> bool:
+        """Whether the flag is one of this parser's, and its value one that it knows."""
+        action = self._option_string_actions.get(given.flag)
+        if action is None or action.choices is None:
+            return action is not None
+        values = given.words[1:] or (given.words[0].partition("=")[2],)
+        return all(value in action.choices for value in values)
+
+    def _given(self, words: Sequence[str]) -> Iterator[GivenFlag]:
+        place = 0
+        while place < len(words) and words[place] != "--":
+            word = words[place]
+            place += 1
+            flag, equals, _ = word.partition("=")
+            action = self._option_string_actions.get(flag)
+            if action is None:
+                continue
+            start, most = place, 0 if equals else _MOST_VALUES.get(action.nargs, 1)
+            while place < min(start + most, len(words)):
+                if not _is_value(words[place], action.nargs):
+                    break
+                place += 1
+            yield GivenFlag(flag, (word, *words[start:place]))
 
     def _suggest(self, unknown: Sequence[str]) -> str:
         known = [flag for flag in self._option_string_actions if flag.startswith("--")]

@@ -11,13 +11,17 @@ from typing import Any, TextIO
 from trtnet import graph, reference
 from trtnet.cli.flags import positive
 from trtnet.cli.paths import input_model, output_file, word
-from trtnet.cli.report import divergence_lines, human_stream, write_json
+from trtnet.cli.precision import named
+from trtnet.cli.random_weights import weights_lines
+from trtnet.cli.report import divergence_lines, failure, human_stream, write_json
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.cli.target_flags import HELP, find, parser
 from trtnet.errors import UsageError
-from trtnet.pipeline.report import verify_summary
+from trtnet.pipeline.files import is_built_engine, unreadable
+from trtnet.pipeline.model import is_random
 from trtnet.pipeline.target import Target
+from trtnet.pipeline.verify_report import verify_summary
 
 
 def inspect(argv: Sequence[str]) -> int:
@@ -30,8 +34,12 @@ def inspect(argv: Sequence[str]) -> int:
     command.add_argument("--code", action="store_true", help="print it as PyTorch code instead")
     arguments = command.parse_args(argv)
     saves = arguments.save is not None
-    found = find(arguments.target, arguments, values=saves, ranges=saves)
     stream = human_stream(arguments.json)
+    if is_built_engine(arguments.target):
+        if saves or arguments.code:
+            raise unreadable(arguments.target)
+        return _inspect_engine(arguments, stream)
+    found = find(arguments.target, arguments, values=saves, ranges=saves)
     if arguments.code:
         say(*reference.compile(found.graph).code.split("\n"), stream=stream)
     else:
@@ -48,13 +56,26 @@ def _print_layers(read: graph.Graph, stream: TextIO) -> None:
         info = read.tensors[layer.outputs[0]] if layer.outputs else None
         shape = "x".join("?" if n < 0 else str(n) for n in info.shape) if info else ""
         weights = sum(array.size for array in layer.weights.values())
-        rows.append((layer.name, layer.type, shape, info.dtype if info else "", weights or ""))
+        count = f"{weights:,}" if weights else ""
+        rows.append((layer.name, layer.type, shape, info.dtype if info else "", count))
     columns = (("layer", "left"), ("type", "left"), ("output", "left"), ("dtype", "left"))
-    table((*columns, ("weights", "right")), rows, stream)
     counts = Counter(layer.type for layer in read.layers).most_common()
     types = ", ".join(f"{count} {type}" for type, count in counts)
     ends = f"inputs {', '.join(read.inputs)}; outputs {', '.join(read.outputs)}"
-    say("", f"{len(read.layers)} layers: {types}", ends, stream=stream)
+    say(f"{len(read.layers)} layers: {types}", ends, "", stream=stream)
+    table((*columns, ("weights", "right")), rows, stream)
+
+
+def _inspect_engine(arguments: argparse.Namespace, stream: TextIO) -> int:
+    """What the sidecar of a built engine says; its layers are TensorRT's own secret."""
+    from trtnet.building.plan import Plan
+
+    plan = Plan.load(arguments.target)  # checks the engine against its sidecar
+    valid = "the engine is the one that its sidecar describes" if plan.sidecar else (
+        "no sidecar beside it: only TensorRT's runtime can tell more")  # fmt: skip
+    say(*str(plan).split("\n"), valid, stream=stream)
+    engine = {"bytes": len(plan.engine), "sidecar": dict(plan.sidecar)}
+    return _finish(arguments, {"name": arguments.target, **engine}, 0)
 
 
 def _structure(found: Target) -> dict[str, Any]:
@@ -95,7 +116,7 @@ def verify(argv: Sequence[str]) -> int:
                          fix="name a model, or use trtnet diff")  # fmt: skip
     compared = found.defined.verify(arguments.verify_inputs, arguments.seed)
     result = compared.verification
-    report = verify_summary(result, compared.images, compared.against)
+    report = verify_summary(compared)
     stream = human_stream(arguments.json)
     rows = [
         (row.module, "x".join(map(str, row.shape)), f"{row.max_abs:.3e}", f"{row.rel_l2:.3e}",
@@ -103,10 +124,21 @@ def verify(argv: Sequence[str]) -> int:
         for row in (*result.rows, *result.outputs)
     ]  # fmt: skip
     columns = (("module", "left"), ("shape", "left"), ("max abs", "right"), ("rel L2", "right"))
+    weights = found.defined.model.weights
+    say(str(result), *weights_lines(weights.source, is_random(weights)), stream=stream)
+    if compared.passed:
+        checked = compared.budget
+        budget = "" if checked is None else f", {checked.measured} over {checked.items} items, " \
+            f"within the budget {checked.budget}"  # fmt: skip
+        say(f"equal to {report['against']}{budget}", "", stream=stream)
+    else:
+        from trtnet.cli.next_command import next_lines  # all commands that it may name
+
+        verdict = f"FAILED: {failure(report)}; against {report['against']}"
+        advice = next_lines(arguments, *named(arguments.target, arguments), found.defined, report)
+        say(*divergence_lines(report), verdict, *advice, "", stream=stream)
     table((*columns, ("cosine", "right"), ("SQNR dB", "right")), rows, stream)
-    verdict = "equal to" if result.passed else f"FIRST DIVERGENT {result.first_divergent}, against"
-    say("", *divergence_lines(report), f"{verdict} {report['against']}", stream=stream)
-    return _finish(arguments, report, 0 if result.passed else 1)
+    return _finish(arguments, report, 0 if compared.passed else 1)
 
 
 def cost(argv: Sequence[str]) -> int:
@@ -133,16 +165,15 @@ def cost(argv: Sequence[str]) -> int:
                ("MB read", "right"), ("MB written", "right"), ("FLOP/byte", "right")]  # fmt: skip
     if bound is not None:
         columns += [("µs", "right"), ("limit", "left")]
-    table(columns, rows, stream)
-    moved = (counted.bytes_read + counted.bytes_written) / 1e6
-    total = f"{counted.macs / 1e9:.4g} GMAC, {counted.parameters:,} weights, {moved:,.1f} MB moved"
-    say("", total, stream=stream)
+    say(str(counted), stream=stream)
     report = _cost_report(found, counted, bound)
     if bound is not None:
         batch = next(iter(found.shapes.values()), (1,))[0]
         least, most = bound.seconds * 1e3, batch / bound.seconds
         line = f"on {bound.gpu.name}: at least {least:.4g} ms, at most {most:,.0f} images/s"
         say(f"{line} ({bound.gpu.source})", stream=stream)
+    say("", stream=stream)
+    table(columns, rows, stream)
     return _finish(arguments, report, 0)
 
 
@@ -166,8 +197,9 @@ def _cost_report(found: Target, counted: graph.Cost, bound: graph.Bound | None) 
 
 
 def diff(argv: Sequence[str]) -> int:
-    """What differs between two networks; 1 if anything does."""
+    """What differs between two networks; with ``--exit-code`` 1 if anything does."""
     command = parser("diff", "What differs between two networks.")
+    command.add_argument("--exit-code", action="store_true", help="1 where anything differs")
     command.add_argument("a", type=input_model, metavar="A", help=HELP)
     command.add_argument("b", type=input_model, metavar="B", help="likewise")
     arguments = command.parse_args(argv)
@@ -184,7 +216,7 @@ def diff(argv: Sequence[str]) -> int:
         "parameters": list(found.parameters),
         "differences": [dataclasses.asdict(one) for one in found.differences],
     }
-    return _finish(arguments, report, 1 if found.differences else 0)
+    return _finish(arguments, report, 1 if found.differences and arguments.exit_code else 0)
 
 
 def lint(argv: Sequence[str]) -> int:
@@ -223,6 +255,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs ``argv[0]``.
 
     Returns:
-        0, or 1 where networks differ, a rule finds something or the work fails; 2 for bad usage.
+        0, or 1 where a network differs from PyTorch, with ``--exit-code`` from another one, where
+        a rule finds something or the work fails; 2 for bad usage.
     """
     return COMMANDS[argv[0]](argv[1:])

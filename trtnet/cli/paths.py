@@ -34,6 +34,8 @@ class FileArgument:
         files: the files of a value, and what each is.
         place: what must be possible for files that are written.
         suffixes: of the files that are read, if the argument names a folder.
+        needs_code: whether it names a model or an engine, which may need code of the user's: the
+            command then has ``--import``.
     """
 
     use: Use
@@ -41,6 +43,7 @@ class FileArgument:
     files: Callable[[Any], Iterable[tuple[Path, str]]] = _one_file
     place: Place = Place.FOLDER
     suffixes: Callable[[], tuple[str, ...]] = tuple
+    needs_code: bool = False
 
     def __call__(self, text: str) -> Any:
         """The argument's value."""
@@ -115,10 +118,14 @@ input_file = FileArgument(Use.READ)
 """A file that is read."""
 input_image = FileArgument(Use.READ, files=lambda value: [(value, "an image")])
 """An image that is read."""
-input_engine = FileArgument(Use.READ, files=engine_files)
+input_engine = FileArgument(Use.READ, files=engine_files, needs_code=True)
 """An engine that is read, with its sidecar."""
-input_model = FileArgument(Use.READ, str, _words)
+input_model = FileArgument(Use.READ, str, _words, needs_code=True)
 """A model: a name, the address of a Python file, an engine or a graph; or weights by name."""
+input_plugin = FileArgument(Use.READ, str, _words, needs_code=True)
+"""A plugin: a module by name, or a Python file, and the class in it."""
+input_code = FileArgument(Use.READ, str, _words)
+"""A module by name, or a Python file."""
 input_data = FileArgument(Use.READ, str, _data, suffixes=_image_suffixes)
 """Data: a folder of images, or a file, or a word."""
 input_preprocessing = FileArgument(Use.READ, str, _file_if_there)

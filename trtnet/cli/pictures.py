@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from trtnet.cli.arguments import add_input_flag
+from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.counting import counting
 from trtnet.cli.csv_files import write_csv
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.paths import STDOUT, input_folder, input_image, input_model, output_report
 from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
+from trtnet.cli.random_weights import weights_lines
 from trtnet.cli.report import write_json
 from trtnet.cli.run import add_device_flags
 from trtnet.cli.streams import say
@@ -94,6 +95,7 @@ def picture_parser(command: str, description: str) -> Parser:
     model("--weights", type=input_model, metavar="W",
           help="random, DEFAULT, a torchvision enum name, or a file; default: what is shipped, or "
           "else random")  # fmt: skip
+    add_weights_key_flag(model)
     model("--seed", type=seed, default=0, help="of random weights")
     model("--num-classes", type=positive, metavar="N")
     model("--in-channels", type=positive, metavar="N", help="of the images: 1 for gray")
@@ -239,9 +241,4 @@ def _about(session: Session) -> dict[str, Any]:
 def _introduction(session: Session) -> list[str]:
     about = _about(session)
     lines = [f"backend   {about['backend']} on {about['device']}"]
-    if about["weights"] is not None:
-        lines.append(f"weights   {about['weights']}")
-    if about["random"]:
-        lines.append("          these are random: the network has learned nothing, and its answers")
-        lines.append("          mean nothing")
-    return lines
+    return lines + weights_lines(about["weights"], about["random"])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtnet.cli.flags import Parser, positive, seed
-from trtnet.cli.paths import output_folder, word
+from trtnet.cli.flags import Parser, positive, seed, whole
+from trtnet.cli.importing import search_here
+from trtnet.cli.paths import input_plugin, output_folder, word
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.plugins import registry, skeleton
@@ -19,9 +21,11 @@ from trtnet.plugins.shipped_paths import IMPORT_PATHS
 if TYPE_CHECKING:
     from trtnet.plugins.declaration import Plugin
 
+_TENSORS = whole(1, 16)
 _NAME = (
-    "an import path, such as my_plugins:LeakyGate; the class may be left out where it is alone. Or "
-    f"a plugin of trtnet: {', '.join(IMPORT_PATHS)}"
+    "such as my_plugins.py:LeakyGate, or my_plugins:LeakyGate with the name of a module; the class "
+    "may be left out where it is alone. Or the name of a plugin that --import declares, such as "
+    f"my_ops::leaky_gate; or a plugin of trtnet: {', '.join(IMPORT_PATHS)}"
 )
 
 
@@ -33,18 +37,18 @@ def main(argv: Sequence[str]) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Does what the subcommand says; 1 where a plugin fails its test."""
     if arguments.command == "new":
-        paths = skeleton.write(arguments.name, arguments.directory)
+        count = (arguments.inputs, arguments.outputs)
+        paths = skeleton.write(arguments.name, arguments.directory, *count)
         say(*(f"written: {path}" for path in paths))
-        say(f"test it: trtnet plugin test {paths[0].stem}")
+        say(f"test it: trtnet plugin test {shlex.quote(str(paths[0]))}")
         return 0
-    if "" not in sys.path:  # as with `python -m`: finds plugins in the present folder
-        sys.path.insert(0, "")
+    search_here()
     made = registry.load(_place(arguments.name))
     return _test(made, arguments) if arguments.command == "test" else _bench(made, arguments)
 
 
 def _place(name: str) -> str:
-    """The import path of the plugin `name`; a module of the user's goes before one of trtnet's."""
+    """Where the plugin `name` is; a module of the user's goes before one of trtnet's."""
     own = name not in IMPORT_PATHS or importlib.util.find_spec(name) is not None
     return name if own else IMPORT_PATHS[name]
 
@@ -100,13 +104,15 @@ def _parser() -> Parser:
     new = commands.add_parser("new", help="write a plugin that works, and its test")
     new.add_argument("name", type=word, metavar="NAME", help="leaky_gate, or my_ops::leaky_gate")
     new.add_argument("--directory", type=output_folder, default=Path(), metavar="DIR")
+    for what in ("inputs", "outputs"):
+        new.add_argument(f"--{what}", type=_TENSORS, default=1, metavar="N", help="default 1")
     test = commands.add_parser(
         "test", help="compare it with its reference on random shapes, in every format"
     )
-    test.add_argument("name", type=word, metavar="NAME", help=_NAME)
+    test.add_argument("name", type=input_plugin, metavar="NAME", help=_NAME)
     test.add_argument("--cases", type=positive, default=50, metavar="N", help="default 50")
     bench = commands.add_parser("bench", help="time its kernel and its reference on a GPU")
-    bench.add_argument("name", type=word, metavar="NAME", help=_NAME)
+    bench.add_argument("name", type=input_plugin, metavar="NAME", help=_NAME)
     bench.add_argument(
         "--size", type=positive, default=64, metavar="N", help="of every axis; default 64"
     )

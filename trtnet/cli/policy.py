@@ -15,7 +15,7 @@ from trtnet.cli.precision import add_precision_flags, named
 from trtnet.cli.recipes import model_recipe
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.streams import say
-from trtnet.cli.tables import table
+from trtnet.cli.tables import numbered, table
 from trtnet.errors import UsageError
 from trtnet.pipeline.model import builder_arguments
 from trtnet.precision.policy import Policy
@@ -25,7 +25,7 @@ _COLUMNS = (("module", "left"), ("type", "left"), ("precision", "left"), ("why",
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    return run(_parser().parse_args(argv))
+    return run(policy_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,11 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     policy, recipe = chosen.policy, model_recipe(arguments, name)
     rows = policy.explain(recipe.entry.build(**builder_arguments(recipe)))
     stream = human_stream(arguments.json)
-    cells = [(row.module, row.type, row.precision, row.reason) for row in rows]
-    table(_COLUMNS, cells, stream)
     counts = Counter(row.precision for row in rows if row.kind).most_common()
     totals = ", ".join(f"{count} {precision}" for precision, count in counts)
-    say("", f"modules that compute: {totals}; inputs and outputs {policy.io}", stream=stream)
+    say(f"modules that compute: {totals}; inputs and outputs {policy.io}", "", stream=stream)
+    reasons, notes = numbered([row.reason for row in rows])
+    cells = [(row.module, row.type, row.precision, reason)
+             for row, reason in zip(rows, reasons, strict=True)]  # fmt: skip
+    table(_COLUMNS, cells, stream)
+    say(*(["", *notes] if notes else []), stream=stream)
     if arguments.output is not None:
         save(policy, arguments.output)
         say(f"written to {arguments.output}", stream=stream)
@@ -61,7 +64,8 @@ def save(policy: Policy, path: Path) -> None:
         raise UsageError(f"-o: {path} cannot be written", got=error) from error
 
 
-def _parser() -> Parser:
+def policy_parser() -> Parser:
+    """The parser of ``trtnet policy``."""
     parser = Parser(
         prog="trtnet policy",
         description="What every module of a model gets, and why.",

@@ -11,7 +11,7 @@ from trtnet.errors import UsageError
 from trtnet.pipeline.precision_suffix import split_precision, unknown_precision
 from trtnet.precision.policy import PRESETS, Policy
 from trtnet.precision.table import FLAGS, QUANTIZED, TABLE
-from trtnet.quantization.table import METHODS
+from trtnet.quantization.table import DEFAULT_ITEMS, DEFAULT_METHOD, METHODS
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,14 @@ def add_calibration_flags(flag: Group) -> None:
         help=f"for {' and '.join(QUANTIZED)}, and to check the range of fp16: a folder of images, "
         "a .npy or .npz file, or, for random weights, random",
     )
-    flag("--calib-items", type=positive, default=512, metavar="N",
-         help="how many of them to use at most, spread evenly; default 512")  # fmt: skip
-    flag("--calibrator", choices=METHODS, default="mse", help="default: mse")
+    flag(
+        "--calib-items",
+        type=positive,
+        default=DEFAULT_ITEMS,
+        metavar="N",
+        help=f"how many of them to use at most, spread evenly; default {DEFAULT_ITEMS}",
+    )
+    add_calibrator_flag(flag)
     flag(
         "--calib-table",
         type=kept_file,
@@ -72,6 +77,11 @@ def add_calibration_flags(flag: Group) -> None:
         help="the ranges: read where there is such a file, otherwise written; "
         "default: ENGINE.calib.json",
     )
+
+
+def add_calibrator_flag(flag: Group) -> None:
+    """Adds ``--calibrator``, the method that makes ranges of values."""
+    flag("--calibrator", choices=METHODS, default=DEFAULT_METHOD, help=f"default: {DEFAULT_METHOD}")
 
 
 def settle_precision(arguments: argparse.Namespace) -> ChosenPrecision:

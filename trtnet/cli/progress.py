@@ -1,4 +1,4 @@
-"""Progress: a spinner with the elapsed time on a terminal, plain lines elsewhere."""
+"""Progress: a live line with the elapsed time on a terminal, plain lines now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from trtnet.quantization import RangeRow
 
 
+_EVERY_SECONDS = 10.0  # between two plain lines of one step
+
+
 class Progress:
-    """Shows the steps of a pipeline on `stream`; an observer, see :mod:`trtnet.pipeline`. TensorRT
-    reports no meaningful percentage, so none is shown."""
+    """Shows the steps of a pipeline on `stream`; an observer, see :mod:`trtnet.pipeline`. A step
+    ends with a line that has its time and the last detail that it told."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -28,9 +31,21 @@ class Progress:
         """Shows `title` while the block runs, followed by what the yielded function is given."""
         show = self._spinner if self.stream.isatty() else self._plain
         started = time.perf_counter()
-        with show(title) as update:
+        last = ""
+        with show(title) as show_detail:
+
+            def update(detail: str) -> None:
+                nonlocal last
+                last = detail
+                show_detail(detail)
+
             yield update
-        say(f"{title:10}{time.perf_counter() - started:.1f} s", stream=self.stream)
+        took = f"{time.perf_counter() - started:.1f} s"
+        say(f"{title:10}{took}{f', {last}' if last else ''}", stream=self.stream)
+
+    def note(self, text: str) -> None:
+        """Prints `text` on a line of its own."""
+        say(f"note: {text}", stream=self.stream)
 
     def ranges(self, rows: Sequence[RangeRow]) -> None:
         """Prints the table of what FP16 does to the values."""
@@ -39,7 +54,15 @@ class Progress:
     @contextlib.contextmanager
     def _plain(self, title: str) -> Iterator[Update]:
         say(f"{title} ...", stream=self.stream)
-        yield lambda detail: None
+        shown = time.perf_counter()
+
+        def update(detail: str) -> None:
+            nonlocal shown
+            if time.perf_counter() - shown >= _EVERY_SECONDS:
+                shown = time.perf_counter()
+                say(f"{title} ... {detail}", stream=self.stream)
+
+        yield update
 
     @contextlib.contextmanager
     def _spinner(self, title: str) -> Iterator[Update]:

@@ -10,7 +10,7 @@ from trtnet.cli.precision import ChosenPrecision, named
 from trtnet.cli.preprocess_flags import stated_class_names, stated_preprocessing
 from trtnet.cli.shapes import parse_input, parse_profiles, parse_shape
 from trtnet.errors import UsageError
-from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe, default_engine
+from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe
 
 _ARGUMENTS = ("num_classes", "in_channels", "aux_loss", "argmax")  # of builders, that have flags
 
@@ -27,6 +27,7 @@ def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:
     return Recipe(
         text,
         weights=getattr(arguments, "weights", None),
+        weights_key=getattr(arguments, "weights_key", None),
         seed=getattr(arguments, "seed", 0),
         arguments={name: value for name, value in builder.items() if value is not None},
         image_size=getattr(arguments, "image_size", None),
@@ -57,12 +58,12 @@ def build_recipe(arguments: argparse.Namespace) -> Recipe:
         arguments: of :func:`trtnet.cli.arguments.parse`.
     """
     recipe = _network_recipe(arguments, arguments.model, arguments.chosen)
-    default = default_engine(recipe.entry.name, arguments.chosen.label)
     shapes = (parse_shape(text, _input_name(recipe)) for text in arguments.verify_shapes)
     return dataclasses.replace(
         recipe,
         config=build_config(arguments),
-        engine=arguments.saveEngine or default,
+        engine=arguments.saveEngine,
+        label=arguments.chosen.label,
         force=arguments.force,
         verify=not arguments.skip_verify,
         verify_images=arguments.verify_inputs,

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from trtnet.cli.random_weights import random_note
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
+from trtnet.pipeline.model import RANDOM
 
 Report = Mapping[str, Any]
 
@@ -41,10 +43,13 @@ def summary_lines(report: Report) -> list[str]:
         f"{network['define_s']:.2f} s",
         "engine": _engine_line(report["engine"]),
         **({"GPUs": report["engine"]["note"]} if report["engine"]["note"] else {}),
+        **({"replaced": report["engine"]["replaced"]} if report["engine"]["replaced"] else {}),
         "verified": _verify_line(report["verify"]),
         "executed": f"no: {report['executed']['reason']}",
     }
-    return [f"{name:10}{text}" for name, text in lines.items()]
+    told = [f"{name:10}{text}" for name, text in lines.items()]
+    after = 1 + [*lines].index("weights")
+    return [*told[:after], *random_note(weights["origin"] == RANDOM), *told[after:]]
 
 
 def _images_line(report: Report) -> str:
@@ -61,7 +66,12 @@ def _macs(count: int) -> str:
 def _engine_line(engine: Report) -> str:
     if engine["path"] is None:
         return "not written: verification failed"
-    how = "reused, nothing has changed" if engine["reused"] else f"built in {engine['build_s']} s"
+    if engine["reused"]:
+        how = "reused, nothing has changed"
+    elif engine["changed"]:
+        how = f"as it was; written anew beside it: {', '.join(engine['changed'])}"
+    else:
+        how = f"built in {engine['build_s']} s"
     return f"{engine['path']}, {engine['bytes'] / 1e6:.1f} MB, {how}"
 
 
@@ -69,7 +79,7 @@ def _verify_line(verify: Report) -> str:
     if verify["passed"] is None:
         return "no: skipped"
     if not verify["passed"]:
-        return f"FAILED, first at {verify['first_divergent']}; against {verify['against']}"
+        return f"FAILED: {failure(verify)}; against {verify['against']}"
     found = [_counted(len(verify["rows"]), "tensor"), _counted(verify["inputs"], "image")]
     if verify["rel_l2"] is not None:
         found += [f"relative L2 {verify['rel_l2']:.2e}", f"cosine {verify['cosine']:.6f}"]
@@ -77,7 +87,18 @@ def _verify_line(verify: Report) -> str:
         found.append(f"argmax agreement {verify['argmax_agreement']:.1%}")
     if verify["positions"] is not None:
         found.append(f"{verify['positions']:.3%} of the positions as good")
+    budget = verify["budget"]
+    if budget is not None:
+        items = _counted(budget["items"], "item")
+        found.append(f"{budget['measured']} over {items}, within the budget {budget['budget']}")
     return f"yes, against {verify['against']}: {', '.join(found)}"
+
+
+def failure(verify: Report) -> str:
+    """What was measured, what is required, and where that comes from."""
+    limit, where = verify["limit"], verify["first_divergent"]
+    at = "" if where is None else f" at {where}"
+    return f"{limit['measured']}{at}, required is {limit['required']}, {limit['from']}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -17,6 +17,7 @@ from trtnet.cli.preprocess_flags import (
     stated_class_names,
     stated_preprocessing,
 )
+from trtnet.cli.random_weights import stated_random, weights_lines
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 
@@ -47,6 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
         say(*notes)
         results = session(inputs)
         say(f"backend   {session.backend} on {session.device}")
+        weights = session.plan.described.weights
+        if stated_random(weights):
+            source = weights if isinstance(weights, str | None) else weights.source
+            say(*weights_lines(source, are_random=True))
         for name, array in results.items():
             say(f"{name:10}{array.dtype} {'x'.join(map(str, array.shape))}")
             say(*class_lines(array, names))

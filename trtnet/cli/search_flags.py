@@ -10,21 +10,22 @@ from trtnet import graph
 from trtnet.cli.arguments import add_backend_flag, add_input_flag, add_model_flags
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.paths import input_data, input_model, journal_file, output_file, output_report, word
+from trtnet.cli.precision import add_calibrator_flag
 from trtnet.cli.preprocess_flags import add_preprocess_flags
 from trtnet.cli.progress import Progress
+from trtnet.cli.random_weights import weights_lines
 from trtnet.cli.recipes import model_recipe
 from trtnet.finite import json_number
 from trtnet.pipeline.search_setup import SearchSettings, SearchSetup, set_up_search
 from trtnet.precision.table import QUANTIZED, TENSOR_TYPES
-from trtnet.quantization.table import METHODS
+from trtnet.quantization.table import DEFAULT_BATCH
 from trtnet.search.metrics import Metrics
 from trtnet.search.mixable_network import TARGETS
 from trtnet.search.plot_format import check_format
 
 if TYPE_CHECKING:
+    from trtnet.search.data import Data
     from trtnet.search.sensitivities import Sensitivity
-
-_BATCH = 8
 
 
 def parser(command: str, description: str, items: int) -> Parser:
@@ -41,9 +42,14 @@ def parser(command: str, description: str, items: int) -> Parser:
          "random weights, random")  # fmt: skip
     flag("--items", type=positive, default=items, metavar="N",
          help=f"how many of them to use at most, spread evenly; default {items}")  # fmt: skip
-    flag("--calibrator", choices=METHODS, default="mse", help="default: mse")
-    flag("--batch", type=positive, default=_BATCH, metavar="N",
-         help=f"batch size of the network, whose time is estimated; default {_BATCH}")  # fmt: skip
+    add_calibrator_flag(flag)
+    flag(
+        "--batch",
+        type=positive,
+        default=DEFAULT_BATCH,
+        metavar="N",
+        help=f"batch size of the network, whose time is estimated; default {DEFAULT_BATCH}",
+    )
     gpus = ", ".join(graph.gpus())
     flag("--gpu", default="l40s", type=word, metavar="GPU", help=f"default l40s; one of {gpus}")
     model = Group(made, "model")
@@ -78,17 +84,41 @@ def set_up(arguments: argparse.Namespace, progress: Progress) -> SearchSetup:
     return set_up_search(model_recipe(arguments, arguments.target), settings, progress)
 
 
-def row_json(row: Sensitivity) -> dict[str, Any]:
+def about_json(setup: SearchSetup) -> dict[str, Any]:
+    """What both reports begin with; ``left_out`` has the metrics that the data does not tell, and
+    why."""
+    lacks = setup.data.lacks_top1
+    return {
+        "model": setup.name,
+        "weights": setup.weights,
+        "random": setup.random,
+        "to": setup.subject.to,
+        "gpu": setup.subject.ceilings.key,
+        "items": setup.data.items,
+        "left_out": {} if lacks is None else {"top1_drop": lacks},
+    }
+
+
+def data_lines(setup: SearchSetup) -> list[str]:
+    """What has to be known of weights and data to read the numbers."""
+    lacks = setup.data.lacks_top1
+    left_out = [] if lacks is None else [f"{'left out':10}the drop of top-1: {lacks}"]
+    return weights_lines(setup.weights, setup.random) + left_out
+
+
+def row_json(row: Sensitivity, data: Data) -> dict[str, Any]:
     """One module for the report."""
     return {
         "module": row.module,
         "kind": row.kind,
-        **metrics_json(row.metrics),
+        **metrics_json(row.metrics, data),
         "seconds_saved": row.seconds_saved,
     }
 
 
-def metrics_json(metrics: Metrics) -> dict[str, Any]:
-    """JSON values: ``None`` for infinity."""
+def metrics_json(metrics: Metrics, data: Data) -> dict[str, Any]:
+    """JSON values: ``None`` for infinity, and for what `data` does not tell."""
     values = {**dataclasses.asdict(metrics), "sqnr_db": metrics.sqnr_db}
+    if data.lacks_top1 is not None:
+        values["top1_drop"] = None
     return {name: None if value is None else json_number(value) for name, value in values.items()}

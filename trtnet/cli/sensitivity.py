@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, TextIO
 
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
-from trtnet.cli.search_flags import parser, row_json, set_up
+from trtnet.cli.search_flags import about_json, data_lines, parser, row_json, set_up
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.search.journal import SearchJournal
 
 if TYPE_CHECKING:
+    from trtnet.search.data import Data
+    from trtnet.search.metrics import Metrics
     from trtnet.search.sensitivities import Sensitivity
 
 _ITEMS = 8
-_COLUMNS = (
-    *(("module", "left"), ("kind", "left"), ("SQNR dB", "right"), ("cosine", "right")),
-    *(("top-1 drop", "right"), ("µs saved", "right")),
-)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,43 +31,52 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures every module, prints them, and writes what is asked for."""
     from trtnet.search.plotting import plot_sensitivity
     from trtnet.search.sensitivities import job, sensitivity
+    from trtnet.search.stored_sensitivities import record
 
     stream = human_stream(arguments.json)
     progress = Progress(stream)
     setup = set_up(arguments, progress)
-    journal = SearchJournal(arguments.journal, job(setup.subject, setup.data))
+    subject, data = setup.subject, setup.data
+    journal = SearchJournal(arguments.journal, job(subject, data))
+    record(journal, subject, data)
     with progress.step("measure") as update:
-        rows = sensitivity(
-            setup.subject,
-            setup.data,
-            journal=journal,
-            progress=lambda done, total, module: update(f"{done}/{total} {module}"),
-        )
-    print_rows(rows, stream)
-    subject = setup.subject
-    say("", f"{len(rows)} modules, each alone in {subject.to}; {setup.data.items} items; times of "
-        f"batch {arguments.batch} on {subject.ceilings.name}", stream=stream)  # fmt: skip
+        rows = sensitivity(subject, data, journal=journal, progress=update)
+    print_rows(rows, data, stream)
+    say("", *data_lines(setup), f"{len(rows)} modules, each alone in {subject.to}; {data.items} "
+        f"items; times of batch {arguments.batch} on {subject.ceilings.name}",
+        stream=stream)  # fmt: skip
     if arguments.plot is not None:
         plot_sensitivity(rows, f"{setup.name}: each module alone in {subject.to}", arguments.plot)
         say(f"plotted to {arguments.plot}", stream=stream)
+    if arguments.journal is not None:
+        say(f"kept in {arguments.journal}: trtnet search takes it with --sensitivity",
+            stream=stream)  # fmt: skip
     if arguments.json is not None:
-        report = {
-            "model": setup.name,
-            "to": subject.to,
-            "gpu": subject.ceilings.key,
-            "items": setup.data.items,
-            "modules": [row_json(row) for row in rows],
-        }
-        write_json(report, arguments.json)
+        write_json(
+            {**about_json(setup), "modules": [row_json(row, data) for row in rows]}, arguments.json
+        )
     return 0
 
 
-def print_rows(rows: Sequence[Sensitivity], stream: TextIO) -> None:
-    """Prints a table of `rows`, one module each."""
-    cells = []
-    for row in rows:
-        drop = row.metrics.top1_drop
-        cells.append((row.module, row.kind, f"{row.metrics.sqnr_db:.1f}",
-                      f"{row.metrics.cosine:.6f}", "" if drop is None else f"{drop:.2f}",
-                      f"{1e6 * row.seconds_saved:.3f}"))  # fmt: skip
-    table(_COLUMNS, cells, stream)
+def print_rows(rows: Sequence[Sensitivity], data: Data, stream: TextIO) -> None:
+    """Prints a table of `rows`, one module each, with the metrics that `data` tells."""
+    columns = [("module", "left"), ("kind", "left"), *metric_columns(data), ("µs saved", "right")]
+    cells = [
+        (row.module, row.kind, *metric_cells(row.metrics, data), f"{1e6 * row.seconds_saved:.3f}")
+        for row in rows
+    ]
+    table(columns, cells, stream)
+
+
+def metric_columns(data: Data) -> list[tuple[str, str]]:
+    """The columns of :func:`metric_cells`."""
+    names = ("SQNR dB", "cosine", *(["top-1 drop"] if data.lacks_top1 is None else []))
+    return [(name, "right") for name in names]
+
+
+def metric_cells(metrics: Metrics, data: Data) -> list[str]:
+    """The metrics that `data` tells."""
+    cells = [f"{metrics.sqnr_db:.1f}", f"{metrics.cosine:.6f}"]
+    if data.lacks_top1 is None:
+        cells.append("" if metrics.top1_drop is None else f"{metrics.top1_drop:.2f}")
+    return cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -11,6 +12,7 @@ from trtnet.escaping import printable
 Columns = Sequence[tuple[str, str]]
 """(header, justification) of each column; the justification is ``"left"`` or ``"right"``."""
 
+_LONG = 40  # characters of a cell that is not repeated
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 
@@ -43,3 +45,16 @@ def aligned(columns: Columns, widths: Sequence[int], texts: Sequence[str]) -> st
         for text, width, (_, justify) in zip(texts, widths, columns, strict=True)
     )
     return "  ".join(cells).rstrip()
+
+
+def numbered(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Long texts that occur several times as numbers, and what the numbers stand for.
+
+    >>> numbered(["short", "a sentence that is too long to be read again"] * 2)
+    (['short', '[1]', 'short', '[1]'], ['[1] a sentence that is too long to be read again'])
+    """
+    counts = Counter(texts)
+    long = [text for text, count in counts.items() if count > 1 and len(text) > _LONG]
+    marks = {text: f"[{number}]" for number, text in enumerate(long, start=1)}
+    notes = [f"{mark} {text}" for text, mark in marks.items()]
+    return [marks.get(text, text) for text in texts], notes

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtnet.cli.arguments import add_weights_key_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.guard import program
 from trtnet.cli.paths import input_file, input_model, output_file, word
@@ -50,16 +52,20 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     extract = commands.add_parser(
-        "extract", help="write a torchvision model's weights to a file", epilog=_EPILOG
+        "extract", help="write a model's weights to a file", epilog=_EPILOG
     )
-    extract.add_argument("model", type=word, help="a torchvision model, such as resnet50")
+    extract.add_argument(
+        "model",
+        type=word,
+        help="a model of the zoo, such as resnet50 or lenet5, of torchvision, or timm:NAME",
+    )
     extract.add_argument(
         "--weights",
-        default="random",
         type=input_model,
-        help="random (the default), DEFAULT, a torchvision enum name such as IMAGENET1K_V2, "
-        "or the path of a weights file",
+        help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or the path of a "
+        "weights file; default: what is shipped, or else random",
     )
+    add_weights_key_flag(extract.add_argument)
     extract.add_argument("--seed", type=seed, default=0, help="for --weights random")
     extract.add_argument("--num-classes", type=positive, help="size of the classifier")
     extract.add_argument("-o", "--output", type=output_file, help="default: MODEL.safetensors")
@@ -67,6 +73,7 @@ def _parser() -> Parser:
 
     inspect = commands.add_parser("inspect", help="show what a weights file holds", epilog=_EPILOG)
     inspect.add_argument("file", type=input_file)
+    add_weights_key_flag(inspect.add_argument)
     inspect.set_defaults(run=_inspect)
 
     convert = commands.add_parser(
@@ -82,6 +89,7 @@ def _parser() -> Parser:
         help="a model of the zoo, such as resnet50: the weights must fit it, and a .wts file takes "
         "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
     )
+    add_weights_key_flag(convert.add_argument)
     convert.add_argument("--num-classes", type=positive, help="of --model")
     convert.add_argument("--in-channels", type=positive, help="of --model: 1 for gray images")
     convert.add_argument("--image-size", type=positive, help="of --model, where it has one")
@@ -97,7 +105,8 @@ def _parser() -> Parser:
 
 
 def _default_output(model: str) -> Path:
-    return Path(f"{model}.safetensors")
+    name = re.sub(r"[^-\w.]", "_", model.rpartition(":")[2])
+    return Path(f"{name}.safetensors")
 
 
 def _extracted(arguments: argparse.Namespace) -> Iterator[NamedFile]:
@@ -120,7 +129,15 @@ def _extract(arguments: argparse.Namespace) -> int:
             "of it",
         )
     chosen = {} if arguments.num_classes is None else {"num_classes": arguments.num_classes}
-    written = extract(arguments.model, path, arguments.weights, arguments.seed, **chosen)
+    written = extract(
+        arguments.model,
+        path,
+        arguments.weights,
+        arguments.seed,
+        key=arguments.weights_key,
+        **chosen,
+    )
+    _say_notes(written, path)
     _print_report(written, arguments.json, seconds=round(time.perf_counter() - started, 3))
     return 0
 
@@ -141,12 +158,14 @@ def _convert(arguments: argparse.Namespace) -> int:
         arguments.source,
         arguments.target,
         arguments.model,
+        key=arguments.weights_key,
         preprocessing=None if rules is None else rules.as_dict(),
         class_names=stated_class_names(arguments),
         **chosen,
     )
     stored = load(arguments.target)
     _print_report(stored, arguments.json)
+    _say_notes(written, arguments.source)
     if written.metadata and not stored.metadata:
         left_out = ", ".join(written.metadata)
         say(f"note: {arguments.target.suffix} files have no metadata; left out: {left_out}",
@@ -164,10 +183,16 @@ def _said(path: Path, stated: StatedPreprocessing) -> Preprocessing | None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from trtnet.weights import data_sha256, load
+    from trtnet.weights import data_sha256
+    from trtnet.weights.loading import read
+    from trtnet.weights.prefixes import counted, without_wrappers
 
-    weights = load(arguments.file)
-    recorded = weights.metadata.get("sha256")
+    weights = read(arguments.file, arguments.weights_key)
+    _say_notes(weights, arguments.file)
+    for prefix, count in without_wrappers(weights).prefixes.items():
+        say(f"note: {arguments.file}: {counted(count)} the prefix `{prefix}`, which is dropped "
+            "where the weights are loaded", stream=sys.stderr)  # fmt: skip
+    recorded = None if arguments.weights_key else weights.metadata.get("sha256")
     intact = recorded is None or recorded == data_sha256(weights)
     if arguments.json:
         keys = {
@@ -176,14 +201,38 @@ def _inspect(arguments: argparse.Namespace) -> int:
         }
         _print_report(weights, True, keys=keys, intact=intact)
     else:
-        rows = [(key, "x".join(map(str, a.shape)), a.dtype) for key, a in weights.items()]
-        table(_COLUMNS, rows, sys.stdout)
-        say("")
         _print_report(weights, False)
+        say("")
+        rows = [(key, "x".join(map(str, weights[key].shape)), weights[key].dtype)
+                for key in _in_model_order(weights)]  # fmt: skip
+        table(_COLUMNS, rows, sys.stdout)
     if not intact:
         problem = f"error: {weights.path}: the tensors differ from the recorded sha256"
         say(problem, "  fix: copy or extract the file again", stream=sys.stderr)
     return 0 if intact else 1
+
+
+def _say_notes(weights: Weights, file: Path) -> None:
+    """What of `file` was taken, dropped and concluded."""
+    say(*(f"note: {file}: {note}" for note in weights.notes), stream=sys.stderr)
+
+
+def _in_model_order(weights: Weights) -> list[str]:
+    """The keys in the order of a state_dict, which safetensors files do not keep: that of the model
+    that the file names, or else layers by number."""
+    from trtnet.weights.places import wanted
+    from trtnet.zoo.registry import registered
+
+    if weights.path is None or weights.path.suffix != ".safetensors":
+        return list(weights)
+    entry = registered(weights.metadata.get("architecture", ""))
+    order = {key: place for place, key in enumerate(wanted(entry.build()) if entry else ())}
+
+    def rank(key: str) -> tuple[int, list[tuple[int, str]]]:
+        parts = re.split(r"(\d+)", key)
+        return order.get(key, len(order)), [(int(p), "") if p.isdigit() else (0, p) for p in parts]
+
+    return sorted(weights, key=rank)
 
 
 def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
@@ -202,7 +251,9 @@ def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
     if as_json:
         say(*json.dumps({**report, "metadata": weights.metadata}, indent=1).split("\n"))
         return
-    for key, value in report.items():
-        say(f"{key:16}{value:,}" if isinstance(value, int) else f"{key:16}{value}")
+    shown = {**report, "bytes": f"{report['bytes'] / 1e6:,.2f} MB"}
+    for key, value in shown.items():
+        title = "size" if key == "bytes" else key
+        say(f"{title:16}{value:,}" if isinstance(value, int) else f"{title:16}{value}")
     for key, text in weights.metadata.items():
         say(f"  {key}: {text if len(text) <= 90 else text[:87] + '...'}")

@@ -18,7 +18,8 @@ _FAULTS = {
     "VERSION_MISMATCH": ("it is of another release", "build it with the release installed here"),
     "UNSUPPORTED_CC": (
         "it was not built for this GPU",
-        "build it with this GPU's compute capability: --compute-capability",
+        "build it with this GPU's compute capability: --compute-capability, or "
+        "BuildConfig(compute_capabilities=...)",
     ),
     "OLD_CUDA_DRIVER": ("the NVIDIA driver is too old", "update the NVIDIA driver"),
     "OLD_CUDA_RUNTIME": ("the CUDA runtime is too old", "update the CUDA runtime"),
@@ -196,8 +197,9 @@ def _check_capability(plan: Plan, targets: GpuTargets, title: str) -> None:
             expected="compute capability "
             + (", ".join(named) if named else targets.describe_default()),
             got=f"a GPU of compute capability {dotted(gpu)}",
-            fix=f"build it with --compute-capability {dotted(gpu)} if {title} offers that, or "
-            f"with --backend {backends.portable().name}",
+            fix=f"build it with --compute-capability {dotted(gpu)} "
+            f'(BuildConfig(compute_capabilities=("{dotted(gpu)}",))) if {title} offers that, or '
+            f'with --backend {backends.portable().name} (backend="{backends.portable().name}")',
         )
 
 

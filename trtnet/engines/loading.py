@@ -34,7 +34,7 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
         raise UsageError(
             f"the engine was not built for the backend {name!r}",
             expected=found,
-            fix=f"build it with --backend {name}",
+            fix=f'build it with --backend {name}, or in Python with backend="{name}"',
         )
     compatibility.check(plan, name)
     description = backends.description(name)
@@ -55,8 +55,8 @@ def _loader(description: BackendDescription) -> EngineLoader:
 def _place(description: BackendDescription, device: str) -> Device:
     """The device `device` of a session, made the current one."""
     fix = (
-        f"run it where there is one; engines built with --backend {backends.portable().name} run "
-        "on a CPU too"
+        f"run it where there is one; engines built with --backend {backends.portable().name} "
+        f'(backend="{backends.portable().name}") run on a CPU too'
     )
     if device == "cpu" and description.needs_gpu:
         raise UnsupportedError(f"an engine of {description.name} needs an NVIDIA GPU", fix=fix)

@@ -123,7 +123,8 @@ class Signature:
             module=name,
             expected=", or ".join(dict.fromkeys(ranges)),
             got=shapes[name],
-            fix="build the engine with --minShapes, --optShapes and --maxShapes around this shape",
+            fix="build the engine with --minShapes, --optShapes and --maxShapes around this shape, "
+            "or in Python with trtnet.Shapes(min, opt, max)",
         )
 
 

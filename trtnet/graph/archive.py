@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
         NetworkError: the content is not a valid network: tensors or weights that are missing,
             produced twice or of impossible shapes, unknown layer types or dtypes, or a cycle.
     """
-    return _unpack(loading.load(path), str(path))
+    return _unpack(loading.read(Path(path)), str(path))
 
 
 def loads(content: bytes, name: str = "the archive") -> Graph:

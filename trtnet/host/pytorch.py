@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trtnet.errors import UsageError
+from trtnet.extras import install
 
 
 def pytorch(what: str = "this") -> Any:
@@ -22,6 +23,6 @@ def pytorch(what: str = "this") -> Any:
         raise UsageError(
             f"{what} computes numbers on the host, which is PyTorch's part",
             expected="PyTorch, or a trtnet.Tensor among the arguments",
-            fix='pip install "trtnet[torch]"',
+            fix=install("torch"),
         ) from None
     return torch

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from trtnet.errors import TrtnetError, UsageError
+from trtnet.extras import install
 from trtnet.reading.files import open_regular
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image]:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise UsageError(
-            "reading images needs Pillow", got=error, fix="pip install pillow, or give .npy files"
+            "reading images needs Pillow", got=error, fix=f"{install('images')}, or give .npy files"
         ) from error
     try:
         with _regular(path) as file, Image.open(file, formats=FORMATS) as image:

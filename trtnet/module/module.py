@@ -137,15 +137,17 @@ class Module(Tree, Hooks, Casting):
     ) -> IncompatibleKeys:
         """Loads arrays (numpy or torch) by name, without copying numpy arrays.
 
-        A ``module.`` in front of every key, as ``DataParallel`` leaves it, is dropped, and so is
-        what a module's `ignored_keys` match. Weights of a file without shapes take the module's.
+        Keys must be the module's, as in PyTorch: :func:`trtnet.weights.load` with ``model=`` drops
+        prefixes such as ``module.``. What a module's `ignored_keys` match is left out. Weights of
+        a file without shapes take the module's.
         Nothing is loaded unless everything fits. `assign` has no effect. A parameter or module at
         several places has all their keys; as in PyTorch the value of the last one counts, but one
         of them is enough: safetensors' ``save_model`` writes only one.
 
         Raises:
-            WeightsError: lists *all* missing, unexpected and mis-shaped keys at once. With
-                ``strict=False`` only mis-shaped ones are an error.
+            WeightsError: names a prefix that makes the keys differ; otherwise mis-shaped, missing
+                and unexpected keys at once, counted where they are many. With ``strict=False``
+                only mis-shaped ones are an error.
         """
         return load(self, state_dict, strict)
 

@@ -11,25 +11,14 @@ import numpy as np
 from trtnet.host import as_host, as_torch
 from trtnet.module.loading import IncompatibleKeys, match
 from trtnet.tensor import Parameter
-
-
-def slots(module: Any, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-    """Every parameter and persistent buffer with each of its state_dict keys."""
-    for path, owner in _everywhere(module, prefix.rstrip(".")):
-        start = f"{path}." if path else ""
-        for name, entry in owner._parameters.items():
-            if entry is not None:
-                yield start + name, entry
-        for name, entry in owner._buffers.items():
-            if entry is not None and name not in owner._non_persistent_buffers_set:
-                yield start + name, entry
+from trtnet.weights.places import entries
 
 
 def states(module: Any, prefix: str) -> dict[str, np.ndarray]:
     """See :meth:`trtnet.Module.state_dict`."""
     return {
         name: entry.require(name)
-        for name, entry in slots(module, prefix)
+        for name, entry in entries(module, prefix)
         if entry.array is not None or not entry.optional
     }
 
@@ -37,7 +26,7 @@ def states(module: Any, prefix: str) -> dict[str, np.ndarray]:
 def load(module: Any, state: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
     """See :meth:`trtnet.Module.load_state_dict`."""
     state = _after_hooks(module, state, strict)
-    places = dict(slots(module))
+    places = dict(entries(module))
     found = match(state, places, lambda key: _ignores(module, key))
     given = {id(places[key]) for key in found.arrays}  # a shared parameter needs one of its keys
     missing = [key for key in found.missing if id(places[key]) not in given]

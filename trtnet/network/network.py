@@ -85,6 +85,7 @@ class Network:
         self.scopes = Scopes()
         self.fold_batch_norm, self.plugins = fold_batch_norm, plugins
         self.builder = self.backend.builder()
+        self._dropped: list[Any] = []
         self._begin()
         self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
         self.guards = Guards()
@@ -112,7 +113,9 @@ class Network:
 
     def begin_again(self) -> None:
         """Drops all layers; starts a new :attr:`definition` with the same inputs, for layers of an
-        attempt that failed. Tensors of inputs stay, other tensors are of no use any more."""
+        attempt that failed. Tensors of inputs stay, other tensors are of no use any more; what
+        still prints them, such as a traceback, may do so."""
+        self._dropped.append(self.definition)  # an ITensor without its network ends the process
         roots = self.roots
         self.scopes.forget()
         self._begin()
@@ -255,12 +258,12 @@ class Network:
         """:meth:`emit` for a layer with ``len(dims)`` outputs."""
         return self._layers.add(op, method, args, dims, inputs or {}, attributes)
 
-    def loop(self, trips: Tensor) -> Loop:
-        """A loop that runs `trips` times, a scalar; what is emitted from its slices and states is
-        inside of it."""
-        require_same_network(self, [trips])
+    def loop(self, trips: Tensor | None = None) -> Loop:
+        """A loop that runs `trips` times, a scalar, or as :meth:`Loop.run_while` says; what is
+        emitted from its slices and states is inside of it."""
+        require_same_network(self, [] if trips is None else [trips])
         name = self.scopes.in_path("loop")
-        return Loop(self.definition.add_loop(), trips, self._layers.boundary, name)
+        return Loop(self, self.definition.add_loop(), trips, self._layers.boundary, name)
 
     def defer(
         self,

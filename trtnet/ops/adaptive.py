@@ -13,7 +13,7 @@ from trtnet.ops.division import div, floor_divide
 from trtnet.ops.elementwise import add, ge, logical_and, lt, minimum, mul, sub
 from trtnet.ops.linalg import matmul
 from trtnet.ops.max_by_slices import max_and_positions
-from trtnet.ops.operands import as_tensor, insert_axes, is_size
+from trtnet.ops.operands import as_tensor, insert_axes, is_size, whole
 from trtnet.ops.operator import operator
 from trtnet.ops.pooling import avg_pool, max_pool
 from trtnet.ops.pooling_window import Window
@@ -147,7 +147,8 @@ def adaptive_max_pool3d_with_indices(
 
 
 def _output_sizes(output_size: Any, rank: int, sizes: Sequence[Any]) -> list[Any]:
-    listed = output_size if isinstance(output_size, (tuple, list)) else [output_size] * rank
+    given = output_size if isinstance(output_size, (tuple, list)) else [output_size] * rank
+    listed = list(map(whole, given))
     right = len(listed) in (1, rank) and all(size is None or is_size(size) for size in listed)
     if not right or any(isinstance(size, int) and size < 0 for size in listed):
         raise ShapeError(f"output_size needs one size, or {rank}", got=output_size)

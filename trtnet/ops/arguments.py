@@ -11,6 +11,7 @@ import numpy as np
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.names import parameter_name
+from trtnet.ops.operands import whole
 from trtnet.tensor import Parameter, Tensor
 from trtnet.values import array_from, shape_from
 
@@ -26,7 +27,9 @@ def ntuple(value: Any, count: int, name: str) -> tuple[int, ...]:
     Raises:
         ShapeError: something else than ints, or another number of them.
     """
-    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    value = whole(value)
+    many = isinstance(value, Iterable) and not isinstance(value, str)
+    values = list(map(whole, value)) if many else [value]
     are_ints = all(isinstance(item, Integral) and not isinstance(item, bool) for item in values)
     if not are_ints or len(values) not in (1, count):
         wanted = "an int" if count == 1 else f"an int, or {count} ints"

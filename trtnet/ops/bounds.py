@@ -6,6 +6,7 @@ import numbers
 from typing import Any
 
 from trtnet.errors import ShapeError, UnsupportedError
+from trtnet.ops.operands import whole
 from trtnet.tensor import Dim, Tensor, same_size
 
 
@@ -34,7 +35,7 @@ def bounds(item: slice, size: Any) -> tuple[Any, Any, int]:
         UnsupportedError: a step that is not a positive int, as in PyTorch; a bound that is
             neither an int nor a Dim.
     """
-    step = 1 if item.step is None else item.step
+    step = 1 if item.step is None else whole(item.step)
     is_int = isinstance(step, numbers.Integral) and not isinstance(step, bool)
     if not is_int or step < 1:
         raise UnsupportedError(
@@ -54,6 +55,7 @@ def bounds(item: slice, size: Any) -> tuple[Any, Any, int]:
 
 
 def _bound(value: Any) -> Any:
+    value = whole(value)
     if value is None or isinstance(value, Dim):
         return value
     if isinstance(value, numbers.Integral):

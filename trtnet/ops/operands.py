@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from functools import reduce
@@ -15,6 +16,15 @@ from trtnet.tensor import Dim, Parameter, Tensor
 from trtnet.tensor.emitter import Emitter
 from trtnet.tensor.quotient import Quotient
 from trtnet.values import values_of
+
+
+def whole(value: Any) -> Any:
+    """The int that a real tensor or array of one integer holds, which PyTorch takes for a size or
+    an axis; anything else as it is."""
+    if isinstance(value, np.ndarray) or hasattr(value, "resolve_conj"):  # a torch.Tensor
+        integral = str(value.dtype).removeprefix("torch.").startswith(("int", "uint"))
+        return int(value.item()) if integral and math.prod(value.shape) == 1 else value
+    return value
 
 
 def is_size(value: object) -> bool:
@@ -202,6 +212,7 @@ def normalize_axis(axis: Any, rank: int, op: str) -> int:
     Raises:
         ShapeError: outside ``[-rank, rank)``.
     """
+    axis = whole(axis)
     if not isinstance(axis, numbers.Integral) or not -rank <= int(axis) < rank:
         raise ShapeError(
             f"{op}: dim is out of range",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trtnet.errors import ShapeError, UnsupportedError
-from trtnet.ops.operands import is_size
+from trtnet.ops.operands import is_size, whole
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import slice_
 from trtnet.tensor import Dim, Tensor
@@ -55,7 +55,7 @@ def _by_slice(input: Tensor, amounts: Sequence[Any], mode: str, value: float = 0
 
 
 def _amounts(x: Tensor, pad: Sequence[Any]) -> list[Any]:
-    amounts = list(pad)
+    amounts = list(map(whole, pad))
     if len(amounts) % 2 or len(amounts) > 2 * x.ndim or not all(map(is_size, amounts)):
         raise ShapeError(
             "pad: needs two amounts per axis", expected=f"at most {2 * x.ndim} ints", got=pad

@@ -52,7 +52,8 @@ def max_pool(
             return max_and_positions(x, window, op)
         if any(d != 1 for d in window.dilation) or not x.dtype.is_floating_point:
             return dilated_max(x, window, op)
-        return _pool("max_pool", "MAX", x, window, window.padding)
+        window.counts(x, op)  # raises
+        return _pool("max_pool", "MAX", x, window.reaching(x), window.padding)
 
     return batched(input, rank, op, compute)
 
@@ -89,7 +90,8 @@ def avg_pool(
         raise ShapeError("divisor_override must not be zero")
 
     def compute(x: Tensor) -> Tensor:
-        return _average(x, window, ceil_mode, count_include_pad, divisor_override, op)
+        window.counts(x, op)  # raises
+        return _average(x, window.reaching(x), ceil_mode, count_include_pad, divisor_override, op)
 
     out: Tensor = batched(input, rank, op, compute)
     return out

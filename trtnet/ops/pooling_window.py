@@ -57,6 +57,19 @@ class Window:
             area *= size
         return area
 
+    def reaching(self, x: Tensor) -> Window:
+        """This window without what lies beyond all of the padded input `x`, (N, C, ...), which
+        ceil_mode allows: it gives the same results. TensorRT limits the size of a window."""
+        if not self.ceil_mode:
+            return self
+        rows = zip(self.kernel, self.dilation, self.padding, x.shape[2:], strict=True)
+        kernel = [
+            min(k, n + 2 * p) if isinstance(n, int) and d == 1 and n else k for k, d, p, n in rows
+        ]
+        made = Window(self.rank, kernel, self.stride, self.padding, True, self.dilation)
+        same = made.counts(x, "") == self.counts(x, "")
+        return made if same else self
+
     def is_whole(self, x: Tensor) -> bool:
         """Whether one window takes in all of `x`."""
         return same_sizes(self.kernel, x.shape[2:]) and not any(self.padding)

@@ -10,7 +10,7 @@ import numpy as np
 from trtnet.errors import ShapeError
 from trtnet.ops.adaptive import adaptive_pool
 from trtnet.ops.arguments import require
-from trtnet.ops.operands import is_size
+from trtnet.ops.operands import is_size, whole
 from trtnet.ops.operator import operator
 from trtnet.ops.resampling import (
     CUBIC_COEFFICIENT,
@@ -86,7 +86,7 @@ def _targets(
     if size is not None:
         if recompute:
             raise ShapeError("interpolate: recompute_scale_factor needs a scale_factor")
-        sizes = _listed(size, rank)
+        sizes = list(map(whole, _listed(whole(size), rank)))
         if not all(map(is_size, sizes)):
             raise ShapeError("interpolate: size must be ints", got=size)
     else:

@@ -16,6 +16,7 @@ from trtnet.ops.operands import (
     normalize_axes,
     normalize_axis,
     remove_axes,
+    whole,
 )
 from trtnet.ops.operator import operator
 from trtnet.ops.pointwise import numpy_names
@@ -28,7 +29,8 @@ def listed(values: tuple[Any, ...], named: Any = None) -> list[Any]:
         values = (named,)
     if len(values) == 1 and isinstance(values[0], (tuple, list)):
         values = tuple(values[0])
-    return [int(size) if isinstance(size, numbers.Integral) else size for size in values]
+    sizes = map(whole, values)
+    return [int(size) if isinstance(size, numbers.Integral) else size for size in sizes]
 
 
 @operator

@@ -10,6 +10,7 @@ from trtnet import backend, hardware
 from trtnet.backend import BackendDescription
 from trtnet.backend.description import dotted
 from trtnet.errors import BackendError
+from trtnet.extras import install
 from trtnet.pipeline.machine import Machine
 
 REQUIRED = ("numpy", "rich", "filelock", "msgspec")  # packages without which nothing works
@@ -101,7 +102,7 @@ def _verify(machine: Machine) -> Iterator[Problem]:
     yield from _define(machine)
     for name in ("torch", "torchvision"):
         if machine.packages[name] is None:
-            yield f"{name} is not installed", 'pip install "trtnet[torch]"'
+            yield f"{name} is not installed", install("torch")
 
 
 def _installed(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
@@ -164,15 +165,21 @@ def _package(about: BackendDescription, package: str, machine: Machine) -> Itera
     except BackendError as error:
         yield error.problem, error.fix or about.install
     except Exception as error:  # a broken package may fail with anything
-        yield f"{package} cannot be imported: {error}", f"{about.install} --force-reinstall"
+        yield (
+            f"{package} cannot be imported: {error}",
+            f"pip install --force-reinstall {about.distribution}",
+        )
 
 
 def _cuda_python(machine: Machine) -> Iterator[Problem]:
-    version, fix = machine.packages["cuda-python"], 'pip install "trtnet[cuda]"'
+    version, fix = machine.packages["cuda-python"], install("cuda")
     if version is None:
         yield "cuda-python is not installed", fix
     elif version != "unknown" and int(version.partition(".")[0]) < 13:
-        yield f"cuda-python {version} is too old, it takes 13 or later", f"{fix} -U"
+        yield (
+            f"cuda-python {version} is too old, it takes 13 or later",
+            "pip install -U cuda-python",
+        )
     yield from _supported_by_driver(machine, "cuda-python", version)
 
 

@@ -19,9 +19,9 @@ from trtnet.graph import Graph
 from trtnet.imaging.fitting import ImageInput, fitted
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.inputs import seeded_batches
-from trtnet.pipeline.model import RANDOM
+from trtnet.pipeline.model import RANDOM, is_random
 from trtnet.pipeline.progress import Update
-from trtnet.pipeline.recipe import INPUT, CalibrationSettings
+from trtnet.pipeline.recipe import CalibrationSettings
 from trtnet.pipeline.shapes import InputShapes
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from trtnet.weights import Weights
 
 _IMAGE_AXES = 4
-_BATCH = 8
 _RANDOM_ITEMS = 32
 _EVERY = 8  # batches between two writes of the journal
 
@@ -69,38 +68,35 @@ def require_data(settings: CalibrationSettings, policy: Policy) -> None:
     names = " and ".join(name for name in QUANTIZED if policy.uses(name))
     raise UsageError(
         f"{names} needs calibration data, for the range of each tensor",
-        fix="--calib-data with a folder of images, a .npy or a .npz file; with random weights "
-        f"--calib-data {RANDOM} does, too",
+        fix="--calib-data (CalibrationSettings(data=...)) with a folder of images, a .npy or a "
+        f".npz file; with random weights --calib-data {RANDOM} does, too",
     )
 
 
 def data_source(
-    text: str, weights: Weights, shape: Sequence[int], items: int, seed: int, name: str = INPUT
-) -> str | Batches:
+    text: str, weights: Weights, shape: Sequence[int], items: int, seed: int
+) -> str | np.ndarray:
     """The data that `text` stands for: a path, or for ``"random"`` seeded noise.
 
     Args:
         weights: of the network; only random ones accept noise.
         shape: of a batch of its input.
         items: how many at most.
-        name: of the input.
 
     Raises:
         UsageError: noise for trained weights.
     """
     if text != RANDOM:
         return text
-    if weights.metadata.get("weights") != RANDOM:
+    if not is_random(weights):
         raise UsageError(
             f"{RANDOM}: noise says nothing about trained weights",
             got=f"weights {weights.source}",
-            fix="give data like that the network is used on, or --weights random",
+            fix="give data like that the network is used on, or --weights random "
+            '(weights="random")',
         )
-    from trtnet.quantization import Batches
-
-    count = min(items, _RANDOM_ITEMS)
-    noise = [image for _, image in seeded_batches([(1, *shape[1:])], count, seed)]
-    return Batches(count, _BATCH, lambda part: {name: np.concatenate([noise[i] for i in part])})
+    count = min(items, max(_RANDOM_ITEMS, shape[0]))
+    return np.concatenate([image for _, image in seeded_batches([(1, *shape[1:])], count, seed)])
 
 
 class Calibrator:
@@ -158,12 +154,14 @@ class Calibrator:
         if given is not None and (data is None or given.exists()):
             found = CalibrationTable.load(given)
             found.require_weights(self.network.weights_sha256)
-            about = {"method": found.method, "items": found.items, "key": None}
+            made_here = known is not None and self._is_the_one(given, known)
+            key_of_it = known.key if known and made_here else None
+            about = {"method": found.method, "items": found.items, "key": key_of_it}
             return Calibrated(found, (), data, self._about(about, given, reused=True))
         assert data is not None  # require_data()
         table = given or (engine and engine.with_name(f"{engine.name}.calib.json"))
         key = self._key(read, data)
-        if table and known and known.key == key and known.sha256 == _sha256(table):
+        if table and known and known.key == key and self._is_the_one(table, known):
             found = CalibrationTable.load(table)
             about = {"method": known.method, "items": known.items, "key": key}
             return Calibrated(found, (), data, self._about(about, table, reused=True))
@@ -176,6 +174,10 @@ class Calibrator:
         seconds = time.perf_counter() - started
         about = {"method": made and made.method, "items": calibration.items, "key": key}
         return Calibrated(made, calibration.ranges, data, self._about(about, table, seconds))
+
+    def _is_the_one(self, table: Path, known: StatedCalibration) -> bool:
+        """Whether `table` is there, and the one that `known` is about."""
+        return self.quantizes and known.sha256 is not None and known.sha256 == _sha256(table)
 
     def _about(
         self, about: Mapping[str, Any], table: Path | None, seconds: float = 0, reused: bool = False
@@ -195,11 +197,10 @@ class Calibrator:
 
         shape, seed = self.shapes.typical[0], self.seed + 1  # verification has the seed itself
         items = self.settings.items
-        source = data_source(text, self.weights, shape, items, seed, self.shapes.name)
+        source = data_source(text, self.weights, shape, items, seed)
         found = dataset(
             source,
             read,
-            batch=_BATCH,
             limit=items,
             preprocessing=self._preprocessing(shape),
         )
@@ -237,7 +238,8 @@ class Calibrator:
 
         def progress(done: int, total: int | None, rate: float) -> None:
             left = (data.items - done) / rate
-            update(f"{done}/{total} images, {rate:.1f}/s, {left:.0f} s left")
+            ends = f", {left:.0f} s left" if done < data.items else ""
+            update(f"{done} of {total} images, {rate:.1f}/s{ends}")
 
         tensors = self.network.observed if self.quantizes else activations(read)
         return calibrate(read, tensors, data, progress=progress, resume=journal, every=_EVERY)

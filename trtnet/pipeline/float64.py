@@ -17,6 +17,7 @@ from trtnet.verification import (
     TOLERANCES,
     Blame,
     Row,
+    Tolerance,
     Verification,
 )
 from trtnet.verification.values import Values, candidates
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def compare_with_float64(
-    network: Network, exact: Network, inputs: Mapping[str, np.ndarray]
+    network: Network,
+    exact: Network,
+    inputs: Mapping[str, np.ndarray],
+    tolerance: Tolerance | None = None,
 ) -> Verification:
     """The outputs of `network` against those of `exact` in double precision.
 
@@ -36,6 +40,7 @@ def compare_with_float64(
         network: in its own precision.
         exact: the same model, defined in FP32.
         inputs: one array per input, by name.
+        tolerance: limits of the outputs; by default those of the network's precision.
 
     Returns:
         A row for each output, held to the tolerance of the network's precision; none for modules.
@@ -46,7 +51,8 @@ def compare_with_float64(
     """
     network.check()
     precision = network.exactness
-    tolerance = QUANTIZED_TOLERANCES.get(precision) or TOLERANCES.get(precision, FINITE)
+    usual = QUANTIZED_TOLERANCES.get(precision) or TOLERANCES.get(precision, FINITE)
+    tolerance = usual if tolerance is None else tolerance
     names = tuple(network.outputs)
     graph = read(network.definition)
     chosen = {found.tensor for found in candidates(graph, names).values()}

@@ -18,7 +18,7 @@ from trtnet.pipeline.ability import abilities
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.files import is_model_file
 from trtnet.pipeline.machine import examine
-from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.pipeline.preprocessing import (
     ENTRY,
     ORIGIN,
@@ -67,8 +67,9 @@ def open_image_session(
         session = Session(text, backend=recipe.backend, device=device)
     else:
         require_task(recipe, task)
-        with (observer or Silent()).step("build"):
-            plan = _plan(recipe, sizes, settle, device)
+        observer = observer or Silent()
+        with observer.step("build"):
+            plan = _plan(recipe, sizes, settle, device, observer)
         session = Session(plan, device=device)
     try:
         require_images(session, text)
@@ -117,7 +118,9 @@ def require_task(recipe: Recipe, task: str) -> None:
         )
 
 
-def _plan(recipe: Recipe, sizes: Sequence[ImageSize], settle: Settle, device: str) -> Plan:
+def _plan(
+    recipe: Recipe, sizes: Sequence[ImageSize], settle: Settle, device: str, observer: Observer
+) -> Plan:
     """The engine of a model, for images of these `sizes`."""
     entry = recipe.entry
     backend = choose_backend(recipe.backend, device)
@@ -125,12 +128,11 @@ def _plan(recipe: Recipe, sizes: Sequence[ImageSize], settle: Settle, device: st
     if "argmax" in entry.arguments:
         arguments["argmax"] = True
     image = default_shape(recipe, recipe.input_shape)[1:]
-    found = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
-    weights = restated(found, recipe.preprocessing, recipe.class_names)
+    filled = fill(recipe, arguments, image, observer)
+    module = filled.module
+    weights = restated(filled.weights, recipe.preprocessing, recipe.class_names)
     if weights.preprocessing is None:
         raise unknown_preprocessing("preprocessing in the metadata of the weights")
-    module = entry.build(**arguments)
-    module.load_state_dict(weights)
     name = recipe.input.name if recipe.input is not None else INPUT
     rules = settle(checked_preprocessing(weights.preprocessing))
     if has_one_size(recipe, rules):

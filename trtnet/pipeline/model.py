@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import trtnet.weights
-from trtnet.errors import UsageError, WeightsError
+from trtnet.errors import TrtnetError, UsageError, WeightsError
+from trtnet.pipeline.progress import Observer
 from trtnet.pipeline.random_weights import random_weights
 from trtnet.weights.loading import SUFFIXES, is_path
 from trtnet.weights.torch_import import without_memory
+from trtnet.zoo.settling import settle
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +33,11 @@ OWN = "own"
 """What asks for the values that a PyTorch module has when its function returns it."""
 
 
+def is_random(weights: Weights) -> bool:
+    """Whether `weights` are random, as far as they say where they are from."""
+    return weights.metadata.get("weights") == RANDOM
+
+
 def builder_arguments(recipe: Recipe) -> dict[str, Any]:
     """Keyword arguments for the model's builder.
 
@@ -43,18 +51,18 @@ def builder_arguments(recipe: Recipe) -> dict[str, Any]:
             raise UsageError(f"{entry.name} does not take --{name.replace('_', '-')}")
     if recipe.image_size is not None and "image_size" in entry.arguments:
         chosen["image_size"] = recipe.image_size
-    if entry.pretrained and _are_torchvisions(entry, recipe.weights):
+    if entry.pretrained and _are_torchvisions(entry, recipe.weights, recipe.weights_key):
         chosen |= entry.pretrained
     return chosen
 
 
-def _are_torchvisions(entry: Entry, name: str | None) -> bool:
+def _are_torchvisions(entry: Entry, name: str | None, key: str | None) -> bool:
     """Whether `name` stands for what torchvision has trained, from there or in a file."""
     if name is None or name == RANDOM or name in entry.embedded:
         return False
     if not Path(name).is_file():
         return True
-    stated = trtnet.weights.load(name).metadata.get("weights", RANDOM)
+    stated = trtnet.weights.load(name, key=key).metadata.get("weights", RANDOM)
     return bool(stated != RANDOM)
 
 
@@ -64,6 +72,9 @@ def load_weights(
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
     image: Sequence[int] | None = None,
+    *,
+    key: str | None = None,
+    model: Module | None = None,
 ) -> Weights:
     """The weights that `name` stands for: shipped, random, published ones, or a file.
 
@@ -74,14 +85,18 @@ def load_weights(
         seed: of random weights.
         arguments: of the model's builder.
         image: one input without its batch axis, for random weights of a model that states none.
+        key, model: of a file, see :func:`trtnet.weights.load`.
 
     Raises:
-        UsageError: the model has no weights of this name.
+        UsageError: the model has no weights of this name; a `key` without a file.
         WeightsError: a file or a download that cannot be used.
     """
     chosen = dict(arguments or {})
     theirs = entry.makes_torch(**chosen)
     name = name or (OWN if theirs and entry.library is None else entry.default_weights)
+    if key is not None and (name in entry.embedded or not is_path(name)):
+        raise UsageError("--weights-key names a part of a file", module=entry.name,
+                         got=f"the weights {name!r}", fix="--weights FILE")  # fmt: skip
     if name in (OWN, "DEFAULT") and theirs:
         return _module_weights(entry, name, seed, chosen)
     if name == "DEFAULT" and entry.embedded:
@@ -90,13 +105,66 @@ def load_weights(
         shipped = trtnet.weights.load(entry.weights_file(name))
         return trtnet.weights.Weights(shipped, shipped.metadata)  # known by name, not by path
     if is_path(name):
-        return _load_file(entry, name)
+        return _load_file(entry, name, key, model)
     if not (theirs or entry.has_counterpart(**chosen)):
         return _without_counterpart(entry, name, seed, chosen, image)
     if name == RANDOM and (theirs or entry.twin is not None):
         return _random_twin(entry, seed, chosen, image)
     known = {key: value for key, value in chosen.items() if key not in entry.switches}
     return trtnet.weights.resolve(entry.name, name, seed, **known)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A model with its weights.
+
+    Attributes:
+        module: with weights.
+        weights: what it was loaded with.
+        arguments: of its builder; the number of classes of a file is among them.
+        notes: what of a file was taken, dropped and concluded, in words.
+    """
+
+    module: Module
+    weights: Weights
+    arguments: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def fill(
+    recipe: Recipe,
+    arguments: Mapping[str, Any],
+    image: Sequence[int] | None,
+    observer: Observer | None = None,
+) -> Filled:
+    """The model of `recipe` with its weights. Of a file it takes the number of classes where the
+    recipe has none.
+
+    Args:
+        recipe: of which model, weights and seed count.
+        arguments: of the builder, see :func:`builder_arguments`.
+        image: see :func:`load_weights`.
+        observer: is told what of a file was taken, dropped and concluded.
+
+    Raises:
+        UsageError, WeightsError: see :func:`load_weights`; weights that do not fit.
+    """
+    entry, name = recipe.entry, recipe.weights
+    module = entry.build(**arguments)
+    weights = load_weights(
+        entry, name, recipe.seed, arguments, image, key=recipe.weights_key, model=module
+    )
+    filled = Filled(module, weights, dict(arguments), weights.notes)
+    if weights.path is not None:
+        given = {*recipe.arguments, *(("image_size",) if recipe.image_size else ())}
+        settled = settle(entry, module, weights, arguments, given)
+        notes = (*settled.weights.notes, *settled.notes)
+        filled = Filled(settled.module, settled.weights, settled.arguments, notes)
+    filled.module.load_state_dict(filled.weights)
+    if observer is not None:
+        for note in filled.notes:
+            observer.note(f"{weights.source}: {note}")
+    return filled
 
 
 def _module_weights(entry: Entry, name: str, seed: int, arguments: Mapping[str, Any]) -> Weights:
@@ -114,14 +182,26 @@ def _module_weights(entry: Entry, name: str, seed: int, arguments: Mapping[str, 
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # what it does not load, it draws
-        module = make(**arguments)
+        try:
+            module = make(**arguments)
+        except (TrtnetError, MemoryError):
+            raise
+        except Exception as error:  # each library's downloader has its own errors
+            if name != "DEFAULT":
+                raise
+            raise WeightsError(
+                f"the published weights of {entry.name} cannot be loaded from {entry.library}",
+                module=entry.name,
+                got=f"{type(error).__name__}: {error}",
+                fix="check the network, give a file with --weights FILE, or take --weights random",
+            ) from error
     state = {key: value.detach().numpy() for key, value in module.state_dict().items()}
     return trtnet.weights.Weights(state, {"architecture": entry.name, "weights": name})
 
 
-def _load_file(entry: Entry, path: str) -> Weights:
+def _load_file(entry: Entry, path: str, key: str | None, model: Module | None) -> Weights:
     try:
-        return trtnet.weights.load(path)
+        return trtnet.weights.load(path, key=key, model=model)
     except WeightsError as error:
         if Path(path).exists() or (error.fix or "").startswith("did you mean"):
             raise
@@ -174,7 +254,8 @@ def _random_twin(
         raise UsageError(
             "nothing tells the shape of the model's input",
             module=entry.name,
-            fix="--input NAME:1x3x224x224, or input_shape=... where the model is registered",
+            fix="--input NAME:1x3x224x224, Recipe(input=InputSpec(shape)), or input_shape=... "
+            "where the model is registered",
         )
     state = trtnet.weights.random_state(entry.torch_model, seed, input_shape=shape, **arguments)
     metadata = {"architecture": entry.name, "weights": RANDOM, "seed": str(seed)}

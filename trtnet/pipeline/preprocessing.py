@@ -265,7 +265,10 @@ def preparation_for(
     else:
         found = plan.described.preprocessing if stated.base is None else None
         rules = stated.over(found)
-        source = stated.source if found is None else f"{stated.source} over {source}"
+        if found is None:
+            source = stated.source
+        elif not source.startswith(stated.source):  # a model is built with what is stated
+            source = f"{stated.source} over {source}"
     axes = _axes(plan, binding.name)
     taken = tuple(_taken(profile[binding.name], axes) for profile in session.profiles)
     return Preparation(rules, taken, source, binding.dtype)

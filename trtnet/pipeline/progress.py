@@ -14,11 +14,18 @@ Update = Callable[[str], None]
 """Takes a detail of the present step, such as ``"8/32 images"``."""
 
 
+def ignore(detail: str) -> None:
+    """An :data:`Update` that does nothing."""
+
+
 class Observer(Protocol):
     """Receives the steps and the intermediate results of a pipeline."""
 
     def step(self, title: str) -> AbstractContextManager[Update]:
         """A context that lasts as long as the step `title`, such as ``"build"``."""
+
+    def note(self, text: str) -> None:
+        """Receives what was decided for the user, such as a prefix of keys that was dropped."""
 
     def ranges(self, rows: Sequence[RangeRow]) -> None:
         """Receives what FP16 does to each tensor, worst first, before the network is refused or
@@ -31,7 +38,10 @@ class Silent:
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Update]:
         """Does nothing."""
-        yield lambda detail: None
+        yield ignore
+
+    def note(self, text: str) -> None:
+        """Does nothing."""
 
     def ranges(self, rows: Sequence[RangeRow]) -> None:
         """Does nothing."""

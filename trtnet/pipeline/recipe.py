@@ -14,6 +14,7 @@ from trtnet.building.options import BuildConfig
 from trtnet.building.profiles import Shapes
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
+from trtnet.quantization.table import DEFAULT_ITEMS, DEFAULT_METHOD
 from trtnet.zoo import Entry
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class CalibrationSettings:
     """
 
     data: str | None = None
-    items: int = 512
-    method: str = "mse"
+    items: int = DEFAULT_ITEMS
+    method: str = DEFAULT_METHOD
     table: Path | None = None
 
 
@@ -65,6 +66,7 @@ class Recipe:
         precision: a preset's name, such as ``"fp16"``, or a policy.
         weights: ``"random"``, ``"DEFAULT"``, the name of published weights, or the path of a file;
             ``None`` for the model's default.
+        weights_key: which part of a file of weights to take, see :func:`trtnet.weights.load`.
         seed: of random weights, and of the inputs of verification.
         arguments: keyword arguments of the model's builder, such as ``num_classes``.
         image_size: height and width of the input; also the builder's argument of this name, where
@@ -80,7 +82,10 @@ class Recipe:
         backend: ``"auto"``, ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
         plugins: see :class:`trtnet.Network`.
         config: the builder's options.
-        engine: file of the engine; ``None`` for :func:`default_engine`.
+        engine: file of the engine; ``None`` for :func:`default_engine`, or for another name where
+            that has an engine which differs in model, arguments, backend, precision or shapes.
+        label: what the default name of the engine calls the precision; ``None`` for
+            :attr:`precision_name`.
         force: build even where an engine of the same recipe exists, and calibrate again.
         verify: compare the network with its PyTorch counterpart before it is built.
         verify_images: number of seeded images to compare, rounded up to whole batches.
@@ -91,6 +96,7 @@ class Recipe:
     model: str | Entry
     precision: str | Policy = "tf32"
     weights: str | None = None
+    weights_key: str | None = None
     seed: int = 0
     arguments: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None
@@ -104,6 +110,7 @@ class Recipe:
     plugins: str = "auto"
     config: BuildConfig = field(default_factory=BuildConfig)
     engine: Path | None = None
+    label: str | None = None
     force: bool = False
     verify: bool = True
     verify_images: int = 1

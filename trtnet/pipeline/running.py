@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +18,22 @@ from trtnet.network import Network
 from trtnet.pipeline.about_images import about_images
 from trtnet.pipeline.calibration import Calibrated, Calibrator, require_data
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
-from trtnet.pipeline.model import builder_arguments, load_weights
+from trtnet.pipeline.engine_name import (
+    BuildIdentity,
+    EnginePlace,
+    free_place,
+    made_by,
+    named_place,
+)
+from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.pipeline.preprocessing import ENTRY, ORIGIN, require_one_name_per_class
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe, default_engine
-from trtnet.pipeline.report import executed, verify_summary
+from trtnet.pipeline.report import BENCH, executed
 from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
+from trtnet.pipeline.verify_report import verify_summary
+from trtnet.plugins.registry import import_flags
 from trtnet.precision.targets import choose_targets
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
@@ -40,7 +50,7 @@ class PreparedRecipe:
         shapes: of the input.
         verified: the shapes to verify.
         backend: loaded.
-        engine: where the engine goes; its folder exists.
+        place: where the engine goes; its folder exists.
     """
 
     recipe: Recipe
@@ -48,7 +58,12 @@ class PreparedRecipe:
     shapes: InputShapes
     verified: list[tuple[int, ...]]
     backend: Backend
-    engine: Path
+    place: EnginePlace
+
+    @property
+    def engine(self) -> Path:
+        """The file of the engine."""
+        return self.place.path
 
 
 @dataclass(frozen=True)
@@ -80,8 +95,8 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
         BackendError, WeightsError: a package that is missing.
     """
     entry = recipe.entry
-    engine = recipe.engine or default_engine(entry.name, recipe.precision_name)
-    _check_engine(engine)
+    default = default_engine(entry.name, recipe.label or recipe.precision_name)
+    _check_engine(recipe.engine or default)
     backend = load(recipe.backend)
     recipe.config.check(backend)
     choose_targets(  # raises before any work; the network decides which precisions occur
@@ -91,16 +106,25 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     )
     require_data(recipe.calibration, recipe.policy)
     if recipe.verify:
-        require("torch", "verification (--skip-verify does without)")
+        require("torch", "verification (--skip-verify, or verify=False, does without)")
     shapes = input_shapes(recipe, recipe.input_shape)
     arguments = builder_arguments(recipe)
     verified = verified_shapes(recipe, shapes)
-    return PreparedRecipe(recipe, arguments, shapes, verified, backend, engine)
+    identity = BuildIdentity(
+        entry.name, made_by(entry, arguments), backend.name, recipe.precision_name, shapes
+    )
+    if recipe.engine is None:
+        place = free_place(default, identity)
+    else:
+        place = named_place(recipe.engine, identity)
+    return PreparedRecipe(recipe, arguments, shapes, verified, backend, place)
 
 
 def _check_engine(path: Path) -> None:
     if path.is_dir():
-        raise UsageError(f"--saveEngine: {path} is a directory", fix="name a file in it")
+        raise UsageError(
+            f"--saveEngine: {path} is a directory", fix="name a file in it (Recipe.engine)"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,11 +147,12 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
     recipe = prepared.recipe
     model = _loaded(prepared, observer)
     calibrated = _calibrate(prepared, model, observer)
-    with observer.step("define"):
+    with observer.step("define") as update:
         started = time.perf_counter()
         network = model.define(recipe.policy, calibrated.table if calibrated else None)
         define_s = time.perf_counter() - started
         network.check()
+        update(f"{network.definition.num_layers} layers")
     if calibrated is not None:
         check_range(calibrated.rows, network, observer)
     defined = DefinedModel(model, network, calibrated.data if calibrated else None)
@@ -147,25 +172,29 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
     }
     plan = None
     report["engine"] = dict.fromkeys(
-        ("path", "bytes", "sha256", "build_s", "reused", "compute_capabilities", "note")
+        ("path", "bytes", "sha256", "build_s", "reused", "changed", "compute_capabilities", "note")
     )
     if report["verify"]["passed"] is not False:
-        about = _sidecar(report, model.weights)
+        about = {
+            **_sidecar(report, model.weights),
+            "made_by": made_by(model.entry, model.arguments),
+        }
         plan, report["engine"] = _build(prepared, network, about, observer)
+    report["engine"]["replaced"] = prepared.place.replaced if plan is not None else None
     report["executed"] = executed(prepared.backend.name, report["engine"]["path"])
+    if plan is not None and BENCH in report["executed"]["reason"]:
+        report["executed"]["reason"] += import_flags(plan.described.plugins or ())
     return Result(report, defined, plan)
 
 
 def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
-    recipe, entry, shapes = prepared.recipe, prepared.recipe.entry, prepared.shapes
-    module = entry.build(**prepared.arguments)
-    with observer.step("weights"):
-        image = shapes.typical[0][1:]
-        weights = load_weights(entry, recipe.weights, recipe.seed, prepared.arguments, image)
-        module.load_state_dict(weights)
-    weights = about_images(weights, recipe, shapes)
-    backend, arguments = prepared.backend, prepared.arguments
-    return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
+    recipe, shapes = prepared.recipe, prepared.shapes
+    with observer.step("weights") as update:
+        filled = fill(recipe, prepared.arguments, shapes.typical[0][1:], observer)
+        update(filled.weights.source)
+    weights = about_images(filled.weights, recipe, shapes)
+    return LoadedModel(recipe.entry, filled.arguments, filled.module, weights, shapes,
+                       prepared.backend, recipe.plugins)  # fmt: skip
 
 
 def _calibrate(
@@ -195,10 +224,9 @@ def _verify(prepared: PreparedRecipe, defined: DefinedModel, observer: Observer)
     recipe = prepared.recipe
     if not recipe.verify:
         return {**verify_summary(None), "shapes": []}
-    with observer.step("verify"):
-        found = defined.verify(recipe.verify_images, recipe.seed, prepared.verified)
-    summary = verify_summary(found.verification, found.images, found.against)
-    return {**summary, "shapes": [list(shape) for shape in found.shapes]}
+    with observer.step("verify") as update:
+        found = defined.verify(recipe.verify_images, recipe.seed, prepared.verified, update)
+    return {**verify_summary(found), "shapes": [list(shape) for shape in found.shapes]}
 
 
 def _describe_weights(model: LoadedModel) -> dict[str, Any]:
@@ -223,16 +251,24 @@ def _describe_network(network: Network, shapes: InputShapes, define_s: float) ->
 
 
 def _sidecar(report: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
-    """What the sidecar says besides what build() knows."""
+    """What the sidecar says besides what build() knows: nothing that another run of the same recipe
+    would say otherwise."""
     return {
         "model": report["model"],
         "weights": report["weights"],
         ENTRY: report[ENTRY],
         ORIGIN: report[ORIGIN],
         "class_names": weights.class_names,
-        "calibration": report["calibration"],
+        "calibration": _of_every_run(report["calibration"]),
         "verification": {key: value for key, value in report["verify"].items() if key != "rows"},
     }
+
+
+def _of_every_run(calibration: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A calibration without what differs between two runs of the same recipe."""
+    if calibration is None:
+        return None
+    return {key: value for key, value in calibration.items() if key not in ("reused", "seconds")}
 
 
 def _build(
@@ -251,19 +287,28 @@ def _build(
             progress=update,
         )
         build_s = time.perf_counter() - started
-    reused = old is not None and plan.engine is old.engine
-    if plan != old:
+        update(f"{len(plan.engine) / 1e6:.1f} MB")
+    taken = old is not None and plan.engine is old.engine
+    changed = _changed(plan, old) if old is not None and taken else None
+    if changed is None or changed:
         plan.save(prepared.engine)
     engine = plan.sidecar["engine"]
     return plan, {
         "path": str(prepared.engine),
         "bytes": engine["bytes"],
         "sha256": engine["sha256"],
-        "build_s": 0.0 if reused else round(build_s, 3),
-        "reused": reused,
+        "build_s": 0.0 if taken else round(build_s, 3),
+        "reused": changed == [],
+        "changed": changed,
         "compute_capabilities": plan.sidecar["compute_capabilities"],
         "note": choose_gpus(network, prepared.recipe.config).note,
     }
+
+
+def _changed(plan: Plan, old: Plan) -> list[str]:
+    """The entries of the sidecar that differ from those of the old plan."""
+    now, before = json.loads(json.dumps(plan.sidecar)), old.sidecar
+    return sorted(key for key in {*now, *before} if now.get(key) != before.get(key))
 
 
 def _old_plan(prepared: PreparedRecipe) -> Plan | None:

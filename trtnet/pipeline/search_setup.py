@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trtnet import graph
 from trtnet.pipeline.calibration import data_source
+from trtnet.pipeline.model import is_random
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.recipe import Recipe
 from trtnet.pipeline.target import load_model
+from trtnet.quantization.table import DEFAULT_METHOD
 from trtnet.search.mixable_network import MixableNetwork
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class SearchSettings:
     to: str = "int8"
     base: str = "fp16"
     gpu: str = "l40s"
-    method: str = "mse"
+    method: str = DEFAULT_METHOD
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,19 @@ class SearchSetup:
         subject: with ranges, where it needs any.
         data: what networks are judged on.
         batch: of the network and the data.
+        weights: where they are from, in words.
+        random: whether they are random, so that nothing that is measured says anything about the
+            trained model.
+        load: so many items of the data, spread evenly.
     """
 
     name: str
     subject: MixableNetwork
     data: Data
     batch: int
+    weights: str
+    random: bool
+    load: Callable[[int], Data]
 
 
 def set_up_search(
@@ -72,23 +82,36 @@ def set_up_search(
 
     observer = observer or Silent()
     graph.find_gpu(settings.gpu).flops_in(settings.to)  # raises before the weights are loaded
-    with observer.step("weights"):
-        model = load_model(recipe)
+    with observer.step("weights") as update:
+        model = load_model(recipe, observer=observer)
+        update(model.weights.source)
     subject = MixableNetwork(model.define, settings.to, settings.base, settings.gpu)
     shape, weights = model.shapes.typical[0], model.weights
-    batch, seed = shape[0], recipe.seed + 1
-    source = data_source(settings.data, weights, shape, settings.items, seed, model.shapes.name)
-    data = load_data(
-        source,
-        subject.in_fp32,
-        batch=batch,
-        limit=settings.items,
-        preprocessing=weights.preprocessing,
-    )
+    source = data_source(settings.data, weights, shape, settings.items, recipe.seed + 1)
+
+    def load(items: int) -> Data:
+        return load_data(
+            source,
+            subject.in_fp32,
+            batch=shape[0],
+            limit=items,
+            preprocessing=weights.preprocessing,
+        )
+
+    data = load(settings.items)
     with observer.step("calibrate") as update:
-        subject = subject.calibrated(
+        update(f"looking for the tensors that {len(subject.modules)} modules need ranges of")
+        calibrated = subject.calibrated(
             data,
             settings.method,
-            lambda done, _, rate: update(f"{done}/{data.items} items, {rate:.1f}/s"),
+            lambda done, _, rate: update(f"{done} of {data.items} items, {rate:.1f}/s"),
         )
-    return SearchSetup(model.entry.name, subject, data, batch)
+    return SearchSetup(
+        model.entry.name,
+        calibrated,
+        data,
+        shape[0],
+        weights.source,
+        is_random(weights),
+        load,
+    )

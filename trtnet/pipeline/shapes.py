@@ -89,7 +89,7 @@ def default_shape(recipe: Recipe, image: Sequence[int] | None) -> tuple[int, ...
             "the model does not state the shape of its input",
             module=recipe.entry.name,
             expected="a shape with its batch axis",
-            fix=f"--input {INPUT}:1x3x224x224",
+            fix=f"--input {INPUT}:1x3x224x224, or Recipe(input=InputSpec((1, 3, 224, 224)))",
         )
     if recipe.batch is not None:
         shape = (recipe.batch, *shape[1:])
@@ -137,7 +137,8 @@ def verified_shapes(recipe: Recipe, shapes: InputShapes) -> list[tuple[int, ...]
         return shapes.varied
     if recipe.calibration.data is not None:
         raise UsageError(
-            "--verify-shapes and --calib-data exclude each other",
+            "shapes to verify (--verify-shapes, verify_shapes) and calibration data (--calib-data, "
+            "calibration) exclude each other",
             expected="inputs of any size, or the data, which has one",
         )
     for shape in recipe.verify_shapes:

@@ -10,8 +10,8 @@ from trtnet.backend import load
 from trtnet.pipeline.about_images import about_images
 from trtnet.pipeline.calibration import Calibrator, unit_ranges
 from trtnet.pipeline.defined import DefinedModel, LoadedModel
-from trtnet.pipeline.files import is_model_file
-from trtnet.pipeline.model import builder_arguments, load_weights, ones
+from trtnet.pipeline.files import is_built_engine, is_model_file, unreadable
+from trtnet.pipeline.model import Filled, builder_arguments, fill, ones
 from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.ranges import check_range
 from trtnet.pipeline.recipe import Recipe
@@ -63,32 +63,37 @@ def find_target(
         NetworkError: with calibration data, FP16 for a network that overflows in it.
     """
     text = recipe.model if isinstance(recipe.model, str) else recipe.model.name
+    if is_built_engine(text):
+        raise unreadable(text)
     if is_model_file(text):
         return Target(name or text, graph.load(text))
-    model = load_model(recipe, values=values)
+    model = load_model(recipe, values=values, observer=observer)
     defined = _define(recipe, model, ranges, observer or Silent())
     defined.network.check()
     return Target(name or text, graph.read(defined.network.definition), defined)
 
 
-def load_model(recipe: Recipe, *, values: bool = True) -> LoadedModel:
+def load_model(
+    recipe: Recipe, *, values: bool = True, observer: Observer | None = None
+) -> LoadedModel:
     """The model of `recipe` with its weights.
 
     Args:
-        values: see :func:`find_target`.
+        values, observer: see :func:`find_target`.
     """
     entry, arguments = recipe.entry, builder_arguments(recipe)
     shapes = input_shapes(recipe, recipe.input_shape)
-    module = entry.build(**arguments)
     if values or recipe.calibration.data is not None or recipe.weights is not None:
         image = shapes.typical[0][1:]
-        weights = load_weights(entry, recipe.weights, recipe.seed, arguments, image)
+        filled = fill(recipe, arguments, image, observer)
     else:
-        weights = Weights(ones(module))
-    module.load_state_dict(weights)
-    weights = about_images(weights, recipe, shapes)
+        module = entry.build(**arguments)
+        filled = Filled(module, Weights(ones(module)), arguments)
+        module.load_state_dict(filled.weights)
+    weights = about_images(filled.weights, recipe, shapes)
     backend = load(recipe.backend)
-    return LoadedModel(entry, arguments, module, weights, shapes, backend, recipe.plugins)
+    return LoadedModel(entry, filled.arguments, filled.module, weights, shapes, backend,
+                       recipe.plugins)  # fmt: skip
 
 
 def _define(recipe: Recipe, model: LoadedModel, ranges: bool, observer: Observer) -> DefinedModel:

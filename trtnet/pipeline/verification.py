@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtnet.pipeline.inputs import data_batches, seeded_batches
+from trtnet.pipeline.progress import Update, ignore
 from trtnet.pipeline.recipe import INPUT
 from trtnet.pipeline.report import worst_row
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from trtnet.network import Network
     from trtnet.quantization import Batches
-    from trtnet.verification import Verification
+    from trtnet.verification import Tolerance, Verification
 
 
 def verify_batches(
@@ -28,6 +29,8 @@ def verify_batches(
     seed: int,
     data: Batches | None = None,
     name: str = INPUT,
+    tolerance: Tolerance | None = None,
+    update: Update = ignore,
 ) -> tuple[Verification, int]:
     """:func:`trtnet.verify` on several batches, as one result; also the number of images.
 
@@ -41,6 +44,8 @@ def verify_batches(
         data: images to take instead: a quantized network is only right on inputs like those it
             was calibrated on.
         name: of the network's input.
+        tolerance: limits from end to end; by default those of the network's precision.
+        update: receives the progress.
 
     Raises:
         UsageError: `images` is not positive.
@@ -50,8 +55,12 @@ def verify_batches(
     results: list[Verification] = []
     counts = []
     for count, batch in batches(shapes, images, seed, data, name):
-        results.append(verify(network, torch_model, {name: batch}, local=not results))
+        first = not results
+        results.append(
+            verify(network, torch_model, {name: batch}, tolerance=tolerance, local=first)
+        )
         counts.append(count)
+        update(f"{sum(counts)} images compared")
     return worst(results, counts), sum(counts)
 
 
@@ -63,6 +72,8 @@ def verify_in_float64(
     seed: int,
     data: Batches | None = None,
     name: str = INPUT,
+    tolerance: Tolerance | None = None,
+    update: Update = ignore,
 ) -> tuple[Verification, int]:
     """Compares the outputs of `network`, in its own precision, with those of `exact` in float64;
     also the number of images. It is what remains for a model without a PyTorch counterpart.
@@ -76,8 +87,9 @@ def verify_in_float64(
 
     results, counts = [], []
     for count, batch in batches(shapes, images, seed, data, name):
-        results.append(compare_with_float64(network, exact, {name: batch}))
+        results.append(compare_with_float64(network, exact, {name: batch}, tolerance))
         counts.append(count)
+        update(f"{sum(counts)} images compared")
     return worst(results, counts), sum(counts)
 
 

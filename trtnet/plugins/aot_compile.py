@@ -19,6 +19,7 @@ from typing import Any
 
 from trtnet import cuda
 from trtnet.errors import BackendError, BuildError, CudaError, TrtnetError, UnsupportedError
+from trtnet.extras import install
 from trtnet.files import atomic_write
 from trtnet.reading.documents import Source
 from trtnet.reading.schema import read_checked
@@ -30,7 +31,7 @@ _FORMAT = 2  # version of the cache's files
 _LARGEST_ENTRY = 64 << 20  # bytes; the PTX of a large kernel has a few megabytes
 # PTX versions times ten: one that drivers for CUDA 12.0 read, and the first with Blackwell GPUs.
 _PTX, _PTX_OF_BLACKWELL = 80, 87
-_FIX = 'pip install "trtnet[plugins]"'
+_FIX = install("plugins")
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def choose_format(plugin: Plugin, network: Network, inputs: Sequence[Tensor]) ->
         UnsupportedError: no format fits.
     """
     given = tuple(tensor.dtype for tensor in inputs)
-    fitting = [entry for entry in plugin.kernels if _fits(entry, given)]
+    fitting = [entry for entry in plugin.kernels if entry.takes(given)]
     if not fitting:
         raise UnsupportedError(
             f"{plugin.name} does not take these types",
@@ -111,14 +111,6 @@ def choose_format(plugin: Plugin, network: Network, inputs: Sequence[Tensor]) ->
 
 def _computes_in(entry: Format, dtype: DType) -> bool:
     return all(kind is dtype for kind in entry.inputs if kind.is_floating_point)
-
-
-def _fits(entry: Format, given: Sequence[DType]) -> bool:
-    """Returns whether `given` differs from the format's inputs at most in floating types."""
-    return all(
-        a is b or (a.is_floating_point and b.is_floating_point)
-        for a, b in zip(entry.inputs, given, strict=True)
-    )
 
 
 def _emit_native(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from trtnet.dtypes import DType, bool_
+from trtnet.errors import ShapeError, UsageError
+from trtnet.plugins.axes import Axes, Row, parse_axes, text_of
 
 _RANKS = (1, 2, 3, 4)
+_ATTEMPTS = 400  # sizes that are drawn for one example
 
 
 class Draw:
@@ -61,14 +65,43 @@ class Draw:
         return self.rng.standard_normal(shape)
 
     def named(self, *axes: str) -> list[np.ndarray]:
-        """Returns an array for each text such as ``"N C H 4"``, which names the array's axes.
+        """Returns an array for each text such as ``"N 2*C H 4"``, which states the array's axes.
 
-        Axes of the same name have the same random size; a number is a fixed size.
+        A name has the same random size everywhere; a number is a fixed size, and expressions such
+        as ``2*C`` are computed (:mod:`trtnet.plugins.axes`).
         """
-        sizes: dict[str, int] = {}
-        for name in " ".join(axes).split():
-            sizes.setdefault(name, int(name) if name.isdigit() else self.size())
-        return [self.array(*(sizes[name] for name in text.split())) for text in axes]
+        rows = [parse_axes(text) for text in axes]
+        return [self.array(*shape) for shape in self._shapes(rows, {})]
+
+    def fitting(self, axes: Axes, constants: Mapping[str, int]) -> list[np.ndarray]:
+        """Returns arrays for the inputs of a plugin with these `axes`, whose outputs have sizes
+        too.
+
+        Args:
+            constants: values of the plugin's attributes that are ints.
+        """
+        shapes = self._shapes([*axes.inputs, *(axes.outputs or ())], constants)
+        return [self.array(*shape) for shape in shapes[: len(axes.inputs)]]
+
+    def _shapes(self, rows: Sequence[Row], constants: Mapping[str, int]) -> list[tuple[int, ...]]:
+        """Shapes with these axes, drawn again, and larger, until every axis has a size."""
+        names = dict.fromkeys(name for row in rows for axis in row for name in axis.names)
+        free = [name for name in names if name not in constants]
+        least = 0 if self._empty else 1
+        for attempt in range(_ATTEMPTS):
+            low = 1 + attempt // 4
+            sizes = {**constants, **{name: self.size(low) for name in free}}
+            try:
+                shapes = [tuple(int(axis.value(sizes)) for axis in row) for row in rows]
+            except ShapeError:  # a division by a size that is zero
+                continue
+            if all(size >= least for shape in shapes for size in shape):
+                return shapes
+        raise UsageError(
+            "no sizes were found with which every axis has a positive size",
+            got=text_of(rows),
+            fix="declare example(cls, draw), which makes inputs that fit together",
+        )
 
     def alike(self, count: int) -> list[np.ndarray]:
         """Returns `count` arrays of one random shape."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
+from trtnet.plugins.axes import example_of
+from trtnet.plugins.spec import ARROW
 
 _PLUGIN = '''"""The plugin {name}."""
 
-import torch
 import triton
 import triton.language as tl
 
@@ -22,35 +23,39 @@ BLOCK = 1024
 
 
 @triton.jit
-def kernel(x, n, y, scale: tl.constexpr, block: tl.constexpr):
+def kernel({inputs}, n, {outputs}, scale: tl.constexpr, block: tl.constexpr):
     """One program computes `block` elements."""
     place = tl.program_id(0) * block + tl.arange(0, block)
-    value = tl.load(x + place, place < n).to(tl.float32)
-    tl.store(y + place, (value * scale).to(y.dtype.element_ty), place < n)
+    value = {loads}
+{stores}
 
 
 @trtnet.plugin("{name}")
 class {title}:
-    """``x * scale``."""
+    """``{text}``."""
 
     scale: float = 2.0
 
-    formats = [("fp32", "->", "fp32"), ("fp16", "->", "fp16")]
+    formats = [
+{formats}
+    ]
     kernel = triton_kernel(
         kernel,
-        grid=lambda self, x, y: [cdiv(y.numel, BLOCK)],
-        scalars=lambda self, x, y: [y.numel],
+        grid=lambda self, {tensors}: [cdiv({first}.numel, BLOCK)],
+        scalars=lambda self, {tensors}: [{first}.numel],
         constants={{"block": BLOCK}},
     )
 
-    def outputs(self, x):
-        return x
+    # For shapes that differ, state them in place of outputs():
+    # axes = {axes}
+    def outputs(self, {inputs}):
+        return {specs}
 
-    def reference(self, x):
-        return x * self.scale
+    def reference(self, {inputs}):
+        return {results}
 
-    def native(self, x):
-        return x * self.scale
+    def native(self, {inputs}):
+        return {results}
 '''
 
 _TEST = '''"""{title} against its reference: the native form and, on a GPU, the kernel."""
@@ -66,12 +71,13 @@ def test_{module}():
 '''
 
 
-def write(name: str, folder: Path) -> list[Path]:
+def write(name: str, folder: Path, inputs: int = 1, outputs: int = 1) -> list[Path]:
     """Writes ``NAME.py`` and ``test_NAME.py`` to `folder`, and returns their paths.
 
     Args:
         name: ``leaky_gate``, or with a namespace ``my_ops::leaky_gate``.
         folder: an existing folder.
+        inputs, outputs: how many tensors the plugin takes and gives.
 
     Raises:
         UsageError: the name is not allowed, a file exists already, or one cannot be written.
@@ -84,6 +90,7 @@ def write(name: str, folder: Path) -> list[Path]:
         "name": f"{namespace}::{module}",
         "module": module,
         "title": "".join(part.capitalize() for part in module.split("_")),
+        **_tensors(_numbered("x", inputs), _numbered("y", outputs)),
     }
     files = {folder / f"{module}.py": _PLUGIN, folder / f"test_{module}.py": _TEST}
     for path in files:
@@ -96,3 +103,39 @@ def write(name: str, folder: Path) -> list[Path]:
     except OSError as error:
         raise UsageError(f"{folder} cannot be written to", got=error) from error
     return list(files)
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}{i}" for i in range(count)]
+
+
+def _tensors(inputs: list[str], outputs: list[str]) -> dict[str, str]:
+    """The parts of the files that depend on the tensors: output `i` is the sum of the inputs times
+    the attribute `scale`, plus `i`."""
+    added = " + ".join(inputs)
+    total = added if len(inputs) == 1 else f"({added})"
+    more = ["", *(f" + {i}" for i in range(1, len(outputs)))]
+    types = [[*[kind] * len(inputs), ARROW, *[kind] * len(outputs)] for kind in ("fp32", "fp16")]
+    loads = [f"tl.load({name} + place, place < n).to(tl.float32)" for name in inputs]
+    stores = [
+        f"    tl.store({name} + place, (value * scale{plus}).to({name}.dtype.element_ty), "
+        "place < n)"
+        for name, plus in zip(outputs, more, strict=True)
+    ]
+    return {
+        "inputs": ", ".join(inputs),
+        "outputs": ", ".join(outputs),
+        "tensors": ", ".join([*inputs, *outputs]),
+        "first": outputs[0],
+        "loads": "\n    value += ".join(loads),
+        "stores": "\n".join(stores),
+        "text": f"{total} * scale",
+        "formats": "\n".join(f"        ({_quoted(row)})," for row in types),
+        "axes": example_of(inputs, len(outputs)),
+        "specs": ", ".join(inputs[:1] * len(outputs)),
+        "results": ", ".join(f"{total} * self.scale{plus}" for plus in more),
+    }
+
+
+def _quoted(texts: list[str]) -> str:
+    return ", ".join(f'"{text}"' for text in texts)

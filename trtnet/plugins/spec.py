@@ -70,18 +70,26 @@ class Format(NamedTuple):
         names = [dtype.value for dtype in self.inputs]
         return " ".join([*names, ARROW, *(dtype.value for dtype in self.outputs)])
 
+    def takes(self, given: Sequence[DType]) -> bool:
+        """Whether inputs of the types `given` differ from its own at most in floating types."""
+        return len(given) == len(self.inputs) and all(
+            a is b or (a.is_floating_point and b.is_floating_point)
+            for a, b in zip(self.inputs, given, strict=True)
+        )
+
     @classmethod
-    def parse(cls, entry: Sequence[str]) -> Format:
+    def parse(cls, entry: Sequence[object]) -> Format:
         """Reads a format such as ``("fp16", "fp16", "->", "fp16")``.
 
         Raises:
             UsageError: the arrow is missing, or a type does not exist or is float8.
         """
-        if isinstance(entry, str) or list(entry).count(ARROW) != 1:
+        if not isinstance(entry, (tuple, list)) or list(entry).count(ARROW) != 1:
             raise UsageError(
                 "a format is the types of the inputs, an arrow and the types of the outputs",
                 expected='such as ("fp16", "fp16", "->", "fp16")',
-                got=entry,
+                got=repr(entry),
+                fix='formats is a list of them: formats = [("fp32", "->", "fp32")]',
             )
         place = list(entry).index(ARROW)
         try:

@@ -10,7 +10,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Protocol, runtime_checkable
 
 from trtnet.errors import UnsupportedError, UsageError
+from trtnet.escaping import printable
 from trtnet.names import nearest
+from trtnet.precision.budget import Budget
 from trtnet.precision.policy_file import read_entries, write_entries
 from trtnet.precision.table import (
     FLOATS,
@@ -101,6 +103,8 @@ class Policy:
         kinds: kind (one of :data:`KINDS`) to precision, where no pattern of `keep` names a
             floating-point type. By default norms, sums and long means stay in FP32. INT8
             products of an attention are only made with ``{"attention": "int8"}``.
+        budget: what verification holds the network to, on data, in place of the limit of the
+            coarsest precision; ``None`` for that limit. :func:`trtnet.search.search` gives its own.
 
     Raises:
         UnsupportedError: a precision or kind that does not exist.
@@ -117,6 +121,7 @@ class Policy:
     io: str = "fp32"
     base: str = "fp16"
     kinds: Mapping[str, str] = field(default_factory=lambda: dict(SAFE_KINDS))
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         for value in (self.compute, *self.keep.values(), *self.kinds.values()):
@@ -125,6 +130,14 @@ class Policy:
         _require(self.io, TENSOR_TYPES, "type of inputs and outputs")
         for kind in self.kinds:
             _require(kind, KINDS, "kind of module")
+
+    def __str__(self) -> str:
+        """``int8, the rest fp16; inputs and outputs fp32; layer4 fp16``."""
+        rest = f", the rest {self.base}" if self.compute in QUANTIZED else ""
+        parts = {**self.kinds, **self.keep}
+        named = [f"{name} {precision}" for name, precision in parts.items()]
+        shown = [f"{self.compute}{rest}", f"inputs and outputs {self.io}", *named]
+        return printable("; ".join(shown))
 
     @classmethod
     def preset(cls, name: str) -> Policy:
@@ -240,8 +253,12 @@ class Policy:
     # Files
 
     def as_dict(self) -> dict[str, Any]:
-        """Strings and dicts of strings, in the order in which they are written."""
+        """Strings and dicts of strings, in the order in which they are written; ``budget`` only
+        where there is one."""
         values = {option.name: getattr(self, option.name) for option in fields(self)}
+        del values["budget"]
+        if self.budget is not None:
+            values["budget"] = str(self.budget)
         return {
             name: dict(value) if isinstance(value, Mapping) else value
             for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], Mapping))

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from trtnet.errors import UsageError
 from trtnet.files import atomic_write
+from trtnet.precision.budget import Budget
 from trtnet.reading.documents import Source, from_toml, shortened
 from trtnet.reading.files import read_bytes
 from trtnet.reading.schema import checked
@@ -29,10 +31,11 @@ class _File:
     io: str = ""
     base: str = ""
     kinds: dict[str, str] = field(default_factory=dict)
+    budget: str = ""
 
 
 def read_entries(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The entries of the file `path`, in its order; all are strings or tables of strings.
+    """The entries of the file `path`, in its order: strings and tables of strings, and the budget.
 
     Raises:
         UsageError: a file that cannot be read, is not TOML, or has other entries.
@@ -49,7 +52,16 @@ def read_entries(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise source.refuse(
             "a pattern is too long", expected=f"at most {_LONGEST_KEY} characters", got=longest
         )
+    if "budget" in values:
+        values["budget"] = _budget(stated.budget, source)
     return values
+
+
+def _budget(text: str, source: Source) -> Budget:
+    try:
+        return Budget.parse(text)
+    except UsageError as error:
+        raise source.refuse(error.problem, expected=error.expected) from error
 
 
 def write_entries(path: str | os.PathLike[str], values: Values) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from trtnet.errors import ShapeError, UsageError
 from trtnet.graph.types import Graph
 from trtnet.imaging import SUFFIXES, images_in, load_image
+from trtnet.quantization.table import DEFAULT_BATCH
 from trtnet.reading.arrays import NpyFile, read_npz
 from trtnet.values import array_from
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _WHAT = "calibration data: numbers in a .npy or .npz file"
 _IMAGE_AXES = 4
+LABELS = "labels"
+"""Name of the array of class numbers in a ``.npz`` file."""
 _KEY = "input"  # of the array in a .npz, where it is not called like the network's input
 
 
@@ -33,11 +36,13 @@ class Batches:
         size: how many items a batch has; the last one has the remaining ones.
         read: takes the numbers of items and gives a dict from input name to array, with one
             row for each of them.
+        labels: the class numbers of the items, of shape [N, ...]; ``None`` if unknown.
     """
 
     items: int
     size: int
     read: Callable[[range], dict[str, np.ndarray]]
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return -(-self.items // self.size)
@@ -51,7 +56,7 @@ def dataset(
     source: str | os.PathLike[str] | np.ndarray | Iterable[Any],
     graph: Graph,
     *,
-    batch: int = 8,
+    batch: int = DEFAULT_BATCH,
     limit: int | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
 ) -> Iterable[Any]:
@@ -60,8 +65,8 @@ def dataset(
     Args:
         source: a folder of images (with those in folders below it, in the order of their paths),
             a ``.npy`` file or array of shape [N, ...], a ``.npz`` file with such an array for
-            each input or one called ``input``, or an iterable of batches, which is
-            returned.
+            each input or one called ``input``, and perhaps class numbers called ``labels``, or an
+            iterable of batches, which is returned.
         batch: items per batch, where the network's batch is dynamic. A network with a fixed batch
             gets whole batches; the remaining items are not used.
         limit: how many items to use at most, spread evenly over all.
@@ -70,39 +75,99 @@ def dataset(
 
     Raises:
         UsageError: a source that cannot be read, or holds nothing.
+        ShapeError: arrays, or labels, of different numbers of items.
     """
     if batch < 1 or (limit is not None and limit < 1):
         raise UsageError("impossible amount of calibration data", got=f"batch {batch}, "
                          f"limit {limit}", expected="1 or more")  # fmt: skip
     if isinstance(source, np.ndarray):
-        arrays: Mapping[str, Any] = {_only_input(graph, "the array"): array_from(source)}
-    elif not isinstance(source, (str, os.PathLike)):
+        return _of_arrays({_only_input(graph, "the array"): array_from(source)}, None,
+                          _Wanted(graph, batch, limit, "the array"))  # fmt: skip
+    if not isinstance(source, (str, os.PathLike)):
         return source
-    elif Path(source).is_dir():
-        return _images(Path(source), graph, batch, limit, preprocessing)
-    else:
-        arrays = _arrays(Path(source), graph)
+    wanted = _Wanted(graph, batch, limit, str(source))
+    if Path(source).is_dir():
+        return _images(Path(source), wanted, preprocessing)
+    return _of_arrays(*_arrays(Path(source), graph), wanted)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """How much of a source is used.
+
+    Attributes:
+        graph: whose inputs the batches are for.
+        batch: items per batch, unless the graph is fixed to another number.
+        limit: of the items.
+        source: in words.
+    """
+
+    graph: Graph
+    batch: int
+    limit: int | None
+    source: str
+
+    @property
+    def fixed(self) -> int | None:
+        """The batch that the graph is fixed to."""
+        shape = self.graph.tensors[self.graph.inputs[0]].shape
+        return shape[0] if shape and shape[0] != -1 else None
+
+    def chosen(self, items: int) -> np.ndarray:
+        """The numbers of those of `items` that are used, evenly spread: whole batches of them where
+        the batch is fixed."""
+        if not items:
+            raise UsageError(
+                f"there is no calibration data in {self.source}",
+                expected=f"images ({', '.join(SUFFIXES)}), or arrays of shape [N, ...]",
+            )
+        count = items if self.limit is None else min(items, self.limit)
+        if self.fixed is not None:
+            if items < self.fixed:
+                raise UsageError(
+                    f"there is less than one batch of calibration data in {self.source}",
+                    expected=f"at least {self.fixed} items, the network's fixed batch",
+                    got=items,
+                )
+            count = max(count // self.fixed, 1) * self.fixed
+        return np.arange(count) * items // count
+
+    def batches(
+        self,
+        count: int,
+        read: Callable[[range], dict[str, np.ndarray]],
+        labels: np.ndarray | None = None,
+    ) -> Batches:
+        """`count` items as batches."""
+        return Batches(count, self.fixed or self.batch, read, labels)
+
+
+def _of_arrays(
+    arrays: Mapping[str, np.ndarray | NpyFile], labels: np.ndarray | None, wanted: _Wanted
+) -> Batches:
     counts = {name: array.shape[0] if array.shape else 0 for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         raise ShapeError("arrays with different numbers of items", got=counts)
-    chosen = _spread(min(counts.values()), limit)
-    return _batches(
-        graph,
-        batch,
+    items = min(counts.values())
+    if labels is not None and len(labels) != items:
+        raise ShapeError(
+            "there is not one label for each item",
+            module=LABELS,
+            expected=f"{items} labels",
+            got=f"{len(labels)}",
+        )
+    chosen = wanted.chosen(items)
+    return wanted.batches(
         len(chosen),
         lambda part: {name: array[chosen[part]] for name, array in arrays.items()},
-        str(source) if not isinstance(source, np.ndarray) else "the array",
+        None if labels is None else labels[chosen],
     )
 
 
 def _images(
-    folder: Path,
-    graph: Graph,
-    batch: int,
-    limit: int | None,
-    preprocessing: Mapping[str, Any] | Preprocessing | None,
+    folder: Path, wanted: _Wanted, preprocessing: Mapping[str, Any] | Preprocessing | None
 ) -> Batches:
-    name = _only_input(graph, f"a folder of images ({folder})")
+    name = _only_input(wanted.graph, f"a folder of images ({folder})")
     found = images_in(folder)
     if found and preprocessing is None:
         raise UsageError(
@@ -111,13 +176,13 @@ def _images(
             fix="--preprocess imagenet, or unit, or a .toml file (in Python preprocessing=...); or "
             "give prepared data as .npy",
         )
-    paths = [found[i] for i in _spread(len(found), limit)]
-    rules = _fitted(preprocessing or {}, graph.tensors[name].shape)
+    paths = [found[i] for i in wanted.chosen(len(found))]
+    rules = _fitted(preprocessing or {}, wanted.graph.tensors[name].shape)
 
     def read(part: range) -> dict[str, np.ndarray]:
         return {name: _stack([paths[i] for i in part], rules)}
 
-    return _batches(graph, batch, len(paths), read, f"the folder {folder}")
+    return wanted.batches(len(paths), read)
 
 
 def _fitted(
@@ -144,14 +209,18 @@ def _stack(paths: list[Path], preprocessing: Mapping[str, Any] | Preprocessing) 
     return np.concatenate(images)
 
 
-def _arrays(path: Path, graph: Graph) -> Mapping[str, np.ndarray | NpyFile]:
+def _arrays(
+    path: Path, graph: Graph
+) -> tuple[Mapping[str, np.ndarray | NpyFile], np.ndarray | None]:
+    """The array of each input, and the labels."""
     loaded = _load(path)
     if isinstance(loaded, NpyFile):
-        return {_only_input(graph, str(path)): loaded}
+        return {_only_input(graph, str(path)): loaded}, None
+    labels = None if LABELS in graph.inputs else _labels(loaded)
     if set(graph.inputs) <= loaded.keys():
-        return {name: loaded[name] for name in graph.inputs}
+        return {name: loaded[name] for name in graph.inputs}, labels
     if len(graph.inputs) == 1 and _KEY in loaded:
-        return {graph.inputs[0]: loaded[_KEY]}
+        return {graph.inputs[0]: loaded[_KEY]}, labels
     raise UsageError(
         f"{path} does not hold the network's inputs",
         expected=", ".join(graph.inputs),
@@ -173,30 +242,16 @@ def _load(path: Path) -> NpyFile | dict[str, np.ndarray]:
     )
 
 
-def _batches(
-    graph: Graph,
-    size: int,
-    items: int,
-    read: Callable[[range], dict[str, np.ndarray]],
-    source: str,
-) -> Batches:
-    """Of the size that the network is fixed to, if it is."""
-    if not items:
-        raise UsageError(
-            f"there is no calibration data in {source}",
-            expected=f"images ({', '.join(SUFFIXES)}), or arrays of shape [N, ...]",
+def _labels(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    labels = arrays.get(LABELS)
+    if labels is not None and (labels.ndim == 0 or labels.dtype.kind not in "iu"):
+        raise ShapeError(
+            "labels are class numbers, one for each item",
+            module=LABELS,
+            expected="integers of shape [N]",
+            got=f"{labels.dtype} of shape {labels.shape}",
         )
-    shape = graph.tensors[graph.inputs[0]].shape
-    if shape and shape[0] != -1:
-        size, whole = shape[0], items - items % shape[0]
-        if not whole:
-            raise UsageError(
-                f"there is less than one batch of calibration data in {source}",
-                expected=f"at least {size} items, the network's fixed batch",
-                got=items,
-            )
-        items = whole
-    return Batches(items, size, read)
+    return labels
 
 
 def _only_input(graph: Graph, source: str) -> str:
@@ -207,9 +262,3 @@ def _only_input(graph: Graph, source: str) -> str:
         expected=f"arrays for {', '.join(graph.inputs)}",
         fix="give a .npz file, or an iterable of dicts",
     )
-
-
-def _spread(items: int, limit: int | None) -> np.ndarray:
-    """The numbers of at most `limit` of `items`, evenly spread."""
-    count = items if limit is None else min(items, limit)
-    return np.arange(count) * items // max(count, 1)

@@ -17,6 +17,12 @@ from trtnet.reading.documents import Source, read_json, shortened
 from trtnet.reading.schema import checked
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
+DEFAULT_METHOD = "mse"
+"""The method of commands and functions that are told none."""
+DEFAULT_ITEMS = 512
+"""How many items a calibration uses at most, where nothing else is asked for."""
+DEFAULT_BATCH = 8
+"""Items per batch, where neither the network nor the caller says how many."""
 _FORMAT = "trtnet.calibration 1"
 _SHA256 = re.compile("[0-9a-f]{64}(,[0-9a-f]{64})*")
 _FLOAT32_MAX = (2 - 2**-23) * 2.0**127

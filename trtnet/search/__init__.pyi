@@ -1,8 +1,10 @@
 """Public names of trtnet.search; `trtnet.lazy_imports` imports them on first use."""
 
-from .budget import Budget as Budget
+from ..precision.budget import Budget as Budget
 from .data import Data as Data, load_data as load_data
+from .ablation import Ablation as Ablation, ablate as ablate
 from .finding import search as search
+from .measuring import measure as measure, outputs as outputs
 from .metrics import Metrics as Metrics
 from .plotting import plot_search as plot_search, plot_sensitivity as plot_sensitivity
 from .mixable_network import MixableNetwork as MixableNetwork

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtnet.errors import ShapeError, UsageError
+from trtnet.errors import UsageError
 from trtnet.graph import Graph
-from trtnet.quantization import Batches, dataset
-from trtnet.reading.arrays import read_npz
+from trtnet.quantization.data import Batches, dataset
+from trtnet.quantization.table import DEFAULT_BATCH
 from trtnet.weights.container import raw_bytes
 
 if TYPE_CHECKING:
     from trtnet.imaging.preprocessing import Preprocessing
 
-_LABELS = "labels"
+LEAST_LABELS = 100
+"""With fewer labels one answer alone is more than a percentage point of top-1."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,21 @@ class Data:
     def items(self) -> int:
         """The number of items: the size of the first axis of the first input, over all batches."""
         return sum(len(next(iter(batch.values()))) for batch in self.batches)
+
+    @property
+    def answers(self) -> int:
+        """The number of labels."""
+        return sum(array.size for array in self.labels or ())
+
+    @property
+    def lacks_top1(self) -> str | None:
+        """Why this data does not tell top-1, in words; ``None`` where it does."""
+        if self.labels is None:
+            return "the data has no labels"
+        if self.answers < LEAST_LABELS:
+            each = 100 / self.answers
+            return f"of {self.answers} labels one alone is {each:.3g} points"
+        return None
 
     @cached_property
     def sha256(self) -> str:
@@ -70,50 +84,16 @@ def load_data(
     source: Any,
     graph: Graph,
     *,
-    batch: int = 8,
+    batch: int = DEFAULT_BATCH,
     limit: int | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
 ) -> Data:
-    """`source` as data for `graph`; see :func:`trtnet.quantization.dataset`. A ``.npz`` file may
-    hold class numbers, one for each item, as ``labels``.
-
-    Args:
-        limit: take only as many batches as hold this many items, spread evenly over all.
-
-    Raises:
-        UsageError: a source that cannot be read, or holds nothing.
-        ShapeError: labels, but not one for each item.
-    """
-    found = dataset(source, graph, batch=batch, preprocessing=preprocessing)
+    """`source` as data for `graph`, with the labels that it has; the arguments, and what is raised,
+    are those of :func:`trtnet.quantization.dataset`."""
+    found = dataset(source, graph, batch=batch, limit=limit, preprocessing=preprocessing)
     if not isinstance(found, Batches):
         return Data(tuple(found))
-    labels = _labels(source)
-    if labels is not None and not found.items <= len(labels) < found.items + found.size:
-        raise ShapeError(
-            "there is not one label for each item",
-            module=_LABELS,
-            expected=f"{found.items} labels",
-            got=f"{len(labels)}",
-        )
-    count = len(found) if limit is None else min(len(found), max(limit // found.size, 1))
-    starts = (i * len(found) // count * found.size for i in range(count))
-    parts = [range(start, min(start + found.size, found.items)) for start in starts]
-    answers = None if labels is None else tuple(labels[part] for part in parts)
-    return Data(tuple(found.read(part) for part in parts), answers)
-
-
-def _labels(source: Any) -> np.ndarray | None:
-    """Those in a ``.npz`` file."""
-    if not isinstance(source, (str, os.PathLike)) or Path(source).suffix != ".npz":
-        return None
-    labels = read_npz(source, "data with labels, in a .npz file", only=(_LABELS,)).get(_LABELS)
-    if labels is None:
-        return None
-    if labels.ndim == 0 or labels.dtype.kind not in "iu":
-        raise ShapeError(
-            "labels are class numbers, one for each item",
-            module=_LABELS,
-            expected="integers of shape [N]",
-            got=f"{labels.dtype} of shape {labels.shape}",
-        )
-    return labels
+    if found.labels is None:
+        return Data(tuple(found))
+    starts = range(0, found.items, found.size)
+    return Data(tuple(found), tuple(found.labels[i : i + found.size] for i in starts))

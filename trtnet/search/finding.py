@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterator, Sequence
 
-import numpy as np
-
 from trtnet.errors import UsageError
-from trtnet.graph import Graph
-from trtnet.reference.compiler import compile
-from trtnet.reference.runner import execute, prepare, to_numpy
-from trtnet.search.budget import Budget
-from trtnet.search.data import Data
+from trtnet.precision.budget import Budget
+from trtnet.search.data import LEAST_LABELS, Data
 from trtnet.search.journal import SearchJournal, StoredTrial
-from trtnet.search.metrics import Metrics, Tally
+from trtnet.search.measuring import Outputs, measure, outputs
+from trtnet.search.metrics import Metrics
 from trtnet.search.mixable_network import MixableNetwork
 from trtnet.search.result import SearchResult, TriedMix
-from trtnet.search.sensitivities import Progress, Sensitivity, sensitivity
+from trtnet.search.sensitivities import (
+    Progress,
+    Sensitivity,
+    most_sensitive_first,
+    sensitivity,
+)
 
 _TRIALS = 24  # at most so many networks are run to improve on the ranked lists
 _LOOKS = 400  # at most so many are defined, for their time alone
@@ -32,6 +34,7 @@ def search(
     budget: Budget | str,
     *,
     ranked_by: Data | None = None,
+    sensitivities: Sequence[Sensitivity] | None = None,
     journal: SearchJournal | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
@@ -47,16 +50,25 @@ def search(
     Args:
         data: what the budget is judged on.
         ranked_by: the items whose errors rank the modules; by default the first eight of `data`.
+        sensitivities: what :func:`trtnet.search.sensitivity` has measured of this network, in
+            place of measuring it again on `ranked_by`.
         journal: earlier results, such as of a search that was killed; they are not measured
             again. See :func:`trtnet.search.sensitivities.job`.
+        progress: called with what has been done, in words: ``"12 of 53 modules measured"``, then
+            ``"31 networks tried, best SQNR 26.1 dB, 20.13 µs"``.
 
     Raises:
-        UsageError: a budget that cannot be read, or that even the unchanged network exceeds.
+        UsageError: a budget that cannot be read, that `data` cannot show, or that even the
+            unchanged network exceeds; sensitivities of other modules.
     """
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
+    require_measurable(budget, data)
     journal = SearchJournal(None, "") if journal is None else journal
-    rows = sensitivity(subject, ranked_by or data.head(8), journal=journal, progress=progress)
-    trials = MixRunner(subject, data, journal, progress)
+    if sensitivities is None:
+        rows = sensitivity(subject, ranked_by or data.head(8), journal=journal, progress=progress)
+    else:
+        rows = _of_the_modules(sensitivities, subject)
+    trials = MixRunner(subject, data, journal, progress, budget)
     start = trials(())
     if not budget.accepts(start.metrics):
         raise UsageError(
@@ -67,20 +79,60 @@ def search(
     best = _fastest(_lists(rows, subject.modules), trials, budget, start)
     best = _improved(best, rows, trials, budget)
     return SearchResult(
-        subject.policy(best.changed), best, tuple(trials.done.values()), tuple(rows)
+        dataclasses.replace(subject.policy(best.changed), budget=budget),
+        best,
+        tuple(trials.done.values()),
+        tuple(rows),
     )
+
+
+def require_measurable(budget: Budget, data: Data) -> None:
+    """Raises :class:`UsageError` for a budget that `data` cannot show to be kept."""
+    if budget.metric != "top1_drop":
+        return
+    if data.lacks_top1 is not None:
+        raise UsageError(
+            f"the budget {budget} cannot be judged",
+            expected=f"{LEAST_LABELS} labels or more",
+            got=data.lacks_top1,
+            fix="a .npz file with an array of class numbers called labels, or a budget in sqnr or "
+            "cosine",
+        )
+    if 0 < budget.limit < 100 / data.answers:
+        raise UsageError(
+            f"the budget {budget} cannot be judged",
+            expected=f"{math.ceil(100 / budget.limit)} labels or more",
+            got=f"{data.answers} labels: one answer alone is {100 / data.answers:.3g} points",
+            fix="use more of the data (--items), or a budget in sqnr or cosine",
+        )
+
+
+def _of_the_modules(rows: Sequence[Sensitivity], subject: MixableNetwork) -> list[Sensitivity]:
+    if sorted(row.module for row in rows) != sorted(subject.modules):
+        raise UsageError(
+            "the sensitivities are not those of this network",
+            expected=f"one for each of {len(subject.modules)} modules",
+            got=f"{len(rows)} sensitivities",
+        )
+    return most_sensitive_first(rows)
 
 
 class MixRunner:
     """Defines, runs and measures networks, each once."""
 
     def __init__(
-        self, subject: MixableNetwork, data: Data, journal: SearchJournal, progress: Progress | None
+        self,
+        subject: MixableNetwork,
+        data: Data,
+        journal: SearchJournal,
+        progress: Progress | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.subject, self.data, self.journal = subject, data, journal
-        self.progress = progress
+        self.progress, self.budget = progress, budget
         self.done: dict[tuple[str, ...], TriedMix] = {}
-        self._wanted: list[dict[str, np.ndarray]] = []
+        self._best: TriedMix | None = None
+        self._wanted: list[Outputs] = []
         self._seconds: dict[tuple[str, ...], float] = {}
 
     def __call__(self, changed: Collection[str]) -> TriedMix:
@@ -97,10 +149,21 @@ class MixRunner:
             metrics, seconds = stored.metrics.plain, stored.seconds
         trial = TriedMix(names, metrics, seconds)
         self.done[names] = trial
-        if self.progress:
-            total = len(self.subject.modules)
-            self.progress(len(names), total, f"{trial.metrics.sqnr_db:.1f} dB")
+        self._report(trial)
         return trial
+
+    def _report(self, trial: TriedMix) -> None:
+        if self.progress is None or self.budget is None:
+            return
+        faster = self._best is None or trial.seconds < self._best.seconds
+        if faster and self.budget.accepts(trial.metrics):
+            self._best = trial
+        count = len(self.done)
+        text = f"{count} network{'s' * (count != 1)} tried"
+        if self._best is not None:
+            found = self.budget.describe(self._best.metrics)
+            text += f", best {found}, {1e6 * self._best.seconds:.2f} µs"
+        self.progress(text)
 
     def has(self, changed: Collection[str]) -> bool:
         """Whether that network was tried before."""
@@ -118,19 +181,9 @@ class MixRunner:
 
     def _measure(self, names: Sequence[str]) -> tuple[Metrics, float]:
         if not self._wanted:
-            self._wanted = list(self._outputs(self.subject.in_fp32))
+            self._wanted = [*outputs(self.subject.in_fp32, self.data)]
         read = self.subject.graph(self.subject.policy(names))
-        tally = Tally()
-        for index, ours in enumerate(self._outputs(read)):
-            labels = self.data.labels[index] if self.data.labels else None
-            tally.add(ours, self._wanted[index], labels)
-        return tally.metrics, self.subject.seconds(read)
-
-    def _outputs(self, read: Graph) -> Iterator[dict[str, np.ndarray]]:
-        module = compile(read)
-        for batch in self.data.batches:
-            found = execute(module, prepare(read, batch))
-            yield {name: to_numpy(value) for name, value in found.items()}
+        return measure(read, self._wanted, self.data), self.subject.seconds(read)
 
 
 def _lists(rows: Sequence[Sensitivity], modules: Sequence[str]) -> list[Sequence[str]]:

@@ -34,6 +34,28 @@ class StoredSensitivity(StoredMetrics, frozen=True):
     seconds_saved: Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
+class MeasuredOn(msgspec.Struct, frozen=True):
+    """The result ``measured on``: what the sensitivities in the journal follow from.
+
+    Attributes:
+        weights: :attr:`trtnet.Network.weights_sha256` of the network.
+        graph: a checksum of the network without the values of its weights.
+        to, base, gpu: see :class:`trtnet.search.MixableNetwork`.
+        method: of the calibration; ``None`` where nothing is quantized.
+        data: SHA-256 of the items.
+        items: how many they are.
+    """
+
+    weights: str
+    graph: str
+    to: str
+    base: str
+    gpu: str
+    method: str | None
+    data: str
+    items: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
 class StoredTrial(msgspec.Struct, frozen=True):
     """The result ``trial PATH PATH …``: a network with those modules changed."""
 

@@ -20,8 +20,7 @@ class Metrics:
             not finite.
         cosine: of the angle between the two.
         top1_drop: of outputs of shape [N, classes, ...]: by how many points (percent of the
-            items) the share of right answers drops; without labels, the share of answers that
-            change, which no drop exceeds. ``None`` without such an output.
+            labels) the share of right answers drops. ``None`` without labels or such an output.
     """
 
     rel_l2: float
@@ -57,7 +56,8 @@ class Tally:
             with np.errstate(invalid="ignore", over="ignore"):
                 sums = np.array([(a - b) @ (a - b), a @ a, b @ b])
             self._sums[name] = self._sums.get(name, 0.0) + sums
-            if wanted.ndim >= 2 and wanted.shape[1] > 1 and wanted.dtype.kind == "f":
+            has_classes = wanted.ndim >= 2 and wanted.shape[1] > 1 and wanted.dtype.kind == "f"
+            if labels is not None and has_classes:
                 counts = _answers(name, ours[name].argmax(1), wanted.argmax(1), labels)
                 self._answers[name] = self._answers.get(name, 0) + counts
 
@@ -86,12 +86,8 @@ def _distance(square: float, ours: float, theirs: float) -> tuple[float, float]:
     return math.sqrt(square) / b, float(1 - (square - (a - b) ** 2) / (2 * a * b))
 
 
-def _answers(
-    name: str, ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray | None
-) -> np.ndarray:
+def _answers(name: str, ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The number of answers that are lost, and of all answers."""
-    if labels is None:
-        return np.array([np.count_nonzero(ours != theirs), theirs.size])
     if labels.shape != theirs.shape:
         raise ShapeError(
             "the labels do not fit the output",

@@ -14,6 +14,7 @@ from trtnet.errors import UsageError
 from trtnet.graph import Gpu, Graph
 from trtnet.precision.policy import Explanation, Policy
 from trtnet.precision.table import HALF, QUANTIZED, TABLE
+from trtnet.quantization.table import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from trtnet.network import Network
@@ -115,13 +116,18 @@ class MixableNetwork:
         """The network in FP32, its tensors called as in the others."""
         return graph.read(self._plain.definition)
 
+    @property
+    def weights_sha256(self) -> str:
+        """:attr:`trtnet.Network.weights_sha256` of the network."""
+        return self._plain.weights_sha256
+
     @cached_property
     def _plain(self) -> Network:
         policy = Policy(self.to, base="fp32") if self.to in QUANTIZED else Policy("fp32")
         return self.define(policy, None)
 
     def calibrated(
-        self, data: Data, method: str = "mse", progress: Progress | None = None
+        self, data: Data, method: str = DEFAULT_METHOD, progress: Progress | None = None
     ) -> MixableNetwork:
         """This network with the calibration that it needs; itself if it needs none.
 
@@ -134,7 +140,7 @@ class MixableNetwork:
         from trtnet.quantization import calibrate
 
         found = calibrate(self.in_fp32, self.observed, data.batches, progress=progress)
-        table = found.table(method, weights_sha256=self._plain.weights_sha256, precision=self.to)
+        table = found.table(method, weights_sha256=self.weights_sha256, precision=self.to)
         return dataclasses.replace(self, calibration=table)
 
     @cached_property

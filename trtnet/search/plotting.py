@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtnet.errors import UsageError
+from trtnet.extras import install
 from trtnet.files import atomic_write
-from trtnet.search.budget import Budget
+from trtnet.precision.budget import Budget
 from trtnet.search.plot_format import check_format
 from trtnet.search.result import SearchResult, TriedMix, pareto
 
@@ -89,9 +90,7 @@ def _figure(path: str | os.PathLike[str], width: float, height: float) -> Figure
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError(
-            "plots need matplotlib", got=error, fix='pip install "trtnet[plot]"'
-        ) from error
+        raise UsageError("plots need matplotlib", got=error, fix=install("plot")) from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -82,6 +82,9 @@ class LoopRules(Protocol[T]):
     def advance(self, state: T, value: T) -> None:
         """Gives `state` its value of the next iteration."""
 
+    def run_while(self, state: T) -> None:
+        """Ends the loop where the boolean scalar `state` is false."""
+
     def last(self, state: T) -> T:
         """The value of `state` after the last iteration."""
 
@@ -162,8 +165,8 @@ class Emitter(Protocol[T]):
     ) -> list[T]:
         """Adds one layer with ``len(dims)`` outputs."""
 
-    def loop(self, trips: T) -> LoopRules[T]:
-        """A loop that runs `trips` times."""
+    def loop(self, trips: T | None = None) -> LoopRules[T]:
+        """A loop that runs `trips` times, or while a state is true."""
 
     def defer(
         self,

@@ -21,6 +21,7 @@ from trtnet.errors import UnsupportedError
 from trtnet.tensor import Dim
 from trtnet.torch_modules import export_guards
 from trtnet.torch_modules.keeping import interrupt_behind
+from trtnet.torch_modules.printing import without_stderr
 from trtnet.torch_modules.results import InnerCall
 from trtnet.torch_modules.source_lines import traced_line
 from trtnet.torch_modules.traced import Traced
@@ -86,7 +87,7 @@ def _export(
     dynamic = any(leaf is not None for leaf in _pytree.tree_leaves(axes))
     example = _pytree.tree_map_only(Traced, _example, (args, kwargs))
     try:
-        with interrupts_wait():
+        with interrupts_wait(), without_stderr():
             return torch.export.export(
                 module, *example, dynamic_shapes=axes if dynamic else None, strict=False
             )

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from trtnet.errors import VerificationError
+from trtnet.escaping import printable
 from trtnet.verification.blame import Blame
 from trtnet.verification.comparison import Row, Tolerance
 
@@ -47,6 +48,16 @@ class Verification:
     first_divergent: str | None
     blame: Blame | None
     argmax_agreement: float | None
+
+    def __str__(self) -> str:
+        """The verdict and the worst figures on one line."""
+        verdict = "equal" if self.passed else f"differs, first at {self.first_divergent}"
+        worst, count = self.worst, len(self.rows) + len(self.outputs)
+        words = [f"{verdict}: {count} tensors", f"largest relative L2 {worst.rel_l2:.2e}",
+                 f"SQNR {worst.sqnr_db:.1f} dB"]  # fmt: skip
+        if self.argmax_agreement is not None:
+            words.append(f"argmax agreement {self.argmax_agreement:.1%}")
+        return printable(", ".join(words))
 
     @property
     def passed(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from trtnet.backend.description import BackendDescription, GpuTargets, OptionLack
 from trtnet.backend.engine_format import tensorrt_format
+from trtnet.extras import install
 
 DESCRIPTION = BackendDescription(
     name="rtx",
     title="TensorRT-RTX",
     package="tensorrt_rtx",
     distribution="tensorrt-rtx",
-    install='pip install "trtnet[rtx]"',
+    install=install("rtx"),
     minimum=(1, 7),
     engine_format=tensorrt_format(b"vtrt", layout=2, size="exact", has_reliable_version=True),
     engine_loader="trtnet.engines.tensorrt.loading:load_engine",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from trtnet.backend.description import BackendDescription, OptionLack
 from trtnet.backend.engine_format import tensorrt_format
+from trtnet.extras import install
 
 DESCRIPTION = BackendDescription(
     name="tensorrt",
     title="TensorRT",
     package="tensorrt",
     distribution="tensorrt",
-    install='pip install "trtnet[tensorrt]"',
+    install=install("tensorrt"),
     minimum=(10, 13),
     # What its header states is not known well enough to refuse an engine for it.
     engine_format=tensorrt_format(b"ftrt"),
@@ -25,5 +26,5 @@ DESCRIPTION = BackendDescription(
         ),
     },
     builder_fix="full TensorRT needs an NVIDIA GPU to define networks; "
-    'without one install the RTX backend: pip install "trtnet[rtx]"',
+    f"without one install the RTX backend: {install('rtx')}",
 )

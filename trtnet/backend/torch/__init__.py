@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trtnet.backend.description import BackendDescription, OptionLack
 from trtnet.backend.engine_format import EngineFormat, HeaderFields
+from trtnet.extras import install
 
 
 def _read_header(engine: bytes) -> HeaderFields | None:
@@ -18,7 +19,7 @@ DESCRIPTION = BackendDescription(
     title="PyTorch",
     package=None,
     distribution="torch",
-    install='pip install "trtnet[torch]"',
+    install=install("torch"),
     engine_format=EngineFormat(
         description="an archive of a network, in a safetensors file",
         read_header=_read_header,

@@ -134,7 +134,7 @@ def _read(plan: Plan) -> Graph:
         raise PlanError(
             "this is no engine of the torch backend, or a damaged one",
             got=error,
-            fix="build it again with --backend torch",
+            fix='build it again with --backend torch, or backend="torch"',
         ) from error
 
 

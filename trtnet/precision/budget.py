@@ -1,18 +1,35 @@
-"""Budgets: how much worse than FP32 a network may become."""
+"""Budgets: how much worse than FP32 a network may become; policies carry them."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 from trtnet.errors import UsageError
-from trtnet.search.metrics import Metrics
 
 _SIGNS = {"cosine": ">=", "sqnr": ">=", "top1_drop": "<="}
 _UNITS = {"cosine": "", "sqnr": "dB", "top1_drop": "%"}
 _FORM = re.compile(r"\s*(\w+)\s*(>=|<=|=|>|<)\s*([-+]?[0-9.]+(?:e[-+]?\d+)?)\s*(\S*)\s*", re.I)
 _EXPECTED = "cosine>=0.999, sqnr>=30dB or top1_drop<=0.3"
+_MEASURED = {"cosine": "cosine {:.6g}", "sqnr": "SQNR {:.1f} dB", "top1_drop": "top-1 drop {:.2f}"}
+
+
+class Distances(Protocol):
+    """What a budget reads of the metrics of a network; see :class:`trtnet.search.Metrics`."""
+
+    @property
+    def cosine(self) -> float:
+        """Of the angle between the outputs and those in FP32."""
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to quantization noise ratio in dB."""
+
+    @property
+    def top1_drop(self) -> float | None:
+        """The loss of right answers in percentage points; ``None`` without classes."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,7 @@ class Budget:
             )
         return cls(metric, limit)
 
-    def accepts(self, metrics: Metrics) -> bool:
+    def accepts(self, metrics: Distances) -> bool:
         """Whether `metrics` are within the budget.
 
         Raises:
@@ -62,12 +79,12 @@ class Budget:
         value = self.value(metrics)
         return value <= self.limit if self.metric == "top1_drop" else value >= self.limit
 
-    def value(self, metrics: Metrics) -> float:
+    def value(self, metrics: Distances) -> float:
         """The one of `metrics` that counts."""
         if self.metric == "top1_drop":
             if metrics.top1_drop is None:
                 raise UsageError(
-                    "top1_drop is for networks with an output of shape [N, classes]",
+                    "top1_drop is for labelled data and an output of shape [N, classes]",
                     fix="choose a budget in cosine or sqnr",
                 )
             return metrics.top1_drop
@@ -82,5 +99,12 @@ class Budget:
             return math.sqrt(2 * (1 - self.limit))
         return math.inf
 
+    def describe(self, metrics: Distances) -> str:
+        """The one of `metrics` that counts, in words and with its unit: ``SQNR 26.1 dB``."""
+        return _MEASURED[self.metric].format(self.value(metrics))
+
     def __str__(self) -> str:
-        return f"{self.metric}{_SIGNS[self.metric]}{self.limit:g}{_UNITS[self.metric]}"
+        """As :meth:`parse` reads it; every digit of the limit is kept."""
+        limit = f"{self.limit:g}"
+        limit = limit if float(limit) == self.limit else repr(self.limit)
+        return f"{self.metric}{_SIGNS[self.metric]}{limit}{_UNITS[self.metric]}"

@@ -1,0 +1,49 @@
+"""Where the library names a flag as a fix, it names the argument of Python too."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sources import ROOT
+
+FLAGS = {  # a flag, and how a Python user says the same
+    "--backend": "backend=",
+    "--compute-capability": "compute_capabilities",
+    "--minShapes": "trtnet.Shapes",
+    "--calib-data": "data=",
+    "--input": "InputSpec",
+    "--import": "import",
+    "--saveEngine": "Recipe.engine",
+    "--model": "model=",
+}
+NOT_FOR_PYTHON = {"ability.py"}  # the report of `trtnet doctor`
+
+
+def fixes(path: Path) -> Iterator[str]:
+    """The texts of ``fix=`` in a file, formatted values left out."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.keyword) and node.arg == "fix":
+            texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+            yield "".join(text for text in texts if isinstance(text, str))
+
+
+FILES = [
+    path
+    for folder in ("trtnet", "zoo")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if "cli" not in path.relative_to(ROOT).parts and path.name not in NOT_FOR_PYTHON
+]
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_fix_of_the_library_names_the_argument_too(flag: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in FILES
+        for text in fixes(path)
+        if f"{flag} " in f"{text} " and FLAGS[flag] not in text
+    ]
+    assert not wrong

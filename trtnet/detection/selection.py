@@ -1,0 +1,260 @@
+"""From scored boxes to a fixed number of detections: candidates, suppression, the best first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trtnet.detection.overlap import below, fraction
+from trtnet.detection.suppression import is_better, positions, suppress
+from trtnet.dtypes import float32, int32
+from trtnet.errors import ShapeError, UsageError
+from trtnet.ops.elementwise import eq, gt, logical_and, lt, where
+from trtnet.ops.indexing import gather_elements
+from trtnet.ops.joining import stack, unbind
+from trtnet.ops.linalg import matmul
+from trtnet.ops.operands import as_tensor
+from trtnet.ops.reduction import all as all_of
+from trtnet.ops.reduction import any as any_of
+from trtnet.ops.reduction import sum as sum_of
+from trtnet.ops.shape import expand, flatten, slice_, transpose, unsqueeze
+from trtnet.ops.top_k import LIMIT, top_k
+from trtnet.tensor import Tensor, same_size, same_sizes
+
+_DIGIT = 1024
+IMAGES = ("together", "one by one")
+
+
+class Detections(NamedTuple):
+    """Detections of B images, K places each, the best first; places without one are zeros.
+
+    Attributes:
+        num_dets: (B, 1) int32: how many there are; -1 where an unrolled suppression has not
+            converged.
+        det_boxes: (B, K, 4) float32 corners.
+        det_scores: (B, K) float32.
+        det_classes: (B, K) int32.
+        det_indices: (B, K) int32: which of the N boxes each was.
+    """
+
+    num_dets: Tensor
+    det_boxes: Tensor
+    det_scores: Tensor
+    det_classes: Tensor
+    det_indices: Tensor
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """How boxes are chosen.
+
+    Attributes:
+        iou_threshold: of 0..1: of two boxes that overlap by more, the worse is dropped.
+        score_threshold: boxes with no higher score are dropped, and those whose score is NaN.
+        max_detections: how many an image has at most.
+        max_per_class: how many a class has at most; ``None`` for no such limit.
+        candidates: how many (box, class) pairs of an image take part, those of the best scores; at
+            most 3840. ``None`` for all of them, class by class.
+        across_classes: whether boxes of different classes suppress each other.
+        form, rounds: see :func:`trtnet.detection.suppress`.
+        images: ``"together"``, which needs about 30 bytes for each pair of boxes of each image, or
+            ``"one by one"`` in a loop, which needs them for one image.
+
+    Raises:
+        UsageError: a value that is impossible.
+    """
+
+    iou_threshold: float = 0.5
+    score_threshold: float = 0.05
+    max_detections: int = 100
+    max_per_class: int | None = None
+    candidates: int | None = 1000
+    across_classes: bool = False
+    form: str = "loop"
+    rounds: int = 32
+    images: str = "together"
+
+    def __post_init__(self) -> None:
+        for name in ("iou_threshold", "score_threshold"):
+            fraction(name, getattr(self, name))
+        for name in ("max_detections", "max_per_class", "candidates"):
+            value = getattr(self, name)
+            least = type(value) is int and 1 <= value <= LIMIT
+            if not least and not (value is None and name != "max_detections"):
+                raise UsageError(f"{name} is a number of boxes", expected=f"1..{LIMIT}",
+                                 got=repr(value))  # fmt: skip
+        if self.images not in IMAGES:
+            raise UsageError("images are taken", expected=" or ".join(IMAGES),
+                             got=repr(self.images))  # fmt: skip
+        if self.across_classes and self.candidates is None:
+            raise UsageError("classes that suppress each other need a number of candidates",
+                             fix=f"candidates=1000, or another number up to {LIMIT}")  # fmt: skip
+
+
+def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) -> Detections:
+    """The detections among N boxes of B images.
+
+    Of equal scores the lower class comes first, then the lower box. Where more than
+    ``how.candidates`` pairs of a box and a class have the lowest score that still takes part, an
+    engine may take any of them. Boxes with a NaN overlap nothing. All is computed in float32,
+    whatever the policy.
+
+    Args:
+        boxes: (B, N, 4) corners, or (B, N, C, 4), one for each class.
+        scores: (B, N, C).
+        how: by default as :class:`Suppression`.
+
+    Raises:
+        ShapeError: shapes that do not fit together, or more than 3840 places for detections.
+        UsageError: a threshold outside of 0..1.
+    """
+    how = how or Suppression()
+    _check(boxes, scores)
+    boxes, scores = boxes.to(float32), scores.to(float32)
+    choose = _class_by_class if how.candidates is None else _together
+    if how.images == "together":
+        return choose(boxes, scores, how)
+    loop = scores.network.loop(_count(scores, scores.shape[0]))
+    one = [unsqueeze(loop.slices(x, 0), 0) for x in (boxes, scores)]
+    found = choose(one[0], one[1], how)
+    return Detections(*(loop.stacked(x.squeeze(0), 0, scores.shape[0]) for x in found))
+
+
+def _count(like: Tensor, size: Any) -> Tensor:
+    """`size`, an int or a Dim, as an int32 scalar."""
+    if isinstance(size, int):
+        return like.network.constant(size, int32)
+    return as_tensor(size, like, align=False).to(int32)
+
+
+def _check(boxes: Tensor, scores: Tensor) -> None:
+    shape = boxes.shape
+    fits = scores.ndim == 3 and len(shape) in (3, 4) and same_size(shape[-1], 4)
+    if not fits or not same_sizes(shape[:-1], scores.shape[: len(shape) - 1]):
+        raise ShapeError(
+            "boxes and scores do not fit together",
+            expected="(B, N, 4) or (B, N, C, 4), and (B, N, C)",
+            got=f"{shape} and {scores.shape}",
+        )
+
+
+def _together(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
+    """All classes at once, among the best pairs of a box and a class."""
+    assert how.candidates is not None
+    count, classes = scores.shape[1:]
+    taking_part = where(gt(scores, below(how.score_threshold)), scores, -math.inf)
+    flat = flatten(transpose(taking_part, 1, 2), 1)  # of equal scores the lower class comes first
+    values, order = top_k(_with_places(flat, how.candidates), how.candidates, 1, largest=True)
+    found = gt(values, -math.inf)
+    order = where(found, order, 0)
+    label = order // count
+    index = order - label * count
+    at = index if boxes.ndim == 3 else index * classes + label
+    corners = pick(flatten(boxes, 1, -2), at)
+    groups = None if how.across_classes or same_size(classes, 1) else label
+    better = is_better(values, order)
+    kept = suppress(corners, found, better, how.iou_threshold, groups=groups,
+                    form=how.form, rounds=how.rounds)  # fmt: skip
+    mask = _limited(kept.mask, better, label, how.max_per_class)
+    rows = _best(mask, better, how.max_detections)
+    return _padded(rows, kept.converged, pick(corners, rows.at), pick(values, rows.at),
+                   pick(label, rows.at), pick(index, rows.at))  # fmt: skip
+
+
+def _limited(mask: Tensor, better: Tensor, labels: Tensor, limit: int | None) -> Tensor:
+    """`mask` without what is worse than the first `limit` of its class."""
+    if limit is None:
+        return mask
+    of_class = logical_and(better, eq(unsqueeze(labels, -1), unsqueeze(labels, -2)))
+    return logical_and(mask, lt(_count_before(mask, of_class), float(limit)))
+
+
+def _count_before(mask: Tensor, better: Tensor) -> Tensor:
+    """(B, N) float32: how many boxes of `mask` are better than each. Exact below 2**24."""
+    return matmul(unsqueeze(mask.to(float32), 1), better.to(float32)).squeeze(1)
+
+
+class _Rows(NamedTuple):
+    """The best boxes of a mask.
+
+    Attributes:
+        at: (B, K) int32: their positions, 0 where there is none.
+        is_one: (B, K) bool: whether there is one.
+    """
+
+    at: Tensor
+    is_one: Tensor
+
+
+def _best(mask: Tensor, better: Tensor, count: int) -> _Rows:
+    """The best `count` boxes of `mask`, in order."""
+    network = mask.network
+    place = _count_before(mask, better)
+    places = network.constant(np.arange(count, dtype=np.float32).reshape(1, count, 1))
+    is_here = logical_and(eq(unsqueeze(place, 1), places), unsqueeze(mask, 1))  # (B, count, N)
+    # In two digits: a product of float32 may be computed in TF32, which is exact up to 2048.
+    number = positions(mask)
+    digits = stack([number // _DIGIT, number - number // _DIGIT * _DIGIT], -1).to(float32)
+    high, low = unbind(matmul(is_here.to(float32), digits).to(int32), -1)
+    at = high * _DIGIT + low
+    return _Rows(at, any_of(is_here, dim=-1))
+
+
+def _padded(
+    rows: _Rows, converged: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor, indices: Tensor
+) -> Detections:
+    """The detections, with zeros where `rows` has none."""
+    number = sum_of(rows.is_one.to(int32), dim=1, keepdim=True).to(int32)
+    number = where(unsqueeze(converged, 1), number, -1)
+    is_one = rows.is_one
+    return Detections(
+        number,
+        where(unsqueeze(is_one, -1), boxes, 0.0),
+        where(is_one, scores, 0.0),
+        where(is_one, classes.to(int32), 0),
+        where(is_one, indices.to(int32), 0),
+    )
+
+
+def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
+    """One class after the other, each with all boxes, in a loop over the classes."""
+    classes = scores.shape[2]
+    loop = scores.network.loop(_count(scores, classes))
+    values = loop.slices(scores, 2)
+    corners = loop.slices(boxes, 2) if boxes.ndim == 4 else boxes
+    better = is_better(values)
+    kept = suppress(corners, gt(values, below(how.score_threshold)), better, how.iou_threshold,
+                    form=how.form, rounds=how.rounds)  # fmt: skip
+    count = min(how.max_detections, how.max_per_class or how.max_detections)
+    rows = _best(kept.mask, better, count)
+    best = where(rows.is_one, pick(values, rows.at), -math.inf)
+    per_class = (best, rows.at, pick(corners, rows.at))
+    best, index, corners = (flatten(loop.stacked(x, 1, classes), 1, 2) for x in per_class)
+    converged = loop.stacked(kept.converged.to(int32), 1, classes)
+
+    best = _with_places(best, how.max_detections)
+    values, order = top_k(best, how.max_detections, 1, largest=True, stable=True)
+    is_one = gt(values, -math.inf)
+    order = where(is_one, order, 0)
+    rows = _Rows(order, is_one)
+    return _padded(rows, all_of(gt(converged, 0), dim=1), pick(corners, order), values,
+                   order // count, pick(index, order))  # fmt: skip
+
+
+def _with_places(scores: Tensor, count: int) -> Tensor:
+    """(B, N) `scores` with -inf added behind them where N may be less than `count`: no axis is
+    shorter than its TopK."""
+    batch, size = scores.shape
+    if isinstance(size, int) and size >= count:
+        return scores
+    return slice_(scores, [0, 0], [batch, size + count], [1, 1], mode="FILL", fill=-math.inf)
+
+
+def pick(x: Tensor, at: Tensor) -> Tensor:
+    """The rows of `x`, (B, N) or (B, N, M), at the positions `at`, (B, K)."""
+    if x.ndim == 3:
+        at = expand(unsqueeze(at, -1), *at.shape, x.shape[-1])
+    return gather_elements(x, 1, at)

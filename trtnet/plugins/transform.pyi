@@ -1,0 +1,1 @@
+from typing_extensions import dataclass_transform as dataclass_transform
