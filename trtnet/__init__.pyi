@@ -18,6 +18,7 @@ from . import (
     quantization as quantization,
     reference as reference,
     search as search,
+    tasks as tasks,
     utils as utils,
     weights as weights,
     zoo as zoo,
@@ -58,6 +59,8 @@ from .network import Network as Network
 from .ops import *
 from .plugins.decorator import plugin as plugin
 from .precision.policy import Policy as Policy
+from .tasks.classifier import Classifier as Classifier
+from .tasks.segmenter import Segmenter as Segmenter
 from .tensor import Axis as Axis, Dim as Dim, Tensor as Tensor
 from .torch_modules.conversion import from_torch as from_torch
 from .verification import Verification as Verification, verify as verify

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -80,10 +81,10 @@ def test_an_engine(output: str, capsys: pytest.CaptureFixture) -> None:
     np.testing.assert_array_equal(drawn("out.png"), wanted)
     text = capsys.readouterr().out
     assert "backend   torch on cpu" in text
-    assert "image     a.png, 40 x 30, " in text
+    assert re.search(r"^a\.png +40 x 30 +\d+\.\d ms ", text, re.MULTILINE)
     assert "written   out.png" in text
     for index, name in enumerate(NAMES):
-        assert f"{100 * np.mean(wanted == index):6.2f} %  {index:>4}  {name}\n" in text
+        assert f"{np.mean(wanted == index):8.2%}  {index:>5}  {name}\n" in text
 
 
 @pytest.mark.parametrize("name", ["tutorial", "voc"])
@@ -195,7 +196,7 @@ def test_a_folder_with_a_bad_file(
     assert "error: in/b.jpg" in captured.err
     assert message in captured.err
     assert "1 of 3 images failed" in captured.err
-    assert captured.out.count("written   out/") == 2
+    assert "written   2 pictures in out\n" in captured.out
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "c.png"]
     for name, classes in wanted.items():
         np.testing.assert_array_equal(drawn(f"out/{name}.png"), classes)
@@ -314,8 +315,9 @@ def test_on_a_terminal_there_is_a_bar(engine: str, monkeypatch: pytest.MonkeyPat
     picture("b.png")
     assert segment(engine, "--image", "a very long [b]name[/b].png", "--image", "b.png") == 0
     text = sys.stdout.getvalue()
-    assert "image     a very long [b]name[/b].png, 40 x 30, " in text
-    assert "written   segmented/b.png" in text
+    assert "a very long [b]name[/b].png        40 x 30 " in text
+    assert "b.png                              40 x 30 " in text
+    assert "written   2 pictures in segmented\n" in text
     assert "2/2" in text
 
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.pictures import (
-    ImageResult,
-    class_name,
-    class_names,
+    Answers,
+    answer,
     find_images,
-    open_session,
+    human_stream,
+    image_recipe,
     picture_parser,
-    preparation,
-    process_images,
 )
-from trtnet.errors import UsageError
+from trtnet.cli.progress import Progress
+from trtnet.cli.tables import Columns
 
 if TYPE_CHECKING:
-    from trtnet.engines.session import Session
+    from trtnet.tasks.classifier import Classification
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,43 +29,49 @@ def main(argv: Sequence[str]) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the most probable classes of every image; 1 if any failed."""
-    paths = find_images(arguments)
-    with open_session(arguments, "classification", paths) as session:
-        output, names = _scores(session), class_names(arguments, session)
+    paths, observer = find_images(arguments), Progress(human_stream(arguments))
+    from trtnet.tasks.classifier import Classifier
 
-        def show(seen: ImageResult) -> tuple[list[str], dict[str, Any]]:
-            probabilities = softmax(seen.outputs[output][0])
-            best = np.argsort(-probabilities, kind="stable")[: arguments.top].tolist()
-            found = [(i, class_name(names, i), float(probabilities[i])) for i in best]
-            lines = [f"  {100 * p:6.2f} %  {i:>4}  {name}" for i, name, p in found]
-            values = [{"class": i, "name": name, "probability": p} for i, name, p in found]
-            return lines, {"classes": values}
-
-        return process_images(session, paths, preparation(arguments, session), show, arguments)
+    recipe, device = image_recipe(arguments), arguments.device
+    with Classifier(recipe, top_k=arguments.top, device=device, observer=observer) as classifier:
+        return answer(classifier, paths, ClassAnswers(arguments.top), arguments)
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities in float64.
+class ClassAnswers(Answers["Classification"]):
+    """Classes with their probabilities.
 
-    >>> softmax(np.array([1000.0, 1000.0])).tolist()
-    [0.5, 0.5]
+    Args:
+        count: how many of each image at most.
     """
-    grown: np.ndarray = np.exp(scores.astype(np.float64) - scores.max())
-    probabilities: np.ndarray = grown / grown.sum()
-    return probabilities
 
+    columns: ClassVar[Columns] = [("probability", "right"), ("class", "right"), ("name", "left")]
+    widths: ClassVar[Sequence[int]] = (11, 5, 0)
 
-def _scores(session: Session) -> str:
-    """The output with the scores of the classes."""
-    for binding in session.outputs:
-        if len(binding.shape) == 2:
-            return binding.name
-    raise UsageError(
-        "the engine gives no scores of classes",
-        expected="an output (N, classes)",
-        got=", ".join(f"{b.name} {b.shape}" for b in session.outputs),
-        fix="trtnet segment is for classes of pixels",
-    )
+    def __init__(self, count: int) -> None:
+        names = ("class", "name", "probability")
+        self.header = [
+            name if place == 1 else f"{name}_{place}"
+            for place in range(1, count + 1)
+            for name in names
+        ]
+
+    def rows(self, result: Classification) -> list[list[str]]:
+        """One for each class."""
+        return [[f"{c.probability:.2%}", str(c.index), c.name] for c in result.classes]
+
+    def values(self, result: Classification) -> dict[str, Any]:
+        """The classes."""
+        found = [
+            {"class": c.index, "name": c.name, "probability": c.probability} for c in result.classes
+        ]
+        return {"classes": found}
+
+    def records(self, result: Classification) -> list[list[object]]:
+        """One for the image."""
+        cells: list[object] = []
+        for found in result.classes:
+            cells += [found.index, found.name, found.probability]
+        return [cells + [None] * (len(self.header) - len(cells))]
 
 
 def _parser() -> Parser:

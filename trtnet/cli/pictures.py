@@ -1,82 +1,74 @@
-"""What ``trtnet segment`` and ``trtnet classify`` share: flags, finding and processing images."""
+"""What ``trtnet segment`` and ``trtnet classify`` share: flags, images, tables, reports."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import functools
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
+from trtnet.cli.counting import counting
+from trtnet.cli.csv_files import write_csv
 from trtnet.cli.flags import Group, Parser, positive, seed
-from trtnet.cli.paths import input_folder, input_image, input_model, output_report
-from trtnet.cli.preprocess_flags import (
-    add_class_names_flag,
-    add_preprocess_flags,
-    stated_class_names,
-    stated_preprocessing,
-)
-from trtnet.cli.progress import Progress
+from trtnet.cli.paths import STDOUT, input_folder, input_image, input_model, output_report
+from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
 from trtnet.cli.random_weights import weights_lines
-from trtnet.cli.report import human_stream, write_json
+from trtnet.cli.report import write_json
 from trtnet.cli.run import add_device_flags
-from trtnet.cli.streams import for_control, say
-from trtnet.errors import OutOfMemoryError, TrtnetError, UsageError
+from trtnet.cli.streams import say
+from trtnet.cli.tables import Columns, aligned
+from trtnet.errors import UsageError
 from trtnet.escaping import printable
-from trtnet.imaging import SUFFIXES, Placement, read_image
+from trtnet.imaging import SUFFIXES, images_in
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from rich.console import Console
-
     from trtnet.engines.session import Session
-    from trtnet.imaging.preprocessing import Preprocessing
-    from trtnet.pipeline.preprocessing import Preparation
+    from trtnet.pipeline.recipe import Recipe
+    from trtnet.tasks.classifier import Classification
+    from trtnet.tasks.pictures import Failure
+    from trtnet.tasks.segmenter import Segmentation
+    from trtnet.tasks.task import ImageTask
 
-_AHEAD = 3  # images that are read and copied while a GPU computes another
+R = TypeVar("R", bound="Classification | Segmentation")
+
+_SIZE, _TIME = 13, 8  # characters: 12345 x 12345, 1234.5 ms
 
 
-@dataclass(frozen=True)
-class ImageResult:
-    """An image and the network's outputs for it.
+class Answers(ABC, Generic[R]):
+    """How a command shows and writes its results.
 
     Attributes:
-        image: as it is in the file, upright.
-        placement: where in the network's input it was.
-        outputs: of the network, by name, of the one image.
-        seconds: how long the network took.
+        columns: of the table, after those of the image.
+        widths: of these columns.
+        header: of the CSV file, between ``file`` and ``error``.
     """
 
-    path: Path
-    image: Image
-    placement: Placement
-    outputs: Mapping[str, np.ndarray]
-    seconds: float
+    columns: ClassVar[Columns]
+    widths: ClassVar[Sequence[int]]
+    header: Sequence[str]
 
+    @abstractmethod
+    def rows(self, result: R) -> list[list[str]]:
+        """Lines of the table: the cells of `columns`."""
 
-@dataclass(frozen=True)
-class ImageFailure:
-    """An image that could not be read or processed."""
+    @abstractmethod
+    def values(self, result: R) -> dict[str, Any]:
+        """JSON values for the report."""
 
-    path: Path
-    error: TrtnetError
+    @abstractmethod
+    def records(self, result: R) -> list[list[object]]:
+        """Rows of the CSV file: the cells of `header`."""
 
-    def __str__(self) -> str:
-        text = str(self.error)
-        path = printable(self.path)
-        return text if path in text else f"{path}: {text}"
+    def keep(self, result: R) -> None:
+        """Writes what the command makes of an image."""
 
-
-Show = Callable[[ImageResult], tuple[list[str], dict[str, Any]]]
-"""Lines for people about an image, and JSON values for programs."""
+    def written(self) -> list[str]:
+        """Lines that say what was written."""
+        return []
 
 
 def picture_parser(command: str, description: str) -> Parser:
@@ -112,43 +104,31 @@ def picture_parser(command: str, description: str) -> Parser:
     add_preprocess_flags(prepared)
     add_class_names_flag(prepared)
     add_device_flags(Group(parser, "where"))
-    Group(parser, "output")(
-        "--json", type=output_report, metavar="PATH", help="write a report; - for stdout"
-    )
+    output = Group(parser, "output")
+    output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
+    output("--csv", type=output_report, metavar="PATH", help="write a table; - for stdout")
     return parser
 
 
-def open_session(
-    arguments: argparse.Namespace,
-    task: str,
-    paths: Sequence[Path],
-    settle: Callable[[Preprocessing], Preprocessing] | None = None,
-) -> Session:
-    """:func:`trtnet.pipeline.open_image_session` of the flags."""
+def human_stream(arguments: argparse.Namespace) -> Any:
+    """Where text for people goes: stdout, unless a report or a table is there.
+
+    Raises:
+        UsageError: both are.
+    """
+    if arguments.json == arguments.csv == STDOUT:
+        raise UsageError("--json - and --csv - exclude each other", fix="write one to a file")
+    return sys.stderr if STDOUT in (arguments.json, arguments.csv) else sys.stdout
+
+
+def image_recipe(arguments: argparse.Namespace) -> Recipe:
+    """The model or engine of the flags; the model may end in a precision."""
     from trtnet.cli.recipes import model_recipe
-    from trtnet.pipeline.image_session import open_image_session
     from trtnet.pipeline.precision_suffix import split_precision
 
     name, precision = split_precision(arguments.target)
     recipe = model_recipe(arguments, name)
-    if precision is not None:
-        recipe = dataclasses.replace(recipe, precision=precision)
-    observer = Progress(human_stream(arguments.json))
-    device = arguments.device
-    options = {} if settle is None else {"settle": settle}
-    return open_image_session(recipe, task, paths, device=device, observer=observer, **options)
-
-
-def preparation(
-    arguments: argparse.Namespace,
-    session: Session,
-    settle: Callable[[Preprocessing], Preprocessing] | None = None,
-) -> Preparation:
-    """:func:`trtnet.pipeline.preparation_for` of the flags, changed by `settle`."""
-    from trtnet.pipeline.preprocessing import preparation_for
-
-    found = preparation_for(session, stated_preprocessing(arguments))
-    return found if settle is None else dataclasses.replace(found, stated=settle(found.stated))
+    return recipe if precision is None else dataclasses.replace(recipe, precision=precision)
 
 
 def find_images(arguments: argparse.Namespace, output: Path | None = None) -> list[Path]:
@@ -168,8 +148,7 @@ def find_images(arguments: argparse.Namespace, output: Path | None = None) -> li
         return images
     if not folder.is_dir():
         raise UsageError(f"--folder: there is no folder {folder}")
-    files = (path for path in folder.rglob("*") if path.is_file())
-    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    found = images_in(folder)
     if output is not None and folder.resolve() in output.resolve().parents:
         found = [path for path in found if output.resolve() not in path.resolve().parents]
     if not found:
@@ -177,59 +156,75 @@ def find_images(arguments: argparse.Namespace, output: Path | None = None) -> li
     return found
 
 
-def process_images(
-    session: Session,
-    paths: Sequence[Path],
-    preparation: Preparation,
-    show: Show,
-    arguments: argparse.Namespace,
+def answer(
+    task: ImageTask[R], paths: Sequence[Path], answers: Answers[R], arguments: argparse.Namespace
 ) -> int:
-    """Runs the network on every image and shows the results, in order; one that fails does not
-    stop the others. Returns the exit status."""
-    stream = human_stream(arguments.json)
-    images: list[dict[str, Any]] = []
-    failures: list[ImageFailure] = []
-    with _printer(stream, len(paths)) as (show_lines, advance):
-        show_lines(*_introduction(session), *preparation.lines())
-        for result in _run_images(session, paths, preparation):
-            if isinstance(result, ImageFailure):
-                failures.append(result)
+    """Runs `task` on every image and shows the results, in order; one that fails does not stop the
+    others. Returns the exit status."""
+    from trtnet.tasks.pictures import Failure
+
+    stream = human_stream(arguments)
+    session = task.open_for(paths)
+    run = _Run(paths, answers)
+    with counting(stream, len(paths)) as (show, advance):
+        show(*_introduction(session), *task.preparation.lines(), "", run.header)
+        for path, result in zip(paths, task.stream(paths), strict=True):
+            if isinstance(result, Failure):
+                run.fail(path, result)
             else:
-                lines, values = show(result)
-                width, height = result.image.size
-                name = f"image     {result.path}, {width} x {height}, {1e3 * result.seconds:.1f} ms"
-                show_lines(name, *lines)
-                common = {"file": str(result.path), "width": width, "height": height}
-                images.append({**common, "seconds": result.seconds, **values})
+                answers.keep(result)
+                show(*run.take(path, result))
             advance()
-    for failure in failures:
-        say(*f"error: {failure}".split("\n"), stream=sys.stderr)
-    if failures and len(paths) > 1:
-        say(f"{len(failures)} of {len(paths)} images failed", stream=sys.stderr)
+    say(*(line for failed in run.failures.values() for line in f"error: {failed}".split("\n")),
+        stream=sys.stderr)  # fmt: skip
+    if run.failures and len(paths) > 1:
+        say(f"{len(run.failures)} of {len(paths)} images failed", stream=sys.stderr)
+    said = answers.written()
     if arguments.json is not None:
-        about = {"target": arguments.target, **preparation.as_dict()}
-        report = {**about, **_about(session), "images": images, "failed": _as_json(failures)}
-        write_json(report, arguments.json)
-    return 1 if failures else 0
+        about = {"target": arguments.target, **task.preparation.as_dict(), **_about(session)}
+        write_json({**about, **run.report()}, arguments.json)
+    if arguments.csv is not None:
+        write_csv(arguments.csv, run.records)
+        said += [] if arguments.csv == STDOUT else [f"written   {arguments.csv}"]
+    say(*said, stream=stream)
+    return 1 if run.failures else 0
 
 
-def class_names(arguments: argparse.Namespace, session: Session) -> Sequence[str]:
-    """What ``--class-names`` or the sidecar calls the classes; empty for nothing.
+class _Run(Generic[R]):
+    """The results of one run, as the table, the report and the CSV file have them."""
 
-    Raises:
-        UsageError: a file that cannot be read, or does not have a name for each class.
-    """
-    from trtnet.pipeline.preprocessing import require_one_name_per_class
+    def __init__(self, paths: Sequence[Path], answers: Answers[R]) -> None:
+        self.answers = answers
+        self.columns = [("image", "left"), ("size", "right"), ("time", "right"), *answers.columns]
+        longest = max(len(printable(path)) for path in paths)
+        self.widths = [max(len("image"), longest), _SIZE, _TIME, *answers.widths]
+        self.header = aligned(self.columns, self.widths, [name for name, _ in self.columns])
+        self.records: list[Sequence[object]] = [["file", *answers.header, "error"]]
+        self.images: list[Mapping[str, Any]] = []
+        self.failures: dict[Path, Failure] = {}
 
-    stated = stated_class_names(arguments)
-    outputs = [{"name": out.name, "shape": out.shape} for out in session.outputs]
-    require_one_name_per_class(stated, outputs)
-    return stated or session.plan.described.class_names or ()
+    def take(self, path: Path, result: R) -> Iterator[str]:
+        """Keeps a result; the lines of the table for it."""
+        common = {"file": str(path), "width": result.width, "height": result.height}
+        values = self.answers.values(result)
+        self.images.append({**common, "seconds": result.seconds, **values})
+        self.records += [[path, *cells, None] for cells in self.answers.records(result)]
+        size, time = f"{result.width} x {result.height}", f"{1e3 * result.seconds:.1f} ms"
+        first = [printable(path), size, time]
+        for cells in self.answers.rows(result):
+            yield aligned(self.columns, self.widths, [*first, *map(printable, cells)])
+            first = ["", "", ""]
 
+    def fail(self, path: Path, failure: Failure) -> None:
+        """Keeps a failure."""
+        self.failures[path] = failure
+        empty = [None] * len(self.answers.header)
+        self.records.append([path, *empty, " ".join(str(failure).split())])
 
-def class_name(names: Sequence[str], index: int) -> str:
-    """The name of a class, or its number."""
-    return names[index] if index < len(names) else f"class {index}"
+    def report(self) -> dict[str, Any]:
+        """The results and failures, as JSON values."""
+        failed = [{"file": str(path), "error": str(each)} for path, each in self.failures.items()]
+        return {"images": self.images, "failed": failed}
 
 
 def _about(session: Session) -> dict[str, Any]:
@@ -247,57 +242,3 @@ def _introduction(session: Session) -> list[str]:
     about = _about(session)
     lines = [f"backend   {about['backend']} on {about['device']}"]
     return lines + weights_lines(about["weights"], about["random"])
-
-
-def _as_json(failures: Sequence[ImageFailure]) -> list[dict[str, str]]:
-    return [{"file": str(failed.path), "error": str(failed.error)} for failed in failures]
-
-
-def _run_images(
-    session: Session, paths: Sequence[Path], preparation: Preparation
-) -> Iterator[ImageResult | ImageFailure]:
-    """The result of each image, in order. :meth:`Session.map` would end at the first failure."""
-    from trtnet.workers import ordered_map
-
-    mode = preparation.mode
-
-    def run_one(path: Path) -> ImageResult | ImageFailure:
-        try:
-            image = read_image(path, mode)
-            values = preparation(image)
-            placed = preparation.placement(image.size)
-            started = time.perf_counter()
-            outputs = session(values)
-            return ImageResult(path, image, placed, outputs, time.perf_counter() - started)
-        except TrtnetError as error:
-            return ImageFailure(path, error)
-        except MemoryError:
-            return ImageFailure(path, OutOfMemoryError(
-                "there is too little memory for this image", fix="use a smaller --size or image"
-            ))  # fmt: skip
-
-    return ordered_map(run_one, paths, _AHEAD if session.device == "cuda" else 1)
-
-
-@contextlib.contextmanager
-def _printer(
-    stream: TextIO, total: int
-) -> Iterator[tuple[Callable[..., None], Callable[[], object]]]:
-    """Functions that print lines, and that count one of `total`: with a bar on a terminal."""
-    if total == 1 or not stream.isatty():
-        yield (lambda *lines: say(*lines, stream=stream)), lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(file=for_control(stream), highlight=False, markup=False, soft_wrap=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        show_lines = functools.partial(_print_above, console)
-        yield show_lines, lambda: bar.advance(task)
-
-
-def _print_above(console: Console, *lines: object) -> None:
-    """Prints above the bar of `console`."""
-    console.print(*map(printable, lines), sep="\n")

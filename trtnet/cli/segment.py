@@ -5,36 +5,31 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.paths import output_pictures
 from trtnet.cli.pictures import (
-    ImageResult,
-    class_name,
-    class_names,
+    Answers,
+    answer,
     find_images,
-    open_session,
+    human_stream,
+    image_recipe,
     picture_parser,
-    preparation,
-    process_images,
 )
+from trtnet.cli.progress import Progress
+from trtnet.cli.tables import Columns
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.files.roles import NamedFile, Use, require_distinct
-from trtnet.imaging import PALETTES, SUFFIXES, color_map, map_of_image, overlay, palette, shares
+from trtnet.imaging import PALETTES, SUFFIXES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from trtnet.engines.session import Session
-
-_CLASSES, _LOGITS = "classes", "out"  # outputs: INT32 (N, H, W), or (N, classes, H, W)
-_COLORS = 256
+    from trtnet.tasks.segmenter import Segmentation
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,30 +40,60 @@ def main(argv: Sequence[str]) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Draws a picture for every image; 1 if any failed."""
     targets = output_paths(find_images(arguments, arguments.output), arguments)
-    paths = list(targets)
-    from trtnet.imaging.preprocessing import uncropped  # every pixel gets a class
+    observer = Progress(human_stream(arguments))
+    from trtnet.tasks.segmenter import Segmenter
 
     _choose_size(arguments)
-    with open_session(arguments, "segmentation", paths, uncropped) as session:
-        _check_outputs(session)
-        names = class_names(arguments, session)
-        prepared = preparation(arguments, session, uncropped)
-
-        def show(seen: ImageResult) -> tuple[list[str], dict[str, Any]]:
-            classes = class_map(seen)
-            _write(_draw(seen.image, classes, names, arguments), targets[seen.path])
-            return _describe(classes, names, targets[seen.path])
-
-        return process_images(session, paths, prepared, show, arguments)
+    recipe, device = image_recipe(arguments), arguments.device
+    with Segmenter(recipe, device=device, observer=observer) as segmenter:
+        return answer(segmenter, list(targets), Pictures(targets, arguments), arguments)
 
 
-def class_map(seen: ImageResult) -> np.ndarray:
-    """The class of each pixel of the image in its own size."""
-    if _CLASSES in seen.outputs:
-        classes = seen.outputs[_CLASSES][0]
-    else:
-        classes = seen.outputs[_LOGITS][0].argmax(0)
-    return map_of_image(classes, seen.placement)
+class Pictures(Answers["Segmentation"]):
+    """Classes with their shares of the image, and a picture of them.
+
+    Args:
+        targets: where the picture of each image goes.
+        arguments: parsed.
+    """
+
+    columns: ClassVar[Columns] = [("share", "right"), ("class", "right"), ("name", "left")]
+    widths: ClassVar[Sequence[int]] = (8, 5, 0)
+    header = ("class", "name", "share", "picture")
+
+    def __init__(self, targets: Mapping[Path, Path], arguments: argparse.Namespace) -> None:
+        self.targets, self.arguments = targets, arguments
+        self.count = 0
+
+    def rows(self, result: Segmentation) -> list[list[str]]:
+        """One for each class."""
+        return [[f"{c.share:.2%}", str(c.index), c.name] for c in result.classes]
+
+    def values(self, result: Segmentation) -> dict[str, Any]:
+        """The classes, and the picture."""
+        found = [{"class": c.index, "name": c.name, "share": c.share} for c in result.classes]
+        return {"classes": found, "written": str(self._target(result))}
+
+    def records(self, result: Segmentation) -> list[list[object]]:
+        """One for each class."""
+        target = self._target(result)
+        return [[c.index, c.name, c.share, target] for c in result.classes]
+
+    def keep(self, result: Segmentation) -> None:
+        """Writes the picture."""
+        draw = result.overlay if self.arguments.overlay else result.color_map
+        _write(draw(self.arguments.palette), self._target(result))
+        self.count += 1
+
+    def written(self) -> list[str]:
+        """The picture, or how many there are."""
+        if len(self.targets) == 1 and self.count:
+            return [f"written   {next(iter(self.targets.values()))}"]
+        return [f"written   {self.count} pictures in {self.arguments.output}"] * bool(self.count)
+
+    def _target(self, result: Segmentation) -> Path:
+        assert result.path is not None
+        return self.targets[result.path]
 
 
 def output_paths(paths: Sequence[Path], arguments: argparse.Namespace) -> dict[Path, Path]:
@@ -139,26 +164,6 @@ def _choose_size(arguments: argparse.Namespace) -> None:
         arguments.resize_size = arguments.letterbox_size = "none"
 
 
-def _check_outputs(session: Session) -> None:
-    outputs = {binding.name: len(binding.shape) for binding in session.outputs}
-    if outputs.get(_CLASSES) != 3 and outputs.get(_LOGITS) != 4:
-        raise UsageError(
-            "the engine gives no classes of pixels",
-            expected=f"an output {_CLASSES} (N, H, W), or {_LOGITS} (N, classes, H, W)",
-            got=", ".join(f"{b.name} {b.shape}" for b in session.outputs),
-        )
-
-
-def _draw(
-    image: Image, classes: np.ndarray, names: Sequence[str], arguments: argparse.Namespace
-) -> Image:
-    colors = palette(arguments.palette, max(_COLORS, int(classes.max()) + 1))
-    if not arguments.overlay:
-        return color_map(classes, colors)
-    shown = {index: class_name(names, index) for index in shares(classes)}
-    return overlay(image, classes, colors, shown)
-
-
 def _write(picture: Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,12 +171,3 @@ def _write(picture: Image, path: Path) -> None:
             picture.save(file, "PNG")
     except OSError as error:
         raise UsageError(f"-o: {path} cannot be written", got=error) from error
-
-
-def _describe(
-    classes: np.ndarray, names: Sequence[str], target: Path
-) -> tuple[list[str], dict[str, Any]]:
-    found = [(i, class_name(names, i), share) for i, share in shares(classes).items()]
-    lines = [f"  {100 * share:6.2f} %  {i:>4}  {name}" for i, name, share in found]
-    values = [{"class": i, "name": name, "share": share} for i, name, share in found]
-    return [*lines, f"written   {target}"], {"classes": values, "written": str(target)}

@@ -26,19 +26,25 @@ def table(columns: Columns, rows: Sequence[Sequence[Any]], stream: TextIO) -> No
         for place, (header, _) in enumerate(columns)
     ]
 
-    def line(texts: Sequence[str]) -> str:
-        aligned = (
-            text.rjust(width) if justify == "right" else text.ljust(width)
-            for text, width, (_, justify) in zip(texts, widths, columns, strict=True)
-        )
-        return "  ".join(aligned).rstrip()
-
-    header = line([name for name, _ in columns])
+    header = aligned(columns, widths, [name for name, _ in columns])
     if stream.isatty():
         for_control(stream).write(f"{_BOLD}{printable(header)}{_PLAIN}\n")
     else:
         say(header, stream=stream)
-    say(*map(line, cells), stream=stream)
+    say(*(aligned(columns, widths, row) for row in cells), stream=stream)
+
+
+def aligned(columns: Columns, widths: Sequence[int], texts: Sequence[str]) -> str:
+    """One line of a table, of texts that are escaped already.
+
+    >>> aligned([("image", "left"), ("share", "right")], [6, 5], ["a.png", "7 %"])
+    'a.png     7 %'
+    """
+    cells = (
+        text.rjust(width) if justify == "right" else text.ljust(width)
+        for text, width, (_, justify) in zip(texts, widths, columns, strict=True)
+    )
+    return "  ".join(cells).rstrip()
 
 
 def numbered(texts: Sequence[str]) -> tuple[list[str], list[str]]:

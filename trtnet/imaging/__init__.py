@@ -4,7 +4,7 @@ Reading and drawing need Pillow, which is imported on the first call.
 """
 
 from trtnet.imaging.classes import map_of_image, map_of_size, shares
-from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, read_image, upright_size
+from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, images_in, read_image, upright, upright_size
 from trtnet.imaging.palettes import PALETTES, palette
 from trtnet.imaging.pictures import color_map, overlay
 from trtnet.imaging.placement import Placement, placement, prepared_size
@@ -17,6 +17,7 @@ __all__ = [
     "Placement",
     "color_map",
     "image_mode",
+    "images_in",
     "load_image",
     "map_of_image",
     "map_of_size",
@@ -27,5 +28,6 @@ __all__ = [
     "prepared_size",
     "read_image",
     "shares",
+    "upright",
     "upright_size",
 ]

@@ -34,6 +34,13 @@ _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values tha
 _SIXTEEN_BITS = 0xFFFF
 
 
+def images_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files in `folder` and in folders below it whose names end as :data:`SUFFIXES` say, in any
+    case, in the order of their paths."""
+    files = (path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in files if path.is_file())
+
+
 def read_image(path: str | os.PathLike[str], mode: str = "RGB") -> Image:
     """Reads the image at `path` and turns it upright by its EXIF orientation.
 
@@ -50,9 +57,24 @@ def read_image(path: str | os.PathLike[str], mode: str = "RGB") -> Image:
             than :data:`MAX_PIXELS` (checked before decoding), or Pillow is not installed.
     """
     with _opened(path) as image:
-        from PIL import ImageOps
+        return upright(image, mode, path)
 
-        return _in_8_bits(ImageOps.exif_transpose(image), path).convert(mode)
+
+def upright(image: Image, mode: str = "RGB", name: str | os.PathLike[str] = "the image") -> Image:
+    """A copy of `image` as :func:`read_image` returns it: turned by its EXIF orientation, converted
+    to 8 bits per channel of `mode`.
+
+    Args:
+        image: of any mode.
+        mode: ``"RGB"`` or ``"L"`` (grey).
+        name: what errors call it.
+
+    Raises:
+        UsageError: its values do not say what black and white are.
+    """
+    from PIL import ImageOps
+
+    return _in_8_bits(ImageOps.exif_transpose(image), name).convert(mode)
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from trtnet.backend import description, descriptions, load, portable
@@ -13,7 +12,7 @@ from trtnet.building.profiles import Shapes
 from trtnet.engines.session import Session
 from trtnet.errors import BackendError, UsageError
 from trtnet.hardware import missing_gpu
-from trtnet.imaging import prepared_size, upright_size
+from trtnet.imaging import prepared_size
 from trtnet.imaging.preprocessing import Preprocessing, checked_preprocessing
 from trtnet.pipeline.ability import abilities
 from trtnet.pipeline.definition import define
@@ -33,13 +32,15 @@ from trtnet.pipeline.shapes import InputShapes, default_shape
 
 _FLOATS = ("float32", "float16")
 
+ImageSize = tuple[int, int]
+"""(width, height) of an image."""
 Settle = Callable[[Preprocessing], Preprocessing]
 
 
 def open_image_session(
     recipe: Recipe,
     task: str,
-    paths: Sequence[Path],
+    sizes: Sequence[ImageSize],
     *,
     settle: Settle = checked_preprocessing,
     device: str = "auto",
@@ -51,7 +52,8 @@ def open_image_session(
         recipe: of the model; for a file only its `backend` counts, and :func:`preparation_for`
             takes its `preprocessing`.
         task: what a model must be for, see :class:`trtnet.zoo.Entry`.
-        paths: the images that a model is built for.
+        sizes: (width, height) of the images that a model is built for; none for the size that its
+            weights were made for.
         settle: changes what the weights say about preprocessing.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         observer: receives the progress.
@@ -65,36 +67,62 @@ def open_image_session(
         session = Session(text, backend=recipe.backend, device=device)
     else:
         observer = observer or Silent()
+        require_task(recipe, task)
         with observer.step("build"):
-            plan = _plan(recipe, task, paths, settle, device, observer)
+            plan = _plan(recipe, sizes, settle, device, observer)
         session = Session(plan, device=device)
-    inputs = session.inputs
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _FLOATS:
+    try:
+        require_images(session, text)
+    except UsageError:
         session.close()
-        raise UsageError(
-            f"{text} does not take images",
-            expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}",
-            got=", ".join(f"{b.name} {b.dtype} {b.shape}" for b in inputs),
-            fix="trtnet run takes arrays",
-        )
+        raise
     return session
 
 
-def _plan(
-    recipe: Recipe,
-    task: str,
-    paths: Sequence[Path],
-    settle: Settle,
-    device: str,
-    observer: Observer,
-) -> Plan:
-    """The engine of a model, for the sizes that `paths` will have."""
+def require_images(session: Session, name: str) -> None:
+    """Checks that an engine takes images.
+
+    Args:
+        session: on it.
+        name: what errors call it.
+
+    Raises:
+        UsageError: it does not.
+    """
+    inputs = session.inputs
+    if len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].dtype in _FLOATS:
+        return
+    raise UsageError(
+        f"{name} does not take images",
+        expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}",
+        got=", ".join(f"{b.name} {b.dtype} {b.shape}" for b in inputs),
+        fix="trtnet run takes arrays",
+    )
+
+
+def require_task(recipe: Recipe, task: str) -> None:
+    """Checks that a model is there, and what it is for.
+
+    Args:
+        recipe: of the model.
+        task: what it must be for, see :class:`trtnet.zoo.Entry`.
+
+    Raises:
+        UsageError: there is no such model, or it is for something else.
+    """
     entry = recipe.entry
     if entry.task != task:
         raise UsageError(
             f"{entry.name} is a model for {entry.task}, not for {task}",
             fix="trtnet zoo --list shows the models",
         )
+
+
+def _plan(
+    recipe: Recipe, sizes: Sequence[ImageSize], settle: Settle, device: str, observer: Observer
+) -> Plan:
+    """The engine of a model, for images of these `sizes`."""
+    entry = recipe.entry
     backend = choose_backend(recipe.backend, device)
     arguments = builder_arguments(recipe)
     if "argmax" in entry.arguments:
@@ -107,10 +135,10 @@ def _plan(
         raise unknown_preprocessing("preprocessing in the metadata of the weights")
     name = recipe.input.name if recipe.input is not None else INPUT
     rules = settle(checked_preprocessing(weights.preprocessing))
-    if _has_one_size(recipe, rules):
+    if has_one_size(recipe, rules):
         shapes = InputShapes.fixed((1, *image), name)
     else:
-        shapes = shapes_for_images(image, paths, rules, name)
+        shapes = shapes_for_images(image, sizes, rules, name)
     network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins)
     about = {
         "model": entry.name,
@@ -124,7 +152,7 @@ def _plan(
     return plan
 
 
-def _has_one_size(recipe: Recipe, rules: Preprocessing) -> bool:
+def has_one_size(recipe: Recipe, rules: Preprocessing) -> bool:
     """Whether the model gets inputs of one size, and the images are fitted to it: where the user
     or the model's code states that size, and where nothing else says one. The pixels of an image
     that is segmented can have a size of their own."""
@@ -160,29 +188,29 @@ def choose_backend(asked: str, device: str = "auto") -> str:
 
 def shapes_for_images(
     image: Sequence[int],
-    paths: Sequence[Path],
+    sizes: Sequence[ImageSize],
     preprocessing: Mapping[str, Any] | Preprocessing,
     name: str = INPUT,
 ) -> InputShapes:
-    """The input for one image at a time; height and width are dynamic where those of `paths`
-    differ. Files that cannot be read are left out: the run reports them.
+    """The input for one image at a time; height and width are dynamic where those of the prepared
+    images differ. Sizes that cannot be prepared are left out: the run reports them.
 
     Args:
-        image: (channels, height, width) where no file can be read.
-        paths: the images.
-        preprocessing: which changes their sizes.
+        image: (channels, height, width) where there are no `sizes`.
+        sizes: (width, height) of the images.
+        preprocessing: which changes them.
         name: of the input.
     """
-    sizes = []
-    for path in paths:
+    prepared = []
+    for size in sizes:
         try:
-            sizes.append(prepared_size(upright_size(path), preprocessing))
+            prepared.append(prepared_size(size, preprocessing))
         except UsageError:
             continue
-    sizes = sorted(sizes or [(image[1], image[2])])
-    low, high = (tuple(map(pick, zip(*sizes, strict=True))) for pick in (min, max))
+    prepared = sorted(prepared or [(image[1], image[2])])
+    low, high = (tuple(map(pick, zip(*prepared, strict=True))) for pick in (min, max))
     declared = [a if a == b else axis for axis, a, b in zip("HW", low, high, strict=True)]
-    opt = sizes[len(sizes) // 2]
+    opt = prepared[len(prepared) // 2]
     start = (1, image[0])
     profile = Shapes((*start, *low), (*start, *opt), (*start, *high))
     return InputShapes((*start, *declared), (profile,), name)

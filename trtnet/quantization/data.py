@@ -12,7 +12,7 @@ import numpy as np
 
 from trtnet.errors import ShapeError, UsageError
 from trtnet.graph.types import Graph
-from trtnet.imaging import SUFFIXES, load_image
+from trtnet.imaging import SUFFIXES, images_in, load_image
 from trtnet.quantization.table import DEFAULT_BATCH
 from trtnet.reading.arrays import NpyFile, read_npz
 from trtnet.values import array_from
@@ -168,7 +168,7 @@ def _images(
     folder: Path, wanted: _Wanted, preprocessing: Mapping[str, Any] | Preprocessing | None
 ) -> Batches:
     name = _only_input(wanted.graph, f"a folder of images ({folder})")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = images_in(folder)
     if found and preprocessing is None:
         raise UsageError(
             f"nothing says how the images in {folder} are to be prepared",

@@ -1,0 +1,13 @@
+"""Public names of trtnet.tasks, with their types; they are imported on first use."""
+
+from .classifier import (
+    Classification as Classification,
+    Classifier as Classifier,
+    ScoredClass as ScoredClass,
+)
+from .pictures import Failure as Failure
+from .segmenter import (
+    Segmentation as Segmentation,
+    Segmenter as Segmenter,
+    SharedClass as SharedClass,
+)

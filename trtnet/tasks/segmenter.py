@@ -1,0 +1,173 @@
+"""Segmenter: what the pixels of images show."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from trtnet.engines.session import Session
+from trtnet.errors import UsageError
+from trtnet.escaping import printable
+from trtnet.imaging import color_map, map_of_image, overlay, palette, shares
+from trtnet.imaging.preprocessing import Preprocessing, uncropped
+from trtnet.pipeline.progress import Observer
+from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
+from trtnet.tasks.task import ImageTask, Seen
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_CLASSES, _LOGITS = "classes", "out"  # outputs: INT32 (N, H, W), or (N, classes, H, W)
+_COLORS = 256
+
+
+@dataclass(frozen=True)
+class SharedClass:
+    """A class that pixels of an image show.
+
+    Attributes:
+        index: its number.
+        name: what the sidecar or the weights call it; ``class 7`` where nothing names it.
+        share: of the image's pixels, 0 to 1.
+    """
+
+    index: int
+    name: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{printable(self.name)} {self.share:.2%}"
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What the pixels of an image show.
+
+    Attributes:
+        path: of the file; ``None`` for an image in memory.
+        image: upright, RGB, or grey for a network of one channel.
+        class_map: the class of each pixel, int32 of shape (image.height, image.width).
+        classes: those that pixels show, the largest first.
+        seconds: how long the network took; of a batch, the image's part.
+    """
+
+    path: Path | None
+    image: Image
+    class_map: np.ndarray
+    classes: tuple[SharedClass, ...]
+    seconds: float
+
+    @property
+    def width(self) -> int:
+        """Of the image, in pixels."""
+        return self.image.width
+
+    @property
+    def height(self) -> int:
+        """Of the image, in pixels."""
+        return self.image.height
+
+    def color_map(self, palette: str = "tutorial") -> Image:
+        """The class map as a coloured picture of mode P, whose pixel values are the class numbers;
+        of mode RGB for more than 256 classes.
+
+        Args:
+            palette: ``"tutorial"`` or ``"voc"``, see :func:`trtnet.imaging.palette`.
+        """
+        return color_map(self.class_map, self._colors(palette))
+
+    def overlay(self, palette: str = "tutorial") -> Image:
+        """The class map drawn half transparent over the grey image, above a legend with the names.
+
+        Args:
+            palette: as for :meth:`color_map`.
+        """
+        names = {found.index: found.name for found in self.classes}
+        return overlay(self.image, self.class_map, self._colors(palette), names)
+
+    def _colors(self, name: str) -> np.ndarray:
+        return palette(name, max(_COLORS, int(self.class_map.max()) + 1))
+
+    def __str__(self) -> str:
+        file = "" if self.path is None else f"{printable(self.path)}: "
+        return file + ", ".join(map(str, self.classes))
+
+
+class Segmenter(ImageTask[Segmentation]):
+    """Gives every pixel of images its class.
+
+    Args:
+        model: as for :class:`trtnet.Classifier`.
+        weights: of a model: as ``--weights`` of ``trtnet segment``.
+        num_classes: of a model.
+        preprocess, class_names, backend, device, observer: as for :class:`trtnet.Classifier`.
+
+    A call takes one image or several, and gives a :class:`trtnet.tasks.Segmentation` or a list of
+    them, which hold the images; :meth:`stream` gives one after another. Nothing is cropped, and
+    class maps are resized to their images.
+
+    Raises:
+        UsageError: no such model, or one for something else; nothing says how images are prepared.
+        PlanError, BackendError: an engine that is damaged, or cannot run here.
+
+    >>> import numpy, trtnet
+    >>> net = trtnet.Network(backend="torch")
+    >>> _ = net.output("classes", net.input("input", (1, 3, 8, 8)).argmax(1).int())
+    >>> about = {"class_names": ["red", "green", "blue"]}
+    >>> about["preprocessing"] = {"interpolation": "nearest"}
+    >>> plan = trtnet.build(net, sidecar=about)
+    >>> image = numpy.zeros((16, 32, 3), "uint8")
+    >>> image[:, 8:, 2] = 255
+    >>> with trtnet.Segmenter(plan, device="cpu") as segment:
+    ...     result = segment(image)
+    >>> print(result)
+    blue 75.00%, red 25.00%
+    >>> result.class_map.shape, int(result.class_map[0, 20]), result.classes[1].share
+    ((16, 32), 2, 0.25)
+    >>> result.overlay("voc").mode
+    'RGB'
+    """
+
+    task: ClassVar[str] = "segmentation"
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        num_classes: int | None = None,
+        preprocess: Preprocess | None = None,
+        class_names: ClassNames | None = None,
+        backend: str = "auto",
+        device: str = "auto",
+        observer: Observer | None = None,
+    ) -> None:
+        super().__init__(
+            model,
+            Options(weights, num_classes, preprocess, class_names, backend, device, observer),
+        )
+
+    def _settle(self, stated: Preprocessing) -> Preprocessing:
+        return uncropped(stated)  # every pixel gets a class
+
+    def _check(self, session: Session) -> None:
+        shapes = {binding.name: binding.shape for binding in session.outputs}
+        logits = shapes.get(_LOGITS, ())
+        if len(shapes.get(_CLASSES, ())) != 3 and len(logits) != 4:
+            raise UsageError(
+                "the engine gives no classes of pixels",
+                expected=f"an output {_CLASSES} (N, H, W), or {_LOGITS} (N, classes, H, W)",
+                got=", ".join(f"{b.name} {b.shape}" for b in session.outputs),
+            )
+
+    def _result(self, seen: Seen, opened: Opened) -> Segmentation:
+        outputs, image = seen.outputs, seen.loaded.image
+        small = outputs[_CLASSES] if _CLASSES in outputs else outputs[_LOGITS].argmax(0)
+        classes = map_of_image(small.astype(np.int32), seen.loaded.placement)
+        found = tuple(SharedClass(i, opened.name_of(i), s) for i, s in shares(classes).items())
+        path = seen.loaded.picture.path
+        return Segmentation(path, image, classes, found, seen.seconds)
