@@ -141,9 +141,10 @@ class Entry:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The values of those :attr:`arguments` that need not be given."""
-        return {name: self._parameters[name].default for name in self.arguments
-                if self._parameters[name].default is not inspect.Parameter.empty}  # fmt: skip
+        """The values of those of the builder's own arguments that need not be given."""
+        own = ((name, self._parameters.get(name)) for name in self.arguments)
+        return {name: argument.default for name, argument in own
+                if argument is not None and argument.default is not argument.empty}  # fmt: skip
 
     @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:

@@ -66,8 +66,8 @@ def open_image_session(
     if is_model_file(text):
         session = Session(text, backend=recipe.backend, device=device)
     else:
-        require_task(recipe, task)
         observer = observer or Silent()
+        require_task(recipe, task)
         with observer.step("build"):
             plan = _plan(recipe, sizes, settle, device, observer)
         session = Session(plan, device=device)
