@@ -142,8 +142,11 @@ class Entry:
     @property
     def defaults(self) -> dict[str, Any]:
         """The values of those :attr:`arguments` that need not be given."""
-        return {name: self._parameters[name].default for name in self.arguments
-                if self._parameters[name].default is not inspect.Parameter.empty}  # fmt: skip
+        found = {name: argument.default for name, argument in self._parameters.items()
+                 if name in self.arguments and argument.default is not argument.empty}  # fmt: skip
+        if IN_CHANNELS in self.arguments and IN_CHANNELS not in self._parameters:
+            found[IN_CHANNELS] = self.require_input_shape()[0]
+        return found
 
     @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
