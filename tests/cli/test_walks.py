@@ -111,3 +111,48 @@ def test_the_engine_computes_what_pytorch_does() -> None:
     linear, constant = weights["head/weight.weights"], weights["head/constant.weights"]
     wanted = pooled @ linear.reshape(10, 16).T + constant
     assert np.abs(np.load("y.npz")["logits"] - wanted.numpy()).max() < 1e-6
+
+
+def test_ones_own_checkpoint(capfd: pytest.CaptureFixture[str]) -> None:
+    """In at most ten commands; its answers are those of torchvision."""
+    import csv
+
+    import torch
+    from PIL import Image
+    from torchvision import models
+
+    commands, said, shown = 0, [], ""
+    for kind, block in blocks("own_checkpoint.md"):
+        if kind == "python":
+            Path(re.match(r"# (\S+\.py)\n", block)[1]).write_text(block)  # type: ignore[index]
+        elif kind == "text":
+            said += [line for line in block.splitlines() if " ms" not in line and "%" not in line]
+        else:
+            for line in block.splitlines():
+                commands += 1
+                assert run(line) == 0, (line, capfd.readouterr().err)
+                captured = capfd.readouterr()
+                shown += captured.out + captured.err
+    assert commands <= MOST_COMMANDS
+    for line in said:
+        wanted = line.split() if line.startswith("image ") else [line]
+        text = f"{shown}{Path('flowers.csv').read_text()}"
+        assert all(part in text for part in wanted), line
+
+    state = torch.load("flowers.pth")["state_dict"]
+    model = models.resnet50(num_classes=5).eval()
+    model.load_state_dict({key.removeprefix("_orig_mod."): value for key, value in state.items()})
+    prepare = models.ResNet50_Weights.IMAGENET1K_V1.transforms()
+    with open("flowers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["photos/a.jpg", "photos/b.png", "photos/garden/c.jpg"]
+    for row in rows:
+        with torch.no_grad(), Image.open(row["file"]) as image:
+            odds = model(prepare(image)[None]).double().softmax(1)[0]
+        (best, second), (first, other) = odds.topk(2)
+        names = Path("names.txt").read_text().split()
+        assert (row["name"], row["name_2"]) == (names[first], names[other])
+        assert float(row["probability"]) == pytest.approx(float(best), abs=2e-3)
+        assert float(row["probability_2"]) == pytest.approx(float(second), abs=2e-3)
+        assert f"{row['file']} {row['name']} 0.99" in shown
+        assert f"{row['file']}: {row['name']} 99." in shown
