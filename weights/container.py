@@ -106,6 +106,7 @@ class Weights(Mapping[str, np.ndarray]):
             self._file_bytes,
             self.flat,
             self._file_sha256,
+            notes=self.notes,
         )
 
     def shaped(self, shapes: Mapping[str, tuple[int, ...]]) -> Weights:

@@ -141,10 +141,12 @@ class Entry:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The values of those of the builder's own arguments that need not be given."""
-        own = ((name, self._parameters.get(name)) for name in self.arguments)
-        return {name: argument.default for name, argument in own
-                if argument is not None and argument.default is not argument.empty}  # fmt: skip
+        """The values of those :attr:`arguments` that need not be given."""
+        found = {name: argument.default for name, argument in self._parameters.items()
+                 if name in self.arguments and argument.default is not argument.empty}  # fmt: skip
+        if IN_CHANNELS in self.arguments and IN_CHANNELS not in self._parameters:
+            found[IN_CHANNELS] = self.require_input_shape()[0]
+        return found
 
     @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:

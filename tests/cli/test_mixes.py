@@ -122,7 +122,7 @@ def test_a_failed_build_says_what_to_do_and_that_works(
 @pytest.mark.parametrize(
     ("flags", "carried"),
     [
-        (["--backend=torch"], []),  # which searches cannot define networks for
+        (["--backend=torch"], ["--backend=torch"]),
         (["--backend", "rtx", "--verify-inputs=2", "--json=other.json"], ["--backend", "rtx"]),
         (["--seed=3", "--calib-items", "80"], ["--seed=3"]),
     ],

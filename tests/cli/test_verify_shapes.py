@@ -92,7 +92,9 @@ def test_modules_are_judged_on_their_own_once(monkeypatch: pytest.MonkeyPatch) -
     output = Row("logits", (1, 10), 0.0, 0.0, 1.0, math.inf)
     passed = Verification((), (output,), (), FINITE, FINITE, None, None, None)
 
-    def verify(network: Any, model: Any, inputs: dict[str, np.ndarray], local: bool) -> Any:
+    def verify(
+        network: Any, model: Any, inputs: dict[str, np.ndarray], local: bool, **_: Any
+    ) -> Any:
         calls.append((inputs["input"].shape, local))
         return passed
 

@@ -67,11 +67,9 @@ def test_weights_for_other_channels_say_so(capsys: pytest.CaptureFixture) -> Non
     flags = ["--weights=gray.safetensors", "--backend=torch", "--skip-verify", "--image-size=32"]
     assert build(["mobilenet_v2", *flags]) == 1
     error = capsys.readouterr().err
-    assert "features.0.0.weight: expected (32, 3, 3, 3), got (32, 1, 3, 3)" in error
-    assert (
-        "fix: the weights are for images of 1 channel, and the model takes 3: make it with "
-        "in_channels=1 (--in-channels 1)\n"
-    ) in error
+    assert "the weights in gray.safetensors are those of in_channels=1\n" in error
+    assert "expected: features.0.0.weight of the shape (32, 3, 3, 3)\n" in error
+    assert "fix: --in-channels 1, in Python in_channels=1\n" in error
     assert build(["mobilenet_v2", *flags, "--in-channels=1"]) == 0
 
 

@@ -76,8 +76,8 @@ def check_budget(
     if data is None:
         raise UsageError(
             f"the policy has the budget {budget}, which is measured on data",
-            fix="--calib-data with a folder of images, a .npy or a .npz file, such as the data "
-            "of the search",
+            fix="--calib-data (CalibrationSettings(data=...)) with a folder of images, a .npy or a "
+            ".npz file, such as the data of the search",
         )
     chosen = _in_batches(data, batch, name)
     require_measurable(budget, chosen)
