@@ -269,5 +269,6 @@ def _padded(values: np.ndarray, session: Session) -> np.ndarray:
 
 def _no_memory() -> OutOfMemoryError:
     return OutOfMemoryError(
-        "there is too little memory for this image", fix="use a smaller image, or resize_size (--resize-size)"
+        "there is too little memory for this image",
+        fix="use a smaller image, or resize_size (--resize-size)",
     )
