@@ -52,6 +52,7 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
         "mark_of.layer": instance("ILayer"),
         "take.layer": instance("ILayer"),
     },
+    "trtnet/imaging/placement.py": {"rules": OURS},
     "trtnet/graph/reader.py": {
         "network": NETWORK,
         "read.layer": instance("ILayer"),

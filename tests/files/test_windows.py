@@ -56,11 +56,11 @@ load()  # with all that other packages import
 for name in [name for name in sys.modules if name.partition(".")[0] == "trtnet"]:
     del sys.modules[name]
 plain = builtins.__import__
-def importing(name, globals=None, *rest):
+def importing(name, globals=None, *rest, **more):
     own = (globals or {}).get("__name__", "").startswith("trtnet")
     if own and name.partition(".")[0] in hidden_modules:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    return plain(name, globals, *rest)
+    return plain(name, globals, *rest, **more)
 builtins.__import__ = importing
 for module, attributes in names.items():
     for attribute in attributes:
