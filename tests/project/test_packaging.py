@@ -22,7 +22,7 @@ from trtnet.extras import install
 NEEDS_TORCH = (  # what runs networks with PyTorch
     *("reference", "verif", "engines.torch.", "quantization.observer", "quantization.running"),
     *("search.ablation", "search.finding", "search.measuring", "search.sensitivities"),
-    "search.suffix",
+    *("search.stored_sensitivities", "search.suffix"),
     *("plugins.kernel_execution", "plugins.reference_execution", "plugins.shipped"),
     *("plugins.tensor_views", "plugins.testing", "pipeline.float64"),
     *("zoo.torch_", "zoo.segmentation.torch_", "torch_modules."),
