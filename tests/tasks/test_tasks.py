@@ -220,6 +220,17 @@ def test_a_model_is_built_again_for_other_sizes() -> None:
         assert len(segment(iter([pixels, pixels[:32, :32]]))) == 2
 
 
+def test_no_image_is_squeezed_into_an_engine_for_others() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    with trtnet.Segmenter("unet", device="cpu") as alone:
+        wanted = alone(noise).class_map
+    with trtnet.Segmenter("unet", device="cpu") as segment:
+        segment(noise[:32, :32])
+        assert np.array_equal(segment(noise).class_map, wanted)
+        height, width = segment.open_for([noise]).profiles[0]["input"].max[2:]
+    assert (height, width) == (64, 96)
+
+
 def test_segmentation() -> None:
     pixels = np.zeros((16, 24, 3), np.uint8)
     pixels[:4, :, 1], pixels[4:, :, 2] = 255, 255

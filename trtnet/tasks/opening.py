@@ -99,9 +99,9 @@ class Opened:
     is_fixed: bool
     sizes: frozenset[ImageSize]
 
-    def takes(self, sizes: Iterable[ImageSize]) -> bool:
+    def takes(self, sizes: frozenset[ImageSize]) -> bool:
         """Whether images of these sizes, (width, height) each, need no other engine."""
-        return all(map(self._takes, set(sizes) - self.sizes))
+        return all(map(self._takes, sizes - self.sizes))
 
     def _takes(self, size: ImageSize) -> bool:
         try:
@@ -160,10 +160,10 @@ class Opener:
         """A session for images of these sizes, (width, height) each. A model is built where there
         is no engine yet, or none for them; what was opened before stays open, as it may be in
         use."""
-        found = self.current
-        if found is not None and (found.is_fixed or found.takes(sizes)):
+        found, every = self.current, frozenset(sizes)
+        if found is not None and (found.is_fixed or found.takes(every)):
             return found
-        every = frozenset(sizes) | (found.sizes if found is not None else frozenset())
+        every |= found.sizes if found is not None else frozenset()
         session = self._session(every)
         try:
             self.check(session)
