@@ -13,6 +13,7 @@ from trtnet import importing
 from trtnet.cli import main as program
 from trtnet.cli.main import main
 from trtnet.plugins import registry
+from trtnet.zoo import registry as zoo_registry
 
 PLUGIN = """
 import trtnet
@@ -51,9 +52,12 @@ COMMANDS = sorted({*program._PROGRAMS, *program._NETWORK_COMMANDS} - {"doctor", 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder, in a process that has no plugins and none of the modules of the tests."""
+    """An empty folder, in a process that has no plugins, no models but trtnet's own, and none of
+    the modules of the tests."""
     monkeypatch.chdir(tmp_path)
+    zoo_registry.list_models()  # imports the models that come with trtnet, which stay
     monkeypatch.setattr(registry, "_DECLARED", {})
+    monkeypatch.setattr(zoo_registry, "_ENTRIES", dict(zoo_registry._ENTRIES))
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
     forget()
