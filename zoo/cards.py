@@ -48,7 +48,7 @@ class Card:
 
     Attributes:
         name: what :func:`trtnet.zoo.get_model` calls it.
-        task: ``"classification"`` or ``"segmentation"``.
+        task: as of :class:`trtnet.zoo.entry.Entry`.
         input_shape: (channels, height, width) of one input by default.
         parameters: how many the model has.
         macs: multiply-accumulates for one input of `input_shape`.

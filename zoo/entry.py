@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHIPPED = "trtnet.zoo."
 """Prefix of the names of the modules with the models that come with trtnet."""
 
-TASKS = ("classification", "segmentation")
+TASKS = ("classification", "segmentation", "detection")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Entry:
         pretrained: arguments that torchvision's own weights were trained with.
         switches: name of a boolean argument that torchvision's builder does not have → what does
             the same to torchvision's model when it is true. No weights depend on it.
-        task: ``"classification"``, whose output is ``logits`` of shape (N, classes), or
-            ``"segmentation"``, whose outputs are named by the model's ``forward``.
+        task: ``"classification"``, whose output is ``logits`` of shape (N, classes);
+            ``"segmentation"``, whose outputs are named by the model's ``forward``; or
+            ``"detection"``, whose outputs are those of :mod:`trtnet.detection.formats`.
         fixed_size: whether the model takes images of `input_shape` alone, whatever its arguments.
         library: the package that the model is from, where it is another library's; its PyTorch
             module itself defines the network.
