@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,15 +100,7 @@ class Weights(Mapping[str, np.ndarray]):
 
     def restated(self, **metadata: str) -> Weights:
         """These weights, which their file still holds, with entries of the metadata changed."""
-        return Weights(
-            self._arrays,
-            {**self.metadata, **metadata},
-            self.path,
-            self._file_bytes,
-            self.flat,
-            self._file_sha256,
-            notes=self.notes,
-        )
+        return self._with(self._arrays, self.flat, metadata=metadata)
 
     def shaped(self, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
         """These weights with the shapes of a model, for those that are `flat`.
@@ -132,11 +125,15 @@ class Weights(Mapping[str, np.ndarray]):
         return self._with(arrays, flat=self.flat, notes=notes)
 
     def _with(
-        self, arrays: Mapping[str, np.ndarray], flat: bool, notes: tuple[str, ...] = ()
+        self,
+        arrays: Mapping[str, np.ndarray],
+        flat: bool,
+        notes: tuple[str, ...] = (),
+        metadata: Mapping[str, str] | None = None,
     ) -> Weights:
-        """`arrays`, which come from the same file."""
-        return Weights(arrays, self.metadata, self.path, self._file_bytes, flat,
-                       self._file_sha256, (*self.notes, *notes))  # fmt: skip
+        """`arrays`, which come from the same file, with further `notes` and `metadata`."""
+        return Weights(arrays, {**self.metadata, **(metadata or {})}, self.path, self._file_bytes,
+                       flat, self._file_sha256, (*self.notes, *notes))  # fmt: skip
 
     def _json(self, key: str, kind: type[T]) -> T | None:
         text = self.metadata.get(key)
@@ -145,6 +142,19 @@ class Weights(Mapping[str, np.ndarray]):
         what = f"the metadata entry {key!r} of {self.source}"
         source = Source("", what, WeightsError, "extract the weights again")
         return checked(from_json(text, source), kind, source)
+
+
+def image_metadata(
+    preprocessing: Mapping[str, Any] | None, class_names: Sequence[str] | None
+) -> dict[str, str]:
+    """The metadata that :attr:`Weights.preprocessing` and :attr:`Weights.class_names` are read
+    from; what is ``None`` is left out."""
+    found = {}
+    if preprocessing is not None:
+        found["preprocessing"] = json.dumps(preprocessing)
+    if class_names is not None:
+        found["class_names"] = json.dumps([*class_names], ensure_ascii=False)
+    return found
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from urllib.parse import urlparse
 
 from trtnet.errors import UsageError, WeightsError
 from trtnet.names import did_you_mean
-from trtnet.weights.container import Weights
+from trtnet.weights.container import Weights, image_metadata
 from trtnet.weights.loading import SUFFIXES, is_path, load, weights_files
 from trtnet.weights.random_init import build, random_module
 from trtnet.weights.torch_import import require
@@ -110,10 +109,9 @@ def _metadata(model: str, weights: str, module: torch.nn.Module, entry: Any) -> 
         "format_version": FORMAT_VERSION,
     }
     if entry is not None:
-        metadata["preprocessing"] = json.dumps(preprocessing_of(entry.transforms()))
         names = entry.meta.get("categories", [])
-        if names and len(names) == _outputs(module):
-            metadata["class_names"] = json.dumps(names, ensure_ascii=False)
+        fit = names and len(names) == _outputs(module)
+        metadata |= image_metadata(preprocessing_of(entry.transforms()), names if fit else None)
     return metadata
 
 

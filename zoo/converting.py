@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any
 
 from trtnet.errors import UsageError, WeightsError
 from trtnet.imaging.preprocessing import checked_preprocessing
+from trtnet.module import Module
 from trtnet.weights import checkpoint, wts
-from trtnet.weights.container import Weights
+from trtnet.weights.container import Weights, image_metadata
 from trtnet.weights.loading import CHECKPOINT_SUFFIXES, WTS_SUFFIX, check_suffix, load
 from trtnet.weights.safetensors_writer import save
+from trtnet.zoo.entry import Entry
 from trtnet.zoo.registry import get_entry
 from trtnet.zoo.settling import settle
 from trtnet.zoo.timm_weights import PREFIX, from_timm
@@ -64,7 +65,7 @@ def convert(
     elif model.startswith(PREFIX):
         weights = from_timm(load(source, key=key), model, **model_args)
     else:
-        weights = _for_model(source, key, model, model_args)
+        weights = _for_model(source, key, model, model_args, class_names)
     if weights.flat and path.suffix != WTS_SUFFIX:
         raise UsageError(
             f"{source} is a .wts file, which has no shapes",
@@ -72,7 +73,6 @@ def convert(
             fix="name the model of the zoo that it belongs to: --model resnet50, or "
             'model="resnet50"',
         )
-    _check_names(class_names, model, weights)
     weights = weights.restated(**metadata)
     if path.suffix in CHECKPOINT_SUFFIXES:
         checkpoint.write(path, weights)
@@ -87,11 +87,8 @@ def _metadata(
     preprocessing: Mapping[str, Any] | None, class_names: Sequence[str] | None, path: Path
 ) -> dict[str, str]:
     """What the user says about images and classes, as metadata: texts, in JSON."""
-    found = {}
-    if preprocessing is not None:
-        found["preprocessing"] = json.dumps(checked_preprocessing(preprocessing).as_dict())
-    if class_names is not None:
-        found["class_names"] = json.dumps([*class_names], ensure_ascii=False)
+    rules = None if preprocessing is None else checked_preprocessing(preprocessing).as_dict()
+    found = image_metadata(rules, class_names)
     if found and (path.suffix in CHECKPOINT_SUFFIXES or path.suffix == WTS_SUFFIX):
         raise UsageError(
             f"{path.suffix} files have no metadata to store {' and '.join(found)} in",
@@ -103,27 +100,27 @@ def _metadata(
     return found
 
 
-def _check_names(class_names: Sequence[str] | None, model: str | None, weights: Weights) -> None:
+def _check_names(class_names: Sequence[str] | None, entry: Entry, module: Module) -> None:
     """Where the number of classes is known: the length of the last bias of a classifier that comes
     with trtnet."""
-    if class_names is None or model is None or model.startswith(PREFIX):
+    if class_names is None or entry.task != "classification" or not entry.shipped:
         return
-    entry = get_entry(model)
-    if entry.task != "classification" or not entry.shipped:
-        return
-    *_, (last, _) = entry.build().named_parameters()
-    count = len(weights[last])
-    if count != len(class_names):
+    *_, (_, last) = module.named_parameters()
+    if last.shape[0] != len(class_names):
         raise UsageError(
-            f"{len(class_names)} class names for {count} classes",
-            module=model,
+            f"{len(class_names)} class names for {last.shape[0]} classes",
+            module=entry.name,
             expected="one name for each class, in the order of the outputs",
             fix="correct the file of --class-names",
         )
 
 
 def _for_model(
-    source: str | os.PathLike[str], key: str | None, model: str, model_args: dict[str, Any]
+    source: str | os.PathLike[str],
+    key: str | None,
+    model: str,
+    model_args: dict[str, Any],
+    class_names: Sequence[str] | None,
 ) -> Weights:
     entry = get_entry(model)
     module = entry.build(**model_args)
@@ -139,6 +136,7 @@ def _for_model(
             fix="name the model they belong to, and its number of classes or image size; timm's "
             f"weights need timm's name: {PREFIX}vit_base_patch16_224",
         ) from error
+    _check_names(class_names, entry, module)
     held = module.state_dict()
     names = {name: name for name in weights if name in held}
     return weights.renamed(names, settled.notes).replaced(

@@ -12,8 +12,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import trtnet
-from trtnet.cli import zoo
+from trtnet.cli import preprocess_flags, zoo
 from trtnet.cli.main import main
+from trtnet.imaging.preprocessing import FILTERS, KEYS
 
 NAMES = ["red", "green", "blue"]
 NOTHING_SAYS = "nothing says how images are to be prepared for this network"
@@ -100,6 +101,11 @@ def test_gray_images_for_one_channel(capsys: pytest.CaptureFixture) -> None:
     engine((1, 40, 50))
     np.testing.assert_allclose(run("--preprocess=unit"), levels("L") / 255, atol=1e-5)
     assert "channels rgb -> gray" in capsys.readouterr().out
+
+
+def test_flags_have_the_names_of_the_schema() -> None:
+    assert preprocess_flags._KEYS == KEYS
+    assert tuple(FILTERS) == preprocess_flags._INTERPOLATIONS
 
 
 def test_class_names_and_the_report() -> None:

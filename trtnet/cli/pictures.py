@@ -8,8 +8,9 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TextIO, TypeVar
 
+from trtnet.cli import report
 from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.counting import counting
 from trtnet.cli.csv_files import write_csv
@@ -17,7 +18,6 @@ from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.paths import STDOUT, input_folder, input_image, input_model, output_report
 from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
 from trtnet.cli.random_weights import weights_lines
-from trtnet.cli.report import write_json
 from trtnet.cli.run import add_device_flags
 from trtnet.cli.streams import say
 from trtnet.cli.tables import Columns, aligned
@@ -110,7 +110,7 @@ def picture_parser(command: str, description: str) -> Parser:
     return parser
 
 
-def human_stream(arguments: argparse.Namespace) -> Any:
+def human_stream(arguments: argparse.Namespace) -> TextIO:
     """Where text for people goes: stdout, unless a report or a table is there.
 
     Raises:
@@ -118,7 +118,7 @@ def human_stream(arguments: argparse.Namespace) -> Any:
     """
     if arguments.json == arguments.csv == STDOUT:
         raise UsageError("--json - and --csv - exclude each other", fix="write one to a file")
-    return sys.stderr if STDOUT in (arguments.json, arguments.csv) else sys.stdout
+    return report.human_stream(arguments.json, arguments.csv)
 
 
 def image_recipe(arguments: argparse.Namespace) -> Recipe:
@@ -182,7 +182,7 @@ def answer(
     said = answers.written()
     if arguments.json is not None:
         about = {"target": arguments.target, **task.preparation.as_dict(), **_about(session)}
-        write_json({**about, **run.report()}, arguments.json)
+        report.write_json({**about, **run.report()}, arguments.json)
     if arguments.csv is not None:
         write_csv(arguments.csv, run.records)
         said += [] if arguments.csv == STDOUT else [f"written   {arguments.csv}"]

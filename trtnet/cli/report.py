@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from trtnet.cli.paths import STDOUT
 from trtnet.cli.random_weights import random_note
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
@@ -128,6 +129,7 @@ def _number(value: float | None, form: str) -> str:
     return "not finite" if value is None else format(value, form)
 
 
-def human_stream(json_path: str | None) -> TextIO:
-    """Where text for people goes: stdout, unless the JSON report is there."""
-    return sys.stderr if json_path == "-" else sys.stdout
+def human_stream(*outputs: str | None) -> TextIO:
+    """Where text for people goes: stdout, unless one of `outputs`, such as the JSON report, is
+    there."""
+    return sys.stderr if STDOUT in outputs else sys.stdout

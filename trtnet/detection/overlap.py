@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from trtnet.dtypes import float32
@@ -61,7 +59,6 @@ def fraction(name: str, value: float) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise UsageError(f"{name} is a fraction", expected="a number of 0..1", got=repr(value))
-    assert math.isfinite(value)
     return float(value)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from trtnet.detection.overlap import box_iou, overlaps
 from trtnet.dtypes import float32, int32
 from trtnet.errors import ShapeError, UsageError
-from trtnet.ops.creation import arange
+from trtnet.ops import windows
 from trtnet.ops.elementwise import eq, gt, logical_and, logical_not, logical_or, lt, ne
 from trtnet.ops.linalg import matmul
 from trtnet.ops.reduction import all as all_of
@@ -56,10 +56,7 @@ def is_better(scores: Tensor, order: Tensor | None = None) -> Tensor:
 
 def positions(scores: Tensor) -> Tensor:
     """(1, N) int32 for `scores` (B, N): 0, 1, …"""
-    size = scores.shape[-1]
-    if isinstance(size, int):
-        return scores.network.constant(np.arange(size, dtype=np.int32)[None], int32)
-    return unsqueeze(arange(size), 0).to(int32)
+    return unsqueeze(windows.positions(scores.network, scores.shape[-1]), 0).to(int32)
 
 
 def suppress(

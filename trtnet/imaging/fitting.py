@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ import msgspec
 from trtnet.errors import UsageError
 from trtnet.imaging.placement import prepared_size
 from trtnet.imaging.preprocessing import Preprocessing, checked_preprocessing, in_words
+
+_AXES = 4
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class ImageInput:
     def exactly(cls, channels: int, height: int, width: int) -> ImageInput:
         """One size."""
         return cls(channels, EdgeRange(height, height), EdgeRange(width, width))
+
+    @classmethod
+    def of_shape(cls, shape: Sequence[int]) -> ImageInput | None:
+        """That of an input (N, channels, height, width); ``None`` for another number of axes, and
+        where a size but N is known only at run time, -1."""
+        if len(shape) != _AXES or -1 in shape[1:]:
+            return None
+        return cls.exactly(*shape[1:])
 
     @property
     def only(self) -> tuple[int, int] | None:

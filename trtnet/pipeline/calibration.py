@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from trtnet.quantization import Batches, Calibration, RangeRow
     from trtnet.weights import Weights
 
-_IMAGE_AXES = 4
 _RANDOM_ITEMS = 32
 _EVERY = 8  # batches between two writes of the journal
 
@@ -210,10 +209,8 @@ class Calibrator:
     def _preprocessing(self, shape: Sequence[int]) -> Preprocessing | None:
         """Of images in data: batches need one size, that of `shape`, whatever others the network
         takes."""
-        said = self.weights.preprocessing
-        if said is None or len(shape) != _IMAGE_AXES:
-            return None
-        return fitted(said, ImageInput.exactly(*shape[1:]))
+        said, taken = self.weights.preprocessing, ImageInput.of_shape(shape)
+        return None if said is None or taken is None else fitted(said, taken)
 
     def _key(self, read: Graph, data: Iterable[Mapping[str, np.ndarray]]) -> str:
         """A checksum of everything that decides the ranges."""

@@ -3,7 +3,6 @@ images are prepared for one input of an engine."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from trtnet.imaging.fitting import EdgeRange, ImageInput, differences, fitted
 from trtnet.imaging.preprocessing import Preprocessing, checked_preprocessing
 from trtnet.imaging.presets import PRESETS, load_preprocessing
 from trtnet.reading.documents import Source
+from trtnet.weights.container import image_metadata
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trtnet.tensor import Axis
     from trtnet.weights import Weights
 
-ENTRY, ORIGIN, NAMES = "preprocessing", "preprocessing_source", "class_names"
+ENTRY, ORIGIN = "preprocessing", "preprocessing_source"
 """Entries of sidecars, and of the metadata of weights."""
 
 FIX = f"--preprocess {next(iter(PRESETS))} (or {', '.join([*PRESETS][1:])}, or a .toml file)"
@@ -127,11 +127,9 @@ def restated(
         changed = rules is not None and stated.base is None
         rules = stated.over(rules)
         source = f"{stated.source} over {source}" if changed else stated.source
-    entries = {}
+    entries = image_metadata(None if rules is None else rules.as_dict(), class_names)
     if rules is not None:
-        entries = {ENTRY: json.dumps(rules.as_dict()), ORIGIN: source}
-    if class_names is not None:
-        entries[NAMES] = json.dumps([*class_names], ensure_ascii=False)
+        entries[ORIGIN] = source
     return weights.restated(**entries)
 
 
@@ -155,7 +153,7 @@ def fitted_to_profiles(weights: Weights, profiles: Sequence[Shapes]) -> Weights:
         if source.startswith("weights "):
             return weights
         raise
-    return weights.restated(**{ENTRY: json.dumps(found.as_dict())})
+    return weights.restated(**image_metadata(found.as_dict(), None))
 
 
 def preprocessing_of(plan: Plan) -> Preprocessing:

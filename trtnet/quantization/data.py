@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from trtnet.imaging.preprocessing import Preprocessing
 
 _WHAT = "calibration data: numbers in a .npy or .npz file"
-_IMAGE_AXES = 4
 LABELS = "labels"
 """Name of the array of class numbers in a ``.npz`` file."""
 _KEY = "input"  # of the array in a .npz, where it is not called like the network's input
@@ -191,9 +190,8 @@ def _fitted(
     """For an input of `shape`, where that is of images and of one size."""
     from trtnet.imaging.fitting import ImageInput, fitted  # needs msgspec
 
-    if len(shape) != _IMAGE_AXES or -1 in shape[1:]:
-        return preprocessing
-    return fitted(preprocessing, ImageInput.exactly(*shape[1:]))
+    taken = ImageInput.of_shape(shape)
+    return preprocessing if taken is None else fitted(preprocessing, taken)
 
 
 def _stack(paths: list[Path], preprocessing: Mapping[str, Any] | Preprocessing) -> np.ndarray:

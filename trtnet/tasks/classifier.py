@@ -14,6 +14,7 @@ from trtnet.errors import UsageError
 from trtnet.escaping import printable
 from trtnet.pipeline.progress import Observer
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
+from trtnet.tasks.pictures import in_line
 from trtnet.tasks.task import ImageTask, Seen
 
 _SUM_ERROR = 1e-3  # of probabilities in FP16
@@ -72,8 +73,7 @@ class Classification:
         return self.classes[0].probability
 
     def __str__(self) -> str:
-        file = "" if self.path is None else f"{printable(self.path)}: "
-        return file + ", ".join(map(str, self.classes))
+        return in_line(self.path, self.classes)
 
 
 class Classifier(ImageTask[Classification]):

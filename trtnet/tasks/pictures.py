@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 
 from trtnet.errors import TrtnetError, UsageError
+from trtnet.escaping import printable
 from trtnet.imaging import SUFFIXES, images_in, read_image, upright, upright_size
 
 if TYPE_CHECKING:
@@ -95,6 +96,12 @@ class Failure:
 
     def __str__(self) -> str:
         return str(self.error)
+
+
+def in_line(path: Path | None, classes: Iterable[object]) -> str:
+    """A result in one line: the file, if there is one, and what was found in the image."""
+    file = "" if path is None else f"{printable(path)}: "
+    return file + ", ".join(map(str, classes))
 
 
 def is_single(images: Images) -> bool:

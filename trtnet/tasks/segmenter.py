@@ -16,6 +16,7 @@ from trtnet.imaging import color_map, map_of_image, overlay, palette, shares
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
 from trtnet.pipeline.progress import Observer
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
+from trtnet.tasks.pictures import in_line
 from trtnet.tasks.task import ImageTask, Seen
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ class Segmentation:
         return palette(name, max(_COLORS, int(self.class_map.max()) + 1))
 
     def __str__(self) -> str:
-        file = "" if self.path is None else f"{printable(self.path)}: "
-        return file + ", ".join(map(str, self.classes))
+        return in_line(self.path, self.classes)
 
 
 class Segmenter(ImageTask[Segmentation]):
