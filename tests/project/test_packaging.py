@@ -20,7 +20,8 @@ from trtnet import lazy_imports
 from trtnet.extras import install
 
 NEEDS_TORCH = (  # what runs networks with PyTorch
-    *("reference", "verif", "engines.torch.", "quantization.observer", "quantization.running"),
+    *("reference", "verif", "engines.torch.", "engines.openvino."),
+    *("quantization.observer", "quantization.running"),
     *("search.ablation", "search.finding", "search.measuring", "search.sensitivities"),
     *("search.stored_sensitivities", "search.suffix"),
     *("plugins.kernel_execution", "plugins.reference_execution", "plugins.shipped"),

@@ -29,6 +29,7 @@ from trtnet.engines import compatibility
 from trtnet.engines.session import Session
 from trtnet.engines.steps import Steps
 from trtnet.errors import TrtnetError, UsageError
+from trtnet.escaping import printable
 from trtnet.files import atomic_write
 from trtnet.graph import Bound, Graph
 from trtnet.hardware import gpus
@@ -43,12 +44,14 @@ class BenchResult:
     """The measurements of one engine.
 
     Attributes:
+        runtime: what ran it, such as ``"torch 2.14.1, 2 threads"``.
         device: name of the GPU, or ``"cpu"``.
         captured: whether CUDA graphs were launched.
         trace: without the warm-up.
     """
 
     backend: str
+    runtime: str
     device: str
     precision: str | None
     shapes: dict[str, tuple[int, ...]]
@@ -130,8 +133,9 @@ def measure(
     if roofline is not None:
         layers = bounded(layers, roofline.layers_ms)
     return BenchResult(
-        session.backend, device, precision, shapes, captured, trace, summary, roofline, layers
-    )
+        session.backend, session.runtime, device, precision, shapes, captured, trace, summary,
+        roofline, layers,
+    )  # fmt: skip
 
 
 def as_json(result: BenchResult, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -139,6 +143,7 @@ def as_json(result: BenchResult, arguments: argparse.Namespace) -> dict[str, Any
     return {
         "target": arguments.target,
         "backend": result.backend,
+        "runtime": result.runtime,
         "device": result.device,
         "precision": result.precision,
         "shapes": {name: list(shape) for name, shape in result.shapes.items()},
@@ -229,7 +234,7 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
     batch = next((shape[0] for shape in result.shapes.values() if shape), 1)
     shapes = ", ".join(f"{name} {'x'.join(map(str, s))}" for name, s in result.shapes.items())
     graphs = ", CUDA graphs" if result.captured else ""
-    where = f"{result.backend} on {result.device}{graphs}"
+    where = f"{result.backend} on {result.device} ({printable(result.runtime)}){graphs}"
     say("", f"{arguments.target}: {where}; {shapes}", "", stream=stream)
     processor, asynchronous = "GPU" if result.on_gpu else "CPU", result.on_gpu
     lines = report.summary_lines(result.summary, batch, processor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 
@@ -40,9 +41,11 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
     description = backends.description(name)
     if options.compile and not description.runs_in_pytorch:
         raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
+    if options.runtime != "auto" and not description.runs_in_pytorch:
+        raise UsageError(f"an engine of {name} has its own runtime", fix="leave runtime= out")
     place = _place(description, device)
     load = _loader(description)
-    chosen = LoadOptions(name, options.path, options.cuda_graph, options.compile)
+    chosen = dataclasses.replace(options, backend=name)
     return place.aside(lambda: load(plan, place, chosen)), place
 
 

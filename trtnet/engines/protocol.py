@@ -41,6 +41,7 @@ class Engine(Protocol):
 
     Attributes:
         backend: the backend's name, such as ``"tensorrt"``.
+        runtime: what runs it, in words, such as ``"torch 2.14.1, 2 threads"``.
         device: where addresses point: ``"cpu"``, or ``"cuda"`` for the current CUDA device.
         bindings: inputs, then outputs, in the network's order.
         profiles: per optimization profile, the range of every input that is not `on_host`;
@@ -48,6 +49,7 @@ class Engine(Protocol):
     """
 
     backend: str
+    runtime: str
     device: str
     bindings: tuple[Binding, ...]
     profiles: tuple[Mapping[str, Shapes], ...]
@@ -69,12 +71,14 @@ class LoadOptions:
             is only in memory.
         cuda_graph: let the backend launch its work as CUDA graphs.
         compile: apply ``torch.compile``.
+        runtime: what runs an engine of the torch backend.
     """
 
     backend: str
     path: str | os.PathLike[str] | None = None
     cuda_graph: bool = True
     compile: bool = False
+    runtime: str = "auto"
 
 
 class EngineLoader(Protocol):

@@ -45,12 +45,16 @@ class Session:
             their own; without graphs the engine works on them directly.
         contexts: how many threads may execute at the same time; further ones wait.
         compile: hand the network to ``torch.compile`` (torch backend only).
+        runtime: what runs an engine of the torch backend on a CPU: ``"torch"``, ``"openvino"``, or
+            ``"auto"``: OpenVINO where it is installed (the extra ``cpu``) and has all that the
+            network needs, else PyTorch.
 
     A session belongs to the process that opened it. An interrupt may come at any moment of a call:
     the next call finds the session as if the interrupted one had not been made.
 
     Attributes:
         backend, device: which were chosen.
+        runtime: what runs the engine, such as ``"torch 2.14.1, 2 threads"``.
         inputs, outputs: :class:`trtnet.engines.protocol.Binding`, in the network's order.
         profiles: per optimization profile, :class:`trtnet.Shapes` by input.
 
@@ -77,15 +81,17 @@ class Session:
         cuda_graph: bool = True,
         contexts: int = 4,
         compile: bool = False,
+        runtime: str = "auto",
     ) -> None:
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)
         self._process = os.getpid()
         self.plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         path = None if isinstance(plan, Plan) else plan
-        options = LoadOptions(backend, path, cuda_graph, compile)
+        options = LoadOptions(backend, path, cuda_graph, compile, runtime)
         self._engine, self._device = load_engine(self.plan, device, options)
         self.backend, self.device = self._engine.backend, self._engine.device
+        self.runtime = self._engine.runtime
         self.inputs, self.outputs = (
             tuple(b for b in self._engine.bindings if b.is_input == is_input)
             for is_input in (True, False)

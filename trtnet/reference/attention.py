@@ -51,7 +51,7 @@ def attention(
     """
     groups = query.shape[-3] // key.shape[-3]
     key, value = (x.repeat_interleave(groups, -3) if groups > 1 else x for x in (key, value))
-    scores = torch.matmul(query, key.mT)
+    scores = torch.matmul(query, key.transpose(-1, -2))
     hidden = _hidden(scores, causal)
     if mask is not None and mask.dtype == torch.bool:
         hidden = ~mask if hidden is None else hidden | ~mask

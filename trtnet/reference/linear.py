@@ -21,8 +21,8 @@ def matrix_multiply(layer: LayerContext) -> TorchCall:
 
 def multiply(a: Tensor, b: Tensor, op0: str, op1: str) -> Tensor:
     """``op0(a) @ op1(b)``; an operand of op VECTOR is a collection of vectors."""
-    left = a.unsqueeze(-2) if op0 == "VECTOR" else a.mT if op0 == "TRANSPOSE" else a
-    right = b.unsqueeze(-1) if op1 == "VECTOR" else b.mT if op1 == "TRANSPOSE" else b
+    left = a.unsqueeze(-2) if op0 == "VECTOR" else a.transpose(-1, -2) if op0 == "TRANSPOSE" else a
+    right = b.unsqueeze(-1) if op1 == "VECTOR" else b.transpose(-1, -2) if op1 == "TRANSPOSE" else b
     product = torch.matmul(left, right)
     if op1 == "VECTOR":
         product = product.squeeze(-1)

@@ -54,6 +54,7 @@ class TensorRTEngine(Engine):
         self, plan: Plan, backend: Backend, runtime_cache: Path | None, cuda_graph: bool
     ) -> None:
         self.backend, self._backend = backend.name, backend
+        self.runtime = f"{backend.name} {backend.version}"
         self._contexts: weakref.WeakSet[TensorRTContext] = weakref.WeakSet()
         self._runtime = backend.runtime()
         self._engine = _deserialize(self._runtime, plan, backend)

@@ -21,8 +21,9 @@ class CompiledGraph:
     Attributes:
         bindings: the inputs, then the outputs.
         module: the graph's module, whose nodes know their layers.
-        forward: what runs: the ``forward`` of `module`, or what ``torch.compile`` made of it. Not
-            `module`: called, it prints a traceback of what fails.
+        forward: what runs: the ``forward`` of `module`, or what ``torch.compile`` or OpenVINO made
+            of it. Not `module`: called, it prints a traceback of what fails.
+        runtime: its name, version and threads.
         device: where the weights are.
         output_shapes: answers with the outputs' shapes for given input shapes.
         tf32: whether matrix products and convolutions of float32 values may use TF32.
@@ -31,6 +32,7 @@ class CompiledGraph:
     bindings: tuple[Binding, ...]
     module: fx.GraphModule
     forward: Forward
+    runtime: str
     device: torch.device
     output_shapes: OutputShapes
     tf32: bool

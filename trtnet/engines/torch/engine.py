@@ -18,6 +18,7 @@ from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
 from trtnet.engines.torch.passes import optimize
+from trtnet.engines.torch.runtimes import choose
 from trtnet.engines.torch.shapes import OutputShapes
 from trtnet.errors import ExecutionError, PlanError, TrtnetError, located
 from trtnet.graph import Graph, TensorInfo
@@ -29,7 +30,7 @@ from trtnet.reference.layer_context import is_shape_value
 _UNLIMITED = 2**31 - 1
 
 
-def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
+def load(plan: Plan, *, device: str, compile: bool = False, runtime: str = "auto") -> TorchEngine:
     """The engine in `plan`, which :func:`trtnet.build` made for the backend ``torch``.
 
     Args:
@@ -38,8 +39,10 @@ def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
         device: ``"cpu"``, or ``"cuda"`` for the current CUDA device.
         compile: also run the module through ``torch.compile``, for each input shape at its first
             execution.
+        runtime: see :func:`trtnet.engines.torch.runtimes.choose`.
 
     Raises:
+        UsageError, BackendError: as :func:`trtnet.engines.torch.runtimes.choose`.
         PlanError: not an engine of this backend, a damaged one, or an unusable sidecar.
         UnsupportedError: a layer that cannot be executed.
         ExecutionError: there is no such device, or too little memory on it.
@@ -53,10 +56,13 @@ def load(plan: Plan, *, device: str, compile: bool = False) -> TorchEngine:
         module = _compile(read, place)
     except torch.OutOfMemoryError as error:
         raise ExecutionError(f"the weights do not fit onto {place}", got=error) from error
+    bindings = _bindings(read)
+    forward, name = choose(module, bindings, place, runtime=runtime, compile=compile)
     compiled = CompiledGraph(
-        bindings=_bindings(read),
+        bindings=bindings,
         module=module,
-        forward=torch.compile(module.forward) if compile else module.forward,
+        forward=forward,
+        runtime=name,
         device=place,
         output_shapes=OutputShapes(read),
         tf32=plan.described.precision == "tf32",
@@ -71,6 +77,7 @@ class TorchEngine:
         bindings: the inputs, then the outputs.
         profiles: per profile, the range of shapes of every input that is not read on the host.
         device: ``"cpu"`` or ``"cuda"``.
+        runtime: what runs it: name, version, and on a CPU the number of threads.
     """
 
     backend = "torch"
@@ -82,7 +89,7 @@ class TorchEngine:
         contexts: Contexts,
     ) -> None:
         self.bindings, self.profiles = compiled.bindings, profiles
-        self.device = compiled.device.type
+        self.device, self.runtime = compiled.device.type, compiled.runtime
         self._compiled, self._contexts = compiled, contexts
 
     @property

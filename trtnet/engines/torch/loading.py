@@ -10,4 +10,6 @@ from trtnet.engines.torch import engine as torch_engine
 
 def load_engine(plan: Plan, device: Device, options: LoadOptions) -> Engine:
     """See :class:`trtnet.engines.protocol.EngineLoader`."""
-    return torch_engine.load(plan, device=device.kind, compile=options.compile)
+    return torch_engine.load(
+        plan, device=device.kind, compile=options.compile, runtime=options.runtime
+    )
