@@ -88,14 +88,17 @@ def main(argv: Sequence[str]) -> int:
         rows += found
         print(*(line(row) for row in found), sep="\n", flush=True)
     if arguments.markdown is not None:
-        atomic_write(arguments.markdown, page(rows, arguments.threads).encode())
+        with atomic_write(arguments.markdown) as file:
+            file.write(page(rows, arguments.threads).encode())
     return 0
 
 
 def measure(name: str, threads: int, repeats: int) -> list[Row]:
     """The rows of one model."""
     torch_model = random_init.build(name).eval()
-    shape = (1, *zoo.get_entry(name).input_shape)
+    size = zoo.get_entry(name).input_shape
+    assert size is not None
+    shape = (1, *size)
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
     made = candidates(name, torch_model, x, threads)
     with torch.no_grad():

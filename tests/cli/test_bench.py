@@ -45,7 +45,9 @@ def report(capsys: pytest.CaptureFixture, *arguments: str) -> dict:
 def test_a_model_runs_on_the_torch_backend(capsys: pytest.CaptureFixture) -> None:
     assert run("lenet5", "--batch", "2") == 0
     text = capsys.readouterr().out
-    assert "lenet5: torch on cpu; input 2x1x32x32" in text
+    assert re.search(
+        r"lenet5: torch on cpu \((openvino|torch) [^;]+ threads?\); input 2x1x32x32", text
+    )
     for line in ("Latency", "Enqueue Time", "H2D Latency", "CPU Compute Time", "D2H Latency"):
         assert line in text
     assert "Throughput: " in text
