@@ -36,12 +36,13 @@ OWN = """
 ## A model of one's own
 
 A function that returns a `trtnet.Module`, or a subclass of it, is a model of the zoo. One file is
-enough, anywhere; its PyTorch twin is optional, and what the model is verified against.
+enough, anywhere:
 
 ```python
 # small_net.py
 import trtnet
 from trtnet import nn, zoo
+
 
 class SmallNet(nn.Module):
     def __init__(self, num_classes: int = 10) -> None:
@@ -52,13 +53,38 @@ class SmallNet(nn.Module):
     def forward(self, x: trtnet.Tensor) -> trtnet.Tensor:
         return self.fc(nn.functional.relu(self.conv(x)).mean((2, 3)))
 
+
 def torch_small_net(num_classes: int = 10):
     from torch_small_net import TorchSmallNet  # beside this file; imported when it is needed
+
     return TorchSmallNet(num_classes)
+
 
 @zoo.register(input_shape=(3, 32, 32), twin=torch_small_net)
 def small_net(num_classes: int = 10) -> SmallNet:
     return SmallNet(num_classes)
+```
+
+Its PyTorch twin is optional, and what the model is verified against. Parameters have the same names
+in both:
+
+```python
+# torch_small_net.py
+import torch
+
+
+class TorchSmallNet(torch.nn.Module):
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.fc = torch.nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.conv(x)).mean((2, 3)))
+```
+
+```bash
+python -m trtnet.zoo small_net.py:small_net --fp16
 ```
 
 - `zoo.get_model("small_net.py:small_net")` and `zoo.get_entry` take the path of the file and the

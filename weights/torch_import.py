@@ -1,4 +1,5 @@
-"""PyTorch is optional: imported only when something needs it, with advice when it is absent."""
+"""PyTorch and its libraries are optional: imported only when something needs them, with advice when
+one is absent."""
 
 from __future__ import annotations
 
@@ -8,16 +9,18 @@ from typing import Any
 from trtnet.errors import WeightsError
 from trtnet.extras import install
 
+_EXTRA = ("torch", "torchvision")  # what the extra `torch` brings
+
 
 def require(package: str, purpose: str) -> Any:
-    """The module ``torch`` or ``torchvision``; raises :class:`WeightsError` without it."""
+    """The module ``torch``, ``torchvision``, ``timm``; raises :class:`WeightsError` without it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise WeightsError(
             f"{purpose} needs {package}, which cannot be imported",
             got=error,
-            fix=install("torch"),
+            fix=install("torch") if package in _EXTRA else f"pip install {package}",
         ) from error
 
 

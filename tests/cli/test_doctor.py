@@ -308,3 +308,9 @@ def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware.gpus() == []
     assert hardware.driver_version() is None
     assert hardware.driver_cuda_version() is None
+
+
+def test_the_list_of_packages_has_a_title() -> None:
+    text = lines(machine(), [])
+    first = next(iter(INSTALLED))
+    assert [line for line in text if line.startswith("packages")] == [f"packages  {first} 13.1"]

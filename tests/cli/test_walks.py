@@ -52,6 +52,9 @@ def run(line: str) -> int:
     if program == "trtnet":
         forget()
         return main(arguments)
+    if program == "python" and arguments[:2] == ["-m", "trtnet.zoo"]:
+        forget()
+        return main(["zoo", *arguments[2:]])
     if program == "python":
         return subprocess.run([sys.executable, *arguments], check=False).returncode
     assert program == "pip"
@@ -111,6 +114,22 @@ def test_the_engine_computes_what_pytorch_does() -> None:
     linear, constant = weights["head/weight.weights"], weights["head/constant.weights"]
     wanted = pooled @ linear.reshape(10, 16).T + constant
     assert np.abs(np.load("y.npz")["logits"] - wanted.numpy()).max() < 1e-6
+
+
+def test_a_model_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """The files and the command of ``docs/zoo.md``, as its tool writes them."""
+    import zoo_page
+
+    text = (WALKS.parent / "zoo.md").read_text()
+    assert zoo_page.OWN in text
+    for kind, block in re.findall(r"^```(\w+)\n(.*?)^```", zoo_page.OWN, re.DOTALL | re.MULTILINE):
+        if kind == "python":
+            Path(re.match(r"# (\S+\.py)\n", block)[1]).write_text(block)  # type: ignore[index]
+        else:
+            assert run(block.strip()) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert re.search(r"^verified  yes, against small_net of torch ", out, re.M)
+    assert Path("engines/small_net-fp16.engine").stat().st_size > 0
 
 
 def test_ones_own_checkpoint(capfd: pytest.CaptureFixture[str]) -> None:

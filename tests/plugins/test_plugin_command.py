@@ -81,6 +81,7 @@ def test_without_a_gpu_it_says_what_was_not_run(capsys: pytest.CaptureFixture[st
     assert main(["plugin", "test", "user_example:LeakyGate", "--cases", "3"]) == 0
     out = capsys.readouterr().out
     assert "tests::leaky_gate: 6 examples agree with the reference" in out
+    assert "float32 -> float32  kernel      0            not run\n" in out
     assert "compiled for sm_80, sm_86, sm_89, sm_90, sm_100, sm_120, but not run: no NVIDIA" in out
     assert main(["plugin", "bench", "user_example"]) == 1
     assert "a kernel is timed on a GPU" in capsys.readouterr().err

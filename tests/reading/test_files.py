@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trtnet.errors import PlanError, TrtnetError, UsageError
-from trtnet.reading.files import open_regular, read_bytes, read_if_present
+from trtnet.reading.files import open_regular, read_bytes, read_if_present, size_text
 
 
 def message(path: str | Path, limit: int | None = None) -> str:
@@ -119,3 +119,13 @@ def test_the_caller_names_the_class_and_the_advice(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="fix: build one") as caught:
         read_bytes(tmp_path / "none", "an engine", error=PlanError, fix="build one")
     assert isinstance(caught.value, TrtnetError)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (9_999, "9999 bytes"), (10_000, "10.0 kB"), (665_204, "665.2 kB"),
+     (999_949, "999.9 kB"), (1_000_000, "1.0 MB"), (2_345_600_000, "2,345.6 MB")],
+)  # fmt: skip
+def test_no_file_has_no_size(count: int, text: str) -> None:
+    """A small engine was said to have 0.0 MB."""
+    assert size_text(count) == text

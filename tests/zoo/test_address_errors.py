@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import trtnet
 from trtnet import zoo
-from trtnet.errors import UsageError
+from trtnet.errors import UsageError, WeightsError
 
 FOLDER = Path(__file__).with_name("own_models")
 MODEL, TWIN, REGISTERED = (
@@ -132,3 +133,15 @@ def test_a_twin_that_is_no_pytorch_model(write: Write) -> None:
     with pytest.raises(UsageError, match=r"own\.py:SmallNet\.twin returned no torch") as caught:
         zoo.get_entry(f"{path}:SmallNet").torch_model()
     assert caught.value.got == "int"
+
+
+def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command of the error installs it: no extra of trtnet brings timm for users."""
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(WeightsError, match="timm:resnet50d needs timm") as caught:
+        zoo.get_entry("timm:resnet50d")
+    assert caught.value.fix == "pip install timm"
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(WeightsError) as caught:
+        zoo.get_entry("torchvision:raft_small")
+    assert str(caught.value.fix).endswith('[torch]"')

@@ -19,7 +19,7 @@ from trtnet.escaping import printable
 from trtnet.files import is_full
 from trtnet.files.uninterrupted import uninterrupted
 from trtnet.reading.documents import MOST_BYTES, Source, from_json, shortened
-from trtnet.reading.files import read_bytes, read_if_present
+from trtnet.reading.files import read_bytes, read_if_present, size_text
 
 if TYPE_CHECKING:
     from trtnet.building.sidecar import Sidecar
@@ -106,7 +106,7 @@ class Plan:
 
     def __str__(self) -> str:
         """What it is, in a few lines: size, backend, precision, inputs and outputs."""
-        size = f"{len(self.engine) / 1e6:,.1f} MB"
+        size = size_text(len(self.engine))
         if not self.sidecar:
             return f"engine of {size}, without a sidecar"
         told = self.described

@@ -122,7 +122,7 @@ def measure(
         with progress.step("measure") as update:
             update(f"{chosen.duration_s:g} s after {chosen.warm_up_ms:g} ms of warm-up")
             every = benchmark.measure(lanes, chosen)
-            update(f"{len(every)} queries")
+            update(f"{len(every)} queries, the warm-up among them")
         if arguments.dumpProfile or arguments.exportProfile is not None:
             with progress.step("profile"):
                 layers = _profile(lanes[0])

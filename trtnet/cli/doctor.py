@@ -46,9 +46,9 @@ def lines(machine: Machine, found: Sequence[Ability]) -> list[str]:
     ]
     if machine.problem is not None:
         text.append(f"GPU       none: {machine.problem}")
-    for name, version in machine.packages.items():
+    for place, (name, version) in enumerate(machine.packages.items()):
         note = f" (CUDA {machine.torch_cuda or 'none'})" if name == "torch" and version else ""
-        text.append(f"          {name} {version or 'is not installed'}{note}")
+        text.append(f"{'' if place else 'packages':10}{name} {version or 'is not installed'}{note}")
     text += ["", "This machine can"]
     for ability in found:
         text.append(f"  {'yes' if ability.problem is None else 'no ':3}  {ability.title}")

@@ -57,9 +57,11 @@ def _test(made: type[Plugin], arguments: argparse.Namespace) -> int:
     from trtnet.plugins import testing
 
     rows = testing.check(made, arguments.cases, arguments.seed)
-    columns = (("format", "left"), ("form", "left"), ("cases", "right"), ("worst", "right"))
+    worst = "worst relative L2"
+    columns = (("format", "left"), ("form", "left"), ("cases", "right"), (worst, "right"))
     cells = [
-        (row.format, row.form, row.cases, f"{row.worst:.1e}" if row.cases else "") for row in rows
+        (row.format, row.form, row.cases, f"{row.worst:.1e}" if row.cases else "not run")
+        for row in rows
     ]
     table(columns, cells, sys.stdout)
     failures = [f"failed: {row.failure}" for row in rows if row.failure is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -13,6 +14,7 @@ from trtnet.cli.streams import say
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.pipeline.model import RANDOM
+from trtnet.reading.files import size_text
 
 Report = Mapping[str, Any]
 
@@ -37,7 +39,7 @@ def summary_lines(report: Report) -> list[str]:
     backend, weights, network = report["backend"], report["weights"], report["network"]
     lines = {
         "backend": f"{backend['name']} {backend['version']}",
-        "precision": report["precision"],
+        "precision": _precision_line(report),
         "weights": f"{weights['source']}, {weights['parameters']:,} parameters",
         **({"images": _images_line(report)} if report["preprocessing"] else {}),
         "network": f"{network['layers']} layers, {_macs(network['macs'])}, defined in "
@@ -51,6 +53,13 @@ def summary_lines(report: Report) -> list[str]:
     told = [f"{name:10}{text}" for name, text in lines.items()]
     after = 1 + [*lines].index("weights")
     return [*told[:after], *random_note(weights["origin"] == RANDOM), *told[after:]]
+
+
+def _precision_line(report: Report) -> str:
+    """A mix has the precision of the most modules, and says what its policy keeps from it."""
+    kept = Counter(report["policy"]["keep"].values())
+    patterns = ", ".join(f"{_counted(n, 'pattern')} in {name}" for name, n in kept.items())
+    return f"{report['precision']}{f'; the policy keeps {patterns}' if kept else ''}"
 
 
 def _images_line(report: Report) -> str:
@@ -73,7 +82,7 @@ def _engine_line(engine: Report) -> str:
         how = f"as it was; written anew beside it: {', '.join(engine['changed'])}"
     else:
         how = f"built in {engine['build_s']} s"
-    return f"{engine['path']}, {engine['bytes'] / 1e6:.1f} MB, {how}"
+    return f"{engine['path']}, {size_text(engine['bytes'])}, {how}"
 
 
 def _verify_line(verify: Report) -> str:

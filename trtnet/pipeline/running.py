@@ -35,6 +35,7 @@ from trtnet.pipeline.shapes import InputShapes, input_shapes, verified_shapes
 from trtnet.pipeline.verify_report import verify_summary
 from trtnet.plugins.registry import import_flags
 from trtnet.precision.targets import choose_targets
+from trtnet.reading.files import size_text
 from trtnet.weights import Weights
 from trtnet.weights.torch_import import require
 from trtnet.zoo.measuring import parameter_count
@@ -160,6 +161,7 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
         "model": recipe.entry.name,
         "backend": {"name": prepared.backend.name, "version": prepared.backend.version},
         "precision": recipe.precision_name,
+        "policy": recipe.policy.as_dict(),
         "weights": _describe_weights(model),
         ENTRY: model.weights.preprocessing,
         ORIGIN: model.weights.metadata.get(ORIGIN),
@@ -287,7 +289,7 @@ def _build(
             progress=update,
         )
         build_s = time.perf_counter() - started
-        update(f"{len(plan.engine) / 1e6:.1f} MB")
+        update(size_text(len(plan.engine)))
     taken = old is not None and plan.engine is old.engine
     changed = _changed(plan, old) if old is not None and taken else None
     if changed is None or changed:

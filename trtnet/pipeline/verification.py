@@ -60,7 +60,7 @@ def verify_batches(
             verify(network, torch_model, {name: batch}, tolerance=tolerance, local=first)
         )
         counts.append(count)
-        update(f"{sum(counts)} images compared")
+        update(f"{sum(counts)} {'image' if sum(counts) == 1 else 'images'} compared")
     return worst(results, counts), sum(counts)
 
 
@@ -89,7 +89,7 @@ def verify_in_float64(
     for count, batch in batches(shapes, images, seed, data, name):
         results.append(compare_with_float64(network, exact, {name: batch}, tolerance))
         counts.append(count)
-        update(f"{sum(counts)} images compared")
+        update(f"{sum(counts)} {'image' if sum(counts) == 1 else 'images'} compared")
     return worst(results, counts), sum(counts)
 
 

@@ -140,8 +140,8 @@ def too_large(
     """The error for a file of `size` bytes where `what` has at most `limit`."""
     return error(
         f"{path} is too large",
-        expected=f"{what}, of at most {_size(limit)}",
-        got=_size(size),
+        expected=f"{what}, of at most {size_text(limit)}",
+        got=size_text(size),
         fix=f"check that this file is {what}",
     )
 
@@ -181,5 +181,12 @@ def _require_regular(
     )
 
 
-def _size(count: int) -> str:
-    return f"{count} bytes" if count < 10_000 else f"{count / 1e6:.2f} MB"
+def size_text(count: int) -> str:
+    """A number of bytes, for people.
+
+    >>> size_text(9132), size_text(48_310), size_text(46_960_000)
+    ('9132 bytes', '48.3 kB', '47.0 MB')
+    """
+    if count < 10_000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.1f} kB" if count < 1_000_000 else f"{count / 1e6:,.1f} MB"
