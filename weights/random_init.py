@@ -143,7 +143,7 @@ def _of_channels(module: TorchModule, channels: int, name: str, weights: Any) ->
         raise UsageError(
             f"{weights} is for images of other channels than {channels}",
             module=name,
-            fix="leave --in-channels out, or take weights of your own",
+            fix="leave --in-channels (in_channels=) out, or take weights of your own",
         )
     return found
 

@@ -94,7 +94,8 @@ def _download(model: str, entry: Any, model_args: dict[str, Any]) -> torch.nn.Mo
             module=model,
             expected=f"{entry.url}, or a copy of it in torch.hub.get_dir()/checkpoints",
             got=error,
-            fix="check the network, give a file with --weights PATH, or take --weights random",
+            fix="check the network, give a file with --weights FILE, or take --weights random "
+            '(weights="FILE", weights="random")',
         ) from error
 
 

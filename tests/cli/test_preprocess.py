@@ -18,7 +18,10 @@ from trtnet.imaging.preprocessing import FILTERS, KEYS
 
 NAMES = ["red", "green", "blue"]
 NOTHING_SAYS = "nothing says how images are to be prepared for this network"
-FIX = "fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file)"
+FIX = (
+    "fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file), in Python "
+    'preprocess="imagenet"'
+)
 
 
 @pytest.fixture(autouse=True)

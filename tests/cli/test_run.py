@@ -175,7 +175,8 @@ def test_an_image_needs_to_know_how(
     assert capsys.readouterr().err == (
         "error: --input a.png: nothing says how images are to be prepared for this network\n"
         "  expected: preprocessing in the sidecar beside the engine\n"
-        "  fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file)\n"
+        "  fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file), in Python "
+        'preprocess="imagenet"\n'
     )
 
 

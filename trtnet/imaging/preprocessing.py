@@ -296,7 +296,10 @@ def checked_preprocessing(
     return checked(values, Preprocessing, source)
 
 
-FIX = "correct it, state it with --preprocess, or prepare the image yourself and give it as .npy"
+FIX = (
+    "correct it, state it with --preprocess (preprocess=), or prepare the image yourself and give "
+    "it as .npy"
+)
 
 
 def uncropped(rules: Preprocessing) -> Preprocessing:

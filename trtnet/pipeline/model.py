@@ -95,8 +95,9 @@ def load_weights(
     theirs = entry.makes_torch(**chosen)
     name = name or (OWN if theirs and entry.library is None else entry.default_weights)
     if key is not None and (name in entry.embedded or not is_path(name)):
-        raise UsageError("--weights-key names a part of a file", module=entry.name,
-                         got=f"the weights {name!r}", fix="--weights FILE")  # fmt: skip
+        raise UsageError("--weights-key (weights_key=) names a part of a file", module=entry.name,
+                         got=f"the weights {name!r}", fix="--weights FILE, in Python "
+                         'weights="FILE"')  # fmt: skip
     if name in (OWN, "DEFAULT") and theirs:
         return _module_weights(entry, name, seed, chosen)
     if name == "DEFAULT" and entry.embedded:
@@ -193,7 +194,8 @@ def _module_weights(entry: Entry, name: str, seed: int, arguments: Mapping[str, 
                 f"the published weights of {entry.name} cannot be loaded from {entry.library}",
                 module=entry.name,
                 got=f"{type(error).__name__}: {error}",
-                fix="check the network, give a file with --weights FILE, or take --weights random",
+                fix="check the network, give a file with --weights FILE, or take --weights random "
+                '(weights="FILE", weights="random")',
             ) from error
     state = {key: value.detach().numpy() for key, value in module.state_dict().items()}
     return trtnet.weights.Weights(state, {"architecture": entry.name, "weights": name})
