@@ -58,10 +58,12 @@ def _weights_enum(model: str) -> Any:
     known = [*models.list_models(models), *models.list_models(models.segmentation)]
     if model in known:
         return models.get_model_weights(model)
+    listing = "torchvision.models.list_models() lists all of them"
+    near = did_you_mean(model, known, cutoff=0.5)
     raise UsageError(
         f"torchvision has no model {model!r}",
         got=model,
-        fix=did_you_mean(model, known) or f"choose {', '.join(sorted(known))}",
+        fix=listing if near is None else f"{near} {listing}",
     )
 
 

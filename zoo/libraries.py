@@ -68,6 +68,7 @@ def _torchvision(name: str) -> Entry:
     return _entry("torchvision", name, make, (3, 224, 224))
 
 
+_LISTED = {"timm": "timm.list_models()", "torchvision": "torchvision.models.list_models()"}
 _LIBRARIES: Mapping[str, Callable[[str], Entry]] = {"timm": _timm, "torchvision": _torchvision}
 
 
@@ -86,8 +87,10 @@ def _entry(
 
 
 def _unknown(library: str, name: str, known: list[str]) -> UsageError:
+    listing = f"{_LISTED[library]} lists all of them"
+    near = did_you_mean(name, known, cutoff=0.5)
     return UsageError(
         f"{library} has no model {name!r}",
         got=f"{library}:{name}",
-        fix=did_you_mean(name, known) or f"list them: {library}.list_models()",
+        fix=listing if near is None else f"{near} {listing}",
     )

@@ -10,12 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TextIO, TypeVar
 
-from trtnet.cli import report
+from trtnet.cli import missing, report
 from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.counting import counting
 from trtnet.cli.csv_files import write_csv
 from trtnet.cli.flags import Group, Parser, positive, seed
-from trtnet.cli.paths import STDOUT, input_folder, input_image, input_model, output_report
+from trtnet.cli.paths import (
+    STDOUT,
+    input_folder,
+    input_image,
+    input_model,
+    input_weights,
+    output_report,
+)
 from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
 from trtnet.cli.random_weights import weights_lines
 from trtnet.cli.run import add_device_flags
@@ -92,7 +99,7 @@ def picture_parser(command: str, description: str) -> Parser:
     images("--folder", type=input_folder, metavar="DIR",
            help="all images in it and in folders below it")  # fmt: skip
     model = Group(parser, "model")
-    model("--weights", type=input_model, metavar="W",
+    model("--weights", type=input_weights, metavar="W",
           help="random, DEFAULT, a torchvision enum name, or a file; default: what is shipped, or "
           "else random")  # fmt: skip
     add_weights_key_flag(model)
@@ -139,6 +146,8 @@ def find_images(arguments: argparse.Namespace, output: Path | None = None) -> li
         UsageError: there are none, or a file is not there.
     """
     folder, images = arguments.folder, list(dict.fromkeys(arguments.image))
+    if folder is None and not images:
+        missing.require_model("MODEL|ENGINE", arguments.target)  # is to be mended first
     if (folder is None) == (not images):
         raise UsageError("name images", expected="--image FILE, or --folder DIR")
     if folder is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet.cli.arguments import add_weights_key_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.guard import program
-from trtnet.cli.paths import input_file, input_model, output_file, word
+from trtnet.cli.paths import input_file, input_weights, output_file, word
 from trtnet.cli.preprocess_flags import (
     add_class_names_flag,
     add_preprocess_flags,
@@ -61,7 +61,7 @@ def _parser() -> Parser:
     )
     extract.add_argument(
         "--weights",
-        type=input_model,
+        type=input_weights,
         help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or the path of a "
         "weights file; default: what is shipped, or else random",
     )

@@ -1,7 +1,7 @@
 """Where an engine goes that no one has named, and what a named one replaces.
 
-Two builds that differ in model, arguments such as the number of classes, backend, precision or
-shapes have different files by default: the second one's name says in what it differs from the
+Two builds that differ in model, arguments such as the number of classes, backend, precision, policy
+or shapes have different files by default: the second one's name says in what it differs from the
 engine that is there.
 """
 
@@ -32,6 +32,7 @@ class BuildIdentity:
         made_by: see :func:`made_by`.
         backend: name of the backend.
         precision: name of the precision.
+        policy: see :meth:`trtnet.Policy.as_dict`.
         shapes: of the input.
     """
 
@@ -39,6 +40,7 @@ class BuildIdentity:
     made_by: Mapping[str, Any]
     backend: str
     precision: str
+    policy: Mapping[str, Any]
     shapes: InputShapes
 
     def differences(self, there: Sidecar) -> dict[str, str]:
@@ -52,6 +54,9 @@ class BuildIdentity:
         }
         found = {text: name for text, (old, new, name) in pairs.items()
                  if old is not None and old != new}  # fmt: skip
+        stated_policy = self.policy if there.policy is None else there.policy
+        if there.precision == self.precision and stated_policy != self.policy:
+            found["another policy"] = ""
         found |= dict(self._arguments(there))
         shapes = _shapes_of(there)
         if shapes is not None and shapes != self._wanted_shapes():

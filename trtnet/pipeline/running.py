@@ -111,7 +111,12 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     arguments = builder_arguments(recipe)
     verified = verified_shapes(recipe, shapes)
     identity = BuildIdentity(
-        entry.name, made_by(entry, arguments), backend.name, recipe.precision_name, shapes
+        entry.name,
+        made_by(entry, arguments),
+        backend.name,
+        recipe.precision_name,
+        recipe.policy.as_dict(),
+        shapes,
     )
     if recipe.engine is None:
         place = free_place(default, identity)
