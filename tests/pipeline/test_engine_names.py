@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trtnet import zoo
 from trtnet.building.plan import Plan
 from trtnet.cli.main import main
 
@@ -150,3 +151,27 @@ def test_a_policy_made_in_python_does_not_overwrite_a_preset(
     policy = Policy("fp16", keep={"c1": "fp32"})
     recipe = pipeline.Recipe("lenet5", policy, "random", backend="torch")
     assert pipeline.prepare(recipe).engine == Path("engines/lenet5-fp16-2.engine")
+
+
+def test_a_number_of_classes_that_a_file_tells_counts_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same checkpoint again is the same engine; one of other classes is another one."""
+    from trtnet import weights
+
+    for classes in (5, 7):
+        state = weights.random_state(
+            zoo.get_entry("lenet5").torch_model, input_shape=(1, 32, 32), num_classes=classes
+        )
+        weights.save(f"{classes}.safetensors", state)
+    line = "lenet5 --skip-verify --backend torch --weights"
+    first, text = build(f"{line} 5.safetensors", capsys)
+    assert first["path"] == str(Path("engines/lenet5-tf32.engine"))
+    again, text = build(f"{line} 5.safetensors", capsys)
+    assert (again["path"], again["reused"], again["replaced"]) == (first["path"], True, None)
+    assert " is there, " not in text
+    other, text = build(f"{line} 7.safetensors", capsys)
+    assert other["path"] == str(Path("engines/lenet5-tf32-num-classes-7.engine"))
+    assert "note: engines/lenet5-tf32.engine is there, with num-classes 5: this engine is " in text
+    named, text = build(f"{line} 7.safetensors --saveEngine {first['path']}", capsys)
+    assert named["replaced"] == "an engine of num-classes 5"

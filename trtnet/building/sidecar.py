@@ -72,10 +72,12 @@ class StatedOptions(msgspec.Struct, frozen=True):
 
 
 class StatedWeights(msgspec.Struct, frozen=True):
-    """Where the weights are from: a `source` in words, and the name of their `origin`."""
+    """Where the weights are from: a `source` in words, the name of their `origin`, and `notes` of
+    what of a file was taken, dropped and concluded."""
 
     source: str | None = None
     origin: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class StatedCalibration(msgspec.Struct, frozen=True):

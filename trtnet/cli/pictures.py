@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TextIO, TypeVar
 
+from trtnet.building.sidecar import StatedWeights
 from trtnet.cli import missing, report
 from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.counting import counting
@@ -24,7 +25,7 @@ from trtnet.cli.paths import (
     output_report,
 )
 from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
-from trtnet.cli.random_weights import weights_lines
+from trtnet.cli.random_weights import stated_random, weights_lines
 from trtnet.cli.run import add_device_flags
 from trtnet.cli.streams import say
 from trtnet.cli.tables import Columns, aligned
@@ -239,12 +240,14 @@ class _Run(Generic[R]):
 def _about(session: Session) -> dict[str, Any]:
     """Where it runs, and what its weights are, if the sidecar says so."""
     stated = session.plan.described.weights
-    source, origin = (
-        (None, None) if isinstance(stated, str | None) else (stated.source, stated.origin)
-    )
-    is_random = "random" in (origin, str(source).partition(" (")[0])
-    place = {"backend": session.backend, "device": session.device}
-    return {**place, "weights": source, "random": is_random}
+    plain = stated if isinstance(stated, StatedWeights) else StatedWeights(stated)
+    return {
+        "backend": session.backend,
+        "device": session.device,
+        "weights": plain.source,
+        "weights_notes": [*plain.notes],
+        "random": stated_random(stated),
+    }
 
 
 def _introduction(session: Session) -> list[str]:

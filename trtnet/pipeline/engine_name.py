@@ -34,6 +34,8 @@ class BuildIdentity:
         precision: name of the precision.
         policy: see :meth:`trtnet.Policy.as_dict`.
         shapes: of the input.
+        settled: whether `made_by` has all arguments: a file of weights, before it is read, may tell
+            the number of classes. Arguments that are not in it do not differ until then.
     """
 
     model: str
@@ -42,6 +44,7 @@ class BuildIdentity:
     precision: str
     policy: Mapping[str, Any]
     shapes: InputShapes
+    settled: bool = True
 
     def differences(self, there: Sidecar) -> dict[str, str]:
         """In what an engine differs that is `there`: what it is, in words, and how a file name says
@@ -70,7 +73,7 @@ class BuildIdentity:
             yield f"a model {there.model} of another file", ""
         old, new = there.made_by.arguments, self.made_by["arguments"]
         for name in sorted({*old, *new}):
-            if old.get(name) != new.get(name):
+            if old.get(name) != new.get(name) and (self.settled or name in new):
                 title = name.replace("_", "-")
                 value, stated = new.get(name, "default"), old.get(name, "by default")
                 yield f"{title} {stated}", title if value is True else f"{title}-{value}"

@@ -142,7 +142,11 @@ def _plan(
     network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins)
     about = {
         "model": entry.name,
-        "weights": {"source": weights.source, "origin": weights.metadata.get("weights")},
+        "weights": {
+            "source": weights.source,
+            "origin": weights.metadata.get("weights"),
+            "notes": [*weights.notes],
+        },
         ENTRY: weights.preprocessing,
         ORIGIN: weights.metadata.get(ORIGIN),
         "class_names": weights.class_names,

@@ -15,6 +15,7 @@ import trtnet.weights
 from trtnet.errors import TrtnetError, UsageError, WeightsError
 from trtnet.pipeline.progress import Observer
 from trtnet.pipeline.random_weights import random_weights
+from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.loading import SUFFIXES, is_path
 from trtnet.weights.torch_import import without_memory
 from trtnet.zoo.settling import settle
@@ -48,7 +49,11 @@ def builder_arguments(recipe: Recipe) -> dict[str, Any]:
     chosen = dict(recipe.arguments)
     for name in chosen:
         if name not in entry.arguments:
-            raise UsageError(f"{entry.name} does not take --{name.replace('_', '-')}")
+            raise UsageError(
+                f"{entry.name} does not take --{name.replace('_', '-')} ({name}=)",
+                expected=", ".join(entry.arguments) or "no argument",
+                fix="leave it out",
+            )
     if recipe.image_size is not None and "image_size" in entry.arguments:
         chosen["image_size"] = recipe.image_size
     if entry.pretrained and _are_torchvisions(entry, recipe.weights, recipe.weights_key):
@@ -121,15 +126,14 @@ class Filled:
 
     Attributes:
         module: with weights.
-        weights: what it was loaded with.
+        weights: what it was loaded with; their notes say what of a file was taken, dropped and
+            concluded.
         arguments: of its builder; the number of classes of a file is among them.
-        notes: what of a file was taken, dropped and concluded, in words.
     """
 
     module: Module
     weights: Weights
     arguments: dict[str, Any]
-    notes: tuple[str, ...] = ()
 
 
 def fill(
@@ -155,15 +159,15 @@ def fill(
     weights = load_weights(
         entry, name, recipe.seed, arguments, image, key=recipe.weights_key, model=module
     )
-    filled = Filled(module, weights, dict(arguments), weights.notes)
+    filled = Filled(module, weights, dict(arguments))
     if weights.path is not None:
         given = {*recipe.arguments, *(("image_size",) if recipe.image_size else ())}
         settled = settle(entry, module, weights, arguments, given)
-        notes = (*settled.weights.notes, *settled.notes)
-        filled = Filled(settled.module, settled.weights, settled.arguments, notes)
+        weights = settled.weights.noted(settled.notes)
+        filled = Filled(settled.module, weights, settled.arguments)
     filled.module.load_state_dict(filled.weights)
     if observer is not None:
-        for note in filled.notes:
+        for note in weights.notes:
             observer.note(f"{weights.source}: {note}")
     return filled
 
@@ -252,6 +256,8 @@ def _random_twin(
 ) -> Weights:
     """Random weights of a model whose PyTorch counterpart comes with it."""
     shape = entry.input_shape or image
+    if shape is not None and IN_CHANNELS in arguments:
+        shape = (arguments[IN_CHANNELS], *shape[1:])
     if shape is None:
         raise UsageError(
             "nothing tells the shape of the model's input",

@@ -51,6 +51,7 @@ class SearchSetup:
         data: what networks are judged on.
         batch: of the network and the data.
         weights: where they are from, in words.
+        notes: what of a file of weights was taken, dropped and concluded, in words.
         random: whether they are random, so that nothing that is measured says anything about the
             trained model.
         load: so many items of the data, spread evenly.
@@ -61,6 +62,7 @@ class SearchSetup:
     data: Data
     batch: int
     weights: str
+    notes: tuple[str, ...]
     random: bool
     load: Callable[[int], Data]
 
@@ -112,6 +114,7 @@ def set_up_search(
         data,
         shape[0],
         weights.source,
+        weights.notes,
         is_random(weights),
         load,
     )

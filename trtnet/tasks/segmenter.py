@@ -103,7 +103,8 @@ class Segmenter(ImageTask[Segmentation]):
     Args:
         model: as for :class:`trtnet.Classifier`.
         weights: of a model: as ``--weights`` of ``trtnet segment``.
-        num_classes: of a model.
+        weights_key: which part of a file of weights to take, see :func:`trtnet.weights.load`.
+        num_classes, in_channels: of a model: how many classes, and channels of the images.
         preprocess, class_names, backend, device, observer: as for :class:`trtnet.Classifier`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Segmentation` or a list of
@@ -139,7 +140,9 @@ class Segmenter(ImageTask[Segmentation]):
         model: Model,
         *,
         weights: str | os.PathLike[str] | None = None,
+        weights_key: str | None = None,
         num_classes: int | None = None,
+        in_channels: int | None = None,
         preprocess: Preprocess | None = None,
         class_names: ClassNames | None = None,
         backend: str = "auto",
@@ -148,7 +151,17 @@ class Segmenter(ImageTask[Segmentation]):
     ) -> None:
         super().__init__(
             model,
-            Options(weights, num_classes, preprocess, class_names, backend, device, observer),
+            Options(
+                weights=weights,
+                weights_key=weights_key,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                preprocess=preprocess,
+                class_names=class_names,
+                backend=backend,
+                device=device,
+                observer=observer,
+            ),
         )
 
     def _settle(self, stated: Preprocessing) -> Preprocessing:
