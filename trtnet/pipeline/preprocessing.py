@@ -76,7 +76,8 @@ def _replaced(changes: Mapping[str, Any]) -> tuple[str, ...]:
     if changes.get("letterbox_size"):
         return ("resize_size", "resize_mode", "crop_size")
     gone = ("resize_mode",) if "resize_size" in changes else ()
-    if changes.get("resize_size") or changes.get("crop_size"):
+    new_size = changes.get("resize_size") or changes.get("crop_size")
+    if new_size or "letterbox_size" in changes:
         return (*gone, "letterbox_size", "pad_color", "pad_position", "upscale")
     return gone
 
