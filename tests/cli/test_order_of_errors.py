@@ -53,6 +53,7 @@ def test_what_is_not_there_comes_first(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("run resnet18.engine", "name what to run it on"),
         ("classify lenet5", "name images"),
         ("search lenet5", "the following arguments are required: --data, --budget, -o"),
         ("sensitivity lenet5", "the following arguments are required: --data"),

@@ -154,6 +154,8 @@ output_engine = FileArgument(Use.WRITE, files=engine_files, place=Place.MADE)
 """An engine that is written, with its sidecar; the folder is made."""
 output_pictures = FileArgument(Use.WRITE, place=Place.FOLDERS)
 """A picture, or a folder of pictures, which is made."""
+output_arrays = FileArgument(Use.WRITE, place=Place.FOLDERS)
+"""A file of arrays, or a folder of such files, which is made."""
 output_folder = FileArgument(
     Use.WRITE, files=lambda value: [(value, "the folder")], place=Place.FOLDERS
 )

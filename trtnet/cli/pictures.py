@@ -1,4 +1,4 @@
-"""What ``trtnet segment`` and ``trtnet classify`` share: flags, images, tables, reports."""
+"""What the commands that take images share: flags, images, tables, reports."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from trtnet.cli import missing, report
 from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.counting import counting
 from trtnet.cli.csv_files import write_csv
+from trtnet.cli.device_flags import add_device_flags
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.paths import (
     STDOUT,
@@ -26,7 +27,6 @@ from trtnet.cli.paths import (
 )
 from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
 from trtnet.cli.random_weights import stated_random, weights_lines
-from trtnet.cli.run import add_device_flags
 from trtnet.cli.streams import say
 from trtnet.cli.tables import Columns, aligned
 from trtnet.errors import UsageError
@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from trtnet.engines.session import Session
     from trtnet.pipeline.recipe import Recipe
     from trtnet.tasks.classifier import Classification
+    from trtnet.tasks.image_outputs import ImageOutputs
     from trtnet.tasks.pictures import Failure
     from trtnet.tasks.segmenter import Segmentation
     from trtnet.tasks.task import ImageTask
 
-R = TypeVar("R", bound="Classification | Segmentation")
+R = TypeVar("R", bound="Classification | Segmentation | ImageOutputs")
 
 _SIZE, _TIME = 13, 8  # characters: 12345 x 12345, 1234.5 ms
 
@@ -140,8 +141,7 @@ def image_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def find_images(arguments: argparse.Namespace, output: Path | None = None) -> list[Path]:
-    """The files of ``--image``, or the images in ``--folder`` in the order of their paths, without
-    those of an earlier run in the folder `output`.
+    """The files of ``--image``, or those that :func:`images_of` finds in ``--folder``.
 
     Raises:
         UsageError: there are none, or a file is not there.
@@ -156,8 +156,17 @@ def find_images(arguments: argparse.Namespace, output: Path | None = None) -> li
             if not path.is_file():
                 raise UsageError(f"--image: there is no file {path}")
         return images
-    if not folder.is_dir():
-        raise UsageError(f"--folder: there is no folder {folder}")
+    return images_of(folder, output)
+
+
+def images_of(folder: Path, output: Path | None = None) -> list[Path]:
+    """The images in `folder` in the order of their paths, without those of an earlier run in the
+    folder `output`.
+
+    Raises:
+        UsageError: there are none, or there is no such folder.
+    """
+    missing.require_folder("--folder", folder)
     found = images_in(folder)
     if output is not None and folder.resolve() in output.resolve().parents:
         found = [path for path in found if output.resolve() not in path.resolve().parents]
@@ -191,7 +200,7 @@ def answer(
         say(f"{len(run.failures)} of {len(paths)} images failed", stream=sys.stderr)
     said = answers.written()
     if arguments.json is not None:
-        about = {"target": arguments.target, **task.preparation.as_dict(), **_about(session)}
+        about = {"target": str(arguments.target), **task.preparation.as_dict(), **_about(session)}
         report.write_json({**about, **run.report()}, arguments.json)
     if arguments.csv is not None:
         write_csv(arguments.csv, run.records)
