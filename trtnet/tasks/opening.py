@@ -187,7 +187,10 @@ class Opener:
             names = subject.class_names
             stated = None if self._is_model else subject.preprocessing  # the sidecar has it
         found = preparation_for(session, stated)
-        preparation = dataclasses.replace(found, stated=self.settle(found.stated))
+        settled = self.settle(found.stated)
+        crops = settled == found.stated or found.stated.crop is None
+        source = found.source if crops else f"{found.source}; not cropped: every pixel gets a class"
+        preparation = dataclasses.replace(found, stated=settled, source=source)
         outputs = [{"name": out.name, "shape": out.shape} for out in session.outputs]
         require_one_name_per_class(names, outputs)
         is_fixed = (

@@ -14,7 +14,9 @@ from trtnet.errors import UsageError
 from trtnet.escaping import printable
 from trtnet.imaging import color_map, map_of_image, overlay, palette, shares
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
+from trtnet.pipeline.preprocessing import StatedPreprocessing
 from trtnet.pipeline.progress import Observer
+from trtnet.pipeline.recipe import Recipe
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
 from trtnet.tasks.pictures import in_line
 from trtnet.tasks.task import ImageTask, Seen
@@ -112,7 +114,8 @@ class Segmenter(ImageTask[Segmentation]):
     class maps are resized to their images.
 
     Raises:
-        UsageError: no such model, or one for something else; nothing says how images are prepared.
+        UsageError: no such model, or one for something else; nothing says how images are prepared;
+            a crop that is stated by itself. One of a preset or of weights is left out.
         PlanError, BackendError: an engine that is damaged, or cannot run here.
 
     >>> import numpy, trtnet
@@ -149,6 +152,7 @@ class Segmenter(ImageTask[Segmentation]):
         device: str = "auto",
         observer: Observer | None = None,
     ) -> None:
+        _refuse_crop(model.preprocessing if isinstance(model, Recipe) else preprocess)
         super().__init__(
             model,
             Options(
@@ -184,3 +188,11 @@ class Segmenter(ImageTask[Segmentation]):
         found = tuple(SharedClass(i, opened.name_of(i), s) for i, s in shares(classes).items())
         path = seen.loaded.picture.path
         return Segmentation(path, image, classes, found, seen.seconds)
+
+
+def _refuse_crop(stated: Preprocess | None) -> None:
+    if isinstance(stated, StatedPreprocessing) and stated.changes.get("crop_size"):
+        raise UsageError(
+            "crop_size has no effect: every pixel of an image that is segmented gets a class",
+            fix="leave --crop-size (crop_size=) out, or crop the images yourself",
+        )
