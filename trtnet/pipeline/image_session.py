@@ -123,6 +123,14 @@ def _plan(
 ) -> Plan:
     """The engine of a model, for images of these `sizes`."""
     entry = recipe.entry
+    if recipe.quantizes:
+        raise UsageError(
+            f"{entry.name} in {recipe.precision_name} needs ranges, which calibration finds",
+            expected="an engine that is built with calibration data",
+            fix=f"trtnet zoo {entry.name} --precision {recipe.precision_name} --calib-data DIR "
+            "--saveEngine FILE, and name FILE (in Python pipeline.Recipe with "
+            "CalibrationSettings(data=...))",
+        )
     backend = choose_backend(recipe.backend, device)
     arguments = builder_arguments(recipe)
     if "argmax" in entry.arguments:

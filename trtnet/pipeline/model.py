@@ -13,6 +13,7 @@ import numpy as np
 
 import trtnet.weights
 from trtnet.errors import TrtnetError, UsageError, WeightsError
+from trtnet.names import did_you_mean
 from trtnet.pipeline.progress import Observer
 from trtnet.pipeline.random_weights import random_weights
 from trtnet.weights.first_convolution import NAME as IN_CHANNELS
@@ -116,6 +117,8 @@ def load_weights(
         return _without_counterpart(entry, name, seed, chosen, image)
     if name == RANDOM and (theirs or entry.twin is not None):
         return _random_twin(entry, seed, chosen, image)
+    if not entry.torchvision:
+        raise _no_weights(entry, name)
     known = {key: value for key, value in chosen.items() if key not in entry.switches}
     return trtnet.weights.resolve(entry.name, name, seed, **known)
 
@@ -229,11 +232,18 @@ def _without_counterpart(
         module = entry.build(**arguments)
         shown = preprocessing_for(image or entry.input_shape)
         return random_weights(module, entry.name, seed, shown)
-    raise UsageError(
+    raise _no_weights(entry, name)
+
+
+def _no_weights(entry: Entry, name: str) -> UsageError:
+    """The error for a name that no weights of a model have."""
+    names = [*dict.fromkeys((*entry.embedded, RANDOM))]
+    return UsageError(
         f"no weights called {name!r}",
         module=entry.name,
-        expected=f"{RANDOM}, or the path of a file ({', '.join(SUFFIXES)})",
+        expected=f"{', '.join(names)}, or the path of a file ({', '.join(SUFFIXES)})",
         got=name,
+        fix=did_you_mean(name, names),
     )
 
 
