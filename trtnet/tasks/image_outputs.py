@@ -51,7 +51,7 @@ class ImageRunner(ImageTask[ImageOutputs]):
                     f"the output {binding.name!r} has no row for each image",
                     expected=f"a first axis of {batch}, as the input {images.name!r} has",
                     got=str(binding.shape),
-                    fix="run the images one by one: --input FILE",
+                    fix="run the images one by one",
                 )
 
     def _result(self, seen: Seen, opened: Opened) -> ImageOutputs:
