@@ -128,8 +128,8 @@ def _plan(
             f"{entry.name} in {recipe.precision_name} needs ranges, which calibration finds",
             expected="an engine that is built with calibration data",
             fix=f"trtnet zoo {entry.name} --precision {recipe.precision_name} --calib-data DIR "
-            "--saveEngine FILE, and name FILE (in Python pipeline.Recipe with "
-            "CalibrationSettings(data=...))",
+            "--saveEngine FILE, and name FILE (in Python CalibrationSettings(data=...) and "
+            "Recipe.engine)",
         )
     backend = choose_backend(recipe.backend, device)
     arguments = builder_arguments(recipe)
