@@ -32,7 +32,7 @@ class Weights(Mapping[str, np.ndarray]):
         metadata: text about the weights, such as ``architecture`` and ``weights``.
         path: the file they were loaded from; None for weights made in memory.
         flat: whether they come from a file that knows no shapes, so that every array is flat.
-        notes: what of the file was taken, left out and renamed, in words.
+        notes: what of the file was taken, left out, renamed and concluded, in words.
     """
 
     def __init__(
@@ -101,6 +101,10 @@ class Weights(Mapping[str, np.ndarray]):
     def restated(self, **metadata: str) -> Weights:
         """These weights, which their file still holds, with entries of the metadata changed."""
         return self._with(self._arrays, self.flat, metadata=metadata)
+
+    def noted(self, notes: tuple[str, ...]) -> Weights:
+        """These weights with further `notes`."""
+        return self._with(self._arrays, self.flat, notes)
 
     def shaped(self, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
         """These weights with the shapes of a model, for those that are `flat`.

@@ -125,7 +125,7 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):  # initialising draws from the caller's stream
             module: TorchModule = builder(weights=weights, **model_args)
             if channels is not None:
-                module = _of_channels(module, channels, name, weights)
+                module = of_channels(module, channels, name, weights)
     except (TypeError, ValueError) as error:
         raise UsageError(
             "torchvision refuses these model arguments",
@@ -136,14 +136,23 @@ def build(name: str, weights: Any = None, **model_args: Any) -> torch.nn.Module:
     return module
 
 
-def _of_channels(module: TorchModule, channels: int, name: str, weights: Any) -> TorchModule:
+def of_channels(module: TorchModule, channels: int, name: str, weights: Any) -> TorchModule:
+    """A copy of a library's `module` for images of so many `channels`: a new first convolution.
+
+    Args:
+        name: of the model, for errors.
+        weights: that the module has; ``None`` for random ones, which any number of channels has.
+
+    Raises:
+        UsageError: no convolution comes first; `weights` are for another number.
+    """
     found = with_in_channels(copy.deepcopy(module), channels, name)
     shapes = [[p.shape for p in every.parameters()] for every in (module, found)]
     if weights is not None and shapes[0] != shapes[1]:
         raise UsageError(
             f"{weights} is for images of other channels than {channels}",
             module=name,
-            fix="leave --in-channels out, or take weights of your own",
+            fix="leave --in-channels (in_channels=) out, or take weights of your own",
         )
     return found
 

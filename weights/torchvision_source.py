@@ -58,10 +58,12 @@ def _weights_enum(model: str) -> Any:
     known = [*models.list_models(models), *models.list_models(models.segmentation)]
     if model in known:
         return models.get_model_weights(model)
+    listing = "torchvision.models.list_models() lists all of them"
+    near = did_you_mean(model, known, cutoff=0.5)
     raise UsageError(
         f"torchvision has no model {model!r}",
         got=model,
-        fix=did_you_mean(model, known) or f"choose {', '.join(sorted(known))}",
+        fix=listing if near is None else f"{near} {listing}",
     )
 
 
@@ -94,7 +96,8 @@ def _download(model: str, entry: Any, model_args: dict[str, Any]) -> torch.nn.Mo
             module=model,
             expected=f"{entry.url}, or a copy of it in torch.hub.get_dir()/checkpoints",
             got=error,
-            fix="check the network, give a file with --weights PATH, or take --weights random",
+            fix="check the network, give a file with --weights FILE, or take --weights random "
+            '(weights="FILE", weights="random")',
         ) from error
 
 

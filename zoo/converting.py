@@ -95,7 +95,7 @@ def _metadata(
             expected="*.safetensors",
             got=path,
             fix=f"name it {path.with_suffix('.safetensors').name}, or state it when the engine is "
-            "built: --preprocess, --class-names",
+            "built: --preprocess, --class-names (Recipe.preprocessing, Recipe.class_names)",
         )
     return found
 
@@ -111,7 +111,7 @@ def _check_names(class_names: Sequence[str] | None, entry: Entry, module: Module
             f"{len(class_names)} class names for {last.shape[0]} classes",
             module=entry.name,
             expected="one name for each class, in the order of the outputs",
-            fix="correct the file of --class-names",
+            fix="correct the file of --class-names (class_names=)",
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet.errors import UsageError
 from trtnet.names import did_you_mean
+from trtnet.weights import random_init
 from trtnet.weights.torch_import import require
 from trtnet.zoo.entry import Entry
 
@@ -43,8 +44,9 @@ def _timm(name: str) -> Entry:
     published = timm.get_pretrained_cfg(name)
     shape = tuple(published.input_size) if published else (3, 224, 224)
 
-    def make(pretrained: bool, **arguments: Any) -> torch.nn.Module:
-        found: torch.nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+    def make(pretrained: bool, channels: int | None, **arguments: Any) -> torch.nn.Module:
+        own = {} if channels is None else {"in_chans": channels}  # it adapts published weights
+        found: torch.nn.Module = timm.create_model(name, pretrained=pretrained, **own, **arguments)
         return found
 
     return _entry("timm", name, make, shape)
@@ -55,7 +57,7 @@ def _torchvision(name: str) -> Entry:
     if name not in models.list_models():
         raise _unknown("torchvision", name, models.list_models())
 
-    def make(pretrained: bool, **arguments: Any) -> torch.nn.Module:
+    def make(pretrained: bool, channels: int | None, **arguments: Any) -> torch.nn.Module:
         weights: dict[str, str | None] = {"weights": "DEFAULT"} if pretrained else {"weights": None}
         if (
             not pretrained
@@ -63,31 +65,40 @@ def _torchvision(name: str) -> Entry:
         ):
             weights["weights_backbone"] = None  # by default it would be downloaded
         found: torch.nn.Module = models.get_model(name, **weights, **arguments)
-        return found
+        if channels is None:
+            return found
+        return random_init.of_channels(found, channels, name, "DEFAULT" if pretrained else None)
 
     return _entry("torchvision", name, make, (3, 224, 224))
 
 
+_LISTED = {"timm": "timm.list_models()", "torchvision": "torchvision.models.list_models()"}
 _LIBRARIES: Mapping[str, Callable[[str], Entry]] = {"timm": _timm, "torchvision": _torchvision}
 
 
 def _entry(
     library: str, name: str, make: Callable[..., torch.nn.Module], shape: tuple[int, ...]
 ) -> Entry:
-    def builder(num_classes: int | None = None, **arguments: Any) -> torch.nn.Module:
+    def builder(
+        num_classes: int | None = None, in_channels: int | None = None, **arguments: Any
+    ) -> torch.nn.Module:
         classes = {} if num_classes is None else {"num_classes": num_classes}
-        return make(pretrained=False, **classes, **arguments)
+        return make(False, in_channels, **classes, **arguments)
 
-    def published(num_classes: int | None = None, **arguments: Any) -> torch.nn.Module:
+    def published(
+        num_classes: int | None = None, in_channels: int | None = None, **arguments: Any
+    ) -> torch.nn.Module:
         classes = {} if num_classes is None else {"num_classes": num_classes}
-        return make(pretrained=True, **classes, **arguments)
+        return make(True, in_channels, **classes, **arguments)
 
     return Entry(name, builder, input_shape=shape, library=library, published=published)
 
 
 def _unknown(library: str, name: str, known: list[str]) -> UsageError:
+    listing = f"{_LISTED[library]} lists all of them"
+    near = did_you_mean(name, known, cutoff=0.5)
     return UsageError(
         f"{library} has no model {name!r}",
         got=f"{library}:{name}",
-        fix=did_you_mean(name, known) or f"list them: {library}.list_models()",
+        fix=listing if near is None else f"{near} {listing}",
     )

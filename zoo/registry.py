@@ -193,9 +193,7 @@ def get_entry(name: str) -> Entry:
             fix=_files_beside(Path(name)),
         )
     if not found:
-        near = did_you_mean(name.lower().replace("-", "_"), list_models())
-        raise UsageError(f"there is no model {name!r}", got=name,
-                         fix=near or f"choose {', '.join(list_models())}")  # fmt: skip
+        raise UsageError(f"there is no model {name!r}", got=name, fix=_near_models(name))
     if any(other.builder is not found[0].builder for other in found):
         places = [f"{own.place} (registered)"] if own else []
         places += [f"{offer.address} (of {offer.distribution})" for offer in offered]
@@ -218,6 +216,13 @@ def get_model(name: str, *, features: Sequence[str] | None = None, **kwargs: Any
     """
     model = get_entry(name).build(**kwargs)
     return model if features is None else Features(model, features)
+
+
+def _near_models(name: str) -> str:
+    """Advice: the nearest names, and what lists all of them."""
+    near = did_you_mean(name.lower().replace("-", "_"), list_models(), cutoff=0.5)
+    listing = "trtnet zoo --list shows all models (in Python trtnet.zoo.list_models())"
+    return listing if near is None else f"{near} {listing}"
 
 
 def _looks_like_a_file(name: str) -> bool:

@@ -136,6 +136,19 @@ def test_random_weights_say_so_and_names_are_torchvisions(capsys: pytest.Capture
         (["map.engine", "--image", "a.png"], "gives no scores of classes"),
         (["unet", "--image", "a.png"], "for segmentation, not for classification"),
         (["lenet5", "--weights", "random", "--image", "a.png"], "nothing says how"),
+        (
+            ["lenet5", "--weights", "DIGITS_V2", "--image", "a.png"],
+            "lenet5: no weights called 'DIGITS_V2'\n  expected: DIGITS_V1, random, or the path",
+        ),
+        (["lenet5", "--weights", "DIGITS_V2", "--image", "a.png"], "did you mean DIGITS_V1?"),
+        (
+            ["lenet5:int8", "--image", "a.png"],
+            "lenet5 in int8 needs ranges, which calibration finds\n",
+        ),
+        (
+            ["lenet5:int8", "--image", "a.png"],
+            "fix: trtnet zoo lenet5 --precision int8 --calib-data DIR --saveEngine FILE, and name",
+        ),
     ],
 )
 def test_bad_usage(

@@ -18,7 +18,10 @@ from trtnet.imaging.preprocessing import FILTERS, KEYS
 
 NAMES = ["red", "green", "blue"]
 NOTHING_SAYS = "nothing says how images are to be prepared for this network"
-FIX = "fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file)"
+FIX = (
+    "fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file), in Python "
+    'preprocess="imagenet"'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -229,3 +232,32 @@ def test_models_take_it_too(capsys: pytest.CaptureFixture) -> None:
     assert main(["classify", "mobilenet_v2", "--weights=random", "--image=a.png", "--device=cpu",
                  "--preprocess=imagenet", "--input=input:1x3x64x96"]) == 0  # fmt: skip
     assert "fitted to the input 3x64x96" in capsys.readouterr().out
+
+
+def test_a_key_without_effect_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    target = engine(preprocessing={"resize_size": [32, 20]})
+    assert main(["classify", target, "--image", "a.png", "--pad-color", "0"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the preprocessing (--pad-color) cannot be used: pad_color has no effect: it is of "
+        "a letterbox\n  expected: letterbox_size beside it\n"
+        "  fix: add letterbox_size (--letterbox-size), or leave pad_color out\n"
+    )
+    boxed = ["--preprocess", "yolo", "--letterbox-size", "none"]  # what was said of it goes too
+    assert main(["classify", target, "--image", "a.png", *boxed, "--device", "cpu"]) == 0
+    Path("p.toml").write_text('[preprocess]\nresize_size = 32\nresize_mode = "stretch"\n')
+    assert main(["classify", target, "--image", "a.png", "--preprocess", "p.toml"]) == 2
+    error = capsys.readouterr().err
+    assert "p.toml" in error
+    assert "resize_mode has no effect: it is of a resize to a height and a width" in error
+
+
+def test_an_interpolation_without_a_size_is_of_the_stretch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Images without a stated size are stretched to the input: the engine keeps how."""
+    flags = ["--weights=random", "--backend=torch", "--skip-verify", "--saveEngine=d.engine"]
+    how = ["--preprocess=unit", "--interpolation=nearest"]
+    assert zoo.main(["lenet5", *flags, *how]) == 0
+    assert "stretched to 32x32 (nearest)" in capsys.readouterr().out
+    assert main(["run", "d.engine", "--input", "a.png", "--device", "cpu"]) == 0
+    assert "stretched to 32x32 (nearest)" in capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -175,10 +177,81 @@ def test_an_image_needs_to_know_how(
     assert capsys.readouterr().err == (
         "error: --input a.png: nothing says how images are to be prepared for this network\n"
         "  expected: preprocessing in the sidecar beside the engine\n"
-        "  fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file)\n"
+        "  fix: --preprocess imagenet (or yolo, symmetric, unit, raw, or a .toml file), in Python "
+        'preprocess="imagenet"\n'
     )
 
 
 def test_a_missing_engine(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["run", "none.engine", "--input", "x.npy"]) == 1
     assert "there is no file none.engine" in capsys.readouterr().err
+
+
+def test_a_folder(engine: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """Each image of one colour, which no resizing changes, in batches; one that is damaged does not
+    stop the others."""
+    colors = {"a.png": (0, 128, 255), "below/b.png": (255, 0, 9), "c.png": (77, 78, 79)}
+    for name, color in colors.items():
+        Path("in", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20), color).save(Path("in", name))
+    Path("in/d.jpg").write_text("only words")
+    flags = ["--json", "r.json", "--csv", "r.csv", "-o", "outs/of"]
+    assert run(engine, "--folder", "in", *flags) == 1
+    captured = capsys.readouterr()
+    assert "error: in/d.jpg cannot be read as an image" in captured.err
+    assert "1 of 4 images failed" in captured.err
+    assert "written   3 files of outputs" in captured.out
+    report = json.loads(Path("r.json").read_text())
+    assert [image["file"] for image in report["images"]] == [f"in/{n}" for n in sorted(colors)]
+    for image in report["images"]:
+        name = image["file"].removeprefix("in/")
+        values = (np.array(colors[name]) / 255 - PREPROCESSING["mean"]) / PREPROCESSING["std"]
+        wanted = np.hstack([values, 2 * values])
+        written = np.load(f"outs/of/{name}.npz")
+        np.testing.assert_allclose(written["scores"], wanted, rtol=1e-5, atol=1e-6)
+        assert image["written"] == f"outs/of/{name}.npz"
+        told = image["outputs"]["scores"]
+        assert (told["dtype"], told["shape"]) == ("float32", [6])
+        numbers = (wanted.min(), wanted.max(), wanted.mean())
+        assert [told[n] for n in ("min", "max", "mean")] == pytest.approx(numbers, rel=1e-5)
+        assert image["outputs"]["image"]["shape"] == [3, 8, 8]
+    rows = list(csv.reader(Path("r.csv").read_text().splitlines()))
+    assert rows[0][:4] == ["file", "output", "dtype", "shape"]
+    assert len(rows) == 1 + 2 * len(colors) + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name what to run it on\n  expected: --input FILE, or --folder DIR\n"),
+        (["--input", "a.npy", "--folder", "in"], "name what to run it on"),
+        (["--folder", "in", "-o", "out.npz"], "-o: out.npz is one file\n  expected: a folder"),
+        (["--folder", "in", "--csv", "-", "--json", "-"], "exclude each other"),
+        (["--folder", "none"], "--folder: there is no folder none"),
+        (["--input", "a.npy", "--csv", "x.csv"], "--csv is for --folder"),
+        (["--folder", "in", "--class-names", "n.txt"], "trtnet classify --folder DIR names what"),
+    ],
+)
+def test_bad_usage_of_a_folder(
+    engine: Path, folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    Path("in").mkdir()
+    Path("n.txt").write_text("x\n")
+    Image.new("RGB", (9, 9)).save("in/a.png")
+    assert run(engine, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_output_without_a_row_for_each_image(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    net = trtnet.Network(backend="torch")
+    x = net.input("input", (2, 3, 8, 8))
+    net.output("all", trtnet.mean(x, (0, 2, 3)))
+    trtnet.build(net, sidecar={"preprocessing": PREPROCESSING}).save("m.engine")
+    Path("in").mkdir()
+    Image.new("RGB", (9, 9)).save("in/a.png")
+    assert run(Path("m.engine"), "--folder", "in") == 2
+    error = capsys.readouterr().err
+    assert "the output 'all' has no row for each image" in error
+    assert "fix: run the images one by one" in error

@@ -400,3 +400,20 @@ def test_a_backend_that_cannot_run_here(unet: str, capsys: pytest.CaptureFixture
     arguments = ["segment", "unet", "--weights", unet, "--image", "a.png", "--backend", "rtx"]
     assert main(arguments) == 1
     assert "NVIDIA" in capsys.readouterr().err
+
+
+def test_a_crop_is_refused_where_it_is_asked_for_and_told_where_it_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48)).save("a.png")
+    line = ["segment", "unet", "--image", "a.png", "-o", "out", "--device", "cpu"]
+    assert main([*line, "--crop-size", "32"]) == 2
+    assert capsys.readouterr().err == (
+        "error: crop_size has no effect: every pixel of an image that is segmented gets a class\n"
+        "  fix: leave --crop-size (crop_size=) out, or crop the images yourself\n"
+    )
+    assert main([*line, "--preprocess", "imagenet", "--resize-size", "64"]) == 0
+    text = capsys.readouterr().out
+    assert "; not cropped: every pixel gets a class" in text
+    assert "crop 224" not in text

@@ -67,7 +67,7 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
         *("verify", "executed", "preprocessing", "preprocessing_source", "policy"),
     }
     assert set(report["backend"]) == {"name", "version"}
-    assert set(report["weights"]) == {"source", "origin", "sha256", "parameters"}
+    assert set(report["weights"]) == {"source", "origin", "sha256", "parameters", "notes"}
     assert set(report["network"]) == {"layers", "macs", "inputs", "outputs", "define_s"}
     assert set(report["engine"]) == {
         *("path", "bytes", "sha256", "build_s", "reused", "changed"),

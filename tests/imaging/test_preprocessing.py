@@ -85,7 +85,8 @@ def test_points_there_and_back() -> None:
             x, y = width // 2 + 2, height // 2 - 3
             image.paste((255, 255, 255), (x - 2, y - 2, x + 2, y + 2))  # centred at (x, y)
             placed = placement(image.size, rules)
-            got = prepare(image, {**rules, "pad_color": 0})[0, 0]
+            black = {"pad_color": 0} if "letterbox_size" in rules else {}
+            got = prepare(image, {**rules, **black})[0, 0]
             assert got.shape == placed.size
             rows, columns = np.indices(got.shape) + 0.5
             centre = [(axis * got).sum() / got.sum() for axis in (columns, rows)]
@@ -216,6 +217,23 @@ def test_scale(scale: Any) -> None:
         ({"letterbox_size": [100_000]}, ["the letterbox has more than 100 megapixels"]),
         ({"resize_size": 9, "resize_mode": "cover"}, ["cover needs resize_size = [height, width]"]),
         ({"antialias": False, "interpolation": "lanczos"}, ["antialias = false is for nearest"]),
+        (
+            {"pad_color": 0, "resize_size": 64},
+            [
+                "pad_color has no effect: it is of a letterbox\n",
+                "expected: letterbox_size beside it\n",
+                "fix: add letterbox_size (--letterbox-size), or leave pad_color out",
+            ],
+        ),
+        ({"pad_position": "top-left"}, ["pad_position has no effect: it is of a letterbox"]),
+        ({"upscale": True, "crop_size": 9}, ["upscale has no effect: it is of a letterbox"]),
+        (
+            {"resize_mode": "stretch", "resize_size": 64},
+            [
+                "resize_mode has no effect: it is of a resize to a height and a width\n",
+                "fix: add resize_size = [height, width] (--resize-size), or leave resize_mode out",
+            ],
+        ),
     ],
 )
 def test_what_is_refused(stated: dict[str, Any], texts: list[str], raises: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trtnet import zoo
 from trtnet.building.plan import Plan
 from trtnet.cli.main import main
 
@@ -119,3 +120,58 @@ def test_an_older_sidecar_that_says_less_differs_in_nothing_that_it_leaves_out(
     assert sidecar.pop("made_by")["arguments"] == {}
     Path(f"{path}.json").write_text(json.dumps(sidecar))
     assert build(f"{LENET} --backend torch", capsys)[0]["path"] == str(path)
+
+
+def test_two_policies_of_one_name_do_not_overwrite_each_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And a policy's file that is called like the model does not repeat it."""
+    model = "lenet5 --weights random --skip-verify --backend torch --policy"
+    for folder, kept in (("a", "c1"), ("b", "c3")):
+        Path(folder).mkdir()
+        text = f'compute = "fp16"\n\n[keep]\n"{kept}" = "fp32"\n'
+        Path(folder, "lenet5-mix.toml").write_text(text)
+    first, _ = build(f"{model} a/lenet5-mix.toml", capsys)
+    assert first["path"] == str(Path("engines/lenet5-mix.engine"))
+    second, text = build(f"{model} b/lenet5-mix.toml", capsys)
+    assert second["path"] == str(Path("engines/lenet5-mix-2.engine"))
+    assert "engines/lenet5-mix.engine is there, with another policy: this engine is " in text
+    again, _ = build(f"{model} a/lenet5-mix.toml", capsys)
+    assert (again["path"], again["reused"]) == (first["path"], True)
+    named, text = build(f"{model} b/lenet5-mix.toml --saveEngine {first['path']}", capsys)
+    assert named["replaced"] == "an engine of another policy"
+
+
+def test_a_policy_made_in_python_does_not_overwrite_a_preset(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from trtnet import Policy, pipeline
+
+    build("lenet5 --weights random --skip-verify --backend torch --fp16", capsys)
+    policy = Policy("fp16", keep={"c1": "fp32"})
+    recipe = pipeline.Recipe("lenet5", policy, "random", backend="torch")
+    assert pipeline.prepare(recipe).engine == Path("engines/lenet5-fp16-2.engine")
+
+
+def test_a_number_of_classes_that_a_file_tells_counts_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same checkpoint again is the same engine; one of other classes is another one."""
+    from trtnet import weights
+
+    for classes in (5, 7):
+        state = weights.random_state(
+            zoo.get_entry("lenet5").torch_model, input_shape=(1, 32, 32), num_classes=classes
+        )
+        weights.save(f"{classes}.safetensors", state)
+    line = "lenet5 --skip-verify --backend torch --weights"
+    first, text = build(f"{line} 5.safetensors", capsys)
+    assert first["path"] == str(Path("engines/lenet5-tf32.engine"))
+    again, text = build(f"{line} 5.safetensors", capsys)
+    assert (again["path"], again["reused"], again["replaced"]) == (first["path"], True, None)
+    assert " is there, " not in text
+    other, text = build(f"{line} 7.safetensors", capsys)
+    assert other["path"] == str(Path("engines/lenet5-tf32-num-classes-7.engine"))
+    assert "note: engines/lenet5-tf32.engine is there, with num-classes 5: this engine is " in text
+    named, text = build(f"{line} 7.safetensors --saveEngine {first['path']}", capsys)
+    assert named["replaced"] == "an engine of num-classes 5"

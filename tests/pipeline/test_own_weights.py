@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from trtnet import pipeline, zoo
 from trtnet.cli import weights as weights_command
+from trtnet.cli.main import main as trtnet_main
 from trtnet.errors import WeightsError
 from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.zoo.__main__ import main
 
 MODEL = "squeezenet1_1"
+
+
+NOTES = [
+    "taken from its entry model_state_dict",
+    "52 keys carry the prefix `_orig_mod.`: dropped",
+    "num_classes=5, as classifier.1.weight has the shape (5, 512, 1, 1) in place of "
+    "(1000, 512, 1, 1)",
+]
 
 
 class Notes:
@@ -45,12 +57,7 @@ def test_the_number_of_classes_is_taken_from_the_file(tmp_path: Path) -> None:
     made = filled(path, notes := Notes())
     assert made.arguments == {"num_classes": 5}
     assert made.module.state_dict()["classifier.1.weight"].shape == (5, 512, 1, 1)
-    assert notes.notes == [
-        f"{path}: taken from its entry model_state_dict",
-        f"{path}: 52 keys carry the prefix `_orig_mod.`: dropped",
-        f"{path}: num_classes=5, as classifier.1.weight has the shape (5, 512, 1, 1) in place of "
-        "(1000, 512, 1, 1)",
-    ]
+    assert notes.notes == [f"{path}: {note}" for note in NOTES]
 
 
 def test_a_number_that_the_user_gave_is_not_changed(tmp_path: Path) -> None:
@@ -125,14 +132,19 @@ def test_the_zoo_builds_it_and_says_what_it_took(
     state = save(tmp_path / "five.pth", num_classes=5)
     torch.save({"state_dict": state, "state_dict_ema": state}, "both.pth")
     flags = [MODEL, "--image-size", "64", "--backend", "torch"]
-    assert main([*flags, "--weights", "five.pth"]) == 0
+    assert main([*flags, "--weights", "five.pth", "--json", "r.json"]) == 0
     printed = "".join(capsys.readouterr())
     assert "note: five.pth: 52 keys carry the prefix `_orig_mod.`: dropped" in printed
     assert "note: five.pth: num_classes=5, as classifier.1.weight" in printed
+    (sidecar,) = Path("engines").glob("*.engine.json")
+    for written in (Path("r.json"), sidecar):
+        assert json.loads(written.read_text())["weights"]["notes"] == NOTES
     assert main([*flags, "--weights", "both.pth", "--weights-key", "state_dict"]) == 0
-    assert "note: both.pth: taken from its entry state_dict\n" in "".join(capsys.readouterr())
+    printed = "".join(capsys.readouterr())
+    assert "note: both.pth: taken from its entry state_dict\n" in printed
+    assert " is there, " not in printed
     assert main([*flags, "--weights", "random", "--weights-key", "ema"]) == 2
-    assert "--weights-key names a part of a file" in capsys.readouterr().err
+    assert "--weights-key (weights_key=) names a part of a file" in capsys.readouterr().err
 
 
 def test_commands_for_weights_say_it_too(
@@ -150,3 +162,34 @@ def test_commands_for_weights_say_it_too(
     assert "52 keys carry the prefix `_orig_mod.`, which is dropped where" in seen.err
     assert weights_command.main(["inspect", "five.pth", "--weights-key", "_orig_mod"]) == 0
     assert "\nfeatures.0.weight" in capsys.readouterr().out
+
+
+def test_reports_of_other_commands_have_the_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "five.pth", num_classes=5)
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save("a.png")
+    weights = ["--weights", "five.pth", "--json", "r.json"]
+
+    def report() -> dict[str, Any]:
+        return dict(json.loads(Path("r.json").read_text()))
+
+    images = ["--image", "a.png", "--preprocess", "unit", "--input", "1x3x64x64"]
+    assert trtnet_main(["classify", MODEL, *weights, *images, "--device", "cpu"]) == 0
+    assert report()["weights_notes"] == NOTES
+    assert trtnet_main(["verify", MODEL, *weights, "--input", "1x3x64x64"]) == 0
+    assert report()["weights_notes"] == NOTES
+    np.save("data.npy", np.zeros((2, 3, 64, 64), np.float32))
+    data = ["--data", "data.npy", "--batch", "1", "--input", "1x3x64x64", "--to", "bf16"]
+    assert trtnet_main(["sensitivity", MODEL, *weights, *data]) == 0
+    assert report()["weights_notes"] == NOTES
+    capsys.readouterr()
+    assert weights_command.main(["inspect", "five.pth", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [
+        NOTES[0],
+        "52 keys carry the prefix `_orig_mod.`, which is dropped where the weights are loaded",
+    ]
+    extract = ["extract", MODEL, "--weights", "five.pth", "-o", "x.safetensors", "--json"]
+    assert weights_command.main(extract) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == NOTES

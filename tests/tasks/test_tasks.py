@@ -293,6 +293,12 @@ def test_what_is_no_image(images: Any, message: str) -> None:
     [
         ("means.engine", {"weights": "x.pth"}, "weights cannot be chosen for the engine file"),
         ("means.engine", {"num_classes": 3}, "num_classes cannot be chosen for the engine file"),
+        ("means.engine", {"in_channels": 3}, "in_channels cannot be chosen for the engine file"),
+        (
+            "means.engine",
+            {"weights_key": "ema"},
+            "weights_key cannot be chosen for the engine file",
+        ),
         ("means.engine", {"class_names": ["one"]}, "1 class names for 3 classes"),
         ("means.engine", {"top_k": 0}, "top_k is not positive"),
         ("unet", {}, "unet is a model for segmentation, not for classification"),
@@ -314,3 +320,45 @@ def test_an_engine_for_something_else() -> None:
     net.output("y", net.input("x", (2, 3)) * 2.0)
     with pytest.raises(trtnet.UsageError, match="does not take images"):
         classifier(trtnet.build(net))
+
+
+def test_a_part_of_a_file_for_gray_images() -> None:
+    """The probabilities are those of PyTorch's model with these weights."""
+    torch = pytest.importorskip("torch")
+    from trtnet import zoo
+
+    make = zoo.get_entry("resnet20_digits").torch_model
+    torch.manual_seed(1)
+    student, teacher = (make(num_classes=4, in_channels=3) for _ in range(2))
+    entries = {"student": student.state_dict(), "teacher": teacher.state_dict()}
+    torch.save(entries, "both.pth")
+    options = {"weights": "both.pth", "weights_key": "teacher", "in_channels": 3}
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    with trtnet.Classifier("resnet20_digits", device="cpu", preprocess="unit", **options) as found:
+        result = found(pixels)
+    x = torch.from_numpy(pixels.transpose(2, 0, 1)[None] / np.float32(255))
+    x = (
+        torch.nn.functional.interpolate(x, found.preparation.fitted().size)
+        if x.shape[2] != 32
+        else x
+    )
+    with torch.no_grad():
+        wanted = teacher(x).softmax(1)[0].numpy()
+    np.testing.assert_allclose(result.probabilities, wanted, atol=1e-5)
+
+
+def test_a_segmenter_for_gray_images() -> None:
+    torch = pytest.importorskip("torch")
+    from trtnet import zoo
+
+    torch.manual_seed(0)
+    model = zoo.get_entry("unet").torch_model(in_channels=1, num_classes=3)
+    torch.save({"net": {f"module.{k}": v for k, v in model.state_dict().items()}}, "gray.pth")
+    options = {"weights": "gray.pth", "weights_key": "net", "in_channels": 1, "num_classes": 3}
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+    with trtnet.Segmenter("unet", device="cpu", preprocess="unit", **options) as segment:
+        result = segment(pixels)
+    with torch.no_grad():
+        scores = model(torch.from_numpy(pixels[None, None] / np.float32(255)))
+    scores = scores["out"] if isinstance(scores, dict) else scores
+    np.testing.assert_array_equal(result.class_map, scores.argmax(1)[0].numpy())

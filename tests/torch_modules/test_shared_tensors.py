@@ -159,3 +159,21 @@ def test_new_weights_reach_both_layers_of_the_network():
     module.load_state_dict(state)
     assert np.array_equal(module.scores.weight.array, module.words.weight.array)
     assert np.array_equal(module.torch_module.scores.weight, state["words.weight"])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("writable", [True, False])
+def test_loaded_arrays_are_copied_without_a_warning(writable: bool) -> None:
+    """As ``torch.nn.Module.load_state_dict`` copies: the array may be read-only, or change."""
+    theirs = torch.nn.Linear(3, 2)
+    state = {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
+    kept = {key: array.copy() for key, array in state.items()}
+    for array in state.values():
+        array.flags.writeable = writable
+    module = trtnet.from_torch(torch.nn.Linear(3, 2))
+    module.load_state_dict(state)
+    if writable:
+        for array in state.values():
+            array[:] = 7
+    for key, array in module.state_dict().items():
+        np.testing.assert_array_equal(array, kept[key])

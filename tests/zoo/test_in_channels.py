@@ -104,4 +104,56 @@ def test_models_of_ones_own_say_it_themselves(capsys: pytest.CaptureFixture) -> 
     assert report["network"]["inputs"][0]["shape"] == [1, 1, 8, 8]
     capsys.readouterr()
     assert build(["net.py:other", *flags]) == 2
-    assert "other does not take --in-channels" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "error: other does not take --in-channels (in_channels=)\n" in error
+    assert "expected: no argument\n" in error
+
+
+@pytest.mark.parametrize("name", ["timm:resnet10t", "torchvision:squeezenet1_1"])
+def test_models_of_other_libraries(name: str) -> None:
+    """Verified module by module against the library's own model for gray images."""
+    pytest.importorskip(name.partition(":")[0])
+    flags = ["--in-channels=1", "--image-size=64", "--backend=torch", "--json=r.json"]
+    assert build([name, *flags]) == 0
+    report = json.loads(Path("r.json").read_text())
+    assert report["network"]["inputs"][0]["shape"] == [1, 1, 64, 64]
+    assert report["verify"]["passed"]
+    assert report["verify"]["against"].startswith(name.partition(":")[2])
+
+
+def test_published_weights_of_torchvision_for_gray_images_are_refused(
+    monkeypatch: Any, raises: Any
+) -> None:
+    from torchvision import models
+
+    plain = models.squeezenet1_1()  # nothing is downloaded
+    monkeypatch.setattr(models, "get_model", lambda name, **_: plain)
+    entry = zoo.get_entry("torchvision:squeezenet1_1")
+    assert entry.published is not None
+    with raises(trtnet.UsageError, "DEFAULT is for images of other channels than 1"):
+        entry.published(in_channels=1)
+
+
+def test_weights_are_extracted_for_gray_images(capsys: pytest.CaptureFixture) -> None:
+    from trtnet.cli.weights import main as weights
+
+    assert weights(["extract", "squeezenet1_1", "--in-channels=1", "-o", "gray.safetensors"]) == 0
+    assert trtnet.weights.load("gray.safetensors")["features.0.weight"].shape == (64, 1, 3, 3)
+    timm = ["extract", "timm:resnet10t", "--weights=random", "--in-channels=1", "-o"]
+    assert weights([*timm, "timm.safetensors", "--num-classes=3"]) == 0
+    assert trtnet.weights.load("timm.safetensors")["conv1.0.weight"].shape[1] == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "verify lenet5 --weights random --in-channels 3",
+        "policy resnet18 --in-channels 1",
+        "explain torchvision:squeezenet1_1 --in-channels 1",
+        "bench lenet5 --weights random --in-channels 3 --duration 0.01 --device cpu",
+        "sensitivity lenet5 --weights random --in-channels 3 --data random --to bf16",
+        "cost resnet18 --in-channels 1",
+    ],
+)
+def test_every_command_takes_it(line: str) -> None:
+    assert main(line.split()) == 0

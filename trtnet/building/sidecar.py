@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from trtnet.imaging.preprocessing import Preprocessing, require_known
+from trtnet.imaging.preprocessing import Preprocessing, require_effect, require_known
 from trtnet.plugins.registry import NeededPlugin
 from trtnet.reading.documents import Source, from_json, to_json
 from trtnet.reading.schema import checked
@@ -72,10 +72,12 @@ class StatedOptions(msgspec.Struct, frozen=True):
 
 
 class StatedWeights(msgspec.Struct, frozen=True):
-    """Where the weights are from: a `source` in words, and the name of their `origin`."""
+    """Where the weights are from: a `source` in words, the name of their `origin`, and `notes` of
+    what of a file was taken, dropped and concluded."""
 
     source: str | None = None
     origin: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class StatedCalibration(msgspec.Struct, frozen=True):
@@ -171,4 +173,7 @@ def described(values: Mapping[str, Any], source: Source) -> Sidecar:
     stated = values.get("preprocessing")
     if isinstance(stated, dict):
         require_known(stated, source, "preprocessing")  # it knows other libraries' names for them
-    return checked(dict(values), Sidecar, source)
+    found = checked(dict(values), Sidecar, source)
+    if isinstance(stated, dict):
+        require_effect(stated, source)
+    return found

@@ -10,7 +10,14 @@ from trtnet.backend import choices
 from trtnet.building.options import PROFILING_VERBOSITIES
 from trtnet.cli.flags import Group, Parser, positive, seed, whole
 from trtnet.cli.options import LEVELS
-from trtnet.cli.paths import input_model, output_engine, output_report, updated_file, word
+from trtnet.cli.paths import (
+    input_model,
+    input_weights,
+    output_engine,
+    output_report,
+    updated_file,
+    word,
+)
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags, named
 from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
 from trtnet.cli.removed_flags import refuse_removed_flags
@@ -87,7 +94,7 @@ def add_model_flags(flag: Group) -> None:
     """Adds flags for weights and the model's arguments."""
     flag(
         "--weights",
-        type=input_model,
+        type=input_weights,
         metavar="W",
         help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or a file; "
         "default: what is shipped, or else random",

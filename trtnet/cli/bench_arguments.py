@@ -9,11 +9,11 @@ from trtnet import graph
 from trtnet.benchmark import Settings
 from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_flags
+from trtnet.cli.device_flags import add_device_flags
 from trtnet.cli.flags import Group, Parser, real, whole
 from trtnet.cli.paths import input_model, output_file, output_report, word
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
 from trtnet.cli.preprocess_flags import add_preprocess_flags
-from trtnet.cli.run import add_device_flags
 from trtnet.cli.shapes import parse_sizes
 from trtnet.engines.protocol import Binding
 from trtnet.errors import UsageError

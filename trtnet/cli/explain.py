@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     inputs = [parse_input(text).shape for text in arguments.input]
     recipe = model_recipe(arguments, arguments.model)
-    shapes = inputs or [default_shape(recipe, recipe.entry.input_shape)]
+    shapes = inputs or [default_shape(recipe, recipe.input_shape)]
     module = recipe.entry.torch_model(**builder_arguments(recipe))
     found = explain(module, shapes, backend=recipe.backend)
     _print(found, arguments)
@@ -50,6 +50,8 @@ def _parser() -> Parser:
                       help="of an input, such as x:1x3x224x224; once for each, in the order of "
                       "forward()")  # fmt: skip
     made.add_argument("--num-classes", metavar="N", type=positive)
+    made.add_argument("--in-channels", metavar="N", type=positive,
+                      help="of the images: 1 for gray")  # fmt: skip
     output = Group(made, "backend and output")
     add_backend_flag(output)
     output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")

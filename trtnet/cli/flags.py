@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from trtnet.cli.importing import add_import_flag, import_all
-from trtnet.cli.paths import named_files
+from trtnet.cli.paths import named_files, require_there
 from trtnet.errors import UsageError
 from trtnet.files.roles import NamedFile, require_distinct, require_writable
 from trtnet.names import did_you_mean
@@ -78,6 +78,18 @@ class Parser(argparse.ArgumentParser):
         require_writable(found.files)
         import_all(getattr(found, "imports", ()))
         return found
+
+    def parse_known_args(  # type: ignore[override]  # as parse_args
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse has it. Where that fails, a file or model that is not there is said first."""
+        found = argparse.Namespace() if namespace is None else namespace
+        try:
+            return super().parse_known_args(args, found)
+        except UsageError:
+            if not getattr(found, "imports", ()):  # they may register the model
+                require_there(self, found)
+            raise
 
     def error(self, message: str) -> NoReturn:
         """Raises :class:`UsageError`."""

@@ -116,7 +116,9 @@ def verify(argv: Sequence[str]) -> int:
                          fix="name a model, or use trtnet diff")  # fmt: skip
     compared = found.defined.verify(arguments.verify_inputs, arguments.seed)
     result = compared.verification
-    report = verify_summary(compared)
+    weights = found.defined.model.weights
+    told = {"weights": weights.source, "weights_notes": [*weights.notes]}
+    report = {**verify_summary(compared), **told}
     stream = human_stream(arguments.json)
     rows = [
         (row.module, "x".join(map(str, row.shape)), f"{row.max_abs:.3e}", f"{row.rel_l2:.3e}",
@@ -124,7 +126,6 @@ def verify(argv: Sequence[str]) -> int:
         for row in (*result.rows, *result.outputs)
     ]  # fmt: skip
     columns = (("module", "left"), ("shape", "left"), ("max abs", "right"), ("rel L2", "right"))
-    weights = found.defined.model.weights
     say(str(result), *weights_lines(weights.source, is_random(weights)), stream=stream)
     if compared.passed:
         checked = compared.budget

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trtnet.cli import missing
 from trtnet.files.roles import NamedFile, Place, Use
 
 STDOUT = "-"
@@ -36,6 +37,8 @@ class FileArgument:
         suffixes: of the files that are read, if the argument names a folder.
         needs_code: whether it names a model or an engine, which may need code of the user's: the
             command then has ``--import``.
+        require: of what is read: takes the flag and the value, and raises an error where it is not
+            there; see :func:`require_there`.
     """
 
     use: Use
@@ -44,6 +47,7 @@ class FileArgument:
     place: Place = Place.FOLDER
     suffixes: Callable[[], tuple[str, ...]] = tuple
     needs_code: bool = False
+    require: Callable[[str, Any], None] | None = None
 
     def __call__(self, text: str) -> Any:
         """The argument's value."""
@@ -114,25 +118,35 @@ def _image_suffixes() -> tuple[str, ...]:
     return tuple(SUFFIXES)
 
 
-input_file = FileArgument(Use.READ)
+input_file = FileArgument(Use.READ, require=missing.require_file)
 """A file that is read."""
-input_image = FileArgument(Use.READ, files=lambda value: [(value, "an image")])
+input_image = FileArgument(
+    Use.READ, files=lambda value: [(value, "an image")], require=missing.require_file
+)
 """An image that is read."""
-input_engine = FileArgument(Use.READ, files=engine_files, needs_code=True)
+input_engine = FileArgument(
+    Use.READ, files=engine_files, needs_code=True, require=missing.require_engine
+)
 """An engine that is read, with its sidecar."""
-input_model = FileArgument(Use.READ, str, _words, needs_code=True)
-"""A model: a name, the address of a Python file, an engine or a graph; or weights by name."""
+input_model = FileArgument(Use.READ, str, _words, needs_code=True, require=missing.require_model)
+"""A model: a name, the address of a Python file, an engine or a graph."""
+input_weights = FileArgument(
+    Use.READ, str, _words, needs_code=True, require=missing.require_weights
+)
+"""Weights: a name, or a file."""
 input_plugin = FileArgument(Use.READ, str, _words, needs_code=True)
 """A plugin: a module by name, or a Python file, and the class in it."""
 input_code = FileArgument(Use.READ, str, _words)
 """A module by name, or a Python file."""
-input_data = FileArgument(Use.READ, str, _data, suffixes=_image_suffixes)
+input_data = FileArgument(
+    Use.READ, str, _data, suffixes=_image_suffixes, require=missing.require_data
+)
 """Data: a folder of images, or a file, or a word."""
 input_preprocessing = FileArgument(Use.READ, str, _file_if_there)
 """A preprocessing: a file, or the name of a preset."""
-input_folder = FileArgument(Use.READ, suffixes=_image_suffixes)
+input_folder = FileArgument(Use.READ, suffixes=_image_suffixes, require=missing.require_folder)
 """A folder of images."""
-input_array = FileArgument(Use.READ, str, _named_arrays)
+input_array = FileArgument(Use.READ, str, _named_arrays, require=missing.require_array)
 """``[NAME:]FILE``."""
 output_file = FileArgument(Use.WRITE)
 """A file that is written, in a folder that exists."""
@@ -140,6 +154,8 @@ output_engine = FileArgument(Use.WRITE, files=engine_files, place=Place.MADE)
 """An engine that is written, with its sidecar; the folder is made."""
 output_pictures = FileArgument(Use.WRITE, place=Place.FOLDERS)
 """A picture, or a folder of pictures, which is made."""
+output_arrays = FileArgument(Use.WRITE, place=Place.FOLDERS)
+"""A file of arrays, or a folder of such files, which is made."""
 output_folder = FileArgument(
     Use.WRITE, files=lambda value: [(value, "the folder")], place=Place.FOLDERS
 )
@@ -176,6 +192,23 @@ def named_files(
         done.add(action.dest)  # a flag may have several spellings
         for each in value if isinstance(value, list) else [value]:
             yield from action.type.named(name_of(action), each)
+
+
+def require_there(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Raises an error for the first of the `arguments` that names what is to be read and is not
+    there, in the order in which the parser shows them.
+
+    Args:
+        parser: whose arguments they are.
+        arguments: as far as they were parsed.
+    """
+    for action in parser._actions:
+        value = getattr(arguments, action.dest, None)
+        if not isinstance(action.type, FileArgument) or action.type.require is None:
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                action.type.require(name_of(action), each)
 
 
 def name_of(action: argparse.Action) -> str:

@@ -1,4 +1,4 @@
-"""What ``trtnet segment`` and ``trtnet classify`` share: flags, images, tables, reports."""
+"""What the commands that take images share: flags, images, tables, reports."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TextIO, TypeVar
 
-from trtnet.cli import report
+from trtnet.building.sidecar import StatedWeights
+from trtnet.cli import missing, report
 from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.counting import counting
 from trtnet.cli.csv_files import write_csv
+from trtnet.cli.device_flags import add_device_flags
 from trtnet.cli.flags import Group, Parser, positive, seed
-from trtnet.cli.paths import STDOUT, input_folder, input_image, input_model, output_report
+from trtnet.cli.paths import (
+    STDOUT,
+    input_folder,
+    input_image,
+    input_model,
+    input_weights,
+    output_report,
+)
 from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_flags
-from trtnet.cli.random_weights import weights_lines
-from trtnet.cli.run import add_device_flags
+from trtnet.cli.random_weights import stated_random, weights_lines
 from trtnet.cli.streams import say
 from trtnet.cli.tables import Columns, aligned
 from trtnet.errors import UsageError
@@ -29,11 +37,12 @@ if TYPE_CHECKING:
     from trtnet.engines.session import Session
     from trtnet.pipeline.recipe import Recipe
     from trtnet.tasks.classifier import Classification
+    from trtnet.tasks.image_outputs import ImageOutputs
     from trtnet.tasks.pictures import Failure
     from trtnet.tasks.segmenter import Segmentation
     from trtnet.tasks.task import ImageTask
 
-R = TypeVar("R", bound="Classification | Segmentation")
+R = TypeVar("R", bound="Classification | Segmentation | ImageOutputs")
 
 _SIZE, _TIME = 13, 8  # characters: 12345 x 12345, 1234.5 ms
 
@@ -92,7 +101,7 @@ def picture_parser(command: str, description: str) -> Parser:
     images("--folder", type=input_folder, metavar="DIR",
            help="all images in it and in folders below it")  # fmt: skip
     model = Group(parser, "model")
-    model("--weights", type=input_model, metavar="W",
+    model("--weights", type=input_weights, metavar="W",
           help="random, DEFAULT, a torchvision enum name, or a file; default: what is shipped, or "
           "else random")  # fmt: skip
     add_weights_key_flag(model)
@@ -132,13 +141,14 @@ def image_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def find_images(arguments: argparse.Namespace, output: Path | None = None) -> list[Path]:
-    """The files of ``--image``, or the images in ``--folder`` in the order of their paths, without
-    those of an earlier run in the folder `output`.
+    """The files of ``--image``, or those that :func:`images_of` finds in ``--folder``.
 
     Raises:
         UsageError: there are none, or a file is not there.
     """
     folder, images = arguments.folder, list(dict.fromkeys(arguments.image))
+    if folder is None and not images:
+        missing.require_model("MODEL|ENGINE", arguments.target)  # is to be mended first
     if (folder is None) == (not images):
         raise UsageError("name images", expected="--image FILE, or --folder DIR")
     if folder is None:
@@ -146,8 +156,17 @@ def find_images(arguments: argparse.Namespace, output: Path | None = None) -> li
             if not path.is_file():
                 raise UsageError(f"--image: there is no file {path}")
         return images
-    if not folder.is_dir():
-        raise UsageError(f"--folder: there is no folder {folder}")
+    return images_of(folder, output)
+
+
+def images_of(folder: Path, output: Path | None = None) -> list[Path]:
+    """The images in `folder` in the order of their paths, without those of an earlier run in the
+    folder `output`.
+
+    Raises:
+        UsageError: there are none, or there is no such folder.
+    """
+    missing.require_folder("--folder", folder)
     found = images_in(folder)
     if output is not None and folder.resolve() in output.resolve().parents:
         found = [path for path in found if output.resolve() not in path.resolve().parents]
@@ -181,7 +200,7 @@ def answer(
         say(f"{len(run.failures)} of {len(paths)} images failed", stream=sys.stderr)
     said = answers.written()
     if arguments.json is not None:
-        about = {"target": arguments.target, **task.preparation.as_dict(), **_about(session)}
+        about = {"target": str(arguments.target), **task.preparation.as_dict(), **_about(session)}
         report.write_json({**about, **run.report()}, arguments.json)
     if arguments.csv is not None:
         write_csv(arguments.csv, run.records)
@@ -230,12 +249,14 @@ class _Run(Generic[R]):
 def _about(session: Session) -> dict[str, Any]:
     """Where it runs, and what its weights are, if the sidecar says so."""
     stated = session.plan.described.weights
-    source, origin = (
-        (None, None) if isinstance(stated, str | None) else (stated.source, stated.origin)
-    )
-    is_random = "random" in (origin, str(source).partition(" (")[0])
-    place = {"backend": session.backend, "device": session.device}
-    return {**place, "weights": source, "random": is_random}
+    plain = stated if isinstance(stated, StatedWeights) else StatedWeights(stated)
+    return {
+        "backend": session.backend,
+        "device": session.device,
+        "weights": plain.source,
+        "weights_notes": [*plain.notes],
+        "random": stated_random(stated),
+    }
 
 
 def _introduction(session: Session) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from trtnet.cli.ranges import print_ranges
 from trtnet.cli.streams import for_control, say
 from trtnet.escaping import printable
-from trtnet.pipeline.progress import Update
+from trtnet.pipeline.progress import Counted, Update
 
 if TYPE_CHECKING:
     from trtnet.quantization import RangeRow
@@ -67,19 +67,24 @@ class Progress:
     @contextlib.contextmanager
     def _spinner(self, title: str) -> Iterator[Update]:
         from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
-        )
+        title_column = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
+        detail_column = (TimeElapsedColumn(), TextColumn("{task.fields[detail]}", markup=False))
+        columns = (*title_column, *detail_column)
+        with_bar = (*title_column, BarColumn(), *detail_column)
         console = Console(file=for_control(self.stream))
         try:
             with Progress(*columns, console=console, transient=True) as progress:
                 task = progress.add_task(printable(title), total=None, detail="")
-                yield lambda detail: progress.update(task, detail=printable(detail))
+
+                def update(detail: str) -> None:
+                    if isinstance(detail, Counted):
+                        progress.columns = with_bar
+                        progress.update(task, completed=detail.done, total=detail.total)
+                    progress.update(task, detail=printable(detail))
+
+                yield update
         except BaseException:
             console.show_cursor()  # an interrupt may have come between hiding it and the block
             raise

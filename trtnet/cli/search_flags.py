@@ -91,6 +91,7 @@ def about_json(setup: SearchSetup) -> dict[str, Any]:
     return {
         "model": setup.name,
         "weights": setup.weights,
+        "weights_notes": [*setup.notes],
         "random": setup.random,
         "to": setup.subject.to,
         "gpu": setup.subject.ceilings.key,

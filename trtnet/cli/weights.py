@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet.cli.arguments import add_weights_key_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.guard import program
-from trtnet.cli.paths import input_file, input_model, output_file, word
+from trtnet.cli.paths import input_file, input_weights, output_file, word
 from trtnet.cli.preprocess_flags import (
     add_class_names_flag,
     add_preprocess_flags,
@@ -61,13 +61,15 @@ def _parser() -> Parser:
     )
     extract.add_argument(
         "--weights",
-        type=input_model,
+        type=input_weights,
         help="random, DEFAULT, a torchvision enum name such as IMAGENET1K_V2, or the path of a "
         "weights file; default: what is shipped, or else random",
     )
     add_weights_key_flag(extract.add_argument)
     extract.add_argument("--seed", type=seed, default=0, help="for --weights random")
     extract.add_argument("--num-classes", type=positive, help="size of the classifier")
+    extract.add_argument("--in-channels", type=positive, help="of the images: 1 for gray")
+    extract.add_argument("--image-size", type=positive, help="of the images, where models have one")
     extract.add_argument("-o", "--output", type=output_file, help="default: MODEL.safetensors")
     extract.set_defaults(run=_extract)
 
@@ -128,26 +130,24 @@ def _extract(arguments: argparse.Namespace) -> int:
             fix=f"name it {path.with_suffix('.safetensors').name}; `convert` makes another format "
             "of it",
         )
-    chosen = {} if arguments.num_classes is None else {"num_classes": arguments.num_classes}
     written = extract(
         arguments.model,
         path,
         arguments.weights,
         arguments.seed,
         key=arguments.weights_key,
-        **chosen,
+        **_model_arguments(arguments),
     )
     _say_notes(written, path)
-    _print_report(written, arguments.json, seconds=round(time.perf_counter() - started, 3))
+    seconds = round(time.perf_counter() - started, 3)
+    _print_report(written, arguments.json, written.notes, seconds=seconds)
     return 0
 
 
 def _convert(arguments: argparse.Namespace) -> int:
     from trtnet.weights import convert, load
 
-    names = ("num_classes", "in_channels", "image_size")
-    given = {name: getattr(arguments, name) for name in names}
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = _model_arguments(arguments)
     if chosen and arguments.model is None:
         raise UsageError(
             "--num-classes, --in-channels and --image-size are of a model", fix="name it: --model"
@@ -164,13 +164,20 @@ def _convert(arguments: argparse.Namespace) -> int:
         **chosen,
     )
     stored = load(arguments.target)
-    _print_report(stored, arguments.json)
+    _print_report(stored, arguments.json, written.notes)
     _say_notes(written, arguments.source)
     if written.metadata and not stored.metadata:
         left_out = ", ".join(written.metadata)
         say(f"note: {arguments.target.suffix} files have no metadata; left out: {left_out}",
             stream=sys.stderr)  # fmt: skip
     return 0
+
+
+def _model_arguments(arguments: argparse.Namespace) -> dict[str, int]:
+    given = {
+        name: getattr(arguments, name) for name in ("num_classes", "in_channels", "image_size")
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _said(path: Path, stated: StatedPreprocessing) -> Preprocessing | None:
@@ -188,10 +195,12 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from trtnet.weights.prefixes import counted, without_wrappers
 
     weights = read(arguments.file, arguments.weights_key)
+    dropped = without_wrappers(weights).prefixes.items()
+    weights = weights.noted(tuple(
+        f"{counted(count)} the prefix `{prefix}`, which is dropped where the weights are loaded"
+        for prefix, count in dropped
+    ))  # fmt: skip
     _say_notes(weights, arguments.file)
-    for prefix, count in without_wrappers(weights).prefixes.items():
-        say(f"note: {arguments.file}: {counted(count)} the prefix `{prefix}`, which is dropped "
-            "where the weights are loaded", stream=sys.stderr)  # fmt: skip
     recorded = None if arguments.weights_key else weights.metadata.get("sha256")
     intact = recorded is None or recorded == data_sha256(weights)
     if arguments.json:
@@ -199,7 +208,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
             name: {"shape": list(array.shape), "dtype": str(array.dtype)}
             for name, array in weights.items()
         }
-        _print_report(weights, True, keys=keys, intact=intact)
+        _print_report(weights, True, weights.notes, keys=keys, intact=intact)
     else:
         _print_report(weights, False)
         say("")
@@ -235,8 +244,8 @@ def _in_model_order(weights: Weights) -> list[str]:
     return sorted(weights, key=rank)
 
 
-def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
-    """The file in a few lines, or as one JSON object with the keys of `more` added."""
+def _print_report(weights: Weights, as_json: bool, notes: Sequence[str] = (), **more: Any) -> None:
+    """The file in a few lines, or as one JSON object with `notes` and the keys of `more` added."""
     from trtnet.weights import parameter_count
 
     assert weights.path is not None  # every command reports on a file
@@ -249,7 +258,8 @@ def _print_report(weights: Weights, as_json: bool, **more: Any) -> None:
         **more,
     }
     if as_json:
-        say(*json.dumps({**report, "metadata": weights.metadata}, indent=1).split("\n"))
+        told = {"notes": [*notes], "metadata": weights.metadata}
+        say(*json.dumps({**report, **told}, indent=1).split("\n"))
         return
     shown = {**report, "bytes": f"{report['bytes'] / 1e6:,.2f} MB"}
     for key, value in shown.items():

@@ -172,7 +172,8 @@ def _in_channels(rules: Preprocessing, channels: int) -> Preprocessing:
         "the preprocessing makes gray images, and the network takes 3 channels",
         expected='channels = "rgb" or "bgr"',
         got=f"channels {rules.order}, mean {list(rules.means)}",
-        fix="--channels rgb, and --mean and --std of three values or one for all",
+        fix="--channels rgb, and --mean and --std of three values or one for all; in Python "
+        'channels="rgb", mean= and std=',
     )
 
 

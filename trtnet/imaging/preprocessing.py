@@ -4,7 +4,7 @@ and ``[preprocess]`` tables of TOML files have it."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -35,6 +35,7 @@ FILTERS = {  # Pillow's names by torchvision's
 PLAIN_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic")
 """Interpolations that exist without antialiasing."""
 
+_OF_A_LETTERBOX = ("pad_color", "pad_position", "upscale")
 _COUNTS = {"rgb": 3, "bgr": 3, "gray": 1}
 _BYTE = 255.0
 _SMALLEST, _LARGEST = 1e-9, 1e6  # scale
@@ -139,7 +140,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for one, other in (("letterbox_size", "resize_size"), ("letterbox_size", "crop_size")):
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"{one} and {other} exclude each other")
-        if self.resize_mode == "cover" and len(self.resize_edges) != 2:
+        if self.resize_mode == "cover" and len(self.resize_edges) != 2:  # made in Python
             raise ValueError("resize_mode = cover needs resize_size = [height, width]")
         for what, size in (("crop", self.crop), ("letterbox", self.letterbox)):
             if size is not None and size[0] * size[1] > MAX_PIXELS:
@@ -217,7 +218,6 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         >>> Preprocessing(crop_size=8, mean=0.5).as_dict()["mean"]
         [0.5, 0.5, 0.5]
         """
-        resizes = bool(self.resize_edges or self.letterbox)
         found: dict[str, Any] = {}
         if self.resize_edges:
             found["resize_size"] = list(self.resize_edges)
@@ -239,8 +239,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "mean": list(self.means),
             "std": list(self.divisors),
         }
-        how = {"interpolation": self.interpolation, "antialias": bool(self.antialias)}
-        return {**found, **how} if resizes else found
+        # Without a size too: images are then stretched to the network's input.
+        return {**found, "interpolation": self.interpolation, "antialias": bool(self.antialias)}
 
     def __str__(self) -> str:
         """What is done, in one line."""
@@ -293,10 +293,15 @@ def checked_preprocessing(
     source = source or Source("", "the preprocessing", PlanError, FIX)
     values = dict(stated)
     require_known(values, source)
-    return checked(values, Preprocessing, source)
+    found = checked(values, Preprocessing, source)
+    require_effect(values, source)
+    return found
 
 
-FIX = "correct it, state it with --preprocess, or prepare the image yourself and give it as .npy"
+FIX = (
+    "correct it, state it with --preprocess (preprocess=), or prepare the image yourself and give "
+    "it as .npy"
+)
 
 
 def uncropped(rules: Preprocessing) -> Preprocessing:
@@ -319,6 +324,25 @@ def require_known(stated: Mapping[str, Any], source: Source, where: str = "") ->
             got=f"{text}: {shortened(stated[unknown])}",
         )
         raise _with_advice(error, str(unknown))
+
+
+def require_effect(stated: Mapping[str, Any], source: Source) -> None:
+    """Raises an error of `source` for a key that has no effect beside the others."""
+    present = [key for key, value in stated.items() if value is not None]
+    idle = [key for key in present if key in _OF_A_LETTERBOX and not stated.get("letterbox_size")]
+    if idle:
+        raise _idle(source, idle[0], "of a letterbox", "letterbox_size", "letterbox_size")
+    sizes = stated.get("resize_size")
+    if "resize_mode" in present and not (isinstance(sizes, Sequence) and len(sizes) == 2):
+        pair = "resize_size = [height, width]"
+        raise _idle(source, "resize_mode", "of a resize to a height and a width", pair, pair)
+
+
+def _idle(source: Source, key: str, of: str, expected: str, add: str) -> TrtnetError:
+    flag = f"--{add.split()[0].replace('_', '-')}"
+    error = source.refuse(f"{key} has no effect: it is {of}", expected=f"{expected} beside it")
+    error.fix = f"add {add} ({flag}), or leave {key} out"
+    return error
 
 
 def _with_advice(error: TrtnetError, key: str) -> TrtnetError:

@@ -18,7 +18,7 @@ from .preprocessing import (
     preprocessing_of as preprocessing_of,
     state_preprocessing as state_preprocessing,
 )
-from .progress import Observer as Observer, Silent as Silent
+from .progress import Counted as Counted, Observer as Observer, Silent as Silent
 from .recipe import (
     CalibrationSettings as CalibrationSettings,
     InputSpec as InputSpec,

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from trtnet.imaging.fitting import ImageInput, fitted
 from trtnet.pipeline.definition import define
 from trtnet.pipeline.inputs import seeded_batches
 from trtnet.pipeline.model import RANDOM, is_random
-from trtnet.pipeline.progress import Update
+from trtnet.pipeline.progress import Counted, Update
 from trtnet.pipeline.recipe import CalibrationSettings
 from trtnet.pipeline.shapes import InputShapes
 from trtnet.precision.policy import Policy
@@ -159,7 +159,7 @@ class Calibrator:
             return Calibrated(found, (), data, self._about(about, given, reused=True))
         assert data is not None  # require_data()
         table = given or (engine and engine.with_name(f"{engine.name}.calib.json"))
-        key = self._key(read, data)
+        key = self._key(read, data, update)
         if table and known and known.key == key and self._is_the_one(table, known):
             found = CalibrationTable.load(table)
             about = {"method": known.method, "items": known.items, "key": key}
@@ -212,13 +212,16 @@ class Calibrator:
         said, taken = self.weights.preprocessing, ImageInput.of_shape(shape)
         return None if said is None or taken is None else fitted(said, taken)
 
-    def _key(self, read: Graph, data: Iterable[Mapping[str, np.ndarray]]) -> str:
+    def _key(self, read: Graph, data: Batches, update: Update) -> str:
         """A checksum of everything that decides the ranges."""
         digest = hashlib.sha256(graph.dumps(read))
+        done = 0
         for batch in data:
             for name in sorted(batch):
                 digest.update(f"{name} {batch[name].shape}".encode())
                 digest.update(raw_bytes(batch[name]))
+            done = min(done + data.size, data.items)
+            update(Counted(f"{done} of {data.items} images read", done, data.items))
         method, observed = self.settings.method, self.network.observed
         digest.update(json.dumps([method, self._precision, observed]).encode())
         return digest.hexdigest()
@@ -236,7 +239,8 @@ class Calibrator:
         def progress(done: int, total: int | None, rate: float) -> None:
             left = (data.items - done) / rate
             ends = f", {left:.0f} s left" if done < data.items else ""
-            update(f"{done} of {total} images, {rate:.1f}/s{ends}")
+            text = f"{done} of {total} images, {rate:.1f}/s{ends}"
+            update(Counted(text, done, data.items))
 
         tensors = self.network.observed if self.quantizes else activations(read)
         return calibrate(read, tensors, data, progress=progress, resume=journal, every=_EVERY)

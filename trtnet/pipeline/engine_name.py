@@ -1,7 +1,7 @@
 """Where an engine goes that no one has named, and what a named one replaces.
 
-Two builds that differ in model, arguments such as the number of classes, backend, precision or
-shapes have different files by default: the second one's name says in what it differs from the
+Two builds that differ in model, arguments such as the number of classes, backend, precision, policy
+or shapes have different files by default: the second one's name says in what it differs from the
 engine that is there.
 """
 
@@ -32,14 +32,19 @@ class BuildIdentity:
         made_by: see :func:`made_by`.
         backend: name of the backend.
         precision: name of the precision.
+        policy: see :meth:`trtnet.Policy.as_dict`.
         shapes: of the input.
+        settled: whether `made_by` has all arguments: a file of weights, before it is read, may tell
+            the number of classes. Arguments that are not in it do not differ until then.
     """
 
     model: str
     made_by: Mapping[str, Any]
     backend: str
     precision: str
+    policy: Mapping[str, Any]
     shapes: InputShapes
+    settled: bool = True
 
     def differences(self, there: Sidecar) -> dict[str, str]:
         """In what an engine differs that is `there`: what it is, in words, and how a file name says
@@ -52,6 +57,9 @@ class BuildIdentity:
         }
         found = {text: name for text, (old, new, name) in pairs.items()
                  if old is not None and old != new}  # fmt: skip
+        stated_policy = self.policy if there.policy is None else there.policy
+        if there.precision == self.precision and stated_policy != self.policy:
+            found["another policy"] = ""
         found |= dict(self._arguments(there))
         shapes = _shapes_of(there)
         if shapes is not None and shapes != self._wanted_shapes():
@@ -65,7 +73,7 @@ class BuildIdentity:
             yield f"a model {there.model} of another file", ""
         old, new = there.made_by.arguments, self.made_by["arguments"]
         for name in sorted({*old, *new}):
-            if old.get(name) != new.get(name):
+            if old.get(name) != new.get(name) and (self.settled or name in new):
                 title = name.replace("_", "-")
                 value, stated = new.get(name, "default"), old.get(name, "by default")
                 yield f"{title} {stated}", title if value is True else f"{title}-{value}"

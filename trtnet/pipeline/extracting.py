@@ -47,7 +47,7 @@ def extract(
     """
     entry = get_entry(model)
     recipe = Recipe(entry, weights=weights, weights_key=key, seed=seed, arguments=model_args)
-    filled = fill(recipe, builder_arguments(recipe), entry.input_shape)
+    filled = fill(recipe, builder_arguments(recipe), recipe.input_shape)
     found = filled.weights
     if found.flat:
         held = filled.module.state_dict()
@@ -63,4 +63,4 @@ def extract(
     save(path, found, {**about, **found.metadata}, checksum=True)
     written = load(path)
     return Weights(written, written.metadata, written.path, file_sha256=written.sha256,
-                   notes=filled.notes)  # fmt: skip
+                   notes=filled.weights.notes)  # fmt: skip

@@ -123,6 +123,14 @@ def _plan(
 ) -> Plan:
     """The engine of a model, for images of these `sizes`."""
     entry = recipe.entry
+    if recipe.quantizes:
+        raise UsageError(
+            f"{entry.name} in {recipe.precision_name} needs ranges, which calibration finds",
+            expected="an engine that is built with calibration data",
+            fix=f"trtnet zoo {entry.name} --precision {recipe.precision_name} --calib-data DIR "
+            "--saveEngine FILE, and name FILE (in Python CalibrationSettings(data=...) and "
+            "Recipe.engine)",
+        )
     backend = choose_backend(recipe.backend, device)
     arguments = builder_arguments(recipe)
     if "argmax" in entry.arguments:
@@ -142,7 +150,11 @@ def _plan(
     network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins)
     about = {
         "model": entry.name,
-        "weights": {"source": weights.source, "origin": weights.metadata.get("weights")},
+        "weights": {
+            "source": weights.source,
+            "origin": weights.metadata.get("weights"),
+            "notes": [*weights.notes],
+        },
         ENTRY: weights.preprocessing,
         ORIGIN: weights.metadata.get(ORIGIN),
         "class_names": weights.class_names,

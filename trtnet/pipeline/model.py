@@ -13,8 +13,10 @@ import numpy as np
 
 import trtnet.weights
 from trtnet.errors import TrtnetError, UsageError, WeightsError
+from trtnet.names import did_you_mean
 from trtnet.pipeline.progress import Observer
 from trtnet.pipeline.random_weights import random_weights
+from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.loading import SUFFIXES, is_path
 from trtnet.weights.torch_import import without_memory
 from trtnet.zoo.settling import settle
@@ -48,7 +50,11 @@ def builder_arguments(recipe: Recipe) -> dict[str, Any]:
     chosen = dict(recipe.arguments)
     for name in chosen:
         if name not in entry.arguments:
-            raise UsageError(f"{entry.name} does not take --{name.replace('_', '-')}")
+            raise UsageError(
+                f"{entry.name} does not take --{name.replace('_', '-')} ({name}=)",
+                expected=", ".join(entry.arguments) or "no argument",
+                fix="leave it out",
+            )
     if recipe.image_size is not None and "image_size" in entry.arguments:
         chosen["image_size"] = recipe.image_size
     if entry.pretrained and _are_torchvisions(entry, recipe.weights, recipe.weights_key):
@@ -95,8 +101,9 @@ def load_weights(
     theirs = entry.makes_torch(**chosen)
     name = name or (OWN if theirs and entry.library is None else entry.default_weights)
     if key is not None and (name in entry.embedded or not is_path(name)):
-        raise UsageError("--weights-key names a part of a file", module=entry.name,
-                         got=f"the weights {name!r}", fix="--weights FILE")  # fmt: skip
+        raise UsageError("--weights-key (weights_key=) names a part of a file", module=entry.name,
+                         got=f"the weights {name!r}", fix="--weights FILE, in Python "
+                         'weights="FILE"')  # fmt: skip
     if name in (OWN, "DEFAULT") and theirs:
         return _module_weights(entry, name, seed, chosen)
     if name == "DEFAULT" and entry.embedded:
@@ -110,6 +117,8 @@ def load_weights(
         return _without_counterpart(entry, name, seed, chosen, image)
     if name == RANDOM and (theirs or entry.twin is not None):
         return _random_twin(entry, seed, chosen, image)
+    if not entry.torchvision:
+        raise _no_weights(entry, name)
     known = {key: value for key, value in chosen.items() if key not in entry.switches}
     return trtnet.weights.resolve(entry.name, name, seed, **known)
 
@@ -120,15 +129,14 @@ class Filled:
 
     Attributes:
         module: with weights.
-        weights: what it was loaded with.
+        weights: what it was loaded with; their notes say what of a file was taken, dropped and
+            concluded.
         arguments: of its builder; the number of classes of a file is among them.
-        notes: what of a file was taken, dropped and concluded, in words.
     """
 
     module: Module
     weights: Weights
     arguments: dict[str, Any]
-    notes: tuple[str, ...] = ()
 
 
 def fill(
@@ -154,15 +162,15 @@ def fill(
     weights = load_weights(
         entry, name, recipe.seed, arguments, image, key=recipe.weights_key, model=module
     )
-    filled = Filled(module, weights, dict(arguments), weights.notes)
+    filled = Filled(module, weights, dict(arguments))
     if weights.path is not None:
         given = {*recipe.arguments, *(("image_size",) if recipe.image_size else ())}
         settled = settle(entry, module, weights, arguments, given)
-        notes = (*settled.weights.notes, *settled.notes)
-        filled = Filled(settled.module, settled.weights, settled.arguments, notes)
+        weights = settled.weights.noted(settled.notes)
+        filled = Filled(settled.module, weights, settled.arguments)
     filled.module.load_state_dict(filled.weights)
     if observer is not None:
-        for note in filled.notes:
+        for note in weights.notes:
             observer.note(f"{weights.source}: {note}")
     return filled
 
@@ -193,7 +201,8 @@ def _module_weights(entry: Entry, name: str, seed: int, arguments: Mapping[str, 
                 f"the published weights of {entry.name} cannot be loaded from {entry.library}",
                 module=entry.name,
                 got=f"{type(error).__name__}: {error}",
-                fix="check the network, give a file with --weights FILE, or take --weights random",
+                fix="check the network, give a file with --weights FILE, or take --weights random "
+                '(weights="FILE", weights="random")',
             ) from error
     state = {key: value.detach().numpy() for key, value in module.state_dict().items()}
     return trtnet.weights.Weights(state, {"architecture": entry.name, "weights": name})
@@ -223,11 +232,18 @@ def _without_counterpart(
         module = entry.build(**arguments)
         shown = preprocessing_for(image or entry.input_shape)
         return random_weights(module, entry.name, seed, shown)
-    raise UsageError(
+    raise _no_weights(entry, name)
+
+
+def _no_weights(entry: Entry, name: str) -> UsageError:
+    """The error for a name that no weights of a model have."""
+    names = [*dict.fromkeys((*entry.embedded, RANDOM))]
+    return UsageError(
         f"no weights called {name!r}",
         module=entry.name,
-        expected=f"{RANDOM}, or the path of a file ({', '.join(SUFFIXES)})",
+        expected=f"{', '.join(names)}, or the path of a file ({', '.join(SUFFIXES)})",
         got=name,
+        fix=did_you_mean(name, names),
     )
 
 
@@ -250,6 +266,8 @@ def _random_twin(
 ) -> Weights:
     """Random weights of a model whose PyTorch counterpart comes with it."""
     shape = entry.input_shape or image
+    if shape is not None and IN_CHANNELS in arguments:
+        shape = (arguments[IN_CHANNELS], *shape[1:])
     if shape is None:
         raise UsageError(
             "nothing tells the shape of the model's input",

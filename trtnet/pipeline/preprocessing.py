@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 ENTRY, ORIGIN = "preprocessing", "preprocessing_source"
 """Entries of sidecars, and of the metadata of weights."""
 
-FIX = f"--preprocess {next(iter(PRESETS))} (or {', '.join([*PRESETS][1:])}, or a .toml file)"
+FIX = (
+    f"--preprocess {next(iter(PRESETS))} (or {', '.join([*PRESETS][1:])}, or a .toml file), "
+    f'in Python preprocess="{next(iter(PRESETS))}"'
+)
 """What to do where nothing says how images are prepared."""
 
 _IMAGE_AXES = 4
@@ -73,7 +76,8 @@ def _replaced(changes: Mapping[str, Any]) -> tuple[str, ...]:
     if changes.get("letterbox_size"):
         return ("resize_size", "resize_mode", "crop_size")
     gone = ("resize_mode",) if "resize_size" in changes else ()
-    if changes.get("resize_size") or changes.get("crop_size"):
+    new_size = changes.get("resize_size") or changes.get("crop_size")
+    if new_size or "letterbox_size" in changes:
         return (*gone, "letterbox_size", "pad_color", "pad_position", "upscale")
     return gone
 
@@ -329,5 +333,6 @@ def wrong_count(names: Sequence[str], counts: Sequence[int]) -> UsageError:
         f"{len(names)} class names for {' or '.join(map(str, counts))} classes",
         expected="one name for each class, in the order of the outputs",
         got=f"{', '.join(names[:3])}{', ...' * (len(names) > 3)}",
-        fix="correct the file of --class-names, or give the number of classes with --num-classes",
+        fix="correct the file of --class-names (class_names=), or give the number of classes with "
+        "--num-classes (num_classes=)",
     )

@@ -11,7 +11,28 @@ if TYPE_CHECKING:
     from trtnet.quantization import RangeRow
 
 Update = Callable[[str], None]
-"""Takes a detail of the present step, such as ``"8/32 images"``."""
+"""Takes a detail of the present step, such as ``"8/32 images"``, or a :class:`Counted` one."""
+
+
+class Counted(str):
+    """A detail that counts, for observers that show how far a step is: any other text to the rest.
+
+    Attributes:
+        done: how many of `total`.
+        total: how many in all.
+
+    >>> detail = Counted("8 of 32 images, 3.1/s", 8, 32)
+    >>> print(detail, detail.done / detail.total)
+    8 of 32 images, 3.1/s 0.25
+    """
+
+    done: int
+    total: int
+
+    def __new__(cls, text: str, done: int, total: int) -> Counted:
+        found = super().__new__(cls, text)
+        found.done, found.total = done, total
+        return found
 
 
 def ignore(detail: str) -> None:

@@ -150,6 +150,9 @@ def default_engine(model: str, precision: str) -> Path:
 
     >>> default_engine("models/tiny.py:TinyNet", "fp16").as_posix()
     'engines/TinyNet-fp16.engine'
+    >>> default_engine("lenet5", "lenet5-mix").as_posix()  # a policy's file that names the model
+    'engines/lenet5-mix.engine'
     """
     name = re.sub(r"[^\w.+-]", "_", model.rpartition(":")[2])
-    return Path("engines") / f"{name}-{precision}.engine"
+    label = re.sub(rf"^{re.escape(name)}([-_.]|$)", "", precision)
+    return Path("engines") / f"{'-'.join(filter(None, (name, label)))}.engine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ from trtnet.plugins.registry import import_flags
 from trtnet.precision.targets import choose_targets
 from trtnet.reading.files import size_text
 from trtnet.weights import Weights
+from trtnet.weights.loading import is_path
 from trtnet.weights.torch_import import require
 from trtnet.zoo.measuring import parameter_count
 
@@ -51,6 +53,7 @@ class PreparedRecipe:
         shapes: of the input.
         verified: the shapes to verify.
         backend: loaded.
+        identity: what the engine must have in common with one that it replaces.
         place: where the engine goes; its folder exists.
     """
 
@@ -59,12 +62,25 @@ class PreparedRecipe:
     shapes: InputShapes
     verified: list[tuple[int, ...]]
     backend: Backend
+    identity: BuildIdentity
     place: EnginePlace
 
     @property
     def engine(self) -> Path:
         """The file of the engine."""
         return self.place.path
+
+    def settled(self, arguments: Mapping[str, Any], observer: Observer) -> PreparedRecipe:
+        """The same with all `arguments`, of which a file of weights may have told some: another
+        place where the engine that is there has others."""
+        if self.identity.settled:
+            return self
+        made = made_by(self.recipe.entry, arguments)
+        identity = dataclasses.replace(self.identity, made_by=made, settled=True)
+        place = _place(self.recipe, identity)
+        if place.note is not None and place != self.place:
+            observer.note(place.note)
+        return dataclasses.replace(self, identity=identity, place=place)
 
 
 @dataclass(frozen=True)
@@ -96,8 +112,7 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
         BackendError, WeightsError: a package that is missing.
     """
     entry = recipe.entry
-    default = default_engine(entry.name, recipe.label or recipe.precision_name)
-    _check_engine(recipe.engine or default)
+    _check_engine(recipe.engine or _default(recipe))
     backend = load(recipe.backend)
     recipe.config.check(backend)
     choose_targets(  # raises before any work; the network decides which precisions occur
@@ -112,13 +127,26 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
     arguments = builder_arguments(recipe)
     verified = verified_shapes(recipe, shapes)
     identity = BuildIdentity(
-        entry.name, made_by(entry, arguments), backend.name, recipe.precision_name, shapes
+        entry.name,
+        made_by(entry, arguments),
+        backend.name,
+        recipe.precision_name,
+        recipe.policy.as_dict(),
+        shapes,
+        settled=recipe.weights is None or not is_path(recipe.weights),
     )
-    if recipe.engine is None:
-        place = free_place(default, identity)
-    else:
-        place = named_place(recipe.engine, identity)
-    return PreparedRecipe(recipe, arguments, shapes, verified, backend, place)
+    place = _place(recipe, identity)
+    return PreparedRecipe(recipe, arguments, shapes, verified, backend, identity, place)
+
+
+def _place(recipe: Recipe, identity: BuildIdentity) -> EnginePlace:
+    if recipe.engine is not None:
+        return named_place(recipe.engine, identity)
+    return free_place(_default(recipe), identity)
+
+
+def _default(recipe: Recipe) -> Path:
+    return default_engine(recipe.entry.name, recipe.label or recipe.precision_name)
 
 
 def _check_engine(path: Path) -> None:
@@ -147,6 +175,7 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
     observer = observer or Silent()
     recipe = prepared.recipe
     model = _loaded(prepared, observer)
+    prepared = prepared.settled(model.arguments, observer)
     calibrated = _calibrate(prepared, model, observer)
     with observer.step("define") as update:
         started = time.perf_counter()
@@ -237,6 +266,7 @@ def _describe_weights(model: LoadedModel) -> dict[str, Any]:
         "origin": model.weights.metadata.get("weights"),
         "sha256": model.weights.sha256,
         "parameters": parameter_count(model.module),
+        "notes": [*model.weights.notes],
     }
 
 

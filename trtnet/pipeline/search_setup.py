@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trtnet import graph
 from trtnet.pipeline.calibration import data_source
 from trtnet.pipeline.model import is_random
-from trtnet.pipeline.progress import Observer, Silent
+from trtnet.pipeline.progress import Counted, Observer, Silent, Update, ignore
 from trtnet.pipeline.recipe import Recipe
 from trtnet.pipeline.target import load_model
 from trtnet.quantization.table import DEFAULT_METHOD
@@ -51,6 +51,7 @@ class SearchSetup:
         data: what networks are judged on.
         batch: of the network and the data.
         weights: where they are from, in words.
+        notes: what of a file of weights was taken, dropped and concluded, in words.
         random: whether they are random, so that nothing that is measured says anything about the
             trained model.
         load: so many items of the data, spread evenly.
@@ -61,6 +62,7 @@ class SearchSetup:
     data: Data
     batch: int
     weights: str
+    notes: tuple[str, ...]
     random: bool
     load: Callable[[int], Data]
 
@@ -89,22 +91,26 @@ def set_up_search(
     shape, weights = model.shapes.typical[0], model.weights
     source = data_source(settings.data, weights, shape, settings.items, recipe.seed + 1)
 
-    def load(items: int) -> Data:
+    def load(items: int, update: Update = ignore) -> Data:
         return load_data(
             source,
             subject.in_fp32,
             batch=shape[0],
             limit=items,
             preprocessing=weights.preprocessing,
+            progress=lambda done, n: update(Counted(f"{done} of {n} items read", done, n)),
         )
 
-    data = load(settings.items)
+    with observer.step("data") as update:
+        data = load(settings.items, update)
     with observer.step("calibrate") as update:
         update(f"looking for the tensors that {len(subject.modules)} modules need ranges of")
         calibrated = subject.calibrated(
             data,
             settings.method,
-            lambda done, _, rate: update(f"{done} of {data.items} items, {rate:.1f}/s"),
+            lambda done, _, rate: update(
+                Counted(f"{done} of {data.items} items, {rate:.1f}/s", done, data.items)
+            ),
         )
     return SearchSetup(
         model.entry.name,
@@ -112,6 +118,7 @@ def set_up_search(
         data,
         shape[0],
         weights.source,
+        weights.notes,
         is_random(weights),
         load,
     )

@@ -127,6 +127,8 @@ class _Wanted:
                     f"there is less than one batch of calibration data in {self.source}",
                     expected=f"at least {self.fixed} items, the network's fixed batch",
                     got=items,
+                    fix=f"give more, or a network for a batch of {items} at most: --batch {items} "
+                    f"(batch={items})",
                 )
             count = max(count // self.fixed, 1) * self.fixed
         return np.arange(count) * items // count

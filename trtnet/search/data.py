@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -87,13 +87,23 @@ def load_data(
     batch: int = DEFAULT_BATCH,
     limit: int | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Data:
-    """`source` as data for `graph`, with the labels that it has; the arguments, and what is raised,
-    are those of :func:`trtnet.quantization.dataset`."""
+    """`source` as data for `graph`, with the labels that it has; the other arguments, and what is
+    raised, are those of :func:`trtnet.quantization.dataset`.
+
+    Args:
+        progress: called after each batch that is read with the number of items, and of all.
+    """
     found = dataset(source, graph, batch=batch, limit=limit, preprocessing=preprocessing)
     if not isinstance(found, Batches):
         return Data(tuple(found))
-    if found.labels is None:
-        return Data(tuple(found))
     starts = range(0, found.items, found.size)
-    return Data(tuple(found), tuple(found.labels[i : i + found.size] for i in starts))
+    batches = []
+    for start, values in zip(starts, found, strict=True):
+        batches.append(values)
+        if progress is not None:
+            progress(min(start + found.size, found.items), found.items)
+    if found.labels is None:
+        return Data(tuple(batches))
+    return Data(tuple(batches), tuple(found.labels[i : i + found.size] for i in starts))

@@ -103,7 +103,7 @@ def require_measurable(budget: Budget, data: Data) -> None:
             f"the budget {budget} cannot be judged",
             expected=f"{math.ceil(100 / budget.limit)} labels or more",
             got=f"{data.answers} labels: one answer alone is {100 / data.answers:.3g} points",
-            fix="use more of the data (--items), or a budget in sqnr or cosine",
+            fix="use more of the data (--items, limit=), or a budget in sqnr or cosine",
         )
 
 

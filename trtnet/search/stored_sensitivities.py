@@ -102,7 +102,7 @@ def _refusal(
         expected=expected,
         got=got,
         fix="measure them again, with trtnet sensitivity and the flags of this search, or leave "
-        "--sensitivity out",
+        "--sensitivity (sensitivities=) out",
     )
 
 

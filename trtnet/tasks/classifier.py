@@ -84,7 +84,8 @@ class Classifier(ImageTask[Classification]):
             which is built here: a name of the zoo, the address ``net.py:Net``, either with a
             precision such as ``"resnet50:fp16"``, or a :class:`trtnet.pipeline.Recipe`.
         weights: of a model: as ``--weights`` of ``trtnet classify``.
-        num_classes: of a model.
+        weights_key: which part of a file of weights to take, see :func:`trtnet.weights.load`.
+        num_classes, in_channels: of a model: how many classes, and channels of the images.
         preprocess: of images, in place of what the sidecar or the weights say: a preset such as
             ``"imagenet"``, a ``.toml`` file, entries as in
             :class:`trtnet.imaging.preprocessing.Preprocessing`, or what
@@ -124,7 +125,9 @@ class Classifier(ImageTask[Classification]):
         model: Model,
         *,
         weights: str | os.PathLike[str] | None = None,
+        weights_key: str | None = None,
         num_classes: int | None = None,
+        in_channels: int | None = None,
         preprocess: Preprocess | None = None,
         class_names: ClassNames | None = None,
         top_k: int = 5,
@@ -137,7 +140,17 @@ class Classifier(ImageTask[Classification]):
         self._top_k = top_k
         super().__init__(
             model,
-            Options(weights, num_classes, preprocess, class_names, backend, device, observer),
+            Options(
+                weights=weights,
+                weights_key=weights_key,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                preprocess=preprocess,
+                class_names=class_names,
+                backend=backend,
+                device=device,
+                observer=observer,
+            ),
         )
 
     def _check(self, session: Session) -> None:

@@ -50,12 +50,20 @@ class Options:
     """How a task opens its model; see :class:`trtnet.Classifier`."""
 
     weights: str | os.PathLike[str] | None = None
+    weights_key: str | None = None
     num_classes: int | None = None
+    in_channels: int | None = None
     preprocess: Preprocess | None = None
     class_names: ClassNames | None = None
     backend: str = "auto"
     device: str = "auto"
     observer: Observer | None = None
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Of a model's builder, those that are chosen."""
+        given = {"num_classes": self.num_classes, "in_channels": self.in_channels}
+        return {name: value for name, value in given.items() if value is not None}
 
     def stated(self) -> StatedPreprocessing | None:
         """What the user says about preprocessing.
@@ -179,7 +187,10 @@ class Opener:
             names = subject.class_names
             stated = None if self._is_model else subject.preprocessing  # the sidecar has it
         found = preparation_for(session, stated)
-        preparation = dataclasses.replace(found, stated=self.settle(found.stated))
+        settled = self.settle(found.stated)
+        crops = settled == found.stated or found.stated.crop is None
+        source = found.source if crops else f"{found.source}; not cropped: every pixel gets a class"
+        preparation = dataclasses.replace(found, stated=settled, source=source)
         outputs = [{"name": out.name, "shape": out.shape} for out in session.outputs]
         require_one_name_per_class(names, outputs)
         is_fixed = (
@@ -225,8 +236,7 @@ def _subject(model: Model, options: Options) -> Recipe | Plan | Session:
     Raises:
         UsageError: an option that is for models, and an engine.
     """
-    arguments = {} if options.num_classes is None else {"num_classes": options.num_classes}
-    given = {"weights": options.weights, **arguments}
+    given = {"weights": options.weights, "weights_key": options.weights_key, **options.arguments}
     if isinstance(model, Plan | Session):
         _refuse(given, "an engine")
         if isinstance(model, Session):
@@ -238,19 +248,21 @@ def _subject(model: Model, options: Options) -> Recipe | Plan | Session:
         _refuse({**given, **own}, "a recipe, which has its own")
         recipe = model
     else:
-        recipe = _recipe(os.fspath(model), options, arguments)
+        recipe = _recipe(os.fspath(model), options)
     if _is_engine(recipe):
-        _refuse({"weights": recipe.weights, **recipe.arguments}, "the engine file")
+        chosen = {"weights": recipe.weights, "weights_key": recipe.weights_key}
+        _refuse({**chosen, **recipe.arguments}, "the engine file")
     return recipe
 
 
-def _recipe(text: str, options: Options, arguments: Mapping[str, Any]) -> Recipe:
+def _recipe(text: str, options: Options) -> Recipe:
     name, precision = split_precision(text)
     weights = None if options.weights is None else os.fspath(options.weights)
     recipe = Recipe(
         name,
         weights=weights,
-        arguments=arguments,
+        weights_key=options.weights_key,
+        arguments=options.arguments,
         preprocessing=options.stated(),
         class_names=options.names(),
         backend=options.backend,

@@ -14,7 +14,9 @@ from trtnet.errors import UsageError
 from trtnet.escaping import printable
 from trtnet.imaging import color_map, map_of_image, overlay, palette, shares
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
+from trtnet.pipeline.preprocessing import StatedPreprocessing
 from trtnet.pipeline.progress import Observer
+from trtnet.pipeline.recipe import Recipe
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
 from trtnet.tasks.pictures import in_line
 from trtnet.tasks.task import ImageTask, Seen
@@ -103,7 +105,8 @@ class Segmenter(ImageTask[Segmentation]):
     Args:
         model: as for :class:`trtnet.Classifier`.
         weights: of a model: as ``--weights`` of ``trtnet segment``.
-        num_classes: of a model.
+        weights_key: which part of a file of weights to take, see :func:`trtnet.weights.load`.
+        num_classes, in_channels: of a model: how many classes, and channels of the images.
         preprocess, class_names, backend, device, observer: as for :class:`trtnet.Classifier`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Segmentation` or a list of
@@ -111,7 +114,8 @@ class Segmenter(ImageTask[Segmentation]):
     class maps are resized to their images.
 
     Raises:
-        UsageError: no such model, or one for something else; nothing says how images are prepared.
+        UsageError: no such model, or one for something else; nothing says how images are prepared;
+            a crop that is stated by itself. One of a preset or of weights is left out.
         PlanError, BackendError: an engine that is damaged, or cannot run here.
 
     >>> import numpy, trtnet
@@ -139,16 +143,29 @@ class Segmenter(ImageTask[Segmentation]):
         model: Model,
         *,
         weights: str | os.PathLike[str] | None = None,
+        weights_key: str | None = None,
         num_classes: int | None = None,
+        in_channels: int | None = None,
         preprocess: Preprocess | None = None,
         class_names: ClassNames | None = None,
         backend: str = "auto",
         device: str = "auto",
         observer: Observer | None = None,
     ) -> None:
+        _refuse_crop(model.preprocessing if isinstance(model, Recipe) else preprocess)
         super().__init__(
             model,
-            Options(weights, num_classes, preprocess, class_names, backend, device, observer),
+            Options(
+                weights=weights,
+                weights_key=weights_key,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                preprocess=preprocess,
+                class_names=class_names,
+                backend=backend,
+                device=device,
+                observer=observer,
+            ),
         )
 
     def _settle(self, stated: Preprocessing) -> Preprocessing:
@@ -171,3 +188,11 @@ class Segmenter(ImageTask[Segmentation]):
         found = tuple(SharedClass(i, opened.name_of(i), s) for i, s in shares(classes).items())
         path = seen.loaded.picture.path
         return Segmentation(path, image, classes, found, seen.seconds)
+
+
+def _refuse_crop(stated: Preprocess | None) -> None:
+    if isinstance(stated, StatedPreprocessing) and stated.changes.get("crop_size"):
+        raise UsageError(
+            "crop_size has no effect: every pixel of an image that is segmented gets a class",
+            fix="leave --crop-size (crop_size=) out, or crop the images yourself",
+        )

@@ -40,7 +40,7 @@ class SharedParameter(Parameter):
     def array(self, values: np.ndarray | None) -> None:
         assert values is not None
         old = self._table[self.name]
-        tensor = torch.from_numpy(np.asarray(values, order="C")).to(old.dtype)
+        tensor = torch.tensor(np.asarray(values)).to(old.dtype)  # a copy: the array may change
         is_parameter = isinstance(old, torch.nn.Parameter)
         new = torch.nn.Parameter(tensor, False) if is_parameter else tensor
         for table, name in self._places:
