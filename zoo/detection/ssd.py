@@ -5,7 +5,7 @@ Liu et al., SSD: Single Shot MultiBox Detector, https://arxiv.org/abs/1512.02325
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,7 +97,7 @@ class SSDHead(nn.Module):
     """
 
     def __init__(
-        self, block: type[nn.Module], in_channels: Sequence[int], num_anchors: Sequence[int],
+        self, block: Callable[[int, int], nn.Module], in_channels: Sequence[int], num_anchors: Sequence[int],
         num_classes: int,
     ) -> None:  # fmt: skip
         super().__init__()

@@ -6,6 +6,7 @@ for MobileNetV3, https://arxiv.org/abs/1905.02244, section 6.3.
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class SSDLiteFeatureExtractorMobileNet(nn.Module):
             nn.Sequential(*layers[:_C4], block[0]),
             nn.Sequential(block[1:], *layers[_C4 + 1 :]),
         )
-        pairs = zip(_CHANNELS[1:], _CHANNELS[2:], strict=False)
+        pairs = itertools.pairwise(_CHANNELS[1:])
         self.extra = nn.ModuleList([_extra(*pair) for pair in pairs])
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -26,12 +26,13 @@ class TorchDetector(nn.Module):
         output_format: see :data:`trtnet.detection.OUTPUT_FORMATS`.
     """
 
-    def __init__(self, model: nn.Module, output_format: str) -> None:
+    def __init__(self, model: Any, output_format: str) -> None:
         super().__init__()
-        self.backbone, self.anchor_generator, self.head = (
-            model.backbone, model.anchor_generator, model.head)  # fmt: skip
+        self.backbone: nn.Module = model.backbone
+        self.anchor_generator: nn.Module = model.anchor_generator
+        self.head: nn.Module = model.head
         self.output_format = output_format
-        self._whole = (model,)  # not a child: its parts are
+        self._whole: tuple[Any, ...] = (model,)  # not a child: its parts are
 
     def forward(
         self, x: torch.Tensor, image_sizes: torch.Tensor | None = None
