@@ -97,9 +97,12 @@ class SSDHead(nn.Module):
     """
 
     def __init__(
-        self, block: Callable[[int, int], nn.Module], in_channels: Sequence[int], num_anchors: Sequence[int],
+        self,
+        block: Callable[[int, int], nn.Module],
+        in_channels: Sequence[int],
+        num_anchors: Sequence[int],
         num_classes: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         both = [*zip(in_channels, num_anchors, strict=True)]
 
