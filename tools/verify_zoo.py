@@ -194,9 +194,7 @@ def main() -> int:
     zoo_page.write(sweep.records, args.page)
     failed = [name for name, record in sweep.records.items() if not record["passed"]]
     if missing := [name for name in zoo.list_models(shipped=True) if not comparable(name)]:
-        print(
-            f"not compared here, detectors or without a PyTorch counterpart or input shape: {', '.join(missing)}"
-        )
+        print(f"not compared here, see comparable(): {', '.join(missing)}")
     print(f"no result: {', '.join(sweep.broken) or 'none'}; failed: {', '.join(failed) or 'none'}")
     return 1 if sweep.broken or failed else 0
 
