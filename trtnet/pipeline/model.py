@@ -16,6 +16,7 @@ from trtnet.errors import TrtnetError, UsageError, WeightsError
 from trtnet.names import did_you_mean
 from trtnet.pipeline.progress import Observer
 from trtnet.pipeline.random_weights import random_weights
+from trtnet.weights.container import image_metadata
 from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.loading import SUFFIXES, is_path
 from trtnet.weights.torch_import import without_memory
@@ -162,6 +163,8 @@ def fill(
     weights = load_weights(
         entry, name, recipe.seed, arguments, image, key=recipe.weights_key, model=module
     )
+    if weights.preprocessing is None and entry.preprocessing is not None:
+        weights = weights.restated(**image_metadata(entry.preprocessing, None))
     filled = Filled(module, weights, dict(arguments))
     if weights.path is not None:
         given = {*recipe.arguments, *(("image_size",) if recipe.image_size else ())}
