@@ -1,7 +1,10 @@
 """Detection: boxes, their coding and overlaps, and non-maximum suppression of ordinary layers."""
 
 from trtnet.detection.formats import OUTPUT_FORMATS, checked_output_format, output_tensors
+from trtnet.detection.keypoints import Keypoints, heatmap_keypoints
+from trtnet.detection.masks import paste_mask, paste_masks
 from trtnet.detection.overlap import box_area, box_iou
+from trtnet.detection.roi_align import Pyramid
 from trtnet.detection.selection import Detections, Suppression, detections
 from trtnet.detection.suppression import Kept, is_better, suppress
 
@@ -9,12 +12,17 @@ __all__ = [
     "OUTPUT_FORMATS",
     "Detections",
     "Kept",
+    "Keypoints",
+    "Pyramid",
     "Suppression",
     "box_area",
     "box_iou",
     "checked_output_format",
     "detections",
+    "heatmap_keypoints",
     "is_better",
     "output_tensors",
+    "paste_mask",
+    "paste_masks",
     "suppress",
 ]
