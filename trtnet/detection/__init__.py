@@ -1,5 +1,8 @@
 """Detection: boxes, their coding and overlaps, and non-maximum suppression of ordinary layers."""
 
+from trtnet.detection.anchors import AnchorGenerator, DefaultBoxGenerator, grid_points
+from trtnet.detection.coding import clip_to_image, decode_boxes, decode_linear, image_size
+from trtnet.detection.distances import boxes_around, expected_distances
 from trtnet.detection.formats import OUTPUT_FORMATS, checked_output_format, output_tensors
 from trtnet.detection.keypoints import Keypoints, heatmap_keypoints
 from trtnet.detection.masks import paste_mask, paste_masks
@@ -10,6 +13,8 @@ from trtnet.detection.suppression import Kept, is_better, suppress
 
 __all__ = [
     "OUTPUT_FORMATS",
+    "AnchorGenerator",
+    "DefaultBoxGenerator",
     "Detections",
     "Kept",
     "Keypoints",
@@ -17,9 +22,16 @@ __all__ = [
     "Suppression",
     "box_area",
     "box_iou",
+    "boxes_around",
     "checked_output_format",
+    "clip_to_image",
+    "decode_boxes",
+    "decode_linear",
     "detections",
+    "expected_distances",
+    "grid_points",
     "heatmap_keypoints",
+    "image_size",
     "is_better",
     "output_tensors",
     "paste_mask",
