@@ -8,7 +8,7 @@ Detection Transfer Learning with Vision Transformers, https://arxiv.org/abs/2111
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.detection.selection import Suppression
@@ -109,7 +109,7 @@ class FasterRCNN(GeneralizedRCNN):
         image_sizes: bool,
         box_head: nn.Module | None = None,
         conv_depth: int = 1,
-        **others: nn.Module,
+        **others: Any,
     ) -> None:
         head = box_head or TwoMLPHead(OUT_CHANNELS * POOLED**2, REPRESENTATION)
         predictor = FastRCNNPredictor(REPRESENTATION, num_classes)
@@ -200,7 +200,7 @@ def fasterrcnn_mobilenet_v3_large_fpn(
     return _on_mobilenet(proposing, how, num_classes, output_format, image_sizes)
 
 
-@register_detector()
+@register_detector((3, 320, 640))
 def fasterrcnn_mobilenet_v3_large_320_fpn(
     num_classes: int = 91,
     rpn_pre_nms_top_n_test: int = 150,

@@ -6,7 +6,7 @@ He et al., Mask R-CNN, https://arxiv.org/abs/1703.06870, section 5.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.detection.selection import Suppression
@@ -46,7 +46,7 @@ class KeypointRCNNPredictor(nn.Module):
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def _keypoint_parts(num_keypoints: int) -> dict[str, nn.Module]:
+def _keypoint_parts(num_keypoints: int) -> dict[str, Any]:
     """What Keypoint R-CNN has besides Faster R-CNN."""
     return {
         "keypoint_roi_pool": RESNET.pool(POOLED),

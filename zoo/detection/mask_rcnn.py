@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.detection.selection import Suppression
@@ -52,7 +52,7 @@ class MaskRCNNPredictor(nn.Module):
         return self.mask_fcn_logits(self.relu(self.conv5_mask(x)))
 
 
-def _mask_parts(num_classes: int, norm_layer: NormLayer | None = None) -> dict[str, nn.Module]:
+def _mask_parts(num_classes: int, norm_layer: NormLayer | None = None) -> dict[str, Any]:
     """What Mask R-CNN has besides Faster R-CNN."""
     return {
         "mask_roi_pool": RESNET.pool(POOLED),

@@ -106,7 +106,8 @@ class RegionProposalNetwork(nn.Module):
             size: what boxes are clipped to, see :func:`trtnet.detection.coding.clip_to_image`.
         """
         anchors = self.anchor_generator(image, features)
-        levels = zip(*self.head(features), anchors, strict=True)
+        logits, codes = self.head(features)
+        levels = zip(logits, codes, anchors, strict=True)
         found = [self._of_level(*level, size) for level in levels]
         boxes, scores = (cat(list(parts), 1) for parts in zip(*found, strict=True))
         scores, at = _best(scores, self.post_nms_top_n)

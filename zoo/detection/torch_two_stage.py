@@ -12,6 +12,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import clip_boxes_to_image
 
+from trtnet.zoo.detection.torch_outputs import padded
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -27,14 +29,14 @@ class TorchTwoStage(nn.Module):
         output_format: see :data:`trtnet.detection.OUTPUT_FORMATS`.
     """
 
-    def __init__(self, model: nn.Module, output_format: str) -> None:
+    def __init__(self, model: Any, output_format: str) -> None:
         super().__init__()
-        self.backbone, self.rpn, self.roi_heads = model.backbone, model.rpn, model.roi_heads
+        self.backbone: nn.Module = model.backbone
+        self.rpn: Any = model.rpn
+        self.roi_heads: Any = model.roi_heads
         self.output_format = output_format
 
     def forward(self, x: torch.Tensor, image_sizes: torch.Tensor | None = None) -> Tensors:
-        from trtnet.zoo.detection.torch_detectors import padded
-
         whole = [tuple(x.shape[-2:])] * len(x)
         sizes = whole if image_sizes is None else [tuple(size) for size in image_sizes.tolist()]
         features = self.backbone(x)
@@ -45,18 +47,17 @@ class TorchTwoStage(nn.Module):
         logits, codes = heads.box_predictor(heads.box_head(pooled))
         if self.output_format == "raw":
             return self._raw(logits, codes, proposals, sizes)
-        found = [dict(zip(("boxes", "scores", "labels"), each, strict=True)) for each in
-                 zip(*heads.postprocess_detections(logits, codes, proposals, sizes), strict=True)]  # fmt: skip
+        columns = heads.postprocess_detections(logits, codes, proposals, sizes)
+        names = ("boxes", "scores", "labels")
+        found = [dict(zip(names, each, strict=True)) for each in zip(*columns, strict=True)]
         count = heads.detections_per_img
-        outputs = padded(found, count, self.output_format)
         boxes = [_filled(image["boxes"], count) for image in found]
-        is_one = [torch.arange(count) < len(image["scores"]) for image in found]
-        extra = {**self._masks(features, boxes, found, whole), **self._heatmaps(features, boxes, whole)}
-        present = torch.stack(is_one)
-        for name, value in extra.items():
-            shape = (*present.shape, *[1] * (value.ndim - 2))
-            outputs[name] = torch.where(present.reshape(shape), value, 0.0)
-        return outputs
+        extra = self._masks(features, boxes, found, whole)
+        extra.update(self._heatmaps(features, boxes, whole))
+        for index, image in enumerate(found):
+            for value in extra.values():
+                value[index, len(image["scores"]) :] = 0
+        return {**padded(found, count, self.output_format), **extra}
 
     def _masks(self, features: Tensors, boxes: Any, found: Any, whole: Any) -> Tensors:
         heads = self.roi_heads
@@ -79,8 +80,9 @@ class TorchTwoStage(nn.Module):
     def _raw(self, logits: Any, codes: Any, proposals: Any, sizes: Sequence[Any]) -> Tensors:
         scores = logits.softmax(-1)
         scores[:, 0] = 0  # the background
-        decoded = self.roi_heads.box_coder.decode(codes, proposals).unflatten(0, (len(sizes), -1))
-        boxes = torch.stack([clip_boxes_to_image(*each) for each in zip(decoded, sizes, strict=True)])
+        decoded = self.roi_heads.box_coder.decode(codes, proposals)
+        images = zip(decoded.unflatten(0, (len(sizes), -1)), sizes, strict=True)
+        boxes = torch.stack([clip_boxes_to_image(*image) for image in images])
         present = (torch.stack(proposals)[..., 2] > 0)[..., None]
         scores = scores.unflatten(0, (len(sizes), -1)) * present
         return {"boxes": boxes * present[..., None], "scores": scores}

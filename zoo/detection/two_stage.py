@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.detection.anchors import AnchorGenerator
@@ -14,6 +14,7 @@ from trtnet.detection.selection import Suppression
 from trtnet.errors import UsageError
 from trtnet.ops.top_k import LIMIT
 from trtnet.zoo.detection.backbones import BackboneWithFPN
+from trtnet.zoo.detection.model import check_image_sizes
 from trtnet.zoo.detection.roi_heads import MultiScaleRoIAlign, RoIHeads
 from trtnet.zoo.detection.rpn import RegionProposalNetwork, RPNHead
 
@@ -107,7 +108,7 @@ class GeneralizedRCNN(nn.Module):
         output_format: str,
         image_sizes: bool,
         conv_depth: int = 1,
-        **heads: nn.Module,
+        **heads: Any,
     ) -> None:
         super().__init__()
         self.output_format = checked_output_format(output_format)
@@ -126,8 +127,9 @@ class GeneralizedRCNN(nn.Module):
         )
         self.roi_heads = RoIHeads(levels.pool(7), box_head, box_predictor, how, **heads)
 
-    def forward(self, input: Tensor, image_sizes: Tensor | None = None) -> dict[str, Tensor]:
-        size = image_size(input, image_sizes)
-        features = self.backbone(input)
-        proposals = self.rpn(input, list(features.values()), size)
+    def forward(self, x: Tensor, image_sizes: Tensor | None = None) -> dict[str, Tensor]:
+        check_image_sizes(image_sizes, self.image_sizes)
+        size = image_size(x, image_sizes)
+        features = self.backbone(x)
+        proposals = self.rpn(x, list(features.values()), size)
         return self.roi_heads(features, proposals, size, self.output_format)
