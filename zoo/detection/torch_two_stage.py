@@ -34,13 +34,18 @@ class TorchTwoStage(nn.Module):
         self.backbone: nn.Module = model.backbone
         self.rpn: Any = model.rpn
         self.roi_heads: Any = model.roi_heads
+        # Not compared as modules, because they return one list for each image: the generator of
+        # anchors here, the proposal network as a whole in forward(). What is in it, is.
+        generator = self.rpn.anchor_generator
+        del self.rpn.anchor_generator
+        self.rpn.anchor_generator = generator.forward
         self.output_format = output_format
 
     def forward(self, x: torch.Tensor, image_sizes: torch.Tensor | None = None) -> Tensors:
         whole = [tuple(x.shape[-2:])] * len(x)
         sizes = whole if image_sizes is None else [tuple(size) for size in image_sizes.tolist()]
         features = self.backbone(x)
-        proposals, _ = self.rpn(ImageList(x, sizes), features)
+        proposals, _ = self.rpn.forward(ImageList(x, sizes), features)
         proposals = [_filled(boxes, self.rpn.post_nms_top_n()) for boxes in proposals]
         heads = self.roi_heads
         pooled = _pooled(heads.box_roi_pool, features, proposals, whole)
