@@ -17,7 +17,7 @@ from torch import nn
 
 RARE = 3.2  # deviations from the mean at which a class comes above the threshold
 
-SeedHeads = Callable[[nn.Module, torch.Tensor], None]
+SeedHeads = Callable[[Any, torch.Tensor], None]
 """Changes the last layers of one of torchvision's detectors; gets prepared images, (N, 3, H, W)."""
 
 
@@ -45,7 +45,7 @@ class Case:
 
 
 def settle_channels(
-    model: nn.Module, images: torch.Tensor, layers: Sequence[nn.Module], mean: Any, deviation: float
+    model: Any, images: torch.Tensor, layers: Sequence[Any], mean: Any, deviation: float
 ) -> None:
     """Scales each of `layers`, convolutions or linear layers with a bias, so that its outputs have
     these statistics when `model` is called with `images`, channel by channel; of a layer that is
@@ -54,7 +54,7 @@ def settle_channels(
     Args:
         mean: a number, or a function of the number of channels that gives one for each.
     """
-    seen: dict[nn.Module, list[torch.Tensor]] = {layer: [] for layer in layers}
+    seen: dict[Any, list[torch.Tensor]] = {layer: [] for layer in layers}
 
     def keep(layer: nn.Module, args: Any, output: torch.Tensor) -> None:
         seen[layer].append(output.detach().transpose(0, 1).flatten(1))
@@ -91,14 +91,14 @@ def logit(score: float) -> float:
     return math.log(score / (1 - score))
 
 
-def _retinanet(model: nn.Module, images: torch.Tensor) -> None:
+def _retinanet(model: Any, images: torch.Tensor) -> None:
     head = model.head
     rare = logit(0.05) - 1.5 * RARE
     settle_channels(model, images, [head.classification_head.cls_logits], rare, 1.5)
     settle_channels(model, images, [head.regression_head.bbox_reg], 0.0, 0.3)
 
 
-def _fcos(model: nn.Module, images: torch.Tensor) -> None:
+def _fcos(model: Any, images: torch.Tensor) -> None:
     head = model.head
     rare = logit(0.06) - 1.5 * RARE
     settle_channels(model, images, [head.classification_head.cls_logits], rare, 1.5)
@@ -106,7 +106,7 @@ def _fcos(model: nn.Module, images: torch.Tensor) -> None:
     settle_channels(model, images, [head.regression_head.bbox_ctrness], 1.0, 1.0)
 
 
-def _ssd(model: nn.Module, images: torch.Tensor) -> None:
+def _ssd(model: Any, images: torch.Tensor) -> None:
     head, threshold, classes = model.head, 0.05, model.head.classification_head.num_columns
     background = 2.0 * RARE - math.log(threshold)
 
@@ -123,7 +123,7 @@ def _ssd(model: nn.Module, images: torch.Tensor) -> None:
         settle_channels(model, images, last, wanted, deviation)
 
 
-def _rcnn(model: nn.Module, images: torch.Tensor) -> None:
+def _rcnn(model: Any, images: torch.Tensor) -> None:
     rpn, heads = model.rpn, model.roi_heads
     settle_channels(model, images, [rpn.head.cls_logits], 0.0, 1.5)
     settle_channels(model, images, [rpn.head.bbox_pred], 0.0, 0.2)
@@ -145,7 +145,6 @@ def _rcnn(model: nn.Module, images: torch.Tensor) -> None:
     model.output_format = "raw"
 
 
-_ONE_SIZE = {"edges": None, "arguments": {"score_thresh": 0.05}}
 _FEW = {
     "num_classes": 11,
     "rpn_pre_nms_top_n_test": 200,
@@ -153,9 +152,14 @@ _FEW = {
     "box_detections_per_img": 40,
 }
 
+
+def _of_one_size(edge: int) -> Case:
+    return Case(_ssd, None, {"score_thresh": 0.05}, (3, edge, edge))
+
+
 CASES = {
-    "ssd300_vgg16": Case(_ssd, **_ONE_SIZE, settled=(3, 300, 300)),
-    "ssdlite320_mobilenet_v3_large": Case(_ssd, **_ONE_SIZE, settled=(3, 320, 320)),
+    "ssd300_vgg16": _of_one_size(300),
+    "ssdlite320_mobilenet_v3_large": _of_one_size(320),
     "retinanet_resnet50_fpn": Case(_retinanet),
     "retinanet_resnet50_fpn_v2": Case(_retinanet),
     "fcos_resnet50_fpn": Case(_fcos),

@@ -4,7 +4,6 @@ pixels: for ``tools/verify_detectors.py``."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
