@@ -15,6 +15,7 @@ from torchvision.ops import box_iou
 import trtnet
 from trtnet import zoo
 from trtnet.errors import UsageError
+from trtnet.weights.random_init import random_module
 from trtnet.weights.torch_import import without_memory
 
 NAMES = sorted(name for name in detection.__dict__ if "rcnn_" in name and name.endswith(
@@ -64,18 +65,11 @@ def inputs(size: tuple[int, int]) -> Arrays:
 @pytest.fixture(scope="module")
 def seeded(detector_cases: Any) -> Any:
     """torchvision's model with heads that find something."""
-    case = detector_cases.CASES[SMALL]
-    entry = zoo.get_entry(SMALL)
-    torch.manual_seed(0)
-    twin = entry.torch_model(**FEW, output_format="raw")
-    norms = [m for m in twin.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    arguments = {**FEW, "output_format": "raw"}
+    make = zoo.get_entry(SMALL).torch_model
+    twin = random_module(make, 0, input_shape=(3, 96, 128), **arguments)
     images = torch.from_numpy(inputs((96, 128))["input"])
-    for norm in norms:
-        norm.train().momentum = 1.0
-    with torch.no_grad():
-        twin(images)
-        twin.eval()
-        case.seed_heads(twin, images)
+    detector_cases.CASES[SMALL].seed_heads(twin, images)
     theirs = detection.__dict__[SMALL](weights=None, weights_backbone=None, **FEW).eval()
     theirs.load_state_dict(twin.state_dict())
     return theirs
@@ -170,11 +164,12 @@ def test_raw_outputs_are_those_before_the_threshold(seeded: Any) -> None:
     assert got["boxes"].shape == (2, 80, 5, 4)
     assert not got["scores"][..., 0].any()
     for image in range(2):
-        apart = np.abs(got["scores"][image][:, None] - expected["scores"][image].numpy()).max(-1)
-        partner = apart.argmin(1)
-        assert apart.min(1).max() <= 1e-4
-        boxes = expected["boxes"][image].numpy()[partner]
-        np.testing.assert_allclose(got["boxes"][image], boxes, atol=0.02)
+        scores = np.abs(got["scores"][image][:, None] - expected["scores"][image].numpy())
+        boxes = np.abs(got["boxes"][image][:, None] - expected["boxes"][image].numpy())
+        fits = (scores.max(-1) <= 1e-4) & (boxes.max((-1, -2)) <= 0.02)
+        assert fits.any(0).all()
+        assert fits.any(1).all()
+        assert sorted(fits.sum(0)) == sorted(fits.sum(1))  # levels may propose the same box
 
 
 def test_bad_arguments() -> None:
