@@ -73,6 +73,19 @@ def settle_channels(
         hook.remove()
 
 
+def settle_transposed(model: Any, images: torch.Tensor, layer: Any, deviation: float) -> None:
+    """Scales a transposed convolution so that its outputs have the mean 0 and this deviation, all
+    channels together: its weight has the channels on its second axis."""
+    seen: list[torch.Tensor] = []
+    hook = layer.register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        model(images)
+        scale = deviation / seen[0].std()
+        layer.weight.mul_(scale)
+        layer.bias.sub_(seen[0].mean()).mul_(scale)
+    hook.remove()
+
+
 def logit(score: float) -> float:
     """The number whose sigmoid is `score`."""
     return math.log(score / (1 - score))
@@ -110,6 +123,36 @@ def _ssd(model: Any, images: torch.Tensor) -> None:
         settle_channels(model, images, last, wanted, deviation)
 
 
+def _rcnn(model: Any, images: torch.Tensor) -> None:
+    rpn, heads = model.rpn, model.roi_heads
+    settle_channels(model, images, [rpn.head.cls_logits], 0.0, 1.5)
+    settle_channels(model, images, [rpn.head.bbox_pred], 0.0, 0.2)
+    classes = heads.box_predictor.cls_score.out_features
+
+    def likely_background(channels: int) -> torch.Tensor:
+        means = torch.zeros(channels)
+        means[0] = math.log(classes - 1)
+        return means
+
+    settle_channels(model, images, [heads.box_predictor.cls_score], likely_background, 2.0)
+    settle_channels(model, images, [heads.box_predictor.bbox_pred], 0.0, 0.7)
+    model.output_format = "efficientnms"  # only detections reach these heads
+    if heads.has_mask():
+        settle_channels(model, images, [heads.mask_predictor.mask_fcn_logits], 0.0, 2.0)
+    if heads.has_keypoint():
+        layer = heads.keypoint_predictor.kps_score_lowres
+        settle_transposed(model, images, layer, 2.0)
+    model.output_format = "raw"
+
+
+_FEW = {
+    "num_classes": 11,
+    "rpn_pre_nms_top_n_test": 200,
+    "rpn_post_nms_top_n_test": 100,
+    "box_detections_per_img": 40,
+}
+
+
 def _of_one_size(edge: int) -> Case:
     return Case(_ssd, None, {"score_thresh": 0.05}, (3, edge, edge))
 
@@ -120,5 +163,12 @@ CASES = {
     "retinanet_resnet50_fpn": Case(_retinanet),
     "retinanet_resnet50_fpn_v2": Case(_retinanet),
     "fcos_resnet50_fpn": Case(_fcos),
+    "fasterrcnn_resnet50_fpn": Case(_rcnn, arguments=_FEW),
+    "fasterrcnn_resnet50_fpn_v2": Case(_rcnn, arguments=_FEW),
+    "fasterrcnn_mobilenet_v3_large_fpn": Case(_rcnn, arguments=_FEW),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": Case(_rcnn, arguments=_FEW),
+    "maskrcnn_resnet50_fpn": Case(_rcnn, arguments=_FEW),
+    "maskrcnn_resnet50_fpn_v2": Case(_rcnn, arguments=_FEW),
+    "keypointrcnn_resnet50_fpn": Case(_rcnn, arguments=_FEW),
 }
 """By name of the model."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import clip_boxes_to_image
 
 from trtnet.weights.random_init import build
+from trtnet.zoo.detection.torch_outputs import padded
+from trtnet.zoo.detection.torch_two_stage import TorchTwoStage
 
 Sizes = list[tuple[int, int]]
 
@@ -93,32 +95,17 @@ class TorchDetector(nn.Module):
 
 
 def make_torch_detector(
-    name: str, output_format: str = "efficientnms", norm_eps: float | None = None,
-    image_sizes: bool = False, **arguments: Any,
-) -> TorchDetector:  # fmt: skip
+    name: str,
+    output_format: str = "efficientnms",
+    norm_eps: float | None = None,
+    image_sizes: bool = False,
+    box_topk_candidates: int | None = None,
+    **arguments: Any,
+) -> TorchDetector | TorchTwoStage:
     """torchvision's model `name` as the same model of the zoo, with its arguments."""
     model = build(name, **arguments).eval()
     for module in model.modules():
         if norm_eps is not None and isinstance(module, nn.BatchNorm2d):
             module.eps = norm_eps
-    return TorchDetector(model, output_format)
-
-
-def padded(
-    found: Sequence[dict[str, torch.Tensor]], count: int, output_format: str
-) -> dict[str, torch.Tensor]:
-    """What torchvision found in each image, as outputs of `count` places."""
-    columns = defaultdict(list)
-    for image in found:
-        spare = count - len(image["scores"])
-        for name in ("boxes", "scores", "labels"):
-            rest = image[name].new_zeros((spare, *image[name].shape[1:]))
-            columns[name].append(torch.cat([image[name], rest]))
-    boxes, scores, labels = (torch.stack(columns[name]) for name in ("boxes", "scores", "labels"))
-    numbers = torch.tensor([[len(image["scores"])] for image in found], dtype=torch.int32)
-    if output_format == "efficientnms":
-        return {"num_dets": numbers, "det_boxes": boxes, "det_scores": scores,
-                "det_classes": labels.int()}  # fmt: skip
-    missing = torch.arange(count)[None] >= numbers
-    classes = torch.where(missing, -1.0, labels.to(scores.dtype))
-    return {"detections": torch.cat([boxes, scores[..., None], classes[..., None]], 2)}
+    kind = TorchTwoStage if isinstance(model, FasterRCNN) else TorchDetector
+    return kind(model, output_format)
