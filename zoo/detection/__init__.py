@@ -1,3 +1,3 @@
 """Models that find objects: boxes, classes and scores."""
 
-from trtnet.zoo.detection import refinedet  # noqa: F401
+from trtnet.zoo.detection import fcos, refinedet, retinanet, ssd, ssdlite  # noqa: F401
