@@ -110,6 +110,18 @@ def _pair(
     return False
 
 
+def aligned(ours: Boxes, theirs: Boxes) -> tuple[np.ndarray, np.ndarray]:
+    """Corners and scores of both, (n, 5) each, box by box: in the order of `theirs`, then the boxes
+    of `ours` that have no partner. Zeros stand for the partner that a box does not have."""
+    pairs = pairs_of(ours, theirs)
+    mine, other = (np.column_stack([part.corners, part.scores]) for part in (ours, theirs))
+    first = np.zeros_like(other)
+    for i, j in pairs:
+        first[j] = mine[i]
+    alone = np.delete(mine, [i for i, _ in pairs], 0)
+    return np.concatenate([first, alone]), np.concatenate([other, np.zeros_like(alone)])
+
+
 @dataclass(frozen=True)
 class Match:
     """How far the boxes of a network are those of another one.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trtnet.detection.formats import ROWS
-from trtnet.detection.matching import NAMES, Boxes, boxes_in, is_detection, match_of, pairs_of
+from trtnet.detection.matching import NAMES, aligned, boxes_in, is_detection, match_of, pairs_of
 from trtnet.verification.comparison import Row, compare, without_metrics
 
 ROW = "detections"
@@ -43,9 +43,9 @@ def detection_rows(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> 
             note = f"{name}: shape {a} in the network, {b} in PyTorch"
             return [without_metrics(ROW, shape, note)]
     found, wanted = (boxes_in(_arrays(part, named)) for part in (ours, theirs))
-    aligned = [_aligned(*pair) for pair in zip(found, wanted, strict=True)]
+    both = [aligned(*pair) for pair in zip(found, wanted, strict=True)]
     row = compare(
-        ROW, *(torch.from_numpy(np.concatenate(part)) for part in zip(*aligned, strict=True))
+        ROW, *(torch.from_numpy(np.concatenate(part)[:, 4]) for part in zip(*both, strict=True))
     )
     rows = [dataclasses.replace(row, shape=shape, boxes=match_of(found, wanted))]
     at = [pairs_of(*pair) for pair in zip(found, wanted, strict=True)]
@@ -57,16 +57,6 @@ def detection_rows(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> 
 
 def _arrays(outputs: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: outputs[name].detach().cpu().numpy() for name in names}
-
-
-def _aligned(ours: Boxes, theirs: Boxes) -> tuple[np.ndarray, np.ndarray]:
-    """The scores of both in the order of `theirs`, then those of ours that have no partner."""
-    pairs = pairs_of(ours, theirs)
-    first = np.zeros(len(theirs.scores))
-    for i, j in pairs:
-        first[j] = ours.scores[i]
-    alone = np.delete(ours.scores, [i for i, _ in pairs])
-    return np.concatenate([first, alone]), np.concatenate([theirs.scores, np.zeros(len(alone))])
 
 
 def _rows_of(x: Tensor, pairs: Sequence[Sequence[tuple[int, int]]], side: int) -> Tensor:
