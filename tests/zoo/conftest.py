@@ -77,3 +77,8 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return made
+
+
+@pytest.fixture(scope="session")
+def detector_cases() -> ModuleType:
+    return _load("detector_cases")

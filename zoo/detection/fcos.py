@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from trtnet import nn
 from trtnet.detection import AnchorGenerator, Suppression, decode_linear
 from trtnet.nn import functional as F
+from trtnet.ops import cat
 from trtnet.zoo.detection.backbones import OUT_CHANNELS, resnet_fpn
 from trtnet.zoo.detection.feature_pyramid import LastLevelP6P7
 from trtnet.zoo.detection.model import Detector, HeadOutputs, rows
@@ -42,8 +43,8 @@ class FCOSClassificationHead(nn.Module):
         self.conv = _tower()
         self.cls_logits = nn.Conv2d(OUT_CHANNELS, num_classes, 3, padding=1)
 
-    def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
-        return [rows(self.cls_logits(self.conv(level)), self.num_classes) for level in x]
+    def forward(self, x: Sequence[Tensor]) -> Tensor:
+        return cat([rows(self.cls_logits(self.conv(level)), self.num_classes) for level in x], 1)
 
 
 class FCOSRegressionHead(nn.Module):
@@ -55,17 +56,17 @@ class FCOSRegressionHead(nn.Module):
         self.bbox_reg = nn.Conv2d(OUT_CHANNELS, 4, 3, padding=1)
         self.bbox_ctrness = nn.Conv2d(OUT_CHANNELS, 1, 3, padding=1)
 
-    def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, x: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         boxes, centers = [], []
         for level in x:
             features = self.conv(level)
             boxes.append(rows(F.relu(self.bbox_reg(features)), 4))
             centers.append(rows(self.bbox_ctrness(features), 1))
-        return boxes, centers
+        return cat(boxes, 1), cat(centers, 1)
 
 
 class FCOSHead(nn.Module):
-    """Returns logits of classes, distances and logits of centredness, for each of its features."""
+    """Returns logits of classes, distances, and logits of how central points are."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -81,14 +82,11 @@ class FCOSHead(nn.Module):
 class FCOS(Detector):
     """See :class:`Detector`; a score is the root of those of the class and of the centre."""
 
-    def decode(self, outputs: HeadOutputs, anchors: Sequence[Tensor]) -> list[Tensor]:
-        return [decode_linear(*level) for level in
-                zip(outputs["bbox_regression"], anchors, strict=True)]  # fmt: skip
+    def decode(self, outputs: HeadOutputs, anchors: Tensor) -> Tensor:
+        return decode_linear(outputs["bbox_regression"], anchors)
 
-    def scores(self, outputs: HeadOutputs) -> list[Tensor]:
-        classes = super().scores(outputs)
-        centers = [level.float().sigmoid() for level in outputs["bbox_ctrness"]]
-        return [(a * b).sqrt() for a, b in zip(classes, centers, strict=True)]
+    def scores(self, outputs: HeadOutputs) -> Tensor:
+        return (super().scores(outputs) * outputs["bbox_ctrness"].float().sigmoid()).sqrt()
 
 
 @register_detector()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trtnet.detection import Detections
     from trtnet.tensor import Tensor
 
-HeadOutputs = dict[str, list["Tensor"]]
+HeadOutputs = dict[str, "Tensor"]
 
 
 class Detector(nn.Module):
@@ -27,7 +27,8 @@ class Detector(nn.Module):
     Args:
         backbone: returns features by name, the largest first.
         anchor_generator: called with the input and the features.
-        head: returns, for each of its outputs, one (N, boxes, numbers) for each of the features.
+        head: returns logits of classes, shifts of boxes and what else there is by name, each (N,
+            boxes, numbers): those of the first features first.
         how: the suppression.
         topk_candidates: how many candidates take part.
         output_format: see :data:`trtnet.detection.OUTPUT_FORMATS`.
@@ -57,36 +58,47 @@ class Detector(nn.Module):
         self.image_sizes = image_sizes
 
     def forward(self, x: Tensor, image_sizes: Tensor | None = None) -> dict[str, Tensor]:
-        self._check(image_sizes)
+        check_image_sizes(image_sizes, self.image_sizes)
         features = list(self.backbone(x).values())
         outputs = self.head(features)
         anchors = self.anchor_generator(x, features)
         size = detection.image_size(x, image_sizes)
-        boxes = [detection.clip_to_image(level, size) for level in self.decode(outputs, anchors)]
+        boxes = detection.clip_to_image(self.decode(outputs, cat(anchors)), size)
         scores = self.scores(outputs)
         if self.output_format == "raw":
-            return {"boxes": cat(boxes, 1), "scores": cat(scores, 1)}
-        return detection.output_tensors(self.choose(boxes, scores), self.output_format)
+            return {"boxes": boxes, "scores": scores}
+        found = self.choose(boxes, scores, [level.shape[0] for level in anchors])
+        return detection.output_tensors(found, self.output_format)
 
-    def decode(self, outputs: HeadOutputs, anchors: Sequence[Tensor]) -> list[Tensor]:
-        """The boxes (N, boxes, 4) of each level, not clipped."""
-        return [detection.decode_boxes(*level) for level in
-                zip(outputs["bbox_regression"], anchors, strict=True)]  # fmt: skip
+    def decode(self, outputs: HeadOutputs, anchors: Tensor) -> Tensor:
+        """The boxes (N, boxes, 4), not clipped."""
+        return detection.decode_boxes(outputs["bbox_regression"], anchors)
 
-    def scores(self, outputs: HeadOutputs) -> list[Tensor]:
-        """The scores (N, boxes, classes) of each level, float32."""
-        return [level.float().sigmoid() for level in outputs["cls_logits"]]
+    def scores(self, outputs: HeadOutputs) -> Tensor:
+        """The scores (N, boxes, classes), float32."""
+        return outputs["cls_logits"].float().sigmoid()
 
-    def choose(self, boxes: list[Tensor], scores: list[Tensor]) -> Detections:
-        """The detections among the best candidates of each level."""
-        return detection.detections_of_levels(boxes, scores, self.topk_candidates, self.how)
+    def choose(self, boxes: Tensor, scores: Tensor, lengths: Sequence[Any]) -> Detections:
+        """The detections among the best candidates of each level.
 
-    def _check(self, image_sizes: Any) -> None:
-        if (image_sizes is not None) == self.image_sizes:
-            return
-        expected = "two inputs, images and image_sizes" if self.image_sizes else "one input"
-        raise UsageError("the detector is called with another number of inputs", expected=expected,
-                         fix=f"make it with image_sizes={not self.image_sizes}")  # fmt: skip
+        Args:
+            lengths: how many boxes each level has.
+        """
+        levels = boxes.split(lengths, 1), scores.split(lengths, 1)
+        return detection.detections_of_levels(*levels, self.topk_candidates, self.how)
+
+
+def check_image_sizes(given: Any, wanted: bool) -> None:
+    """Checks the second input of a detector.
+
+    Raises:
+        UsageError: it is `given` and not `wanted`, or the other way round.
+    """
+    if (given is not None) == wanted:
+        return
+    expected = "two inputs, images and image_sizes" if wanted else "one input"
+    raise UsageError("the detector is called with another number of inputs", expected=expected,
+                     fix=f"make it with image_sizes={not wanted}")  # fmt: skip
 
 
 def rows(x: Tensor, columns: int) -> Tensor:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.detection import AnchorGenerator, Suppression
+from trtnet.ops import cat
 from trtnet.zoo.blocks import Conv2dNormActivation, NormLayer
 from trtnet.zoo.detection.backbones import OUT_CHANNELS, resnet_fpn
 from trtnet.zoo.detection.feature_pyramid import LastLevelP6P7
-from trtnet.zoo.detection.model import Detector, rows
+from trtnet.zoo.detection.model import Detector, HeadOutputs, rows
 from trtnet.zoo.detection.registering import register_detector
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class _Tower(nn.Module):
         )  # fmt: skip
         self.add_module(self.last, nn.Conv2d(channels, _ANCHORS * columns, 3, padding=1))
 
-    def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, x: Sequence[Tensor]) -> Tensor:
         last = getattr(self, self.last)
-        return [rows(last(self.conv(features)), self.columns) for features in x]
+        return cat([rows(last(self.conv(features)), self.columns) for features in x], 1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """Renames the keys of files from before torchvision 0.13, as torchvision does."""
@@ -73,14 +74,14 @@ class RetinaNetRegressionHead(_Tower):
 
 
 class RetinaNetHead(nn.Module):
-    """Returns logits of classes and shifts of anchors, for each of its features."""
+    """Returns logits of classes and shifts of anchors."""
 
     def __init__(self, num_classes: int, norm_layer: NormLayer | None = None) -> None:
         super().__init__()
         self.classification_head = RetinaNetClassificationHead(num_classes, norm_layer)
         self.regression_head = RetinaNetRegressionHead(4, norm_layer)
 
-    def forward(self, x: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+    def forward(self, x: Sequence[Tensor]) -> HeadOutputs:
         return {
             "cls_logits": self.classification_head(x),
             "bbox_regression": self.regression_head(x),

@@ -6,7 +6,7 @@ Liu et al., SSD: Single Shot MultiBox Detector, https://arxiv.org/abs/1512.02325
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from trtnet.detection import DefaultBoxGenerator, Suppression, coding
 from trtnet.nn import functional as F
 from trtnet.ops import cat, where
 from trtnet.zoo.detection.model import Detector, HeadOutputs, rows
-from trtnet.zoo.detection.registering import register_detector
+from trtnet.zoo.detection.registering import of_one_size, register_detector
 from trtnet.zoo.vgg import vgg16
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ class SSDScoringHead(nn.Module):
         self.module_list = nn.ModuleList(modules)
         self.columns = columns
 
-    def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
-        return [rows(module(level), self.columns)
-                for module, level in zip(self.module_list, x, strict=True)]  # fmt: skip
+    def forward(self, x: Sequence[Tensor]) -> Tensor:
+        levels = zip(self.module_list, x, strict=True)
+        return cat([rows(module(level), self.columns) for module, level in levels], 1)
 
 
 class SSDHead(nn.Module):
-    """Returns logits of classes and shifts of default boxes, for each of its features.
+    """Returns logits of classes and shifts of default boxes.
 
     Args:
         block: called with channels of features and of the result.
@@ -123,22 +123,16 @@ class SSD(Detector):
     """See :class:`Detector`; candidates are chosen of each class. The background, class 0, has the
     score 0."""
 
-    def decode(self, outputs: HeadOutputs, anchors: Sequence[Tensor]) -> list[Tensor]:
-        return [detection.decode_boxes(*level, coding.SSD) for level in
-                zip(outputs["bbox_regression"], anchors, strict=True)]  # fmt: skip
+    def decode(self, outputs: HeadOutputs, anchors: Tensor) -> Tensor:
+        return detection.decode_boxes(outputs["bbox_regression"], anchors, coding.SSD)
 
-    def scores(self, outputs: HeadOutputs) -> list[Tensor]:
-        return [_without_background(F.softmax(level.float(), -1)) for level in
-                outputs["cls_logits"]]  # fmt: skip
+    def scores(self, outputs: HeadOutputs) -> Tensor:
+        scores = F.softmax(outputs["cls_logits"].float(), -1)
+        is_object = scores.network.constant((np.arange(scores.shape[-1]) > 0)[None, None])
+        return where(is_object, scores, 0.0)
 
-    def choose(self, boxes: list[Tensor], scores: list[Tensor]) -> Detections:
-        joined = cat(boxes, 1), cat(scores, 1)
-        return detection.detections_of_classes(*joined, self.topk_candidates, self.how)
-
-
-def _without_background(scores: Tensor) -> Tensor:
-    is_object = scores.network.constant((np.arange(scores.shape[-1]) > 0)[None, None])
-    return where(is_object, scores, 0.0)
+    def choose(self, boxes: Tensor, scores: Tensor, lengths: Sequence[Any]) -> Detections:
+        return detection.detections_of_classes(boxes, scores, self.topk_candidates, self.how)
 
 
 class _Convolution(nn.Conv2d):
@@ -148,7 +142,11 @@ class _Convolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1)
 
 
-@register_detector((3, 300, 300))
+_MEAN = (0.48235, 0.45882, 0.40784)  # of values from 0 to 1, which become levels again
+_PREPROCESSING = of_one_size(300, _MEAN, (1 / 255,) * 3)
+
+
+@register_detector((3, 300, 300), _PREPROCESSING)
 def ssd300_vgg16(
     num_classes: int = 91,
     score_thresh: float = 0.01,

@@ -18,8 +18,27 @@ from trtnet.weights.random_init import build
 Sizes = list[tuple[int, int]]
 
 
+class TorchAnchors(nn.Module):
+    """Anchors of one image, for each of the features, as ours gives them.
+
+    Args:
+        generator: of torchvision.
+    """
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__()
+        self._generator = (generator,)  # not a child, which ours has not
+
+    def forward(self, images: ImageList, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        (generator,) = self._generator
+        counts = zip(features, generator.num_anchors_per_location(), strict=True)
+        lengths = [level.shape[-2] * level.shape[-1] * count for level, count in counts]
+        return list(generator(images, features)[0].split(lengths))
+
+
 class TorchDetector(nn.Module):
-    """A detector of torchvision without the preparation of images: its parts, under their names.
+    """A detector of torchvision without the preparation of images: its parts with parameters, under
+    their names.
 
     Args:
         model: an SSD, a RetinaNet or an FCOS.
@@ -29,7 +48,7 @@ class TorchDetector(nn.Module):
     def __init__(self, model: Any, output_format: str) -> None:
         super().__init__()
         self.backbone: nn.Module = model.backbone
-        self.anchor_generator: nn.Module = model.anchor_generator
+        self.anchor_generator = TorchAnchors(model.anchor_generator)
         self.head: nn.Module = model.head
         self.output_format = output_format
         self._whole: tuple[Any, ...] = (model,)  # not a child: its parts are
@@ -40,23 +59,17 @@ class TorchDetector(nn.Module):
         sizes = [tuple(x.shape[-2:])] * len(x) if image_sizes is None else image_sizes.tolist()
         images = ImageList(x, sizes)
         features = list(self.backbone(x).values())
-        outputs, anchors = self.head(features), self.anchor_generator(images, features)
+        outputs, levels = self.head(features), self.anchor_generator(images, features)
+        anchors = [torch.cat(levels)] * len(x)
         if self.output_format == "raw":
             return self._raw(outputs, anchors, sizes)
         (model,) = self._whole
         if not isinstance(model, SSD):
-            outputs, anchors = self._by_level(outputs, anchors, features)
+            lengths = [len(level) for level in levels]
+            outputs = {name: list(value.split(lengths, 1)) for name, value in outputs.items()}
+            anchors = [levels] * len(x)
         found = model.postprocess_detections(outputs, anchors, sizes)
         return padded(found, model.detections_per_img, self.output_format)
-
-    def _by_level(
-        self, outputs: dict[str, torch.Tensor], anchors: list[torch.Tensor], features: Any
-    ) -> tuple[dict[str, Any], list[Any]]:
-        cells = [level.shape[-2] * level.shape[-1] for level in features]
-        each = outputs["cls_logits"].shape[1] // sum(cells)
-        lengths = [count * each for count in cells]
-        split = {name: list(value.split(lengths, 1)) for name, value in outputs.items()}
-        return split, [list(one.split(lengths)) for one in anchors]
 
     def _raw(
         self, outputs: dict[str, torch.Tensor], anchors: list[torch.Tensor], sizes: Sequence[Any]
