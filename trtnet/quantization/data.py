@@ -29,6 +29,10 @@ LABELS = "labels"
 _KEY = "input"  # of the array in a .npz, where it is not called like the network's input
 
 
+def unknown_objects() -> None:
+    """The objects of data without boxes."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """Calibration data that can be read again and again, always in the same order.
@@ -46,7 +50,7 @@ class Batches:
     size: int
     read: Callable[[range], dict[str, np.ndarray]]
     labels: np.ndarray | None = None
-    objects: Callable[[], Sequence[Truth] | None] = lambda: None
+    objects: Callable[[], Sequence[Truth] | None] = unknown_objects
 
     @cached_property
     def truth(self) -> Sequence[Truth] | None:
@@ -147,7 +151,7 @@ class _Wanted:
         count: int,
         read: Callable[[range], dict[str, np.ndarray]],
         labels: np.ndarray | None = None,
-        objects: Callable[[], Sequence[Truth] | None] = lambda: None,
+        objects: Callable[[], Sequence[Truth] | None] = unknown_objects,
     ) -> Batches:
         """`count` items as batches."""
         return Batches(count, self.fixed or self.batch, read, labels, objects)
