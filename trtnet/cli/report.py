@@ -97,11 +97,19 @@ def _verify_line(verify: Report) -> str:
         found.append(f"argmax agreement {verify['argmax_agreement']:.1%}")
     if verify["positions"] is not None:
         found.append(f"{verify['positions']:.3%} of the positions as good")
+    if verify["boxes"] is not None:
+        found.append(_boxes(verify["boxes"]))
     budget = verify["budget"]
     if budget is not None:
         items = _counted(budget["items"], "item")
         found.append(f"{budget['measured']} over {items}, within the budget {budget['budget']}")
     return f"yes, against {verify['against']}: {', '.join(found)}"
+
+
+def _boxes(boxes: Report) -> str:
+    from trtnet.detection.matching import Match
+
+    return str(Match(**{name: boxes[name] for name in boxes if name != "share"}))
 
 
 def failure(verify: Report) -> str:

@@ -21,7 +21,7 @@ from trtnet.cli.search_flags import (
     row_json,
     set_up,
 )
-from trtnet.cli.sensitivity import metric_cells, metric_columns, print_rows
+from trtnet.cli.sensitivity import metric_cells, metric_columns, print_rows, told_metrics
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.errors import UsageError
@@ -157,10 +157,11 @@ def print_ablations(
 ) -> None:
     """Prints a table of `ablations` of `mix`, below what the mix itself has."""
     subject, data = setup.subject, setup.data
-    columns = [("set back", "left"), *metric_columns(data), ("µs", "right"), ("µs added", "right")]
-    first = ("(nothing)", *metric_cells(mix.metrics, data), f"{1e6 * mix.seconds:.2f}", "")
+    told = told_metrics(data, mix.metrics)
+    columns = [("set back", "left"), *metric_columns(told), ("µs", "right"), ("µs added", "right")]
+    first = ("(nothing)", *metric_cells(mix.metrics, told), f"{1e6 * mix.seconds:.2f}", "")
     rows = [
-        (", ".join(row.modules), *metric_cells(row.metrics, data), f"{1e6 * row.seconds:.2f}",
+        (", ".join(row.modules), *metric_cells(row.metrics, told), f"{1e6 * row.seconds:.2f}",
          f"{1e6 * row.seconds_added:+.3f}")
         for row in ablations
     ]  # fmt: skip
@@ -219,7 +220,8 @@ def search_parser() -> Parser:
     made = parser("search", "The fastest mix of precisions within a budget.", _ITEMS)
     flag = Group(made, "search")
     flag("--budget", required=True, type=word, metavar="B",
-         help="cosine>=0.999, sqnr>=30dB or top1_drop<=0.3 (points), against FP32")  # fmt: skip
+         help="cosine>=0.999, sqnr>=30dB or top1_drop<=0.3 (points), of detectors map_drop<=0.003 "
+         "or matched>=0.99 (fractions), against FP32")  # fmt: skip
     flag("--rank-items", type=positive, default=8, metavar="N",
          help="how many items rank the modules; default 8")  # fmt: skip
     flag("--sensitivity", type=input_file, metavar="FILE",

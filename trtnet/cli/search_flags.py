@@ -38,8 +38,8 @@ def parser(command: str, description: str, items: int) -> Parser:
     flag("--base", choices=TENSOR_TYPES, default="fp16",
          help=f"of the others, beside {' and '.join(QUANTIZED)}; default fp16")  # fmt: skip
     flag("--data", required=True, type=input_data, metavar="DATA",
-         help="a folder of images, a .npy file, or a .npz file, which may hold labels; or, for "
-         "random weights, random")  # fmt: skip
+         help="a folder of images, which may hold boxes in annotations.json; a .npy file, or a "
+         ".npz file, which may hold labels or boxes; or, for random weights, random")  # fmt: skip
     flag("--items", type=positive, default=items, metavar="N",
          help=f"how many of them to use at most, spread evenly; default {items}")  # fmt: skip
     add_calibrator_flag(flag)
@@ -87,7 +87,6 @@ def set_up(arguments: argparse.Namespace, progress: Progress) -> SearchSetup:
 def about_json(setup: SearchSetup) -> dict[str, Any]:
     """What both reports begin with; ``left_out`` has the metrics that the data does not tell, and
     why."""
-    lacks = setup.data.lacks_top1
     return {
         "model": setup.name,
         "weights": setup.weights,
@@ -96,14 +95,24 @@ def about_json(setup: SearchSetup) -> dict[str, Any]:
         "to": setup.subject.to,
         "gpu": setup.subject.ceilings.key,
         "items": setup.data.items,
-        "left_out": {} if lacks is None else {"top1_drop": lacks},
+        "left_out": _left_out(setup.data),
     }
+
+
+def _left_out(data: Data) -> dict[str, str]:
+    """The metrics of labels that `data` does not tell, and why. Data without boxes is not said to
+    lack them, nor is data with boxes said to lack classes."""
+    if data.truth is not None:
+        return {} if data.lacks_map is None else {"map_drop": data.lacks_map}
+    return {} if data.lacks_top1 is None else {"top1_drop": data.lacks_top1}
 
 
 def data_lines(setup: SearchSetup) -> list[str]:
     """What has to be known of weights and data to read the numbers."""
-    lacks = setup.data.lacks_top1
-    left_out = [] if lacks is None else [f"{'left out':10}the drop of top-1: {lacks}"]
+    names = {"top1_drop": "the drop of top-1", "map_drop": "the drop of mAP"}
+    left_out = [
+        f"{'left out':10}{names[name]}: {why}" for name, why in _left_out(setup.data).items()
+    ]
     return weights_lines(setup.weights, setup.random) + left_out
 
 
@@ -122,4 +131,6 @@ def metrics_json(metrics: Metrics, data: Data) -> dict[str, Any]:
     values = {**dataclasses.asdict(metrics), "sqnr_db": metrics.sqnr_db}
     if data.lacks_top1 is not None:
         values["top1_drop"] = None
+    if data.lacks_map is not None:
+        values["map_drop"] = None
     return {name: None if value is None else json_number(value) for name, value in values.items()}

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from trtnet.search.sensitivities import Sensitivity
 
 _ITEMS = 8
+_TOLD = {  # heading and form of the metrics that not all networks and data have
+    "top1_drop": ("top-1 drop", ".2f"),
+    "map_drop": ("mAP drop", ".4f"),
+    "matched": ("matched", ".4f"),
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,23 +65,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 def print_rows(rows: Sequence[Sensitivity], data: Data, stream: TextIO) -> None:
     """Prints a table of `rows`, one module each, with the metrics that `data` tells."""
-    columns = [("module", "left"), ("kind", "left"), *metric_columns(data), ("µs saved", "right")]
+    told = told_metrics(data, rows[0].metrics) if rows else ()
+    columns = [("module", "left"), ("kind", "left"), *metric_columns(told), ("µs saved", "right")]
     cells = [
-        (row.module, row.kind, *metric_cells(row.metrics, data), f"{1e6 * row.seconds_saved:.3f}")
+        (row.module, row.kind, *metric_cells(row.metrics, told), f"{1e6 * row.seconds_saved:.3f}")
         for row in rows
     ]
     table(columns, cells, stream)
 
 
-def metric_columns(data: Data) -> list[tuple[str, str]]:
+def told_metrics(data: Data, metrics: Metrics) -> tuple[str, ...]:
+    """Names of the metrics that `data` tells of a network, beside distances."""
+    lacks = {"top1_drop": data.lacks_top1, "map_drop": data.lacks_map}
+    is_detector = metrics.matched is not None or metrics.map_drop is not None
+    return tuple(
+        name for name in _TOLD
+        if lacks.get(name) is None and (is_detector or name == "top1_drop")
+    )  # fmt: skip
+
+
+def metric_columns(told: Sequence[str]) -> list[tuple[str, str]]:
     """The columns of :func:`metric_cells`."""
-    names = ("SQNR dB", "cosine", *(["top-1 drop"] if data.lacks_top1 is None else []))
-    return [(name, "right") for name in names]
+    return [(name, "right") for name in ("SQNR dB", "cosine", *(_TOLD[key][0] for key in told))]
 
 
-def metric_cells(metrics: Metrics, data: Data) -> list[str]:
-    """The metrics that `data` tells."""
-    cells = [f"{metrics.sqnr_db:.1f}", f"{metrics.cosine:.6f}"]
-    if data.lacks_top1 is None:
-        cells.append("" if metrics.top1_drop is None else f"{metrics.top1_drop:.2f}")
-    return cells
+def metric_cells(metrics: Metrics, told: Sequence[str]) -> list[str]:
+    """Distances, and the metrics `told`."""
+    values = [(getattr(metrics, name), _TOLD[name][1]) for name in told]
+    others = ["" if value is None else format(value, form) for value, form in values]
+    return [f"{metrics.sqnr_db:.1f}", f"{metrics.cosine:.6f}", *others]

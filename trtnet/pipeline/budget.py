@@ -88,11 +88,13 @@ def check_budget(
 def _in_batches(data: Batches, size: int, name: str) -> Data:
     from trtnet.search.data import Data
 
-    batches, labels = [], []
+    batches, labels, truth = [], [], []
     for start in range(0, data.items, size):
         places = [i % data.items for i in range(start, start + size)]
         rows = [data.read(range(i, i + 1))[name] for i in places]
         batches.append({name: np.concatenate(rows)})
         if data.labels is not None:
             labels.append(data.labels[places])
-    return Data(tuple(batches), None if data.labels is None else tuple(labels))
+        if data.truth is not None:
+            truth.append(tuple(data.truth[i] for i in places))
+    return Data(tuple(batches), tuple(labels) or None, tuple(truth) or None)

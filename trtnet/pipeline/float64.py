@@ -20,6 +20,7 @@ from trtnet.verification import (
     Tolerance,
     Verification,
 )
+from trtnet.verification.detections import detection_rows, of_boxes
 from trtnet.verification.values import Values, candidates
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def compare_with_float64(
     values = Values(graph, iter(ours.items()), names, keep=True)
     wanted = reference.run(exact.definition, inputs, float64=True, outputs=names)
     theirs = {name: torch.from_numpy(array) for name, array in wanted.items()}
-    rows = [values.compare(name, name, theirs[name], tolerance) for name in names]
+    if of_boxes(names):
+        rows = detection_rows({name: ours[name] for name in names}, theirs)
+    else:
+        rows = [values.compare(name, name, theirs[name], tolerance) for name in names]
     failed = next((row for row in rows if not tolerance.accepts(row)), None)
     return Verification(
         rows=(),
@@ -71,7 +75,7 @@ def compare_with_float64(
         local_tolerance=FINITE,
         first_divergent=None if failed is None else failed.module,
         blame=None if failed is None else _blame(failed, precision),
-        argmax_agreement=_argmax_agreement(rows, ours, theirs),
+        argmax_agreement=None if of_boxes(names) else _argmax_agreement(rows, ours, theirs),
     )
 
 

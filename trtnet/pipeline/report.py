@@ -42,8 +42,14 @@ def executed(backend: str, engine: str | None) -> dict[str, Any]:
 
 
 def worst_row(rows: Sequence[Row]) -> Row:
-    """The one that is furthest off; one that is not finite is worse than any number."""
-    return max(rows, key=lambda row: math.inf if math.isnan(row.rel_l2) else row.rel_l2)
+    """The one that is furthest off; one that is not finite is worse than any number, and boxes
+    without a partner are worse than any distance of those that have one."""
+
+    def badness(row: Row) -> tuple[float, float]:
+        lost = 0.0 if row.boxes is None else 1 - row.boxes.share
+        return (math.inf, 0.0) if math.isnan(row.rel_l2) else (lost, row.rel_l2)
+
+    return max(rows, key=badness)
 
 
 def json_value(value: Any) -> Any:

@@ -10,6 +10,7 @@ from trtnet.pipeline.defined import Comparison
 from trtnet.pipeline.report import json_value, worst_row
 
 if TYPE_CHECKING:
+    from trtnet.detection.matching import Match
     from trtnet.verification import Blame, Row, Tolerance
 
 _COARSE = 0.01  # a relative distance above it is a matter of quantization, and told in dB
@@ -19,7 +20,8 @@ _DISTANCES = ("max_abs", "rel_l2", "sqnr_db", "cosine")
 def verify_summary(compared: Comparison | None) -> dict[str, Any]:
     """The ``verify`` part of the report, in JSON values: ``None`` for NaN and infinity, and for
     everything if verification was skipped. The numbers are those of the worst output; a map of
-    classes has no distance, but ``positions``, see :class:`trtnet.verification.Row`.
+    classes has no distance, but ``positions``, and a detector has ``boxes``, see
+    :class:`trtnet.verification.Row`.
 
     ``budget`` is what was measured against the budget of the policy. ``limit`` says, where
     verification failed, what was ``measured``, what was ``required``, and ``from`` where that is.
@@ -29,6 +31,7 @@ def verify_summary(compared: Comparison | None) -> dict[str, Any]:
             *_DISTANCES,
             "argmax_agreement",
             "positions",
+            "boxes",
             "first_divergent",
             "blame",
             "budget",
@@ -39,13 +42,15 @@ def verify_summary(compared: Comparison | None) -> dict[str, Any]:
     verification = compared.verification
     blame = verification.blame
     output = worst_row(verification.outputs)
+    has_distance = output.positions is None and output.boxes is None
     distances = {name: json_value(getattr(output, name)) for name in _DISTANCES}
     return {
         "against": compared.against,
         "inputs": compared.images,
-        **(distances if output.positions is None else dict.fromkeys(_DISTANCES)),
+        **(distances if has_distance else dict.fromkeys(_DISTANCES)),
         "argmax_agreement": verification.argmax_agreement,
         "positions": output.positions,
+        "boxes": None if output.boxes is None else _matched(output.boxes),
         "first_divergent": verification.first_divergent,
         "blame": None if blame is None else _blamed(blame),
         "budget": None if compared.budget is None else compared.budget.as_json(),
@@ -56,6 +61,10 @@ def verify_summary(compared: Comparison | None) -> dict[str, Any]:
             for row in (*verification.rows, *verification.outputs)
         ],
     }
+
+
+def _matched(boxes: Match) -> dict[str, Any]:
+    return {**dataclasses.asdict(boxes), "share": boxes.share}
 
 
 def _blamed(blame: Blame) -> dict[str, str]:
@@ -80,7 +89,8 @@ def _exceeded(compared: Comparison) -> dict[str, str] | None:
 
 def _against(row: Row, tolerance: Tolerance) -> tuple[str, str]:
     """What was measured and what is required, in the one measure that decides."""
-    if row.note or row.positions is not None or row.agreement is not None:
+    is_share = any(value is not None for value in (row.boxes, row.positions, row.agreement))
+    if row.note or is_share:
         return str(row), "finite values" if row.note else tolerance.asks(row)
     if not row.cosine >= tolerance.cosine:
         return f"cosine {row.cosine:.6f}", f"cosine >= {tolerance.cosine:g}"

@@ -9,11 +9,30 @@ from typing import Protocol
 
 from trtnet.errors import UsageError
 
-_SIGNS = {"cosine": ">=", "sqnr": ">=", "top1_drop": "<="}
-_UNITS = {"cosine": "", "sqnr": "dB", "top1_drop": "%"}
+_SIGNS = {"cosine": ">=", "sqnr": ">=", "top1_drop": "<=", "map_drop": "<=", "matched": ">="}
+_UNITS = {"cosine": "", "sqnr": "dB", "top1_drop": "%", "map_drop": "", "matched": ""}
+_MOST = {"cosine": 1.0, "sqnr": 1000.0, "top1_drop": 100.0, "map_drop": 1.0, "matched": 1.0}
 _FORM = re.compile(r"\s*(\w+)\s*(>=|<=|=|>|<)\s*([-+]?[0-9.]+(?:e[-+]?\d+)?)\s*(\S*)\s*", re.I)
-_EXPECTED = "cosine>=0.999, sqnr>=30dB or top1_drop<=0.3"
-_MEASURED = {"cosine": "cosine {:.6g}", "sqnr": "SQNR {:.1f} dB", "top1_drop": "top-1 drop {:.2f}"}
+_EXPECTED = "cosine>=0.999, sqnr>=30dB, top1_drop<=0.3, map_drop<=0.003 or matched>=0.99"
+_MEASURED = {
+    "cosine": "cosine {:.6g}",
+    "sqnr": "SQNR {:.1f} dB",
+    "top1_drop": "top-1 drop {:.2f}",
+    "map_drop": "mAP drop {:.4f}",
+    "matched": "matched boxes {:.4f}",
+}
+_NEEDS = {
+    "top1_drop": (
+        "labelled data and an output of shape [N, classes]",
+        "choose a budget in cosine or sqnr",
+    ),
+    "map_drop": (
+        "a detector, and data with the boxes that it finds: an mAP of at least 0.05 in FP32",
+        "check that classes have the network's numbers and boxes are in pixels of its input, or "
+        "choose a budget in matched",
+    ),
+    "matched": ("a detector that finds boxes in the data", "choose a budget in cosine or sqnr"),
+}
 
 
 class Distances(Protocol):
@@ -31,14 +50,23 @@ class Distances(Protocol):
     def top1_drop(self) -> float | None:
         """The loss of right answers in percentage points; ``None`` without classes."""
 
+    @property
+    def map_drop(self) -> float | None:
+        """The loss of mean average precision, a fraction; ``None`` without boxes."""
+
+    @property
+    def matched(self) -> float | None:
+        """The share of matched boxes; ``None`` without boxes."""
+
 
 @dataclass(frozen=True)
 class Budget:
     """The least quality that a network must have on the data.
 
     Attributes:
-        metric: ``"cosine"``, ``"sqnr"`` (dB) or ``"top1_drop"`` (points).
-        limit: the least, or for ``"top1_drop"`` the most.
+        metric: ``"cosine"``, ``"sqnr"`` (dB), ``"top1_drop"`` (points), ``"map_drop"`` or
+            ``"matched"`` (fractions, of a detector).
+        limit: the least, or for drops the most.
 
     >>> Budget.parse("sqnr>=30dB")
     Budget(metric='sqnr', limit=30.0)
@@ -49,7 +77,8 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Reads ``cosine>=0.999``, ``sqnr>=30dB`` or ``top1_drop<=0.3``.
+        """Reads ``cosine>=0.999``, ``sqnr>=30dB``, ``top1_drop<=0.3``, ``map_drop<=0.003`` or
+        ``matched>=0.99``.
 
         Raises:
             UsageError: anything else, or a limit that nothing or everything reaches.
@@ -62,11 +91,10 @@ class Budget:
             limit = float(number)
         except ValueError as error:
             raise UsageError(f"cannot read the budget {text!r}", expected=_EXPECTED) from error
-        most = {"cosine": 1.0, "sqnr": 1000.0, "top1_drop": 100.0}[metric]
-        if not 0 <= limit <= most:
+        if not 0 <= limit <= _MOST[metric]:
             raise UsageError(
                 f"the budget {text!r} is out of range",
-                expected=f"{metric} {_SIGNS[metric]} 0 to {most:g}",
+                expected=f"{metric} {_SIGNS[metric]} 0 to {_MOST[metric]:g}",
             )
         return cls(metric, limit)
 
@@ -74,21 +102,19 @@ class Budget:
         """Whether `metrics` are within the budget.
 
         Raises:
-            UsageError: a drop in accuracy is asked about, and the network has no classes.
+            UsageError: a metric is asked about that the network or the data does not have.
         """
         value = self.value(metrics)
-        return value <= self.limit if self.metric == "top1_drop" else value >= self.limit
+        return value <= self.limit if _SIGNS[self.metric] == "<=" else value >= self.limit
 
     def value(self, metrics: Distances) -> float:
         """The one of `metrics` that counts."""
-        if self.metric == "top1_drop":
-            if metrics.top1_drop is None:
-                raise UsageError(
-                    "top1_drop is for labelled data and an output of shape [N, classes]",
-                    fix="choose a budget in cosine or sqnr",
-                )
-            return metrics.top1_drop
-        return metrics.cosine if self.metric == "cosine" else metrics.sqnr_db
+        name = "sqnr_db" if self.metric == "sqnr" else self.metric
+        value: float | None = getattr(metrics, name)
+        if value is None:
+            needs, fix = _NEEDS[self.metric]
+            raise UsageError(f"{self.metric} is for {needs}", fix=fix)
+        return value
 
     @property
     def rel_l2(self) -> float:

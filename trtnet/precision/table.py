@@ -26,12 +26,16 @@ class Limits(NamedTuple):
         cosine: the smallest cosine.
         agreement: the smallest share of equal integers.
         positions: the smallest share of positions of largest values that are as good.
+        matched: the smallest share of boxes of a detector that are matched.
+        score: the largest difference of the scores of two matched boxes.
     """
 
     rel_l2: float = math.inf
     cosine: float = -1.0
     agreement: float = 0.0
     positions: float = 0.0
+    matched: float = 0.0
+    score: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,13 @@ class Precision:
 # off depends on what reads it, so modules have no limit. FP8 has 3 bits of fraction, which costs
 # 32 dB per tensor whatever its range; both operands of every product, and the depth of the
 # network, add to that.
-_FLOAT32 = Limits(rel_l2=1e-4, agreement=0.999, positions=1.0)
-_SQNR_25_DB = Limits(rel_l2=10 ** (-25 / 20), agreement=0.7, positions=0.9)
-_SQNR_15_DB = Limits(rel_l2=10 ** (-15 / 20), agreement=0.7, positions=0.9)
+#
+# A box near the threshold of the scores, or one of two of nearly equal scores that suppress each
+# other, may come or go by rounding. So few boxes have to be matched in half precision, where each
+# module, and the choice of boxes from the network's own scores, is held to its own limits.
+_FLOAT32 = Limits(rel_l2=1e-4, agreement=0.999, positions=1.0, matched=0.98, score=1e-3)
+_SQNR_25_DB = Limits(10 ** (-25 / 20), agreement=0.7, positions=0.9, matched=0.5, score=0.2)
+_SQNR_15_DB = Limits(10 ** (-15 / 20), agreement=0.7, positions=0.9, matched=0.3, score=0.3)
 
 # Limits of one module on the network's own input. Its weights and its output are rounded once,
 # each by at most a unit roundoff (half precision accumulates in float32); where a BatchNorm
@@ -126,7 +134,7 @@ _ROUNDOFFS = 8
 
 
 def _module_limits(rel_l2: float) -> Limits:
-    return Limits(rel_l2=rel_l2, agreement=0.98, positions=0.999)
+    return Limits(rel_l2=rel_l2, agreement=0.98, positions=0.999, matched=0.99, score=1e-3)
 
 
 TABLE: Mapping[str, Precision] = {
@@ -150,7 +158,7 @@ TABLE: Mapping[str, Precision] = {
             name="fp16",
             help="float16; norms and sums in float32",
             dtype=float16,
-            limits=Limits(cosine=0.999, agreement=0.9, positions=0.999),
+            limits=Limits(cosine=0.999, agreement=0.9, positions=0.999, matched=0.8, score=0.05),
             module_limits=_module_limits(_ROUNDOFFS * 2.0**-11),
             flag=True,
         ),
@@ -158,7 +166,7 @@ TABLE: Mapping[str, Precision] = {
             name="bf16",
             help="bfloat16; norms and sums in float32",
             dtype=bfloat16,
-            limits=Limits(cosine=0.99, agreement=0.7, positions=0.999),
+            limits=Limits(cosine=0.99, agreement=0.7, positions=0.999, matched=0.5, score=0.2),
             module_limits=_module_limits(_ROUNDOFFS * 2.0**-8),
             flag=True,
             capability="8.0",

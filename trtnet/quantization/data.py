@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtnet.detection.average_precision import Truth
 from trtnet.errors import ShapeError, UsageError
 from trtnet.graph.types import Graph
 from trtnet.imaging import SUFFIXES, images_in, load_image
+from trtnet.quantization.box_labels import boxes_in_arrays, boxes_in_folder
 from trtnet.quantization.table import DEFAULT_BATCH
 from trtnet.reading.arrays import NpyFile, read_npz
 from trtnet.values import array_from
@@ -26,6 +29,10 @@ LABELS = "labels"
 _KEY = "input"  # of the array in a .npz, where it is not called like the network's input
 
 
+def unknown_objects() -> None:
+    """The objects of data without boxes."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """Calibration data that can be read again and again, always in the same order.
@@ -36,12 +43,19 @@ class Batches:
         read: takes the numbers of items and gives a dict from input name to array, with one
             row for each of them.
         labels: the class numbers of the items, of shape [N, ...]; ``None`` if unknown.
+        objects: reads the objects of each item; gives ``None`` where they are unknown.
     """
 
     items: int
     size: int
     read: Callable[[range], dict[str, np.ndarray]]
     labels: np.ndarray | None = None
+    objects: Callable[[], Sequence[Truth] | None] = unknown_objects
+
+    @cached_property
+    def truth(self) -> Sequence[Truth] | None:
+        """The objects of each item, read now; see :mod:`trtnet.quantization.box_labels`."""
+        return self.objects()
 
     def __len__(self) -> int:
         return -(-self.items // self.size)
@@ -65,7 +79,8 @@ def dataset(
         source: a folder of images (with those in folders below it, in the order of their paths),
             a ``.npy`` file or array of shape [N, ...], a ``.npz`` file with such an array for
             each input or one called ``input``, and perhaps class numbers called ``labels``, or an
-            iterable of batches, which is returned.
+            iterable of batches, which is returned. Boxes as labels: see
+            :mod:`trtnet.quantization.box_labels`.
         batch: items per batch, where the network's batch is dynamic. A network with a fixed batch
             gets whole batches; the remaining items are not used.
         limit: how many items to use at most, spread evenly over all.
@@ -80,7 +95,7 @@ def dataset(
         raise UsageError("impossible amount of calibration data", got=f"batch {batch}, "
                          f"limit {limit}", expected="1 or more")  # fmt: skip
     if isinstance(source, np.ndarray):
-        return _of_arrays({_only_input(graph, "the array"): array_from(source)}, None,
+        return _of_arrays({_only_input(graph, "the array"): array_from(source)}, {},
                           _Wanted(graph, batch, limit, "the array"))  # fmt: skip
     if not isinstance(source, (str, os.PathLike)):
         return source
@@ -138,14 +153,17 @@ class _Wanted:
         count: int,
         read: Callable[[range], dict[str, np.ndarray]],
         labels: np.ndarray | None = None,
+        objects: Callable[[], Sequence[Truth] | None] = unknown_objects,
     ) -> Batches:
         """`count` items as batches."""
-        return Batches(count, self.fixed or self.batch, read, labels)
+        return Batches(count, self.fixed or self.batch, read, labels, objects)
 
 
 def _of_arrays(
-    arrays: Mapping[str, np.ndarray | NpyFile], labels: np.ndarray | None, wanted: _Wanted
+    arrays: Mapping[str, np.ndarray | NpyFile], others: Mapping[str, np.ndarray], wanted: _Wanted
 ) -> Batches:
+    """`arrays` of the inputs as batches; `others` may hold labels."""
+    labels = _labels(others)
     counts = {name: array.shape[0] if array.shape else 0 for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         raise ShapeError("arrays with different numbers of items", got=counts)
@@ -162,6 +180,7 @@ def _of_arrays(
         len(chosen),
         lambda part: {name: array[chosen[part]] for name, array in arrays.items()},
         None if labels is None else labels[chosen],
+        lambda: boxes_in_arrays(others, items, chosen),
     )
 
 
@@ -183,7 +202,7 @@ def _images(
     def read(part: range) -> dict[str, np.ndarray]:
         return {name: _stack([paths[i] for i in part], rules)}
 
-    return wanted.batches(len(paths), read)
+    return wanted.batches(len(paths), read, None, lambda: boxes_in_folder(folder, paths, rules))
 
 
 def _fitted(
@@ -211,16 +230,16 @@ def _stack(paths: list[Path], preprocessing: Mapping[str, Any] | Preprocessing) 
 
 def _arrays(
     path: Path, graph: Graph
-) -> tuple[Mapping[str, np.ndarray | NpyFile], np.ndarray | None]:
-    """The array of each input, and the labels."""
+) -> tuple[Mapping[str, np.ndarray | NpyFile], Mapping[str, np.ndarray]]:
+    """The array of each input, and the other arrays."""
     loaded = _load(path)
     if isinstance(loaded, NpyFile):
-        return {_only_input(graph, str(path)): loaded}, None
-    labels = None if LABELS in graph.inputs else _labels(loaded)
+        return {_only_input(graph, str(path)): loaded}, {}
+    others = {name: array for name, array in loaded.items() if name not in graph.inputs}
     if set(graph.inputs) <= loaded.keys():
-        return {name: loaded[name] for name in graph.inputs}, labels
+        return {name: loaded[name] for name in graph.inputs}, others
     if len(graph.inputs) == 1 and _KEY in loaded:
-        return {graph.inputs[0]: loaded[_KEY]}, labels
+        return {graph.inputs[0]: loaded[_KEY]}, others
     raise UsageError(
         f"{path} does not hold the network's inputs",
         expected=", ".join(graph.inputs),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtnet.detection.average_precision import Truth
 from trtnet.errors import UsageError
 from trtnet.graph import Graph
 from trtnet.quantization.data import Batches, dataset
@@ -31,10 +32,12 @@ class Data:
         batches: each a dict from input name to array.
         labels: for each batch the class numbers, of shape [N] or, for an output of shape
             [N, classes, ...], of its shape without the classes; ``None`` if unknown.
+        truth: for each batch the objects of each image; ``None`` if unknown.
     """
 
     batches: tuple[Mapping[str, np.ndarray], ...]
     labels: tuple[np.ndarray, ...] | None = None
+    truth: tuple[tuple[Truth, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.batches:
@@ -60,9 +63,27 @@ class Data:
             return f"of {self.answers} labels one alone is {each:.3g} points"
         return None
 
+    @property
+    def boxes(self) -> int:
+        """The number of objects that are no crowds."""
+        return sum(int((~image.crowd).sum()) for batch in self.truth or () for image in batch)
+
+    @property
+    def lacks_map(self) -> str | None:
+        """Why this data does not tell mean average precision, in words; ``None`` where it does."""
+        if self.truth is None:
+            return "the data has no boxes"
+        if self.boxes < LEAST_LABELS:
+            return f"the data has {self.boxes} boxes"
+        return None
+
+    def known(self, index: int) -> tuple[np.ndarray | None, tuple[Truth, ...]]:
+        """The labels and the objects of the batch `index`."""
+        return self.labels[index] if self.labels else None, self.truth[index] if self.truth else ()
+
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of all batches and labels."""
+        """SHA-256 of all batches, labels and objects."""
         digest = hashlib.sha256()
         for batch in self.batches:
             for name in sorted(batch):
@@ -70,6 +91,10 @@ class Data:
                 digest.update(raw_bytes(batch[name]))
         for array in self.labels or ():
             digest.update(raw_bytes(array))
+        for image in (image for batch in self.truth or () for image in batch):
+            for array in image:
+                digest.update(f"{array.shape}".encode())
+                digest.update(raw_bytes(array))
         return digest.hexdigest()
 
     def head(self, items: int) -> Data:
@@ -77,7 +102,8 @@ class Data:
         count = 1
         while count < len(self.batches) and Data(self.batches[:count]).items < items:
             count += 1
-        return Data(self.batches[:count], self.labels[:count] if self.labels else None)
+        return Data(self.batches[:count], self.labels[:count] if self.labels else None,
+                    self.truth[:count] if self.truth else None)  # fmt: skip
 
 
 def load_data(
@@ -98,12 +124,15 @@ def load_data(
     found = dataset(source, graph, batch=batch, limit=limit, preprocessing=preprocessing)
     if not isinstance(found, Batches):
         return Data(tuple(found))
-    starts = range(0, found.items, found.size)
+    parts = [slice(i, i + found.size) for i in range(0, found.items, found.size)]
     batches = []
-    for start, values in zip(starts, found, strict=True):
+    for part, values in zip(parts, found, strict=True):
         batches.append(values)
         if progress is not None:
-            progress(min(start + found.size, found.items), found.items)
-    if found.labels is None:
-        return Data(tuple(batches))
-    return Data(tuple(batches), tuple(found.labels[i : i + found.size] for i in starts))
+            progress(min(part.stop, found.items), found.items)
+    labels, truth = found.labels, found.truth
+    return Data(
+        tuple(batches),
+        None if labels is None else tuple(labels[part] for part in parts),
+        None if truth is None else tuple(tuple(truth[part]) for part in parts),
+    )

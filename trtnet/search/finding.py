@@ -88,6 +88,8 @@ def search(
 
 def require_measurable(budget: Budget, data: Data) -> None:
     """Raises :class:`UsageError` for a budget that `data` cannot show to be kept."""
+    if budget.metric == "map_drop":
+        _require_boxes(budget, data)
     if budget.metric != "top1_drop":
         return
     if data.lacks_top1 is not None:
@@ -104,6 +106,20 @@ def require_measurable(budget: Budget, data: Data) -> None:
             expected=f"{math.ceil(100 / budget.limit)} labels or more",
             got=f"{data.answers} labels: one answer alone is {100 / data.answers:.3g} points",
             fix="use more of the data (--items, limit=), or a budget in sqnr or cosine",
+        )
+
+
+def _require_boxes(budget: Budget, data: Data) -> None:
+    """As :func:`require_measurable`, for boxes: of that many, one alone is no more than the limit
+    on average."""
+    wanted = max(LEAST_LABELS, math.ceil(1 / budget.limit) if budget.limit else 0)
+    if data.truth is None or data.boxes < wanted:
+        raise UsageError(
+            f"the budget {budget} cannot be judged",
+            expected=f"{wanted} boxes or more",
+            got=data.lacks_map or f"{data.boxes} boxes: one alone is {1 / data.boxes:.3g}",
+            fix="a folder of images with annotations.json in COCO's format, a .npz file with arrays"
+            " called boxes and box_classes, more of the data (--items), or a budget in matched",
         )
 
 

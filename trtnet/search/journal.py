@@ -12,6 +12,8 @@ from trtnet.search.metrics import Metrics
 
 Ratio = Annotated[float, Meta(ge=0)]
 Cosine = Annotated[float, Meta(ge=-1.001, le=1.001)]
+Drop = Annotated[float, Meta(ge=-1, le=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Points = Annotated[float, Meta(ge=-100, le=100)]
 
 
@@ -21,14 +23,16 @@ class StoredMetrics(msgspec.Struct, frozen=True):
     rel_l2: Ratio
     cosine: Cosine
     top1_drop: Points | None
+    map_drop: Drop | None = None
+    matched: Share | None = None
 
     @property
     def plain(self) -> Metrics:
         """The same as :class:`trtnet.search.Metrics`."""
-        return Metrics(self.rel_l2, self.cosine, self.top1_drop)
+        return Metrics(self.rel_l2, self.cosine, self.top1_drop, self.map_drop, self.matched)
 
 
-class StoredSensitivity(StoredMetrics, frozen=True):
+class StoredSensitivity(StoredMetrics, frozen=True, kw_only=True):
     """The result ``module PATH``: what changing one module does."""
 
     seconds_saved: Annotated[float, Meta(ge=-1e9, le=1e9)]

@@ -31,5 +31,5 @@ def measure(read: Graph, wanted: Iterable[Outputs], data: Data) -> Metrics:
     """
     tally = Tally()
     for index, (ours, theirs) in enumerate(zip(outputs(read, data), wanted, strict=True)):
-        tally.add(ours, theirs, data.labels[index] if data.labels else None)
+        tally.add(ours, theirs, *data.known(index))
     return tally.metrics

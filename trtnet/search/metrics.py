@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from trtnet.detection.average_precision import Truth, average_precision
+from trtnet.detection.matching import Boxes, aligned, boxes_in, is_detection, match_of
 from trtnet.errors import ShapeError
+
+LEAST_MAP = 0.05
+"""With a lower mean average precision in FP32, the classes or boxes of the data are others."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,21 @@ class Metrics:
         cosine: of the angle between the two.
         top1_drop: of outputs of shape [N, classes, ...]: by how many points (percent of the
             labels) the share of right answers drops. ``None`` without labels or such an output.
+        map_drop: of a detector: by how much, as a fraction, its mean average precision of COCO
+            drops. ``None`` without boxes as labels, and where that in FP32 is below
+            :data:`LEAST_MAP`.
+        matched: of a detector: the share of its boxes in FP32, 0 to 1, that are matched, see
+            :class:`trtnet.detection.matching.Match`. ``None`` where there are no boxes in FP32.
+
+    The distances of a detector are those of the corners and of the scores of its boxes, each
+    compared with the box that it matches; a box without a partner is compared with zeros.
     """
 
     rel_l2: float
     cosine: float
     top1_drop: float | None
+    map_drop: float | None = None
+    matched: float | None = None
 
     @property
     def sqnr_db(self) -> float:
@@ -39,37 +54,75 @@ class Tally:
     def __init__(self) -> None:
         self._sums: dict[str, np.ndarray] = {}
         self._answers: dict[str, np.ndarray] = {}
+        self._found: list[Boxes] = []
+        self._wanted: list[Boxes] = []
+        self._truth: list[Truth] = []
 
     def add(
         self,
         ours: Mapping[str, np.ndarray],
         theirs: Mapping[str, np.ndarray],
         labels: np.ndarray | None = None,
+        truth: Sequence[Truth] = (),
     ) -> None:
         """Adds one batch: `ours` against the FP32 outputs `theirs`.
+
+        Args:
+            labels: class numbers.
+            truth: the objects of each image; none where they are unknown.
 
         Raises:
             ShapeError: labels that do not fit an output's classes.
         """
+        if is_detection(theirs):
+            self._add_boxes(boxes_in(ours), boxes_in(theirs), truth)
+            return
         for name, wanted in theirs.items():
-            a, b = (np.asarray(x, np.float64).reshape(-1) for x in (ours[name], wanted))
-            with np.errstate(invalid="ignore", over="ignore"):
-                sums = np.array([(a - b) @ (a - b), a @ a, b @ b])
-            self._sums[name] = self._sums.get(name, 0.0) + sums
+            self._add_values(name, ours[name], wanted)
             has_classes = wanted.ndim >= 2 and wanted.shape[1] > 1 and wanted.dtype.kind == "f"
             if labels is not None and has_classes:
                 counts = _answers(name, ours[name].argmax(1), wanted.argmax(1), labels)
                 self._answers[name] = self._answers.get(name, 0) + counts
 
+    def _add_values(self, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
+        a, b = (np.asarray(x, np.float64).reshape(-1) for x in (ours, theirs))
+        with np.errstate(invalid="ignore", over="ignore"):
+            sums = np.array([(a - b) @ (a - b), a @ a, b @ b])
+        self._sums[name] = self._sums.get(name, 0.0) + sums
+
+    def _add_boxes(
+        self, found: Sequence[Boxes], wanted: Sequence[Boxes], truth: Sequence[Truth]
+    ) -> None:
+        for pair in zip(found, wanted, strict=True):
+            ours, theirs = aligned(*pair)
+            self._add_values("corners", ours[:, :4], theirs[:, :4])
+            self._add_values("scores", ours[:, 4], theirs[:, 4])
+        self._found += found
+        self._wanted += wanted
+        self._truth += truth
+
+    @property
+    def _map_drop(self) -> float | None:
+        if not self._truth:
+            return None
+        before = average_precision(self._wanted, self._truth)
+        after = average_precision(self._found, self._truth)
+        if before is None or after is None or before < LEAST_MAP:
+            return None
+        return before - after
+
     @property
     def metrics(self) -> Metrics:
         """The metrics of all batches so far."""
+        has_boxes = any(len(image.scores) for image in self._wanted)
         pairs = [_distance(*sums) for sums in self._sums.values()]
         drops = [100 * float(lost) / float(n) for lost, n in self._answers.values()]
         return Metrics(
             max((rel_l2 for rel_l2, _ in pairs), default=0.0),
             min((cosine for _, cosine in pairs), default=1.0),
             max(drops, default=None),
+            self._map_drop,
+            match_of(self._found, self._wanted).share if has_boxes else None,
         )
 
 

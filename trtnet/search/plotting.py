@@ -64,7 +64,8 @@ def plot_search(
     axes.axhline(budget.limit, color="#a33", linestyle="--", label=str(budget))
     _dots(axes, [found.best], values, marker="*", color="#c8793a", s=160, label="chosen", zorder=3)
     axes.set_xlabel("least time in µs, by the roofline")
-    axes.set_ylabel({"sqnr": "SQNR in dB", "top1_drop": "top-1 drop in points"}.get(
+    axes.set_ylabel({"sqnr": "SQNR in dB", "top1_drop": "top-1 drop in points",
+                       "map_drop": "mAP drop", "matched": "share of matched boxes"}.get(
         budget.metric, budget.metric
     ))  # fmt: skip
     axes.legend()

@@ -123,6 +123,6 @@ class _Worker:
             changed = execute(module, [values[name] for name in part.inputs])
             theirs = {name: to_numpy(values[name]) for name in base.outputs}
             ours = {**theirs, **{name: to_numpy(value) for name, value in changed.items()}}
-            tally.add(ours, theirs, self.data.labels[index] if self.data.labels else None)
+            tally.add(ours, theirs, *self.data.known(index))
         saved = self._seconds - subject.seconds(subject.graph(subject.policy((row.module,))))
         return tally.metrics, saved

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from trtnet.detection.matching import Match
 from trtnet.precision.table import FLOATS, STORED, TABLE
 
 _BLOCK = 1 << 18  # elements compared at a time, so that the difference stays in the CPU's cache
@@ -25,12 +26,16 @@ class Tolerance:
         agreement: smallest share of equal elements, 0 to 1, for integers and booleans.
         positions: smallest share of positions of largest values, 0 to 1, that are as good as
             PyTorch's; used instead of `agreement` for tensors of such positions.
+        matched: smallest share of matched boxes, 0 to 1, of a detector; used instead of all others.
+        score: largest difference of the scores of two matched boxes.
     """
 
     rel_l2: float = math.inf
     cosine: float = -1.0
     agreement: float = 0.0
     positions: float = 0.0
+    matched: float = 0.0
+    score: float = math.inf
 
     @property
     def distance(self) -> float:
@@ -39,6 +44,9 @@ class Tolerance:
 
     def accepts(self, row: Row) -> bool:
         """Whether `row` is within these limits; a row that is not finite never is."""
+        if row.boxes is not None:
+            worst = row.boxes.score or 0.0
+            return not row.note and row.boxes.share >= self.matched and worst <= self.score
         if row.positions is not None:
             return row.positions >= self.positions
         if row.agreement is not None:
@@ -48,6 +56,8 @@ class Tolerance:
 
     def asks(self, row: Row) -> str:
         """The limit that applies to `row`, as text for messages."""
+        if row.boxes is not None:
+            return f"{self.matched:.1%} of the boxes matched, scores to {self.score:g}"
         if row.positions is not None:
             return f"{self.positions:.2%} of the positions as good"
         if row.agreement is not None:
@@ -60,8 +70,8 @@ class Tolerance:
 
 # The limits of each precision are in trtnet.precision.table. In float64 only BatchNorm's folding
 # rounds, once, to float32.
-FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-5, agreement=0.999, positions=1.0)
-LOCAL_FLOAT64_TOLERANCE = Tolerance(rel_l2=1e-6, agreement=0.98, positions=1.0)
+FLOAT64_TOLERANCE = Tolerance(1e-5, agreement=0.999, positions=1.0, matched=0.99, score=1e-4)
+LOCAL_FLOAT64_TOLERANCE = Tolerance(1e-6, agreement=0.98, positions=1.0, matched=0.99, score=1e-4)
 FINITE = Tolerance()  # accepts everything that is finite
 
 TOLERANCES: Mapping[str, Tolerance] = {name: Tolerance(*TABLE[name].limits) for name in FLOATS}
@@ -100,6 +110,9 @@ class Row:
         agreement: share of equal elements, 0 to 1; ``None`` for floating-point tensors.
         positions: share of elements, 0 to 1, that are as good as PyTorch's as positions of a
             largest value; ``None`` for tensors of other values.
+        boxes: how the boxes of a detector match PyTorch's; ``None`` for all other rows. The metrics
+            are then those of the scores, in the order of PyTorch's boxes; a box without a partner
+            has the score 0.
     """
 
     module: str
@@ -111,10 +124,13 @@ class Row:
     note: str = ""
     agreement: float | None = None
     positions: float | None = None
+    boxes: Match | None = None
 
     def __str__(self) -> str:
         if self.note:
             return self.note
+        if self.boxes is not None:
+            return str(self.boxes)
         if self.positions is not None:
             return f"{self.agreement:.2%} of the positions equal, {self.positions:.2%} as good"
         if self.agreement is not None:
@@ -134,14 +150,14 @@ def compare(name: str, ours: Tensor, theirs: Tensor, as_good: Tensor | None = No
     """
     shape = tuple(ours.shape)
     if shape != tuple(theirs.shape):
-        return _without_metrics(
+        return without_metrics(
             name, shape, f"shape {shape} in the network, {tuple(theirs.shape)} in PyTorch"
         )
     is_integer = not (theirs.is_floating_point() or ours.is_floating_point())
     found = _measure(ours, theirs, is_integer)
     if not (math.isfinite(found.norm_ours) and math.isfinite(found.norm_theirs)):
         where = "the network" if math.isfinite(found.norm_theirs) else "PyTorch"
-        return _without_metrics(name, shape, f"NaN or infinity in {where}")
+        return without_metrics(name, shape, f"NaN or infinity in {where}")
     relative = found.relative
     return Row(
         module=name,
@@ -155,7 +171,8 @@ def compare(name: str, ours: Tensor, theirs: Tensor, as_good: Tensor | None = No
     )
 
 
-def _without_metrics(name: str, shape: tuple[int, ...], note: str) -> Row:
+def without_metrics(name: str, shape: tuple[int, ...], note: str) -> Row:
+    """A row of what cannot be compared, for the reason `note`."""
     return Row(name, shape, math.nan, math.nan, math.nan, math.nan, note)
 
 

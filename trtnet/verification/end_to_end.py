@@ -14,6 +14,7 @@ from trtnet.graph.types import Graph
 from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, stream
 from trtnet.verification.comparison import Row, Tolerance
+from trtnet.verification.detections import detection_rows, of_boxes
 from trtnet.verification.torch_run import ModuleCall, TorchRun, match, output_names, tensors_in
 from trtnet.verification.values import Values, candidates
 
@@ -98,6 +99,9 @@ def compare_end_to_end(
     """
     observer = EndToEndObserver(tensors.modules, values, tolerance)
     results = match(torch_run(observer), tuple(tensors.outputs))
+    if of_boxes(tensors.outputs):
+        ours = {name: values[tensor] for name, tensor in tensors.outputs.items()}
+        return EndToEndRows(observer.rows, detection_rows(ours, dict(results)), None)
     rows = [
         values.compare(name, tensors.outputs[name], theirs, tolerance) for name, theirs in results
     ]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from trtnet.verification.comparison import Row, Tolerance
+from trtnet.verification.detections import detection_rows, of_boxes
 from trtnet.verification.torch_run import ModuleCall, match, output_names, tensors_in, with_tensors
 from trtnet.verification.values import Values
 
@@ -184,14 +185,30 @@ class LocalCheck:
 
     def finish(self, result: Any, outputs: Mapping[str, str]) -> None:
         """Compares what the model returned with the network's `outputs`: tensor by name."""
-        for name, theirs in match(result, tuple(outputs)):
-            self._check(name, outputs[name], theirs, self._frames[0])
+        results = match(result, tuple(outputs))
+        boxes = of_boxes(outputs)
+        if not boxes:
+            for name, theirs in results:
+                self._check(name, outputs[name], theirs, self._frames[0])
+            return
+        found = dict(results)
+        for row in detection_rows({name: self.values[outputs[name]] for name in outputs}, found):
+            name = row.module if row.module in outputs else boxes[0]
+            self._note(row, outputs[name], found[name], self._frames[0])
 
     def _check(self, name: str, tensor: str, theirs: Tensor, frame: Frame) -> Tensor:
         """Compares, and returns the tensor that PyTorch continues with: the network's values unless
         the shape is wrong, or they are not finite, or are wrong integers."""
         ours, row = self.values[tensor], self.values.compare(name, tensor, theirs, self.tolerance)
         self.values.release(tensor)
+        accepted = self._note(row, tensor, theirs, frame)
+        if row.note or (row.agreement is not None and not accepted):
+            return theirs  # wrong integers may be indices out of range
+        return ours.to(theirs.device, theirs.dtype, copy=True)
+
+    def _note(self, row: Row, tensor: str, theirs: Tensor, frame: Frame) -> bool:
+        """Whether `row`, of the network's `tensor` and PyTorch's `theirs`, is within tolerance; the
+        first that is not is the failure."""
         self.rows.append(row)
         accepted = self.tolerance.accepts(row)
         if self.failure is None and not accepted:
@@ -199,9 +216,7 @@ class LocalCheck:
             self._frames[-1].note_changes()
             changed = frame.changed | self._frames[-1].changed
             self.failure = Failure(row, tensor, chain, places, tuple(changed))
-        if row.note or (row.agreement is not None and not accepted):
-            return theirs  # wrong integers may be indices out of range
-        return ours.to(theirs.device, theirs.dtype, copy=True)
+        return accepted
 
     def _makers(self, tensors: Iterable[Tensor]) -> Chain:
         """The calls that computed one of `tensors`, if it was not compared."""

@@ -25,7 +25,8 @@ class Verification:
     Attributes:
         rows: one row per module call that has a tensor in the network, in execution order: the
             network against PyTorch, both computed from the model's inputs.
-        outputs: one row per network output.
+        outputs: one row per network output; of a detector one row for the outputs that say which
+            boxes there are, see :mod:`trtnet.verification.detections`.
         local: the same rows, outputs last, with each module run by PyTorch on the network's own
             input; empty where that comparison was not needed.
         tolerance: the limits of `rows` and `outputs`; the `rows` of a quantized network need only
@@ -57,6 +58,7 @@ class Verification:
                  f"SQNR {worst.sqnr_db:.1f} dB"]  # fmt: skip
         if self.argmax_agreement is not None:
             words.append(f"argmax agreement {self.argmax_agreement:.1%}")
+        words += [str(row) for row in self.outputs if row.boxes is not None]
         return printable(", ".join(words))
 
     @property

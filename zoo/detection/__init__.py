@@ -5,6 +5,7 @@ from trtnet.zoo.detection import (  # noqa: F401
     fcos,
     keypoint_rcnn,
     mask_rcnn,
+    refinedet,
     retinanet,
     ssd,
     ssdlite,
