@@ -2,7 +2,8 @@
 
 from trtnet.detection.formats import OUTPUT_FORMATS, checked_output_format, output_tensors
 from trtnet.detection.overlap import box_area, box_iou
-from trtnet.detection.selection import Detections, Suppression, detections
+from trtnet.detection.selection import detections
+from trtnet.detection.settings import Detections, Suppression
 from trtnet.detection.suppression import Kept, is_better, suppress
 
 __all__ = [

@@ -3,95 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from trtnet.detection.overlap import below, fraction
-from trtnet.detection.suppression import is_better, positions, suppress
+from trtnet.detection.nms_layer import detections_by_layer
+from trtnet.detection.overlap import below
+from trtnet.detection.places import Rows, padded, pick, with_places
+from trtnet.detection.settings import Detections, Suppression
+from trtnet.detection.suppression import Kept, is_better, positions, suppress
 from trtnet.dtypes import float32, int32
-from trtnet.errors import ShapeError, UsageError
-from trtnet.ops.elementwise import eq, gt, logical_and, lt, where
-from trtnet.ops.indexing import gather_elements
+from trtnet.errors import ShapeError
+from trtnet.ops.elementwise import eq, gt, logical_and, logical_not, logical_or, lt, ne, where
 from trtnet.ops.joining import stack, unbind
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.reduction import all as all_of
 from trtnet.ops.reduction import any as any_of
-from trtnet.ops.reduction import sum as sum_of
-from trtnet.ops.shape import expand, flatten, slice_, transpose, unsqueeze
-from trtnet.ops.top_k import LIMIT, top_k
+from trtnet.ops.shape import flatten, transpose, unsqueeze
+from trtnet.ops.top_k import top_k
 from trtnet.tensor import Tensor, same_size, same_sizes
 
 _DIGIT = 1024
-IMAGES = ("together", "one by one")
-
-
-class Detections(NamedTuple):
-    """Detections of B images, K places each, the best first; places without one are zeros.
-
-    Attributes:
-        num_dets: (B, 1) int32: how many there are; -1 where an unrolled suppression has not
-            converged.
-        det_boxes: (B, K, 4) float32 corners.
-        det_scores: (B, K) float32.
-        det_classes: (B, K) int32.
-        det_indices: (B, K) int32: which of the N boxes each was.
-    """
-
-    num_dets: Tensor
-    det_boxes: Tensor
-    det_scores: Tensor
-    det_classes: Tensor
-    det_indices: Tensor
-
-
-@dataclass(frozen=True)
-class Suppression:
-    """How boxes are chosen.
-
-    Attributes:
-        iou_threshold: of 0..1: of two boxes that overlap by more, the worse is dropped.
-        score_threshold: boxes with no higher score are dropped, and those whose score is NaN.
-        max_detections: how many an image has at most.
-        max_per_class: how many a class has at most; ``None`` for no such limit.
-        candidates: how many (box, class) pairs of an image take part, those of the best scores; at
-            most 3840. ``None`` for all of them, class by class.
-        across_classes: whether boxes of different classes suppress each other.
-        form, rounds: see :func:`trtnet.detection.suppress`.
-        images: ``"together"``, which needs about 30 bytes for each pair of boxes of each image, or
-            ``"one by one"`` in a loop, which needs them for one image.
-
-    Raises:
-        UsageError: a value that is impossible.
-    """
-
-    iou_threshold: float = 0.5
-    score_threshold: float = 0.05
-    max_detections: int = 100
-    max_per_class: int | None = None
-    candidates: int | None = 1000
-    across_classes: bool = False
-    form: str = "loop"
-    rounds: int = 32
-    images: str = "together"
-
-    def __post_init__(self) -> None:
-        for name in ("iou_threshold", "score_threshold"):
-            fraction(name, getattr(self, name))
-        for name in ("max_detections", "max_per_class", "candidates"):
-            value = getattr(self, name)
-            least = type(value) is int and 1 <= value <= LIMIT
-            if not least and not (value is None and name != "max_detections"):
-                raise UsageError(f"{name} is a number of boxes", expected=f"1..{LIMIT}",
-                                 got=repr(value))  # fmt: skip
-        if self.images not in IMAGES:
-            raise UsageError("images are taken", expected=" or ".join(IMAGES),
-                             got=repr(self.images))  # fmt: skip
-        if self.across_classes and self.candidates is None:
-            raise UsageError("classes that suppress each other need a number of candidates",
-                             fix=f"candidates=1000, or another number up to {LIMIT}")  # fmt: skip
 
 
 def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) -> Detections:
@@ -101,6 +34,10 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) ->
     ``how.candidates`` pairs of a box and a class have the lowest score that still takes part, an
     engine may take any of them. Boxes with a NaN overlap nothing. All is computed in float32,
     whatever the policy.
+
+    Who suppresses is the network's choice, see :class:`trtnet.Network`: layers of arithmetic
+    (``"native"``), TensorRT's own layer, whose limits :func:`detections_by_layer` tells, or the
+    plugin ``greedy_nms``, whose boxes are those of the native form.
 
     Args:
         boxes: (B, N, 4) corners, or (B, N, C, 4), one for each class.
@@ -114,6 +51,8 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) ->
     how = how or Suppression()
     _check(boxes, scores)
     boxes, scores = boxes.to(float32), scores.to(float32)
+    if scores.network.choose_nms() == "layer":
+        return detections_by_layer(boxes, scores, how)
     choose = _class_by_class if how.candidates is None else _together
     if how.images == "together":
         return choose(boxes, scores, how)
@@ -147,7 +86,7 @@ def _together(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
     count, classes = scores.shape[1:]
     taking_part = where(gt(scores, below(how.score_threshold)), scores, -math.inf)
     flat = flatten(transpose(taking_part, 1, 2), 1)  # of equal scores the lower class comes first
-    values, order = top_k(_with_places(flat, how.candidates), how.candidates, 1, largest=True)
+    values, order = top_k(with_places(flat, how.candidates), how.candidates, 1, largest=True)
     found = gt(values, -math.inf)
     order = where(found, order, 0)
     label = order // count
@@ -156,12 +95,32 @@ def _together(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
     corners = pick(flatten(boxes, 1, -2), at)
     groups = None if how.across_classes or same_size(classes, 1) else label
     better = is_better(values, order)
-    kept = suppress(corners, found, better, how.iou_threshold, groups=groups,
-                    form=how.form, rounds=how.rounds)  # fmt: skip
+    kept = _suppressed(corners, found, values, order, better, groups, how)
     mask = _limited(kept.mask, better, label, how.max_per_class)
     rows = _best(mask, better, how.max_detections)
-    return _padded(rows, kept.converged, pick(corners, rows.at), pick(values, rows.at),
+    return padded(rows, kept.converged, pick(corners, rows.at), pick(values, rows.at),
                    pick(label, rows.at), pick(index, rows.at))  # fmt: skip
+
+
+def _suppressed(
+    boxes: Tensor,
+    found: Tensor,
+    scores: Tensor,
+    order: Tensor,
+    better: Tensor,
+    groups: Tensor | None,
+    how: Suppression,
+) -> Kept:
+    """Those of `found` that are kept, by the native form or the plugin."""
+    if boxes.network.choose_nms() == "native":
+        return suppress(boxes, found, better, how.iou_threshold, groups=groups, form=how.form,
+                        rounds=how.rounds)  # fmt: skip
+    from trtnet.detection.greedy_nms.declaration import GreedyNms
+
+    none = found.to(int32) * 0
+    rest = [none + x.to(int32) if x is not None else none for x in (order, groups)]
+    mask = ne(GreedyNms(how.iou_threshold)(boxes, found.to(int32), scores, *rest), 0)
+    return Kept(mask, any_of(logical_or(mask, logical_not(mask)), dim=-1))
 
 
 def _limited(mask: Tensor, better: Tensor, labels: Tensor, limit: int | None) -> Tensor:
@@ -177,19 +136,7 @@ def _count_before(mask: Tensor, better: Tensor) -> Tensor:
     return matmul(unsqueeze(mask.to(float32), 1), better.to(float32)).squeeze(1)
 
 
-class _Rows(NamedTuple):
-    """The best boxes of a mask.
-
-    Attributes:
-        at: (B, K) int32: their positions, 0 where there is none.
-        is_one: (B, K) bool: whether there is one.
-    """
-
-    at: Tensor
-    is_one: Tensor
-
-
-def _best(mask: Tensor, better: Tensor, count: int) -> _Rows:
+def _best(mask: Tensor, better: Tensor, count: int) -> Rows:
     """The best `count` boxes of `mask`, in order."""
     network = mask.network
     place = _count_before(mask, better)
@@ -200,23 +147,7 @@ def _best(mask: Tensor, better: Tensor, count: int) -> _Rows:
     digits = stack([number // _DIGIT, number - number // _DIGIT * _DIGIT], -1).to(float32)
     high, low = unbind(matmul(is_here.to(float32), digits).to(int32), -1)
     at = high * _DIGIT + low
-    return _Rows(at, any_of(is_here, dim=-1))
-
-
-def _padded(
-    rows: _Rows, converged: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor, indices: Tensor
-) -> Detections:
-    """The detections, with zeros where `rows` has none."""
-    number = sum_of(rows.is_one.to(int32), dim=1, keepdim=True).to(int32)
-    number = where(unsqueeze(converged, 1), number, -1)
-    is_one = rows.is_one
-    return Detections(
-        number,
-        where(unsqueeze(is_one, -1), boxes, 0.0),
-        where(is_one, scores, 0.0),
-        where(is_one, classes.to(int32), 0),
-        where(is_one, indices.to(int32), 0),
-    )
+    return Rows(at, any_of(is_here, dim=-1))
 
 
 def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
@@ -226,8 +157,8 @@ def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detectio
     values = loop.slices(scores, 2)
     corners = loop.slices(boxes, 2) if boxes.ndim == 4 else boxes
     better = is_better(values)
-    kept = suppress(corners, gt(values, below(how.score_threshold)), better, how.iou_threshold,
-                    form=how.form, rounds=how.rounds)  # fmt: skip
+    found = gt(values, below(how.score_threshold))
+    kept = _suppressed(corners, found, values, positions(values), better, None, how)
     count = min(how.max_detections, how.max_per_class or how.max_detections)
     rows = _best(kept.mask, better, count)
     best = where(rows.is_one, pick(values, rows.at), -math.inf)
@@ -235,26 +166,10 @@ def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detectio
     best, index, corners = (flatten(loop.stacked(x, 1, classes), 1, 2) for x in per_class)
     converged = loop.stacked(kept.converged.to(int32), 1, classes)
 
-    best = _with_places(best, how.max_detections)
+    best = with_places(best, how.max_detections)
     values, order = top_k(best, how.max_detections, 1, largest=True, stable=True)
     is_one = gt(values, -math.inf)
     order = where(is_one, order, 0)
-    rows = _Rows(order, is_one)
-    return _padded(rows, all_of(gt(converged, 0), dim=1), pick(corners, order), values,
+    rows = Rows(order, is_one)
+    return padded(rows, all_of(gt(converged, 0), dim=1), pick(corners, order), values,
                    order // count, pick(index, order))  # fmt: skip
-
-
-def _with_places(scores: Tensor, count: int) -> Tensor:
-    """(B, N) `scores` with -inf added behind them where N may be less than `count`: no axis is
-    shorter than its TopK."""
-    batch, size = scores.shape
-    if isinstance(size, int) and size >= count:
-        return scores
-    return slice_(scores, [0, 0], [batch, size + count], [1, 1], mode="FILL", fill=-math.inf)
-
-
-def pick(x: Tensor, at: Tensor) -> Tensor:
-    """The rows of `x`, (B, N) or (B, N, M), at the positions `at`, (B, K)."""
-    if x.ndim == 3:
-        at = expand(unsqueeze(at, -1), *at.shape, x.shape[-1])
-    return gather_elements(x, 1, at)

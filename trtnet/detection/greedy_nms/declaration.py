@@ -11,6 +11,7 @@ from trtnet.detection.overlap import below, fraction
 from trtnet.detection.suppression import is_better, suppress
 from trtnet.dtypes import int32
 from trtnet.ops.elementwise import ne
+from trtnet.plugins.declaration import Plugin
 from trtnet.plugins.decorator import plugin
 from trtnet.tensor import Tensor
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @plugin("trtnet::greedy_nms")
-class GreedyNms:
+class GreedyNms(Plugin):
     """Which boxes greedy non-maximum suppression keeps; see :func:`trtnet.detection.suppress`.
 
     Called with boxes (B, N, 4), float32 corners, and four tensors (B, N): candidates (int32, not 0
