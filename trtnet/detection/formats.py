@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trtnet.detection.settings import Detections
+from trtnet.detection.selection import Detections
 from trtnet.detection.suppression import positions
 from trtnet.dtypes import float32
 from trtnet.errors import UsageError

@@ -3,28 +3,99 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from trtnet.detection.nms_layer import detections_by_layer
-from trtnet.detection.overlap import below
-from trtnet.detection.places import Rows, padded, pick, with_places
-from trtnet.detection.settings import Detections, Suppression
-from trtnet.detection.suppression import Kept, is_better, positions, suppress
+from trtnet.detection.keeping import keep
+from trtnet.detection.nms_layer import too_many
+from trtnet.detection.overlap import below, fraction
+from trtnet.detection.suppression import is_better, positions
 from trtnet.dtypes import float32, int32
-from trtnet.errors import ShapeError
-from trtnet.ops.elementwise import eq, gt, logical_and, logical_not, logical_or, lt, ne, where
+from trtnet.errors import ShapeError, UsageError
+from trtnet.ops.elementwise import eq, gt, logical_and, lt, where
+from trtnet.ops.indexing import gather_elements
 from trtnet.ops.joining import stack, unbind
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
 from trtnet.ops.reduction import all as all_of
 from trtnet.ops.reduction import any as any_of
-from trtnet.ops.shape import flatten, transpose, unsqueeze
-from trtnet.ops.top_k import top_k
+from trtnet.ops.reduction import sum as sum_of
+from trtnet.ops.shape import expand, flatten, slice_, transpose, unsqueeze
+from trtnet.ops.top_k import LIMIT, top_k
 from trtnet.tensor import Tensor, same_size, same_sizes
 
 _DIGIT = 1024
+IMAGES = ("together", "one by one")
+
+
+class Detections(NamedTuple):
+    """Detections of B images, K places each, the best first; places without one are zeros.
+
+    Attributes:
+        num_dets: (B, 1) int32: how many there are; -1 where an unrolled suppression has not
+            converged.
+        det_boxes: (B, K, 4) float32 corners.
+        det_scores: (B, K) float32.
+        det_classes: (B, K) int32.
+        det_indices: (B, K) int32: which of the N boxes each was.
+    """
+
+    num_dets: Tensor
+    det_boxes: Tensor
+    det_scores: Tensor
+    det_classes: Tensor
+    det_indices: Tensor
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """How boxes are chosen.
+
+    Attributes:
+        iou_threshold: of 0..1: of two boxes that overlap by more, the worse is dropped.
+        score_threshold: boxes with no higher score are dropped, and those whose score is NaN.
+        max_detections: how many an image has at most.
+        max_per_class: how many a class has at most; ``None`` for no such limit.
+        candidates: how many (box, class) pairs of an image take part, those of the best scores; at
+            most 3840. ``None`` for all of them, class by class.
+        across_classes: whether boxes of different classes suppress each other.
+        form, rounds: of the native form, see :func:`trtnet.detection.suppress`.
+        images: ``"together"``, which needs about 30 bytes for each pair of boxes of each image, or
+            ``"one by one"`` in a loop, which needs them for one image.
+
+    Raises:
+        UsageError: a value that is impossible.
+    """
+
+    iou_threshold: float = 0.5
+    score_threshold: float = 0.05
+    max_detections: int = 100
+    max_per_class: int | None = None
+    candidates: int | None = 1000
+    across_classes: bool = False
+    form: str = "loop"
+    rounds: int = 32
+    images: str = "together"
+
+    def __post_init__(self) -> None:
+        for name in ("iou_threshold", "score_threshold"):
+            fraction(name, getattr(self, name))
+        for name in ("max_detections", "max_per_class", "candidates"):
+            value = getattr(self, name)
+            least = type(value) is int and 1 <= value <= LIMIT
+            if not least and not (value is None and name != "max_detections"):
+                raise UsageError(f"{name} is a number of boxes", expected=f"1..{LIMIT}",
+                                 got=repr(value))  # fmt: skip
+        if self.images not in IMAGES:
+            raise UsageError("images are taken", expected=" or ".join(IMAGES),
+                             got=repr(self.images))  # fmt: skip
+        if self.across_classes and self.candidates is None:
+            raise UsageError("classes that suppress each other need a number of candidates",
+                             fix=f"candidates=1000, or another number up to {LIMIT}")  # fmt: skip
 
 
 def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) -> Detections:
@@ -33,11 +104,8 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) ->
     Of equal scores the lower class comes first, then the lower box. Where more than
     ``how.candidates`` pairs of a box and a class have the lowest score that still takes part, an
     engine may take any of them. Boxes with a NaN overlap nothing. All is computed in float32,
-    whatever the policy.
-
-    Who suppresses is the network's choice, see :class:`trtnet.Network`: layers of arithmetic
-    (``"native"``), TensorRT's own layer, whose limits :func:`detections_by_layer` tells, or the
-    plugin ``greedy_nms``, whose boxes are those of the native form.
+    whatever the policy. Who suppresses is the network's choice, see
+    :func:`trtnet.detection.keeping.keep`.
 
     Args:
         boxes: (B, N, 4) corners, or (B, N, C, 4), one for each class.
@@ -51,15 +119,25 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) ->
     how = how or Suppression()
     _check(boxes, scores)
     boxes, scores = boxes.to(float32), scores.to(float32)
-    if scores.network.choose_nms() == "layer":
-        return detections_by_layer(boxes, scores, how)
+    if how.candidates is None and scores.network.choose_nms() == "layer":
+        how = replace(how, candidates=_all_pairs(scores))
     choose = _class_by_class if how.candidates is None else _together
-    if how.images == "together":
-        return choose(boxes, scores, how)
-    loop = scores.network.loop(_count(scores, scores.shape[0]))
-    one = [unsqueeze(loop.slices(x, 0), 0) for x in (boxes, scores)]
-    found = choose(one[0], one[1], how)
-    return Detections(*(loop.stacked(x.squeeze(0), 0, scores.shape[0]) for x in found))
+    return by_image(partial(choose, how=how), how, boxes, scores)
+
+
+def by_image(choose: Callable[..., Detections], how: Suppression, *of: Tensor) -> Detections:
+    """``choose(*of)``, for all images together or in a loop, as ``how.images`` says.
+
+    Args:
+        of: (B, …) each.
+    """
+    batch = of[0].shape[0]
+    by_layer = of[0].network.choose_nms() == "layer"  # which no loop can hold
+    if how.images == "together" or same_size(batch, 1) or by_layer:
+        return choose(*of)
+    loop = of[0].network.loop(_count(of[0], batch))
+    found = choose(*(unsqueeze(loop.slices(x, 0), 0) for x in of))
+    return Detections(*(loop.stacked(x.squeeze(0), 0, batch) for x in found))
 
 
 def _count(like: Tensor, size: Any) -> Tensor:
@@ -67,6 +145,15 @@ def _count(like: Tensor, size: Any) -> Tensor:
     if isinstance(size, int):
         return like.network.constant(size, int32)
     return as_tensor(size, like, align=False).to(int32)
+
+
+def _all_pairs(scores: Tensor) -> int:
+    """The number of pairs of a box and a class, where TensorRT can choose as many."""
+    count, classes = scores.shape[1:]
+    total = count * classes
+    if not isinstance(total, int) or total > LIMIT:
+        raise too_many(f"candidates=None, which is {count} boxes of {classes} classes")
+    return total
 
 
 def _check(boxes: Tensor, scores: Tensor) -> None:
@@ -87,40 +174,48 @@ def _together(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
     taking_part = where(gt(scores, below(how.score_threshold)), scores, -math.inf)
     flat = flatten(transpose(taking_part, 1, 2), 1)  # of equal scores the lower class comes first
     values, order = top_k(with_places(flat, how.candidates), how.candidates, 1, largest=True)
-    found = gt(values, -math.inf)
-    order = where(found, order, 0)
+    order = where(gt(values, -math.inf), order, 0)
     label = order // count
     index = order - label * count
     at = index if boxes.ndim == 3 else index * classes + label
     corners = pick(flatten(boxes, 1, -2), at)
-    groups = None if how.across_classes or same_size(classes, 1) else label
-    better = is_better(values, order)
-    kept = _suppressed(corners, found, values, order, better, groups, how)
-    mask = _limited(kept.mask, better, label, how.max_per_class)
+    chosen = Candidates(corners, values, label, index)
+    return choose_among(chosen, how, classes, order)
+
+
+class Candidates(NamedTuple):
+    """N pairs of a box and a class of each of B images.
+
+    Attributes:
+        boxes: (B, N, 4) float32 corners.
+        scores: (B, N) float32; -inf for a place without a candidate.
+        labels: (B, N) int32: the class.
+        indices: (B, N) int32: which of the detector's boxes it is.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+def choose_among(
+    found: Candidates, how: Suppression, classes: Any, order: Tensor | None = None
+) -> Detections:
+    """The detections among candidates, all of which take part.
+
+    Args:
+        classes: how many there are.
+        order: (B, N): of equal scores the lower is better; by default the positions.
+    """
+    alone = how.across_classes or same_size(classes, 1)
+    better = is_better(found.scores, order)
+    kept = keep(found.boxes, gt(found.scores, -math.inf), found.scores, how.iou_threshold,
+                order=order, better=better, groups=None if alone else found.labels,
+                group_count=classes, form=how.form, rounds=how.rounds)  # fmt: skip
+    mask = _limited(kept.mask, better, found.labels, how.max_per_class)
     rows = _best(mask, better, how.max_detections)
-    return padded(rows, kept.converged, pick(corners, rows.at), pick(values, rows.at),
-                   pick(label, rows.at), pick(index, rows.at))  # fmt: skip
-
-
-def _suppressed(
-    boxes: Tensor,
-    found: Tensor,
-    scores: Tensor,
-    order: Tensor,
-    better: Tensor,
-    groups: Tensor | None,
-    how: Suppression,
-) -> Kept:
-    """Those of `found` that are kept, by the native form or the plugin."""
-    if boxes.network.choose_nms() == "native":
-        return suppress(boxes, found, better, how.iou_threshold, groups=groups, form=how.form,
-                        rounds=how.rounds)  # fmt: skip
-    from trtnet.detection.greedy_nms.declaration import GreedyNms
-
-    none = found.to(int32) * 0
-    rest = [none + x.to(int32) if x is not None else none for x in (order, groups)]
-    mask = ne(GreedyNms(how.iou_threshold)(boxes, found.to(int32), scores, *rest), 0)
-    return Kept(mask, any_of(logical_or(mask, logical_not(mask)), dim=-1))
+    return padded(rows, kept.converged, *(pick(x, rows.at) for x in found))
 
 
 def _limited(mask: Tensor, better: Tensor, labels: Tensor, limit: int | None) -> Tensor:
@@ -134,6 +229,18 @@ def _limited(mask: Tensor, better: Tensor, labels: Tensor, limit: int | None) ->
 def _count_before(mask: Tensor, better: Tensor) -> Tensor:
     """(B, N) float32: how many boxes of `mask` are better than each. Exact below 2**24."""
     return matmul(unsqueeze(mask.to(float32), 1), better.to(float32)).squeeze(1)
+
+
+class Rows(NamedTuple):
+    """The best boxes of a mask.
+
+    Attributes:
+        at: (B, K) int32: their positions, 0 where there is none.
+        is_one: (B, K) bool: whether there is one.
+    """
+
+    at: Tensor
+    is_one: Tensor
 
 
 def _best(mask: Tensor, better: Tensor, count: int) -> Rows:
@@ -150,6 +257,22 @@ def _best(mask: Tensor, better: Tensor, count: int) -> Rows:
     return Rows(at, any_of(is_here, dim=-1))
 
 
+def padded(
+    rows: Rows, converged: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor, indices: Tensor
+) -> Detections:
+    """The detections, with zeros where `rows` has none."""
+    number = sum_of(rows.is_one.to(int32), dim=1, keepdim=True).to(int32)
+    number = where(unsqueeze(converged, 1), number, -1)
+    is_one = rows.is_one
+    return Detections(
+        number,
+        where(unsqueeze(is_one, -1), boxes, 0.0),
+        where(is_one, scores, 0.0),
+        where(is_one, classes.to(int32), 0),
+        where(is_one, indices.to(int32), 0),
+    )
+
+
 def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
     """One class after the other, each with all boxes, in a loop over the classes."""
     classes = scores.shape[2]
@@ -157,8 +280,8 @@ def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detectio
     values = loop.slices(scores, 2)
     corners = loop.slices(boxes, 2) if boxes.ndim == 4 else boxes
     better = is_better(values)
-    found = gt(values, below(how.score_threshold))
-    kept = _suppressed(corners, found, values, positions(values), better, None, how)
+    kept = keep(corners, gt(values, below(how.score_threshold)), values, how.iou_threshold,
+                better=better, form=how.form, rounds=how.rounds)  # fmt: skip
     count = min(how.max_detections, how.max_per_class or how.max_detections)
     rows = _best(kept.mask, better, count)
     best = where(rows.is_one, pick(values, rows.at), -math.inf)
@@ -173,3 +296,21 @@ def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detectio
     rows = Rows(order, is_one)
     return padded(rows, all_of(gt(converged, 0), dim=1), pick(corners, order), values,
                    order // count, pick(index, order))  # fmt: skip
+
+
+def with_places(scores: Tensor, count: int) -> Tensor:
+    """(…, N) `scores` with -inf added behind them where N may be less than `count`: no axis is
+    shorter than its TopK."""
+    *others, size = scores.shape
+    if isinstance(size, int) and size >= count:
+        return scores
+    rank = scores.ndim
+    return slice_(scores, [0] * rank, [*others, size + count], [1] * rank, mode="FILL",
+                  fill=-math.inf)  # fmt: skip
+
+
+def pick(x: Tensor, at: Tensor) -> Tensor:
+    """The rows of `x`, (B, N) or (B, N, M), at the positions `at`, (B, K)."""
+    if x.ndim == 3:
+        at = expand(unsqueeze(at, -1), *at.shape, x.shape[-1])
+    return gather_elements(x, 1, at)
