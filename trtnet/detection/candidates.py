@@ -62,7 +62,8 @@ def detections_of_levels(
         some = Candidates(*parts[:4])
         return choose_among(some, how, scores[0].shape[2])
 
-    return by_image(choose, how, *chosen)
+    count = chosen.scores.shape[1]
+    return by_image(choose, how, count * count, *chosen)
 
 
 def detections_of_classes(
@@ -99,7 +100,10 @@ def detections_of_classes(
         at = where(is_one, order, 0)
         return padded(Rows(at, is_one), converged, *(pick(x, at) for x in flat))
 
-    return by_image(choose, how, boxes.to(float32), scores.to(float32))
+    _, size, classes = scores.shape
+    count = min(per_class, size) if isinstance(size, int) else per_class
+    pairs = classes * count**2
+    return by_image(choose, how, pairs, boxes.to(float32), scores.to(float32))
 
 
 def _best_pairs(boxes: Tensor, scores: Tensor, count: int, threshold: float) -> Candidates:

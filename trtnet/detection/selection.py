@@ -30,6 +30,12 @@ from trtnet.tensor import Tensor, same_size, same_sizes
 
 _DIGIT = 1024
 IMAGES = ("together", "one by one")
+BYTES_OF_A_PAIR = 30
+"""What suppression needs at most for each pair of boxes that it compares at once."""
+LARGEST = 1 << 30
+"""Bytes that the pairs of all images may need, if nothing else is asked for."""
+USUAL_BATCH = 16
+"""The number of images that is expected where it is known only at run time."""
 
 
 class Detections(NamedTuple):
@@ -64,8 +70,10 @@ class Suppression:
             most 3840. ``None`` for all of them, class by class.
         across_classes: whether boxes of different classes suppress each other.
         form, rounds: of the native form, see :func:`trtnet.detection.suppress`.
-        images: ``"together"``, which needs about 30 bytes for each pair of boxes of each image, or
-            ``"one by one"`` in a loop, which needs them for one image.
+        images: ``"together"`` needs about 30 bytes for each pair of boxes of each image;
+            ``"one by one"``, in a loop, needs them for one image. By default (``None``) images are
+            taken together where that needs at most 1 GiB for all of them, or for 16 where their
+            number is known only at run time.
 
     Raises:
         UsageError: a value that is impossible.
@@ -79,7 +87,7 @@ class Suppression:
     across_classes: bool = False
     form: str = "loop"
     rounds: int = 32
-    images: str = "together"
+    images: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("iou_threshold", "score_threshold"):
@@ -90,7 +98,7 @@ class Suppression:
             if not least and not (value is None and name != "max_detections"):
                 raise UsageError(f"{name} is a number of boxes", expected=f"1..{LIMIT}",
                                  got=repr(value))  # fmt: skip
-        if self.images not in IMAGES:
+        if self.images not in (None, *IMAGES):
             raise UsageError("images are taken", expected=" or ".join(IMAGES),
                              got=repr(self.images))  # fmt: skip
         if self.across_classes and self.candidates is None:
@@ -122,22 +130,33 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) ->
     if how.candidates is None and scores.network.choose_nms() == "layer":
         how = replace(how, candidates=_all_pairs(scores))
     choose = _class_by_class if how.candidates is None else _together
-    return by_image(partial(choose, how=how), how, boxes, scores)
+    compared = scores.shape[1] if how.candidates is None else how.candidates
+    return by_image(partial(choose, how=how), how, compared * compared, boxes, scores)
 
 
-def by_image(choose: Callable[..., Detections], how: Suppression, *of: Tensor) -> Detections:
+def by_image(
+    choose: Callable[..., Detections], how: Suppression, pairs: Any, *of: Tensor
+) -> Detections:
     """``choose(*of)``, for all images together or in a loop, as ``how.images`` says.
 
     Args:
+        pairs: how many pairs of boxes are compared at once for an image, an int or a Dim.
         of: (B, …) each.
     """
     batch = of[0].shape[0]
     by_layer = of[0].network.choose_nms() == "layer"  # which no loop can hold
-    if how.images == "together" or same_size(batch, 1) or by_layer:
+    if by_layer or same_size(batch, 1) or _are_together(how, batch, pairs):
         return choose(*of)
     loop = of[0].network.loop(_count(of[0], batch))
     found = choose(*(unsqueeze(loop.slices(x, 0), 0) for x in of))
     return Detections(*(loop.stacked(x.squeeze(0), 0, batch) for x in found))
+
+
+def _are_together(how: Suppression, batch: Any, pairs: Any) -> bool:
+    if how.images is not None:
+        return how.images == "together"
+    count = batch if isinstance(batch, int) else USUAL_BATCH
+    return isinstance(pairs, int) and count * pairs * BYTES_OF_A_PAIR <= LARGEST
 
 
 def _count(like: Tensor, size: Any) -> Tensor:
