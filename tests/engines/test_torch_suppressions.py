@@ -12,8 +12,8 @@ from nms_oracle import KINDS, wanted
 import trtnet
 from trtnet import detection, graph, reference
 from trtnet.detection import Suppression
-from trtnet.engines.torch.greedy import suppress
-from trtnet.engines.torch.suppressions import SUPPRESSION, recognize_suppressions
+from trtnet.engines.torch.greedy import count_better, suppress
+from trtnet.engines.torch.suppressions import COUNTED, SUPPRESSION, recognize_suppressions
 from trtnet.graph import Graph
 
 WAYS = {
@@ -52,8 +52,9 @@ def types(read: Graph) -> list[str]:
 @pytest.mark.parametrize("shape", [(2, 60, 3), ("B", "N", 3)], ids=["static", "dynamic"])
 def test_the_layers_and_the_operation_give_the_same_bits(how, shape):
     read = graph.read(network(how, shape))
-    found = recognize_suppressions(read)
+    found = recognize_suppressions(read, count=True)
     assert types(found).count(SUPPRESSION) == 1
+    assert types(found).count(COUNTED) == 1  # a limit of a class counts those of the class
     assert types(found).count("RECURRENCE") == 0
     slow, quick = reference.compile(read), reference.compile(found)
     for make in KINDS.values():
@@ -187,6 +188,21 @@ def test_the_operation_is_the_rule(kind):
         rows = zip(boxes, candidates, scores, order, groups, strict=True)
         want = np.stack([rule(*row, 0.5) for row in rows])
         assert np.array_equal(found[:, 0].numpy(), want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_better_boxes_are_counted(kind):
+    """NaN scores, and boxes of one score and one place, too; against the matrix of all pairs."""
+    rng = np.random.default_rng(1)
+    scores = sets(KINDS[kind], 60, 1)["scores"][:, :, 0]
+    mask, order = rng.random((2, 60)) < 0.7, rng.integers(0, 20, (2, 60))
+    mine, other = scores[:, :, None], scores[:, None]
+    first = (mine == other) & (order[:, :, None] < order[:, None])
+    want = (((mine > other) | first) & mask[:, :, None]).sum(1)
+    found = count_better(
+        *(torch.from_numpy(np.ascontiguousarray(x)) for x in (mask, scores, order))
+    )
+    assert np.array_equal(found[:, 0].numpy(), want)
 
 
 def test_pairs_are_looked_at_in_parts(monkeypatch):

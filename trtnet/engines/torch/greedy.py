@@ -22,6 +22,37 @@ def suppression(layer: LayerContext) -> TorchCall:
     return TorchCall(suppress, layer.inputs, options)
 
 
+def counting(layer: LayerContext) -> TorchCall:
+    """What layers of the type COUNTED compute: how many boxes of a mask are better than each."""
+    return TorchCall(count_better, layer.inputs)
+
+
+def count_better(mask: Tensor, scores: Tensor, order: Tensor) -> Tensor:
+    """How many boxes of `mask` are better than each, (B, 1, N) float32, on the host.
+
+    Args:
+        mask: (B, N) bool, as :func:`suppress` takes its candidates; `scores` and `order` as there.
+    """
+    shaped = torch.broadcast_tensors(mask, scores, order)
+    rows = zip(*(x.contiguous().numpy() for x in shaped), strict=True)
+    counts = [_count_better(*row) for row in rows]
+    counted = np.array(counts, np.float32).reshape(shaped[0].shape)
+    return torch.from_numpy(counted).unsqueeze(1)
+
+
+def _count_better(mask: np.ndarray, scores: np.ndarray, order: np.ndarray) -> np.ndarray:
+    best_first = np.lexsort((order, -scores))  # NaN last
+    ranks, places = scores[best_first], order[best_first]
+    number = ~np.isnan(ranks)
+    before = np.cumsum(mask[best_first] & number) - (mask[best_first] & number)
+    starts = np.ones(len(mask), bool)  # of runs of boxes none of which is better
+    starts[1:] = (ranks[1:] != ranks[:-1]) | (places[1:] != places[:-1])
+    run = np.flatnonzero(starts)[np.cumsum(starts) - 1]
+    counts = np.zeros(len(mask), np.float32)
+    counts[best_first] = np.where(number, before[run], 0)
+    return counts
+
+
 def suppress(
     x1: Tensor,
     y1: Tensor,

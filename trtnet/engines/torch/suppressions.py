@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trtnet.engines.torch.greedy import suppression
+from trtnet.engines.torch.greedy import counting, suppression
 from trtnet.engines.torch.patterns import Const, Match, Matcher, Op, Value
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference.operations import register_operation
@@ -23,14 +23,24 @@ order, and the groups if there are any. Attributes: ``threshold``, and ``rounds`
 (B, 1, N): without `rounds` the boxes kept, int32; with them those kept after as many rounds and
 after one more, bool."""
 
+COUNTED = "COUNTED"
+"""The layer type. Inputs, each (B, N): a mask, scores and their order. Output: (B, 1, N) float32, how
+many boxes of the mask are better than each."""
+
 register_operation(SUPPRESSION, suppression)
+register_operation(COUNTED, counting)
 
 _SIDES = ("x1", "y1", "x2", "y2")
 _INPUTS = (*_SIDES, "candidates", "scores", "order")
 
 
-def recognize_suppressions(graph: Graph) -> Graph:
-    """`graph`, with one layer in place of each suppression; `graph` itself where there is none."""
+def recognize_suppressions(graph: Graph, count: bool = False) -> Graph:
+    """`graph`, with one layer in place of each suppression; `graph` itself where there is none.
+
+    Args:
+        count: also put one layer of the type :data:`COUNTED` in place of the matrix product that
+            counts the better boxes. On a CPU memory for all pairs of boxes costs more than that.
+    """
     loops = [layer for layer in graph.layers if layer.type == "LOOP_OUTPUT"]
     products = [layer for layer in graph.layers if layer.type == "MATRIX_MULTIPLY"]
     if not products:
@@ -38,6 +48,8 @@ def recognize_suppressions(graph: Graph) -> Graph:
     finder = _Finder(graph)
     made = [found for layer in loops if (found := finder.loop(layer))]
     made += finder.chains()
+    if count:
+        made += [found for layer in products if (found := finder.counted(layer))]
     return _replaced(graph, made) if made else graph
 
 
@@ -89,6 +101,14 @@ class _Finder:
                 return _Found(_layer(match, last.name, (last.outputs[0],), None), last.name, name)
         return None
 
+    def counted(self, product: Layer) -> _Found | None:
+        """The better boxes of a mask, if `product` counts them."""
+        match = self._matcher.begin()
+        if not match.fits(_COUNTED, product.outputs[0]) or not self._takes(match.values):
+            return None
+        inputs = tuple(match.values[key] for key in ("mask", "scores", "order"))
+        return _Found(Layer(product.name, COUNTED, inputs, product.outputs), product.name)
+
     def chains(self) -> list[_Found]:
         """The suppressions of a fixed number of rounds."""
         steps: dict[
@@ -137,12 +157,12 @@ class _Finder:
 
     def _takes(self, values: Mapping[str, str]) -> bool:
         """Whether the tensors have the types and ranks of a suppression's."""
-        for name in (*_INPUTS, *(["groups"] if "groups" in values else [])):
+        for name in {*_INPUTS, "groups", "mask"} & values.keys():
             info = self._graph.tensors[values[name]]
             kinds = ("int32", "int64")
             if name in (*_SIDES, "scores"):
                 kinds = ("float32", "float32")
-            elif name == "candidates":
+            elif name in ("candidates", "mask"):
                 kinds = ("bool", "bool")
             if info.dtype not in kinds or len(info.shape) != 2:
                 return False
@@ -204,6 +224,18 @@ def _compared(op: str, name: str) -> Op:
     return _elementwise(op, _column(name), _row(name))
 
 
+_BETTER = _elementwise(
+    "OR",
+    _compared("GREATER", "scores"),
+    _elementwise("AND", _compared("EQUAL", "scores"), _compared("LESS", "order")),
+)
+_COUNTED = Op(
+    "MATRIX_MULTIPLY",
+    (Op("UNSQUEEZE", (_cast(Value("mask"), "float32"), Const(1))), _cast(_BETTER, "float32")),
+    {"op0": "NONE", "op1": "NONE"},
+)
+
+
 def _length(first: str, last: str) -> Op:
     """What two intervals share."""
     shared = _elementwise("SUB", _compared("MIN", last), _compared("MAX", first))
@@ -224,10 +256,8 @@ def _hits() -> tuple[Op, Op]:
     shared = _elementwise("PROD", _length("x1", "x2"), _length("y1", "y2"))
     union = _elementwise("SUB", _elementwise("SUM", _area(2), _area(1)), shared)
     iou = _elementwise("DIV", shared, union)
-    first = _elementwise("AND", _compared("EQUAL", "scores"), _compared("LESS", "order"))
-    better = _elementwise("OR", _compared("GREATER", "scores"), first)
     overlaps = _elementwise("GREATER", iou, Const(name="threshold"))
-    hits = _elementwise("AND", better, overlaps)
+    hits = _elementwise("AND", _BETTER, overlaps)
     grouped = _elementwise("AND", hits, _compared("EQUAL", "groups"))
     return _cast(grouped, "float32"), _cast(hits, "float32")
 
