@@ -24,8 +24,8 @@ order, and the groups if there are any. Attributes: ``threshold``, and ``rounds`
 after one more, bool."""
 
 COUNTED = "COUNTED"
-"""The layer type. Inputs, each (B, N): a mask, scores and their order. Output, (B, 1, N) float32: how
-many boxes of the mask are better than each."""
+"""The layer type. Inputs, each (B, N): a mask, scores and their order. Output, (B, 1, N) float32:
+how many boxes of the mask are better than each."""
 
 register_operation(SUPPRESSION, suppression)
 register_operation(COUNTED, counting)
