@@ -36,7 +36,7 @@ class Drawn:
 
     Attributes:
         box: corners (x1, y1, x2, y2) in pixels of the image.
-        label: of one line.
+        label: of one line; empty for none.
         color: RGB.
         mask: bool (height, width) of the image, drawn half transparent.
         keypoints: (number, 2): x and y in pixels of the image. 17 are drawn as a person of COCO.
@@ -140,7 +140,7 @@ class _Pen:
         """Where the label of `box` goes; ``None`` where no label has room."""
         height = self.text + 2 * self.pad
         width = int(self.font.getlength(self._shortened(label))) + 2 * self.pad
-        if height > self.size[1] or width > self.size[0]:
+        if not label or height > self.size[1] or width > self.size[0]:
             return None
         left = min(max(int(box[0]), 0), self.size[0] - width)
         tops = (box[1] - height, box[1], box[3], box[3] - height)
