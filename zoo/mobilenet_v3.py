@@ -79,6 +79,7 @@ class InvertedResidual(nn.Module):
             layers.append(SqueezeExcitation(hidden, squeezed, scale_activation=nn.Hardsigmoid))
         layers.append(_conv_bn(hidden, out_channels, 1, activation_layer=None))
         self.block = nn.Sequential(*layers)
+        self.stride = stride
         self.has_shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from trtnet import graph, weights, zoo
 from trtnet.verification import FP16_TOLERANCE
 from trtnet.weights.random_init import random_module
 from trtnet.weights.torch_import import without_memory
+from trtnet.zoo.blocks import IntermediateLayerGetter
 from trtnet.zoo.resnet import ResNet
-from trtnet.zoo.segmentation.backbones import IntermediateLayerGetter
 
 NAMES = sorted(models.list_models(models.segmentation))
 WITH_AUX = [name for name in NAMES if "aux_loss" in zoo.get_entry(name).arguments]

@@ -147,7 +147,7 @@ def _together(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
     count, classes = scores.shape[1:]
     taking_part = where(gt(scores, below(how.score_threshold)), scores, -math.inf)
     flat = flatten(transpose(taking_part, 1, 2), 1)  # of equal scores the lower class comes first
-    values, order = top_k(_with_places(flat, how.candidates), how.candidates, 1, largest=True)
+    values, order = top_k(with_places(flat, how.candidates), how.candidates, 1, largest=True)
     found = gt(values, -math.inf)
     order = where(found, order, 0)
     label = order // count
@@ -235,7 +235,7 @@ def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detectio
     best, index, corners = (flatten(loop.stacked(x, 1, classes), 1, 2) for x in per_class)
     converged = loop.stacked(kept.converged.to(int32), 1, classes)
 
-    best = _with_places(best, how.max_detections)
+    best = with_places(best, how.max_detections)
     values, order = top_k(best, how.max_detections, 1, largest=True, stable=True)
     is_one = gt(values, -math.inf)
     order = where(is_one, order, 0)
@@ -244,7 +244,7 @@ def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detectio
                    order // count, pick(index, order))  # fmt: skip
 
 
-def _with_places(scores: Tensor, count: int) -> Tensor:
+def with_places(scores: Tensor, count: int) -> Tensor:
     """(B, N) `scores` with -inf added behind them where N may be less than `count`: no axis is
     shorter than its TopK."""
     batch, size = scores.shape

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from trtnet import nn
+from trtnet.zoo.blocks import IntermediateLayerGetter
 from trtnet.zoo.mobilenet_v3 import mobilenet_v3_large
 from trtnet.zoo.resnet import ResNet
 
-if TYPE_CHECKING:
-    from trtnet.tensor import Tensor
-
 DILATED = (False, True, True)  # a ResNet's last stage keeps an eighth of the image's size
-
-
-class IntermediateLayerGetter(nn.ModuleDict):
-    """Calls the children of `model` one after the other, up to the last that is asked for.
-
-    Args:
-        return_layers: name of a child → name of its output in the dict that is returned.
-    """
-
-    def __init__(self, model: nn.Module, return_layers: Mapping[str, str]) -> None:
-        children = dict(model.named_children())
-        last = max(list(children).index(name) for name in return_layers)
-        super().__init__(dict(list(children.items())[: last + 1]))
-        self.return_layers = dict(return_layers)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        found = {}
-        for name, module in self.items():
-            x = module(x)
-            if name in self.return_layers:
-                found[self.return_layers[name]] = x
-        return found
 
 
 def resnet_features(resnet: Callable[..., ResNet], aux_loss: bool) -> IntermediateLayerGetter:

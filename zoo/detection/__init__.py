@@ -1,0 +1,1 @@
+"""Models that find objects: boxes, classes and scores."""
