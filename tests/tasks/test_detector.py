@@ -366,3 +366,69 @@ def test_coco_results_are_what_pycocotools_reads() -> None:
         evaluation.accumulate()
         evaluation.summarize()
     assert evaluation.stats[0] == pytest.approx(1.0)
+
+
+def smooth(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Values that change slowly along the last two axes, so that rounding decides nothing."""
+    wave = rng.uniform(0.1, 0.25, (*shape[:-2], 2, 1, 1))
+    phase = rng.uniform(0, 6, (*shape[:-2], 2, 1, 1))
+    y, x = np.mgrid[: shape[-2], : shape[-1]]
+    values = np.sin(wave[..., 0, :, :] * y + phase[..., 0, :, :])
+    return (values * np.sin(wave[..., 1, :, :] * x + phase[..., 1, :, :])).astype(np.float32)
+
+
+def test_masks_and_keypoints_are_those_of_torchvision() -> None:
+    """Of boxes of which one reaches into the letterbox's border, and one has too low a score."""
+    import torch
+    from torchvision.models.detection.roi_heads import heatmaps_to_keypoints, paste_masks_in_image
+
+    rng = np.random.default_rng(3)
+    boxes = np.float32([[10, 20, 30, 40], [5, 20, 60, 48], [1, 3, 19, 30], [8, 20, 60, 45]])
+    squares = 0.5 + 0.5 * smooth(rng, 4, 28, 28)
+    heatmaps = smooth(rng, 4, 3, 56, 56)
+    outputs = {
+        "num_dets": np.int32([4]), "det_boxes": boxes,
+        "det_scores": np.float32([0.7, 0.9, 0.8, 0.1]), "det_classes": np.int32([0, 1, 2, 0]),
+        "det_masks": squares, "det_keypoints": heatmaps,
+    }  # fmt: skip
+    with detector(fixed(outputs), score_threshold=0.5) as detect:
+        result = detect(np.zeros((320, 640, 3), np.uint8))
+    order = [1, 2, 0]
+    in_image = (boxes[order] - [0, 16, 0, 16]) * 10
+    wanted = paste_masks_in_image(
+        torch.tensor(squares[order])[:, None], torch.tensor(in_image.astype(np.float32)), (320, 640)
+    )
+    for place, mask in enumerate(wanted[:, 0].numpy()):
+        found = result.mask(place)
+        assert found.shape == (320, 640)
+        assert np.mean(found != (mask > 0.5)) < 1e-4
+        assert found.sum() > 1000
+        assert result.mask(place, threshold=0.2).sum() > found.sum()
+    points, scores = heatmaps_to_keypoints(
+        torch.tensor(heatmaps[order]), torch.tensor(boxes[order])
+    )
+    assert result.keypoints is not None
+    in_image = (points[..., :2].numpy() - [0, 16]) * 10
+    np.testing.assert_allclose(result.keypoints[..., :2], in_image, atol=1e-3)
+    np.testing.assert_allclose(result.keypoints[..., 2], scores.numpy(), atol=1e-5)
+
+    first = result.as_dicts()[0]
+    assert first["box"] == [50, 40, 600, 320]
+    np.testing.assert_allclose(first["keypoints"], result.keypoints[0], atol=6e-4)
+    flat = result.coco_results(1)[0]["keypoints"]
+    assert len(flat) == 9
+    assert flat[2::3] == [1, 1, 1]
+    np.testing.assert_allclose(flat[:2], result.keypoints[0, 0, :2], atol=6e-4)
+    picture = np.asarray(result.picture()).astype(int)
+    inside = result.mask(1) & ~result.mask(0) & ~result.mask(2)
+    color = trtnet.imaging.palette("voc", 4)[3]
+    assert np.mean(np.abs(picture[inside] - color // 2).max(1) <= 1) > 0.7
+
+
+def test_a_network_without_masks() -> None:
+    with detector(fixed(rows([10, 20, 30, 60, 0.9, 1]))) as detect:
+        result = detect(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(trtnet.UsageError, match=r"gives no masks(.|\n)*det_masks"):
+        result.mask(0)
+    assert result.keypoints is None
+    assert result.objects[0].keypoints is None

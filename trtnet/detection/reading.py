@@ -12,6 +12,9 @@ from trtnet.errors import ExecutionError, ShapeError
 
 SUPPRESSED = ("efficientnms", "rows6")
 """Formats of outputs that hold detections, after suppression."""
+MASKS, KEYPOINTS = "det_masks", "det_keypoints"
+"""Further outputs, K places each: squares of probabilities (B, K, M, M), and heatmaps of logits
+(B, K, N, M, M)."""
 EXPECTED = (
     "num_dets (B, 1), det_boxes (B, K, 4), det_scores (B, K) and det_classes (B, K), "
     "or detections (B, K, 6)"
