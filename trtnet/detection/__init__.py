@@ -1,6 +1,7 @@
 """Detection: boxes, their coding and overlaps, and non-maximum suppression of ordinary layers."""
 
 from trtnet.detection.anchors import AnchorGenerator, DefaultBoxGenerator, grid_points
+from trtnet.detection.candidates import detections_of_classes, detections_of_levels
 from trtnet.detection.coding import clip_to_image, decode_boxes, decode_linear, image_size
 from trtnet.detection.distances import boxes_around, expected_distances
 from trtnet.detection.formats import OUTPUT_FORMATS, checked_output_format, output_tensors
@@ -30,6 +31,8 @@ __all__ = [
     "decode_boxes",
     "decode_linear",
     "detections",
+    "detections_of_classes",
+    "detections_of_levels",
     "expected_distances",
     "format_of",
     "grid_points",

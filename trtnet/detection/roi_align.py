@@ -86,7 +86,7 @@ class Pyramid:
                              expected=f"({self.batch}, K, 4)")  # fmt: skip
         if sampling_ratio < 1:
             raise UsageError("sampling_ratio of boxes on a pyramid", expected="at least 1",
-                             got=sampling_ratio, fix="sampling_ratio=2, as in torchvision")  # fmt: skip
+                             got=sampling_ratio, fix="sampling_ratio=2")  # fmt: skip
         level = pyramid_level(boxes, self.strides)
         scale, start, height, width = (
             unsqueeze(take_slices(table, level, 0), -1)
