@@ -36,7 +36,8 @@ FIX = f"--preprocess {next(iter(PRESETS))} (or {', '.join([*PRESETS][1:])}, or a
 """What to do where nothing says how images are prepared."""
 
 _IMAGE_AXES = 4
-_SIZES = ("resize_size", "resize_mode", "letterbox_size", "crop_size")
+_RESIZES = ("resize_size", "resize_mode", "max_size", "crop_size", "size_divisor")
+_SIZES = (*_RESIZES, "letterbox_size")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _replaced(changes: Mapping[str, Any]) -> tuple[str, ...]:
     """The entries whose place `changes` take: a letterbox that of resize and crop, and the
     reverse."""
     if changes.get("letterbox_size"):
-        return ("resize_size", "resize_mode", "crop_size")
+        return _RESIZES
     gone = ("resize_mode",) if "resize_size" in changes else ()
     if changes.get("resize_size") or changes.get("crop_size"):
         return (*gone, "letterbox_size", "pad_color", "pad_position", "upscale")

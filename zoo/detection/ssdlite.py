@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trtnet import nn
 from trtnet.detection import DefaultBoxGenerator, Suppression
 from trtnet.zoo.blocks import Conv2dNormActivation
-from trtnet.zoo.detection.registering import register_detector
+from trtnet.zoo.detection.registering import of_one_size, register_detector
 from trtnet.zoo.detection.ssd import SSD, SSDHead
 from trtnet.zoo.mobilenet_v3 import mobilenet_v3_large
 
@@ -68,7 +68,7 @@ class SSDLiteFeatureExtractorMobileNet(nn.Module):
         return {str(index): level for index, level in enumerate(found)}
 
 
-@register_detector((3, 320, 320))
+@register_detector((3, 320, 320), of_one_size(320, (0.5,) * 3, (0.5,) * 3))
 def ssdlite320_mobilenet_v3_large(
     num_classes: int = 91,
     score_thresh: float = 0.001,
