@@ -8,4 +8,5 @@ from trtnet.zoo.detection import (  # noqa: F401
     retinanet,
     ssd,
     ssdlite,
+    yolox,
 )
