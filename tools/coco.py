@@ -174,10 +174,10 @@ def build(subject: Subject, precision: str, truth: Truth, data: Path, backend: s
     entry = zoo.get_entry(subject.model)
     shape = entry.require_input_shape()
     weights = load_weights(entry, subject.weights, 0, {}, shape)
-    if weights.preprocessing is None:
-        raise trtnet.UsageError("the weights do not say how images are prepared",
-                                module=subject.model)  # fmt: skip
-    rules = checked_preprocessing(weights.preprocessing)
+    stated = weights.preprocessing or entry.preprocessing
+    if stated is None:
+        raise trtnet.UsageError("nothing says how images are prepared", module=subject.model)
+    rules = checked_preprocessing(stated)
     shapes = shapes_for_images(shape, truth.sizes, rules)
     quantizes = precision in ("int8", "fp8")
     calibration = CalibrationSettings(str(data) if quantizes else None, CALIBRATION)

@@ -155,9 +155,9 @@ def fill(
     weights = load_weights(
         entry, name, recipe.seed, arguments, image, key=recipe.weights_key, model=module
     )
-    filled = Filled(module, weights, dict(arguments), weights.notes)
     if weights.preprocessing is None and entry.preprocessing is not None:
         weights = weights.restated(**image_metadata(entry.preprocessing, None))
+    filled = Filled(module, weights, dict(arguments), weights.notes)
     if weights.path is not None:
         given = {*recipe.arguments, *(("image_size",) if recipe.image_size else ())}
         settled = settle(entry, module, weights, arguments, given)
