@@ -79,6 +79,13 @@ def test_labels_avoid_each_other() -> None:
     assert (both[86:99, 50:85] == first[86:99, 50:85]).all()  # the first has the better place
 
 
+def test_labels_without_room_are_left_out() -> None:
+    """Of many boxes in one place the first ones have labels, and all of them can be read."""
+    found = [Drawn((50, 100, 200, 160), f"name {i}", RED) for i in range(30)]
+    few, more = (pixels(draw_found(plain(40), found[:count])) for count in (8, 30))
+    assert (few == more).all()
+
+
 def test_the_first_is_on_top() -> None:
     blue = (0, 0, 128)
     found = [Drawn((50, 100, 350, 200), "", RED), Drawn((50, 100, 350, 200), "", blue)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -54,8 +55,9 @@ def draw_found(image: Image, found: Iterable[Drawn]) -> Image:
 
     Lines and dots have an edge that is white for dark colours and black for light ones, so that
     they show on any image; their width and the size of the text follow from the image's size. A
-    label stands above its box, or where there is no room or another label, in or below it; it is
-    shortened where the image is narrower, and left out where the image is lower than its text.
+    label stands above its box, or where there is no room or another label, in or below it, at its
+    left or right end. It is shortened where the image is narrower, and left out where all these
+    places are taken by labels of what comes before, or the image is lower than its text.
 
     >>> from PIL import Image
     >>> picture = draw_found(Image.new("L", (9, 9)), [Drawn((2, 2, 7, 7), "cat", (255, 0, 0))])
@@ -137,19 +139,21 @@ class _Pen:
             self.draw.ellipse(box, fill=color, outline=edge_color(color), width=self.edge)
 
     def place(self, box: Sequence[float], label: str) -> Spot | None:
-        """Where the label of `box` goes; ``None`` where no label has room."""
+        """Where the label of `box` goes, over no other one; ``None`` where it has no room."""
         height = self.text + 2 * self.pad
         width = int(self.font.getlength(self._shortened(label))) + 2 * self.pad
         if not label or height > self.size[1] or width > self.size[0]:
             return None
-        left = min(max(int(box[0]), 0), self.size[0] - width)
-        tops = (box[1] - height, box[1], box[3], box[3] - height)
-        fitting = [int(top) for top in tops if 0 <= int(top) <= self.size[1] - height]
-        spots = [(left, top, left + width, top + height) for top in fitting or [0]]
-        free = (spot for spot in spots if not any(_overlap(spot, other) for other in self.taken))
-        found = next(free, spots[0])
-        self.taken.append(found)
-        return found
+        right, bottom = self.size[0] - width, self.size[1] - height  # of the image, for its corner
+        inside = min(max(box[1], 0), bottom)
+        tops = (box[1] - height, inside, box[3], box[3] - height)
+        for left, top in itertools.product((box[0], box[2] - width), tops):
+            x, y = min(max(int(left), 0), right), int(top)
+            spot = (x, y, x + width, y + height)
+            if 0 <= y <= bottom and not any(_overlap(spot, other) for other in self.taken):
+                self.taken.append(spot)
+                return spot
+        return None
 
     def label(self, place: Spot, label: str, color: Color) -> None:
         """`label` at its place."""
