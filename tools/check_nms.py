@@ -1,9 +1,11 @@
 """Compares detections with a plain program on ``torchvision.ops.nms``, on many sets of boxes.
 
-    python tools/check_nms.py [--sets 100000] [--seed 0] [--journal FILE]
+    python tools/check_nms.py [--sets 100000] [--seed 0] [--by reference] [--journal FILE]
                               [--markdown benchmarks/nms.md]
 
-The networks are built with TensorRT-RTX once, and run by the reference. A set is one image: boxes
+The networks are built with TensorRT-RTX once, and run by the reference. ``--by torch`` runs
+engines of the torch backend on a CPU instead, in which one operation has taken the place of the
+suppression's layers, and ``--by cuda`` the same on a GPU. A set is one image: boxes
 and scores of a kind of ``nms_oracle.py``. With a journal a run goes on where it ended.
 """
 
@@ -28,10 +30,18 @@ from nms_oracle import KINDS, wanted
 import trtnet
 from trtnet import detection, graph, reference
 from trtnet.detection import Suppression
+from trtnet.engines.torch.suppressions import SUPPRESSION, recognize_suppressions
 from trtnet.files import atomic_write
 from trtnet.journal import ResultJournal
 
 IMAGES = 4  # of a batch
+BY = {
+    "reference": "built with TensorRT-RTX and run by the reference",
+    "torch": "run by the torch backend on a CPU with one operation in place of the suppression's "
+    "layers",
+    "cuda": "run by the torch backend on a GPU with its kernels in place of the suppression's "
+    "layers",
+}
 
 
 @dataclass(frozen=True)
@@ -82,9 +92,9 @@ class NmsJournal(ResultJournal):
     another = "other sets"
 
 
-def network(case: Case) -> trtnet.Network:
+def network(case: Case, backend: str = "rtx") -> trtnet.Network:
     """The network of `case`, of any number of images."""
-    net = trtnet.Network("rtx")
+    net = trtnet.Network(backend)
     boxes = net.input("boxes", ("B", case.boxes, 4))
     scores = net.input("scores", ("B", case.boxes, case.classes))
     for name, value in detection.detections(boxes, scores, case.how)._asdict().items():
@@ -92,12 +102,12 @@ def network(case: Case) -> trtnet.Network:
     return net
 
 
-def build(case: Case) -> None:
-    """Builds an engine of `case`: what is compared is a network that builds."""
+def build(case: Case, backend: str = "rtx") -> trtnet.Plan:
+    """An engine of `case`: what is compared is a network that builds."""
     sizes = (1, IMAGES, 16)
     boxes = trtnet.Shapes(*((size, case.boxes, 4) for size in sizes))
     scores = trtnet.Shapes(*((size, case.boxes, case.classes) for size in sizes))
-    trtnet.build(network(case), {"boxes": boxes, "scores": scores})
+    return trtnet.build(network(case, backend), {"boxes": boxes, "scores": scores})
 
 
 def differences(case: Case, kind: str, run: Any, seeds: Sequence[int]) -> list[int]:
@@ -127,10 +137,17 @@ def _same(found: dict[str, Any], image: int, pairs: list[tuple[int, ...]], boxes
     )
 
 
-def runner(case: Case) -> Any:
-    """``run(boxes, scores)`` of the reference on the network of `case`."""
-    compiled = reference.compile(graph.read(network(case)))
-    return lambda boxes, scores: compiled(torch.from_numpy(boxes), torch.from_numpy(scores))
+def runner(case: Case, by: str) -> Any:
+    """``run(boxes, scores)`` of the network of `case`, by one of :data:`BY`."""
+    if by == "reference":
+        build(case)
+        compiled = reference.compile(graph.read(network(case)))
+        return lambda boxes, scores: compiled(torch.from_numpy(boxes), torch.from_numpy(scores))
+    found = recognize_suppressions(graph.read(network(case, "torch")))
+    if [layer.type for layer in found.layers].count(SUPPRESSION) != 1:
+        raise RuntimeError(f"{case.name}: the suppression has not been recognised")
+    session = trtnet.Session(build(case, "torch"), device="cpu" if by == "torch" else "cuda")
+    return lambda boxes, scores: session({"boxes": boxes, "scores": scores})
 
 
 def wrong_sets(case: Case, kind: str, run: Any, seeds: range) -> list[int]:
@@ -139,10 +156,10 @@ def wrong_sets(case: Case, kind: str, run: Any, seeds: range) -> list[int]:
     return [seed for batch in batches for seed in differences(case, kind, run, batch)]
 
 
-def results(sets: int, seed: int, path: Path | None) -> Iterator[Result]:
+def results(sets: int, seed: int, by: str, path: Path | None) -> Iterator[Result]:
     """A result for each case and kind."""
     seeds = range(seed, seed + -(-sets // (len(CASES) * len(KINDS))))
-    journal = NmsJournal(path, f"{sets} {seed}")
+    journal = NmsJournal(path, f"{sets} {seed} {by}")
     for case in CASES:
         run = None
         for kind in KINDS:
@@ -150,8 +167,7 @@ def results(sets: int, seed: int, path: Path | None) -> Iterator[Result]:
             found = journal.get(key, Result)
             if found is None:
                 if run is None:
-                    build(case)
-                    run = runner(case)
+                    run = runner(case, by)
                 start = time.perf_counter()
                 wrong = wrong_sets(case, kind, run, seeds)
                 seconds = time.perf_counter() - start
@@ -160,15 +176,15 @@ def results(sets: int, seed: int, path: Path | None) -> Iterator[Result]:
             yield found
 
 
-def page(found: Sequence[Result], sets: int, seed: int) -> str:
+def page(found: Sequence[Result], sets: int, seed: int, by: str) -> str:
     """The page, with the seeds of the first sets that differ."""
     packages = ("tensorrt-rtx", "torch", "torchvision", "numpy")
     total, wrong = (sum(getattr(result, name) for result in found) for name in ("sets", "wrong"))
     lines = [
         "# Non-maximum suppression against torchvision",
         "",
-        f"`python tools/check_nms.py --sets {sets} --seed {seed}`: the networks of "
-        "`trtnet.detection.detections`, built with TensorRT-RTX and run by the reference, against "
+        f"`python tools/check_nms.py --sets {sets} --seed {seed} --by {by}`: the networks of "
+        f"`trtnet.detection.detections`, {BY[by]}, against "
         "a plain program that calls `torchvision.ops.nms` class by class. A set is one image; "
         "two are equal if they have the same boxes of the same classes in one order. Kinds: "
         "`tools/nms_oracle.py`.",
@@ -194,15 +210,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", type=int, default=100_000, help="in all")
     parser.add_argument("--seed", type=int, default=0, help="of the first set of each kind")
+    parser.add_argument("--by", choices=BY, default="reference", help="what runs the networks")
     parser.add_argument("--journal", type=Path, help="keeps results, and goes on from them")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the page to write")
     arguments = parser.parse_args()
     found = []
-    for result in results(arguments.sets, arguments.seed, arguments.journal):
+    for result in results(arguments.sets, arguments.seed, arguments.by, arguments.journal):
         print(f"{result.case}, {result.kind}: {result.wrong} of {result.sets} differ, "
               f"{result.seconds:.0f} s", flush=True)  # fmt: skip
         found.append(result)
-    text = page(found, arguments.sets, arguments.seed)
+    text = page(found, arguments.sets, arguments.seed, arguments.by)
     if arguments.markdown is not None:
         with atomic_write(arguments.markdown) as file:
             file.write(text.encode())

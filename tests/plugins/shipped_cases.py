@@ -13,7 +13,14 @@ import torchvision
 from torch import Tensor
 
 import trtnet
-from trtnet.plugins.shipped import ClassMap, DeformConv2d, NormalizeImage, RoIAlign, YoloDecode
+from trtnet.plugins.shipped import (
+    ClassMap,
+    DeformConv2d,
+    GreedyNms,
+    NormalizeImage,
+    RoIAlign,
+    YoloDecode,
+)
 from trtnet.plugins.shipped.yolo_decode import reference as yolo
 
 RNG = np.random.default_rng(11)
@@ -48,6 +55,26 @@ def boxes() -> np.ndarray:
     return np.concatenate([RNG.integers(0, 2, (4, 1)), first, last], 1).astype(np.float32)
 
 
+def suppressed() -> list[np.ndarray]:
+    """Overlapping boxes, candidates, scores, their order, and groups."""
+    first, size = RNG.random((2, 30, 2)) * 40, 10 + RNG.random((2, 30, 2)) * 10
+    corners = np.concatenate([first, first + size], 2).astype(np.float32)
+    part, groups = (RNG.integers(0, n, (2, 30)).astype(np.int32) for n in (5, 2))
+    order = np.argsort(RNG.random((2, 30)), 1).astype(np.int32)
+    return [corners, part, RNG.random((2, 30), np.float32), order, groups]
+
+
+def kept(corners: Tensor, part: Tensor, scores: Tensor, order: Tensor, groups: Tensor) -> Tensor:
+    """By torchvision, group by group; no two scores are equal."""
+    result = torch.zeros_like(part)
+    for image in range(len(part)):
+        for group in groups[image].unique():
+            (own,) = torch.nonzero((groups[image] == group) & (part[image] != 0), as_tuple=True)
+            found = torchvision.ops.nms(corners[image, own], scores[image, own], 0.3)
+            result[image, own[found]] = 1
+    return result
+
+
 CASES = {
     "class_map": Case(
         ClassMap(size=(20, 31)),
@@ -65,6 +92,12 @@ CASES = {
         lambda x, offset, w, b, mask: torchvision.ops.deform_conv2d(
             x, offset, w, b, (2, 1), (1, 2), (1, 2), mask
         ),
+    ),
+    "greedy_nms": Case(
+        GreedyNms(0.3),
+        suppressed(),
+        [("B", 30, 4), *[("B", 30)] * 4],
+        kept,
     ),
     "normalize_image": Case(
         NormalizeImage((5, 9), MEAN, STD),

@@ -24,6 +24,7 @@ NEEDS_TORCH = (  # what runs networks with PyTorch
     *("search.ablation", "search.finding", "search.measuring", "search.sensitivities"),
     *("search.stored_sensitivities", "search.suffix"),
     *("plugins.kernel_execution", "plugins.reference_execution", "plugins.shipped"),
+    *("detection.greedy_nms.kernel", "detection.greedy_nms.reference"),
     *("plugins.tensor_views", "plugins.testing", "pipeline.float64"),
     *("zoo.torch_", "zoo.segmentation.torch_", "zoo.detection.torch_", "torch_modules."),
 )

@@ -16,7 +16,7 @@ from trtnet.cli.preprocess_flags import add_class_names_flag, add_preprocess_fla
 from trtnet.cli.removed_flags import refuse_removed_flags
 from trtnet.errors import UsageError
 from trtnet.files.roles import NamedFile, Place, Use
-from trtnet.network import FORMS
+from trtnet.network.forms import FORMS, NATIVE, NMS
 from trtnet.pipeline.recipe import default_engine
 
 _EPILOG = """\
@@ -154,19 +154,26 @@ def add_shape_flags(flag: Group) -> None:
 
 
 def add_backend_flag(flag: Group) -> None:
-    """Adds ``--backend``, for which the network is defined, and ``--plugins``."""
+    """Adds ``--backend``, for which the network is defined, ``--plugins`` and ``--nms``."""
     flag("--backend", choices=choices(), default="auto")
     add_plugins_flag(flag)
 
 
 def add_plugins_flag(flag: Group) -> None:
-    """Adds ``--plugins``; see :class:`trtnet.Network`."""
+    """Adds ``--plugins`` and ``--nms``; see :class:`trtnet.Network`."""
     flag(
         "--plugins",
         choices=FORMS,
         default="auto",
         help="what custom plugins become: layers with their own kernels, or TensorRT's layers; "
         "default: the first of the two that the backend has",
+    )
+    flag(
+        "--nms",
+        choices=NMS,
+        default=NATIVE,
+        help="who suppresses the boxes of a detector: layers that every backend has (default), "
+        "TensorRT's NMS layer (not rtx), or the plugin greedy_nms",
     )
 
 

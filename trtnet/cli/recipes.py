@@ -10,6 +10,7 @@ from trtnet.cli.precision import ChosenPrecision, named
 from trtnet.cli.preprocess_flags import stated_class_names, stated_preprocessing
 from trtnet.cli.shapes import parse_input, parse_profiles, parse_shape
 from trtnet.errors import UsageError
+from trtnet.network.forms import NATIVE
 from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe
 
 _ARGUMENTS = (  # of builders, that have flags
@@ -39,6 +40,7 @@ def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:
         class_names=stated_class_names(arguments),
         backend=getattr(arguments, "backend", "auto"),
         plugins=getattr(arguments, "plugins", "auto"),
+        nms=getattr(arguments, "nms", NATIVE),
     )
 
 

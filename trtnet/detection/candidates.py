@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from trtnet.detection.keeping import keep
 from trtnet.detection.overlap import below
 from trtnet.detection.selection import (
     Candidates,
@@ -21,7 +22,6 @@ from trtnet.detection.selection import (
     pick,
     with_places,
 )
-from trtnet.detection.suppression import is_better, suppress
 from trtnet.dtypes import float32
 from trtnet.errors import UsageError
 from trtnet.ops import windows
@@ -60,10 +60,10 @@ def detections_of_levels(
 
     def choose(*parts: Tensor) -> Detections:
         some = Candidates(*parts[:4])
-        groups = None if how.across_classes else some.labels
-        return choose_among(some, how, is_better(some.scores), groups)
+        return choose_among(some, how, scores[0].shape[2])
 
-    return by_image(choose, how, *chosen)
+    count = chosen.scores.shape[1]
+    return by_image(choose, how, count * count, *chosen)
 
 
 def detections_of_classes(
@@ -89,8 +89,8 @@ def detections_of_classes(
         batch, classes, count = best.scores.shape
         corners = reshape(best.boxes, batch * classes, count, 4)
         values = reshape(best.scores, batch * classes, count)
-        kept = suppress(corners, gt(values, -math.inf), is_better(values), how.iou_threshold,
-                        form=how.form, rounds=how.rounds)  # fmt: skip
+        kept = keep(corners, gt(values, -math.inf), values, how.iou_threshold,
+                    form=how.form, rounds=how.rounds)  # fmt: skip
         mask = reshape(kept.mask, batch, classes * count)
         converged = all_of(reshape(kept.converged, batch, classes), dim=1)
         flat = Candidates(*(flatten(x, 1, 2) for x in best))
@@ -100,7 +100,10 @@ def detections_of_classes(
         at = where(is_one, order, 0)
         return padded(Rows(at, is_one), converged, *(pick(x, at) for x in flat))
 
-    return by_image(choose, how, boxes.to(float32), scores.to(float32))
+    _, size, classes = scores.shape
+    count = min(per_class, size) if isinstance(size, int) else per_class
+    pairs = classes * count**2
+    return by_image(choose, how, pairs, boxes.to(float32), scores.to(float32))
 
 
 def _best_pairs(boxes: Tensor, scores: Tensor, count: int, threshold: float) -> Candidates:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from trtnet.detection.keeping import keep
+from trtnet.detection.nms_layer import too_many
 from trtnet.detection.overlap import below, fraction
-from trtnet.detection.suppression import is_better, positions, suppress
+from trtnet.detection.suppression import is_better, positions
 from trtnet.dtypes import float32, int32
 from trtnet.errors import ShapeError, UsageError
 from trtnet.ops.elementwise import eq, gt, logical_and, lt, where
@@ -28,6 +30,12 @@ from trtnet.tensor import Tensor, same_size, same_sizes
 
 _DIGIT = 1024
 IMAGES = ("together", "one by one")
+BYTES_OF_A_PAIR = 30
+"""What suppression needs at most for each pair of boxes that it compares at once."""
+LARGEST = 1 << 30
+"""Bytes that the pairs of all images may need, if nothing else is asked for."""
+USUAL_BATCH = 16
+"""The number of images that is expected where it is known only at run time."""
 
 
 class Detections(NamedTuple):
@@ -61,9 +69,11 @@ class Suppression:
         candidates: how many (box, class) pairs of an image take part, those of the best scores; at
             most 3840. ``None`` for all of them, class by class.
         across_classes: whether boxes of different classes suppress each other.
-        form, rounds: see :func:`trtnet.detection.suppress`.
-        images: ``"together"``, which needs about 30 bytes for each pair of boxes of each image, or
-            ``"one by one"`` in a loop, which needs them for one image.
+        form, rounds: of the native form, see :func:`trtnet.detection.suppress`.
+        images: ``"together"`` needs about 30 bytes for each pair of boxes of each image;
+            ``"one by one"``, in a loop, needs them for one image. By default (``None``) images are
+            taken together where that needs at most 1 GiB for all of them, or for 16 where their
+            number is known only at run time.
 
     Raises:
         UsageError: a value that is impossible.
@@ -77,7 +87,7 @@ class Suppression:
     across_classes: bool = False
     form: str = "loop"
     rounds: int = 32
-    images: str = "together"
+    images: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("iou_threshold", "score_threshold"):
@@ -88,7 +98,7 @@ class Suppression:
             if not least and not (value is None and name != "max_detections"):
                 raise UsageError(f"{name} is a number of boxes", expected=f"1..{LIMIT}",
                                  got=repr(value))  # fmt: skip
-        if self.images not in IMAGES:
+        if self.images not in (None, *IMAGES):
             raise UsageError("images are taken", expected=" or ".join(IMAGES),
                              got=repr(self.images))  # fmt: skip
         if self.across_classes and self.candidates is None:
@@ -102,7 +112,8 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) ->
     Of equal scores the lower class comes first, then the lower box. Where more than
     ``how.candidates`` pairs of a box and a class have the lowest score that still takes part, an
     engine may take any of them. Boxes with a NaN overlap nothing. All is computed in float32,
-    whatever the policy.
+    whatever the policy. Who suppresses is the network's choice, see
+    :func:`trtnet.detection.keeping.keep`.
 
     Args:
         boxes: (B, N, 4) corners, or (B, N, C, 4), one for each class.
@@ -116,22 +127,36 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) ->
     how = how or Suppression()
     _check(boxes, scores)
     boxes, scores = boxes.to(float32), scores.to(float32)
+    if how.candidates is None and scores.network.choose_nms() == "layer":
+        how = replace(how, candidates=_all_pairs(scores))
     choose = _class_by_class if how.candidates is None else _together
-    return by_image(partial(choose, how=how), how, boxes, scores)
+    compared = scores.shape[1] if how.candidates is None else how.candidates
+    return by_image(partial(choose, how=how), how, compared * compared, boxes, scores)
 
 
-def by_image(choose: Callable[..., Detections], how: Suppression, *of: Tensor) -> Detections:
+def by_image(
+    choose: Callable[..., Detections], how: Suppression, pairs: Any, *of: Tensor
+) -> Detections:
     """``choose(*of)``, for all images together or in a loop, as ``how.images`` says.
 
     Args:
+        pairs: how many pairs of boxes are compared at once for an image, an int or a Dim.
         of: (B, …) each.
     """
     batch = of[0].shape[0]
-    if how.images == "together" or same_size(batch, 1):
+    by_layer = of[0].network.choose_nms() == "layer"  # which no loop can hold
+    if by_layer or same_size(batch, 1) or _are_together(how, batch, pairs):
         return choose(*of)
     loop = of[0].network.loop(_count(of[0], batch))
     found = choose(*(unsqueeze(loop.slices(x, 0), 0) for x in of))
     return Detections(*(loop.stacked(x.squeeze(0), 0, batch) for x in found))
+
+
+def _are_together(how: Suppression, batch: Any, pairs: Any) -> bool:
+    if how.images is not None:
+        return how.images == "together"
+    count = batch if isinstance(batch, int) else USUAL_BATCH
+    return isinstance(pairs, int) and count * pairs * BYTES_OF_A_PAIR <= LARGEST
 
 
 def _count(like: Tensor, size: Any) -> Tensor:
@@ -139,6 +164,15 @@ def _count(like: Tensor, size: Any) -> Tensor:
     if isinstance(size, int):
         return like.network.constant(size, int32)
     return as_tensor(size, like, align=False).to(int32)
+
+
+def _all_pairs(scores: Tensor) -> int:
+    """The number of pairs of a box and a class, where TensorRT can choose as many."""
+    count, classes = scores.shape[1:]
+    total = count * classes
+    if not isinstance(total, int) or total > LIMIT:
+        raise too_many(f"candidates=None, which is {count} boxes of {classes} classes")
+    return total
 
 
 def _check(boxes: Tensor, scores: Tensor) -> None:
@@ -165,8 +199,7 @@ def _together(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
     at = index if boxes.ndim == 3 else index * classes + label
     corners = pick(flatten(boxes, 1, -2), at)
     chosen = Candidates(corners, values, label, index)
-    groups = None if how.across_classes or same_size(classes, 1) else label
-    return choose_among(chosen, how, is_better(values, order), groups)
+    return choose_among(chosen, how, classes, order)
 
 
 class Candidates(NamedTuple):
@@ -186,16 +219,19 @@ class Candidates(NamedTuple):
 
 
 def choose_among(
-    found: Candidates, how: Suppression, better: Tensor, groups: Tensor | None
+    found: Candidates, how: Suppression, classes: Any, order: Tensor | None = None
 ) -> Detections:
     """The detections among candidates, all of which take part.
 
     Args:
-        better: (B, N, N), see :func:`trtnet.detection.is_better`.
-        groups: (B, N): which of them suppress each other; ``None`` for all.
+        classes: how many there are.
+        order: (B, N): of equal scores the lower is better; by default the positions.
     """
-    kept = suppress(found.boxes, gt(found.scores, -math.inf), better, how.iou_threshold,
-                    groups=groups, form=how.form, rounds=how.rounds)  # fmt: skip
+    alone = how.across_classes or same_size(classes, 1)
+    better = is_better(found.scores, order)
+    kept = keep(found.boxes, gt(found.scores, -math.inf), found.scores, how.iou_threshold,
+                order=order, better=better, groups=None if alone else found.labels,
+                group_count=classes, form=how.form, rounds=how.rounds)  # fmt: skip
     mask = _limited(kept.mask, better, found.labels, how.max_per_class)
     rows = _best(mask, better, how.max_detections)
     return padded(rows, kept.converged, *(pick(x, rows.at) for x in found))
@@ -263,8 +299,8 @@ def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detectio
     values = loop.slices(scores, 2)
     corners = loop.slices(boxes, 2) if boxes.ndim == 4 else boxes
     better = is_better(values)
-    kept = suppress(corners, gt(values, below(how.score_threshold)), better, how.iou_threshold,
-                    form=how.form, rounds=how.rounds)  # fmt: skip
+    kept = keep(corners, gt(values, below(how.score_threshold)), values, how.iou_threshold,
+                better=better, form=how.form, rounds=how.rounds)  # fmt: skip
     count = min(how.max_detections, how.max_per_class or how.max_detections)
     rows = _best(kept.mask, better, count)
     best = where(rows.is_one, pick(values, rows.at), -math.inf)

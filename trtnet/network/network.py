@@ -17,7 +17,7 @@ from trtnet.errors import NetworkError, UsageError
 from trtnet.module import Module
 from trtnet.network.casts import Casts
 from trtnet.network.constants import Constants
-from trtnet.network.forms import FORMS
+from trtnet.network.forms import FORMS, NMS
 from trtnet.network.interface import AxisSize, Inputs, check_name, check_output
 from trtnet.network.layers import Layers, added_layer, require_same_network
 from trtnet.network.loop import Loop
@@ -48,12 +48,16 @@ class Network:
             defined in float32 and *observes*: :attr:`observed` is what has to be calibrated.
         plugins: what plugins become: ``"kernel"``, layers of their own; ``"native"``, TensorRT's
             layers; ``"auto"``, the first of the two that the backend has.
+        nms: who suppresses boxes in :func:`trtnet.detection.detections`: ``"native"``, layers of
+            arithmetic, which every backend has; ``"layer"``, TensorRT's NMS layer, which
+            TensorRT-RTX cannot build; ``"plugin"``, the plugin ``trtnet::greedy_nms``.
 
     Attributes:
         definition: the real ``INetworkDefinition``: add raw layers to it at will.
         inputs, outputs: name to :class:`Tensor`.
         guards: the declared ranges of the inputs' axes, and what the model's code concluded from
             them, as a sequence of :class:`trtnet.tensor.Guard`.
+        suppresses: whether a layer has asked :meth:`choose_nms`.
         policy: the policy, and ``precision``, what it computes in: a string.
 
     >>> import numpy, trtnet
@@ -75,15 +79,18 @@ class Network:
         fold_batch_norm: bool = True,
         calibration: Ranges | None = None,
         plugins: str = "auto",
+        nms: str = "native",
     ) -> None:
         if plugins not in FORMS:
             raise UsageError(f"no form of plugins {plugins!r}", expected=", ".join(FORMS))
+        if nms not in NMS:
+            raise UsageError(f"no form of suppression {nms!r}", expected=", ".join(NMS))
         self.policy = precision if isinstance(precision, Policy) else Policy.preset(precision)
         self.backend = backend if isinstance(backend, Backend) else load(backend)
         self.trt: ModuleType = self.backend.trt
         self.calibration = calibration
         self.scopes = Scopes()
-        self.fold_batch_norm, self.plugins = fold_batch_norm, plugins
+        self.fold_batch_norm, self.plugins, self.nms = fold_batch_norm, plugins, nms
         self.builder = self.backend.builder()
         self._dropped: list[Any] = []
         self._begin()
@@ -101,6 +108,7 @@ class Network:
         self.quantizer = Quantizer(self, self.casts, self.names, policy, ranges)
         self.definition = self.backend.create_network(self.builder)
         self.outputs = {}
+        self.suppresses = False
         self.roots: list[tuple[str, Module]] = []
         self._memory = WeightMemory(self.definition)
         self._constants = Constants(self, self._memory)
@@ -356,6 +364,11 @@ class Network:
         """Whether the backend's builder implements the layers that a method of
         ``INetworkDefinition``, such as ``"add_non_zero"``, adds."""
         return self.backend.builds(method)
+
+    def choose_nms(self) -> str:
+        """Who suppresses boxes, for code that is about to."""
+        self.suppresses = True
+        return self.nms
 
     def at(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Emits what is inside the block as if in the module at `path`."""

@@ -109,7 +109,7 @@ class Calibrator:
         model: with weights.
         weights: what `model` was loaded with.
         seed: of noise.
-        plugins: see :class:`trtnet.Network`.
+        plugins, nms: see :class:`trtnet.Network`.
 
     Raises:
         UsageError: `policy` needs ranges and `settings` do not say from where.
@@ -125,13 +125,14 @@ class Calibrator:
         weights: Weights,
         seed: int = 0,
         plugins: str = "auto",
+        nms: str = "native",
     ) -> None:
         require_data(settings, policy)
         self.settings, self.policy, self.weights, self.seed = settings, policy, weights, seed
         self.shapes = dataclasses.replace(shapes, declared=("N", *shapes.declared[1:]))
         self.quantizes = policy.uses(*QUANTIZED)
         observing = policy if self.quantizes else Policy("fp32")
-        self.network = define(backend, observing, self.shapes, model, plugins=plugins)
+        self.network = define(backend, observing, self.shapes, model, plugins=plugins, nms=nms)
 
     def run(
         self, engine: Path | None, known: StatedCalibration | None, update: Update

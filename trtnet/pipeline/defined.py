@@ -36,7 +36,7 @@ class LoadedModel:
         weights: what `module` was loaded with.
         shapes: of its input.
         backend: that defines networks of it.
-        plugins: see :class:`trtnet.Network`.
+        plugins, nms: see :class:`trtnet.Network`.
     """
 
     entry: Entry
@@ -46,10 +46,12 @@ class LoadedModel:
     shapes: InputShapes
     backend: Backend
     plugins: str = "auto"
+    nms: str = "native"
 
     def define(self, policy: Policy, ranges: Ranges | None = None) -> Network:
         """A network of it; without `ranges` one that quantizes observes."""
-        return define(self.backend, policy, self.shapes, self.module, ranges, self.plugins)
+        return define(self.backend, policy, self.shapes, self.module, ranges, self.plugins,
+                      self.nms)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from trtnet.backend import Backend
-from trtnet.errors import NetworkError
+from trtnet.errors import NetworkError, UsageError
 from trtnet.module import Module
 from trtnet.network import Network
+from trtnet.network.forms import NATIVE
 from trtnet.network.quantizer import Ranges
 from trtnet.pipeline.shapes import InputShapes
 from trtnet.precision.policy import Policy
@@ -24,6 +25,7 @@ def define(
     model: Module,
     calibration: Ranges | None = None,
     plugins: str = "auto",
+    nms: str = "native",
 ) -> Network:
     """The network of `model`, with its one input and the outputs of :func:`mark_outputs`.
 
@@ -33,10 +35,16 @@ def define(
         shapes: name, sizes and dynamic axes of the input.
         model: with weights.
         calibration: ranges, for INT8 and FP8; without them such a network observes.
-        plugins: see :class:`trtnet.Network`.
+        plugins, nms: see :class:`trtnet.Network`.
+
+    Raises:
+        UsageError: `nms` is chosen for a model that suppresses no boxes.
     """
-    network = Network(backend, policy, calibration=calibration, plugins=plugins)
+    network = Network(backend, policy, calibration=calibration, plugins=plugins, nms=nms)
     mark_outputs(network, model(network.input(shapes.name, shapes.declared)))
+    if nms != NATIVE and not network.suppresses:
+        raise UsageError("the model suppresses no boxes", got=f"nms={nms!r} (--nms {nms})",
+                         fix="leave it out")  # fmt: skip
     return network
 
 

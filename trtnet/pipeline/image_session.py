@@ -139,7 +139,8 @@ def _plan(
         shapes = InputShapes.fixed((1, *image), name)
     else:
         shapes = shapes_for_images(image, sizes, rules, name)
-    network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins)
+    network = define(load(backend), recipe.policy, shapes, module, plugins=recipe.plugins,
+                     nms=recipe.nms)  # fmt: skip
     about = {
         "model": entry.name,
         "weights": {"source": weights.source, "origin": weights.metadata.get("weights")},

@@ -80,7 +80,7 @@ class Recipe:
             :func:`trtnet.pipeline.state_preprocessing`.
         class_names: of the output, in order, in place of those of the weights.
         backend: ``"auto"``, ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
-        plugins: see :class:`trtnet.Network`.
+        plugins, nms: see :class:`trtnet.Network`.
         config: the builder's options.
         engine: file of the engine; ``None`` for :func:`default_engine`, or for another name where
             that has an engine which differs in model, arguments, backend, precision or shapes.
@@ -108,6 +108,7 @@ class Recipe:
     class_names: tuple[str, ...] | None = None
     backend: str = "auto"
     plugins: str = "auto"
+    nms: str = "native"
     config: BuildConfig = field(default_factory=BuildConfig)
     engine: Path | None = None
     label: str | None = None

@@ -197,7 +197,7 @@ def _loaded(prepared: PreparedRecipe, observer: Observer) -> LoadedModel:
         update(filled.weights.source)
     weights = about_images(filled.weights, recipe, shapes)
     return LoadedModel(recipe.entry, filled.arguments, filled.module, weights, shapes,
-                       prepared.backend, recipe.plugins)  # fmt: skip
+                       prepared.backend, recipe.plugins, recipe.nms)  # fmt: skip
 
 
 def _calibrate(
@@ -219,6 +219,7 @@ def _calibrate(
             model.weights,
             recipe.seed,
             recipe.plugins,
+            recipe.nms,
         )
         return calibrator.run(prepared.engine, known, update)
 

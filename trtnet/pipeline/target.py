@@ -93,7 +93,7 @@ def load_model(
     weights = about_images(filled.weights, recipe, shapes)
     backend = load(recipe.backend)
     return LoadedModel(entry, filled.arguments, filled.module, weights, shapes, backend,
-                       recipe.plugins)  # fmt: skip
+                       recipe.plugins, recipe.nms)  # fmt: skip
 
 
 def _define(recipe: Recipe, model: LoadedModel, ranges: bool, observer: Observer) -> DefinedModel:
@@ -112,6 +112,7 @@ def _define(recipe: Recipe, model: LoadedModel, ranges: bool, observer: Observer
         model.weights,
         recipe.seed,
         recipe.plugins,
+        recipe.nms,
     )
     with observer.step("calibrate") as update:
         calibrated = calibrator.run(None, None, update)

@@ -6,6 +6,7 @@ from __future__ import annotations
 IMPORT_PATHS = {
     "class_map": "trtnet.plugins.shipped.class_map.declaration:ClassMap",
     "deform_conv2d": "trtnet.plugins.shipped.deform_conv2d.declaration:DeformConv2d",
+    "greedy_nms": "trtnet.detection.greedy_nms.declaration:GreedyNms",
     "normalize_image": "trtnet.plugins.shipped.normalize_image.declaration:NormalizeImage",
     "normalize_image_half": "trtnet.plugins.shipped.normalize_image.declaration:NormalizeImageHalf",
     "roi_align": "trtnet.plugins.shipped.roi_align.declaration:RoIAlign",

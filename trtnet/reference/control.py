@@ -55,6 +55,9 @@ class Loop(nn.Module):
     computes before each iteration whether it runs; it takes those of the body's arguments whose
     positions `condition_inputs` lists.
 
+    Where values do not exist, as on PyTorch's ``meta`` device, `runs_once` has a loop that only its
+    condition ends run one iteration.
+
     Their ``forward`` is called, not they: fx would print a traceback of what fails inside.
     """
 
@@ -69,6 +72,7 @@ class Loop(nn.Module):
         super().__init__()
         self.body, self.condition, self.condition_inputs = body, condition, condition_inputs
         self.scans, self.outputs = scans, outputs
+        self.runs_once = False
 
     def forward(
         self,
@@ -91,13 +95,16 @@ class Loop(nn.Module):
             ShapeError: more iterations than an output has room for.
         """
         trips = None if limit is None else int(limit)
+        condition = None if self.runs_once else self.condition
+        if self.runs_once and trips is None:
+            trips = 1
         stacked: list[list[Tensor]] = [[] for _ in self.outputs]
         done = 0
         while trips is None or done < trips:
             arguments = _Arguments(self.scans, scanned, (*state, *captured), done, trips)
-            if self.condition is not None:
+            if condition is not None:
                 chosen = (arguments[i] for i in self.condition_inputs)
-                if not bool(_call(self.condition, *chosen)[0]):
+                if not bool(_call(condition, *chosen)[0]):
                     break
             values = _call(self.body, *(arguments[i] for i in range(len(arguments))))
             for output, kept in zip(self.outputs, stacked, strict=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -92,5 +95,22 @@ def positions(x: Tensor, dtype: torch.dtype) -> Tensor:
     """The indices of all elements that are not zero, one column each, in row-major order."""
     return torch.nonzero(x).T.to(dtype)
 
+
+def most_rows(
+    boxes: Tensor, scores: Tensor, count: Tensor, *, dtype: torch.dtype, **options: object
+) -> tuple[Tensor, Tensor]:
+    """The shapes of :func:`suppress` where it keeps as much as it can."""
+    images, number, classes = scores.shape
+    most = images * classes * min(number, int(count))
+    return boxes.new_empty((most, 3), dtype=dtype), boxes.new_empty((), dtype=torch.int32)
+
+
+def all_positions(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The shape of :func:`positions` where nothing is zero."""
+    return x.new_empty((x.dim(), x.numel()), dtype=dtype)
+
+
+LARGEST: dict[object, Callable[..., Any]] = {suppress: most_rows, positions: all_positions}
+"""What computes the shapes of each operation whose size depends on values, at their largest."""
 
 OPERATIONS = {"NMS": nms, "NON_ZERO": non_zero}

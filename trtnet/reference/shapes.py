@@ -9,6 +9,8 @@ from torch import Tensor, fx, nn
 
 from trtnet.graph.types import Graph
 from trtnet.reference.compiler import compile
+from trtnet.reference.control import Loop
+from trtnet.reference.detection import LARGEST
 from trtnet.reference.dtypes import execution_dtype
 from trtnet.reference.layer_context import is_shape_value
 from trtnet.reference.regions import group_regions
@@ -23,11 +25,20 @@ class ShapeInference:
     Values exist as shapes only, but for sizes, axes and counts, which are computed on the CPU.
     """
 
-    def __init__(self, graph: Graph, outputs: Sequence[str] | None = None) -> None:
-        """Compiles `graph`; `outputs` are the tensors whose shapes are wanted, the network's
-        outputs if None."""
+    def __init__(
+        self, graph: Graph, outputs: Sequence[str] | None = None, largest: bool = False
+    ) -> None:
+        """Compiles `graph`.
+
+        Args:
+            graph: of any layers.
+            outputs: the tensors whose shapes are wanted, the network's outputs if None.
+            largest: whether a size that depends on values is the largest that it can be.
+        """
         self._inputs = [graph.tensors[name] for name in graph.inputs]
         self._module = compile(graph, device="meta", outputs=outputs)
+        if largest:
+            _take_largest(self._module)
 
     def __call__(
         self, shapes: Mapping[str, Shape], values: Mapping[str, Sequence[int]] | None = None
@@ -75,17 +86,31 @@ class ShapeInference:
 def infer(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shape of every tensor of `graph` when its inputs have `shapes`.
 
-    Tensors inside of a loop have the shapes of its first iteration; those of a loop or branch that
-    does not run are left out. An input that is itself a size, axis or count is taken as ones.
+    A size that depends on values is the largest that it can be. Tensors inside of a loop have the
+    shapes of its first iteration; those of a loop or branch that does not run are left out. An
+    input that is itself a size, axis or count is taken as ones.
 
     Raises:
         NetworkError: as :meth:`ShapeInference.__call__`.
     """
     names = [*graph.inputs, *(name for step in group_regions(graph) for name in step.outputs)]
-    inference = ShapeInference(graph, names)
+    inference = ShapeInference(graph, names, largest=True)
     inside = inference.note_bodies()
     around = inference(shapes)
     return {**inside, **around}
+
+
+def _take_largest(module: fx.GraphModule) -> None:
+    """Has `module`, and the bodies of its regions, make the most rows that there can be, and ask
+    no value whether a loop goes on."""
+    for loop in module.modules():
+        if isinstance(loop, Loop):
+            loop.runs_once = True
+    for part in [part for part in module.modules() if isinstance(part, fx.GraphModule)]:
+        for node in part.graph.nodes:
+            if node.op == "call_function" and node.target in LARGEST:
+                node.target = LARGEST[node.target]
+        part.recompile()
 
 
 def _host_value(shape: Shape, dtype: torch.dtype, values: Sequence[int] | None) -> Tensor:

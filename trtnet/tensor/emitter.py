@@ -133,6 +133,9 @@ class Emitter(Protocol[T]):
     def builds(self, method: str) -> bool:
         """Whether the builder implements the layers that a method of the network adds."""
 
+    def choose_nms(self) -> str:
+        """Who suppresses boxes: ``"native"``, ``"layer"`` or ``"plugin"``."""
+
     def add_input(self, name: str, kind: Any, sizes: Sequence[int]) -> Any:
         """The ``ITensor`` of a new input of the definition."""
 

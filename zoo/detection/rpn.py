@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtnet import nn
 from trtnet.detection.coding import clip_to_image, decode_boxes
+from trtnet.detection.keeping import keep
 from trtnet.detection.selection import pick, with_places
-from trtnet.detection.suppression import is_better, suppress
 from trtnet.dtypes import float32
 from trtnet.ops.elementwise import ge, gt, logical_and, where
 from trtnet.ops.joining import cat, unbind
@@ -129,7 +129,7 @@ class RegionProposalNetwork(nn.Module):
         scores = logits.sigmoid()
         likely = logical_and(found, ge(scores, self.score_thresh))
         taking_part = logical_and(likely, is_large(boxes, SMALLEST))
-        kept = suppress(boxes, taking_part, is_better(scores), self.nms_thresh)
+        kept = keep(boxes, taking_part, scores, self.nms_thresh)
         return boxes, where(kept.mask, scores, -math.inf)
 
 

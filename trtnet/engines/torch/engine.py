@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -19,6 +20,7 @@ from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
 from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.shapes import OutputShapes
+from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.errors import ExecutionError, PlanError, TrtnetError, located
 from trtnet.graph import Graph, TensorInfo
 from trtnet.hardware import missing_gpu
@@ -110,6 +112,8 @@ class TorchEngine:
 
 def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
     """The reference's module, rewritten to be fast on `device`."""
+    if device.type == "cpu" or importlib.util.find_spec("triton") is not None:
+        read = recognize_suppressions(read)
     module = compile_graph(read, device=device)
     fold(module)
     rewrite(module, device)

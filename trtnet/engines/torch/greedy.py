@@ -1,0 +1,158 @@
+"""Greedy non-maximum suppression by one operation, in place of the layers that define it.
+
+On a CPU only the pairs of boxes of one group are looked at, and then only those that overlap; on
+CUDA kernels on bit masks do all of it, and nothing is read back to the host. The results are those
+of the layers, bit for bit: the same operations of float32, in the same order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trtnet.reference.layer_context import LayerContext, TorchCall
+
+_PAIRS = 1 << 18  # looked at together
+
+
+def suppression(layer: LayerContext) -> TorchCall:
+    """What layers of the type SUPPRESSION compute: the boxes that no better box kept overlaps."""
+    options = {"threshold": layer["threshold"], "rounds": layer["rounds"]}
+    return TorchCall(suppress, layer.inputs, options)
+
+
+def suppress(
+    x1: Tensor,
+    y1: Tensor,
+    x2: Tensor,
+    y2: Tensor,
+    candidates: Tensor,
+    scores: Tensor,
+    order: Tensor,
+    groups: Tensor | None = None,
+    *,
+    threshold: float,
+    rounds: int | None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """What greedy suppression keeps of N boxes of each of B images.
+
+    Args:
+        x1, y1, x2, y2: float32 corners. All tensors are (B, N), or broadcast to that.
+        candidates: bool: the boxes that take part.
+        scores: float32; the higher is better, a NaN neither better nor worse than anything.
+        order: integers; of equal scores the lower is better.
+        groups: integers: boxes of one group suppress each other; by default all do.
+        threshold: a better box whose IoU is larger suppresses.
+        rounds: of the iteration that begins with all candidates and keeps, in each round, those
+            that nothing kept in the round before suppresses. None for as many as change anything.
+
+    Returns:
+        (B, 1, N): int32, 1 where a box is kept; with `rounds` two of bool, after `rounds` rounds
+        and after one more.
+    """
+    given = [x1, y1, x2, y2, candidates, scores, order]
+    shaped = torch.broadcast_tensors(*given, *([] if groups is None else [groups]))
+    if x1.is_cuda:
+        kept = _by_kernel(list(shaped), threshold, rounds)
+    else:
+        kept = [torch.from_numpy(mask) for mask in _on_host(shaped, threshold, rounds)]
+    masks = [mask.view(shaped[0].shape).unsqueeze(1) for mask in kept]
+    return masks[0].to(torch.int32) if rounds is None else (masks[0], masks[1])
+
+
+def _by_kernel(given: list[Tensor], threshold: float, rounds: int | None) -> list[Tensor]:
+    from trtnet.detection.greedy_nms.kernel import greedy_nms  # needs Triton
+
+    boxes = torch.stack(given[:4], -1)
+    candidates, scores, order, *rest = given[4:]
+    groups = rest[0] if rest else None
+    return list(greedy_nms(boxes, candidates, scores, order, groups, threshold, rounds))
+
+
+def _on_host(
+    given: tuple[Tensor, ...], threshold: float, rounds: int | None
+) -> tuple[np.ndarray, ...]:
+    """The masks of all images, flat."""
+    *sides, candidates, scores, order = (x.contiguous().numpy().reshape(-1) for x in given[:7])
+    places = np.flatnonzero(candidates)
+    groups = places // max(given[0].shape[1], 1)  # the images
+    for labels in given[7:]:
+        _, inside = np.unique(labels.contiguous().numpy().reshape(-1)[places], return_inverse=True)
+        groups = groups * (len(places) + 1) + inside
+    by_group = np.argsort(groups, kind="stable")
+    places, groups = places[by_group], groups[by_group]
+    corners = [side[places] for side in sides]
+    edges = _edges(corners, (scores[places], order[places]), groups, np.float32(threshold))
+    masks = []
+    for kept in _iterate(len(places), *edges, rounds):
+        mask = np.zeros(len(candidates), bool)
+        mask[places] = kept
+        masks.append(mask)
+    return tuple(masks)
+
+
+def _iterate(
+    count: int, better: np.ndarray, worse: np.ndarray, rounds: int | None
+) -> tuple[np.ndarray, ...]:
+    """The mask that does not change any more, or those after `rounds` rounds and one more."""
+    before, done = np.ones(count, bool), 0
+    while True:
+        after = np.ones(count, bool)
+        after[worse[before[better]]] = False
+        if np.array_equal(before, after) or done == rounds:
+            return (before,) if rounds is None else (before, after)
+        before, done = after, done + 1
+
+
+def _edges(
+    sides: list[np.ndarray],
+    ranks: tuple[np.ndarray, np.ndarray],
+    groups: np.ndarray,
+    threshold: np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which box suppresses which, as two arrays of positions; equal `groups` stand together."""
+    count = len(groups)
+    ends = np.searchsorted(groups, groups, side="right")
+    partners = ends - np.arange(count) - 1  # behind it in its group
+    total = np.concatenate([[0], np.cumsum(partners)])
+    found, first = [], 0
+    while first < count:
+        last = max(int(np.searchsorted(total, total[first] + _PAIRS, side="right")) - 1, first + 1)
+        one = np.repeat(np.arange(first, last), partners[first:last])
+        place = np.arange(total[first], total[last]) - np.repeat(
+            total[first:last], partners[first:last]
+        )
+        found.append(_hits(sides, ranks, one, one + 1 + place, threshold))
+        first = last
+    if not found:
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    better, worse = (np.concatenate(part) for part in zip(*found, strict=True))
+    return better, worse
+
+
+def _hits(
+    sides: list[np.ndarray],
+    ranks: tuple[np.ndarray, np.ndarray],
+    one: np.ndarray,
+    other: np.ndarray,
+    threshold: np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of `one` and `other` in which one suppresses the other: the better, the worse."""
+    with np.errstate(all="ignore"):  # as the layers: NaN and infinity are values
+        (a1, b1, a2, b2), (c1, d1, c2, d2) = ([x[i] for x in sides] for i in (one, other))
+        zero = np.float32(0)
+        width = np.maximum(np.minimum(a2, c2) - np.maximum(a1, c1), zero)
+        height = np.maximum(np.minimum(b2, d2) - np.maximum(b1, d1), zero)
+        shared = width * height
+        areas = (a2 - a1) * (b2 - b1) + (c2 - c1) * (d2 - d1)
+        hit = np.flatnonzero(shared / (areas - shared) > threshold)
+    one, other = one[hit], other[hit]
+    scores, order = ranks
+    mine, theirs = scores[one], scores[other]
+    equal, mine_first = mine == theirs, order[one] < order[other]
+    is_better = (mine > theirs) | (equal & mine_first)
+    is_worse = (mine < theirs) | (equal & (order[other] < order[one]))
+    better = np.concatenate([one[is_better], other[is_worse]])
+    worse = np.concatenate([other[is_better], one[is_worse]])
+    return better, worse
