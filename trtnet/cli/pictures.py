@@ -1,5 +1,4 @@
-"""What ``trtnet classify``, ``trtnet segment`` and ``trtnet detect`` share: flags, images, tables,
-reports."""
+"""What the commands that take images share: flags, images, tables, reports."""
 
 from __future__ import annotations
 
