@@ -34,11 +34,11 @@ from pathlib import Path
 import numpy as np
 from accuracy_data import Task, digits_tasks, imagenet_tasks
 from accuracy_networks import Variant, Zoo, variants
+from accuracy_page import write_sections
 from installed import versions
 
 import trtnet
 from trtnet import reference
-from trtnet.files import atomic_write
 from trtnet.graph import Graph
 from trtnet.reference.runner import execute, prepare, to_numpy
 
@@ -215,9 +215,7 @@ def run(args: argparse.Namespace) -> int:
             print(line, flush=True)
             text.append(line)
     if args.markdown:
-        args.markdown.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(args.markdown) as file:
-            file.write(("\n".join(text) + "\n").encode())
+        write_sections(args.markdown, "\n".join(text))
     return 0 if passed else 1
 
 
@@ -236,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--backend", choices=sorted(trtnet.backend.names(defining=True)), default="rtx"
     )
-    parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
+    parser.add_argument("--markdown", type=Path, help="also write the tables into this page")
     try:
         return run(parser.parse_args(argv))
     except trtnet.TrtnetError as error:

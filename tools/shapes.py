@@ -157,19 +157,34 @@ def shape_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
             return colour
 
 
-def draw(seed: int | Sequence[int], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture of a random scene: RGB (height, width, 3) and classes (height, width), uint8."""
+def draw_shapes(
+    seed: int | Sequence[int], height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The picture of a random scene, its K shapes, and which of them every pixel belongs to.
+
+    Returns:
+        RGB (height, width, 3) uint8; the classes (K,) uint8; (height, width) int64, the topmost
+        shape at the centre of each pixel, -1 where there is ground.
+    """
     rng = np.random.default_rng(seed)
     ground = rng.uniform(*COLOURS, 3)
     image = texture(rng, ground, height, width)
-    classes = np.zeros((height, width), np.uint8)
-    for shape in random_scene(rng, height, width):
+    topmost = np.full((height, width), -1)
+    scene = random_scene(rng, height, width)
+    for number, shape in enumerate(scene):
         window, covered = coverage(shape, height, width)
         surface = texture(rng, shape_colour(rng, ground), *covered.shape)
         image[window] += covered[..., None] * (surface - image[window])
-        classes[window][covered > 0.5] = shape.kind
+        topmost[window][covered > 0.5] = number
     image += rng.normal(0, rng.uniform(*NOISES), image.shape)
-    return (255 * image.clip(0, 1)).round().astype(np.uint8), classes
+    kinds = np.array([shape.kind for shape in scene], np.uint8)
+    return (255 * image.clip(0, 1)).round().astype(np.uint8), kinds, topmost
+
+
+def draw(seed: int | Sequence[int], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The picture of a random scene: RGB (height, width, 3) and classes (height, width), uint8."""
+    image, kinds, topmost = draw_shapes(seed, height, width)
+    return image, np.append(kinds, np.uint8(0))[topmost]
 
 
 def write_png(path: Path, image: Image.Image) -> None:

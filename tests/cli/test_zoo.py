@@ -65,6 +65,7 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     assert set(report) == {
         *("model", "backend", "precision", "weights", "network", "calibration", "engine"),
         *("verify", "executed", "preprocessing", "preprocessing_source", "policy"),
+        "output_format",
     }
     assert set(report["backend"]) == {"name", "version"}
     assert set(report["weights"]) == {"source", "origin", "sha256", "parameters", "notes"}

@@ -51,6 +51,21 @@ def train_unet() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def train_detector() -> ModuleType:
+    return _load("train_detector")
+
+
+@pytest.fixture(scope="session")
+def detector_data() -> ModuleType:
+    return _load("detector_data")
+
+
+@pytest.fixture(scope="session")
+def detector_accuracy() -> ModuleType:
+    return _load("detector_accuracy")
+
+
+@pytest.fixture(scope="session")
 def shapes() -> ModuleType:
     return _load("shapes")
 

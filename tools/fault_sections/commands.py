@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "search": ["search", "lenet5", f"--data={DATA}", "--items=4", "--budget=cosine>=0.99",
                "-o=mix.toml"],
     "segment": ["segment", "unet", f"--image={IMAGE}", "--size=32x32", "-o=classes.png"],
+    "detect": ["detect", "yolox_shapes", f"--image={IMAGE}", "-o=boxes.png", "--coco-json=c.json"],
     "classify": ["classify", "squeezenet1_1", "--weights=random", f"--image={IMAGE}"],
     "run": ["run", ENGINE, "--input=input.npy", "-o=out.npz"],
     "bench": ["bench", ENGINE, "--duration=0.5", "--exportTimes=times.json"],

@@ -13,7 +13,9 @@ from trtnet.errors import UsageError
 from trtnet.network.forms import NATIVE
 from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe
 
-_ARGUMENTS = ("num_classes", "in_channels", "aux_loss", "argmax")  # of builders, that have flags
+_ARGUMENTS = (  # of builders, that have flags
+    *("num_classes", "in_channels", "aux_loss", "argmax", "output_format"),
+)
 
 
 def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:

@@ -8,6 +8,7 @@ from trtnet.detection.formats import OUTPUT_FORMATS, checked_output_format, outp
 from trtnet.detection.keypoints import Keypoints, heatmap_keypoints
 from trtnet.detection.masks import paste_mask, paste_masks
 from trtnet.detection.overlap import box_area, box_iou
+from trtnet.detection.reading import FoundBoxes, format_of, read_detections, require_converged
 from trtnet.detection.roi_align import Pyramid
 from trtnet.detection.selection import Detections, Suppression, detections
 from trtnet.detection.suppression import Kept, is_better, suppress
@@ -17,6 +18,7 @@ __all__ = [
     "AnchorGenerator",
     "DefaultBoxGenerator",
     "Detections",
+    "FoundBoxes",
     "Kept",
     "Keypoints",
     "Pyramid",
@@ -32,6 +34,7 @@ __all__ = [
     "detections_of_classes",
     "detections_of_levels",
     "expected_distances",
+    "format_of",
     "grid_points",
     "heatmap_keypoints",
     "image_size",
@@ -39,5 +42,7 @@ __all__ = [
     "output_tensors",
     "paste_mask",
     "paste_masks",
+    "read_detections",
+    "require_converged",
     "suppress",
 ]

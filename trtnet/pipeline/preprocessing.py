@@ -311,7 +311,8 @@ def require_one_name_per_class(
     names: Sequence[str] | None, outputs: Iterable[Mapping[str, Any]]
 ) -> None:
     """Checks class names against the outputs of a network: scores (N, classes), or logits of pixels
-    (N, classes, height, width).
+    (N, classes, height, width). Of a detector's outputs only those of the format ``raw`` say how
+    many classes there are.
 
     Args:
         names: of the classes; nothing is checked without.
@@ -322,10 +323,20 @@ def require_one_name_per_class(
     """
     if names is None:
         return
-    counts = {out["shape"][1] for out in outputs if len(out["shape"]) in (2, _IMAGE_AXES)}
+    counts = _class_counts({out["name"]: tuple(out["shape"]) for out in outputs})
     counts.discard(-1)
     if counts and len(names) not in counts:
         raise wrong_count(names, sorted(counts))
+
+
+def _class_counts(shapes: Mapping[str, tuple[int, ...]]) -> set[int]:
+    """How many classes outputs of these shapes have."""
+    from trtnet.detection.reading import format_of  # imports all operators
+
+    layout = format_of(shapes)
+    if layout is not None:
+        return {shapes["scores"][2]} if layout == "raw" else set()
+    return {shape[1] for shape in shapes.values() if len(shape) in (2, _IMAGE_AXES)}
 
 
 def wrong_count(names: Sequence[str], counts: Sequence[int]) -> UsageError:

@@ -9,4 +9,5 @@ from trtnet.zoo.detection import (  # noqa: F401
     retinanet,
     ssd,
     ssdlite,
+    yolox,
 )
