@@ -25,7 +25,7 @@ NEEDS_TORCH = (  # what runs networks with PyTorch
     *("search.stored_sensitivities", "search.suffix"),
     *("plugins.kernel_execution", "plugins.reference_execution", "plugins.shipped"),
     *("plugins.tensor_views", "plugins.testing", "pipeline.float64"),
-    *("zoo.torch_", "zoo.segmentation.torch_", "torch_modules."),
+    *("zoo.torch_", "zoo.segmentation.torch_", "zoo.detection.torch_", "torch_modules."),
 )
 RUN_BY_TORCH = ("reference", "verify", "Verification", "from_torch")
 CHECK = (
