@@ -60,6 +60,7 @@ from .ops import *
 from .plugins.decorator import plugin as plugin
 from .precision.policy import Policy as Policy
 from .tasks.classifier import Classifier as Classifier
+from .tasks.detector import Detector as Detector
 from .tasks.segmenter import Segmenter as Segmenter
 from .tensor import Axis as Axis, Dim as Dim, Tensor as Tensor
 from .torch_modules.conversion import from_torch as from_torch

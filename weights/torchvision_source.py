@@ -55,7 +55,8 @@ def resolve(model: str, weights: str = "random", seed: int = 0, **model_args: An
 def _weights_enum(model: str) -> Any:
     """torchvision's weights enum of `model`, after checking that there is such a model."""
     models = require("torchvision", f"weights for {model}").models
-    known = [*models.list_models(models), *models.list_models(models.segmentation)]
+    parts = (models, models.segmentation, models.detection)
+    known = [name for part in parts for name in models.list_models(part)]
     if model in known:
         return models.get_model_weights(model)
     raise UsageError(
@@ -111,7 +112,8 @@ def _metadata(model: str, weights: str, module: torch.nn.Module, entry: Any) -> 
     if entry is not None:
         names = entry.meta.get("categories", [])
         fit = names and len(names) == _outputs(module)
-        metadata |= image_metadata(preprocessing_of(entry.transforms()), names if fit else None)
+        preprocessing = preprocessing_of(entry.transforms()) or None
+        metadata |= image_metadata(preprocessing, names if fit else None)
     return metadata
 
 
@@ -124,5 +126,9 @@ def preprocessing_of(transforms: Any) -> dict[str, Any]:
 
 
 def _outputs(module: torch.nn.Module) -> int:
-    """The number of classes: the length of the last parameter, the classifier's bias."""
+    """The number of classes: the length of the last parameter, the classifier's bias. A detector's
+    head that gives classes is in the middle."""
+    head = getattr(getattr(module, "head", None), "classification_head", None)
+    if head is not None:
+        return int(getattr(head, "num_classes", None) or head.num_columns)
     return len(list(module.parameters())[-1])

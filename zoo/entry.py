@@ -51,6 +51,8 @@ class Entry:
             ``"segmentation"``, whose outputs are named by the model's ``forward``; or
             ``"detection"``, whose outputs are those of :mod:`trtnet.detection.formats`.
         fixed_size: whether the model takes images of `input_shape` alone, whatever its arguments.
+        preprocessing: of images, where weights do not say it: the entries of
+            :class:`trtnet.imaging.preprocessing.Preprocessing`.
         library: the package that the model is from, where it is another library's; its PyTorch
             module itself defines the network.
         published: makes the library's model with its published weights.
@@ -72,6 +74,7 @@ class Entry:
     switches: Mapping[str, Callable[..., torch.nn.Module]] = field(default_factory=dict)
     task: str = "classification"
     fixed_size: bool = False
+    preprocessing: Mapping[str, Any] | None = None
     library: str | None = None
     published: Callable[..., torch.nn.Module] | None = None
     folder: Path | None = None

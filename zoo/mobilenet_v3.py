@@ -38,6 +38,12 @@ _LARGE: tuple[Setting, ...] = (  # table 1 of the paper
     (5, 960, 160, True, True, 1),
     (5, 960, 160, True, True, 1),
 )
+_REDUCED = (  # half the channels of the last three blocks, but what the first of them widens to
+    *_LARGE[:-3],
+    (5, 672, 80, True, True, 2),
+    (5, 480, 80, True, True, 1),
+    (5, 480, 80, True, True, 1),
+)
 _SMALL: tuple[Setting, ...] = (  # table 2
     (3, 16, 16, True, False, 2),
     (3, 72, 24, False, False, 2),
@@ -128,12 +134,16 @@ class MobileNetV3(nn.Module):
 
 
 @register(torchvision=True)
-def mobilenet_v3_large(num_classes: int = 1000, dilated: bool = False) -> MobileNetV3:
-    """MobileNetV3-Large; `dilated`, it is the backbone of segmentation models.
+def mobilenet_v3_large(
+    num_classes: int = 1000, dilated: bool = False, reduced_tail: bool = False
+) -> MobileNetV3:
+    """MobileNetV3-Large; `dilated`, it is the backbone of segmentation models, and with half the
+    channels from its last strided block on, `reduced_tail`, that of SSDlite.
 
     Howard et al., https://arxiv.org/abs/1905.02244.
     """
-    return MobileNetV3(_LARGE, 1280, num_classes, dilated)
+    settings, head_width = (_REDUCED, 640) if reduced_tail else (_LARGE, 1280)
+    return MobileNetV3(settings, head_width, num_classes, dilated)
 
 
 @register(torchvision=True)

@@ -66,6 +66,7 @@ def register(
     switches: Mapping[str, Callable[..., torch.nn.Module]] | None = None,
     task: str = "classification",
     fixed_size: bool = False,
+    preprocessing: Mapping[str, Any] | None = None,
 ) -> Callable[[Builder], Builder]: ...
 
 
@@ -96,8 +97,8 @@ def register(
             (3, 224, 224) by default.
         twin: makes the same model in PyTorch, with the same arguments and state_dict keys. With
             it the model is verified against PyTorch.
-        torchvision, embedded, default_weights, pretrained, switches, task, fixed_size: see
-            :class:`Entry`.
+        torchvision, embedded, default_weights, pretrained, switches, task, fixed_size,
+            preprocessing: see :class:`Entry`.
 
     Returns:
         the function or class, unchanged.

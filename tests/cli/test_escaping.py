@@ -133,6 +133,7 @@ def evil_graph() -> Graph:
         ["bench", "lenet5", f"--shapes={EVIL}"],
         ["bench", "lenet5", f"--exportTimes={EVIL}/x"],
         ["segment", "unet", f"--image={EVIL}", "-o=x.png"],
+        ["detect", f"{EVIL}.engine", f"--image={EVIL}", f"--coco-json={EVIL}"],
         ["plugin", "test", EVIL],
         ["plugin", "new", EVIL],
         ["weights", "inspect", EVIL],

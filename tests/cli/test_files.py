@@ -110,6 +110,9 @@ CLASHES = [  # a command, and the names of the two arguments
     ("segment m.engine --folder images --json images/a.png", "--json", "--folder"),
     ("segment m.engine --image images/a.png -o o.png --json o.png", "-o", "--json"),
     ("segment m.engine --image images/a.png -o o --json o/a.png", "", "written twice"),
+    ("detect m.engine --image images/a.png --coco-json images/a.png", "--coco-json", "--image"),
+    ("detect m.engine --image images/a.png -o o --coco-json o/a.png", "", "written twice"),
+    ("detect m.engine --image images/a.png --json o --coco-json o", "--coco-json", "--json"),
     ("classify m.engine --image images/a.png --json images/a.png", "--json", "--image"),
     ("classify m.engine --image images/a.png --json m.engine", "--json", "MODEL|ENGINE"),
 ]
@@ -149,6 +152,7 @@ UNWRITABLE = [
     "inspect m.engine --save nowhere/g",
     "segment m.engine --image images/a.png -o images/a.png/o",
     "classify m.engine --image images/a.png --json nowhere/r",
+    "detect m.engine --image images/a.png --coco-json nowhere/r",
     "doctor --json nowhere/r",
     "plugin new gate --directory i.npz/x",
 ]

@@ -30,7 +30,17 @@ SIGNALS = [
     if hasattr(signal, name)
 ]  # fmt: skip
 COMMANDS = [
-    *("zoo", "weights", "explain", "policy", "sensitivity", "search", "segment", "classify"),
+    *(
+        "zoo",
+        "weights",
+        "explain",
+        "policy",
+        "sensitivity",
+        "search",
+        "segment",
+        "classify",
+        "detect",
+    ),
     *("run", "bench", "plugin", "doctor", "inspect", "verify", "cost", "diff", "lint"),
 ]
 

@@ -95,6 +95,7 @@ HUGE = "99999999999999999999999"
          "no tensor has the shape"),
         (["explain", "lenet5", "--input", f"x:{NINES}"], "no tensor has the shape"),
         (["segment", "unet", "--size", "99999999x1", "--image=x"], "is not a size such as"),
+        (["detect", "x.engine", "--score-threshold", "1e9", "--image=x"], "is not between 0 and 1"),
         (["classify", "lenet5", "--top", HUGE, "--image=x"], "is more than"),
         (["plugin", "test", "roi_align", "--cases", HUGE], "is more than"),
         (["plugin", "test", "../x"], "there is no file "),
@@ -125,9 +126,9 @@ FLAGS = ["--json", "--batch", "--seed", "--input", "--weights", "--policy", "--p
          "--backend", "--size", "--image", "--folder", "--data", "--budget", "-o", "--gpu", "--top",
          "--calib-data", "--calib-table", "--compute-capability", "--memPoolSize", "--duration",
          "--", "--help", "-h", "--no-such-flag", "--=", "-"]  # fmt: skip
-COMMANDS = ["explain", "policy", "sensitivity", "search", "segment", "classify", "run", "bench",
-            "plugin", "doctor", "inspect", "verify", "cost", "diff", "lint", "zoo", "weights",
-            "nothing", "", "--version"]  # fmt: skip
+COMMANDS = ["explain", "policy", "sensitivity", "search", "segment", "classify", "detect", "run",
+            "bench", "plugin", "doctor", "inspect", "verify", "cost", "diff", "lint", "zoo",
+            "weights", "nothing", "", "--version"]  # fmt: skip
 words = st.one_of(
     st.sampled_from(FLAGS),
     st.sampled_from(["", ".", "/", "nothing", "nothing:fp16", "a.py:b", "x:1x2", "cuda:99999"]),

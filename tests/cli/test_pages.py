@@ -30,6 +30,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         ("precision.md", ["mix.toml", "sensitivity.png", "pareto.svg", "lenet5.calib.json"]),
         ("preprocessing.md", ["flowers.engine.json", "plain.engine.json"]),
         ("weights.md", ["squeezenet.pth", "ours.safetensors"]),
+        ("detection.md", ["boxes.png", "again.png", "coco.json", "rows.engine"]),
         ("segmentation.md", ["classes.png", "pictures/shapes.png", "shapes_overlay.png"]),
     ],
 )

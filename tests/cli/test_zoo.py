@@ -64,7 +64,7 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     report = lenet("--fp16")
     assert set(report) == {
         *("model", "backend", "precision", "weights", "network", "calibration", "engine"),
-        *("verify", "executed", "preprocessing", "preprocessing_source"),
+        *("verify", "executed", "preprocessing", "preprocessing_source", "output_format"),
     }
     assert set(report["backend"]) == {"name", "version"}
     assert set(report["weights"]) == {"source", "origin", "sha256", "parameters"}

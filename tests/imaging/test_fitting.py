@@ -147,3 +147,18 @@ def test_channels_that_do_not_fit(
 ) -> None:
     with raises(trtnet.UsageError, *texts):
         fitted(stated, ImageInput.exactly(channels, 8, 8))
+
+
+def test_a_detectors_image_keeps_its_proportions() -> None:
+    """What is padded to a multiple is padded to an input of one size, and placed where it was."""
+    stated = {"resize_size": [64], "max_size": 100, "size_divisor": 32, "antialias": False,
+              "rounding": False, "mean": 0.5}  # fmt: skip
+    image, taken = picture(90, 60), ImageInput.exactly(3, 64, 128)
+    rules = fitted(stated, taken, image.size)
+    assert rules.as_dict()["letterbox_size"] == [64, 128]
+    got, free = prepare(image, rules), prepare(image, stated)
+    assert free.shape == (1, 3, 64, 96)
+    np.testing.assert_array_equal(got[..., :96], free)
+    assert not got[..., 96:].any()
+    several = ImageInput(3, EdgeRange(32, 128, 32), EdgeRange(32, 128, 32))
+    assert fitted(stated, several, image.size) == checked_preprocessing(stated)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import trtnet
-from trtnet.imaging import image_mode, load_image, prepare, prepared_size
+from trtnet.imaging import image_mode, load_image, placement, prepare, prepared_size
 
 PREPROCESSING = {
     "resize_size": [9],
@@ -118,3 +118,57 @@ def test_a_narrow_image_is_not_blown_up(raises: Any) -> None:
         prepare(Image.new("RGB", (30_000, 1)), {"resize_size": [520]})
     with raises(trtnet.UsageError, "too large"):
         prepared_size((1, 30_000), {"resize_size": [520]})
+
+
+@pytest.mark.parametrize("size", [(40, 60), (61, 33), (50, 50), (480, 640), (37, 400), (301, 97)])
+@pytest.mark.parametrize(("least", "most"), [(64, 96), (80, 133), (800, 1333), (30, 50)])
+def test_torchvisions_detectors(size: tuple[int, int], least: int, most: int) -> None:
+    """Resized without antialiasing and rounding, padded to a multiple of 32, and boxes back."""
+    import torch
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+    from torchvision.transforms.functional import pil_to_tensor
+
+    about = {
+        "resize_size": [least], "max_size": most, "size_divisor": 32, "antialias": False,
+        "rounding": False, "mean": PREPROCESSING["mean"], "std": PREPROCESSING["std"],
+    }  # fmt: skip
+    image = Image.fromarray(noise(*size, 3))
+    transform = GeneralizedRCNNTransform(least, most, about["mean"], about["std"]).eval()
+    values = pil_to_tensor(image).float() / 255
+    wanted, _ = transform([values])
+    got, placed = prepare(image, about), placement(image.size, about)
+    assert placed.resized == tuple(wanted.image_sizes[0])
+    assert placed.size == got.shape[2:] == tuple(wanted.tensors.shape[2:])
+    # A position near 400 is rounded to 3e-5, and noise changes by up to 4 from pixel to pixel.
+    np.testing.assert_allclose(got, wanted.tensors.numpy(), rtol=0, atol=1e-4)
+    height, width = placed.resized
+    boxes = np.random.default_rng(0).uniform(0, [width, height] * 2, (9, 4)).astype(np.float32)
+    found = [{"boxes": torch.from_numpy(boxes)}]
+    back = transform.postprocess(found, wanted.image_sizes, [size])[0]["boxes"].numpy()
+    np.testing.assert_allclose(placed.to_image(boxes), back, rtol=1e-6)
+
+
+def test_torchvisions_detectors_of_a_fixed_size() -> None:
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+    from torchvision.transforms.functional import pil_to_tensor
+
+    about = {"resize_size": [48, 48], "antialias": False, "rounding": False, "mean": 0.5}
+    for size in ((40, 60), (100, 48), (48, 48)):
+        image = Image.fromarray(noise(*size, 3))
+        transform = GeneralizedRCNNTransform(48, 48, [0.5] * 3, [1.0] * 3, 1, (48, 48)).eval()
+        wanted = transform([pil_to_tensor(image).float() / 255])[0].tensors
+        np.testing.assert_allclose(prepare(image, about), wanted.numpy(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"resize_size": [9, 9], "max_size": 12}, "max_size needs resize_size = the shorter edge"),
+        ({"size_divisor": 32}, "size_divisor excludes crop_size and letterbox_size"),
+        ({"rounding": False}, "rounding = false is for bilinear and bicubic, antialias = false"),
+        ({"rounding": False, "antialias": False}, "rounding = false is without a crop"),
+    ],
+)
+def test_what_does_not_go_together(changes: dict, text: str) -> None:
+    with pytest.raises(trtnet.TrtnetError, match=text):
+        prepare(Image.new("RGB", (9, 9)), {**PREPROCESSING, **changes})

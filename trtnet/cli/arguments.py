@@ -116,6 +116,9 @@ def add_architecture_flags(flag: Group) -> None:
     switch = {"action": "store_const", "const": True}
     flag("--argmax", **switch, help="segmentation: classes (N, H, W) in INT32 instead of logits")
     flag("--aux-loss", **switch, help="segmentation: also the output of the auxiliary head")
+    flag("--output-format", type=word, metavar="F", help="detection: efficientnms, the default: "
+         "num_dets, det_boxes, det_scores and det_classes; rows6: detections; or raw: boxes and "
+         "scores before suppression")  # fmt: skip
 
 
 def add_input_flag(flag: Group) -> None:

@@ -20,6 +20,7 @@ _PROGRAMS = {
     "sensitivity": ("trtnet.cli.sensitivity", "what a lower precision harms, module by module"),
     "search": ("trtnet.cli.search", "the fastest mix of precisions within a budget"),
     "segment": ("trtnet.cli.segment", "colour images by what their pixels show"),
+    "detect": ("trtnet.cli.detect", "find things in images and draw boxes around them"),
     "classify": ("trtnet.cli.classify", "name what images show"),
     "run": ("trtnet.cli.run", "execute an engine on arrays or images"),
     "bench": ("trtnet.cli.bench", "measure an engine or a model, as trtexec does"),

@@ -1,4 +1,5 @@
-"""What ``trtnet segment`` and ``trtnet classify`` share: flags, images, tables, reports."""
+"""What ``trtnet classify``, ``trtnet segment`` and ``trtnet detect`` share: flags, images, tables,
+reports."""
 
 from __future__ import annotations
 
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
     from trtnet.engines.session import Session
     from trtnet.pipeline.recipe import Recipe
     from trtnet.tasks.classifier import Classification
+    from trtnet.tasks.detector import Detection
     from trtnet.tasks.pictures import Failure
     from trtnet.tasks.segmenter import Segmentation
     from trtnet.tasks.task import ImageTask
 
-R = TypeVar("R", bound="Classification | Segmentation")
+R = TypeVar("R", bound="Classification | Segmentation | Detection")
 
 _SIZE, _TIME = 13, 8  # characters: 12345 x 12345, 1234.5 ms
 
@@ -66,13 +68,16 @@ class Answers(ABC, Generic[R]):
     def keep(self, result: R) -> None:
         """Writes what the command makes of an image."""
 
+    def finish(self) -> None:
+        """Writes what the command makes of all images."""
+
     def written(self) -> list[str]:
         """Lines that say what was written."""
         return []
 
 
 def picture_parser(command: str, description: str) -> Parser:
-    """A parser with the flags that both commands have."""
+    """A parser with the flags that all three commands have."""
     parser = Parser(
         prog=f"trtnet {command}",
         description=description,
@@ -179,6 +184,7 @@ def answer(
         stream=sys.stderr)  # fmt: skip
     if run.failures and len(paths) > 1:
         say(f"{len(run.failures)} of {len(paths)} images failed", stream=sys.stderr)
+    answers.finish()
     said = answers.written()
     if arguments.json is not None:
         about = {"target": arguments.target, **task.preparation.as_dict(), **_about(session)}

@@ -16,6 +16,7 @@ _INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "ha
 _KEYS = (
     *("resize_size", "resize_mode", "letterbox_size", "pad_color", "pad_position", "upscale"),
     *("crop_size", "channels", "scale", "mean", "std", "interpolation", "antialias"),
+    *("max_size", "rounding", "size_divisor"),
 )
 _NONE = "none"
 
@@ -32,8 +33,9 @@ def add_preprocess_flags(flag: Group) -> None:
     size = "pixels, HxW or none"
     flag("--resize-size", type=_size, metavar="N", help=f"the shorter edge, or HxW; {size}")
     flag("--resize-mode", choices=("stretch", "cover"), help="of --resize-size HxW")
+    flag("--max-size", type=_edge, metavar="N", help="of the longer edge, with --resize-size N")
     flag("--letterbox-size", type=_size, metavar="N", help=f"{size}; no resize and no crop")
-    flag("--pad-color", type=_levels, metavar="C", help="of a letterbox: 114, or R,G,B")
+    flag("--pad-color", type=_levels, metavar="C", help="of a letterbox: 114, R,G,B or mean")
     flag("--pad-position", choices=("center", "top-left"))
     flag("--no-upscale", dest="upscale", action="store_const", const=False,
          help="a letterbox does not enlarge images")  # fmt: skip
@@ -45,6 +47,9 @@ def add_preprocess_flags(flag: Group) -> None:
     flag("--interpolation", choices=_INTERPOLATIONS)
     flag("--no-antialias", dest="antialias", action="store_const", const=False,
          help="resize as OpenCV does")  # fmt: skip
+    flag("--no-rounding", dest="rounding", action="store_const", const=False,
+         help="resized levels stay as they are")  # fmt: skip
+    flag("--size-divisor", type=_edge, metavar="N", help="pads to a multiple, after --std")
 
 
 def add_class_names_flag(flag: Group) -> None:
@@ -104,6 +109,12 @@ def _size(text: str) -> Any:
     return [int(edge) for edge in text.split("x")]
 
 
+def _edge(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,4}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels such as 1333")
+    return int(text)
+
+
 def _scale(text: str) -> Any:
     return text if "/" in text else _numbers(text)
 
@@ -117,6 +128,8 @@ def _numbers(text: str) -> Any:
 
 
 def _levels(text: str) -> Any:
+    if text == "mean":
+        return text
     if not re.fullmatch(r"\d{1,3}(,\d{1,3},\d{1,3})?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no level such as 114, and no R,G,B")
     found = [int(part) for part in text.split(",")]

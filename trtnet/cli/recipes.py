@@ -12,7 +12,9 @@ from trtnet.cli.shapes import parse_input, parse_profiles, parse_shape
 from trtnet.errors import UsageError
 from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe
 
-_ARGUMENTS = ("num_classes", "in_channels", "aux_loss", "argmax")  # of builders, that have flags
+_ARGUMENTS = (  # of builders, that have flags
+    *("num_classes", "in_channels", "aux_loss", "argmax", "output_format"),
+)
 
 
 def model_recipe(arguments: argparse.Namespace, text: str) -> Recipe:

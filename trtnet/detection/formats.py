@@ -15,7 +15,12 @@ from trtnet.ops.shape import unsqueeze
 from trtnet.tensor import Tensor
 
 OUTPUT_FORMATS = ("efficientnms", "rows6", "raw")
+FOUR = Detections._fields[:4]
+"""``num_dets``, ``det_boxes``, ``det_scores``, ``det_classes``: the outputs of ``efficientnms``."""
 ROWS = "detections"
+"""The output of ``rows6``."""
+RAW = ("boxes", "scores")
+"""The outputs of ``raw``."""
 NO_CLASS = -1.0
 
 
@@ -47,7 +52,7 @@ def output_tensors(found: Detections, output_format: str = "efficientnms") -> di
         UsageError: another format; ``"raw"`` is what a model gives before it chooses.
     """
     if output_format == "efficientnms":
-        return {name: value for name, value in found._asdict().items() if name != "det_indices"}
+        return {name: getattr(found, name) for name in FOUR}
     if output_format != "rows6":
         raise UsageError("detections have no such output format", expected="efficientnms or rows6",
                          got=repr(output_format))  # fmt: skip

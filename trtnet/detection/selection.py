@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,12 +117,21 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression | None = None) ->
     _check(boxes, scores)
     boxes, scores = boxes.to(float32), scores.to(float32)
     choose = _class_by_class if how.candidates is None else _together
-    if how.images == "together":
-        return choose(boxes, scores, how)
-    loop = scores.network.loop(_count(scores, scores.shape[0]))
-    one = [unsqueeze(loop.slices(x, 0), 0) for x in (boxes, scores)]
-    found = choose(one[0], one[1], how)
-    return Detections(*(loop.stacked(x.squeeze(0), 0, scores.shape[0]) for x in found))
+    return by_image(partial(choose, how=how), how, boxes, scores)
+
+
+def by_image(choose: Callable[..., Detections], how: Suppression, *of: Tensor) -> Detections:
+    """``choose(*of)``, for all images together or in a loop, as ``how.images`` says.
+
+    Args:
+        of: (B, …) each.
+    """
+    batch = of[0].shape[0]
+    if how.images == "together" or same_size(batch, 1):
+        return choose(*of)
+    loop = of[0].network.loop(_count(of[0], batch))
+    found = choose(*(unsqueeze(loop.slices(x, 0), 0) for x in of))
+    return Detections(*(loop.stacked(x.squeeze(0), 0, batch) for x in found))
 
 
 def _count(like: Tensor, size: Any) -> Tensor:
@@ -147,21 +158,47 @@ def _together(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
     count, classes = scores.shape[1:]
     taking_part = where(gt(scores, below(how.score_threshold)), scores, -math.inf)
     flat = flatten(transpose(taking_part, 1, 2), 1)  # of equal scores the lower class comes first
-    values, order = top_k(_with_places(flat, how.candidates), how.candidates, 1, largest=True)
-    found = gt(values, -math.inf)
-    order = where(found, order, 0)
+    values, order = top_k(with_places(flat, how.candidates), how.candidates, 1, largest=True)
+    order = where(gt(values, -math.inf), order, 0)
     label = order // count
     index = order - label * count
     at = index if boxes.ndim == 3 else index * classes + label
     corners = pick(flatten(boxes, 1, -2), at)
+    chosen = Candidates(corners, values, label, index)
     groups = None if how.across_classes or same_size(classes, 1) else label
-    better = is_better(values, order)
-    kept = suppress(corners, found, better, how.iou_threshold, groups=groups,
-                    form=how.form, rounds=how.rounds)  # fmt: skip
-    mask = _limited(kept.mask, better, label, how.max_per_class)
+    return choose_among(chosen, how, is_better(values, order), groups)
+
+
+class Candidates(NamedTuple):
+    """N pairs of a box and a class of each of B images.
+
+    Attributes:
+        boxes: (B, N, 4) float32 corners.
+        scores: (B, N) float32; -inf for a place without a candidate.
+        labels: (B, N) int32: the class.
+        indices: (B, N) int32: which of the detector's boxes it is.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+def choose_among(
+    found: Candidates, how: Suppression, better: Tensor, groups: Tensor | None
+) -> Detections:
+    """The detections among candidates, all of which take part.
+
+    Args:
+        better: (B, N, N), see :func:`trtnet.detection.is_better`.
+        groups: (B, N): which of them suppress each other; ``None`` for all.
+    """
+    kept = suppress(found.boxes, gt(found.scores, -math.inf), better, how.iou_threshold,
+                    groups=groups, form=how.form, rounds=how.rounds)  # fmt: skip
+    mask = _limited(kept.mask, better, found.labels, how.max_per_class)
     rows = _best(mask, better, how.max_detections)
-    return _padded(rows, kept.converged, pick(corners, rows.at), pick(values, rows.at),
-                   pick(label, rows.at), pick(index, rows.at))  # fmt: skip
+    return padded(rows, kept.converged, *(pick(x, rows.at) for x in found))
 
 
 def _limited(mask: Tensor, better: Tensor, labels: Tensor, limit: int | None) -> Tensor:
@@ -177,7 +214,7 @@ def _count_before(mask: Tensor, better: Tensor) -> Tensor:
     return matmul(unsqueeze(mask.to(float32), 1), better.to(float32)).squeeze(1)
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """The best boxes of a mask.
 
     Attributes:
@@ -189,7 +226,7 @@ class _Rows(NamedTuple):
     is_one: Tensor
 
 
-def _best(mask: Tensor, better: Tensor, count: int) -> _Rows:
+def _best(mask: Tensor, better: Tensor, count: int) -> Rows:
     """The best `count` boxes of `mask`, in order."""
     network = mask.network
     place = _count_before(mask, better)
@@ -200,11 +237,11 @@ def _best(mask: Tensor, better: Tensor, count: int) -> _Rows:
     digits = stack([number // _DIGIT, number - number // _DIGIT * _DIGIT], -1).to(float32)
     high, low = unbind(matmul(is_here.to(float32), digits).to(int32), -1)
     at = high * _DIGIT + low
-    return _Rows(at, any_of(is_here, dim=-1))
+    return Rows(at, any_of(is_here, dim=-1))
 
 
-def _padded(
-    rows: _Rows, converged: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor, indices: Tensor
+def padded(
+    rows: Rows, converged: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor, indices: Tensor
 ) -> Detections:
     """The detections, with zeros where `rows` has none."""
     number = sum_of(rows.is_one.to(int32), dim=1, keepdim=True).to(int32)
@@ -235,22 +272,24 @@ def _class_by_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detectio
     best, index, corners = (flatten(loop.stacked(x, 1, classes), 1, 2) for x in per_class)
     converged = loop.stacked(kept.converged.to(int32), 1, classes)
 
-    best = _with_places(best, how.max_detections)
+    best = with_places(best, how.max_detections)
     values, order = top_k(best, how.max_detections, 1, largest=True, stable=True)
     is_one = gt(values, -math.inf)
     order = where(is_one, order, 0)
-    rows = _Rows(order, is_one)
-    return _padded(rows, all_of(gt(converged, 0), dim=1), pick(corners, order), values,
+    rows = Rows(order, is_one)
+    return padded(rows, all_of(gt(converged, 0), dim=1), pick(corners, order), values,
                    order // count, pick(index, order))  # fmt: skip
 
 
-def _with_places(scores: Tensor, count: int) -> Tensor:
-    """(B, N) `scores` with -inf added behind them where N may be less than `count`: no axis is
+def with_places(scores: Tensor, count: int) -> Tensor:
+    """(…, N) `scores` with -inf added behind them where N may be less than `count`: no axis is
     shorter than its TopK."""
-    batch, size = scores.shape
+    *others, size = scores.shape
     if isinstance(size, int) and size >= count:
         return scores
-    return slice_(scores, [0, 0], [batch, size + count], [1, 1], mode="FILL", fill=-math.inf)
+    rank = scores.ndim
+    return slice_(scores, [0] * rank, [*others, size + count], [1] * rank, mode="FILL",
+                  fill=-math.inf)  # fmt: skip
 
 
 def pick(x: Tensor, at: Tensor) -> Tensor:

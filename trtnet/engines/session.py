@@ -11,6 +11,7 @@ from typing import Any
 
 from trtnet.building.axes import AxisRules
 from trtnet.building.plan import Plan
+from trtnet.detection.reading import SUPPRESSED, format_of, require_converged
 from trtnet.engines.arrays import View, as_result, view
 from trtnet.engines.device import Device
 from trtnet.engines.forking import require_process
@@ -90,6 +91,7 @@ class Session:
             tuple(b for b in self._engine.bindings if b.is_input == is_input)
             for is_input in (True, False)
         )
+        self._suppresses = format_of({b.name: b.shape for b in self.outputs}) in SUPPRESSED
         self.profiles = self._engine.profiles
         self._signature = Signature(self.inputs, self.profiles, self._axes())
         graphs = _GRAPHS if cuda_graph else 0
@@ -124,7 +126,8 @@ class Session:
             ShapeError: names the input, what the engine takes and what came.
             OutOfMemoryError: with the sizes; the session can still be used.
             ExecutionError: the execution failed, the session is closed, or this is a process that
-                was forked from the session's own.
+                was forked from the session's own; a detector's suppression has not converged, which
+                outputs on a GPU say themselves, see :mod:`trtnet.detection.formats`.
         """
         return self._execute(self._views(arrays, named))
 
@@ -207,7 +210,10 @@ class Session:
         finally:
             lease.is_held = False  # again: in Python 3.10 an interrupt can come before the first
             self._slots.wake()
-        return {name: as_result(result) for name, result in results.items()}
+        arrays = {name: as_result(result) for name, result in results.items()}
+        if self._suppresses and not any(result.on_gpu for result in results.values()):
+            require_converged(arrays)
+        return arrays
 
     def _fit(self, views: dict[str, View]) -> Fit:
         key = tuple([(x.shape, x.dtype, x.kind) for x in views.values()])

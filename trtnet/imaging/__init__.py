@@ -1,10 +1,11 @@
-"""Image files as network inputs, and class maps as coloured pictures.
+"""Image files as network inputs, and class maps and boxes as pictures.
 
 Reading and drawing need Pillow, which is imported on the first call.
 """
 
 from trtnet.imaging.classes import map_of_image, map_of_size, shares
 from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, images_in, read_image, upright, upright_size
+from trtnet.imaging.drawing import Drawn, draw_found
 from trtnet.imaging.palettes import PALETTES, palette
 from trtnet.imaging.pictures import color_map, overlay
 from trtnet.imaging.placement import Placement, placement, prepared_size
@@ -14,8 +15,10 @@ __all__ = [
     "MAX_PIXELS",
     "PALETTES",
     "SUFFIXES",
+    "Drawn",
     "Placement",
     "color_map",
+    "draw_found",
     "image_mode",
     "images_in",
     "load_image",

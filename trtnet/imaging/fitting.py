@@ -96,8 +96,9 @@ def fitted(
     * A letterbox gets the input's size. So does a crop, and a resize before it changes by the same
       ratio: the shorter edge 256 before a crop of 224 becomes 366 before one of 320. Before a crop
       that is not square, images are made to cover it with the same margin.
-    * Any other image is stretched to the input's size: no pixel is lost. Where the input has a
-      range of sizes, that happens only to images that come out of it.
+    * Any other image is stretched to the input's size, or where it was to be padded, made as large
+      as fits and padded: no pixel is lost. Where the input has a range of sizes, that happens only
+      to images that come out of it.
     * An input of one channel gets gray images, normalised by the averages of `mean` and `std`.
 
     Args:
@@ -153,6 +154,11 @@ def _of_size(rules: Preprocessing, old: tuple[int, int], new: tuple[int, int]) -
 
 
 def _stretched(rules: Preprocessing, size: tuple[int, int]) -> Preprocessing:
+    if rules.max_size or rules.size_divisor > 1:  # in its proportions, and padded
+        return msgspec.structs.replace(
+            rules, resize_size=None, max_size=None, size_divisor=1, letterbox_size=size,
+            pad_color="mean", pad_position="top-left", upscale=True,
+        )  # fmt: skip
     return msgspec.structs.replace(rules, resize_size=size, resize_mode="stretch", crop_size=None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,9 @@ def placement(size: tuple[int, int], preprocessing: Mapping[str, Any] | Preproce
         return Placement(original, resized, (top, left), rules.letterbox)
     resized = _resized(original, rules)
     if rules.crop is None:
-        return Placement(original, resized, (0, 0), resized)
+        step = rules.size_divisor
+        height, width = (-(-edge // step) * step for edge in resized)
+        return Placement(original, resized, (0, 0), (height, width))
     top, left = (-_cut(have, want) for have, want in zip(resized, rules.crop, strict=True))
     return Placement(original, resized, (top, left), rules.crop)
 
@@ -118,7 +121,9 @@ def _resized(original: tuple[int, int], rules: Preprocessing) -> tuple[int, int]
     if not edges:
         return original
     height, width = original
-    if len(edges) == 2 and rules.resize_mode == "stretch":
+    if rules.max_size is not None:
+        resized = _at_most(original, edges[0], rules.max_size)
+    elif len(edges) == 2 and rules.resize_mode == "stretch":
         resized = (edges[0], edges[1])
     elif edges[0] * width >= edges[-1] * height:  # covered as soon as the height is
         resized = (edges[0], max(edges[-1], edges[0] * width // height))
@@ -132,6 +137,13 @@ def _resized(original: tuple[int, int], rules: Preprocessing) -> tuple[int, int]
             fix="choose a smaller size, or cut the image into pieces that are less narrow",
         )
     return resized
+
+
+def _at_most(original: tuple[int, int], shorter: int, longer: int) -> tuple[int, int]:
+    """(height, width) of torchvision's detectors; the products are rounded down as there."""
+    ratio = min(shorter / min(original), longer / max(original))
+    height, width = (max(1, math.floor(edge * ratio)) for edge in original)
+    return height, width
 
 
 def _inside(original: tuple[int, int], box: tuple[int, int], upscale: bool) -> tuple[int, int]:

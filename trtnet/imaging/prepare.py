@@ -57,15 +57,22 @@ def prepare(image: Image, preprocessing: Mapping[str, Any] | Preprocessing) -> n
     mode = image_mode(rules)
     placed = placement(image.size, rules)
     image = image if image.mode == mode else image.convert(mode)
-    image = _resized(image, placed.resized, rules)
-    if placed.size != placed.resized or placed.offset != (0, 0):
-        image = _placed(image, placed.offset, placed.size, rules)
-    levels = np.asarray(image, np.float32).reshape(image.height, image.width, -1)
+    pads_last = rules.size_divisor > 1 or (rules.letterbox and rules.pad_color == "mean")
+    levels = _resized(image, placed.resized, rules)
+    if not pads_last and (placed.size != placed.resized or placed.offset != (0, 0)):
+        levels = _placed(levels, placed.offset, placed.size, rules)
+    levels = np.asarray(levels, np.float32)
+    levels = levels.reshape(*levels.shape[:2], -1)
     if rules.order == "bgr":
         levels = levels[:, :, ::-1]
     mean, std = (np.array(values, np.float32) for values in (rules.means, rules.divisors))
     values = levels / np.float32(1 / rules.factor)  # 1/255 is no float; 255 is
-    prepared: np.ndarray = ((values - mean) / std).transpose(2, 0, 1)[None].copy()
+    values = (values - mean) / std
+    if pads_last:
+        (top, left), (height, width) = placed.offset, placed.size
+        rows, columns = height - top - values.shape[0], width - left - values.shape[1]
+        values = np.pad(values, ((top, rows), (left, columns), (0, 0)))
+    prepared: np.ndarray = values.transpose(2, 0, 1)[None].copy()
     return prepared
 
 
@@ -75,7 +82,8 @@ def _rules(preprocessing: Mapping[str, Any] | Preprocessing) -> Preprocessing:
     return checked_preprocessing(preprocessing)
 
 
-def _resized(image: Image, size: tuple[int, int], rules: Preprocessing) -> Image:
+def _resized(image: Image, size: tuple[int, int], rules: Preprocessing) -> Any:
+    """A picture, or levels that are not rounded."""
     from PIL.Image import Resampling, fromarray
 
     from trtnet.imaging.preprocessing import FILTERS
@@ -87,14 +95,19 @@ def _resized(image: Image, size: tuple[int, int], rules: Preprocessing) -> Image
         return image
     levels = np.asarray(image, np.float32)
     for axis, edge in enumerate(size):
-        levels = _interpolated(levels, axis, edge, rules.interpolation == "bicubic")
+        ratio = levels.shape[axis] / edge
+        at = (np.arange(edge) + 0.5) * (ratio if rules.rounding else np.float32(ratio)) - 0.5
+        if not rules.rounding:  # positions are as exact as PyTorch's, which nothing then hides
+            at = at.astype(np.float32)
+        levels = _interpolated(levels, axis, at, rules.interpolation == "bicubic")
+    if not rules.rounding:
+        return levels
     return fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
 
 
-def _interpolated(levels: np.ndarray, axis: int, edge: int, cubic: bool) -> np.ndarray:
-    """`levels` with `edge` elements along `axis`, each of the nearest two, or four, of the old."""
+def _interpolated(levels: np.ndarray, axis: int, at: np.ndarray, cubic: bool) -> np.ndarray:
+    """The elements at the positions `at` along `axis`, each of the nearest two, or four."""
     have = levels.shape[axis]
-    at = (np.arange(edge) + 0.5) * (have / edge) - 0.5
     first = np.floor(at)
     distance = (at - first).astype(np.float32)
     if cubic:

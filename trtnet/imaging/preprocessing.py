@@ -22,6 +22,7 @@ Value = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Divisor = Annotated[float, Meta(ge=1e-6, le=1e6)]
 Quotient = Annotated[str, Meta(pattern=r"^\d{1,9}(\.\d{1,9})?/\d{1,9}(\.\d{1,9})?$")]
 Level = Annotated[int, Meta(ge=0, le=255)]
+Multiple = Annotated[int, Meta(ge=1, le=4096)]
 
 FILTERS = {  # Pillow's names by torchvision's
     "nearest": "NEAREST",
@@ -78,16 +79,19 @@ _ELSEWHERE = {  # keys of transformers, timm, OpenCV and others: what says the s
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an image becomes the input of a network, in this order: resize or letterbox, crop,
-    channels, scale, mean and std. Images are 8 bits per channel.
+    channels, scale, mean and std, padding to a multiple. Images are 8 bits per channel.
 
     Attributes:
         resize_size: the shorter edge after the resize, or [height, width]; empty or ``None`` for
             no resize.
         resize_mode: of a `resize_size` of two: ``"stretch"`` to exactly this size, or ``"cover"``:
             the image keeps its proportions and is at least this high and wide.
+        max_size: of a `resize_size` of one: the longer edge is at most this, and the shorter one
+            then less than `resize_size`. Edges are rounded down, as torchvision's detectors do.
         letterbox_size: [height, width] of the input, or the edge of a square. The image keeps its
             proportions and is made as large as fits; the rest is `pad_color`.
-        pad_color: of a letterbox: a level from 0 to 255, or red, green and blue.
+        pad_color: of a letterbox: a level from 0 to 255, or red, green and blue; or ``"mean"``: 0
+            after `mean` and `std`.
         pad_position: where a letterbox puts the image: ``"center"`` or ``"top-left"``.
         upscale: whether a letterbox enlarges images that are smaller than it.
         crop_size: the edge of a square, or [height, width]: the centre of the image, black outside
@@ -101,12 +105,18 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         interpolation: of the resize, by torchvision's name.
         antialias: whether a smaller image averages all pixels of the larger one, as Pillow does, or
             takes the nearest two or four, as OpenCV does. torchvision's former ``"warn"`` is true.
+        rounding: whether resized levels are whole numbers again. Without antialiasing they may stay
+            as they are, which is how torchvision's detectors resize.
+        size_divisor: the input is padded at the right and at the bottom to a multiple of this, with
+            0 after `mean` and `std`.
     """
 
     resize_size: Edges | None = None
     resize_mode: Literal["stretch", "cover"] = "stretch"
     letterbox_size: Edges | None = None
-    pad_color: Level | Annotated[tuple[Level, ...], Meta(min_length=1, max_length=3)] = 114
+    pad_color: (
+        Level | Annotated[tuple[Level, ...], Meta(min_length=1, max_length=3)] | Literal["mean"]
+    ) = 114
     pad_position: Literal["center", "top-left"] = "center"
     upscale: bool = True
     crop_size: Edges | None = None
@@ -116,6 +126,9 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: Divisor | tuple[Divisor, ...] = 1.0
     interpolation: str = "bilinear"
     antialias: bool | Literal["warn"] = True
+    max_size: Edge | None = None
+    rounding: bool = True
+    size_divisor: Multiple = 1
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -134,6 +147,14 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
         if isinstance(self.pad_color, tuple) and len(self.pad_color) == 2:
             raise ValueError("pad_color is one level, or red, green and blue")
+        if not self.rounding:
+            self._check_unrounded()
+
+    def _check_unrounded(self) -> None:
+        if self.antialias or self.interpolation not in ("bilinear", "bicubic"):
+            raise ValueError("rounding = false is for bilinear and bicubic, antialias = false")
+        if self.crop or (self.letterbox and self.pad_color != "mean"):
+            raise ValueError('rounding = false is without a crop, and with pad_color = "mean"')
 
     def _check_sizes(self) -> None:
         for one, other in (("letterbox_size", "resize_size"), ("letterbox_size", "crop_size")):
@@ -141,6 +162,10 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{one} and {other} exclude each other")
         if self.resize_mode == "cover" and len(self.resize_edges) != 2:
             raise ValueError("resize_mode = cover needs resize_size = [height, width]")
+        if self.max_size is not None and len(self.resize_edges) != 1:
+            raise ValueError("max_size needs resize_size = the shorter edge")
+        if self.size_divisor > 1 and (self.crop or self.letterbox):
+            raise ValueError("size_divisor excludes crop_size and letterbox_size")
         for what, size in (("crop", self.crop), ("letterbox", self.letterbox)):
             if size is not None and size[0] * size[1] > MAX_PIXELS:
                 raise ValueError(f"the {what} has more than {MAX_PIXELS // 1_000_000} megapixels")
@@ -165,7 +190,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def size(self) -> tuple[int, int] | None:
         """(height, width) of the input; ``None`` where it follows from the image's own size."""
         edges = self.resize_edges
-        if len(edges) == 2 and self.resize_mode == "stretch":
+        if len(edges) == 2 and self.resize_mode == "stretch" and self.size_divisor == 1:
             return self.crop or (edges[0], edges[1])
         return self.crop or self.letterbox
 
@@ -202,7 +227,9 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def padding(self) -> tuple[int, int, int]:
-        """`pad_color` as red, green and blue."""
+        """`pad_color` as red, green and blue; black for the mean."""
+        if self.pad_color == "mean":
+            return (0, 0, 0)
         color = (self.pad_color,) if isinstance(self.pad_color, int) else self.pad_color
         return (color[0], color[-2 % len(color)], color[-1])
 
@@ -223,11 +250,14 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             found["resize_size"] = list(self.resize_edges)
         if self.resize_mode != "stretch":
             found["resize_mode"] = self.resize_mode
+        if self.max_size:
+            found["max_size"] = self.max_size
         if self.letterbox:
             color = list(self.padding)
+            plain = color[0] if len(set(color)) == 1 else color
             found |= {
                 "letterbox_size": list(self.letterbox),
-                "pad_color": color[0] if len(set(color)) == 1 else color,
+                "pad_color": "mean" if self.pad_color == "mean" else plain,
                 "pad_position": self.pad_position,
                 "upscale": self.upscale,
             }
@@ -239,8 +269,10 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "mean": list(self.means),
             "std": list(self.divisors),
         }
-        how = {"interpolation": self.interpolation, "antialias": bool(self.antialias)}
-        return {**found, **how} if resizes else found
+        if resizes:
+            found |= {"interpolation": self.interpolation, "antialias": bool(self.antialias)}
+            found |= {} if self.rounding else {"rounding": False}
+        return found | ({"size_divisor": self.size_divisor} if self.size_divisor > 1 else {})
 
     def __str__(self) -> str:
         """What is done, in one line."""
@@ -254,14 +286,17 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _geometry(self) -> list[str]:
         how = self.interpolation + ("" if self.antialias else ", not antialiased")
+        how += "" if self.rounding else ", not rounded"
         steps = []
         if len(self.resize_edges) == 1:
-            steps.append(f"shorter edge to {self.resize_edges[0]} ({how})")
+            most = f", longer at most {self.max_size}" if self.max_size else ""
+            steps.append(f"shorter edge to {self.resize_edges[0]}{most} ({how})")
         elif self.resize_edges:
             verb = {"stretch": "stretched to", "cover": "made to cover"}[self.resize_mode]
             steps.append(f"{verb} {in_words(self.resize_edges)} ({how})")
         if self.letterbox:
             color = ", ".join(map(str, dict.fromkeys(self.padding)))
+            color = "of the mean" if self.pad_color == "mean" else color
             larger = "" if self.upscale else ", not enlarged"
             steps.append(
                 f"letterbox {in_words(self.letterbox)}, {self.pad_position}, colour {color}{larger}"
@@ -269,6 +304,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if self.crop:
             steps.append(f"crop {in_words(self.crop)}")
+        if self.size_divisor > 1:
+            steps.append(f"padded to multiples of {self.size_divisor}")
         return steps or ["in its own size"]
 
 

@@ -15,6 +15,7 @@ import trtnet.weights
 from trtnet.errors import TrtnetError, UsageError, WeightsError
 from trtnet.pipeline.progress import Observer
 from trtnet.pipeline.random_weights import random_weights
+from trtnet.weights.container import image_metadata
 from trtnet.weights.loading import SUFFIXES, is_path
 from trtnet.weights.torch_import import without_memory
 from trtnet.zoo.settling import settle
@@ -154,6 +155,8 @@ def fill(
     weights = load_weights(
         entry, name, recipe.seed, arguments, image, key=recipe.weights_key, model=module
     )
+    if weights.preprocessing is None and entry.preprocessing is not None:
+        weights = weights.restated(**image_metadata(entry.preprocessing, None))
     filled = Filled(module, weights, dict(arguments), weights.notes)
     if weights.path is not None:
         given = {*recipe.arguments, *(("image_size",) if recipe.image_size else ())}

@@ -36,7 +36,8 @@ FIX = f"--preprocess {next(iter(PRESETS))} (or {', '.join([*PRESETS][1:])}, or a
 """What to do where nothing says how images are prepared."""
 
 _IMAGE_AXES = 4
-_SIZES = ("resize_size", "resize_mode", "letterbox_size", "crop_size")
+_RESIZES = ("resize_size", "resize_mode", "max_size", "crop_size", "size_divisor")
+_SIZES = (*_RESIZES, "letterbox_size")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _replaced(changes: Mapping[str, Any]) -> tuple[str, ...]:
     """The entries whose place `changes` take: a letterbox that of resize and crop, and the
     reverse."""
     if changes.get("letterbox_size"):
-        return ("resize_size", "resize_mode", "crop_size")
+        return _RESIZES
     gone = ("resize_mode",) if "resize_size" in changes else ()
     if changes.get("resize_size") or changes.get("crop_size"):
         return (*gone, "letterbox_size", "pad_color", "pad_position", "upscale")
@@ -306,7 +307,8 @@ def require_one_name_per_class(
     names: Sequence[str] | None, outputs: Iterable[Mapping[str, Any]]
 ) -> None:
     """Checks class names against the outputs of a network: scores (N, classes), or logits of pixels
-    (N, classes, height, width).
+    (N, classes, height, width). Of a detector's outputs only those of the format ``raw`` say how
+    many classes there are.
 
     Args:
         names: of the classes; nothing is checked without.
@@ -317,10 +319,20 @@ def require_one_name_per_class(
     """
     if names is None:
         return
-    counts = {out["shape"][1] for out in outputs if len(out["shape"]) in (2, _IMAGE_AXES)}
+    counts = _class_counts({out["name"]: tuple(out["shape"]) for out in outputs})
     counts.discard(-1)
     if counts and len(names) not in counts:
         raise wrong_count(names, sorted(counts))
+
+
+def _class_counts(shapes: Mapping[str, tuple[int, ...]]) -> set[int]:
+    """How many classes outputs of these shapes have."""
+    from trtnet.detection.reading import format_of  # imports all operators
+
+    layout = format_of(shapes)
+    if layout is not None:
+        return {shapes["scores"][2]} if layout == "raw" else set()
+    return {shape[1] for shape in shapes.values() if len(shape) in (2, _IMAGE_AXES)}
 
 
 def wrong_count(names: Sequence[str], counts: Sequence[int]) -> UsageError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from trtnet import graph
 from trtnet.backend import Backend, load
 from trtnet.building.builder import build, choose_gpus, describe
 from trtnet.building.plan import Plan
+from trtnet.detection.reading import format_of
 from trtnet.errors import PlanError, UsageError
 from trtnet.network import Network
 from trtnet.pipeline.about_images import about_images
@@ -72,7 +73,8 @@ class Result:
 
     Attributes:
         report: JSON values: ``model, backend, precision, weights, preprocessing,
-            preprocessing_source, network, calibration, verify, engine, executed``.
+            preprocessing_source, network, output_format, calibration, verify, engine,
+            executed``.
         model: the network and where it came from.
         plan: the engine; ``None`` where verification failed.
     """
@@ -166,6 +168,7 @@ def run(recipe: Recipe | PreparedRecipe, observer: Observer | None = None) -> Re
         "network": _describe_network(network, model.shapes, define_s),
         "calibration": calibrated.about if calibrated else None,
     }
+    report["output_format"] = _output_format(report["network"]["outputs"])
     require_one_name_per_class(model.weights.class_names, report["network"]["outputs"])
     report |= {
         "verify": _verify(prepared, defined, observer),
@@ -250,6 +253,11 @@ def _describe_network(network: Network, shapes: InputShapes, define_s: float) ->
     }
 
 
+def _output_format(outputs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Of a detector, see :data:`trtnet.detection.OUTPUT_FORMATS`."""
+    return format_of({output["name"]: output["shape"] for output in outputs})
+
+
 def _sidecar(report: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
     """What the sidecar says besides what build() knows: nothing that another run of the same recipe
     would say otherwise."""
@@ -259,6 +267,7 @@ def _sidecar(report: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
         ENTRY: report[ENTRY],
         ORIGIN: report[ORIGIN],
         "class_names": weights.class_names,
+        "output_format": report["output_format"],
         "calibration": _of_every_run(report["calibration"]),
         "verification": {key: value for key, value in report["verify"].items() if key != "rows"},
     }

@@ -1,9 +1,9 @@
 """Answers to images: a class for each task, which takes an engine or a model and is called with
 images.
 
-:class:`Classifier` says what images show, :class:`Segmenter` what their pixels show. Both take
-files, folders, Pillow images and arrays, prepare them as the weights ask for, and give results with
-names. With weights that trtnet ships:
+:class:`Classifier` says what images show, :class:`Segmenter` what their pixels show, and
+:class:`Detector` where things are in them. All take files, folders, Pillow images and arrays,
+prepare them as the weights ask for, and give results with names. With weights that trtnet ships:
 
 >>> import numpy, trtnet
 >>> digit = numpy.zeros((8, 8), "uint8")

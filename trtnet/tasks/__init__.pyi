@@ -5,6 +5,11 @@ from .classifier import (
     Classifier as Classifier,
     ScoredClass as ScoredClass,
 )
+from .detector import (
+    DetectedObject as DetectedObject,
+    Detection as Detection,
+    Detector as Detector,
+)
 from .pictures import Failure as Failure
 from .segmenter import (
     Segmentation as Segmentation,

@@ -1,3 +1,12 @@
 """Models that find objects: boxes, classes and scores."""
 
-from trtnet.zoo.detection import yolox  # noqa: F401
+from trtnet.zoo.detection import (  # noqa: F401
+    faster_rcnn,
+    fcos,
+    keypoint_rcnn,
+    mask_rcnn,
+    retinanet,
+    ssd,
+    ssdlite,
+    yolox,
+)

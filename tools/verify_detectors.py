@@ -1,0 +1,320 @@
+"""Holds detectors of the zoo against torchvision's, and builds their engines with TensorRT-RTX.
+
+    python tools/verify_detectors.py [MODEL ...]
+
+Each gets seeded weights whose heads find something (``tools/detector_cases.py``), the same as
+torchvision's model. Compared are the names and numbers of parameters; every module's output, the
+heads' among them; and the boxes: pictures of shapes and of noise, two sizes, batches of two images
+of different sizes. torchvision prepares the images itself; ours are prepared by trtnet, and the
+boxes mapped back. Networks run in the reference, from what TensorRT holds. Writes
+``benchmarks/detectors.md``; needs no GPU. Exit status 1 where something differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import shapes
+import torch
+import torchvision
+from detector_cases import CASES, Case
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+import trtnet
+from trtnet import reference
+from trtnet.files import atomic_write
+from trtnet.imaging import placement, prepare
+from trtnet.imaging.preprocessing import Preprocessing, checked_preprocessing
+from trtnet.verification import FLOAT64_TOLERANCE
+from trtnet.weights.random_init import build, random_module
+from trtnet.zoo import Entry, get_entry
+
+PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "detectors.md"
+SEED = 0
+SIZES = ((150, 200), (170, 130))  # (height, width) of pictures
+LEAST_IOU, MOST_SCORE, GAP, LEAST_BOXES = 0.999, 1e-4, 1e-3, 20
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """What was found in one image: arrays (n, 4), (n,) and (n,)."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def distinct(self) -> int:
+        """How many scores lie at least :data:`GAP` apart, counted from the best."""
+        count, last = 0, np.inf
+        for score in np.sort(self.scores)[::-1]:
+            if last - score >= GAP:
+                count, last = count + 1, score
+        return count
+
+
+def pictures() -> list[Image.Image]:
+    """Shapes and noise, of two sizes each."""
+    rng = np.random.default_rng(SEED)
+    drawn = [shapes.draw((SEED, index), *size)[0] for index, size in enumerate(SIZES)]
+    noise = [rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
+    return [Image.fromarray(pixels) for pixels in (*drawn, *noise)]
+
+
+def seeded(entry: Entry, case: Case) -> torch.nn.Module:
+    """The counterpart of the zoo, called on prepared batches, with seeded weights and heads."""
+    arguments = {"image_sizes": False, "output_format": "raw", **case.arguments}
+    model = random_module(entry.torch_model, SEED, input_shape=case.settled, **arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        case.seed_heads(model, torch.randn(4, *case.settled))
+    return model
+
+
+def preparation(entry: Entry, case: Case) -> Preprocessing:
+    """The entry's, of the case's sizes."""
+    rules = checked_preprocessing(entry.preprocessing or {})
+    if case.edges is None:
+        return rules
+    return msgspec.structs.replace(rules, resize_size=case.edges[:1], max_size=case.edges[1])
+
+
+def padded_batch(images: list[Image.Image], rules: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """Prepared images in one array, and the size of each in it."""
+    made = [prepare(image, rules) for image in images]
+    height, width = (max(x.shape[axis] for x in made) for axis in (2, 3))
+    rest = [((0, 0), (0, 0), (0, height - x.shape[2]), (0, width - x.shape[3])) for x in made]
+    batch = np.concatenate([np.pad(x, pad) for x, pad in zip(made, rest, strict=True)])
+    sizes = [placement(image.size, rules).resized for image in images]
+    return batch, np.array(sizes, np.int32)
+
+
+def network(entry: Entry, state: Any, shape: tuple[Any, ...], **arguments: Any) -> trtnet.Network:
+    """Of our model, FP32, with an input `image_sizes` if it is made so."""
+    model = entry.build(**arguments)
+    model.load_state_dict(state)
+    net = trtnet.Network("rtx")
+    inputs = [net.input("input", shape)]
+    if arguments.get("image_sizes"):
+        inputs.append(net.input("image_sizes", (shape[0], 2), dtype="int32"))
+    for name, tensor in model(*inputs).items():
+        net.output(name, tensor)
+    return net
+
+
+def found_by(net: trtnet.Network, images: list[Image.Image], rules: Preprocessing) -> list[Boxes]:
+    """What a network finds, in pixels of the images."""
+    batch, sizes = padded_batch(images, rules)
+    values = {"input": batch, "image_sizes": sizes}
+    names = trtnet.graph.read(net.definition).inputs
+    ran = reference.run(net, {name: values[name] for name in names})
+    outputs = {name: np.asarray(value) for name, value in ran.items()}
+    found = []
+    for index, image in enumerate(images):
+        count = int(outputs["num_dets"][index, 0])
+        names = ("det_boxes", "det_scores", "det_classes")
+        boxes, scores, labels = (outputs[output][index, :count] for output in names)
+        found.append(Boxes(placement(image.size, rules).to_image(boxes), scores, labels))
+    return found
+
+
+def found_by_torchvision(model: torch.nn.Module, images: list[Image.Image]) -> list[Boxes]:
+    """What torchvision's own model finds; it prepares the images."""
+    with torch.no_grad():
+        found = model([pil_to_tensor(image).float() / 255 for image in images])
+    return [Boxes(*(one[name].numpy() for name in ("boxes", "scores", "labels"))) for one in found]
+
+
+def difference(ours: Boxes, theirs: Boxes) -> dict[str, float]:
+    """Matches the boxes one to one; `unmatched` are those without a partner of the same class."""
+    ious = torchvision.ops.box_iou(*(torch.from_numpy(x.boxes).double() for x in (ours, theirs)))
+    fits = (ious.numpy() >= LEAST_IOU) & (ours.labels[:, None] == theirs.labels)
+    far = np.abs(ours.scores[:, None] - theirs.scores)
+    fits &= far <= MOST_SCORE
+    used, worst_iou, worst_score = set[int](), 1.0, 0.0
+    for index in range(len(ours.scores)):
+        others = [j for j in np.flatnonzero(fits[index]) if j not in used]
+        if others:
+            best = min(others, key=lambda j: far[index, j])
+            used.add(int(best))
+            worst_iou = min(worst_iou, float(ious[index, best]))
+            worst_score = max(worst_score, float(far[index, best]))
+    unmatched = len(ours.scores) + len(theirs.scores) - 2 * len(used)
+    return {"unmatched": unmatched, "iou": worst_iou, "score": worst_score}
+
+
+def compare_boxes(entry: Entry, case: Case, state: Any) -> dict[str, Any]:
+    """End to end, in batches of two images of different sizes."""
+    theirs = build(entry.name, **case.arguments, **case.transform_arguments).eval()
+    theirs.load_state_dict(state)
+    rules, images = preparation(entry, case), pictures()
+    batches = [images[:2], images[2:]]
+    one_size = rules.size
+    shape = ("N", 3, *one_size) if one_size else ("N", 3, "H", "W")
+    net = network(entry, state, shape, image_sizes=True, **case.arguments)
+    least, counts, worst = np.inf, [], {"unmatched": 0, "iou": 1.0, "score": 0.0}
+    pairs = [
+        pair for batch in batches
+        for pair in zip(found_by(net, batch, rules), found_by_torchvision(theirs, batch),
+                        strict=True)
+    ]  # fmt: skip
+    alone = images[0]
+    fixed = (1, 3, *prepare(alone, rules).shape[2:])
+    single = network(entry, state, fixed, image_sizes=True, **case.arguments)
+    pairs.append((found_by(single, [alone], rules)[0], found_by_torchvision(theirs, [alone])[0]))
+    for ours, wanted in pairs:
+        found = difference(ours, wanted)
+        worst["unmatched"] += found["unmatched"]
+        worst["iou"] = min(worst["iou"], found["iou"])
+        worst["score"] = max(worst["score"], found["score"])
+        counts.append(len(wanted.scores))
+        least = min(least, wanted.distinct)
+    return {"boxes": counts, "distinct": int(least), **worst}
+
+
+def compare_modules(entry: Entry, case: Case, twin: torch.nn.Module, state: Any) -> dict[str, Any]:
+    """Every module's output, and raw boxes and scores, in float64."""
+    batch, _ = padded_batch(pictures()[:2], preparation(entry, case))
+    net = network(entry, state, batch.shape, output_format="raw", **case.arguments)
+    found = trtnet.verify(net, twin, {"input": batch}, float64=True, tolerance=FLOAT64_TOLERANCE)
+    heads = [row for row in found.rows if row.module.startswith(("head", "roi_heads", "rpn"))]
+    rows = [*found.rows, *found.outputs]
+    return {"modules": len(found.rows), "heads": len(heads),
+            "rel_l2": max(row.rel_l2 for row in rows),
+            "modules_passed": found.passed}  # fmt: skip
+
+
+def engines(entry: Entry, case: Case, state: Any) -> dict[str, str]:
+    """Which engines TensorRT-RTX builds of the model, or why not."""
+    results = {}
+    rules = preparation(entry, case)
+    height, width = rules.size or case.settled[1:]
+    dynamic = ("N", 3, *rules.size) if rules.size else ("N", 3, "H", "W")
+    steps = (1, 2, 4) if rules.size else (1, 1, 2)
+    sizes = [(n, 3, *((height, width) if rules.size else (32 * k, 32 * k)))
+             for n, k in zip(steps, (3, 6, 8), strict=True)]  # fmt: skip
+    for name, shape, shapes_ in (
+        ("static", (1, 3, height, width), None),
+        ("dynamic", dynamic, {"input": trtnet.Shapes(*sizes)}),
+    ):
+        for precision in ("fp32", "fp16"):
+            model = entry.build(**case.arguments)
+            model.load_state_dict(state)
+            net = trtnet.Network("rtx", precision=precision)
+            for output, tensor in model(net.input("input", shape)).items():
+                net.output(output, tensor)
+            start = time.perf_counter()
+            try:
+                plan = trtnet.build(net, shapes_)
+                text = f"{len(plan.engine) / 2**20:.1f} MiB, {time.perf_counter() - start:.0f} s"
+            except trtnet.TrtnetError as error:
+                text = f"no: {str(error).splitlines()[0][:100]}"
+            results[f"{name} {precision}"] = text
+    return results
+
+
+def check(name: str) -> dict[str, Any]:
+    """Everything about one detector."""
+    entry, case = get_entry(name), CASES[name]
+    with torch.device("meta"):
+        plain = build(name)
+    ours = {key: tuple(value.shape) for key, value in _slots(entry.build()).items()}
+    theirs = {key: tuple(value.shape) for key, value in plain.state_dict().items()}
+    twin = seeded(entry, case)
+    state = {key: value.clone() for key, value in twin.state_dict().items()}
+    record: dict[str, Any] = {
+        "model": name,
+        "keys": ours == theirs,
+        "parameters": sum(p.numel() for p in plain.parameters()),
+        **compare_modules(entry, case, twin, state),
+        **compare_boxes(entry, case, state),
+        "engines": engines(entry, case, state),
+    }
+    record["passed"] = bool(
+        record["keys"] and record["modules_passed"] and not record["unmatched"]
+        and record["distinct"] >= LEAST_BOXES
+        and not any(text.startswith("no") for text in record["engines"].values())
+    )  # fmt: skip
+    return record
+
+
+def _slots(module: trtnet.Module) -> dict[str, Any]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def page(records: list[dict[str, Any]]) -> str:
+    """``benchmarks/detectors.md``."""
+    lines = [
+        "# Detectors against torchvision",
+        "",
+        f"`python tools/verify_detectors.py`: torchvision {torchvision.__version__}, PyTorch "
+        f"{torch.__version__}, TensorRT-RTX {trtnet.backend.load('rtx').version}. Seeded weights; "
+        "nothing here says how well a trained model finds things. Networks run in the reference; "
+        "no engine was executed.",
+        "",
+        "Modules: in float64, the largest relative error of all modules and outputs. Boxes: five "
+        "images of drawn shapes and of noise, in batches of two sizes and alone, with dynamic and "
+        "static sizes; matched one to one with those of torchvision's own model, which prepares "
+        f"the images itself: the same class, IoU at least {LEAST_IOU}, scores within "
+        f"{MOST_SCORE:g} in FP32. Distinct: how many scores of an image are {GAP:g} apart, at "
+        "least.",
+        "",
+        "| model | parameters | keys | modules (heads) | error | boxes | distinct | unmatched "
+        "| least IoU | scores differ by |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in records:
+        lines.append(
+            f"| `{r['model']}` | {r['parameters']:,} | {'equal' if r['keys'] else 'DIFFER'} | "
+            f"{r['modules']} ({r['heads']}) | {r['rel_l2']:.1e} | "
+            f"{', '.join(map(str, r['boxes']))} | {r['distinct']} | {r['unmatched']} | "
+            f"{r['iou']:.6f} | {r['score']:.1e} |"
+        )
+    kinds = list(records[0]["engines"]) if records else []
+    lines += ["", "Engines that TensorRT-RTX builds: size, and seconds for building.", "",
+              f"| model | {' | '.join(kinds)} |", "|---|" + "---|" * len(kinds)]  # fmt: skip
+    lines += [
+        f"| `{r['model']}` | {' | '.join(r['engines'][kind] for kind in kinds)} |" for r in records
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Checks the detectors, each in a process of its own; returns 1 where something differs."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--record", action="store_true", help="print one model's record as JSON")
+    args = parser.parse_args()
+    if args.record:
+        print(json.dumps(check(args.models[0])))
+        return 0
+    records, failed = [], []
+    for name in args.models or CASES:
+        command = [sys.executable, "-W", "ignore", __file__, "--record", name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        record = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+        if record is not None:
+            records.append(record)
+        if record is None or not record["passed"]:
+            failed.append(name)
+        print(name, record, flush=True)
+    if len(records) == len(CASES):
+        with atomic_write(args.page) as file:
+            file.write(page(records).encode())
+    print(f"failed: {', '.join(failed) or 'none'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

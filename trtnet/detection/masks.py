@@ -1,0 +1,89 @@
+"""Masks of detected objects, from the network's squares of probabilities to the whole image.
+
+He et al., Mask R-CNN, https://arxiv.org/abs/1703.06870, section 3.1; the steps are those of
+torchvision's ``paste_masks_in_image``. NumPy alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trtnet.errors import ShapeError
+
+_BORDER = 1  # pixels of zero around a mask, so that its edge fades out inside of the image
+
+
+def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The probability at each pixel of the image that it belongs to the object, (K, H, W) float32;
+    zero outside of the object's box. 0.5 is the usual threshold.
+
+    Args:
+        masks: (K, M, M) probabilities, such as one image of ``det_masks``.
+        boxes: (K, 4) corners in pixels of this image; see :func:`paste_mask`.
+        size: height and width of the image.
+
+    Raises:
+        ShapeError: masks and boxes that do not fit together.
+    """
+    if masks.ndim != 3 or boxes.shape != (len(masks), 4):
+        raise ShapeError("masks and boxes do not fit together", expected="(K, M, M) and (K, 4)",
+                         got=f"{masks.shape} and {boxes.shape}")  # fmt: skip
+    pasted = np.zeros((len(masks), *size), np.float32)
+    for mask, box, target in zip(masks, boxes, pasted, strict=True):
+        paste_mask(mask, box, target)
+    return pasted
+
+
+def paste_mask(mask: np.ndarray, box: np.ndarray, target: np.ndarray) -> None:
+    """Writes one mask into `target`, (H, W) float32 zeros: an image with a hundred objects needs
+    memory for one of them only.
+
+    Args:
+        mask: (M, M) probabilities.
+        box: (4,) corners in pixels of the image, such as ``det_boxes`` taken back to it; what lies
+            outside of the image is cut off.
+
+    Raises:
+        ShapeError: a mask that is no square, another number of corners.
+    """
+    if mask.ndim != 2 or mask.shape[0] != mask.shape[1] or box.shape != (4,):
+        raise ShapeError("a mask and its box", expected="(M, M) and (4,)",
+                         got=f"{mask.shape} and {box.shape}")  # fmt: skip
+    padded = np.pad(mask.astype(np.float32), _BORDER)
+    left, top, right, bottom = _whole_pixels(box.astype(np.float32), len(padded) / len(mask))
+    rows, y = _placed(len(padded), top, bottom, target.shape[0])
+    columns, x = _placed(len(padded), left, right, target.shape[1])
+    target[y, x] = rows @ padded @ columns.T
+
+
+def _whole_pixels(box: np.ndarray, scale: float) -> tuple[int, ...]:
+    """The corners of a box that is `scale` times as large, cut to integers towards zero."""
+    low, high = box[:2], box[2:]
+    half = (high - low) * np.float32(0.5) * np.float32(scale)
+    middle = (high + low) * np.float32(0.5)
+    left, top = (middle - half).astype(np.int64).tolist()
+    right, bottom = (middle + half).astype(np.int64).tolist()
+    return left, top, right, bottom
+
+
+def _placed(count: int, first: int, last: int, limit: int) -> tuple[np.ndarray, slice]:
+    """Where the pixels `first` to `last`, both included, lie on an axis of the image, and the
+    weights of the `count` pixels of a mask in each of them, as (pixels, count)."""
+    begin, end = max(first, 0), max(min(last + 1, limit), max(first, 0))
+    weights = _linear_weights(count, max(last - first + 1, 1), begin - first, end - first)
+    return weights, slice(begin, end)
+
+
+def _linear_weights(count: int, size: int, begin: int, end: int) -> np.ndarray:
+    """Rows `begin` to `end` of the matrix that resizes `count` pixels to `size`, as
+    ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``."""
+    scale = np.float32(count) / np.float32(size)
+    place = scale * (np.arange(begin, end, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    place = np.maximum(place, np.float32(0))
+    lower = np.minimum(place.astype(np.int64), count - 1)
+    fraction = (place - lower.astype(np.float32))[:, None]
+    pixels = np.arange(count)
+    upper = np.minimum(lower + 1, count - 1)
+    at_lower, at_upper = pixels == lower[:, None], pixels == upper[:, None]
+    weights: np.ndarray = (1 - fraction) * at_lower + fraction * at_upper
+    return weights.astype(np.float32)
