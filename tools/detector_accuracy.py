@@ -4,7 +4,7 @@
 
 The network is defined in TensorRT, read back, and executed by the reference, casts and Q/DQ pairs
 included. Boxes, scores and the suppression are computed in FP32 in every precision. INT8 is
-calibrated with 64 pictures that are not among the held-out ones, without their boxes.
+calibrated with 32 pictures that are not among the held-out ones, without their boxes.
 
 mAP@0.5:0.95 is measured by pycocotools. The *drop* is that against FP32. *Matched* is the share of
 the boxes of FP32 with a score of at least 0.3 that have a box of the same class with an IoU of at
@@ -42,7 +42,7 @@ from trtnet.reference.runner import prepare as placed
 
 MODEL, WEIGHTS = "yolox_shapes", "SHAPES_V1"
 METHOD = "mse"
-CALIBRATION = 64
+CALIBRATION = 32
 SCORE, IOU = 0.3, 0.9  # of boxes that are matched
 KEPT = {"backbone.backbone.stem": "fp16", "head.*_preds": "fp16"}
 Boxes = tuple[np.ndarray, np.ndarray, np.ndarray]  # (K, 4), scores (K,), classes (K,)

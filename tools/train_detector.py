@@ -9,7 +9,7 @@ and read where it exists: a run that was ended goes on. Convolutions are compute
 the last part of the time, weights are kept in FP32, and what is written is their moving average.
 
 COCO's mAP is measured by pycocotools on 200 other pictures; nothing is chosen by them. Needs
-``pip install -e ".[torch]" pycocotools``.
+``pip install -e ".[torch,dev]"``.
 """
 
 from __future__ import annotations

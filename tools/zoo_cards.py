@@ -76,9 +76,9 @@ def _torchvisions(found: Any, entry: Entry) -> dict[str, Any]:
 
 
 def _shipped(file: Path) -> dict[str, Any]:
-    """Its metadata has the share of right answers, or the mean intersection over union."""
+    """Its metadata has its share of right answers, mean intersection over union or COCO's mAP."""
     metadata = weights.load(file).metadata
-    metrics = {"accuracy": "acc@1", "mean_iou": "miou"}
+    metrics = {"accuracy": "acc@1", "mean_iou": "miou", "coco_map": "box_map"}
     accuracy = {metrics[key]: round(100 * float(metadata[key]), 3)
                 for key in metrics if key in metadata}  # fmt: skip
     preprocessing = json.loads(metadata["preprocessing"])

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.ops import box_area, box_iou, nms
 
 import trtnet
 from trtnet import reference, zoo
+from trtnet.imaging import prepare
 from trtnet.zoo.detection import torch_yolox
 
 MILLIONS = {"yolox_nano": 0.91, "yolox_tiny": 5.06, "yolox_s": 8.97, "yolox_m": 25.33,
@@ -235,6 +237,16 @@ def test_a_box_has_its_best_class_alone(seeded: Seeded) -> None:
         kept = sorted(kept, key=lambda at: -best[at])[:COUNT]
         np.testing.assert_array_equal(found["det_classes"][image], kinds[kept])
         np.testing.assert_allclose(found["det_boxes"][image], boxes[kept], atol=1e-3)
+
+
+def test_images_are_prepared_as_published() -> None:
+    """BGR levels in a letterbox of 114, the image at the top left, doubled without smoothing."""
+    image = Image.fromarray(np.full((104, 208, 3), [200, 20, 7], np.uint8))
+    preprocessing = zoo.get_entry("yolox_nano").preprocessing
+    assert preprocessing is not None
+    expected = np.full((1, 3, 416, 416), 114, np.float32)
+    expected[0, :, :208] = np.array([7, 20, 200])[:, None, None]
+    np.testing.assert_array_equal(prepare(image, preprocessing), expected)
 
 
 def test_sizes_that_are_no_multiples_of_32_are_refused() -> None:

@@ -275,11 +275,18 @@ def _twin(num_classes: int, depth: float, width: float, depthwise: bool, **other
     return torch_yolox.YOLOX(num_classes, depth, width, depthwise, **others)
 
 
+def _published(edge: int) -> dict[str, Any]:
+    """How YOLOX prepares images for its published weights."""
+    return {"letterbox_size": [edge, edge], "pad_color": 114, "pad_position": "top-left",
+            "channels": "bgr", "scale": 1.0, "antialias": False}  # fmt: skip
+
+
 def _model(
     name: str, depth: float, width: float, edge: int, depthwise: bool = False,
     num_classes: int = COCO, description: str = "", **details: Any,
 ) -> Callable[..., YOLOX]:  # fmt: skip
     """Registers a model of these sizes; `edge` is that of its input by default."""
+    details.setdefault("preprocessing", _published(edge))
     sizes: dict[str, Any] = {
         "num_classes": num_classes,
         "depth": depth,
@@ -333,4 +340,5 @@ yolox_shapes = _model(
     "yolox_shapes", 0.33, 0.15625, 416, num_classes=4,
     description="A small YOLOX; weights trained on drawn shapes by ``tools/train_detector.py``.",
     embedded={"SHAPES_V1": "yolox_shapes.safetensors"}, default_weights="SHAPES_V1",
+    preprocessing=None,  # its weights say it
 )  # fmt: skip
