@@ -269,15 +269,10 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "mean": list(self.means),
             "std": list(self.divisors),
         }
-<<<<<<< HEAD
         # Without a size too: images are then stretched to the network's input.
-        return {**found, "interpolation": self.interpolation, "antialias": bool(self.antialias)}
-=======
-        if resizes:
-            found |= {"interpolation": self.interpolation, "antialias": bool(self.antialias)}
-            found |= {} if self.rounding else {"rounding": False}
+        found |= {"interpolation": self.interpolation, "antialias": bool(self.antialias)}
+        found |= {} if self.rounding else {"rounding": False}
         return found | ({"size_divisor": self.size_divisor} if self.size_divisor > 1 else {})
->>>>>>> onestage
 
     def __str__(self) -> str:
         """What is done, in one line."""

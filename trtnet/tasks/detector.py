@@ -202,7 +202,7 @@ class Detector(ImageTask[Detection]):
             ``det_masks`` (B, K, M, M), probabilities in the boxes, and ``det_keypoints``
             (B, K, N, M, M), heatmaps in the boxes.
         weights: of a model: as ``--weights`` of ``trtnet detect``.
-        num_classes: of a model.
+        weights_key, num_classes, in_channels: of a model, as for :class:`trtnet.Classifier`.
         score_threshold: 0 to 1: detections of a lower score are left out; by default none that the
             network gives, which has a threshold of its own.
         preprocess, class_names, backend, device, observer: as for :class:`trtnet.Classifier`.
@@ -244,7 +244,9 @@ class Detector(ImageTask[Detection]):
         model: Model,
         *,
         weights: str | os.PathLike[str] | None = None,
+        weights_key: str | None = None,
         num_classes: int | None = None,
+        in_channels: int | None = None,
         score_threshold: float = 0.0,
         preprocess: Preprocess | None = None,
         class_names: ClassNames | None = None,
@@ -255,7 +257,17 @@ class Detector(ImageTask[Detection]):
         self._threshold = fraction("score_threshold", score_threshold)
         super().__init__(
             model,
-            Options(weights, num_classes, preprocess, class_names, backend, device, observer),
+            Options(
+                weights=weights,
+                weights_key=weights_key,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                preprocess=preprocess,
+                class_names=class_names,
+                backend=backend,
+                device=device,
+                observer=observer,
+            ),
         )
 
     def _settle(self, stated: Preprocessing) -> Preprocessing:
