@@ -66,6 +66,11 @@ def detector_accuracy() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def accuracy_page() -> ModuleType:
+    return _load("accuracy_page")
+
+
+@pytest.fixture(scope="session")
 def shapes() -> ModuleType:
     return _load("shapes")
 

@@ -156,3 +156,31 @@ def test_training_learns_and_goes_on_from_a_checkpoint(
 def test_the_metadata_is_json(shipped: weights.Weights) -> None:
     assert json.loads(shipped.metadata["class_names"]) == shipped.class_names
     assert shipped.metadata["dataset"].startswith("pictures drawn by tools/shapes.py")
+
+
+def test_matched_boxes_are_those_of_torchvisions_overlap(detector_accuracy: ModuleType) -> None:
+    rng = np.random.default_rng(4)
+    first, second, hits, total = [], [], 0, 0
+    for _ in range(3):
+        corners = rng.uniform(0, 50, (30, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(20, 60, (30, 2))], 1)
+        others = boxes + rng.normal(0, 1, boxes.shape)
+        scores, classes = rng.uniform(0, 1, 30), rng.integers(0, 4, 30)
+        kinds = np.where(rng.random(30) < 0.2, (classes + 1) % 4, classes)
+        first.append((boxes, scores, classes))
+        second.append((others, scores, kinds))
+        iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(others)).numpy()
+        same = (classes[:, None] == kinds) & (iou >= detector_accuracy.IOU)
+        sure = scores >= detector_accuracy.SCORE
+        hits, total = hits + same.any(1)[sure].sum(), total + sure.sum()
+    assert 0 < hits < total
+    assert detector_accuracy.matched(first, second) == pytest.approx(hits / total)
+
+
+def test_a_section_takes_the_place_of_its_former_self(
+    accuracy_page: ModuleType, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    accuracy_page.write_sections(page, "# Title\n\n## a\n\none\n\n## b\n\ntwo\n")
+    accuracy_page.write_sections(page, "## a\n\nother\n\n## c\n\nthree")
+    assert page.read_text() == "# Title\n\n## a\n\nother\n\n## b\n\ntwo\n\n## c\n\nthree\n"
