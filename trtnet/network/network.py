@@ -13,11 +13,11 @@ import numpy as np
 from trtnet import ops  # noqa: F401  (adds the operators to Tensor)
 from trtnet.backend import Backend, load
 from trtnet.dtypes import DType, dtype_of
-from trtnet.errors import NetworkError, UsageError
+from trtnet.errors import NetworkError
 from trtnet.module import Module
 from trtnet.network.casts import Casts
 from trtnet.network.constants import Constants
-from trtnet.network.forms import FORMS, NMS
+from trtnet.network.forms import check_forms
 from trtnet.network.interface import AxisSize, Inputs, check_name, check_output
 from trtnet.network.layers import Layers, added_layer, require_same_network
 from trtnet.network.loop import Loop
@@ -48,16 +48,13 @@ class Network:
             defined in float32 and *observes*: :attr:`observed` is what has to be calibrated.
         plugins: what plugins become: ``"kernel"``, layers of their own; ``"native"``, TensorRT's
             layers; ``"auto"``, the first of the two that the backend has.
-        nms: who suppresses boxes in :func:`trtnet.detection.detections`: ``"native"``, layers of
-            arithmetic, which every backend has; ``"layer"``, TensorRT's NMS layer, which
-            TensorRT-RTX cannot build; ``"plugin"``, the plugin ``trtnet::greedy_nms``.
+        nms: who suppresses boxes: see :func:`trtnet.detection.keeping.keep`.
 
     Attributes:
         definition: the real ``INetworkDefinition``: add raw layers to it at will.
         inputs, outputs: name to :class:`Tensor`.
         guards: the declared ranges of the inputs' axes, and what the model's code concluded from
             them, as a sequence of :class:`trtnet.tensor.Guard`.
-        suppresses: whether a layer has asked :meth:`choose_nms`.
         policy: the policy, and ``precision``, what it computes in: a string.
 
     >>> import numpy, trtnet
@@ -81,10 +78,7 @@ class Network:
         plugins: str = "auto",
         nms: str = "native",
     ) -> None:
-        if plugins not in FORMS:
-            raise UsageError(f"no form of plugins {plugins!r}", expected=", ".join(FORMS))
-        if nms not in NMS:
-            raise UsageError(f"no form of suppression {nms!r}", expected=", ".join(NMS))
+        check_forms(plugins, nms)
         self.policy = precision if isinstance(precision, Policy) else Policy.preset(precision)
         self.backend = backend if isinstance(backend, Backend) else load(backend)
         self.trt: ModuleType = self.backend.trt
@@ -107,8 +101,7 @@ class Network:
         self.casts = Casts(self, policy, needs_ranges(policy, ranges))
         self.quantizer = Quantizer(self, self.casts, self.names, policy, ranges)
         self.definition = self.backend.create_network(self.builder)
-        self.outputs = {}
-        self.suppresses = False
+        self.outputs, self.suppresses = {}, False
         self.roots: list[tuple[str, Module]] = []
         self._memory = WeightMemory(self.definition)
         self._constants = Constants(self, self._memory)
@@ -361,8 +354,7 @@ class Network:
         return self.backend.has(feature)
 
     def builds(self, method: str) -> bool:
-        """Whether the backend's builder implements the layers that a method of
-        ``INetworkDefinition``, such as ``"add_non_zero"``, adds."""
+        """Whether the builder implements the layers that ``INetworkDefinition.<method>`` adds."""
         return self.backend.builds(method)
 
     def choose_nms(self) -> str:
