@@ -18,7 +18,7 @@ from trtnet.engines.openvino import emitters
 from trtnet.engines.openvino.lowering import LoweringError
 from trtnet.engines.openvino.runtime import OpenVinoForward
 from trtnet.engines.torch import runtimes
-from trtnet.errors import BackendError, UnsupportedError, UsageError
+from trtnet.errors import BackendError, ExecutionError, UnsupportedError, UsageError
 from trtnet.reference import (
     convolution,
     elementwise,
@@ -144,12 +144,17 @@ def module(function, args, options) -> fx.GraphModule:
     return fx.GraphModule(root, graph)
 
 
+def lowered(made: fx.GraphModule, like: torch.Tensor) -> OpenVinoForward:
+    """`made` by OpenVINO, for one input of the shape of `like`."""
+    return OpenVinoForward(made, [("x", torch.float32)], (tuple(like.shape),), 1)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0].__name__)
 def test_emitters_compute_what_the_functions_do(case) -> None:
     function, args, options = case
     x = values(1 if function is rearrange.remove_axes else 2, *IMAGE[1:], seed=3)
     made = module(function, args, options)
-    forward = OpenVinoForward(made, [("x", torch.float32, tuple(x.shape))], 1)
+    forward = lowered(made, x)
     found = forward(x.clone())["y"]
     wanted = made(x.clone())["y"]
     assert found.dtype == wanted.dtype
@@ -159,14 +164,14 @@ def test_emitters_compute_what_the_functions_do(case) -> None:
 @pytest.mark.parametrize("function", POSITIVE)
 def test_of_positive_numbers(function) -> None:
     x = values(3, 4, low=0.1)
-    found = OpenVinoForward(module(function, (X,), {}), [("x", torch.float32, (3, 4))], 1)(x)
+    found = lowered(module(function, (X,), {}), torch.zeros((3, 4)))(x)
     torch.testing.assert_close(found["y"], function(x), rtol=1e-5, atol=1e-6)
 
 
 def test_pow_keeps_signs() -> None:
     x = values(3, 4)
     made = module(torch.pow, (X, torch.tensor([2.0, 3.0, 1.0, 0.0])), {})
-    found = OpenVinoForward(made, [("x", torch.float32, (3, 4))], 1)(x)
+    found = lowered(made, torch.zeros((3, 4)))(x)
     torch.testing.assert_close(found["y"], made(x)["y"], rtol=1e-5, atol=1e-6)
 
 
@@ -190,7 +195,7 @@ def test_every_function_has_a_case() -> None:
 def test_volumes(function, args) -> None:
     x = values(1, 2, 5, 6, 7)
     made = module(function, (X, *args), {})
-    found = OpenVinoForward(made, [("x", torch.float32, tuple(x.shape))], 1)(x)
+    found = lowered(made, x)(x)
     torch.testing.assert_close(found["y"], made(x)["y"], rtol=2e-5, atol=2e-5)
 
 
@@ -207,7 +212,7 @@ def test_comparisons_and_logic(function) -> None:
         more = (graph.get_attr("mask"),) if tail else ()
         graph.output({"y": graph.call_function(outer, (compared, *more))})
         made = fx.GraphModule(root, graph)
-        found = OpenVinoForward(made, [("x", torch.float32, (4, 5))], 1)(x)["y"]
+        found = lowered(made, torch.zeros((4, 5)))(x)["y"]
         assert torch.equal(found, made(x)["y"])
 
 
@@ -228,7 +233,7 @@ def test_pairs_of_quantize_and_dequantize() -> None:
     conv = graph.call_function(F.conv2d, (back, kernel, None, (1, 1), (0, 0), (1, 1), 1))
     graph.output({"y": conv})
     made = fx.GraphModule(root, graph)
-    found = OpenVinoForward(made, [("x", torch.float32, tuple(x.shape))], 1)(x)["y"]
+    found = lowered(made, x)(x)["y"]
     wanted = made(x)["y"]
     assert float((found - wanted).norm() / wanted.norm()) < 2e-3  # ties are rounded either way
 
@@ -248,9 +253,9 @@ def test_what_would_lose_a_nan_is_not_lowered(function, args, reason) -> None:
     graph.output({"y": graph.call_function(function, doubtful)})
     made = fx.GraphModule(torch.nn.Module(), graph)
     with pytest.raises(LoweringError, match=reason):
-        OpenVinoForward(made, [("x", torch.float32, IMAGE)], 1)
+        lowered(made, torch.zeros(IMAGE))
     with pytest.raises(LoweringError, match="no sinh"):
-        OpenVinoForward(module(torch.sinh, (X,), {}), [("x", torch.float32, IMAGE)], 1)
+        lowered(module(torch.sinh, (X,), {}), torch.zeros(IMAGE))
 
 
 class Net(trtnet.Module):
@@ -312,6 +317,19 @@ def test_batches_of_other_sizes_and_threads(x) -> None:
             found = list(pool.map(lambda value: quick(value)["y"], inputs))
         for value, result in zip(inputs, found, strict=True):
             np.testing.assert_allclose(result, plain(value)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_sizes_that_do_not_fit_together_are_an_error() -> None:
+    net = trtnet.Network("torch")
+    net.output("sum", net.input("x", (-1, 4)) + net.input("y", (-1, 4)))
+    sizes = trtnet.Shapes((2, 4), (2, 4), (5, 4))
+    with trtnet.Session(trtnet.build(net, {"x": sizes, "y": sizes}), device="cpu") as session:
+        assert session.runtime.startswith("openvino")
+        one, many = np.ones((2, 4), np.float32), np.ones((5, 4), np.float32)
+        with pytest.raises(ExecutionError, match="the layer fails on these inputs"):
+            session(one, many)
+        for x in (one, many):
+            np.testing.assert_array_equal(session(x, x)["sum"], x + x)
 
 
 def test_what_rounds_to_half_precision_is_run_by_pytorch(x) -> None:

@@ -17,6 +17,8 @@ from trtnet.zoo.resnet import ResNet, resnet50
 
 CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)
 SEGMENTATION = torchvision.models.list_models(module=torchvision.models.segmentation)
+DETECTION = torchvision.models.list_models(module=torchvision.models.detection)
+TORCHVISION = sorted([*CLASSIFIERS, *SEGMENTATION, *DETECTION])
 SHIPPED = zoo.list_models(shipped=True)
 DETECTION = [
     name for name in torchvision.models.list_models(module=torchvision.models.detection)
@@ -27,6 +29,7 @@ DETECTION = [
 def test_every_model_of_torchvision_is_listed() -> None:
     assert len(CLASSIFIERS) >= 80
     assert len(SEGMENTATION) >= 6
+    assert len(DETECTION) >= 12
     found = [name for name in zoo.list_models() if zoo.get_entry(name).torchvision]
     assert found == sorted([*CLASSIFIERS, *SEGMENTATION, *DETECTION])
 

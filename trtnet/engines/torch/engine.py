@@ -59,7 +59,7 @@ def load(plan: Plan, *, device: str, compile: bool = False, runtime: str = "auto
     except torch.OutOfMemoryError as error:
         raise ExecutionError(f"the weights do not fit onto {place}", got=error) from error
     bindings = _bindings(read)
-    forward, name = choose(module, bindings, place, runtime=runtime, compile=compile)
+    forward, name = choose(module, bindings, place, profiles[0], runtime=runtime, compile=compile)
     compiled = CompiledGraph(
         bindings=bindings,
         module=module,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import fx
 
+from trtnet.building.profiles import Shapes
 from trtnet.engines.protocol import Binding
 from trtnet.engines.torch.compiled import Forward
 from trtnet.errors import BackendError, UnsupportedError, UsageError
@@ -21,6 +22,7 @@ def choose(
     module: fx.GraphModule,
     bindings: Sequence[Binding],
     device: torch.device,
+    shapes: Mapping[str, Shapes],
     *,
     runtime: str = "auto",
     compile: bool = False,
@@ -29,6 +31,7 @@ def choose(
 
     Args:
         bindings: the inputs of `module`, in order, and whatever else.
+        shapes: of the inputs that are not read on the host, for one profile.
         runtime: ``"torch"``, ``"openvino"``, or ``"auto"``: OpenVINO on a CPU where it is installed
             and has all that `module` needs.
         compile: have ``torch.compile`` compile it.
@@ -56,9 +59,11 @@ def choose(
     from trtnet.engines.openvino.lowering import LoweringError
     from trtnet.engines.openvino.runtime import OpenVinoForward
 
-    inputs = [(b.name, DTYPES[b.dtype], b.shape) for b in bindings if b.is_input]
+    inputs = [binding for binding in bindings if binding.is_input]
+    types = [(binding.name, DTYPES[binding.dtype]) for binding in inputs]
+    sizes = tuple(shapes[b.name].opt if b.name in shapes else b.shape for b in inputs)
     try:
-        forward = OpenVinoForward(module, inputs, torch.get_num_threads())
+        forward = OpenVinoForward(module, types, sizes, torch.get_num_threads())
     except LoweringError as error:
         if runtime == "openvino":
             raise UnsupportedError("OpenVINO cannot run this engine", got=error,
