@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from trtnet.errors import PlanError, TrtnetError
 from trtnet.imaging.decode import MAX_PIXELS
+from trtnet.imaging.foreign_keys import ELSEWHERE
 from trtnet.names import did_you_mean
 from trtnet.reading.documents import Source, shortened
 from trtnet.reading.schema import checked
@@ -40,42 +41,6 @@ _OF_A_LETTERBOX = ("pad_color", "pad_position", "upscale")
 _COUNTS = {"rgb": 3, "bgr": 3, "gray": 1}
 _BYTE = 255.0
 _SMALLEST, _LARGEST = 1e-9, 1e6  # scale
-_ELSEWHERE = {  # keys of transformers, timm, OpenCV and others: what says the same here
-    "size": 'resize_size: the shorter edge, or [height, width]',
-    "shortest_edge": "resize_size = the shorter edge",
-    "do_resize": "resize_size; without it images are not resized",
-    "resize": "resize_size: the shorter edge, or [height, width]",
-    "input_size": "resize_size = [height, width], or crop_size",
-    "image_size": "resize_size = [height, width], or crop_size",
-    "do_center_crop": "crop_size; without it images are not cropped",
-    "crop_pct": "resize_size = crop_size / crop_pct",
-    "crop": "crop_size",
-    "image_mean": "mean",
-    "image_std": "std",
-    "do_normalize": "mean and std; without them values are not normalised",
-    "normalize": "mean and std",
-    "do_rescale": "scale; 1 for values from 0 to 255",
-    "rescale": "scale; 1 for values from 0 to 255",
-    "rescale_factor": "scale",
-    "scalefactor": "scale",
-    "resample": 'interpolation, such as "bilinear"',
-    "color_format": 'channels: "rgb", "bgr" or "gray"',
-    "channel_order": 'channels: "rgb", "bgr" or "gray"',
-    "color_order": 'channels: "rgb", "bgr" or "gray"',
-    "color": 'channels: "rgb", "bgr" or "gray"',
-    "bgr": 'channels = "bgr"',
-    "swaprb": 'channels = "bgr"',
-    "swap_rb": 'channels = "bgr"',
-    "grayscale": 'channels = "gray"',
-    "letterbox": "letterbox_size",
-    "do_pad": "letterbox_size and pad_color",
-    "pad": "letterbox_size and pad_color",
-    "pad_value": "pad_color",
-    "padding_value": "pad_color",
-    "fill": "pad_color",
-    "scaleup": "upscale",
-    "center": 'pad_position: "center" or "top-left"',
-}  # fmt: skip
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -384,8 +349,8 @@ def _idle(source: Source, key: str, of: str, expected: str, add: str) -> TrtnetE
 
 def _with_advice(error: TrtnetError, key: str) -> TrtnetError:
     plain = re.sub(r"[^a-z]+", "_", key.lower())
-    if plain in _ELSEWHERE:
-        advice: str | None = f"write {_ELSEWHERE[plain]}"
+    if plain in ELSEWHERE:
+        advice: str | None = f"write {ELSEWHERE[plain]}"
     else:
         advice = did_you_mean(plain, KEYS, cutoff=0.5)
     error.fix = advice or error.fix
