@@ -82,7 +82,7 @@ def test_the_sample_picture(
     best = iou.amax(1)
     assert len(best) == 60
     assert (best >= 0.5).sum() >= 56
-    assert (best >= 0.9).sum() >= 28  # not all: mAP is below 0.8
+    assert (best >= 0.9).sum() >= 28  # not all: mAP is 0.81
     assert best.mean() >= 0.85
 
 
