@@ -78,9 +78,8 @@ def seeded(entry: Entry, case: Case) -> torch.nn.Module:
     """The counterpart of the zoo, called on prepared batches, with seeded weights and heads."""
     arguments = {"image_sizes": False, "output_format": "raw", **case.arguments}
     model = random_module(entry.torch_model, SEED, input_shape=case.settled, **arguments)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        case.seed_heads(model, torch.randn(4, *case.settled))
+    batch, _ = padded_batch(pictures(), preparation(entry, case))
+    case.seed_heads(model, torch.from_numpy(batch))
     return model
 
 

@@ -60,7 +60,7 @@ def published_weights(entry: Entry) -> dict[str, dict[str, Any]]:
     """By name, what the card says about each."""
     if entry.embedded:
         return {name: _shipped(entry.weights_file(name)) for name in entry.embedded}
-    return {found.name: _torchvisions(found) for found in _enum(entry)}
+    return {found.name: _torchvisions(found, entry) for found in _enum(entry)}
 
 
 def _enum(entry: Entry) -> Any:
@@ -68,10 +68,10 @@ def _enum(entry: Entry) -> Any:
     return torchvision.models.get_model_weights(entry.name) if entry.torchvision else ()
 
 
-def _torchvisions(found: Any) -> dict[str, Any]:
+def _torchvisions(found: Any, entry: Entry) -> dict[str, Any]:
     ((dataset, metrics),) = found.meta["_metrics"].items()
     accuracy = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    preprocessing = preprocessing_of(found.transforms())
+    preprocessing = entry.preprocessing or preprocessing_of(found.transforms())
     return {"dataset": dataset, "accuracy": accuracy, "preprocessing": preprocessing}
 
 

@@ -25,8 +25,8 @@ class Pretrained:
     Attributes:
         name: what ``--weights`` takes, such as ``IMAGENET1K_V2``.
         dataset: what `accuracy` was measured on.
-        accuracy: published percentages: ``acc@1`` and ``acc@5``, or ``miou`` and ``pixel_acc``;
-            empty for weights without a trained classifier.
+        accuracy: published percentages: ``acc@1`` and ``acc@5``, ``miou`` and ``pixel_acc``, or
+            ``box_map``, COCO's average precision; empty for weights without a trained classifier.
         preprocessing: of images, as in the metadata of weights files.
     """
 

@@ -18,21 +18,30 @@ from trtnet.zoo.resnet import ResNet, resnet50
 CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)
 SEGMENTATION = torchvision.models.list_models(module=torchvision.models.segmentation)
 SHIPPED = zoo.list_models(shipped=True)
+DETECTION = [
+    name for name in torchvision.models.list_models(module=torchvision.models.detection)
+    if name in SHIPPED
+]  # fmt: skip
 
 
 def test_every_model_of_torchvision_is_listed() -> None:
     assert len(CLASSIFIERS) >= 80
     assert len(SEGMENTATION) >= 6
     found = [name for name in zoo.list_models() if zoo.get_entry(name).torchvision]
-    assert found == sorted([*CLASSIFIERS, *SEGMENTATION])
+    assert found == sorted([*CLASSIFIERS, *SEGMENTATION, *DETECTION])
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_model_has_a_counterpart_that_is_told(name: str) -> None:
     entry = zoo.get_entry(name)
     assert entry.shipped
-    assert entry.torchvision == (name in (*CLASSIFIERS, *SEGMENTATION))
+    assert entry.torchvision == (name in (*CLASSIFIERS, *SEGMENTATION, *DETECTION))
     assert entry.has_counterpart() == (entry.torchvision or entry.twin is not None)
+
+
+@pytest.mark.parametrize("name", DETECTION)
+def test_what_gives_boxes_says_so(name: str) -> None:
+    assert zoo.get_entry(name).task == "detection"
 
 
 @pytest.mark.parametrize("name", [*SEGMENTATION, "unet"])

@@ -12,7 +12,7 @@ from trtnet.zoo import Card, card, list_models
 
 _COLUMNS = (
     *(("model", "left"), ("task", "left"), ("parameters", "right"), ("GMAC", "right")),
-    *(("input", "left"), ("weights: acc@1 or mIoU in percent", "left")),
+    *(("input", "left"), ("weights: acc@1, mIoU or AP in percent", "left")),
 )
 
 

@@ -6,7 +6,7 @@ Lin et al., Feature Pyramid Networks for Object Detection, https://arxiv.org/abs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.nn import functional as F
@@ -74,6 +74,16 @@ class FeaturePyramidNetwork(nn.Module):
         self.inner_blocks = nn.ModuleList(block(channels, 1) for channels in in_channels_list)
         self.layer_blocks = nn.ModuleList(block(out_channels, 3) for _ in in_channels_list)
         self.extra_blocks = extra_blocks
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Renames the keys of files from before torchvision 0.13, as torchvision does."""
+        for blocks in ("inner_blocks", "layer_blocks"):
+            for index in range(len(self.inner_blocks)):
+                for kind in ("weight", "bias"):
+                    old = f"{prefix}{blocks}.{index}.{kind}"
+                    if old in state_dict:
+                        state_dict[f"{prefix}{blocks}.{index}.0.{kind}"] = state_dict.pop(old)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def forward(self, x: Features) -> Features:
         names, features = list(x), list(x.values())
