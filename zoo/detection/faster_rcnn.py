@@ -21,7 +21,7 @@ from trtnet.zoo.detection.backbones import (
     mobilenet_v3_large_fpn,
     resnet_fpn,
 )
-from trtnet.zoo.detection.registering import register_detector
+from trtnet.zoo.detection.registering import ANY_SIZE, register_detector
 from trtnet.zoo.detection.two_stage import MOBILENET, RESNET, GeneralizedRCNN, Levels, Proposing
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def fasterrcnn_mobilenet_v3_large_fpn(
     return _on_mobilenet(proposing, how, num_classes, output_format, image_sizes)
 
 
-@register_detector((3, 320, 640))
+@register_detector((3, 320, 640), {**ANY_SIZE, "resize_size": [320], "max_size": 640})
 def fasterrcnn_mobilenet_v3_large_320_fpn(
     num_classes: int = 91,
     rpn_pre_nms_top_n_test: int = 150,
