@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import detector_masks
 import msgspec
 import numpy as np
 import shapes
@@ -200,6 +201,22 @@ def compare_modules(entry: Entry, case: Case, twin: torch.nn.Module, state: Any)
             "modules_passed": found.passed}  # fmt: skip
 
 
+def compare_extras(entry: Entry, case: Case, state: Any) -> dict[str, float]:
+    """Masks and keypoints, in the original images; nothing where the model has none."""
+    theirs = build(entry.name, **case.arguments, **case.transform_arguments).eval()
+    theirs.load_state_dict(state)
+    if "roi_heads.mask_head" not in dict(theirs.named_modules()) and (
+        "roi_heads.keypoint_head" not in dict(theirs.named_modules())
+    ):
+        return {}
+    rules, images = preparation(entry, case), pictures()[1:3]
+    batch, sizes = padded_batch(images, rules)
+    net = network(entry, state, batch.shape, image_sizes=True, **case.arguments)
+    ran = reference.run(net, {"input": batch, "image_sizes": sizes})
+    outputs = {name: np.asarray(value) for name, value in ran.items()}
+    return detector_masks.compare(outputs, theirs, images, rules)
+
+
 def engines(entry: Entry, case: Case, state: Any) -> dict[str, str]:
     """Which engines TensorRT-RTX builds of the model, or why not."""
     results = {}
@@ -244,11 +261,13 @@ def check(name: str) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in plain.parameters()),
         **compare_modules(entry, case, twin, state),
         **compare_boxes(entry, case, state),
+        "extras": compare_extras(entry, case, state),
         "engines": engines(entry, case, state),
     }
     record["passed"] = bool(
         record["keys"] and record["modules_passed"] and not record["unmatched"]
         and record["distinct"] >= LEAST_BOXES
+        and all(share >= LEAST_IOU for share in record["extras"].values())
         and not any(text.startswith("no") for text in record["engines"].values())
     )  # fmt: skip
     return record
