@@ -306,6 +306,22 @@ def page(records: list[dict[str, Any]]) -> str:
             f"{', '.join(map(str, r['boxes']))} | {r['distinct']} | {r['unmatched']} | "
             f"{r['iou']:.6f} | {r['score']:.1e} |"
         )
+    further = [(r["model"], r["extras"]) for r in records if r.get("extras")]
+    if further:
+        lines += [
+            "",
+            "Masks and keypoints in the original images, of every object that both found: the "
+            "share of clear mask pixels that are the same (the probability at least "
+            f"{detector_masks.CLEAR:g} from one half), and the share of keypoints at most "
+            f"{detector_masks.NEAR:g} pixels apart. The least of all images.",
+            "",
+            "| model | same |",
+            "|---|---|",
+        ]
+        lines += [
+            f"| `{model}` | {', '.join(f'{key} {share:.6f}' for key, share in extras.items())} |"
+            for model, extras in further
+        ]
     kinds = list(records[0]["engines"]) if records else []
     lines += ["", "Engines that TensorRT-RTX builds: size, and seconds for building.", "",
               f"| model | {' | '.join(kinds)} |", "|---|" + "---|" * len(kinds)]  # fmt: skip
