@@ -287,7 +287,8 @@ def page(records: list[dict[str, Any]]) -> str:
         "nothing here says how well a trained model finds things. Networks run in the reference; "
         "no engine was executed.",
         "",
-        "Modules: in float64, the largest relative error of all modules and outputs. Boxes: five "
+        "Modules: in float64, the largest relative error of all modules and outputs, at most "
+        f"{FLOAT64_TOLERANCE.rel_l2:g}. Boxes: five "
         "images of drawn shapes and of noise, in batches of two sizes and alone, with dynamic and "
         "static sizes; matched one to one with those of torchvision's own model, which prepares "
         f"the images itself: the same class, IoU at least {LEAST_IOU} (corners "
@@ -302,7 +303,8 @@ def page(records: list[dict[str, Any]]) -> str:
     for r in records:
         lines.append(
             f"| `{r['model']}` | {r['parameters']:,} | {'equal' if r['keys'] else 'DIFFER'} | "
-            f"{r['modules']} ({r['heads']}) | {r['rel_l2']:.1e} | "
+            f"{r['modules']} ({r['heads']}) | {r['rel_l2']:.1e}"
+            f"{'' if r['modules_passed'] else ', above the limit'} | "
             f"{', '.join(map(str, r['boxes']))} | {r['distinct']} | {r['unmatched']} | "
             f"{r['iou']:.6f} | {r['score']:.1e} |"
         )
