@@ -15,8 +15,9 @@ from torch import fx
 import trtnet
 from trtnet import nn
 from trtnet.engines.openvino import emitters
-from trtnet.engines.openvino.lowering import LoweringError
-from trtnet.engines.openvino.runtime import OpenVinoForward
+from trtnet.engines.openvino.lowering import Lowering, LoweringError
+from trtnet.engines.openvino.quantized import has_exact_products
+from trtnet.engines.openvino.runtime import OpenVinoForward, _Model
 from trtnet.engines.torch import runtimes
 from trtnet.errors import BackendError, ExecutionError, UnsupportedError, UsageError
 from trtnet.reference import (
@@ -161,6 +162,20 @@ def test_emitters_compute_what_the_functions_do(case) -> None:
     torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0].__name__)
+def test_nan_is_kept_where_nothing_forbids_it(case) -> None:
+    function, args, options = case
+    if function in emitters.RULES.lose_nan:
+        return
+    x = values(1 if function is rearrange.remove_axes else 2, *IMAGE[1:], seed=3)
+    x[0, 1, 4, 2] = x[0, 3, 0, :] = math.nan
+    made = module(function, args, options)
+    inputs = [("x", torch.float32, tuple(x.shape))]
+    model = _Model(Lowering(made, emitters.RULES).model(inputs), 1)  # no look at the inputs
+    torch.testing.assert_close(model([x.clone()])["y"], made(x.clone())["y"], rtol=2e-5, atol=2e-5,
+                               equal_nan=True)  # fmt: skip
+
+
 @pytest.mark.parametrize("function", POSITIVE)
 def test_of_positive_numbers(function) -> None:
     x = values(3, 4, low=0.1)
@@ -233,6 +248,10 @@ def test_pairs_of_quantize_and_dequantize() -> None:
     conv = graph.call_function(F.conv2d, (back, kernel, None, (1, 1), (0, 0), (1, 1), 1))
     graph.output({"y": conv})
     made = fx.GraphModule(root, graph)
+    if not has_exact_products():
+        with pytest.raises(LoweringError, match="saturates on this processor"):
+            lowered(made, x)
+        return
     found = lowered(made, x)(x)["y"]
     wanted = made(x)["y"]
     assert float((found - wanted).norm() / wanted.norm()) < 2e-3  # ties are rounded either way
