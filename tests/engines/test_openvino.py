@@ -54,7 +54,7 @@ def resized(size, **changed):
 WINDOW = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2)}
 TWO = [torch.add, torch.sub, torch.mul, torch.maximum, torch.minimum]
 ONE = [torch.relu, torch.relu_, torch.sigmoid, torch.tanh, torch.exp, torch.abs, torch.neg,
-       torch.sin, torch.cos, torch.erf, torch.floor, torch.ceil, F.gelu,
+       torch.sin, torch.cos, torch.erf, F.gelu,
        elementwise.gelu_tanh]  # fmt: skip
 POSITIVE = [torch.log, torch.sqrt, torch.reciprocal]
 CASES = [

@@ -59,6 +59,12 @@ def test_quotients_by_constants_make_no_nan() -> None:
     compare(lambda x: ops.softmax(x / 3.0, -1) + ops.relu(x**2), X, by_openvino=True)
 
 
+def test_whole_quotients_are_not_rounded_down_to_the_one_before() -> None:
+    whole = np.arange(1, 400, dtype=np.float32)
+    compare(lambda a, b: ops.floor(a / b), whole * whole[::-1], whole[::-1].copy())
+    compare(lambda a: ops.ceil(a / 49.0), whole * 49)
+
+
 TALL = np.array([[2**40 + 3, -5, 7], [2**31, 2**62, -(2**50)]], np.int64)
 WIDE = np.array([2**24 + 1, 1, -(2**31)], np.int32)
 

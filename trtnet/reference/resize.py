@@ -72,6 +72,7 @@ def source_positions(
 
 
 def nearest(positions: Tensor, rounding: str) -> Tensor:
+    """The positions rounded to whole ones, some of which may lie outside of the axis."""
     rounded = {
         "HALF_UP": lambda p: torch.floor(p + 0.5),
         "HALF_DOWN": lambda p: torch.ceil(p - 0.5),
