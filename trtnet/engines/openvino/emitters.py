@@ -367,14 +367,10 @@ def _is_no_product(x: Any, exponent: Any) -> bool:
     return not (isinstance(exponent, np.ndarray) and np.isin(exponent, (0, 1, 2, 3)).all())
 
 
-def _always(*args: Any) -> bool:
-    return True
-
-
 _MAKE_NAN: dict[Any, Callable[..., bool]] = {
     torch.div: _may_divide_by_zero,
     torch.pow: _is_no_product,
-    **dict.fromkeys((torch.exp, torch.log, torch.sqrt, torch.reciprocal), _always),
+    **dict.fromkeys((torch.exp, torch.log, torch.sqrt, torch.reciprocal), lambda *args: True),
 }
 _LOSE_NAN = {  # a NaN becomes a number, or a place among others
     *(torch.relu, torch.relu_, torch.maximum, torch.minimum, torch.amax, torch.amin),
