@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         cuda_graph=arguments.useCudaGraph,
         contexts=arguments.infStreams,
+        runtime=arguments.runtime,
     ) as session:
         result = measure(session, network, arguments, progress)
     _print(result, arguments, stream)

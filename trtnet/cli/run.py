@@ -10,7 +10,7 @@ import numpy as np
 
 from trtnet.cli import missing
 from trtnet.cli.arrays import read_inputs, write_results
-from trtnet.cli.device_flags import add_device_flags
+from trtnet.cli.device_flags import add_device_flags, add_runtime_flag
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.paths import (
     input_array,
@@ -48,7 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     from trtnet.engines.session import Session
 
-    with Session(arguments.target, backend=arguments.backend, device=arguments.device) as session:
+    with Session(
+        arguments.target,
+        backend=arguments.backend,
+        device=arguments.device,
+        runtime=arguments.runtime,
+    ) as session:
         stated = stated_preprocessing(arguments)
         if arguments.folder is None:
             return _run_once(session, stated, arguments)
@@ -157,5 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     images = Group(parser, "preprocessing of images")
     add_preprocess_flags(images)
     add_class_names_flag(images)
-    add_device_flags(Group(parser, "where"))
+    where = Group(parser, "where")
+    add_device_flags(where)
+    add_runtime_flag(where)
     return parser

@@ -41,7 +41,7 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
     description = backends.description(name)
     if options.compile and not description.runs_in_pytorch:
         raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
-    if options.runtime != "auto" and not description.runs_in_pytorch:
+    if options.runtime != "torch" and not description.runs_in_pytorch:
         raise UsageError(f"an engine of {name} has its own runtime", fix="leave runtime= out")
     place = _place(description, device)
     load = _loader(description)

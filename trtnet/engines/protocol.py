@@ -78,7 +78,7 @@ class LoadOptions:
     path: str | os.PathLike[str] | None = None
     cuda_graph: bool = True
     compile: bool = False
-    runtime: str = "auto"
+    runtime: str = "torch"
 
 
 class EngineLoader(Protocol):

@@ -46,9 +46,9 @@ class Session:
             their own; without graphs the engine works on them directly.
         contexts: how many threads may execute at the same time; further ones wait.
         compile: hand the network to ``torch.compile`` (torch backend only).
-        runtime: what runs an engine of the torch backend on a CPU: ``"torch"``, ``"openvino"``, or
-            ``"auto"``: OpenVINO where it is installed (the extra ``cpu``) and has all that the
-            network needs, else PyTorch.
+        runtime: what runs an engine of the torch backend on a CPU: ``"torch"``, or ``"openvino"``
+            (the extra ``cpu``), which is faster and has only some of the layers, in float32; or
+            ``"auto"``: OpenVINO where it is installed and has all that the network needs.
 
     A session belongs to the process that opened it. An interrupt may come at any moment of a call:
     the next call finds the session as if the interrupted one had not been made.
@@ -82,7 +82,7 @@ class Session:
         cuda_graph: bool = True,
         contexts: int = 4,
         compile: bool = False,
-        runtime: str = "auto",
+        runtime: str = "torch",
     ) -> None:
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)

@@ -48,16 +48,16 @@ def interpolate(
         step = None if scales is None else scales[axis]
         if count == n and step in (None, 1):
             continue
-        positions = _positions(n, count, step, transformation, selector).to(x.device)
+        positions = source_positions(n, count, step, transformation, selector).to(x.device)
         if mode == "NEAREST":
-            x = x.index_select(axis, _round(positions, rounding).clamp(0, n - 1))
+            x = x.index_select(axis, nearest(positions, rounding).clamp(0, n - 1))
         else:
             index, weights = _taps(positions, cubic if mode == "CUBIC" else None)
             x = _weigh(x, axis, index, weights, exclude_outside)
     return x
 
 
-def _positions(
+def source_positions(
     n: int, count: int, scale: float | None, transformation: str, selector: str
 ) -> Tensor:
     """Where each of the `count` output elements lies among the `n` input elements, in float64."""
@@ -71,7 +71,8 @@ def _positions(
     return ((output + half) * n / count if scale is None else (output + half) / scale) - half
 
 
-def _round(positions: Tensor, rounding: str) -> Tensor:
+def nearest(positions: Tensor, rounding: str) -> Tensor:
+    """The positions rounded to whole ones, some of which may lie outside of the axis."""
     rounded = {
         "HALF_UP": lambda p: torch.floor(p + 0.5),
         "HALF_DOWN": lambda p: torch.ceil(p - 0.5),

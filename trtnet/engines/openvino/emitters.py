@@ -37,6 +37,7 @@ from trtnet.reference import (
     reduction,
     resize,
 )
+from trtnet.reference.resize import nearest, source_positions
 
 Emitter = Callable[..., Any]
 
@@ -70,8 +71,8 @@ def of_floats(make: Emitter) -> Emitter:
 
 def clip(x: Any, low: float, high: float) -> ov.Output:
     """``elementwise.clip``."""
-    if low > high:
-        raise LoweringError("an empty range")
+    if low > high or as_output(x).get_element_type() != ov.Type.f32:
+        raise LoweringError("an empty range, or values that are not float32")
     return ops.clamp(as_output(x), low, high).output(0)
 
 
@@ -86,6 +87,13 @@ def hard_sigmoid(x: Any, alpha: float, beta: float) -> ov.Output:
 def leaky_relu(x: Any, slope: float = 0.01) -> ov.Output:
     """``F.leaky_relu``."""
     return ops.prelu(as_output(x), as_output(slope)).output(0)
+
+
+def leaky(x: Any, slopes: Any) -> ov.Output:
+    """``elementwise.leaky``."""
+    if rank(slopes) == 1 < rank(x):  # OpenVINO takes that axis for the channels
+        raise LoweringError("slopes of one axis")
+    return of_floats(ops.prelu)(x, slopes)
 
 
 def softmax(x: Any, axis: int) -> ov.Output:
@@ -218,6 +226,12 @@ def interpolate(
     target = host(size)
     if sizes(x)[:2] != target[:2] or 1 in target[2:]:
         raise LoweringError("a resize of batches or channels, or to one pixel")
+    if mode == "NEAREST" and not _doubles(sizes(x)[2:], target[2:]):
+        for axis in (2, 3):  # OpenVINO rounds positions in float32: to another pixel
+            at = source_positions(sizes(x)[axis], target[axis], None, transformation, selector)
+            places = nearest(at, rounding).clamp(0, sizes(x)[axis] - 1)
+            x = take(x, places.numpy(), axis, 0)
+        return as_output(x)
     made = ops.interpolate(
         as_output(x), np.asarray(target[2:], np.int64),
         "nearest" if mode == "NEAREST" else "linear_onnx", "sizes",
@@ -227,6 +241,11 @@ def interpolate(
     return made.output(0)
 
 
+def _doubles(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Whether each size grows by a power of two, so that float32 holds every position exactly."""
+    return all(m % n == 0 and (m // n).bit_count() == 1 for n, m in zip(old, new, strict=True))
+
+
 def where(condition: Any, a: Any, b: Any) -> ov.Output:
     """``torch.where``."""
     chosen = of_operands(lambda x, y: ops.select(as_output(condition), x, y))
@@ -234,9 +253,19 @@ def where(condition: Any, a: Any, b: Any) -> ov.Output:
 
 
 def take(x: Any, places: Any, axis: int, batch: int) -> ov.Output:
-    """``index.take``: negative places count from the end."""
+    """``index.take``: negative places count from the end.
+
+    Places outside become zeros in OpenVINO: they are constants, or an input, whose values
+    :func:`trtnet.engines.openvino.runtime.place_limits` has checked.
+    """
     if batch:
         raise LoweringError("a gather row by row")
+    count = sizes(x)[axis]
+    if isinstance(places, np.ndarray):
+        if places.size and not -count <= places.min() <= places.max() < count:
+            raise LoweringError("places outside of the axis")
+    elif places.get_node().get_type_name() != "Parameter":
+        raise LoweringError("places that are computed from inputs")
     return ops.gather(as_output(x), as_output(places), np.asarray(axis, np.int64)).output(0)
 
 
@@ -258,10 +287,11 @@ def _gelu(approximation: str) -> Emitter:
     return of_floats(lambda x: ops.gelu(x, approximation))
 
 
+# Neither floor nor ceil: OpenVINO's quotient of 49 and 49 is less than 1.
 _FUNCTIONS: dict[Any, Emitter] = {
-    torch.add: of_operands(ops.add),
-    torch.sub: of_operands(ops.subtract),
-    torch.mul: of_operands(ops.multiply),
+    torch.add: of_floats(ops.add),
+    torch.sub: of_floats(ops.subtract),
+    torch.mul: of_floats(ops.multiply),
     torch.div: of_floats(ops.divide),
     torch.pow: of_floats(ops.power),
     torch.maximum: of_operands(ops.maximum),
@@ -284,8 +314,6 @@ _FUNCTIONS: dict[Any, Emitter] = {
     torch.sin: of_floats(ops.sin),
     torch.cos: of_floats(ops.cos),
     torch.erf: of_floats(ops.erf),
-    torch.floor: of_floats(ops.floor),
-    torch.ceil: of_floats(ops.ceiling),
     torch.reciprocal: of_floats(lambda x: ops.divide(as_output(1.0), x)),
     torch.softmax: softmax,
     torch.matmul: multiply,
@@ -311,7 +339,7 @@ _FUNCTIONS: dict[Any, Emitter] = {
     elementwise.clip: clip,
     elementwise.gelu_tanh: _gelu("tanh"),
     elementwise.hard_sigmoid: hard_sigmoid,
-    elementwise.leaky: of_floats(ops.prelu),
+    elementwise.leaky: leaky,
     elementwise.scale_shift: scale_shift,
     index.take: take,
     linear.multiply: multiply,
@@ -329,10 +357,34 @@ _FUNCTIONS: dict[Any, Emitter] = {
     quantize.from_quantized: quantized.dequantize,
 }
 
-_MAKE_NAN = {torch.div, torch.pow, torch.log, torch.sqrt, torch.reciprocal}
+
+def _may_divide_by_zero(a: Any, b: Any) -> bool:
+    return not (isinstance(b, np.ndarray) and b.all())
+
+
+def _is_no_product(x: Any, exponent: Any) -> bool:
+    """Whether a power is anything but a product of a few factors."""
+    return not (isinstance(exponent, np.ndarray) and np.isin(exponent, (0, 1, 2, 3)).all())
+
+
+_MAKE_NAN: dict[Any, Callable[..., bool]] = {
+    torch.div: _may_divide_by_zero,
+    torch.pow: _is_no_product,
+    **dict.fromkeys((torch.exp, torch.log, torch.sqrt, torch.reciprocal), lambda *args: True),
+}
 _LOSE_NAN = {  # a NaN becomes a number, or a place among others
     *(torch.relu, torch.relu_, torch.maximum, torch.minimum, torch.amax, torch.amin),
-    *(torch.eq, torch.gt, torch.lt, F.elu, F.leaky_relu, F.max_pool2d, F.max_pool3d),
+    *(
+        torch.exp,
+        torch.softmax,
+        torch.eq,
+        torch.gt,
+        torch.lt,
+        F.elu,
+        F.leaky_relu,
+        F.max_pool2d,
+        F.max_pool3d,
+    ),
     *(elementwise.clip, elementwise.hard_sigmoid, elementwise.leaky),
     *(pooling.max_pool, quantize.to_quantized),
 }

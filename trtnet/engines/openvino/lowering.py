@@ -23,6 +23,8 @@ TYPES = {
     torch.bool: ov.Type.boolean,
 }
 
+_EXACT = 2**24
+
 
 class LoweringError(Exception):
     """A node that has no lowering; its text names the layer and says why."""
@@ -34,12 +36,13 @@ class Rules:
 
     Attributes:
         emitters: the kind of a node and what it calls → what lowers it.
-        make_nan: what may make NaN of finite values.
+        make_nan: what may make NaN of finite values, or an infinity of moderate ones, which
+            becomes NaN later; and whether it may, of its lowered arguments.
         lose_nan: what makes something else of NaN.
     """
 
     emitters: Mapping[Any, Callable[..., Any]]
-    make_nan: Collection[Any]
+    make_nan: Mapping[Any, Callable[..., bool]]
     lose_nan: Collection[Any]
 
 
@@ -92,6 +95,8 @@ class Lowering:
         if value.dtype not in (*TYPES, torch.int8):
             raise LoweringError(f"{node.target}: values of {value.dtype}")
         array: np.ndarray = value.numpy()
+        if array.dtype.kind == "i" and not is_exact(array.min(initial=0), array.max(initial=0)):
+            raise LoweringError(f"{node.target}: integers that float32 does not hold")
         if not np.isfinite(array).all():
             self._may_be_nan.add(node)
         return array
@@ -107,15 +112,22 @@ class Lowering:
         doubtful = any(source in self._may_be_nan for source in node.all_input_nodes)
         if doubtful and node.target in self._rules.lose_nan:
             raise LoweringError(f"{layer}: a NaN would become a number")
-        if doubtful or node.target in self._rules.make_nan:
-            self._may_be_nan.add(node)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
+        makes = self._rules.make_nan.get(node.target)
         try:
+            if doubtful or (makes is not None and makes(*args, **kwargs)):
+                self._may_be_nan.add(node)
             return emit(*args, **kwargs)
         except LoweringError as error:
             raise LoweringError(f"{layer}: {error}") from None
         except (RuntimeError, TypeError, ValueError) as error:  # OpenVINO's, of bad operands
             raise LoweringError(f"{layer}: {error}") from error
+
+
+def is_exact(low: int, high: int) -> bool:
+    """Whether float32 holds all integers from `low` to `high`: OpenVINO compares integers in it,
+    and has int64 values in 32 bits. No emitter computes larger ones from these."""
+    return bool(low >= -_EXACT and high <= _EXACT)
 
 
 def _type_of(dtype: torch.dtype, what: str) -> ov.Type:

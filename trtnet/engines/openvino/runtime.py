@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.openvino.emitters import RULES
-from trtnet.engines.openvino.lowering import Lowering, LoweringError
+from trtnet.engines.openvino.lowering import Lowering, LoweringError, is_exact
 
 Forward = Callable[..., dict[str, Tensor]]
 Input = tuple[str, torch.dtype]
@@ -26,9 +28,12 @@ class OpenVinoForward:
     """What a module's ``forward`` does, by OpenVINO; threads may call it at the same time.
 
     There is a model for each set of input shapes, made when it is first used: of a model for any
-    size OpenVINO would not notice operands whose sizes do not fit together. As OpenVINO's maxima
-    lose NaN, inputs with a NaN or an infinity are given to PyTorch, and so are those for which an
-    output comes out with one, and shapes for which there is no model.
+    size OpenVINO would not notice operands whose sizes do not fit together. What OpenVINO would
+    get wrong without a word is given to PyTorch: inputs with a NaN, an infinity or a square beyond
+    float32 (OpenVINO's maxima lose NaN), integers beyond 2**24, places outside of the axis that
+    they pick from, inputs for which an output comes out with such a value, and shapes for which
+    there is no model. Moderate inputs whose values inside of the network overflow float32 are not
+    recognised unless an output shows it.
 
     Args:
         module: a compiled module of the reference.
@@ -53,11 +58,13 @@ class OpenVinoForward:
         self.name = f"openvino {ov.__version__.partition('-')[0]}"
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
-        if not all(map(_is_finite, tensors)):
+        if not all(map(_is_moderate, tensors)):
             return self._by_torch(*tensors)
         model = self._model(tuple(tuple(tensor.shape) for tensor in tensors))
-        found = None if model is None else model(tensors)
-        if found is None or not all(map(_is_finite, found.values())):
+        if model is None or not model.has_places(tensors):
+            return self._by_torch(*tensors)
+        found = model(tensors)
+        if not all(map(_is_moderate, found.values())):
             return self._by_torch(*tensors)
         return found
 
@@ -88,6 +95,7 @@ class _Model:
 
     def __init__(self, model: ov.Model, threads: int) -> None:
         self._names = [result.get_friendly_name() for result in model.get_results()]
+        self._limits = place_limits(model)
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -95,11 +103,19 @@ class _Model:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            self._compiled = ov.Core().compile_model(model, "CPU", options)
+            self._compiled = _core(os.getpid()).compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise LoweringError(f"OpenVINO does not compile it: {error}") from error
         self._idle: list[Any] = []
         self._lock = threading.Lock()
+
+    def has_places(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether inputs that are places lie inside of the axes that they pick from."""
+        return all(
+            not tensors[place].numel()
+            or (-count <= int(tensors[place].min()) and int(tensors[place].max()) < count)
+            for place, count in self._limits
+        )
 
     def __call__(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         with self._lock:
@@ -114,5 +130,34 @@ class _Model:
         return found
 
 
-def _is_finite(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool(np.isfinite(value.sum().item()))
+@functools.cache
+def _core(process: int) -> ov.Core:
+    """OpenVINO in this process, until it ends. Its CPU plugin installs a stack for signals in the
+    thread that loads it, and with a second one in the same thread leaves memory there that it has
+    freed: the next signal would end the process."""
+    return ov.Core()
+
+
+def place_limits(model: ov.Model) -> list[tuple[int, int]]:
+    """For each gather at places that are an input: which input, and the length of the axis."""
+    found = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Gather" and not _is_constant(node.input_value(1)):
+            axis = int(node.input_value(2).get_node().get_data().item())
+            place = model.get_parameter_index(node.input_value(1).get_node())
+            found.append((place, node.get_input_shape(0)[axis]))
+    return found
+
+
+def _is_constant(output: ov.Output) -> bool:
+    return bool(output.get_node().get_type_name() == "Constant")
+
+
+def _is_moderate(value: Tensor) -> bool:
+    """Whether float32 holds the squares of all numbers, or all integers."""
+    if value.is_floating_point():
+        flat = value.reshape(-1)
+        return bool(np.isfinite(flat.dot(flat).item()))
+    if value.dtype == torch.bool or not value.numel():
+        return True
+    return is_exact(*map(int, value.aminmax()))

@@ -33,6 +33,9 @@ def _convolution(
     x: Any, kernel: Any, bias: Any, stride: Ints, ends: tuple[Ints, Ints], dilation: Ints,
     groups: int,
 ) -> ov.Output:  # fmt: skip
+    if {*sizes(kernel)[2:]} == {1} and any(map(any, ends)):
+        # OpenVINO moves the stride of such a kernel before its padding, and other strides past it
+        raise LoweringError("padding around a kernel of one element")
     window = [[*stride], [*ends[0]], [*ends[1]], [*dilation]]
     if groups == 1:
         made = ops.convolution(as_output(x), as_output(kernel), *window)

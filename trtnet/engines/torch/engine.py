@@ -32,7 +32,7 @@ from trtnet.reference.layer_context import is_shape_value
 _UNLIMITED = 2**31 - 1
 
 
-def load(plan: Plan, *, device: str, compile: bool = False, runtime: str = "auto") -> TorchEngine:
+def load(plan: Plan, *, device: str, compile: bool = False, runtime: str = "torch") -> TorchEngine:
     """The engine in `plan`, which :func:`trtnet.build` made for the backend ``torch``.
 
     Args:

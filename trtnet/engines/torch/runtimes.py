@@ -15,7 +15,7 @@ from trtnet.errors import BackendError, UnsupportedError, UsageError
 from trtnet.extras import install
 from trtnet.reference.dtypes import DTYPES
 
-RUNTIMES = ("auto", "torch", "openvino")
+RUNTIMES = ("torch", "openvino", "auto")
 
 
 def choose(
@@ -24,7 +24,7 @@ def choose(
     device: torch.device,
     shapes: Mapping[str, Shapes],
     *,
-    runtime: str = "auto",
+    runtime: str = "torch",
     compile: bool = False,
 ) -> tuple[Forward, str]:
     """What runs `module`, and its name, version and threads.
