@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trtnet.detection.keypoints import heatmap_keypoints
-from trtnet.detection.masks import paste_mask
+from trtnet.detection.masks import paste_mask, run_lengths
 from trtnet.detection.overlap import fraction
 from trtnet.detection.reading import (
     EXPECTED,
@@ -136,13 +136,16 @@ class Detection:
         return np.asarray(pasted > fraction("threshold", threshold))
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """JSON values of the :attr:`objects`: ``class``, ``name``, ``score``, ``box``, and of a
-        network with keypoints ``keypoints``, a list [x, y, score] for each. Places are rounded to a
-        thousandth of a pixel."""
+        """JSON values of the :attr:`objects`: ``class``, ``name``, ``score``, ``box``, of a network
+        with masks ``mask``, see :func:`trtnet.detection.masks.run_lengths`, and of one with
+        keypoints ``keypoints``, a list [x, y, score] for each. Places are rounded to a thousandth
+        of a pixel."""
         values: list[dict[str, Any]] = []
-        for one in self.objects:
+        for place, one in enumerate(self.objects):
             value = {"class": one.index, "name": one.name, "score": one.score}
             values.append({**value, "box": _rounded(one.box)})
+            if self.squares is not None:
+                values[-1]["mask"] = run_lengths(self.mask(place))
             if one.keypoints is not None:
                 values[-1]["keypoints"] = [_rounded(point) for point in one.keypoints]
         return values
@@ -150,18 +153,21 @@ class Detection:
     def coco_results(self, image_id: int | str) -> list[dict[str, Any]]:
         """The :attr:`objects` in the format of COCO's results, as ``COCO.loadRes`` of pycocotools
         reads them: ``image_id``, ``category_id``, which is the number of the class, ``bbox`` (x, y,
-        width, height), rounded to a thousandth of a pixel, ``score``, and of a network with
-        keypoints ``keypoints``: x, y and 1 of each.
+        width, height), rounded to a thousandth of a pixel, ``score``, of a network with masks
+        ``segmentation``, see :func:`trtnet.detection.masks.run_lengths`, and of one with keypoints
+        ``keypoints``: x, y and 1 of each.
 
         Args:
             image_id: of the image in the data set.
         """
         results: list[dict[str, Any]] = []
-        for one in self.objects:
+        for place, one in enumerate(self.objects):
             x1, y1, x2, y2 = one.box
             box = _rounded((x1, y1, x2 - x1, y2 - y1))
             about = {"image_id": image_id, "category_id": one.index}
             results.append({**about, "bbox": box, "score": one.score})
+            if self.squares is not None:
+                results[-1]["segmentation"] = run_lengths(self.mask(place))
             if one.keypoints is not None:
                 flat = [(*_rounded((x, y)), 1) for x, y, _ in one.keypoints]
                 results[-1]["keypoints"] = [value for point in flat for value in point]
