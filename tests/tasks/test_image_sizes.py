@@ -74,8 +74,12 @@ def test_a_batch_of_any_size() -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape", "kind"),
-    [("sizes", (1, 2), "int32"), ("image_sizes", (1, 3), "int32"), ("image_sizes", (1, 2), "float32")],
-)  # fmt: skip
+    [
+        ("sizes", (1, 2), "int32"),
+        ("image_sizes", (1, 3), "int32"),
+        ("image_sizes", (1, 2), "float32"),
+    ],
+)
 def test_other_second_inputs_are_refused(name: str, shape: tuple[int, ...], kind: str) -> None:
     net = trtnet.Network(backend="torch")
     images = net.input("input", (1, 3, 64, 64))

@@ -61,8 +61,8 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, target: np.ndarray) -> None:
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:
     """`mask` in COCO's format, as ``pycocotools.mask.frPyObjects`` reads it: ``size``, [height,
-    width], and ``counts``, lengths of runs of pixels down one column after another, by turns outside
-    and inside of the object; the first run is outside, and may have no pixels.
+    width], and ``counts``, lengths of runs of pixels down one column after another, by turns
+    outside and inside of the object; the first run is outside, and may have no pixels.
 
     Args:
         mask: bool (height, width).

@@ -99,8 +99,8 @@ def require_images(session: Session, name: str) -> None:
         return
     raise UsageError(
         f"{name} does not take images",
-        expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}; after it perhaps "
-        f"{SIZES} (N, 2), int32",
+        expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}; "
+        f"after it perhaps {SIZES} (N, 2), int32",
         got=", ".join(f"{b.name} {b.dtype} {b.shape}" for b in inputs),
         fix="trtnet run takes arrays",
     )
