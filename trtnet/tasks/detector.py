@@ -21,11 +21,13 @@ from trtnet.detection.reading import (
     FoundBoxes,
     format_of,
     read_detections,
+    require_further_fit,
 )
 from trtnet.engines.session import Session
 from trtnet.errors import UsageError
 from trtnet.escaping import printable
-from trtnet.imaging import Drawn, Placement, draw_found, palette
+from trtnet.imaging import Drawn, Placement, draw_found
+from trtnet.imaging.palettes import colors_of
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
 from trtnet.pipeline.progress import Observer
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
@@ -35,7 +37,6 @@ from trtnet.tasks.task import ImageTask, Seen
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_COLORS = 256
 _DIGITS = 3  # of pixels, in files
 
 
@@ -184,9 +185,9 @@ class Detection:
         return draw_found(self.image, self._drawn(palette))
 
     def _drawn(self, name: str) -> Iterator[Drawn]:
-        colors = palette(name, 2 + max(_COLORS, int(self.classes.max(initial=0))))
+        colors = colors_of(name, self.classes + 1).tolist()
         for place, one in enumerate(self.objects):
-            red, green, blue = colors[one.index + 1].tolist()
+            red, green, blue = colors[place]
             yield Drawn(
                 one.box,
                 f"{printable(one.name)} {one.score:.2f}",
@@ -222,10 +223,11 @@ class Detector(ImageTask[Detection]):
     Raises:
         UsageError: no such model, or one for something else, such as an engine of the format
             ``raw``; nothing says how images are prepared; a threshold outside of 0..1.
+        ShapeError: masks or keypoints that do not fit the detections.
         PlanError, BackendError: an engine that is damaged, or cannot run here.
 
     An image fails with an :class:`trtnet.ExecutionError` where the suppression of its boxes has not
-    converged, or a box is not finite.
+    converged, a box, a mask or a heatmap is not finite, or a score is outside of 0..1.
 
     >>> import numpy, trtnet
     >>> net = trtnet.Network(backend="torch")
@@ -280,8 +282,10 @@ class Detector(ImageTask[Detection]):
         return uncropped(stated)  # things are found in the whole image
 
     def _check(self, session: Session) -> None:
-        layout = format_of({binding.name: binding.shape for binding in session.outputs})
+        shapes = {binding.name: binding.shape for binding in session.outputs}
+        layout = format_of(shapes)
         if layout in SUPPRESSED:
+            require_further_fit(shapes)
             return
         got = ", ".join(f"{b.name} {b.shape}" for b in session.outputs)
         if layout == "raw":
