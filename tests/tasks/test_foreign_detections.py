@@ -107,3 +107,10 @@ def test_colours_of_any_class() -> None:
     found = result(row(label=2.0**24 - 1))
     assert isinstance(found, Detection)
     assert found.picture().size == (64, 64)
+
+
+@pytest.mark.parametrize("outputs", [FOUR, row()])
+def test_a_detector_is_no_classifier(outputs: Mapping[str, Any]) -> None:
+    """Though one of its outputs, the scores, has the shape (B, K)."""
+    with pytest.raises(trtnet.UsageError, match=r"gives no scores of classes(.|\n)*detect"):
+        trtnet.Classifier(engine(outputs), device="cpu")
