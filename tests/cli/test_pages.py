@@ -24,7 +24,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
 @pytest.mark.parametrize(
     ("page", "written"),
     [
-        ("runtime.md", ["out.npz"]),
+        ("runtime.md", ["out.npz", "outputs/shapes.png.npz"]),
         ("pipeline.md", ["engines/lenet5-fp16.engine", "engines/lenet5-fp16.engine.json"]),
         ("plugins.md", ["soft_gate.py", "test_soft_gate.py", "pair.py"]),
         ("precision.md", ["mix.toml", "sensitivity.png", "pareto.svg", "lenet5.calib.json"]),

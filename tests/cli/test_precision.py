@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import trtnet
 from trtnet import weights, zoo
 from trtnet.building.plan import Plan
 from trtnet.cli.main import main
 from trtnet.pipeline import load_weights
+from trtnet.pipeline.random_weights import random_weights
 from trtnet.precision.policy import Policy
 from trtnet.quantization import CalibrationTable
 
@@ -175,8 +177,37 @@ def test_what_every_module_gets_and_why(capsys: pytest.CaptureFixture[str]) -> N
     text = capsys.readouterr().out
     assert "encoder.ln" in text
     assert "normalization stays in FP32" in text
+    assert "suppression" not in text
+    assert report("policy", "lenet5:fp16")["always"] == {}
     assert main(["policy", "lenet5", "--policy", "missing.toml"]) == 2
     assert main(["policy", "lenet5:fp16", "-o", "missing/p.toml"]) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_what_no_policy_changes_of_a_detector(
+    precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = report("policy", f"yolox_shapes:{precision}")
+    assert found["always"] == {"coding of boxes": "fp32", "suppression": "fp32"}
+    assert main(["policy", "yolox_shapes", f"--{precision}"]) == 0
+    text = capsys.readouterr().out
+    assert "\nsuppression: fp32, whatever the policy\n" in text
+
+    # and so it is: what lies outside of the backbone and the head
+    model = zoo.get_model("yolox_shapes")
+    model.load_state_dict(random_weights(model, "yolox_shapes"))
+    network = trtnet.Network("rtx", Policy.preset("fp16"))
+    for name, tensor in model(network.input("input", (1, 3, 64, 64))).items():
+        network.output(name, tensor)
+    graph = trtnet.graph.read(network.definition)
+    types = {
+        graph.tensors[output].dtype
+        for layer in graph.layers
+        if not layer.name.startswith(("backbone", "head"))
+        for output in layer.outputs
+    }
+    assert "float32" in types
+    assert "float16" not in types
 
 
 def test_fp16_is_refused_for_a_network_that_overflows(

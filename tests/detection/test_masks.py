@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from trtnet.detection.masks import paste_mask, paste_masks
+from trtnet.detection.masks import paste_mask, paste_masks, run_lengths
 from trtnet.errors import ShapeError
 
 SIZE = (90, 130)
@@ -50,3 +52,24 @@ def test_shapes_that_do_not_fit():
         paste_masks(np.zeros((2, 28, 28)), np.zeros((3, 4)), SIZE)
     with pytest.raises(ShapeError, match=r"\(M, M\) and \(4,\)"):
         paste_mask(np.zeros((28, 27)), np.zeros(4), np.zeros(SIZE))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 1), (1, 9), (31, 47), (0, 5)])
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.5, 1.0])
+def test_run_lengths_are_read_by_pycocotools(size, density, rng):
+    coding = pytest.importorskip("pycocotools.mask")
+    mask = rng.random(size) < density
+    found = run_lengths(mask)
+    assert sum(found["counts"]) == mask.size
+    assert json.loads(json.dumps(found)) == found
+    decoded = coding.decode(coding.frPyObjects(found, *size))
+    assert np.array_equal(decoded.astype(bool), mask)
+    again = coding.encode(np.asfortranarray(mask.astype(np.uint8)))
+    if mask.size:
+        assert coding.frPyObjects(found, *size) == again
+
+
+@pytest.mark.parametrize("mask", [np.zeros((2, 2), np.uint8), np.zeros((1, 2, 2), bool)])
+def test_run_lengths_of_something_else(mask):
+    with pytest.raises(ShapeError, match=r"bool \(height, width\)"):
+        run_lengths(mask)

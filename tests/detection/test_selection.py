@@ -118,6 +118,11 @@ def test_positions_beyond_what_tf32_holds():
         ({"max_detections": None}, "max_detections is a number of boxes"),
         ({"candidates": None, "across_classes": True}, "candidates=1000"),
         ({"images": "all"}, "together or one by one"),
+        ({"form": "x"}, "loop or unrolled"),
+        ({"form": "unrolled", "rounds": 0}, "rounds of suppression"),
+        ({"form": "unrolled", "rounds": 2.5}, "rounds of suppression"),
+        ({"rounds": True}, "rounds of suppression"),
+        ({"across_classes": "no"}, "across_classes"),
     ],
 )
 def test_impossible_values(options, text):

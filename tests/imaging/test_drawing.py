@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trtnet.errors import ShapeError
 from trtnet.imaging import Drawn, draw_found, palette
 from trtnet.imaging.drawing import edge_color
 
@@ -131,3 +132,9 @@ def test_images_of_other_modes() -> None:
         assert (pixels(drawn) == pixels(image.convert("RGB"))).all()
     image = plain(40)
     assert draw_found(image, []) is not image
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    mask = np.ones((400, 300), bool)  # (width, height)
+    with pytest.raises(ShapeError, match=r"\(height, width\) \(300, 400\)"):
+        draw_found(plain(0), [Drawn((1, 1, 5, 5), "", RED, mask)])

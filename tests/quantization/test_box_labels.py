@@ -129,6 +129,8 @@ def test_annotations_move_with_their_images(
             "the image more/b.png is not",
         ),
         (lambda d: d["images"][0].update(width=60, height=100), "has another size"),
+        (lambda d: d["images"][1].update(id=0), "two of images have the same id"),
+        (lambda d: d["images"].append({**d["images"][0], "id": 7}), "have the same file_name"),
     ],
 )
 def test_annotations_that_cannot_be_used(

@@ -326,7 +326,7 @@ def test_a_picture() -> None:
         for palette in ("voc", "tutorial"):
             picture = np.asarray(result.picture(palette))
             assert picture.shape == (320, 640, 3)
-            wanted = trtnet.tasks.detector.palette(palette, 302)
+            wanted = trtnet.imaging.palette(palette, 302)
             assert picture[200, 100].tolist() == wanted[1].tolist()  # the left side of the first
             assert picture[300, 0].tolist() == wanted[301].tolist()
     with pytest.raises(trtnet.UsageError, match="there is no palette"):

@@ -300,6 +300,36 @@ def preprocessing(draw: random.Random) -> None:
             prepare(image, one)
 
 
+def box_annotations(draw: random.Random) -> None:
+    """Boxes beside images, in COCO's format: they are moved with their images, and measured."""
+    from PIL import Image
+
+    from trtnet.detection.average_precision import average_precision
+    from trtnet.detection.matching import Boxes
+    from trtnet.quantization.box_labels import ANNOTATIONS, boxes_in_folder
+
+    folder = _folder() / "boxes"
+    folder.mkdir(exist_ok=True)
+    paths = [folder / "a.png", folder / "b.png"]
+    for path in paths:
+        if not path.exists():
+            Image.new("RGB", (20, 10)).save(path)
+    about = {"width": 20, "height": 10}
+    images = [{"id": i, "file_name": path.name, **about} for i, path in enumerate(paths)]
+    boxes = [
+        {"id": 1, "image_id": 0, "category_id": 3, "bbox": [1, 2, 10.5, 4], "iscrowd": 0},
+        {"id": 2, "image_id": 1, "category_id": 0, "bbox": [0, 0, 20, 10], "iscrowd": 1},
+    ]
+    valid = {"images": images, "annotations": boxes, "categories": [{"id": 3, "name": "cat"}]}
+    (folder / ANNOTATIONS).write_bytes(document(valid, draw))
+    rules = draw.choice([_PREPROCESSING, _LETTERBOX])
+    found = boxes_in_folder(folder, paths, rules) or []
+    assert all(np.isfinite(truth.corners).all() for truth in found)
+    same = [Boxes(one.corners, np.ones(len(one.classes)), one.classes) for one in found]
+    precision = average_precision(same, found)
+    assert precision is None or 0 <= precision <= 1
+
+
 def archive(draw: random.Random) -> None:
     """A network's archive: it is checked, costed, loaded and executed."""
     arrays, stored = _archive()
@@ -329,6 +359,7 @@ def _archive() -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
 
 CASES: dict[str, Callable[[random.Random], None]] = {
     "archive": archive,
+    "box-annotations": box_annotations,
     "cached-kernel": cached_kernel,
     "calibration-journal": calibration_journal,
     "calibration-table": calibration_table,

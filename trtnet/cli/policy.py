@@ -20,6 +20,9 @@ from trtnet.errors import UsageError
 from trtnet.pipeline.model import builder_arguments
 from trtnet.precision.policy import Policy
 
+_ALWAYS = {"detection": {"coding of boxes": "fp32", "suppression": "fp32"}}
+"""By task, what no policy changes: trtnet.detection."""
+
 _COLUMNS = (("module", "left"), ("type", "left"), ("precision", "left"), ("why", "left"))
 
 
@@ -37,6 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     counts = Counter(row.precision for row in rows if row.kind).most_common()
     totals = ", ".join(f"{count} {precision}" for precision, count in counts)
     say(f"modules that compute: {totals}; inputs and outputs {policy.io}", "", stream=stream)
+    always = _ALWAYS.get(recipe.entry.task, {})
+    for what, precision in always.items():
+        say(f"{what}: {precision}, whatever the policy", stream=stream)
+    if always:
+        say("", stream=stream)
     reasons, notes = numbered([row.reason for row in rows])
     cells = [(row.module, row.type, row.precision, reason)
              for row, reason in zip(rows, reasons, strict=True)]  # fmt: skip
@@ -47,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"written to {arguments.output}", stream=stream)
     if arguments.json is not None:
         modules = [dataclasses.asdict(row) for row in rows]
-        report = {"model": recipe.entry.name, "policy": policy.as_dict(), "modules": modules}
+        report = {"model": recipe.entry.name, "policy": policy.as_dict(), "always": always,
+                  "modules": modules}  # fmt: skip
         write_json(report, arguments.json)
     return 0
 

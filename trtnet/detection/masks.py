@@ -1,10 +1,13 @@
-"""Masks of detected objects, from the network's squares of probabilities to the whole image.
+"""Masks of detected objects: from the network's squares of probabilities to the whole image, and to
+COCO's run lengths.
 
 He et al., Mask R-CNN, https://arxiv.org/abs/1703.06870, section 3.1; the steps are those of
 torchvision's ``paste_masks_in_image``. NumPy alone.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +57,29 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, target: np.ndarray) -> None:
     rows, y = _placed(len(padded), top, bottom, target.shape[0])
     columns, x = _placed(len(padded), left, right, target.shape[1])
     target[y, x] = rows @ padded @ columns.T
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """`mask` in COCO's format, as ``pycocotools.mask.frPyObjects`` reads it: ``size``, [height,
+    width], and ``counts``, lengths of runs of pixels down one column after another, by turns
+    outside and inside of the object; the first run is outside, and may have no pixels.
+
+    Args:
+        mask: bool (height, width).
+
+    Raises:
+        ShapeError: another shape or type.
+
+    >>> run_lengths(np.array([[True, False, False], [True, True, False]]))
+    {'size': [2, 3], 'counts': [0, 2, 1, 1, 2]}
+    """
+    if mask.ndim != 2 or mask.dtype != bool:
+        raise ShapeError("a mask", expected="bool (height, width)",
+                         got=f"{mask.dtype} {mask.shape}")  # fmt: skip
+    pixels = mask.T.reshape(-1)
+    changes = np.flatnonzero(np.diff(pixels, prepend=False))
+    counts = np.diff(changes, prepend=0, append=len(pixels)).tolist()
+    return {"size": [*mask.shape], "counts": counts}
 
 
 def _whole_pixels(box: np.ndarray, scale: float) -> tuple[int, ...]:

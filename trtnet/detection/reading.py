@@ -21,7 +21,11 @@ EXPECTED = (
 )
 """Of whoever reads detections."""
 
+_AXES = {MASKS: "(B, {}, M, M)", KEYPOINTS: "(B, {}, N, M, M)"}
 _COLUMNS = 6  # x1, y1, x2, y2, score, class
+_CLASSES = 1 << 24  # from here on float32, which rows6 has, does not hold every number
+_SLACK = 1e-3  # by which rounding may leave 0..1
+_COMPARE = "compare the network in this precision and in fp32: trtnet verify"
 _FIX = (
     "build the engine again with Suppression(form='loop'), or with more rounds; boxes that "
     "suppress each other in a long chain need many"
@@ -70,6 +74,30 @@ def format_of(shapes: Mapping[str, Sequence[int]]) -> str | None:
     return None
 
 
+def require_further_fit(shapes: Mapping[str, Sequence[int]]) -> None:
+    """Checks the shapes of :data:`MASKS` and :data:`KEYPOINTS`, where a detector has them.
+
+    Args:
+        shapes: of all outputs, which have a format of :data:`SUPPRESSED`; by name, -1 for a size
+            that is known at run time only.
+
+    Raises:
+        ShapeError: other places than the detections have, or other axes.
+    """
+    places = (shapes[FOUR[1]] if format_of(shapes) == "efficientnms" else shapes[ROWS])[1]
+    for name, axes in _AXES.items():
+        shape = tuple(shapes.get(name, ()))
+        wanted = axes.format("K" if places < 0 else places)
+        fits = len(shape) == wanted.count(",") + 1 and _agree(shape[1], places)
+        if name in shapes and not (fits and _agree(*shape[-2:])):
+            raise ShapeError("an output of a detector does not fit its detections", module=name,
+                             expected=wanted, got=shape)  # fmt: skip
+
+
+def _agree(*sizes: int) -> bool:
+    return min(sizes) < 0 or len({*sizes}) == 1
+
+
 def require_converged(outputs: Mapping[str, Any]) -> None:
     """Checks that the suppression of a detector has come to its end.
 
@@ -104,9 +132,10 @@ def read_detections(outputs: Mapping[str, np.ndarray]) -> FoundBoxes:
         outputs: of the format ``efficientnms`` or ``rows6``, without the batch axis.
 
     Raises:
-        ExecutionError: the suppression has not converged, a box is not finite, or the network
-            gives more detections than it has places, or a class that is no number of one.
-        ShapeError: outputs of another format.
+        ExecutionError: the suppression has not converged; a box, or a value that belongs to it, is
+            not finite; a score is not from 0 to 1, or a class no whole number from 0 to 2²⁴ - 1;
+            the network gives more detections than it has places.
+        ShapeError: outputs of another format, or that do not fit together.
 
     >>> rows = np.array([[1, 2, 5, 6, 0.5, 7], [0, 0, 0, 0, 0, -1]], np.float32)
     >>> found = read_detections({"detections": rows})
@@ -118,24 +147,34 @@ def read_detections(outputs: Mapping[str, np.ndarray]) -> FoundBoxes:
     if layout not in SUPPRESSED:
         got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ShapeError("these are no detections", expected=EXPECTED, got=got)
+    require_further_fit(shapes)
     require_converged({name: array[None] for name, array in outputs.items()})
     boxes, scores, classes, is_one = _four(outputs) if layout == "efficientnms" else _rows(outputs)
     places = np.flatnonzero(is_one & ~np.isnan(scores))
     boxes, scores, classes = boxes[places], scores[places], classes[places]
     _require_finite(boxes, places)
-    wrong = np.flatnonzero(~((classes >= 0) & (classes == np.floor(classes))))
+    _require_scores(scores, places)
+    whole = (classes >= 0) & (classes < _CLASSES) & (classes == np.floor(classes))
+    wrong = np.flatnonzero(~whole)
     if len(wrong):
-        raise ExecutionError("a detection has no class", expected="a number from 0",
+        raise ExecutionError("a detection has no class",
+                             expected=f"a whole number from 0 to {_CLASSES - 1}",
                              got=f"{classes[wrong[0]]} in place {places[wrong[0]]}")  # fmt: skip
+    for name in (MASKS, KEYPOINTS):
+        if name in outputs and not np.isfinite(outputs[name][places]).all():
+            raise ExecutionError("values are not finite", module=name, fix=_COMPARE)
     return FoundBoxes(boxes.astype(np.float32), scores.astype(np.float32),
                       classes.astype(np.int64), places)  # fmt: skip
 
 
 def _four(outputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     number, boxes, scores, classes = (outputs[name] for name in FOUR)
-    count = int(number.reshape(-1)[0])
+    count = number.reshape(-1)[0]
     if count > len(boxes):
         raise ExecutionError("the network gives more detections than it has places",
+                             module=FOUR[0], expected=f"0..{len(boxes)}", got=count)  # fmt: skip
+    if count != np.floor(count):  # NaN too
+        raise ExecutionError("this is no number of detections",
                              module=FOUR[0], expected=f"0..{len(boxes)}", got=count)  # fmt: skip
     return boxes, scores, classes, np.arange(len(boxes)) < count
 
@@ -153,5 +192,15 @@ def _require_finite(boxes: np.ndarray, places: np.ndarray) -> None:
             "a box is not finite",
             expected="four finite corners",
             got=f"{boxes[broken[0]].tolist()} in place {places[broken[0]]}",
-            fix="compare the network in this precision and in fp32: trtnet verify",
+            fix=_COMPARE,
+        )
+
+
+def _require_scores(scores: np.ndarray, places: np.ndarray) -> None:
+    wrong = np.flatnonzero(~((scores >= -_SLACK) & (scores <= 1 + _SLACK)))
+    if len(wrong):
+        raise ExecutionError(
+            "a score is outside of 0..1",
+            got=f"{scores[wrong[0]]} in place {places[wrong[0]]}",
+            fix="give probabilities: of logits, scores.sigmoid()",
         )

@@ -13,7 +13,7 @@ import numpy as np
 from trtnet.detection.keeping import keep
 from trtnet.detection.nms_layer import too_many
 from trtnet.detection.overlap import below, fraction
-from trtnet.detection.suppression import is_better, positions
+from trtnet.detection.suppression import check_form, is_better, positions
 from trtnet.dtypes import float32, int32
 from trtnet.errors import ShapeError, UsageError
 from trtnet.ops.elementwise import eq, gt, logical_and, lt, where
@@ -98,6 +98,9 @@ class Suppression:
             if not least and not (value is None and name != "max_detections"):
                 raise UsageError(f"{name} is a number of boxes", expected=f"1..{LIMIT}",
                                  got=repr(value))  # fmt: skip
+        check_form(self.form, self.rounds)
+        if type(self.across_classes) is not bool:
+            raise UsageError("across_classes is True or False", got=repr(self.across_classes))
         if self.images not in (None, *IMAGES):
             raise UsageError("images are taken", expected=" or ".join(IMAGES),
                              got=repr(self.images))  # fmt: skip

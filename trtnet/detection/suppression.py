@@ -59,6 +59,18 @@ def positions(scores: Tensor) -> Tensor:
     return unsqueeze(windows.positions(scores.network, scores.shape[-1]), 0).to(int32)
 
 
+def check_form(form: str, rounds: int) -> None:
+    """Checks how the native form of :func:`suppress` is asked for.
+
+    Raises:
+        UsageError: another form, or rounds that are no whole number from 1.
+    """
+    if form not in FORMS:
+        raise UsageError("no such form of suppression", got=repr(form), expected=" or ".join(FORMS))
+    if type(rounds) is not int or rounds < 1:
+        raise UsageError("rounds of suppression", expected="a whole number from 1", got=rounds)
+
+
 def suppress(
     boxes: Tensor,
     candidates: Tensor,
@@ -84,10 +96,7 @@ def suppress(
         UsageError: a threshold outside of 0..1, another form, or fewer than one round.
         ShapeError: sizes that do not fit together.
     """
-    if form not in FORMS:
-        raise UsageError("no such form of suppression", got=repr(form), expected=" or ".join(FORMS))
-    if form == "unrolled" and rounds < 1:
-        raise UsageError("rounds of suppression", expected="at least 1", got=rounds)
+    check_form(form, rounds)
     if not same_sizes(boxes.shape[:-1], candidates.shape) or candidates.ndim != 2:
         raise ShapeError("boxes and candidates do not fit together",
                          expected="(B, N, 4) and (B, N)",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtnet.errors import ShapeError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
@@ -63,6 +65,9 @@ def draw_found(image: Image, found: Iterable[Drawn]) -> Image:
     >>> picture = draw_found(Image.new("L", (9, 9)), [Drawn((2, 2, 7, 7), "cat", (255, 0, 0))])
     >>> picture.getpixel((2, 4)), picture.getpixel((4, 4))
     ((255, 0, 0), (0, 0, 0))
+
+    Raises:
+        ShapeError: a mask of another size than the image.
     """
     from PIL import ImageDraw
 
@@ -97,6 +102,9 @@ def edge_color(color: Sequence[int]) -> Color:
 def _masked(picture: Image, mask: np.ndarray, color: Color) -> Image:
     import PIL.Image
 
+    if mask.shape != picture.size[::-1]:
+        raise ShapeError("a mask has not the size of the image", got=f"shape {mask.shape}",
+                         expected=f"(height, width) {picture.size[::-1]}")  # fmt: skip
     veil = PIL.Image.new("RGB", picture.size, color)
     half = PIL.Image.fromarray(np.where(mask, np.uint8(128), np.uint8(0)))
     return PIL.Image.composite(veil, picture, half)

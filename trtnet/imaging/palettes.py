@@ -26,6 +26,18 @@ def palette(name: str, count: int) -> np.ndarray:
     >>> palette("voc", 3).tolist()
     [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
     """
+    return colors_of(name, np.arange(count))
+
+
+def colors_of(name: str, classes: np.ndarray) -> np.ndarray:
+    """The colours of `classes`, int64 (n,), as :func:`palette` has them: uint8 (n, 3).
+
+    Raises:
+        UsageError: an unknown palette name.
+
+    >>> colors_of("voc", np.array([2, 1])).tolist()
+    [[0, 128, 0], [128, 0, 0]]
+    """
     if name not in PALETTES:
         raise UsageError(
             f"there is no palette {name!r}",
@@ -33,7 +45,7 @@ def palette(name: str, count: int) -> np.ndarray:
             got=name,
             fix=did_you_mean(name, PALETTES) or "choose one of these",
         )
-    return PALETTES[name](np.arange(count)).astype(np.uint8)
+    return PALETTES[name](classes).astype(np.uint8)
 
 
 def _tutorial(classes: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from trtnet.backend import description, descriptions, load, portable
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
+from trtnet.engines.protocol import Binding
 from trtnet.engines.session import Session
 from trtnet.errors import BackendError, UsageError
 from trtnet.hardware import missing_gpu
@@ -30,6 +31,9 @@ from trtnet.pipeline.progress import Observer, Silent
 from trtnet.pipeline.recipe import INPUT, Recipe
 from trtnet.pipeline.shapes import InputShapes, default_shape
 
+SIZES = "image_sizes"
+"""Name of the second input that an engine for images may have, (N, 2) int32: how far down and
+across each prepared image lies in its part of the batch, without the border that follows it."""
 _FLOATS = ("float32", "float16")
 
 ImageSize = tuple[int, int]
@@ -80,7 +84,7 @@ def open_image_session(
 
 
 def require_images(session: Session, name: str) -> None:
-    """Checks that an engine takes images.
+    """Checks that an engine takes images, alone or with their :data:`SIZES`.
 
     Args:
         session: on it.
@@ -90,14 +94,21 @@ def require_images(session: Session, name: str) -> None:
         UsageError: it does not.
     """
     inputs = session.inputs
-    if len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].dtype in _FLOATS:
+    is_image = bool(inputs) and len(inputs[0].shape) == 4 and inputs[0].dtype in _FLOATS
+    if is_image and all(_has_sizes(other, inputs[0]) for other in inputs[1:]):
         return
     raise UsageError(
         f"{name} does not take images",
-        expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}",
+        expected=f"one input (N, channels, height, width), {' or '.join(_FLOATS)}; "
+        f"after it perhaps {SIZES} (N, 2), int32",
         got=", ".join(f"{b.name} {b.dtype} {b.shape}" for b in inputs),
         fix="trtnet run takes arrays",
     )
+
+
+def _has_sizes(binding: Binding, images: Binding) -> bool:
+    shape = (images.shape[0], 2)
+    return (binding.name, binding.dtype, tuple(binding.shape)) == (SIZES, "int32", shape)
 
 
 def require_task(recipe: Recipe, task: str) -> None:

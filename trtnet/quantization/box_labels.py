@@ -84,8 +84,8 @@ def boxes_in_folder(
         preprocessing: of the images, which moves the boxes with them.
 
     Raises:
-        UsageError: a file that is not in COCO's format, an image that is not in it or has another
-            size, or a box that is none.
+        UsageError: a file that is not in COCO's format, an image that is not in it, is in it twice
+            or has another size, or a box that is none.
     """
     from trtnet.quantization.coco_annotations import CocoAnnotations  # needs msgspec
 
@@ -96,6 +96,10 @@ def boxes_in_folder(
     stated = read_checked(file, CocoAnnotations, source)
     images = {image.file_name: image for image in stated.images}
     known = {image.id for image in stated.images}
+    for what, different in (("file_name", images), ("id", known)):
+        if len(different) < len(stated.images):
+            raise source.refuse(f"two of images have the same {what}",
+                                expected=f"another {what} for each")  # fmt: skip
     by_image: dict[int, list[CocoBox]] = {number: [] for number in known}
     for place, box in enumerate(stated.annotations):
         if box.image_id not in known:

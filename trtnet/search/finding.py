@@ -119,7 +119,8 @@ def _require_boxes(budget: Budget, data: Data) -> None:
             expected=f"{wanted} boxes or more",
             got=data.lacks_map or f"{data.boxes} boxes: one alone is {1 / data.boxes:.3g}",
             fix="a folder of images with annotations.json in COCO's format, a .npz file with arrays"
-            " called boxes and box_classes, more of the data (--items), or a budget in matched",
+            " called boxes and box_classes, more of the data (--items, limit=), or a budget in "
+            "matched",
         )
 
 

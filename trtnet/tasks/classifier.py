@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from trtnet.detection.reading import format_of
 from trtnet.engines.session import Session
 from trtnet.errors import UsageError
 from trtnet.escaping import printable
@@ -190,12 +191,13 @@ def _scores(session: Session) -> str:
     Raises:
         UsageError: there is none, or it has one score.
     """
-    for binding in session.outputs:
-        if len(binding.shape) == 2 and binding.shape[1] != 1:
+    is_detector = format_of({b.name: b.shape for b in session.outputs}) is not None
+    for binding in session.outputs:  # a detector's det_scores look like scores of classes
+        if not is_detector and len(binding.shape) == 2 and binding.shape[1] != 1:
             return binding.name
     raise UsageError(
         "the engine gives no scores of classes",
         expected="an output (N, classes) of two or more classes",
         got=", ".join(f"{b.name} {b.shape}" for b in session.outputs),
-        fix="trtnet segment is for classes of pixels",
+        fix="trtnet segment is for classes of pixels, trtnet detect for boxes",
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trtnet.detection.keypoints import heatmap_keypoints
-from trtnet.detection.masks import paste_mask
+from trtnet.detection.masks import paste_mask, run_lengths
 from trtnet.detection.overlap import fraction
 from trtnet.detection.reading import (
     EXPECTED,
@@ -21,11 +21,13 @@ from trtnet.detection.reading import (
     FoundBoxes,
     format_of,
     read_detections,
+    require_further_fit,
 )
 from trtnet.engines.session import Session
 from trtnet.errors import UsageError
 from trtnet.escaping import printable
-from trtnet.imaging import Drawn, Placement, draw_found, palette
+from trtnet.imaging import Drawn, Placement, draw_found
+from trtnet.imaging.palettes import colors_of
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
 from trtnet.pipeline.progress import Observer
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
@@ -35,7 +37,6 @@ from trtnet.tasks.task import ImageTask, Seen
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_COLORS = 256
 _DIGITS = 3  # of pixels, in files
 
 
@@ -136,13 +137,16 @@ class Detection:
         return np.asarray(pasted > fraction("threshold", threshold))
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """JSON values of the :attr:`objects`: ``class``, ``name``, ``score``, ``box``, and of a
-        network with keypoints ``keypoints``, a list [x, y, score] for each. Places are rounded to a
-        thousandth of a pixel."""
+        """JSON values of the :attr:`objects`: ``class``, ``name``, ``score``, ``box``, of a network
+        with masks ``mask``, see :func:`trtnet.detection.masks.run_lengths`, and of one with
+        keypoints ``keypoints``, a list [x, y, score] for each. Places are rounded to a thousandth
+        of a pixel."""
         values: list[dict[str, Any]] = []
-        for one in self.objects:
+        for place, one in enumerate(self.objects):
             value = {"class": one.index, "name": one.name, "score": one.score}
             values.append({**value, "box": _rounded(one.box)})
+            if self.squares is not None:
+                values[-1]["mask"] = run_lengths(self.mask(place))
             if one.keypoints is not None:
                 values[-1]["keypoints"] = [_rounded(point) for point in one.keypoints]
         return values
@@ -150,18 +154,21 @@ class Detection:
     def coco_results(self, image_id: int | str) -> list[dict[str, Any]]:
         """The :attr:`objects` in the format of COCO's results, as ``COCO.loadRes`` of pycocotools
         reads them: ``image_id``, ``category_id``, which is the number of the class, ``bbox`` (x, y,
-        width, height), rounded to a thousandth of a pixel, ``score``, and of a network with
-        keypoints ``keypoints``: x, y and 1 of each.
+        width, height), rounded to a thousandth of a pixel, ``score``, of a network with masks
+        ``segmentation``, see :func:`trtnet.detection.masks.run_lengths`, and of one with keypoints
+        ``keypoints``: x, y and 1 of each.
 
         Args:
             image_id: of the image in the data set.
         """
         results: list[dict[str, Any]] = []
-        for one in self.objects:
+        for place, one in enumerate(self.objects):
             x1, y1, x2, y2 = one.box
             box = _rounded((x1, y1, x2 - x1, y2 - y1))
             about = {"image_id": image_id, "category_id": one.index}
             results.append({**about, "bbox": box, "score": one.score})
+            if self.squares is not None:
+                results[-1]["segmentation"] = run_lengths(self.mask(place))
             if one.keypoints is not None:
                 flat = [(*_rounded((x, y)), 1) for x, y, _ in one.keypoints]
                 results[-1]["keypoints"] = [value for point in flat for value in point]
@@ -178,9 +185,9 @@ class Detection:
         return draw_found(self.image, self._drawn(palette))
 
     def _drawn(self, name: str) -> Iterator[Drawn]:
-        colors = palette(name, 2 + max(_COLORS, int(self.classes.max(initial=0))))
+        colors = colors_of(name, self.classes + 1).tolist()
         for place, one in enumerate(self.objects):
-            red, green, blue = colors[one.index + 1].tolist()
+            red, green, blue = colors[place]
             yield Drawn(
                 one.box,
                 f"{printable(one.name)} {one.score:.2f}",
@@ -216,10 +223,11 @@ class Detector(ImageTask[Detection]):
     Raises:
         UsageError: no such model, or one for something else, such as an engine of the format
             ``raw``; nothing says how images are prepared; a threshold outside of 0..1.
+        ShapeError: masks or keypoints that do not fit the detections.
         PlanError, BackendError: an engine that is damaged, or cannot run here.
 
     An image fails with an :class:`trtnet.ExecutionError` where the suppression of its boxes has not
-    converged, or a box is not finite.
+    converged, a box, a mask or a heatmap is not finite, or a score is outside of 0..1.
 
     >>> import numpy, trtnet
     >>> net = trtnet.Network(backend="torch")
@@ -274,8 +282,10 @@ class Detector(ImageTask[Detection]):
         return uncropped(stated)  # things are found in the whole image
 
     def _check(self, session: Session) -> None:
-        layout = format_of({binding.name: binding.shape for binding in session.outputs})
+        shapes = {binding.name: binding.shape for binding in session.outputs}
+        layout = format_of(shapes)
         if layout in SUPPRESSED:
+            require_further_fit(shapes)
             return
         got = ", ".join(f"{b.name} {b.shape}" for b in session.outputs)
         if layout == "raw":

@@ -16,7 +16,7 @@ from trtnet.engines.session import Session
 from trtnet.errors import OutOfMemoryError, TrtnetError, UsageError
 from trtnet.imaging import Placement
 from trtnet.imaging.preprocessing import Preprocessing
-from trtnet.pipeline.image_session import ImageSize
+from trtnet.pipeline.image_session import SIZES, ImageSize
 from trtnet.pipeline.preprocessing import Preparation
 from trtnet.tasks.opening import Model, Opened, Opener, Options
 from trtnet.tasks.pictures import Failure, Images, Picture, Pixels, is_single, pictures_of
@@ -210,9 +210,9 @@ class ImageTask(ABC, Generic[R]):
         if not batch:
             return []
         try:
-            values = np.concatenate([item.values for item in batch])
+            arrays = _arrays(batch, opened.session)
             started = time.perf_counter()
-            outputs = opened.session(_padded(values, opened.session))
+            outputs = opened.session(arrays)
             seconds = (time.perf_counter() - started) / len(batch)
             found: list[R | Failure] = []
             for index, item in enumerate(batch):
@@ -258,6 +258,25 @@ def _batches(items: Iterable[Loaded | Failure], most: int) -> Iterator[list[Load
         count += 1
     if batch:
         yield batch
+
+
+def _arrays(batch: Sequence[Loaded], session: Session) -> dict[str, np.ndarray]:
+    """The inputs of `session`, by name: the images, and their sizes where it takes them."""
+    images, *sizes = (binding.name for binding in session.inputs)
+    found = {images: np.concatenate([item.values for item in batch])}
+    if sizes:
+        found[SIZES] = np.array([_extent(item.placement) for item in batch], np.int32)
+    return {name: _padded(array, session) for name, array in found.items()}
+
+
+def _extent(placed: Placement) -> tuple[int, int]:
+    """How far (down, across) the image lies in its input. In a letterbox that has a border above
+    the image too, the border counts: boxes are clipped to the image afterwards."""
+    down, across = (
+        min(offset + edge, limit)
+        for offset, edge, limit in zip(placed.offset, placed.resized, placed.size, strict=True)
+    )
+    return down, across
 
 
 def _padded(values: np.ndarray, session: Session) -> np.ndarray:

@@ -4,7 +4,8 @@ Zhang et al., Single-Shot Refinement Neural Network for Object Detection,
 https://arxiv.org/abs/1711.06897. Parameters have names of our own, the convolutions of VGG-16 those
 of torchvision. What the paper leaves open is chosen so: ``conv_fc6`` is dilated by 3, the distance
 of the weights that are left of a 7×7 kernel; ``conv6_1`` is 1×1 of 256 channels and ``conv6_2`` 3×3
-with stride 2, as in SSD; a decoded box grows to 62.5 times its anchor at most.
+with stride 2, as in SSD; a decoded box grows to 62.5 times its anchor at most; images are prepared
+as for torchvision's SSD on the same backbone, whose features it can begin with.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trtnet.detection.coding import SSD, clip_to_image, decode_boxes, image_size
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError
 from trtnet.nn import functional as F
+from trtnet.zoo.detection.registering import levels_of_vgg
 from trtnet.zoo.registry import register
 from trtnet.zoo.vgg import vgg16
 
@@ -215,7 +217,7 @@ def _twin(**arguments: Any) -> torch.nn.Module:
     return TorchRefineDet(**given.arguments)
 
 
-@register(input_shape=(3, 320, 320), twin=_twin, task="detection")
+@register(input_shape=(3, 320, 320), twin=_twin, task="detection", preprocessing=levels_of_vgg(320))
 def refinedet320_vgg16(
     num_classes: int = 21,
     score_thresh: float = 0.01,

@@ -1,4 +1,4 @@
-"""Registers torchvision's detectors."""
+"""Registers torchvision's detectors; how they prepare images."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ ANY_SIZE = {
 def of_one_size(edge: int, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
     """How torchvision's detectors of one size prepare images: stretched to a square."""
     return {"resize_size": [edge, edge], "mean": [*mean], "std": [*std], **_AS_IT_IS}
+
+
+def levels_of_vgg(edge: int) -> dict[str, Any]:
+    """How the SSD on VGG-16 prepares images: stretched to a square, levels of 0 to 255 less the
+    means that the features were trained with."""
+    return of_one_size(edge, (0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
 
 
 def register_detector(

@@ -15,7 +15,7 @@ from trtnet.detection import DefaultBoxGenerator, Suppression, coding
 from trtnet.nn import functional as F
 from trtnet.ops import cat, where
 from trtnet.zoo.detection.model import Detector, HeadOutputs, rows
-from trtnet.zoo.detection.registering import of_one_size, register_detector
+from trtnet.zoo.detection.registering import levels_of_vgg, register_detector
 from trtnet.zoo.vgg import vgg16
 
 if TYPE_CHECKING:
@@ -142,11 +142,7 @@ class _Convolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1)
 
 
-_MEAN = (0.48235, 0.45882, 0.40784)  # of values from 0 to 1, which become levels again
-_PREPROCESSING = of_one_size(300, _MEAN, (1 / 255,) * 3)
-
-
-@register_detector((3, 300, 300), _PREPROCESSING)
+@register_detector((3, 300, 300), levels_of_vgg(300))
 def ssd300_vgg16(
     num_classes: int = 91,
     score_thresh: float = 0.01,
