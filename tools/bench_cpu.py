@@ -116,7 +116,7 @@ def measure(name: str, threads: int, repeats: int) -> list[Row]:
 
 
 def candidates(name: str, model: torch.nn.Module, x: np.ndarray, threads: int) -> list[Candidate]:
-    """The session in OpenVINO where it can, the session in PyTorch, onnxruntime and PyTorch itself."""
+    """Sessions of both runtimes, onnxruntime and PyTorch itself."""
     plan = _plan(name, model, x.shape)
     found = []
     for runtime in ("auto", "torch"):

@@ -262,7 +262,7 @@ def differences(number: int) -> tuple[str, list[str]]:
     maker = network(number)
     plan = trtnet.build(maker.net)
     with (
-        trtnet.Session(plan, device="cpu") as quick,
+        trtnet.Session(plan, device="cpu", runtime="auto") as quick,
         trtnet.Session(plan, device="cpu", runtime="torch") as plain,
     ):
         if not quick.runtime.startswith("openvino"):

@@ -392,5 +392,7 @@ def test_sessions_that_end_leave_no_stack_for_signals_behind() -> None:
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr

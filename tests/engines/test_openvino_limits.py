@@ -27,7 +27,7 @@ def compare(call, *inputs: np.ndarray, by_openvino: bool = False) -> None:
     net.output("y", call(*tensors))
     plan = trtnet.build(net)
     with (
-        trtnet.Session(plan, device="cpu") as quick,
+        trtnet.Session(plan, device="cpu", runtime="auto") as quick,
         trtnet.Session(plan, device="cpu", runtime="torch") as plain,
     ):
         assert quick.runtime.startswith("openvino") or not by_openvino
@@ -93,7 +93,7 @@ def test_places_outside_of_the_axis_are_an_error(dtype, bad) -> None:
     net = trtnet.Network("torch")
     places = net.input("places", (3,), dtype)
     net.output("y", ops.index_select(net.input("x", X.shape), 1, places))
-    with trtnet.Session(trtnet.build(net), device="cpu") as session:
+    with trtnet.Session(trtnet.build(net), device="cpu", runtime="auto") as session:
         assert session.runtime.startswith("openvino")
         with pytest.raises(ExecutionError, match="the layer fails on these inputs"):
             session(places=np.array([0, bad, 1], dtype), x=X)

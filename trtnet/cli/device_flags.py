@@ -6,7 +6,6 @@ from trtnet.backend import choices
 from trtnet.cli.flags import Group
 from trtnet.cli.paths import word
 
-
 RUNTIMES = ("torch", "openvino", "auto")
 
 
