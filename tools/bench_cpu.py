@@ -95,9 +95,10 @@ def main(argv: Sequence[str]) -> int:
 
 def measure(name: str, threads: int, repeats: int) -> list[Row]:
     """The rows of one model."""
-    torch_model = random_init.build(name).eval()
-    size = zoo.get_entry(name).input_shape
+    entry = zoo.get_entry(name)
+    size = entry.input_shape
     assert size is not None
+    torch_model = random_init.random_module(entry.torch_model, 0, input_shape=size)
     shape = (1, *size)
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
     made = candidates(name, torch_model, x, threads)
