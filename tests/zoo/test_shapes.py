@@ -123,14 +123,16 @@ def test_shapes_stand_out_from_the_ground(shapes: ModuleType) -> None:
         assert np.linalg.norm(shapes.shape_colour(rng, ground) - ground) >= 0.4
 
 
-def test_the_script_writes_the_committed_sample(
+def test_the_script_writes_the_committed_samples(
     shapes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = tmp_path / "made" / "image.png", tmp_path / "classes.png"
-    arguments = ["shapes.py", "--image", str(files[0]), "--classes", str(files[1])]
+    files = [tmp_path / "made" / "image.png", tmp_path / "classes.png", tmp_path / "few.png"]
+    flags = zip(("--image", "--classes", "--few"), map(str, files), strict=True)
+    arguments = ["shapes.py", *(text for flag in flags for text in flag)]
     monkeypatch.setattr("sys.argv", arguments)
     shapes.main()
-    for written, committed in zip(files, (shapes.IMAGE, shapes.CLASS_IMAGE), strict=True):
+    samples = (shapes.IMAGE, shapes.CLASS_IMAGE, shapes.FEW_IMAGE)
+    for written, committed in zip(files, samples, strict=True):
         with Image.open(written) as found, Image.open(committed) as expected:
             assert found.mode == expected.mode
             np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
