@@ -17,6 +17,19 @@ from trtnet.zoo.detection.torch_outputs import padded
 Tensors = dict[str, torch.Tensor]
 
 
+class _Anchors(nn.Module):
+    """torchvision's generator of anchors, whose calls no hook sees."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self._generate = generator.forward
+        self.num_anchors_per_location = generator.num_anchors_per_location
+
+    def __call__(self, images: ImageList, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        anchors: list[torch.Tensor] = self._generate(images, features)
+        return anchors
+
+
 class TorchTwoStage(nn.Module):
     """A Faster, Mask or Keypoint R-CNN of torchvision without the preparation of images: its parts,
     under their names, called in its order.
@@ -35,10 +48,8 @@ class TorchTwoStage(nn.Module):
         self.rpn: Any = model.rpn
         self.roi_heads: Any = model.roi_heads
         # Not compared as modules, because they return one list for each image: the generator of
-        # anchors here, the proposal network as a whole in forward(). What is in it, is.
-        generator = self.rpn.anchor_generator
-        del self.rpn.anchor_generator
-        self.rpn.anchor_generator = generator.forward
+        # anchors, and the proposal network as a whole, see forward(). What is in it, is.
+        self.rpn.anchor_generator = _Anchors(self.rpn.anchor_generator)
         self.output_format = output_format
 
     def forward(self, x: torch.Tensor, image_sizes: torch.Tensor | None = None) -> Tensors:
