@@ -95,7 +95,7 @@ HUGE = "99999999999999999999999"
          "no tensor has the shape"),
         (["explain", "lenet5", "--input", f"x:{NINES}"], "no tensor has the shape"),
         (["segment", "unet", "--size", "99999999x1", "--image=x"], "is not a size such as"),
-        (["detect", "x.engine", "--score-threshold", "1e9", "--image=x"], "is not between 0 and 1"),
+        (["detect", "yolox_shapes", "--score-threshold", "1e9"], "is not between 0 and 1"),
         (["classify", "lenet5", "--top", HUGE, "--image=x"], "is more than"),
         (["plugin", "test", "roi_align", "--cases", HUGE], "is more than"),
         (["plugin", "test", "../x"], "there is no file "),

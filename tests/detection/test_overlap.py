@@ -47,7 +47,7 @@ def test_what_is_no_box():
     ("options", "text"),
     [
         ({"form": "while"}, "loop or unrolled"),
-        ({"form": "unrolled", "rounds": 0}, "at least 1"),
+        ({"form": "unrolled", "rounds": 0}, "a whole number from 1"),
         ({"iou_threshold": 2}, "iou_threshold is a fraction"),
     ],
 )

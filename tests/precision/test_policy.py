@@ -201,7 +201,7 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
             "a pattern is too long\n  expected: at most 1000",
         ),
         ("compute = inf", "it is not TOML\n  got: the number inf is not finite"),
-        ("#" * 2_000_000, "is too large\n  expected: a policy, of at most 1.05 MB"),
+        ("#" * 2_000_000, "is too large\n  expected: a policy, of at most 1.0 MB"),
     ],
 )
 def test_bad_files(text: str, complaint: str, tmp_path: Path, raises: Any) -> None:

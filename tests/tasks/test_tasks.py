@@ -128,10 +128,10 @@ def test_a_failure_of_the_network_names_the_image(monkeypatch: pytest.MonkeyPatc
     """The other images of its batch are done."""
     call = trtnet.Session.__call__
 
-    def failing(self: trtnet.Session, array: np.ndarray) -> Any:
-        if array[:, 1].max() > 0.5:  # green
+    def failing(self: trtnet.Session, arrays: dict[str, np.ndarray]) -> Any:
+        if arrays["input"][:, 1].max() > 0.5:  # green
             raise trtnet.ShapeError("it does not fit", module="input")
-        return call(self, array)
+        return call(self, arrays)
 
     monkeypatch.setattr(trtnet.Session, "__call__", failing)
     with classifier(means(4)) as classify:
@@ -169,9 +169,9 @@ def test_batches(batch: int | str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     call = trtnet.Session.__call__
 
-    def counted(self: trtnet.Session, array: np.ndarray) -> Any:
-        calls.append(len(array))
-        return call(self, array)
+    def counted(self: trtnet.Session, arrays: dict[str, np.ndarray]) -> Any:
+        calls.append(len(arrays["input"]))
+        return call(self, arrays)
 
     monkeypatch.setattr(trtnet.Session, "__call__", counted)
     Path("in/words.png").write_text("only words")

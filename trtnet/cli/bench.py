@@ -235,7 +235,8 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
     batch = next((shape[0] for shape in result.shapes.values() if shape), 1)
     shapes = ", ".join(f"{name} {'x'.join(map(str, s))}" for name, s in result.shapes.items())
     graphs = ", CUDA graphs" if result.captured else ""
-    where = f"{result.backend} on {result.device} ({printable(result.runtime)}){graphs}"
+    runtime = "" if arguments.runtime == "torch" else f" ({printable(result.runtime)})"
+    where = f"{result.backend} on {result.device}{runtime}{graphs}"
     say("", f"{arguments.target}: {where}; {shapes}", "", stream=stream)
     processor, asynchronous = "GPU" if result.on_gpu else "CPU", result.on_gpu
     lines = report.summary_lines(result.summary, batch, processor)
