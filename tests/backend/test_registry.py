@@ -174,6 +174,7 @@ def test_options_are_refused_in_its_words(example: BackendDescription, raises: A
 def test_a_session_runs_its_engines(example: BackendDescription, sidecar: dict[str, Any]) -> None:
     with trtnet.Session(Plan(ENGINE, sidecar)) as session:
         assert (session.backend, session.device) == ("example", "cpu")
+        assert session.runtime == "example"
         result = session(np.array([1, -2, 3], np.float32))["y"]
     assert result.tolist() == [2, -4, 6]
 

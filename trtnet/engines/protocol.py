@@ -41,7 +41,6 @@ class Engine(Protocol):
 
     Attributes:
         backend: the backend's name, such as ``"tensorrt"``.
-        runtime: what runs it, in words, such as ``"torch 2.14.1, 2 threads"``.
         device: where addresses point: ``"cpu"``, or ``"cuda"`` for the current CUDA device.
         bindings: inputs, then outputs, in the network's order.
         profiles: per optimization profile, the range of every input that is not `on_host`;
@@ -49,7 +48,6 @@ class Engine(Protocol):
     """
 
     backend: str
-    runtime: str
     device: str
     bindings: tuple[Binding, ...]
     profiles: tuple[Mapping[str, Shapes], ...]

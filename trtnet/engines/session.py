@@ -92,7 +92,8 @@ class Session:
         options = LoadOptions(backend, path, cuda_graph, compile, runtime)
         self._engine, self._device = load_engine(self.plan, device, options)
         self.backend, self.device = self._engine.backend, self._engine.device
-        self.runtime = self._engine.runtime
+        # engines of backends that another distribution brings may say nothing of it
+        self.runtime: str = getattr(self._engine, "runtime", self.backend)
         self.inputs, self.outputs = (
             tuple(b for b in self._engine.bindings if b.is_input == is_input)
             for is_input in (True, False)
