@@ -37,7 +37,6 @@ from trtnet.reference import (
     reduction,
     resize,
 )
-from trtnet.reference.resize import nearest, source_positions
 
 Emitter = Callable[..., Any]
 
@@ -228,8 +227,9 @@ def interpolate(
         raise LoweringError("a resize of batches or channels, or to one pixel")
     if mode == "NEAREST" and not _doubles(sizes(x)[2:], target[2:]):
         for axis in (2, 3):  # OpenVINO rounds positions in float32: to another pixel
-            at = source_positions(sizes(x)[axis], target[axis], None, transformation, selector)
-            places = nearest(at, rounding).clamp(0, sizes(x)[axis] - 1)
+            count = sizes(x)[axis]
+            at = resize.source_positions(count, target[axis], None, transformation, selector)
+            places = resize.nearest(at, rounding).clamp(0, count - 1)
             x = take(x, places.numpy(), axis, 0)
         return as_output(x)
     made = ops.interpolate(
@@ -374,17 +374,8 @@ _MAKE_NAN: dict[Any, Callable[..., bool]] = {
 }
 _LOSE_NAN = {  # a NaN becomes a number, or a place among others
     *(torch.relu, torch.relu_, torch.maximum, torch.minimum, torch.amax, torch.amin),
-    *(
-        torch.exp,
-        torch.softmax,
-        torch.eq,
-        torch.gt,
-        torch.lt,
-        F.elu,
-        F.leaky_relu,
-        F.max_pool2d,
-        F.max_pool3d,
-    ),
+    *(torch.eq, torch.gt, torch.lt, torch.exp, torch.softmax),
+    *(F.elu, F.leaky_relu, F.max_pool2d, F.max_pool3d),
     *(elementwise.clip, elementwise.hard_sigmoid, elementwise.leaky),
     *(pooling.max_pool, quantize.to_quantized),
 }
