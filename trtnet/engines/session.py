@@ -49,6 +49,11 @@ class Session:
         runtime: what runs an engine of the torch backend on a CPU: ``"torch"``, or ``"openvino"``
             (the extra ``cpu``), which is faster and has only some of the layers, in float32; or
             ``"auto"``: OpenVINO where it is installed and has all that the network needs.
+        optimization_level: on a GPU, how much the torch backend times when it first runs for some
+            input shapes: 0 for nothing, 1 to 5 for 1, 2, 4, 8 or all tactics of each region of
+            the network. trtexec's ``--builderOptimizationLevel``.
+        timing_cache: a file in which it keeps what it found, for the same GPU and versions:
+            names and times, no code. trtexec's ``--timingCacheFile``.
 
     A session belongs to the process that opened it. An interrupt may come at any moment of a call:
     the next call finds the session as if the interrupted one had not been made.
@@ -83,13 +88,20 @@ class Session:
         contexts: int = 4,
         compile: bool = False,
         runtime: str = "torch",
+        optimization_level: int = 3,
+        timing_cache: str | os.PathLike[str] | None = None,
     ) -> None:
+        if optimization_level not in range(6):
+            raise UsageError("no such optimization level", expected="0 to 5",
+                             got=optimization_level)  # fmt: skip
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)
         self._process = os.getpid()
         self.plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         path = None if isinstance(plan, Plan) else plan
-        options = LoadOptions(backend, path, cuda_graph, compile, runtime)
+        options = LoadOptions(
+            backend, path, cuda_graph, compile, runtime, optimization_level, timing_cache
+        )
         self._engine, self._device = load_engine(self.plan, device, options)
         self.backend, self.device = self._engine.backend, self._engine.device
         # engines of backends that another distribution brings may say nothing of it

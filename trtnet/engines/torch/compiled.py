@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,8 @@ class CompiledGraph:
         runtime: its name, version and threads.
         device: where the weights are.
         output_shapes: answers with the outputs' shapes for given input shapes.
+        build: what makes a faster forward for given shapes of the inputs, in order, or None where
+            it cannot; None without a builder.
         tf32: whether matrix products and convolutions of float32 values may use TF32.
     """
 
@@ -36,8 +38,9 @@ class CompiledGraph:
     device: torch.device
     output_shapes: OutputShapes
     tf32: bool
+    build: Callable[[Sequence[tuple[int, ...]]], Forward | None] | None = None
 
     def release(self) -> None:
         """Frees the weights; nothing can run afterwards."""
         self.module = fx.GraphModule({}, fx.Graph())
-        self.forward = self.module.forward
+        self.forward, self.build = self.module.forward, None

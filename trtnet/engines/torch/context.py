@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.protocol import CaptureError, Replay
-from trtnet.engines.torch.compiled import CompiledGraph
+from trtnet.engines.torch.compiled import CompiledGraph, Forward
 from trtnet.errors import ExecutionError, NetworkError, OutOfMemoryError, TrtnetError
 from trtnet.plugins.tensor_views import tensor_at
 from trtnet.reference.dtypes import DTYPES
@@ -131,8 +131,9 @@ class TorchContext:
     def _milliseconds(self, start: Any, end: Any) -> float:
         return float(1e3 * (end - start))
 
-    def _run(self) -> None:
-        self._deliver(self.compiled.forward(*self._arguments()))
+    def _run(self, forward: Forward | None = None) -> None:
+        forward = self.compiled.forward if forward is None else forward
+        self._deliver(forward(*self._arguments()))
 
     def _arguments(self) -> list[Tensor]:
         return [

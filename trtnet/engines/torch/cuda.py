@@ -6,13 +6,13 @@ import functools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
-from trtnet.engines.torch.compiled import CompiledGraph
+from trtnet.engines.torch.compiled import CompiledGraph, Forward
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.context import TorchContext
 from trtnet.errors import ExecutionError
@@ -24,18 +24,35 @@ _TRIALS = 5
 _LOCK = threading.Lock()
 
 
+Key = tuple[tuple[str, tuple[int, ...]], ...]  # the names and shapes of the inputs
+
+
+class Way(NamedTuple):
+    """One way to run a graph.
+
+    Attributes:
+        forward: what is called.
+        is_timed: whether cuDNN's kernels are timed.
+    """
+
+    forward: Forward
+    is_timed: bool
+
+
 class CudaContexts:
     """Makes contexts on a CUDA device."""
 
     def __init__(self, compiled: CompiledGraph) -> None:
         self._compiled = compiled
+        self._ways: dict[Key, Way] = {}
 
     def create(self) -> CudaContext:
         """A new context."""
-        return CudaContext(self._compiled)
+        return CudaContext(self._compiled, self._ways)
 
     def close(self) -> None:
         """Gives PyTorch's unused memory back to the device."""
+        self._ways.clear()
         torch.cuda.empty_cache()
 
 
@@ -61,9 +78,10 @@ class CudaContext(TorchContext):
 
     runs_aside = True  # it sets PyTorch's flags
 
-    def __init__(self, compiled: CompiledGraph) -> None:
+    def __init__(self, compiled: CompiledGraph, ways: dict[Key, Way]) -> None:
+        """`ways` are those found for input shapes, for all contexts of the engine."""
         super().__init__(compiled)
-        self._is_timed: dict[tuple[tuple[str, tuple[int, ...]], ...], bool] = {}
+        self._ways = ways
         self._stream = torch.cuda.Stream(compiled.device)
         self._pool = torch.cuda.graph_pool_handle()  # one execution at a time needs one pool
 
@@ -86,8 +104,8 @@ class CudaContext(TorchContext):
     def capture(self, stream: int) -> CudaReplay:
         """Captures one execution for the present shapes.
 
-        The first capture for some shapes tries both ways to choose cuDNN's kernels; the faster
-        one is kept.
+        The first capture for some shapes tries the module as it is and what the builder makes of
+        it for these shapes, each with both ways to choose cuDNN's kernels; the fastest is kept.
 
         Raises:
             CaptureError: inputs in host memory, outputs of unknown size, or work that PyTorch
@@ -98,26 +116,39 @@ class CudaContext(TorchContext):
         if self._allocators:
             raise CaptureError("the data decides on the size of an output")
         shapes = tuple(self._shapes.items())
-        if shapes in self._is_timed:
-            is_timed = self._is_timed[shapes]
-            return _capturing(is_timed).submit(self._capture, stream, is_timed).result()
-        replays = {
-            is_timed: _capturing(is_timed).submit(self._capture, stream, is_timed).result()
-            for is_timed in (False, True)
-        }
-        fast, slow = sorted(replays, key=lambda is_timed: self._fastest(replays[is_timed]))
-        self._is_timed[shapes] = fast
-        replays[slow].close()
+        known = self._ways.get(shapes)
+        if known is not None:
+            return self._captured(stream, known)
+        ways = [Way(self.compiled.forward, is_timed) for is_timed in (False, True)]
+        built = _capturing(False).submit(self._build, stream).result()
+        ways += [] if built is None else [Way(built, is_timed) for is_timed in (False, True)]
+        replays = {way: self._captured(stream, way) for way in ways}
+        fast, *slow = sorted(replays, key=lambda way: self._fastest(replays[way]))
+        self._ways[shapes] = fast
+        for way in slow:
+            replays[way].close()
         return replays[fast]
 
-    def _capture(self, stream: int, is_timed: bool) -> CudaReplay:
+    def _captured(self, stream: int, way: Way) -> CudaReplay:
+        return _capturing(way.is_timed).submit(self._capture, stream, way).result()
+
+    def _build(self, stream: int) -> Forward | None:
+        """What the builder makes for the present shapes; None where it can make nothing."""
+        build = self.compiled.build
+        if build is None:
+            return None
+        shapes = [self._shapes[binding.name] for binding in self._inputs]
+        with self._on(stream, is_timed=False):
+            return build(shapes)
+
+    def _capture(self, stream: int, way: Way) -> CudaReplay:
         graph = torch.cuda.CUDAGraph()
         try:
-            with self._on(stream, is_timed):
+            with self._on(stream, way.is_timed):
                 with recorded() as copies:
-                    self._run()  # chooses the kernels
+                    self._run(way.forward)  # chooses the kernels
                 with given(copies), self._recording(graph):
-                    self._run()
+                    self._run(way.forward)
         except (RuntimeError, ValueError) as error:
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
         return CudaReplay(graph, [moved for _, moved in copies])

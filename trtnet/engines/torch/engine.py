@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import fx
@@ -14,7 +15,7 @@ from trtnet.building.profiles import Shapes
 from trtnet.building.sidecar import StatedShapes
 from trtnet.engines.forking import is_forked
 from trtnet.engines.protocol import Binding
-from trtnet.engines.torch.compiled import CompiledGraph
+from trtnet.engines.torch.compiled import CompiledGraph, Forward
 from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
@@ -26,13 +27,21 @@ from trtnet.errors import ExecutionError, PlanError, TrtnetError, located
 from trtnet.graph import Graph, TensorInfo
 from trtnet.hardware import missing_gpu
 from trtnet.reference.compiler import compile as compile_graph
-from trtnet.reference.dtypes import execution_dtype
+from trtnet.reference.dtypes import DTYPES, execution_dtype
 from trtnet.reference.layer_context import is_shape_value
 
 _UNLIMITED = 2**31 - 1
 
 
-def load(plan: Plan, *, device: str, compile: bool = False, runtime: str = "torch") -> TorchEngine:
+def load(
+    plan: Plan,
+    *,
+    device: str,
+    compile: bool = False,
+    runtime: str = "torch",
+    optimization_level: int = 3,
+    timing_cache: Path | None = None,
+) -> TorchEngine:
     """The engine in `plan`, which :func:`trtnet.build` made for the backend ``torch``.
 
     Args:
@@ -42,6 +51,7 @@ def load(plan: Plan, *, device: str, compile: bool = False, runtime: str = "torc
         compile: also run the module through ``torch.compile``, for each input shape at its first
             execution.
         runtime: see :func:`trtnet.engines.torch.runtimes.choose`.
+        optimization_level, timing_cache: see :class:`trtnet.Session`.
 
     Raises:
         UsageError, BackendError: as :func:`trtnet.engines.torch.runtimes.choose`.
@@ -69,6 +79,8 @@ def load(plan: Plan, *, device: str, compile: bool = False, runtime: str = "torc
         output_shapes=OutputShapes(read),
         tf32=plan.described.precision == "tf32",
     )
+    if place.type == "cuda" and not compile and importlib.util.find_spec("triton") is not None:
+        compiled.build = _builder(compiled, optimization_level, timing_cache)
     return TorchEngine(compiled, profiles, _contexts(compiled))
 
 
@@ -128,6 +140,28 @@ def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
         optimize(module)
         copy_by_call(module)
     return module
+
+
+def _builder(
+    compiled: CompiledGraph, level: int, cache: Path | None
+) -> Callable[[Sequence[tuple[int, ...]]], Forward | None]:
+    """Builds faster modules of `compiled`, where PyTorch and Triton can run kernels."""
+    from trtnet.engines.torch.tactics.builder import Builder, machine, time_captured
+    from trtnet.engines.torch.tactics.specialize import SpecializationError
+    from trtnet.engines.torch.tactics.timing_cache import TimingCache
+
+    types = [DTYPES[binding.dtype] for binding in compiled.bindings if binding.is_input]
+    builder = Builder(level, TimingCache(machine(), cache), compiled.device, time_captured)
+
+    def build(shapes: Sequence[tuple[int, ...]]) -> Forward | None:
+        try:
+            made = builder.build(compiled.module, list(zip(shapes, types, strict=True)))
+        except SpecializationError:
+            return None
+        builder.cache.save()
+        return made.forward
+
+    return build
 
 
 def _contexts(compiled: CompiledGraph) -> Contexts:

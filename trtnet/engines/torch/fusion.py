@@ -100,8 +100,11 @@ def convolution_relu(
     *,
     other: Tensor | None = None,
 ) -> Tensor:
-    """``relu(conv2d(x) + other)``, on CUDA tensors; `other` is left out if None."""
+    """``relu(conv2d(x) + other)``, by cuDNN on CUDA; `other` is left out if None."""
     window = (kernel, bias, stride, padding, dilation, groups)
+    if not x.is_cuda:
+        total = F.conv2d(x, *window)
+        return torch.relu(total if other is None else total + other)
     if other is None:
         return torch.cudnn_convolution_relu(x, *window)
     sizes = zip(x.shape[2:], kernel.shape[2:], stride, padding, dilation, strict=True)

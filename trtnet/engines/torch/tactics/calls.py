@@ -1,0 +1,175 @@
+"""What the nodes of tactics call: kernels of rows, for tensors of any shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
+from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.linear import Tile, linear
+from trtnet.engines.torch.tactics.norm import layer_norm
+from trtnet.engines.torch.tactics.pointwise import finish
+from trtnet.engines.torch.tactics.windows import window_attention
+
+_LAST = torch.channels_last
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the operands of a product lie.
+
+    Attributes:
+        shape: of the product as rows: the last axis has its columns.
+        by_columns: whether the weight is (K, N), not (N, K).
+        is_image: whether the result, and what is added, is (N, C, H, W) of rows of channels.
+        of_image: whether the left operand is.
+    """
+
+    shape: tuple[int, ...]
+    by_columns: bool
+    is_image: bool
+    of_image: bool
+
+    @property
+    def words(self) -> str:
+        """For a problem; the sizes are said elsewhere."""
+        return f"{'KN' if self.by_columns else 'NK'} {self.of_image:d}{self.is_image:d}"
+
+
+def product(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
+    gate: Tensor | None,
+    source: Tensor | None,
+    target: Tensor | None,
+    *,
+    epilogue: Epilogue,
+    layout: Layout,
+    tile: Tile,
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape."""
+    columns = layout.shape[-1]
+    weight = weight.reshape(-1, columns).t() if layout.by_columns else weight.reshape(columns, -1)
+    y = linear(
+        _spaced_rows(x, layout.of_image),
+        weight,
+        bias,
+        None if factor is None else factor.reshape(-1),
+        None if other is None else _spaced_rows(other, layout.is_image),
+        None if gate is None else gate.reshape(gate.shape[0], -1),
+        source,
+        target,
+        epilogue,
+        tile,
+    ).view(layout.shape)
+    return y.permute(0, 3, 1, 2) if layout.is_image else y
+
+
+def library_product(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
+    *_: None,
+    epilogue: Epilogue,
+    layout: Layout,
+) -> Tensor:
+    """A product by PyTorch's library, which adds the bias, and its epilogue in a pass of its
+    own."""
+    rows = _spaced_rows(x, layout.of_image)
+    columns = layout.shape[-1]
+    weight = weight.reshape(-1, columns).t() if layout.by_columns else weight.reshape(columns, -1)
+    y = F.linear(rows, weight, None if bias is None else bias.reshape(-1))
+    if epilogue:
+        other = None if other is None else _rows(other, layout.is_image)
+        finish(y, None, None if factor is None else factor.reshape(-1), other, epilogue)
+    y = y.view(layout.shape)
+    return y.permute(0, 3, 1, 2) if layout.is_image else y
+
+
+def depthwise_image(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    epilogue: Epilogue,
+    block: Block,
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.depthwise.depthwise` of images of any layout."""
+    x = x.contiguous(memory_format=_LAST)
+    return depthwise(x, kernel, bias, stride, padding, dilation, epilogue, block)
+
+
+def finished(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
+    *,
+    window: tuple[Any, ...],
+    epilogue: Epilogue,
+    is_image: bool,
+) -> Tensor:
+    """A convolution, and its epilogue in a pass of its own."""
+    y = F.conv2d(x, kernel, None, *window).contiguous(memory_format=_LAST)
+    rows = _rows(y, True)
+    other = None if other is None else _rows(other, is_image)
+    finish(rows, bias, None if factor is None else factor.reshape(-1), other, epilogue)
+    return y if is_image else y.permute(0, 2, 3, 1)
+
+
+def normalized(
+    x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.norm.layer_norm` of tensors of any shape."""
+    rows = _rows(x, False)
+    y = layer_norm(rows, scale.reshape(-1), bias.reshape(-1), epsilon, dtype, warps)
+    return y.view(x.shape)
+
+
+def attention_of_windows(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    first: Tensor | None,
+    second: Tensor | None,
+    *,
+    scale: float,
+    warps: int,
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.windows.window_attention` of four or five axes."""
+    flat = query.dim() == 4  # (W, H, T, D)
+    heads = [x.unsqueeze(0) if flat else x for x in (query, key, value)]
+    heads = [x if x.stride(-1) == 1 else x.contiguous() for x in heads]
+    biases = [_five(x) for x in (first, second) if x is not None]
+    y = window_attention(*heads, tuple(biases), scale, warps)
+    return y[0] if flat else y
+
+
+def _five(bias: Tensor) -> Tensor:
+    return bias.contiguous()[(None,) * (5 - bias.dim())]
+
+
+def _rows(x: Tensor, is_image: bool) -> Tensor:
+    """The rows of channels, without gaps."""
+    return _spaced_rows(x, is_image).contiguous()
+
+
+def _spaced_rows(x: Tensor, is_image: bool) -> Tensor:
+    """The rows of channels, between which there may be gaps, as in a part of the channels."""
+    x = x.permute(0, 2, 3, 1) if is_image else x
+    rows = x.reshape(-1, x.shape[-1])
+    return rows if rows.stride(-1) == 1 else rows.contiguous()

@@ -1,0 +1,181 @@
+"""``epilogue(x @ weight.T)`` by one Triton kernel, for linear layers and 1×1 convolutions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trtnet.engines.torch.tactics.device_functions import activate
+from trtnet.engines.torch.tactics.epilogue import Epilogue
+
+_PROCESSORS = 132  # of the GPU for which the order of the tiles was tried; others time them anyway
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How one program works: it computes `rows` by `columns` values, `depth` products at a time."""
+
+    rows: int
+    columns: int
+    depth: int
+    stages: int
+    warps: int
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns}x{self.depth}s{self.stages}w{self.warps}"
+
+
+TILES = (
+    Tile(16, 32, 128, 4, 2),
+    Tile(16, 64, 128, 4, 4),
+    Tile(32, 32, 128, 4, 4),
+    Tile(32, 64, 64, 5, 4),
+    Tile(32, 128, 64, 4, 4),
+    Tile(64, 32, 64, 5, 4),
+    Tile(64, 64, 64, 4, 4),
+    Tile(64, 64, 32, 4, 4),
+    Tile(64, 128, 64, 4, 4),
+    Tile(128, 32, 32, 4, 4),
+    Tile(128, 64, 64, 4, 4),
+    Tile(128, 64, 32, 4, 4),
+    Tile(128, 128, 64, 3, 8),
+    Tile(128, 128, 32, 4, 4),
+    Tile(128, 256, 64, 3, 8),
+    Tile(256, 128, 64, 3, 8),
+)
+
+
+def tiles(rows: int, columns: int, depth: int, count: int) -> list[Tile]:
+    """The `count` tiles that promise most for a product of these sizes, best first."""
+    return sorted(TILES, key=lambda tile: _estimate(tile, rows, columns, depth))[:count]
+
+
+def _estimate(tile: Tile, rows: int, columns: int, depth: int) -> float:
+    """A time, in no unit: waves of programs, each of which loads operands and multiplies."""
+    programs = math.ceil(rows / tile.rows) * math.ceil(columns / tile.columns)
+    resident = max(1, min(4, 8 // tile.warps))
+    waves = max(1.0, programs / (_PROCESSORS * resident))
+    steps = math.ceil(depth / tile.depth)
+    loads = (tile.rows + tile.columns) * tile.depth / 4096
+    products = tile.rows * tile.columns * tile.depth / (128 * 128 * 64)
+    return waves * (2 + steps * (0.4 + max(loads, products) * max(1, resident / 2)))
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
+    gate: Tensor | None,
+    source: Tensor | None,
+    target: Tensor | None,
+    epilogue: Epilogue,
+    tile: Tile,
+) -> Tensor:
+    """``epilogue(x @ weight.T + bias)``.
+
+    Args:
+        x: (R, K), of any stride between rows and 1 in them; half precision on a CUDA device.
+        weight: (N, K), of any strides.
+        bias, factor: (N,).
+        other: (M, N), strides as `x`.
+        gate: (B, K) with M a multiple of B: `x` is multiplied by it first, image by image, and
+            rounded. Without `source`.
+        source: (M,) int32: the rows of `x` that are multiplied; all, in order, without it.
+        target: (M,) int32: the row of the product that each row of the result is, a permutation;
+            `other` lies as the result does.
+        tile: how.
+
+    Returns:
+        (M, N), of the type of `x`.
+    """
+    k, n = x.shape[1], weight.shape[0]
+    m = x.shape[0] if source is None else source.shape[0]
+    y = torch.empty((m, n), dtype=x.dtype, device=x.device)
+    if y.numel() == 0:
+        return y
+    grid = (triton.cdiv(m, tile.rows) * triton.cdiv(n, tile.columns),)
+    first, last = epilogue.first, epilogue.last
+    _linear[grid](
+        x, weight, bias, factor, other, gate, source, target, y,
+        m, n, k, x.stride(0), n if other is None else other.stride(0), *weight.stride(),
+        1 if gate is None else m // gate.shape[0],
+        bias is not None, factor is not None, other is not None, gate is not None,
+        source is not None, target is not None,
+        first.kind, first.low, first.high, last.kind, last.low, last.high,
+        k % tile.depth == 0, tile.rows, tile.columns, tile.depth,
+        num_stages=tile.stages, num_warps=tile.warps,
+    )  # fmt: skip
+    return y
+
+
+@triton.jit(do_not_specialize=["m", "rows_per_gate"])
+def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
+    x, weight, bias, factor, other, gate, source, target, y, m, n, k, x_m, o_m, w_n, w_k, rows_per_gate,
+    has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
+    has_gate: tl.constexpr, has_source: tl.constexpr, has_target: tl.constexpr,
+    first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
+    last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
+    is_whole: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
+):  # fmt: skip
+    """One program computes a tile of `rows` by `columns` values; 8 rows of tiles go together, so
+    that their operands stay in the cache."""
+    program = tl.program_id(0)
+    tiles_m, tiles_n = tl.cdiv(m, rows), tl.cdiv(n, columns)
+    per_group = 8 * tiles_n
+    group = program // per_group
+    first_row = group * 8
+    height = min(tiles_m - first_row, 8)
+    tile_m = first_row + (program % per_group) % height
+    tile_n = (program % per_group) // height
+
+    row = tile_m * rows + tl.arange(0, rows)
+    column = tile_n * columns + tl.arange(0, columns)
+    step = tl.arange(0, depth)
+    row_in, column_in = row < m, column < n
+    # Where rows go to other places, the program computes rows of the result.
+    multiplied = row
+    if has_target:
+        multiplied = tl.load(target + row, row_in, 0)
+    if has_source:
+        multiplied = tl.load(source + multiplied, row_in, 0)
+    a = x + multiplied.to(tl.int64)[:, None] * x_m + step[None, :]
+    b = weight + column.to(tl.int64)[None, :] * w_n + step[:, None] * w_k
+    if has_gate:
+        g = gate + (row // rows_per_gate)[:, None] * k + step[None, :]
+    total = tl.zeros((rows, columns), tl.float32)
+    for i in range(0, tl.cdiv(k, depth)):
+        if is_whole:
+            left = tl.load(a, row_in[:, None], 0.0)
+            right = tl.load(b, column_in[None, :], 0.0)
+            if has_gate:
+                left = left * tl.load(g, row_in[:, None], 0.0)
+        else:
+            inside = step < k - i * depth
+            left = tl.load(a, row_in[:, None] & inside[None, :], 0.0)
+            right = tl.load(b, column_in[None, :] & inside[:, None], 0.0)
+            if has_gate:
+                left = left * tl.load(g, row_in[:, None] & inside[None, :], 0.0)
+        total = tl.dot(left, right, total)
+        a += depth
+        b += depth * w_k
+        if has_gate:
+            g += depth
+    if has_bias:
+        total += tl.load(bias + column, column_in, 0.0).to(tl.float32)[None, :]
+    total = activate(total, first, first_low, first_high)
+    if has_factor:
+        total *= tl.load(factor + column, column_in, 0.0).to(tl.float32)[None, :]
+    place = row.to(tl.int64)[:, None] * n + column[None, :]
+    inside = row_in[:, None] & column_in[None, :]
+    if has_other:
+        added = row.to(tl.int64)[:, None] * o_m + column[None, :]
+        total += tl.load(other + added, inside, 0.0).to(tl.float32)
+    total = activate(total, last, last_low, last_high)
+    tl.store(y + place, total.to(y.dtype.element_ty), inside)

@@ -1,0 +1,274 @@
+"""Finds the regions of a specialized module for which there are several tactics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from trtnet.engines.torch.constants import new_buffer
+from trtnet.engines.torch.fusion import convolution_relu
+from trtnet.engines.torch.passes import linear_of_columns
+from trtnet.engines.torch.tactics import calls, depthwise, linear, norm, windows
+from trtnet.engines.torch.tactics.chains import Chain
+from trtnet.engines.torch.tactics.choices import Region, Tactic
+from trtnet.engines.torch.tactics.epilogue import Activation
+from trtnet.engines.torch.tactics.movement import take_rows
+from trtnet.engines.torch.tactics.simplify import cast_source, cast_type, scalar_factor
+from trtnet.reference.dtypes import HALF_DTYPES
+from trtnet.reference.linear import multiply
+from trtnet.reference.reduction import normalize
+
+_CONVOLUTIONS = (F.conv2d, convolution_relu)
+_POINT = ((1, 1), (0, 0), (1, 1))  # stride, padding and dilation of a product
+
+
+def find(module: fx.GraphModule, count: int) -> Iterator[Region]:
+    """The regions of `module`, no two of which share a node.
+
+    Args:
+        count: tactics of each, at most.
+    """
+    taken: set[fx.Node] = set()
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or node in taken:
+            continue
+        region = None
+        if node.target in (linear_of_columns, multiply):
+            region = _rows(node, count, taken)
+        elif node.target in _CONVOLUTIONS and _is_half(node):
+            region = _convolution(module, node, count, taken)
+        elif node.target is normalize:
+            region = _normalization(module, node)
+        elif node.target is torch.softmax:
+            region = _windows(module, node)
+        if region is not None and taken.isdisjoint(region.nodes):
+            taken.update(region.nodes)
+            yield region
+
+
+def _is_half(node: Any) -> bool:
+    value = node.meta.get("value")
+    return isinstance(value, Tensor) and value.dtype in HALF_DTYPES
+
+
+def _is_stored(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.op == "get_attr"
+
+
+def _rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
+    """A linear layer."""
+    x: Any = node.args[0]
+    weight: Any = node.args[1]
+    if not (_is_half(node) and _is_half(x) and _is_stored(weight)):
+        return None
+    by_columns = node.target is linear_of_columns
+    size = tuple(n for n in weight.meta["value"].shape if n != 1 or by_columns)
+    if not by_columns and (node.args[2:] != ("NONE", "TRANSPOSE") or len(size) != 2):
+        return None
+    if x.meta["value"].dim() < 2 or node.meta["value"].dim() != x.meta["value"].dim():
+        return None
+    chain = Chain([node], is_image=False)
+    chain.follow(moves=True)
+    bias: Any = node.args[2] if by_columns else None
+    source, nodes, places = x, chain.nodes, None
+    if x.target is take_rows and len(x.users) == 1 and x not in taken:
+        source, places = x.args[0], x.args[1]
+        nodes = [x, *nodes]
+    columns, depth = size[::-1] if by_columns else size
+    how = calls.Layout(_shape_of_rows(chain), by_columns, chain.is_image, False)
+    operands = (source, weight, bias, chain.factor, chain.other, None, places, chain.places)
+    sizes = (node.meta["value"].numel() // columns, columns, depth)
+    return _product(nodes, operands, chain, how, sizes, count)
+
+
+def _shape_of_rows(chain: Chain) -> tuple[int, ...]:
+    """The shape of the result with the channels last."""
+    shape = tuple(chain.result.meta["value"].shape)
+    return (shape[0], *shape[2:], shape[1]) if chain.is_image else shape
+
+
+def _product(
+    nodes: list[fx.Node], operands: Any, chain: Chain, how: calls.Layout,
+    sizes: tuple[int, int, int], count: int,
+) -> Region:  # fmt: skip
+    dtype = str(nodes[-1].meta["value"].dtype).removeprefix("torch.")
+    has = "".join(" +-"[1 + (x is not None)] for x in operands[2:])
+    problem = f"product {sizes} {dtype} {chain.epilogue} {has} {how.words}"
+    shared = {"epilogue": chain.epilogue, "layout": how}
+    tactics = [
+        Tactic(f"tile {tile}", calls.product, {**shared, "tile": tile})
+        for tile in linear.tiles(*sizes, count)
+    ]
+    if not any(operands[5:]) and (how.of_image or chain.epilogue):
+        tactics.append(Tactic("library", calls.library_product, shared))
+    return Region(tuple(nodes), operands, problem, tuple(tactics))
+
+
+def _convolution(
+    module: fx.GraphModule, node: fx.Node, count: int, taken: Set[fx.Node]
+) -> Region | None:
+    """A convolution of images: 1×1 as a product, depthwise, or by cuDNN with an epilogue."""
+    x, kernel, bias, stride, padding, dilation, groups = node.args
+    if not (_is_half(x) and _is_stored(kernel)):
+        return None
+    value = kernel.meta["value"]
+    if value.dim() != 4 or isinstance(padding, str):
+        return None
+    other = node.kwargs.get("other")
+    if other is not None and other.meta["value"].shape != node.meta["value"].shape:
+        return None
+    chain = Chain([node], is_image=True)
+    if node.target is convolution_relu:
+        chain.other, chain.last = other, Activation("relu")
+        if other is None:
+            chain.first, chain.last = chain.last, chain.first
+    chain.follow()
+    n, out, oh, ow = node.meta["value"].shape
+    if value.shape[2:] == (1, 1) and (stride, padding, dilation) == _POINT and groups == 1:
+        is_free = x not in taken
+        source, gate, nodes = _gate(x, chain.nodes) if is_free else (x, None, chain.nodes)
+        how = calls.Layout(_shape_of_rows(chain), False, chain.is_image, True)
+        operands = (source, kernel, bias, chain.factor, chain.other, gate, None, None)
+        return _product(nodes, operands, chain, how, (n * oh * ow, out, value.shape[1]), count)
+    plain = chain.factor is None and chain.other is None and chain.is_image
+    if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1 and plain:
+        return _depthwise(module, node, chain, count)
+    if node.target is F.conv2d and chain.epilogue:
+        return _finished(node, chain)
+    return None
+
+
+def _gate(x: Any, nodes: list[fx.Node]) -> tuple[Any, Any, list[fx.Node]]:
+    """What `x` is without a factor for each image and channel, that factor, and the nodes."""
+    if x.target is torch.mul and len(x.users) == 1:
+        for image, gate in (x.args, x.args[::-1]):
+            if not (isinstance(image, fx.Node) and isinstance(gate, fx.Node)):
+                continue
+            size, mine = image.meta["value"].shape, gate.meta["value"].shape
+            if (
+                tuple(mine) == (size[0], size[1], 1, 1)
+                and tuple(size) == tuple(x.meta["value"].shape)
+                and _is_half(gate)
+                and _is_half(image)
+            ):
+                return image, gate, [x, *nodes]
+    return x, None, nodes
+
+
+def _depthwise(module: fx.GraphModule, node: fx.Node, chain: Chain, count: int) -> Region:
+    x, kernel, bias, stride, padding, dilation, _ = node.args
+    stored = getattr(module, str(kernel.target))  # type: ignore[union-attr]
+    with module.graph.inserting_before(node):
+        laid_out = stored[:, 0].permute(1, 2, 0).contiguous()
+        window = new_buffer(module, f"{kernel.target}_window", laid_out)  # type: ignore[union-attr]
+        window.meta["value"] = laid_out.to("meta")
+    value: Any = x.meta["value"]  # type: ignore[union-attr]
+    problem = (
+        f"depthwise {tuple(value.shape)} {tuple(laid_out.shape)} {stride} {padding} {dilation} "
+        f"{value.dtype} {chain.epilogue} {bias is not None}"
+    )
+    shared = {"stride": stride, "padding": padding, "dilation": dilation,
+              "epilogue": chain.epilogue}  # fmt: skip
+    tactics = [
+        Tactic(f"block {block}", calls.depthwise_image, {**shared, "block": block})
+        for block in depthwise.BLOCKS[:count]
+    ]
+    return Region(tuple(chain.nodes), (x, window, bias), problem, tuple(tactics))  # type: ignore[arg-type]
+
+
+def _finished(node: fx.Node, chain: Chain) -> Region | None:
+    """A convolution by cuDNN without its bias, and one pass for all that follows."""
+    x, kernel, bias, *window = node.args
+    value = node.meta["value"]
+    how = {"window": tuple(window), "epilogue": chain.epilogue, "is_image": chain.is_image}
+    problem = (
+        f"convolution {tuple(x.meta['value'].shape)} {tuple(kernel.meta['value'].shape)} "  # type: ignore[union-attr]
+        f"{window} {value.dtype} {chain.epilogue} {bias is not None} {chain.is_image}"
+    )
+    operands = (x, kernel, bias, chain.factor, chain.other)
+    return Region(tuple(chain.nodes), operands, problem, (Tactic("finish", calls.finished, how),))  # type: ignore[arg-type]
+
+
+def _normalization(module: fx.GraphModule, node: fx.Node) -> Region | None:
+    """A layer normalisation over the last axis."""
+    x, scale, bias, axes, epsilon = node.args
+    value: Any = node.meta["value"]
+    features = value.shape[-1]
+    if axes != (value.dim() - 1,) or not norm.fits(features):
+        return None
+    if not all(_is_stored(p) and p.meta["value"].numel() == features for p in (scale, bias)):  # type: ignore[union-attr]
+        return None
+    nodes, source = [node], cast_source(x)
+    source = x if source is None else source
+    users = list(node.users)
+    dtype = value.dtype
+    if len(users) == 1 and cast_type(users[0]) in HALF_DTYPES and not users[0].kwargs:
+        nodes.append(users[0])
+        dtype = cast_type(users[0])
+    if source.meta["value"].dtype not in (*HALF_DTYPES, torch.float32):
+        return None
+    if source is not x and len(x.users) == 1:  # type: ignore[union-attr]
+        nodes.insert(0, x)  # type: ignore[arg-type]
+    problem = f"normalize {tuple(value.shape)} {source.meta['value'].dtype} {dtype}"
+    shared = {"epsilon": epsilon, "dtype": dtype}
+    tactics = [
+        Tactic(f"warps {warps}", calls.normalized, {**shared, "warps": warps})
+        for warps in ((1, 4) if features <= 1024 else (4, 8))
+    ]
+    return Region(tuple(nodes), (source, scale, bias), problem, tuple(tactics))  # type: ignore[arg-type]
+
+
+def _windows(module: fx.GraphModule, node: fx.Node) -> Region | None:
+    """Attention of few tokens with biases."""
+    scores: Any = node.args[0]
+    rank = node.meta["value"].dim()
+    users = list(node.users)
+    if rank not in (4, 5) or node.args[1] not in (-1, rank - 1) or len(users) != 1:
+        return None
+    product = users[0]
+    if product.target is not torch.matmul or product.args[0] is not node or not _is_half(product):
+        return None
+    nodes, biases = [node, product], []
+    while scores.target is torch.add and len(scores.users) == 1 and len(biases) < 2:
+        left, right = scores.args
+        inner, bias = (left, right) if _is_stored(right) else (right, left)
+        if not _is_stored(bias) or not isinstance(inner, fx.Node):
+            return None
+        biases.append(bias)
+        nodes.insert(0, scores)
+        scores = inner
+    if scores.target is not torch.matmul or len(scores.users) != 1 or not _is_half(scores):
+        return None
+    nodes.insert(0, scores)
+    query, flipped = scores.args
+    order = (*range(rank - 2), rank - 1, rank - 2)
+    swaps = flipped.target is torch.permute and tuple(flipped.args[1]) == order
+    if not swaps or len(flipped.users) != 1:
+        return None
+    nodes.insert(0, flipped)
+    factor, key = 1.0, flipped.args[0]
+    found = scalar_factor(module, query)
+    if found is not None:
+        nodes.insert(0, query)
+        query, factor = found
+    size, tokens = query.meta["value"].shape, key.meta["value"].shape[-2]
+    if size[-2] != tokens or tokens > windows.LARGEST_TOKENS or size[-1] > windows.LARGEST_FEATURES:
+        return None
+    if any(x.meta["value"].shape != size for x in (key, product.args[1])):
+        return None
+    problem = f"windows {tuple(size)} {[tuple(b.meta['value'].shape) for b in biases]} {factor:g}"
+    tactics = [
+        Tactic(f"warps {n}", calls.attention_of_windows, {"scale": factor, "warps": n})
+        for n in (4, 2, 8)
+    ]
+    padded = (*biases, None, None)[:2]
+    return Region(
+        tuple(nodes),
+        (query, key, product.args[1], *padded),
+        problem,
+        tuple(tactics),  # type: ignore[arg-type]
+    )

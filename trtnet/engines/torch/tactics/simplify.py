@@ -1,0 +1,112 @@
+"""Rewrites of specialized modules that need no choice: they do the same work with less of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from trtnet.engines.torch.passes import attention
+from trtnet.reference import elementwise, reduction
+from trtnet.reference.dtypes import HALF_DTYPES, HALF_METHODS
+from trtnet.reference.module_builder import is_kept
+
+
+def simplify(module: fx.GraphModule) -> None:
+    """Rewrites `module`, which :func:`specialize` made, in place."""
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and node.target is reduction.mean:
+            _mean_of_half(node)
+        elif node.op == "call_function" and node.target is attention:
+            _scale_inside(module, node)
+        elif node.op == "call_function" and node.target is elementwise.hard_sigmoid:
+            _round_inside(node)
+    module.graph.eliminate_dead_code(is_kept)
+    module.recompile()
+
+
+def scaled_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """``softmax(scale * query @ keyᵀ) @ value``."""
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scale)
+
+
+def hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
+    """The hard sigmoid of half-precision values, computed in float32 and rounded once."""
+    return elementwise.hard_sigmoid(x.float(), alpha, beta).to(x.dtype)
+
+
+def _round_inside(node: fx.Node) -> None:
+    """The hard sigmoid of a widened tensor, whose only user rounds it."""
+    users = list(node.users)
+    wide: Any = node.args[0]
+    if len(users) != 1:
+        return
+    rounded = users[0]
+    widens = wide.op == "call_method" and wide.target == "float"
+    rounds = rounded.op == "call_method" and rounded.target in HALF_METHODS.values()
+    if not widens or not rounds or is_kept(node):
+        return
+    x: Any = wide.args[0]
+    if x.meta["value"].dtype is not rounded.meta["value"].dtype:
+        return
+    with node.graph.inserting_before(rounded):
+        made = node.graph.call_function(hard_sigmoid, (x, *node.args[1:]))
+    made.meta.update(rounded.meta)
+    rounded.replace_all_uses_with(made)
+
+
+def _mean_of_half(node: fx.Node) -> None:
+    """A mean of half-precision values, widened before and rounded after it, is one that
+    accumulates in float32 by itself."""
+    source, users = node.args[0], list(node.users)
+    half = cast_source(source)
+    if half is None or len(users) != 1:
+        return
+    rounded = users[0]
+    if cast_type(rounded) is not half.meta["value"].dtype:
+        return
+    node.update_arg(0, half)
+    node.meta["value"] = rounded.meta["value"]
+    if not rounded.kwargs:
+        rounded.replace_all_uses_with(node)
+
+
+def _scale_inside(module: fx.GraphModule, node: fx.Node) -> None:
+    """A factor of all queries becomes the scale of the products."""
+    query: Any = node.args[0]
+    scaled = scalar_factor(module, query)
+    if scaled is None:
+        return
+    source, factor = scaled
+    node.target = scaled_attention
+    node.args = (source, *node.args[1:], factor)
+
+
+def scalar_factor(module: fx.GraphModule, node: Any) -> tuple[fx.Node, float] | None:
+    """The other operand and the factor where `node` multiplies by one number, stored in
+    `module`."""
+    if not (isinstance(node, fx.Node) and node.target is torch.mul and len(node.users) == 1):
+        return None
+    for source, factor in (node.args, node.args[::-1]):
+        if isinstance(factor, fx.Node) and factor.op == "get_attr" and isinstance(source, fx.Node):
+            stored = getattr(module, str(factor.target))
+            if stored.numel() == 1 and stored.dim() <= source.meta["value"].dim():
+                return source, float(stored)
+    return None
+
+
+def cast_type(node: Any) -> torch.dtype | None:
+    """The type to which `node` converts; None if it is no conversion."""
+    is_cast = isinstance(node, fx.Node) and node.op == "call_method" and node.target == "to"
+    if is_cast and len(node.args) == 2 and isinstance(node.args[1], torch.dtype):
+        return node.args[1]
+    return None
+
+
+def cast_source(node: Any) -> Any:
+    """What of half precision `node` widens to float32; None if it does nothing of that kind."""
+    if cast_type(node) is not torch.float32:
+        return None
+    source = node.args[0]
+    return source if source.meta["value"].dtype in HALF_DTYPES else None
