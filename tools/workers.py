@@ -57,6 +57,7 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._errors: list[str] = []
+        self._keeper: threading.Thread | None = None
 
     def ask(
         self, task: Mapping[str, Any], limit_s: float, until: float | None = None
@@ -115,11 +116,10 @@ class Worker:
             lines, errors, echo = self._lines, self._errors, self._echo
             assert process.stdout is not None
             assert process.stderr is not None
-            for target, arguments in (
-                (_pass_on, (process.stdout, lines)),
-                (_keep, (process.stderr, errors, echo)),
-            ):
-                threading.Thread(target=target, args=arguments, daemon=True).start()
+            threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+            arguments = (process.stderr, errors, echo)
+            self._keeper = threading.Thread(target=_keep, args=arguments, daemon=True)
+            self._keeper.start()
         return self._process
 
     def _ended(self) -> str:
@@ -132,6 +132,8 @@ class Worker:
             except subprocess.TimeoutExpired:  # it only closed its standard output
                 process.kill()
                 process.wait()
+        if self._keeper is not None:
+            self._keeper.join(timeout=1)  # a child of the process may hold the pipe open
         last = " / ".join(line.strip() for line in self._errors[-_LAST_LINES:])
         return f"the process ended with status {status}: {last}"
 
