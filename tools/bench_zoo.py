@@ -45,6 +45,8 @@ MODELS = (
 PEERS = ("eager", "compile")
 ROWS = Path("benchmarks/zoo_h200.jsonl")
 AUTOTUNE_LIMIT_S = 900.0
+PREPARE_SHARE = 0.6  # of the time of a run that measures too
+PREPARED = "prepared.json"
 WORKER = Path(__file__).with_name("bench_zoo_cells.py")
 LOST = ("weights", "float64", "timing", "checking", STARTING)  # without these there is no row
 
@@ -54,6 +56,7 @@ class Run:
     """A run of the tool.
 
     Attributes:
+        processes: how many compiled at a time.
         cold: of each cell and way, the seconds that compiling took with an empty cache.
         skip: of each cell and candidate, why it is not tried again.
     """
@@ -61,6 +64,7 @@ class Run:
     options: argparse.Namespace
     settings: dict[str, Any]
     until: float
+    processes: int = 1
     cold: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
     skip: dict[tuple[str, ...], dict[str, str]] = field(default_factory=dict)
 
@@ -70,7 +74,6 @@ class Run:
         return [{"model": model, "batch": batch, "precision": precision}
                 for model in o.model for precision in o.precision for batch in o.batch]  # fmt: skip
 
-    @property
     def is_over(self) -> bool:
         """Whether the time is up."""
         return time.monotonic() >= self.until
@@ -98,14 +101,14 @@ class Run:
         settings = {**self.settings, **changes}
         task = {"do": action, "cell": cell, "settings": settings, "skip": skip}
         limit = self.options.setup_limit
-        if settings["max_autotune"] and cell["model"] in settings["max_autotune"]:
+        if is_tuned(cell, settings):
             limit = max(limit, AUTOTUNE_LIMIT_S)
         while True:
             try:
                 return worker.ask(task, limit, self.until)
             except TaskError as error:
                 is_lost = error.doing.split()[0] in (*LOST, "engine") or error.doing in skip
-                if is_lost or self.is_over:
+                if is_lost or self.is_over():
                     raise
                 skip[error.doing] = error.reason
 
@@ -113,6 +116,11 @@ class Run:
 def key_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
     """A cell as a key."""
     return tuple(str(cell[name]) for name in ("model", "batch", "precision"))
+
+
+def is_tuned(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether the cell is also compiled with max-autotune."""
+    return f"{cell['model']}@{cell['batch']}" in settings["max_autotune"]
 
 
 def prepare(run: Run) -> None:
@@ -132,9 +140,29 @@ def prepare(run: Run) -> None:
     in_parallel(run, run.options.prepare, cells, make)
     if run.options.device == "cuda":
         forget_choices(run)
-    tuned = [cell for cell in cells if cell["model"] in run.options.max_autotune]
+    tuned = [cell for cell in cells if is_tuned(cell, run.settings)]
     in_parallel(run, 1, tuned, lambda worker, cell: compile_one(run, worker, cell, {"peers": []}))
+    keep_prepared(run)
     say(f"prepared in {time.monotonic() - started:.0f} s")
+
+
+def keep_prepared(run: Run) -> None:
+    """Keeps beside the cache what preparing said, for the next call."""
+    if run.options.cache is not None:
+        run.options.cache.mkdir(parents=True, exist_ok=True)
+        said = [[list(key), run.cold[key], run.skip.get(key, {}), run.options.prepare]
+                for key in run.cold]  # fmt: skip
+        with atomic_write(run.options.cache / PREPARED) as file:
+            file.write(json.dumps(said).encode())
+
+
+def recall_prepared(run: Run) -> None:
+    """Takes over what an earlier call has prepared in this cache."""
+    path = run.options.cache / PREPARED if run.options.cache is not None else None
+    if path is not None and path.exists():
+        for key, cold, skip, count in json.loads(path.read_text()):
+            run.cold[tuple(key)], run.skip[tuple(key)] = cold, skip
+            run.processes = count
 
 
 def compile_one(
@@ -165,7 +193,7 @@ def in_parallel(
             worker.stop()
 
     def todo_of() -> Iterable[Mapping[str, Any]]:
-        while not run.is_over:
+        while not run.is_over():
             try:
                 yield next(todo)
             except StopIteration:
@@ -193,18 +221,23 @@ def measure(run: Run) -> list[dict[str, Any]]:
     rows, worker = [], run.worker()
     try:
         for cell in run.cells():
-            if run.is_over:
+            if run.is_over():
                 say(f"no time for {' '.join(key_of(cell))}")
                 continue
             started = time.monotonic()
             try:
-                row = run.ask(worker, "measure", cell)
+                found = run.ask(worker, "measure", cell)["rows"]
             except TaskError as error:
-                row = {**cell, "failed": str(error), "candidates": [], "best_peer": None}
-            complete(run, row, time.monotonic() - started)
-            append(run.options.rows, row)
-            say(summary(row))
-            rows.append(row)
+                if run.is_over():
+                    say(f"no time for {' '.join(key_of(cell))}")
+                    continue
+                found = [{**cell, "failed": str(error), "candidates": [], "best_peer": None,
+                          "level": level} for level in run.settings["levels"]]  # fmt: skip
+            for row in found:
+                complete(run, row, time.monotonic() - started)
+                append(run.options.rows, row)
+                say(summary(row))
+            rows += found
     finally:
         worker.stop()
     return rows
@@ -216,9 +249,7 @@ def complete(run: Run, row: dict[str, Any], seconds: float) -> None:
     for candidate in row["candidates"]:
         if candidate["name"] in cold:
             candidate["cold_setup_s"] = cold[candidate["name"]]
-            candidate["cold_processes"] = run.options.prepare
-    row["session"] = {key: value for key, value in run.settings["session"].items()
-                      if key == "optimization_level"}  # fmt: skip
+            candidate["cold_processes"] = run.processes
     row["seconds"] = round(seconds, 1)
     row["date"] = str(datetime.date.today())
     row["command"] = shlex.join(["python", "tools/bench_zoo.py", *run.options.argv])
@@ -246,17 +277,14 @@ def say(text: str) -> None:
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """:class:`bench_zoo_cells.Settings` of the options, as JSON values."""
-    session: dict[str, Any] = {}
-    if options.builderOptimizationLevel is not None:
-        session["optimization_level"] = options.builderOptimizationLevel
-    if options.timingCacheFile is not None:
-        session["timing_cache"] = str(options.timingCacheFile.resolve())
+    cache = options.timingCacheFile
     return {
         "engines": str(options.engines.resolve()), "device": options.device,
         "peers": options.peer, "max_autotune": options.max_autotune, "layouts": options.layouts,
         "cudnn_benchmark": options.cudnn_benchmark, "rounds": options.rounds,
         "cell_seconds": options.cell_seconds, "largest": max(64, *options.batch),
-        "session": session,
+        "levels": options.builderOptimizationLevel or [None], "reopen": options.reopen,
+        "timing_cache": None if cache is None else str(cache.resolve()),
     }  # fmt: skip
 
 
@@ -274,8 +302,8 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         "--max-autotune",
         action="append",
         default=[],
-        metavar="NAME",
-        help="a model that is also compiled with max-autotune, which takes minutes; several",
+        metavar="NAME@BATCH",
+        help="what is also compiled with max-autotune, which takes minutes; several",
     )
     add(
         "--layouts",
@@ -284,8 +312,15 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         help="channels_last for convolutional networks and contiguous for others, or both for all",
     )
     add("--cudnn-benchmark", action="store_true", help="each peer also with cuDNN's kernels timed")
-    add("--builderOptimizationLevel", type=int, metavar="N", help="of the session")
+    add(
+        "--builderOptimizationLevel",
+        type=int,
+        action="append",
+        metavar="N",
+        help="of the session; several: sessions of each take turns with the same peers",
+    )
     add("--timingCacheFile", type=Path, metavar="FILE", help="of the session")
+    add("--reopen", action="store_true", help="open the session once more: what it then takes")
     add("--engines", type=Path, default=Path("engines"), metavar="DIR")
     add("--cache", type=Path, metavar="DIR", help="of Inductor and Triton; default: their own")
     add("--device", choices=("cuda", "cpu"), default="cuda")
@@ -307,7 +342,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         metavar="S",
         help="of the rounds of one model and batch; then 6 are enough",
     )
-    add("--rows", type=Path, default=ROWS, metavar="FILE", help="JSON lines; rows are added")
+    add("--rows", type=Path, metavar="FILE", help=f"JSON lines; rows are added; default: {ROWS}")
     add("--page", action="store_true", help="only write the page beside the rows that there are")
     add("--verbose", action="store_true", help="print what the processes print")  # fmt: skip
     options = parser.parse_args(argv)
@@ -318,6 +353,9 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--rounds: at least 6, or there is no interval")
     if min(options.batch) < 1 or options.prepare < 0:
         parser.error("--batch: at least 1; --prepare: at least 0")
+    if options.rows is None and options.device == "cpu" and not options.page:
+        parser.error("--device cpu: --rows too, for the default is of a GPU")
+    options.rows = options.rows or ROWS
     return options
 
 
@@ -327,8 +365,13 @@ def main(argv: Sequence[str]) -> int:
     failed = False
     if not options.page:
         run = Run(options, settings_of(options), time.monotonic() + options.seconds)
+        recall_prepared(run)
         if options.prepare:
+            end, run.processes = run.until, options.prepare
+            if not options.prepare_only:
+                run.until = time.monotonic() + PREPARE_SHARE * options.seconds
             prepare(run)
+            run.until = end
         if options.prepare_only:
             return 0
         failed = any(row.get("failed") for row in measure(run))

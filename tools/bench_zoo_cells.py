@@ -6,7 +6,7 @@ import gc
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from workers import in_one_line, serve
 import trtnet
 
 HOST_BOUND_MS = 2.0  # above it calls wait for the GPU, and the host's own time does not show
-HALF_SESSION = f"{SESSION}, fp16"  # beside a quantized one
 
 Say = Callable[[str], None]
 
@@ -38,7 +37,9 @@ class Settings:
     rounds: int = 41
     cell_seconds: float = 6.0
     largest: int = 64
-    session: Mapping[str, Any] = field(default_factory=dict)
+    levels: tuple[int | None, ...] = (None,)
+    timing_cache: str | None = None
+    reopen: bool = False
 
     @property
     def folder(self) -> Path:
@@ -47,8 +48,18 @@ class Settings:
 
     def ways(self, cell: Cell, module: torch.nn.Module) -> list[Way]:
         """PyTorch's ways that are compared in a cell."""
-        modes = [*self.peers, *["max-autotune"] * (cell.model in self.max_autotune)]
+        tuned = f"{cell.model}@{cell.batch}" in self.max_autotune
+        modes = [*self.peers, *["max-autotune"] * tuned]
         return ways(module, modes, self.layouts, self.cudnn_benchmark)
+
+    def session_options(self, level: int | None) -> dict[str, Any]:
+        """Arguments of the session of a level: those that were asked for."""
+        found: dict[str, Any] = {}
+        if level is not None:
+            found["optimization_level"] = level
+        if self.timing_cache is not None:
+            found["timing_cache"] = self.timing_cache
+        return found
 
 
 def main() -> None:
@@ -125,7 +136,7 @@ def compile_peers(
 
 
 def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -> dict[str, Any]:
-    """The row of a cell, but for what the run knows of it."""
+    """The rows of a cell, one for each level of the session, but for what the run knows of them."""
     say("weights")
     module = _module(cell.model, settings.folder)
     plans = {}
@@ -135,31 +146,74 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
         plans[precision] = engine(one, settings.folder, settings.largest)
     x = images(cell.shape)
     say("float64")
-    expected = in_float64(module, x, settings.device)
+    expected = _in_float64(module, x, settings.device)
     _load_libraries(cell, settings.device)
+    sessions = _sessions(cell, settings)
     with ExitStack() as stack, torch.inference_mode():
         made, rows = _candidates(cell, settings, skip, say, module, plans, x, stack)
         say("timing")
-        timed = [one.candidate for one in made.values()]
-        if timed:
+        if made:
+            timed = [one.candidate for one in made.values()]
             interleave(timed, settings.rounds, settings.cell_seconds)
-        for name, candidate in made.items():
+        for name, one_of_them in made.items():
             say(f"checking {name}")
-            rows[name].update(_figures(candidate, made.get(SESSION), expected, cell, settings))
-        if SESSION in made and settings.device == "cuda":
-            session, given = rows[SESSION].pop("opened"), x.cuda()
-            if made[SESSION].candidate.median_ms < HOST_BOUND_MS:
-                rows[SESSION]["call_us"] = round(host_us(partial(session, given)), 1)
+            rows[name].update(_figures(one_of_them, expected, cell, settings))
+        for name, (precision, level) in sessions.items():
+            session = rows[name].pop("opened", None)
+            if session is None or settings.device == "cpu":
+                continue
+            say(f"checking {name}")
+            if made[name].candidate.median_ms < HOST_BOUND_MS:
+                rows[name]["call_us"] = round(host_us(partial(session, x.cuda())), 1)
+            if settings.reopen:
+                with ExitStack() as again:
+                    plan = plans[precision][0]
+                    options = settings.session_options(level)
+                    other = of_session(plan, x, settings.device, options, again)[0]
+                    rows[name]["warm_setup_s"] = round(other.candidate.setup_s, 2)
+                    del other
+        times = {name: one.candidate.times for name, one in made.items()}
         made.clear()
-    for row in rows.values():
-        row.pop("opened", None)
-    peers = [r for r in rows.values() if not r["name"].startswith(SESSION) and "median_ms" in r]
-    best = min(peers, key=lambda row: row["median_ms"])["name"] if peers else None
-    return {
+    about = {
         **asdict(cell), "shape": list(cell.shape), "engine": plans[cell.precision][1],
-        "candidates": list(rows.values()), "best_peer": best, "machine": machine(settings.device),
-        "versions": installed(),
+        "machine": machine(settings.device), "versions": installed(),
     }  # fmt: skip
+    return {"rows": [{**about, **_row(name, level, sessions, rows, times)}
+                     for name, (precision, level) in sessions.items()
+                     if precision == cell.precision]}  # fmt: skip
+
+
+def _sessions(cell: Cell, settings: Settings) -> dict[str, tuple[str, int | None]]:
+    """Precision and level of each session, by name."""
+    named = {
+        SESSION if level is None else f"{SESSION}, level {level}": (cell.precision, level)
+        for level in settings.levels
+    }
+    others = {f"{SESSION}, {precision}": (precision, settings.levels[0])
+              for precision in precisions(cell)[1:]}  # fmt: skip
+    return {**named, **others}
+
+
+def _row(
+    name: str, level: int | None, sessions: Mapping[str, tuple[str, int | None]],
+    rows: Mapping[str, Mapping[str, Any]], times: Mapping[str, list[float]],
+) -> dict[str, Any]:  # fmt: skip
+    """What a row says of the session `name` and of all that are compared with it: PyTorch's ways,
+    and a session of another precision."""
+    precision = sessions[name][0]
+    candidates = []
+    for other, found in rows.items():
+        if other != name and sessions.get(other, ("", None))[0] == precision:
+            continue  # another level
+        candidate = {**found, "name": SESSION if other == name else other}
+        if other != name and other in times and name in times:
+            ratio = asdict(paired_ratio(times[other], times[name]))
+            candidate["ratio"] = {key: round(value, 4) for key, value in ratio.items()}
+        candidates.append(candidate)
+    peers = [one for one in candidates if one["name"] not in (SESSION, *sessions)]
+    measured = [one for one in peers if "median_ms" in one]
+    best = min(measured, key=lambda one: one["median_ms"])["name"] if measured else None
+    return {"candidates": candidates, "best_peer": best, "level": level}
 
 
 def _candidates(
@@ -172,18 +226,19 @@ def _candidates(
         way.name: partial(of_pytorch_with, way, module, cell, x, device)
         for way in settings.ways(cell, module)
     }
-    opened: dict[str, dict[str, Any]] = {}
-
-    def session(name: str, precision: str) -> Made:
-        plan = plans[precision][0]
-        found, handle, why = of_session(plan, x, device, dict(settings.session), stack)
-        opened[name] = {"opened": handle, **({"not_captured": why} if why else {})}
-        return found
-
-    for precision, name in zip(precisions(cell), (SESSION, HALF_SESSION), strict=False):
-        makers[name] = partial(session, name, precision)
     made: dict[str, Made] = {}
     rows: dict[str, dict[str, Any]] = {}
+
+    def session(name: str, precision: str, level: int | None) -> Made:
+        options = settings.session_options(level)
+        found, handle, why = of_session(plans[precision][0], x, device, options, stack)
+        rows[name]["opened"] = handle
+        if why:
+            rows[name]["not_captured"] = why
+        return found
+
+    for name, (precision, level) in _sessions(cell, settings).items():
+        makers[name] = partial(session, name, precision, level)
     for name, make in makers.items():
         rows[name] = {"name": name}
         if name in skip:
@@ -196,12 +251,11 @@ def _candidates(
             if is_of_the_device(failure):
                 raise
             rows[name]["reason"] = in_one_line(failure)
-        rows[name].update(opened.get(name, {}))
     return made, rows
 
 
 def _figures(
-    one: Made, own: Made | None, expected: list[torch.Tensor], cell: Cell, settings: Settings
+    one: Made, expected: list[torch.Tensor], cell: Cell, settings: Settings
 ) -> dict[str, Any]:
     """What was measured of a candidate."""
     candidate, memory = one.candidate, one.candidate.memory
@@ -217,10 +271,17 @@ def _figures(
         found["memory_mib"] = {key: round(value, 1) for key, value in asdict(memory).items()}
     if settings.device == "cuda" and candidate.median_ms < HOST_BOUND_MS:
         found["host_us"] = round(host_us(candidate.call), 1)
-    if own is not None and own is not one:
-        ratio = paired_ratio(candidate.times, own.candidate.times)
-        found["ratio"] = {key: round(value, 4) for key, value in asdict(ratio).items()}
     return found
+
+
+def _in_float64(module: torch.nn.Module, x: torch.Tensor, device: str) -> list[torch.Tensor]:
+    """The outputs in float64; on the CPU where PyTorch cannot make them on the GPU."""
+    try:
+        return in_float64(module, x, device)
+    except Exception as failure:
+        if device == "cpu" or is_of_the_device(failure):
+            raise
+        return in_float64(module, x, "cpu")
 
 
 @lru_cache(maxsize=1)

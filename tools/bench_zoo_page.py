@@ -30,8 +30,9 @@ default mode or with max-autotune (without its own CUDA graphs, which the host s
 images in their own type and layout; the session gets float32 images and converts them itself.
 
 *Error*: relative, in the L2 norm, to the model in float64, of the first four images. *Set-up*:
-seconds until the first result, the weights brought to the GPU, Inductor's cache filled; in
-parentheses with that cache empty, while several models were compiled at a time. *Peak*: MiB of GPU
+seconds until the first result, the weights brought to the GPU; in parentheses that of a session
+opened again, and PyTorch's with Inductor's cache empty, while other models were compiled too (else
+the cache is filled). *Peak*: MiB of GPU
 memory taken at most while it was set up and run: weights, CUDA graphs and what libraries allocate.
 *Host*: microseconds until a launch of the session returns, and a whole call with images on the GPU;
 only where the GPU takes less than 2 ms.
@@ -62,8 +63,7 @@ def latest(rows: Iterable[Row]) -> list[Row]:
 def group(row: Row) -> Group:
     """What the rows of one table share: machine, versions, options of the session."""
     versions = ", ".join(f"{name} {text}" for name, text in row.get("versions", {}).items())
-    options = row.get("session", {})
-    level = options.get("optimization_level")
+    level = row.get("level")
     return row.get("machine", "unknown"), versions, "default" if level is None else str(level)
 
 
@@ -119,6 +119,7 @@ def line(row: Row) -> str:
     own, peer = by_name(row)[SESSION], by_name(row)[row["best_peer"]]
     ratio = peer["ratio"]
     cold = f" ({peer['cold_setup_s']:.0f} s)" if "cold_setup_s" in peer else ""
+    warm = f" ({own['warm_setup_s']:.1f} s)" if "warm_setup_s" in own else ""
     host = [f"{own[key]:.1f}" for key in ("host_us", "call_us") if key in own]
     cells = [
         row["model"],
@@ -126,7 +127,7 @@ def line(row: Row) -> str:
         f"{peer['name']}: {peer['median_ms']:.3f} ms",
         f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
         f"{_error(own)} / {_error(peer)}",
-        f"{own['setup_s']:.1f} s / {peer['setup_s']:.1f} s{cold}",
+        f"{own['setup_s']:.1f} s{warm} / {peer['setup_s']:.1f} s{cold}",
         " / ".join(_peak(candidate) for candidate in (own, peer)),
         " / ".join(host) + (" us" if host else ""),
     ]
@@ -169,7 +170,8 @@ def best_ratio(row: Row) -> Mapping[str, float] | None:
 
 def summary(row: Row) -> str:
     """A row in one line."""
-    title = f"{row['model']:26} {row['precision']:5} batch {row['batch']:3}"
+    level = "" if row.get("level") is None else f" level {row['level']}"
+    title = f"{row['model']:26} {row['precision']:5} batch {row['batch']:3}{level}"
     if row.get("failed"):
         return f"{title}  failed: {row['failed']}"
     ratio = best_ratio(row)

@@ -93,9 +93,9 @@ def of_pytorch(way: Way, module: torch.nn.Module, cell: Cell, x: torch.Tensor, d
     missed = _not_served()
     with metered(memory):
         started = time.perf_counter()
-        # on the CPU first: float32 weights are not part of what this takes of the GPU
+        # on the CPU first: what is float32 is no part of what this takes of the GPU
         model = copy.deepcopy(module).to(cell.dtype).to(memory_format=layout).to(device)
-        given = x.to(device).to(cell.dtype).contiguous(memory_format=layout)
+        given = x.to(cell.dtype).contiguous(memory_format=layout).to(device)
         run: Callable[..., Any] = model
         if way.is_compiled:
             run = torch.compile(model, dynamic=False, mode=MODES[way.mode])
@@ -166,7 +166,9 @@ def of_session(
         lane.stream.synchronize()
         return checked({key: torch.as_tensor(value) for key, value in lane.results().items()})
 
-    why = "" if lane.is_captured or device == "cpu" else (lane.capture_failure or "unknown")
+    why = ""
+    if device == "cuda" and not lane.is_captured:
+        why = " ".join((lane.capture_failure or "unknown").split())[:300]
     return Made(candidate, results, lane.is_captured), session, why
 
 

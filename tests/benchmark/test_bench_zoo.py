@@ -11,6 +11,7 @@ import bench_zoo
 import numpy as np
 import pytest
 import torch
+from bench_zoo_cells import Settings
 from bench_zoo_models import Cell, counterpart, error, images, in_float64
 from bench_zoo_page import latest, page, read_rows, summary
 from bench_zoo_ways import ways
@@ -28,7 +29,7 @@ def row(
     figures = {"setup_s": 1.0, "captured": True, "within": True, "error": 1e-3}
     return {
         "model": model, "batch": batch, "precision": "fp16", "engine": "any batch",
-        "best_peer": "torch.compile, channels_last", "session": {}, "seconds": 9.0,
+        "best_peer": "torch.compile, channels_last", "level": None, "seconds": 9.0,
         "date": "2026-11-30", "command": "python tools/bench_zoo.py", **MACHINE,
         "candidates": [
             {"name": "torch.compile, channels_last", "median_ms": peer, "ratio": ratio,
@@ -153,10 +154,15 @@ def test_a_candidate_that_crashes_is_left_out() -> None:
 
 
 def test_options_of_the_session_are_given_only_if_they_are_asked_for() -> None:
-    assert run().settings["session"] == {}
-    given = run("--builderOptimizationLevel", "5", "--timingCacheFile", "x.cache").settings
-    assert given["session"]["optimization_level"] == 5
-    assert Path(given["session"]["timing_cache"]).name == "x.cache"
+    plain = Settings(**run().settings)
+    assert [plain.session_options(level) for level in plain.levels] == [{}]
+    given = ["--builderOptimizationLevel", "3", "--builderOptimizationLevel", "5"]
+    chosen = Settings(**run(*given, "--timingCacheFile", "x.cache").settings)
+    cache = str(Path("x.cache").resolve())
+    assert [chosen.session_options(level) for level in chosen.levels] == [
+        {"optimization_level": 3, "timing_cache": cache},
+        {"optimization_level": 5, "timing_cache": cache},
+    ]
     with pytest.raises(SystemExit):
         bench_zoo.parsed(["--rounds", "5"])
 
@@ -178,7 +184,7 @@ def test_the_page_has_the_figures_of_the_rows() -> None:
 
 def test_the_last_row_counts_and_groups_stay_apart() -> None:
     other = row("a", peer=3.0, machine="another GPU")
-    level = row("a", peer=4.0, session={"optimization_level": 5})
+    level = row("a", peer=4.0, level=5)
     chosen = latest([row("a", peer=1.0), other, row("a", peer=2.0), level])
     assert [one["candidates"][0]["median_ms"] for one in chosen] == [2.0, 3.0, 4.0]
     text = page([row("a", peer=1.0), other, row("a", peer=2.0), level])
@@ -189,7 +195,7 @@ def test_the_last_row_counts_and_groups_stay_apart() -> None:
 
 def test_what_failed_is_on_the_page() -> None:
     failed = {"model": "c", "batch": 1, "precision": "fp16", "candidates": [], "best_peer": None,
-              "failed": "timing: killed", "session": {}, "seconds": 1.0, "date": "2026-11-30",
+              "level": None, "failed": "timing: killed", "seconds": 1.0, "date": "2026-11-30",
               "command": "x"}  # fmt: skip
     alone = row("d", best_peer=None)
     alone["candidates"] = [
