@@ -32,10 +32,9 @@ images in their own type and layout; the session gets float32 images and convert
 *Error*: relative, in the L2 norm, to the model in float64, of the first four images. *Set-up*:
 seconds until the first result, the weights brought to the GPU; in parentheses that of a session
 opened again, and PyTorch's with Inductor's cache empty, while other models were compiled too (else
-the cache is filled). *Peak*: MiB of GPU
-memory taken at most while it was set up and run: weights, CUDA graphs and what libraries allocate.
-*Host*: microseconds until a launch of the session returns, and a whole call with images on the GPU;
-only where the GPU takes less than 2 ms.
+the cache is filled). *Peak*: MiB of GPU memory taken at most while it was set up and run: weights,
+CUDA graphs and what libraries allocate. *Host*: microseconds until a launch of the session returns,
+and a whole call with images on the GPU; only where the GPU takes less than 2 ms.
 """
 
 
