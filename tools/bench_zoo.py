@@ -80,7 +80,8 @@ class Run:
 
     def worker(self, share: int = 1) -> Worker:
         """A process for tasks, with its `share` of the processors."""
-        environment: dict[str, str] = {}
+        paths = [str(WORKER.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {"PYTHONPATH": os.pathsep.join(paths)}
         if self.options.cache is not None:
             folder = self.options.cache.resolve()
             environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")

@@ -34,7 +34,7 @@ seconds until the first result, the weights brought to the GPU; in parentheses t
 opened again, and PyTorch's with Inductor's cache empty, while other models were compiled too (else
 the cache is filled). *Peak*: MiB of GPU memory taken at most while it was set up and run: weights,
 CUDA graphs and what libraries allocate. *Host*: microseconds until a launch of the session returns,
-and a whole call with images on the GPU; only where the GPU takes less than 2 ms.
+and at batch 1 a whole call with images on the GPU; only where the GPU takes less than 2 ms.
 """
 
 
