@@ -11,7 +11,8 @@ import pytest
 import residual
 import torch
 
-from trtnet import graph
+import trtnet
+from trtnet import graph, nn
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.engines.device import CpuDevice
@@ -19,6 +20,7 @@ from trtnet.engines.protocol import Binding, CaptureError
 from trtnet.engines.torch import engine as torch_engine
 from trtnet.errors import ExecutionError, OutOfMemoryError, PlanError, UnsupportedError
 from trtnet.graph import Layer, TensorInfo
+from trtnet.quantization import CalibrationTable
 
 # Largest error relative to the largest magnitude.
 TOLERANCES = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
@@ -353,3 +355,28 @@ def test_more_memory_than_there_is():
         OutOfMemoryError, match=r"too little memory .*\n  expected: 1125899906.8 MB"
     ):
         CpuDevice().empty(1 << 50)
+
+
+def test_a_quantized_network_with_an_open_axis(device):
+    """Its shapes are inferred without its weights."""
+    weight = np.random.default_rng(2).standard_normal((40, 7)).astype("float32")
+
+    def defined(ranges):
+        layer = nn.Conv2d(7, 40, 1, bias=False)
+        layer.load_state_dict({"weight": weight[:, :, None, None]})
+        net = trtnet.Network("torch", precision="int8", calibration=ranges)
+        net.output("y", layer(net.input("x", ("N", 7, 1, 1))))
+        return net
+
+    observed = defined(None)
+    ranges = dict.fromkeys(observed.observed, 1.0)
+    net = defined(CalibrationTable(ranges, "minmax", observed.weights_sha256))
+    x = np.random.default_rng(3).uniform(-1.2, 1.2, (3, 7)).astype("float32")
+    scales = np.abs(weight).max(1, keepdims=True).astype("float64") / 127
+    codes = np.clip(np.rint(x.astype("float64") * 127), -128, 127)
+    want = codes / 127 @ (np.rint(weight / scales) * scales).T
+    plan = trtnet.build(net, {"x": Shapes((1, 7, 1, 1), (3, 7, 1, 1), (8, 7, 1, 1))})
+    running = Running(torch_engine.load(plan, device=device))
+    for rows in (3, 2):
+        found = running.run(x=x[:rows, :, None, None])["y"][:, :, 0, 0]
+        assert close(found, want[:rows], 1e-3)

@@ -43,6 +43,11 @@ class Steps:
         """Whether :meth:`enqueue` launches a CUDA graph."""
         return self._bound.graph is not None
 
+    @property
+    def capture_failure(self) -> str | None:
+        """Why no CUDA graph could be captured; ``None`` if none has failed."""
+        return self._bound.capture_failure
+
     def bind(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """Sets the input shapes, by name, executes on zeros, and captures a CUDA graph if the
         session uses them.

@@ -106,7 +106,7 @@ def _may_leave(node: fx.Node, b: _Operand, buffers: Mapping[str, Any]) -> bool:
     if b.codes.op != "get_attr":
         return not (b.codes.target is to_quantized and b.codes.kwargs["dtype"] != "int8")
     weight: Tensor = buffers[str(b.codes.target)]
-    if weight.dtype != torch.int8:
+    if weight.dtype != torch.int8 or weight.is_meta:  # shapes alone do not depend on it
         return False
     channel = 1 if node.target in _GROUPS else 0
     if node.target in _PRODUCTS:
