@@ -19,7 +19,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,9 @@ import numpy as np
 import shapes
 import torch
 import torchvision
-from detector_cases import CASES, Case
+from detector_cases import CASES, GAP, LEAST_IOU, MOST_SCORE, NEAR, THIN, Case
+from detector_rounding import rounding_error
+from detectors_page import page, rows_of, stored_rows
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -45,11 +47,9 @@ from trtnet.weights.random_init import build, random_module
 from trtnet.zoo import Entry, get_entry
 
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "detectors.md"
-SEED = 0
+SEED, LEAST_BOXES = 0, 20
 SIZES = ((150, 200), (170, 130))  # (height, width) of pictures
-LEAST_IOU, MOST_SCORE, GAP, LEAST_BOXES = 0.999, 1e-4, 1e-3, 20
-THIN = 1.0  # pixels: clipping leaves boxes thinner than that, whose overlap says nothing
-NEAR = 1e-3  # pixels, of the corners of such boxes
+HEADS = ("head", "roi_heads", "rpn", "arm", "odm")  # how the names of modules begin
 
 
 @dataclass(frozen=True)
@@ -229,11 +229,13 @@ def compare_modules(entry: Entry, case: Case, twin: torch.nn.Module, state: Any)
     batch, _ = padded_batch(pictures()[:2], preparation(entry, case))
     net = network(entry, state, batch.shape, output_format="raw", **case.arguments)
     found = trtnet.verify(net, twin, {"input": batch}, float64=True, tolerance=FLOAT64_TOLERANCE)
-    heads = [row for row in found.rows if row.module.startswith(("head", "roi_heads", "rpn"))]
+    heads = [row for row in found.rows if row.module.startswith(HEADS)]
     rows = [*found.rows, *found.outputs]
-    return {"modules": len(found.rows), "heads": len(heads),
-            "rel_l2": max(row.rel_l2 for row in rows),
-            "modules_passed": found.passed}  # fmt: skip
+    largest = max(row.rel_l2 for row in rows)
+    rounding = None if found.passed else rounding_error(twin, torch.from_numpy(batch))
+    return {"modules": len(found.rows), "heads": len(heads), "rel_l2": largest,
+            "rounding": rounding,
+            "modules_passed": rounding is None or largest <= 2 * rounding}  # fmt: skip
 
 
 def compare_extras(entry: Entry, case: Case, state: Any) -> dict[str, float]:
@@ -312,85 +314,6 @@ def check(name: str) -> dict[str, Any]:
 
 def _slots(module: trtnet.Module) -> dict[str, Any]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def head() -> str:
-    """How the page begins: what its figures were measured with."""
-    return (
-        "# Detectors against PyTorch\n\n"
-        f"`python tools/verify_detectors.py`: torchvision {torchvision.__version__}, PyTorch "
-        f"{torch.__version__}, TensorRT-RTX {trtnet.backend.load('rtx').version}. Seeded weights; "
-        "nothing here says how well a trained model finds things. Networks run in the reference; "
-        "no engine was executed.\n"
-    )
-
-
-TABLES = {
-    "modules": "| model | parameters | keys | modules (heads) | error | boxes | distinct "
-    "| unmatched | least IoU | scores differ by |",
-    "extras": "| model | same |",
-    "engines": "| model | static fp32 | static fp16 | dynamic fp32 | dynamic fp16 |",
-}
-"""The first lines of the page's tables."""
-Rows = dict[str, dict[str, str]]  # by table and model
-
-
-def rows_of(record: dict[str, Any]) -> dict[str, str]:
-    """The rows of one model, by table."""
-    r = record
-    found = {
-        "modules": f"| `{r['model']}` | {r['parameters']:,} | "
-        f"{'equal' if r['keys'] else 'DIFFER'} | "
-        f"{r['modules']} ({r['heads']}) | {r['rel_l2']:.1e}"
-        f"{'' if r['modules_passed'] else ', above the limit'} | "
-        f"{', '.join(map(str, r['boxes']))} | {r['distinct']} | {r['unmatched']} | "
-        f"{r['iou']:.6f} | {r['score']:.1e} |",
-        "engines": f"| `{r['model']}` | {' | '.join(r['engines'].values())} |",
-    }
-    if r["extras"]:
-        shares = ", ".join(f"{key} {share:.6f}" for key, share in r["extras"].items())
-        found["extras"] = f"| `{r['model']}` | {shares} |"
-    return found
-
-
-def stored_rows(text: str) -> Rows:
-    """The rows of a page; none where its figures are of other versions."""
-    found: Rows = {name: {} for name in TABLES}
-    table = None
-    for line in text.split("\n") if text.startswith(head()) else []:
-        table = next((name for name, first in TABLES.items() if line == first), table)
-        if table is not None and line.startswith("| `"):
-            found[table][line.split("`")[1]] = line
-    return found
-
-
-def page(rows: Mapping[str, Mapping[str, str]]) -> str:
-    """``benchmarks/detectors.md``."""
-    twins = list(dict.fromkeys(case.twin for case in CASES.values() if case.twin is not None))
-    texts = {
-        "modules": "Modules: in float64, the largest relative error of all modules and outputs, at "
-        f"most {FLOAT64_TOLERANCE.rel_l2:g}. Boxes: five "
-        "images of drawn shapes and of noise, in batches of two sizes and alone, with dynamic and "
-        "static sizes; matched one to one with those of torchvision's own model, which prepares "
-        f"the images itself: the same class, IoU at least {LEAST_IOU} (corners "
-        f"within {NEAR:g} pixels for those that clipping leaves thinner than {THIN:g}), scores "
-        f"within {MOST_SCORE:g} in FP32. Distinct: how many scores of an image are {GAP:g} apart, "
-        "at least.\n\n"
-        "torchvision has neither RefineDet nor YOLOX: they are compared with PyTorch models that "
-        f"are ours too ({', '.join(f'`{twin}`' for twin in twins)}), written apart from the "
-        "networks, whose suppression is `torchvision.ops.nms`; both get the same prepared images.",
-        "extras": "Masks and keypoints in the original images, of every object that both found: "
-        "the share of clear mask pixels that are the same (the probability at least "
-        f"{detector_masks.CLEAR:g} from one half), and the share of keypoints at most "
-        f"{detector_masks.NEAR:g} pixels apart. The least of all images.",
-        "engines": "Engines that TensorRT-RTX builds: size, and seconds for building.",
-    }
-    lines = [head()]
-    for table, first in TABLES.items():
-        columns = first.count("|") - 1
-        own = [rows[table][name] for name in CASES if name in rows[table]]
-        lines += [texts[table], "", first, "|" + "---|" * columns, *own, ""]
-    return "\n".join(lines)
 
 
 def main() -> int:
