@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+LEAST_IOU, MOST_SCORE, GAP = 0.999, 1e-4, 1e-3  # of matched boxes; between distinct scores
+THIN = 1.0  # pixels: clipping leaves boxes thinner than that, whose overlap says nothing
+NEAR = 1e-3  # pixels, of the corners of such boxes
 RARE = 3.2  # deviations from the mean at which a class comes above the threshold
 
 SeedHeads = Callable[[Any, torch.Tensor], None]
@@ -30,13 +33,17 @@ class Case:
         edges: `min_size` and `max_size` of the preparation, smaller than torchvision's; ``None``
             for a model of one size.
         arguments: of both builders.
-        settled: (C, H, W) of the images that settle its BatchNorms and heads.
+        settled: (C, H, W) of the images that settle its BatchNorms and heads; of a model with a
+            letterbox also its size.
+        twin: the file of the PyTorch model to compare with, where torchvision has none: it is ours,
+            written apart from the network.
     """
 
     seed_heads: SeedHeads
     edges: tuple[int, int] | None = (160, 256)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     settled: tuple[int, int, int] = (3, 160, 192)
+    twin: str | None = None
 
     @property
     def transform_arguments(self) -> dict[str, int]:
@@ -145,12 +152,51 @@ def _rcnn(model: Any, images: torch.Tensor) -> None:
     model.output_format = "raw"
 
 
+def _refinedet(model: Any, images: torch.Tensor) -> None:
+    classes = model.odm.conf[0].out_channels // 3
+
+    def likely_background(channels: int) -> torch.Tensor:
+        means = torch.zeros(channels // classes, classes)
+        means[:, 0] = 2.0 * RARE - math.log(0.05)
+        return means.flatten()
+
+    for layers, wanted, deviation in ((model.arm.conf, 0.0, 1.5), (model.arm.loc, 0.0, 1.0),
+                                      (model.odm.conf, likely_background, 2.0),
+                                      (model.odm.loc, 0.0, 1.0)):  # fmt: skip
+        settle_channels(model, images, [*layers], wanted, deviation)
+
+
+def _yolox(model: Any, images: torch.Tensor) -> None:
+    """The layers before, too: their input are levels of 0 to 255, which noise does not settle. With
+    shifts of 1 SiLU is nearly linear: signals neither fade nor do rounding errors grow with the
+    depth."""
+    head = model.head
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for norm in norms:
+            nn.init.uniform_(norm.weight, 0.5, 0.8)
+            nn.init.uniform_(norm.bias, 0.8, 1.2)
+            norm.train().reset_running_stats()
+            norm.momentum = None  # the statistics of the one batch
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval().momentum = momentum
+    settle_channels(model, images, [*head.cls_preds], logit(0.1), 1.5)
+    settle_channels(model, images, [*head.obj_preds], logit(0.05), 2.0)
+    settle_channels(model, images, [*head.reg_preds], 0.5, 0.5)
+
+
 _FEW = {
     "num_classes": 11,
     "rpn_pre_nms_top_n_test": 200,
     "rpn_post_nms_top_n_test": 100,
     "box_detections_per_img": 40,
 }
+
+
+_MANY = {"score_thresh": 0.15, "detections_per_img": 300}
 
 
 def _of_one_size(edge: int) -> Case:
@@ -170,5 +216,12 @@ CASES = {
     "maskrcnn_resnet50_fpn": Case(_rcnn, arguments=_FEW),
     "maskrcnn_resnet50_fpn_v2": Case(_rcnn, arguments=_FEW),
     "keypointrcnn_resnet50_fpn": Case(_rcnn, arguments=_FEW),
+    "refinedet320_vgg16": Case(
+        _refinedet, None, {"score_thresh": 0.05}, (3, 320, 320), "zoo/detection/torch_refinedet.py"
+    ),
+    **{
+        f"yolox_{size}": Case(_yolox, None, _MANY, (3, 192, 192), "zoo/detection/torch_yolox.py")
+        for size in ("nano", "tiny", "s", "m", "l", "x", "shapes")
+    },
 }
 """By name of the model."""

@@ -3,12 +3,18 @@
 A box is that of the visible part of a shape: of the pixels whose centre is inside the shape and
 inside no shape above it. Its corners are the outer edges of these pixels, so whole numbers; the
 picture's own corners are (0, 0) and (width, height). Shapes are numbered as in :data:`CLASSES`.
+
+    python tools/detector_data.py FOLDER [--pictures 32]
+
+writes held-out pictures and their boxes, which ``trtnet search`` and ``trtnet sensitivity`` read.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
+import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,8 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import shapes
+from PIL import Image
 
 from trtnet.files import atomic_write
+from trtnet.quantization.box_labels import ANNOTATIONS
 
 CLASSES = shapes.CLASSES[1:]
 TRAINING, HELD_OUT = 3, 4  # first part of a picture's seed
@@ -165,3 +173,32 @@ def _from_corners(boxes: np.ndarray) -> list[list[float]]:
         [corners[:, :2], corners[:, 2:] - corners[:, :2]], 1
     ).tolist()
     return sides
+
+
+def write(folder: Path, pictures: Iterable[Labelled]) -> None:
+    """Writes `pictures` as PNG files, and their boxes in COCO's format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, picture in enumerate(pictures):
+        name, (height, width) = f"{number:04}.png", picture.image.shape[:2]
+        Image.fromarray(picture.image).save(folder / name)
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+        annotations += [
+            {"id": len(annotations) + index, "image_id": number, "category_id": int(kind),
+             "bbox": box, "iscrowd": 0}
+            for index, (box, kind) in enumerate(
+                zip(_from_corners(picture.boxes), picture.classes, strict=True))
+        ]  # fmt: skip
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    with atomic_write(folder / ANNOTATIONS) as file:
+        file.write(json.dumps(content).encode())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", type=int, default=32, metavar="N")
+    given = parser.parse_args()
+    write(given.folder, held_out(given.pictures))

@@ -92,6 +92,12 @@ class Weights(Mapping[str, np.ndarray]):
         """The name of each output class, in order, if the file says so."""
         return self._json("class_names", list[str])
 
+    @property
+    def arguments(self) -> dict[str, Any] | None:
+        """Arguments of the model's builder that the weights were trained with and that no shape
+        tells, if the file says so."""
+        return self._json("arguments", dict[str, Any])
+
     def replaced(self, arrays: Mapping[str, np.ndarray], **metadata: str) -> Weights:
         """New weights: `arrays`, this metadata and the entries given. The hash of the old tensors
         is left out."""

@@ -131,6 +131,9 @@ def preprocessing_of(transforms: Any) -> dict[str, Any]:
 def _outputs(module: torch.nn.Module) -> int:
     """The number of classes: the length of the last parameter, the classifier's bias. A detector's
     head that gives classes is in the middle."""
+    boxes: Any = getattr(getattr(module, "roi_heads", None), "box_predictor", None)
+    if boxes is not None:
+        return int(boxes.cls_score.out_features)
     head = getattr(getattr(module, "head", None), "classification_head", None)
     if head is not None:
         return int(getattr(head, "num_classes", None) or head.num_columns)

@@ -18,6 +18,7 @@ from trtnet.zoo.entry import Entry
 from trtnet.zoo.registry import get_entry
 from trtnet.zoo.settling import settle
 from trtnet.zoo.timm_weights import PREFIX, from_timm
+from trtnet.zoo.trained_arguments import stated_arguments, trained_with
 
 
 def convert(
@@ -125,7 +126,9 @@ def _for_model(
     entry = get_entry(model)
     module = entry.build(**model_args)
     weights = load(source, key=key, model=module)
-    settled = settle(entry, module, weights, model_args, set(model_args))
+    learnt, notes = trained_with(entry, weights, model_args)
+    weights, chosen = weights.noted(notes), {**model_args, **learnt}
+    settled = settle(entry, module, weights, chosen, set(model_args))
     module, weights = settled.module, settled.weights
     try:
         module.load_state_dict(weights)
@@ -140,5 +143,7 @@ def _for_model(
     held = module.state_dict()
     names = {name: name for name in weights if name in held}
     return weights.renamed(names, settled.notes).replaced(
-        {name: held[name] for name in names}, architecture=entry.name
+        {name: held[name] for name in names},
+        architecture=entry.name,
+        **stated_arguments(entry, settled.arguments),
     )

@@ -17,6 +17,7 @@ from trtnet.module import Module
 from trtnet.weights import random_init
 from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.first_convolution import with_in_channels
+from trtnet.zoo.pretrained import Pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,8 @@ class Entry:
         embedded: name of weights shipped with the model → its file: an absolute path, or a path in
             the package ``trtnet.weights``.
         default_weights: the name of the weights to take where none are asked for.
-        pretrained: arguments that torchvision's own weights were trained with.
+        pretrained: the weights of torchvision, where some were trained with other arguments than
+            the builder's defaults.
         switches: name of a boolean argument that torchvision's builder does not have → what does
             the same to torchvision's model when it is true. No weights depend on it.
         task: ``"classification"``, whose output is ``logits`` of shape (N, classes);
@@ -70,7 +72,7 @@ class Entry:
     torchvision: bool = False
     embedded: Mapping[str, str] = field(default_factory=dict)
     default_weights: str = "random"
-    pretrained: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: tuple[Pretrained, ...] = ()
     switches: Mapping[str, Callable[..., torch.nn.Module]] = field(default_factory=dict)
     task: str = "classification"
     fixed_size: bool = False

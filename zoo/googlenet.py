@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtnet import nn, ops
+from trtnet.zoo.pretrained import Pretrained
 from trtnet.zoo.registry import register
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ class BasicConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.relu(self.bn(self.conv(x)))
+
+
+def renormalising(sha256: str) -> Pretrained:
+    """torchvision's weights that come from TensorFlow and need :func:`transform_input`.
+
+    Args:
+        sha256: see :class:`trtnet.zoo.pretrained.Pretrained`.
+    """
+    return Pretrained("IMAGENET1K_V1", sha256, {"transform_input": True})
 
 
 def transform_input(x: Tensor) -> Tensor:
@@ -133,7 +143,7 @@ def _twin(**model_args: Any) -> torch.nn.Module:
     return model
 
 
-@register(torchvision=True, pretrained={"transform_input": True}, twin=_twin)
+@register(torchvision=True, pretrained=[renormalising("1378be20")], twin=_twin)
 def googlenet(num_classes: int = 1000, transform_input: bool = False) -> GoogLeNet:
     """GoogLeNet (Szegedy et al., https://arxiv.org/abs/1409.4842)."""
     return GoogLeNet(num_classes, transform_input)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet import nn, ops
 from trtnet.nn import functional as F
-from trtnet.zoo.googlenet import BasicConv2d, transform_input
+from trtnet.zoo.googlenet import BasicConv2d, renormalising, transform_input
 from trtnet.zoo.registry import register
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _twin(**model_args: Any) -> torch.nn.Module:
 
 
 @register(
-    torchvision=True, pretrained={"transform_input": True}, input_shape=(3, 299, 299), twin=_twin
+    torchvision=True, pretrained=[renormalising("0cc3c7bd")], input_shape=(3, 299, 299), twin=_twin
 )
 def inception_v3(num_classes: int = 1000, transform_input: bool = False) -> Inception3:
     """Inception v3 (Szegedy et al., https://arxiv.org/abs/1512.00567)."""

@@ -25,6 +25,7 @@ from trtnet.zoo.entry import SHIPPED, Entry, is_torch_module
 from trtnet.zoo.features import Features
 from trtnet.zoo.installed import Offer, offers
 from trtnet.zoo.libraries import library_entry, library_of
+from trtnet.zoo.pretrained import Pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,10 @@ _ENTRIES: dict[tuple[str, str], Entry] = {}
 """By scope and name. The scope is empty, except for a file that was addressed by its path: the
 names in it are its own, so that two versions of one file can be compared."""
 
-_NOT_MODELS = ("__main__", "converting", "settling", "timm_keys", "timm_weights")
+_NOT_MODELS = (
+    *("__main__", "converting", "pretrained", "settling", "timm_keys", "timm_weights"),
+    "trained_arguments",
+)
 _FILES = (".engine", ".plan", ".trt", ".graph", ".safetensors", ".onnx")  # of networks
 
 
@@ -62,7 +66,7 @@ def register(
     torchvision: bool = False,
     embedded: Mapping[str, str] | None = None,
     default_weights: str = "random",
-    pretrained: Mapping[str, Any] | None = None,
+    pretrained: Sequence[Pretrained] = (),
     switches: Mapping[str, Callable[..., torch.nn.Module]] | None = None,
     task: str = "classification",
     fixed_size: bool = False,
@@ -78,7 +82,7 @@ def register(
     input_shape: tuple[int, ...] | None = None,
     torchvision: bool = False,
     embedded: Mapping[str, str] | None = None,
-    pretrained: Mapping[str, Any] | None = None,
+    pretrained: Sequence[Pretrained] = (),
     switches: Mapping[str, Callable[..., torch.nn.Module]] | None = None,
     **details: Any,
 ) -> Builder | Callable[[Builder], Builder]:
@@ -120,7 +124,7 @@ def register(
             input_shape=_IMAGENET if torchvision and shape is None else shape,
             torchvision=torchvision,
             embedded=embedded or {},
-            pretrained=pretrained or {},
+            pretrained=tuple(pretrained),
             switches=switches or {},
             **details,
         )

@@ -114,6 +114,19 @@ def test_a_model_is_built(capsys: pytest.CaptureFixture) -> None:
     assert "build ..." in capsys.readouterr().out
 
 
+def test_as_many_as_the_network_gives(engine: str, capsys: pytest.CaptureFixture) -> None:
+    """It has ten places; the picture is red all over, 64 cells above the threshold."""
+    Image.new("RGB", (640, 640), "red").save("red.png")
+    flags = ["-o", "o.png", "--json", "r.json"]
+    assert detect(engine, "--image", "red.png", *flags) == 0
+    note = "the network gives at most 10: there may be more"
+    assert note in capsys.readouterr().out
+    assert report()["images"][0]["limit"] == 10
+    assert detect(engine, "--image", "a.png", *flags) == 0
+    assert note not in capsys.readouterr().out
+    assert report()["images"][0]["limit"] is None
+
+
 def test_the_threshold(engine: str, capsys: pytest.CaptureFixture) -> None:
     for text, count in (("0", 2), ("0.5", 2), ("0.51", 1), ("1", 1)):
         flags = ["-o", "o.png", "--json", "r.json", "--score-threshold", text]

@@ -75,3 +75,10 @@ def test_the_run_may_stop_before_the_end() -> None:
     assert not found.is_complete
     assert found.stopped is not None
     assert "undefined" in found.stopped
+
+
+def test_a_detector_is_explained_up_to_its_boxes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "yolox_shapes", "--backend", "rtx"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("note: explained up to the boxes and scores before suppression")
+    assert "all of it maps" in output

@@ -179,6 +179,35 @@ def test_names_are_not_counted_against_places() -> None:
         assert detect(np.zeros((64, 64, 3), np.uint8)).names == ("b",)
 
 
+def four(count: int, *scores: float) -> dict[str, np.ndarray]:
+    """Outputs of the format efficientnms with a place for each score, `count` of them taken."""
+    places = len(scores)
+    return {
+        "num_dets": np.int32([count]), "det_boxes": np.float32([[0, 0, 9, 9]] * places),
+        "det_scores": np.float32(scores), "det_classes": np.zeros(places, np.int32),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outputs", "threshold", "limit"),
+    [
+        (rows([0, 0, 9, 9, 0.9, 0], [0, 0, 9, 9, 0.7, 1]), 0.0, 2),
+        (rows([0, 0, 9, 9, 0.9, 0], [0, 0, 9, 9, 0.7, 1]), 0.7, 2),
+        (rows([0, 0, 9, 9, 0.9, 0], [0, 0, 9, 9, 0.7, 1]), 0.8, None),  # others are lower still
+        (rows([0, 0, 9, 9, 0.9, 0], [0, 0, 0, 0, 0.0, -1]), 0.0, None),
+        (rows([-9, -9, -1, -1, 0.9, 0], [0, 0, 9, 9, 0.7, 1]), 0.0, 2),  # one lies outside
+        (four(3, 0.9, 0.8, 0.7), 0.3, 3),
+        (four(2, 0.9, 0.8, 0.0), 0.3, None),
+        (four(0, 0.0, 0.0), 0.0, None),
+    ],
+)
+def test_the_limit_of_detections(
+    outputs: dict[str, np.ndarray], threshold: float, limit: int | None
+) -> None:
+    with detector(fixed(outputs), score_threshold=threshold) as detect:
+        assert detect(np.zeros((64, 64, 3), np.uint8)).limit == limit
+
+
 def test_the_threshold_for_scores() -> None:
     found = rows([0, 0, 9, 9, 0.9, 0], [0, 0, 9, 9, 0.7, 1], [0, 0, 9, 9, 0.1, 2])
     image = np.zeros((64, 64, 3), np.uint8)

@@ -102,3 +102,13 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def detector_cases() -> ModuleType:
     return _load("detector_cases")
+
+
+@pytest.fixture(scope="session")
+def detectors_page() -> ModuleType:
+    return _load("detectors_page")
+
+
+@pytest.fixture(scope="session")
+def detector_rounding() -> ModuleType:
+    return _load("detector_rounding")

@@ -16,6 +16,7 @@ import trtnet
 from trtnet import reference, weights, zoo
 from trtnet.cli.main import main as program
 from trtnet.imaging import load_image
+from trtnet.quantization.box_labels import boxes_in_folder
 
 NAME = "yolox_shapes"
 IMAGE = Path(__file__).parents[2] / "docs" / "images" / "shapes.png"
@@ -204,3 +205,19 @@ def test_a_section_takes_the_place_of_its_former_self(
     accuracy_page.write_sections(page, "# Title\n\n## a\n\none\n\n## b\n\ntwo\n")
     accuracy_page.write_sections(page, "## a\n\nother\n\n## c\n\nthree")
     assert page.read_text() == "# Title\n\n## a\n\nother\n\n## b\n\ntwo\n\n## c\n\nthree\n"
+
+
+def test_written_pictures_are_read_with_their_boxes(
+    detector_data: ModuleType, tmp_path: Path
+) -> None:
+    truth = list(detector_data.held_out(2))
+    detector_data.write(tmp_path, truth)
+    paths = sorted(tmp_path.glob("*.png"))
+    for path, picture in zip(paths, truth, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), picture.image)
+    found = boxes_in_folder(tmp_path, paths, {"letterbox_size": 1000, "pad_position": "top-left",
+                                              "upscale": False})  # fmt: skip
+    assert found is not None
+    for one, picture in zip(found, truth, strict=True):
+        np.testing.assert_allclose(one.corners, picture.boxes, atol=1e-3)
+        np.testing.assert_array_equal(one.classes, picture.classes)

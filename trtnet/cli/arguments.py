@@ -8,7 +8,7 @@ from typing import Any
 
 from trtnet.backend import choices
 from trtnet.building.options import PROFILING_VERBOSITIES
-from trtnet.cli.flags import Group, Parser, positive, seed, whole
+from trtnet.cli.flags import Group, Parser, positive, real, seed, whole
 from trtnet.cli.options import LEVELS
 from trtnet.cli.paths import (
     input_model,
@@ -123,9 +123,19 @@ def add_architecture_flags(flag: Group) -> None:
     switch = {"action": "store_const", "const": True}
     flag("--argmax", **switch, help="segmentation: classes (N, H, W) in INT32 instead of logits")
     flag("--aux-loss", **switch, help="segmentation: also the output of the auxiliary head")
+    add_training_flags(flag)
     flag("--output-format", type=word, metavar="F", help="detection: efficientnms, the default: "
          "num_dets, det_boxes, det_scores and det_classes; rows6: detections; or raw: boxes and "
          "scores before suppression")  # fmt: skip
+
+
+def add_training_flags(flag: Group | Callable[..., Any]) -> None:
+    """Adds flags for arguments of the model's builder that weights were trained with, where the
+    weights themselves do not say them; see :mod:`trtnet.zoo.trained_arguments`."""
+    flag("--norm-eps", type=real(0, 1), metavar="E", help="detectors on ResNet-50: what BatchNorm "
+         "adds to variances; what was trained from torchvision's COCO_V1 needs 0")  # fmt: skip
+    flag("--transform-input", action="store_const", const=True, help="googlenet, inception_v3: "
+         "what was trained from torchvision's weights needs it")  # fmt: skip
 
 
 def add_input_flag(flag: Group) -> None:

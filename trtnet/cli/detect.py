@@ -78,16 +78,23 @@ class Boxes(PictureAnswers["Detection"]):
         self.results: list[dict[str, Any]] = []
 
     def rows(self, result: Detection) -> list[list[str]]:
-        """One for each box, or one that says that there is none."""
+        """One for each box, or one that says that there is none; one where there may be more."""
         found = [
             [f"{one.score:.2f}", str(one.index), one.name, _corners(one.box)]
             for one in result.objects
         ]
+        if result.limit is not None:
+            found.append(["", "", f"the network gives at most {result.limit}: there may be more",
+                          ""])  # fmt: skip
         return found or [["", "", "nothing found", ""]]
 
     def values(self, result: Detection) -> dict[str, Any]:
-        """The boxes, and the picture."""
-        return {"detections": result.as_dicts(), "written": str(self.target(result))}
+        """The boxes, the limit where it was reached, and the picture."""
+        return {
+            "detections": result.as_dicts(),
+            "limit": result.limit,
+            "written": str(self.target(result)),
+        }
 
     def records(self, result: Detection) -> list[list[object]]:
         """One for each box, or one without a box."""

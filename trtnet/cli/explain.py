@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from trtnet.cli.arguments import add_backend_flag
 from trtnet.cli.flags import Group, Parser, positive
@@ -15,7 +16,11 @@ from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.pipeline.explaining import Explained, explain
 from trtnet.pipeline.model import builder_arguments
+from trtnet.pipeline.recipe import Recipe
 from trtnet.pipeline.shapes import default_shape
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,12 +29,24 @@ def main(argv: Sequence[str]) -> int:
     inputs = [parse_input(text).shape for text in arguments.input]
     recipe = model_recipe(arguments, arguments.model)
     shapes = inputs or [default_shape(recipe, recipe.input_shape)]
-    module = recipe.entry.torch_model(**builder_arguments(recipe))
-    found = explain(module, shapes, backend=recipe.backend)
-    _print(found, arguments)
+    found = explain(_torch_model(recipe), shapes, backend=recipe.backend)
+    _print(found, arguments, recipe)
     if arguments.json is not None:
         write_json(found.as_dict(), arguments.json)
     return 0 if found.is_complete else 1
+
+
+def _torch_model(recipe: Recipe) -> torch.nn.Module:
+    """The PyTorch model whose code is explained: of a detector that comes with trtnet up to all
+    boxes and scores, as the network's suppression is no PyTorch code."""
+    chosen = builder_arguments(recipe)
+    if _stops_at_boxes(recipe):
+        chosen["output_format"] = "raw"
+    return recipe.entry.torch_model(**chosen)
+
+
+def _stops_at_boxes(recipe: Recipe) -> bool:
+    return recipe.entry.task == "detection" and recipe.entry.shipped
 
 
 def _parser() -> Parser:
@@ -58,8 +75,12 @@ def _parser() -> Parser:
     return made
 
 
-def _print(found: Explained, arguments: argparse.Namespace) -> None:
+def _print(found: Explained, arguments: argparse.Namespace, recipe: Recipe) -> None:
     stream = human_stream(arguments.json)
+    if _stops_at_boxes(recipe):
+        say("note: explained up to the boxes and scores before suppression, which trtnet defines "
+            "without PyTorch's code; a detector of two stages suppresses its proposals too, and is "
+            "explained up to there", "", stream=stream)  # fmt: skip
     for gap in found.gaps:
         times = f" ({gap.count} times)" if gap.count > 1 else ""
         say(f"{gap.module or 'the model'}: {gap.problem}{times}", stream=stream)

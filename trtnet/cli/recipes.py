@@ -15,6 +15,7 @@ from trtnet.pipeline.recipe import INPUT, CalibrationSettings, InputSpec, Recipe
 
 _ARGUMENTS = (  # of builders, that have flags
     *("num_classes", "in_channels", "aux_loss", "argmax", "output_format"),
+    *("norm_eps", "transform_input"),
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtnet.cli.arguments import add_weights_key_flag
+from trtnet.cli.arguments import add_training_flags, add_weights_key_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.guard import program
 from trtnet.cli.paths import input_file, input_weights, output_file, word
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trtnet.weights import Weights
 
 _EPILOG = "Exit status: 0 done, 1 failed, 2 bad usage."
+_ARGUMENTS = ("num_classes", "in_channels", "image_size", "norm_eps", "transform_input")
 _COLUMNS = (("key", "left"), ("shape", "left"), ("dtype", "left"))
 
 
@@ -70,6 +71,7 @@ def _parser() -> Parser:
     extract.add_argument("--num-classes", type=positive, help="size of the classifier")
     extract.add_argument("--in-channels", type=positive, help="of the images: 1 for gray")
     extract.add_argument("--image-size", type=positive, help="of the images, where models have one")
+    add_training_flags(extract.add_argument)
     extract.add_argument("-o", "--output", type=output_file, help="default: MODEL.safetensors")
     extract.set_defaults(run=_extract)
 
@@ -95,6 +97,7 @@ def _parser() -> Parser:
     convert.add_argument("--num-classes", type=positive, help="of --model")
     convert.add_argument("--in-channels", type=positive, help="of --model: 1 for gray images")
     convert.add_argument("--image-size", type=positive, help="of --model, where it has one")
+    add_training_flags(convert.add_argument)
     stored = Group(convert, "what a safetensors file says about images and classes")
     add_preprocess_flags(stored)
     add_class_names_flag(stored)
@@ -150,7 +153,9 @@ def _convert(arguments: argparse.Namespace) -> int:
     chosen = _model_arguments(arguments)
     if chosen and arguments.model is None:
         raise UsageError(
-            "--num-classes, --in-channels and --image-size are of a model", fix="name it: --model"
+            "--num-classes, --in-channels, --image-size, --norm-eps and --transform-input are of a "
+            "model",
+            fix="name it: --model",
         )
     stated = stated_preprocessing(arguments)
     rules = None if stated is None else stated.over(_said(arguments.source, stated))
@@ -173,10 +178,8 @@ def _convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _model_arguments(arguments: argparse.Namespace) -> dict[str, int]:
-    given = {
-        name: getattr(arguments, name) for name in ("num_classes", "in_channels", "image_size")
-    }
+def _model_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(arguments, name) for name in _ARGUMENTS}
     return {name: value for name, value in given.items() if value is not None}
 
 

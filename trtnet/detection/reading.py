@@ -74,6 +74,16 @@ def format_of(shapes: Mapping[str, Sequence[int]]) -> str | None:
     return None
 
 
+def places_of(shapes: Mapping[str, Sequence[int]]) -> int:
+    """K, how many detections an image has at most.
+
+    Args:
+        shapes: of the outputs for one image, without the batch axis, which have a format of
+            :data:`SUPPRESSED`; by name.
+    """
+    return shapes[FOUR[1] if FOUR[1] in shapes else ROWS][0]
+
+
 def require_further_fit(shapes: Mapping[str, Sequence[int]]) -> None:
     """Checks the shapes of :data:`MASKS` and :data:`KEYPOINTS`, where a detector has them.
 

@@ -34,8 +34,9 @@ class BuildIdentity:
         precision: name of the precision.
         policy: see :meth:`trtnet.Policy.as_dict`.
         shapes: of the input.
-        settled: whether `made_by` has all arguments: a file of weights, before it is read, may tell
-            the number of classes. Arguments that are not in it do not differ until then.
+        settled: whether `made_by` has all arguments: weights, before they are read, may tell the
+            number of classes and what they were trained with. Arguments that are not in it do not
+            differ until then.
     """
 
     model: str

@@ -14,6 +14,7 @@ from trtnet.weights.safetensors_writer import save
 from trtnet.weights.torchvision_source import FORMAT_VERSION
 from trtnet.zoo import get_entry
 from trtnet.zoo.measuring import parameter_count
+from trtnet.zoo.trained_arguments import stated_arguments
 
 
 def extract(
@@ -28,7 +29,8 @@ def extract(
     """Writes the weights of a model as a safetensors file, and loads that file.
 
     The metadata says: ``architecture, weights, parameters, format_version``, of random weights
-    ``seed``, of torchvision's and shipped ones ``preprocessing`` and ``class_names`` (JSON), and
+    ``seed``, of torchvision's and shipped ones ``preprocessing`` and ``class_names`` (JSON), where
+    weights differ in them ``arguments`` of the builder (JSON), such as ``norm_eps``, and
     ``sha256`` (:func:`trtnet.weights.data_sha256` of the tensors).
 
     Args:
@@ -60,7 +62,8 @@ def extract(
         "parameters": str(parameter_count(filled.module)),
         "format_version": FORMAT_VERSION,
     }
-    save(path, found, {**about, **found.metadata}, checksum=True)
+    stated = stated_arguments(entry, filled.arguments)
+    save(path, found, {**about, **found.metadata, **stated}, checksum=True)
     written = load(path)
     return Weights(written, written.metadata, written.path, file_sha256=written.sha256,
                    notes=filled.weights.notes)  # fmt: skip

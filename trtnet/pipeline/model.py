@@ -21,6 +21,7 @@ from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.loading import SUFFIXES, is_path
 from trtnet.weights.torch_import import without_memory
 from trtnet.zoo.settling import settle
+from trtnet.zoo.trained_arguments import trained_with
 
 if TYPE_CHECKING:
     import torch
@@ -58,19 +59,7 @@ def builder_arguments(recipe: Recipe) -> dict[str, Any]:
             )
     if recipe.image_size is not None and "image_size" in entry.arguments:
         chosen["image_size"] = recipe.image_size
-    if entry.pretrained and _are_torchvisions(entry, recipe.weights, recipe.weights_key):
-        chosen |= entry.pretrained
     return chosen
-
-
-def _are_torchvisions(entry: Entry, name: str | None, key: str | None) -> bool:
-    """Whether `name` stands for what torchvision has trained, from there or in a file."""
-    if name is None or name == RANDOM or name in entry.embedded:
-        return False
-    if not Path(name).is_file():
-        return True
-    stated = trtnet.weights.load(name, key=key).metadata.get("weights", RANDOM)
-    return bool(stated != RANDOM)
 
 
 def load_weights(
@@ -132,7 +121,8 @@ class Filled:
         module: with weights.
         weights: what it was loaded with; their notes say what of a file was taken, dropped and
             concluded.
-        arguments: of its builder; the number of classes of a file is among them.
+        arguments: of its builder; the number of classes of a file is among them, and what the
+            weights were trained with.
     """
 
     module: Module
@@ -147,7 +137,7 @@ def fill(
     observer: Observer | None = None,
 ) -> Filled:
     """The model of `recipe` with its weights. Of a file it takes the number of classes where the
-    recipe has none.
+    recipe has none, and of all weights the arguments that they were trained with.
 
     Args:
         recipe: of which model, weights and seed count.
@@ -165,6 +155,11 @@ def fill(
     )
     if weights.preprocessing is None and entry.preprocessing is not None:
         weights = weights.restated(**image_metadata(entry.preprocessing, None))
+    learnt, notes = trained_with(entry, weights, recipe.arguments)
+    if learnt:
+        arguments = {**arguments, **learnt}
+        module = entry.build(**arguments)
+    weights = weights.noted(notes)
     filled = Filled(module, weights, dict(arguments))
     if weights.path is not None:
         given = {*recipe.arguments, *(("image_size",) if recipe.image_size else ())}

@@ -135,7 +135,7 @@ def prepare(recipe: Recipe) -> PreparedRecipe:
         recipe.precision_name,
         recipe.policy.as_dict(),
         shapes,
-        settled=recipe.weights is None or not is_path(recipe.weights),
+        settled=recipe.weights is None or not (entry.pretrained or is_path(recipe.weights)),
     )
     place = _place(recipe, identity)
     return PreparedRecipe(recipe, arguments, shapes, verified, backend, identity, place)

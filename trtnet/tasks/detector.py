@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +20,7 @@ from trtnet.detection.reading import (
     SUPPRESSED,
     FoundBoxes,
     format_of,
+    places_of,
     read_detections,
     require_further_fit,
 )
@@ -83,6 +84,8 @@ class Detection:
             the squares lie.
         keypoints: float64 of shape (n, N, 3): x and y in pixels of the image, and a score, the
             logit that the network gives; ``None`` of a network without keypoints.
+        limit: how many detections the network gives at most, where it gave so many, all with
+            scores that count: there may be more in the image. ``None`` where it gave fewer.
     """
 
     path: Path | None
@@ -95,6 +98,7 @@ class Detection:
     squares: np.ndarray | None = None
     frames: np.ndarray | None = None
     keypoints: np.ndarray | None = None
+    limit: int | None = None
 
     @property
     def width(self) -> int:
@@ -299,6 +303,7 @@ class Detector(ImageTask[Detection]):
 
     def _result(self, seen: Seen, opened: Opened) -> Detection:
         found, placed = read_detections(seen.outputs), seen.loaded.placement
+        limit = _reached_limit(found, seen.outputs, self._threshold)
         boxes = boxes_in_image(found.boxes, placed)
         has_area = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
         kept = np.flatnonzero(has_area & (found.scores >= np.float32(self._threshold)))
@@ -316,7 +321,17 @@ class Detector(ImageTask[Detection]):
             None if squares is None else squares[found.places].astype(np.float32),
             placed.to_image(found.boxes),
             _keypoints(seen.outputs.get(KEYPOINTS), found, placed),
+            limit,
         )
+
+
+def _reached_limit(
+    found: FoundBoxes, outputs: Mapping[str, np.ndarray], threshold: float
+) -> int | None:
+    """The number of places, where all are taken by scores from `threshold` on."""
+    places = places_of({name: array.shape for name, array in outputs.items()})
+    is_full = len(found.scores) == places > 0 and found.scores.min() >= np.float32(threshold)
+    return places if is_full else None
 
 
 def _keypoints(

@@ -6,10 +6,12 @@ torchvision freezes the BatchNorm of trained backbones (``FrozenBatchNorm2d``), 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from trtnet import nn
+from trtnet.errors import UsageError
 from trtnet.zoo.blocks import IntermediateLayerGetter, NormLayer
 from trtnet.zoo.detection.feature_pyramid import FeaturePyramidNetwork, LastLevelMaxPool
 from trtnet.zoo.mobilenet_v3 import InvertedResidual, mobilenet_v3_large
@@ -90,7 +92,14 @@ def mobilenet_v3_large_fpn(norm_eps: float = 1e-3) -> BackboneWithFPN:
 
 def set_norm_eps(module: nn.Module, eps: float) -> None:
     """Makes `eps` what every BatchNorm2d in `module` adds to a variance: the first published
-    weights of torchvision's detectors were trained with 0."""
+    weights of torchvision's detectors were trained with 0.
+
+    Raises:
+        UsageError: `eps` is negative or not finite.
+    """
+    if not 0 <= eps < math.inf:
+        raise UsageError("norm_eps is added to variances", expected="0 or a positive number",
+                         got=eps)  # fmt: skip
     for each in module.modules():
         if isinstance(each, nn.BatchNorm2d):
             each.eps = eps

@@ -21,7 +21,7 @@ from trtnet.zoo.detection.backbones import (
     mobilenet_v3_large_fpn,
     resnet_fpn,
 )
-from trtnet.zoo.detection.registering import ANY_SIZE, register_detector
+from trtnet.zoo.detection.registering import ANY_SIZE, register_detector, without_eps
 from trtnet.zoo.detection.two_stage import MOBILENET, RESNET, GeneralizedRCNN, Levels, Proposing
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _on_mobilenet(
     return FasterRCNN(backbone, MOBILENET, proposing, how, num_classes, output_format, image_sizes)
 
 
-@register_detector(pretrained={"norm_eps": 0.0})
+@register_detector(pretrained=[without_eps("258fb6c6")])
 def fasterrcnn_resnet50_fpn(
     num_classes: int = 91,
     rpn_pre_nms_top_n_test: int = 1000,

@@ -13,8 +13,9 @@ from trtnet.detection.selection import Suppression
 from trtnet.nn import functional as F
 from trtnet.zoo.detection.backbones import OUT_CHANNELS, resnet_fpn
 from trtnet.zoo.detection.faster_rcnn import FasterRCNN
-from trtnet.zoo.detection.registering import register_detector
+from trtnet.zoo.detection.registering import register_detector, without_eps
 from trtnet.zoo.detection.two_stage import RESNET, Proposing
+from trtnet.zoo.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -55,7 +56,7 @@ def _keypoint_parts(num_keypoints: int) -> dict[str, Any]:
     }
 
 
-@register_detector(pretrained={"norm_eps": 0.0})
+@register_detector(pretrained=[without_eps("fc266e95"), Pretrained("COCO_LEGACY", "9f466800")])
 def keypointrcnn_resnet50_fpn(
     num_classes: int = 2,
     num_keypoints: int = 17,

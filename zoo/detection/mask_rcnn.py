@@ -15,7 +15,7 @@ from trtnet.detection.selection import Suppression
 from trtnet.zoo.blocks import Conv2dNormActivation, NormLayer
 from trtnet.zoo.detection.backbones import OUT_CHANNELS, resnet_fpn
 from trtnet.zoo.detection.faster_rcnn import FasterRCNN, deep_box_head
-from trtnet.zoo.detection.registering import register_detector
+from trtnet.zoo.detection.registering import register_detector, without_eps
 from trtnet.zoo.detection.two_stage import RESNET, Proposing
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _mask_parts(num_classes: int, norm_layer: NormLayer | None = None) -> dict[s
     }
 
 
-@register_detector(pretrained={"norm_eps": 0.0})
+@register_detector(pretrained=[without_eps("bf2d0c1e")])
 def maskrcnn_resnet50_fpn(
     num_classes: int = 91,
     rpn_pre_nms_top_n_test: int = 1000,

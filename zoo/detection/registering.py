@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trtnet.zoo.pretrained import Pretrained
 from trtnet.zoo.registry import Builder, register
 
 if TYPE_CHECKING:
@@ -37,17 +38,26 @@ def levels_of_vgg(edge: int) -> dict[str, Any]:
     return of_one_size(edge, (0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
 
 
+def without_eps(sha256: str) -> Pretrained:
+    """torchvision's first weights ``COCO_V1``, which were trained with 0 added to variances.
+
+    Args:
+        sha256: see :class:`Pretrained`.
+    """
+    return Pretrained("COCO_V1", sha256, {"norm_eps": 0.0})
+
+
 def register_detector(
     input_shape: tuple[int, int, int] = IMAGE,
     preprocessing: Mapping[str, Any] = ANY_SIZE,
-    pretrained: Mapping[str, Any] | None = None,
+    pretrained: Sequence[Pretrained] = (),
 ) -> Callable[[Builder], Builder]:
     """Registers one of torchvision's detectors.
 
     Args:
         input_shape: of one image, prepared.
         preprocessing: torchvision's own, a part of its models.
-        pretrained: arguments of the builder that torchvision's weights were trained with.
+        pretrained: see :class:`trtnet.zoo.entry.Entry`.
     """
 
     def add(builder: Builder) -> Builder:

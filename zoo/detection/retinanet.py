@@ -18,7 +18,7 @@ from trtnet.zoo.blocks import Conv2dNormActivation, NormLayer
 from trtnet.zoo.detection.backbones import OUT_CHANNELS, resnet_fpn
 from trtnet.zoo.detection.feature_pyramid import LastLevelP6P7
 from trtnet.zoo.detection.model import Detector, HeadOutputs, rows
-from trtnet.zoo.detection.registering import register_detector
+from trtnet.zoo.detection.registering import register_detector, without_eps
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -112,7 +112,7 @@ def _retinanet(
     )
 
 
-@register_detector(pretrained={"norm_eps": 0.0})
+@register_detector(pretrained=[without_eps("eeacb38b")])
 def retinanet_resnet50_fpn(
     num_classes: int = 91,
     score_thresh: float = 0.05,
