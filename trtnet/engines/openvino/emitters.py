@@ -30,6 +30,7 @@ from trtnet.reference import (
     convolution,
     elementwise,
     index,
+    integer,
     linear,
     pooling,
     quantize,
@@ -271,9 +272,9 @@ def take(x: Any, places: Any, axis: int, batch: int) -> ov.Output:
 
 def convert(x: Any, dtype: Any) -> Any:
     """The method ``to``: to the type it has, or between float32 and the whole numbers."""
-    source = as_output(x).get_element_type()
-    if isinstance(dtype, torch.device):
+    if isinstance(dtype, torch.device) or quantized.is_codes(x):
         return x
+    source = as_output(x).get_element_type()
     if dtype not in TYPES:
         raise LoweringError(f"a conversion to {dtype}")
     if source == TYPES[dtype]:
@@ -316,9 +317,9 @@ _FUNCTIONS: dict[Any, Emitter] = {
     torch.erf: of_floats(ops.erf),
     torch.reciprocal: of_floats(lambda x: ops.divide(as_output(1.0), x)),
     torch.softmax: softmax,
-    torch.matmul: multiply,
-    torch.reshape: reshape,
-    torch.permute: permute,
+    torch.matmul: quantized.product(multiply),
+    torch.reshape: quantized.moving(reshape),
+    torch.permute: quantized.moving(permute),
     torch.cat: cat,
     torch.where: where,
     torch.sum: reduce(ops.reduce_sum),
@@ -327,11 +328,11 @@ _FUNCTIONS: dict[Any, Emitter] = {
     F.gelu: _gelu("erf"),
     F.elu: lambda x, alpha: ops.elu(as_output(x), alpha).output(0),
     F.leaky_relu: leaky_relu,
-    F.pad: pad,
-    F.conv2d: windows.convolution,
-    F.conv3d: windows.convolution,
-    F.conv_transpose2d: windows.deconvolution,
-    F.conv_transpose3d: windows.deconvolution,
+    F.pad: quantized.moving(pad),
+    F.conv2d: quantized.product(windows.convolution),
+    F.conv3d: quantized.product(windows.convolution),
+    F.conv_transpose2d: quantized.product(windows.deconvolution),
+    F.conv_transpose3d: quantized.product(windows.deconvolution),
     F.max_pool2d: windows.max_pool,
     F.max_pool3d: windows.max_pool,
     F.avg_pool2d: windows.average_pool,
@@ -342,16 +343,17 @@ _FUNCTIONS: dict[Any, Emitter] = {
     elementwise.leaky: leaky,
     elementwise.scale_shift: scale_shift,
     index.take: take,
-    linear.multiply: multiply,
-    rearrange.cut: cut,
-    rearrange.insert_axes: insert_axes,
-    rearrange.remove_axes: remove_axes,
-    rearrange.transpose_reshape: transpose_reshape,
+    integer.scaled: quantized.scaled,
+    linear.multiply: quantized.product(multiply),
+    rearrange.cut: quantized.moving(cut),
+    rearrange.insert_axes: quantized.moving(insert_axes),
+    rearrange.remove_axes: quantized.moving(remove_axes),
+    rearrange.transpose_reshape: quantized.moving(transpose_reshape),
     reduction.group_normalize: group_normalize,
     reduction.mean: reduce(ops.reduce_mean),
     reduction.normalize: normalize,
     resize.interpolate: interpolate,
-    convolution.padded_convolution: windows.padded,
+    convolution.padded_convolution: quantized.product(windows.padded),
     pooling.max_pool: windows.cut_max_pool,
     quantize.to_quantized: quantized.quantize,
     quantize.from_quantized: quantized.dequantize,

@@ -92,7 +92,7 @@ class Lowering:
         value = getattr(self._module, str(node.target))
         if not isinstance(value, torch.Tensor):
             raise LoweringError(f"{node.target}: a region of the network")
-        if value.dtype not in (*TYPES, torch.int8):
+        if value.dtype not in (*TYPES, torch.int8, torch.float64):
             raise LoweringError(f"{node.target}: values of {value.dtype}")
         array: np.ndarray = value.numpy()
         if array.dtype.kind == "i" and not is_exact(array.min(initial=0), array.max(initial=0)):
@@ -142,7 +142,7 @@ def as_output(value: Any) -> ov.Output:
         return value
     if isinstance(value, (bool, int, float)):
         value = np.asarray(value, np.float32)
-    if not isinstance(value, np.ndarray) or value.dtype == np.int8:
+    if not isinstance(value, np.ndarray) or value.dtype in (np.int8, np.float64):
         raise LoweringError("a value that only quantized layers can have")
     return ops.constant(value, shared_memory=True).output(0)
 
