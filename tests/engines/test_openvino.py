@@ -18,7 +18,8 @@ import trtnet
 from trtnet import nn
 from trtnet.cli import device_flags
 from trtnet.engines.openvino import emitters
-from trtnet.engines.openvino.lowering import Lowering, LoweringError
+from trtnet.engines.openvino.lowering import Lowering
+from trtnet.engines.openvino.values import LoweringError
 from trtnet.engines.openvino.quantized import has_exact_products
 from trtnet.engines.openvino.runtime import OpenVinoForward, _Model
 from trtnet.engines.torch import runtimes
@@ -174,7 +175,7 @@ def test_nan_is_kept_where_nothing_forbids_it(case) -> None:
     x[0, 1, 4, 2] = x[0, 3, 0, :] = math.nan
     made = module(function, args, options)
     inputs = [("x", torch.float32, tuple(x.shape))]
-    model = _Model(Lowering(made, emitters.RULES).model(inputs), 1)  # no look at the inputs
+    model = _Model(Lowering(made, emitters.RULES).run(inputs), 1)  # no look at the inputs
     torch.testing.assert_close(model([x.clone()])["y"], made(x.clone())["y"], rtol=2e-5, atol=2e-5,
                                equal_nan=True)  # fmt: skip
 

@@ -17,15 +17,8 @@ import torch.nn.functional as F
 from openvino import opset15 as ops
 
 from trtnet.engines.openvino import quantized, windows
-from trtnet.engines.openvino.lowering import (
-    TYPES,
-    LoweringError,
-    Rules,
-    as_output,
-    host,
-    rank,
-    sizes,
-)
+from trtnet.engines.openvino.lowering import Rules
+from trtnet.engines.openvino.values import TYPES, LoweringError, as_output, host, rank, sizes
 from trtnet.reference import (
     convolution,
     elementwise,
@@ -271,7 +264,8 @@ def take(x: Any, places: Any, axis: int, batch: int) -> ov.Output:
 
 
 def convert(x: Any, dtype: Any) -> Any:
-    """The method ``to``: to the type it has, or between float32 and the whole numbers."""
+    """The method ``to``: to the type it has, or from whole numbers to others and to float32. Half
+    precision is rounded elsewhere, see :mod:`trtnet.engines.openvino.half`."""
     if isinstance(dtype, torch.device) or quantized.is_codes(x):
         return x
     source = as_output(x).get_element_type()
@@ -382,11 +376,20 @@ _LOSE_NAN = {  # a NaN becomes a number, or a place among others
     *(pooling.max_pool, quantize.to_quantized),
 }
 
+_PRODUCTS = {
+    *(F.conv2d, F.conv3d, convolution.padded_convolution, F.conv_transpose2d, F.conv_transpose3d),
+    *(torch.matmul, linear.multiply),
+}
+
 RULES = Rules(
     emitters={
         **{("call_function", function): emit for function, emit in _FUNCTIONS.items()},
         ("call_method", "to"): convert,
+        ("call_method", "float"): lambda x: convert(x, torch.float32),
+        ("call_method", "half"): lambda x: convert(x, torch.float16),
+        ("call_method", "bfloat16"): lambda x: convert(x, torch.bfloat16),
     },
     make_nan=_MAKE_NAN,
     lose_nan=_LOSE_NAN,
+    products=_PRODUCTS,
 )

@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset15 as ops
 
-from trtnet.engines.openvino.lowering import LoweringError, as_output
+from trtnet.engines.openvino.values import LoweringError, as_output
 
 Emitter = Callable[..., Any]
 
@@ -23,6 +23,13 @@ _LEVELS = _HIGHEST - _LOWEST + 1
 @dataclass(frozen=True)
 class Codes:
     """int8 values, held in the float32 output `x` of a FakeQuantize, or of what moves its values."""
+
+    x: ov.Output
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums of products of codes."""
 
     x: ov.Output
 
@@ -54,11 +61,11 @@ def dequantize(x: Any, scale: Any, view: Any, *, zero: Any = None) -> ov.Output:
 
 def scaled(sums: Any, a: Any, b: Any, bias: Any, view: Any, repeats: int) -> ov.Output:
     """``integer.scaled``."""
-    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
-        raise LoweringError("scales that are unknown")
+    if not (isinstance(sums, Sums) and isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        raise LoweringError("scales that are unknown, or sums of other values than codes")
     steps = np.asarray(a * b, np.float32)
     steps = np.tile(steps, repeats).reshape(view) if b.size > 1 else steps.reshape(())
-    product = ops.multiply(as_output(sums), as_output(steps)).output(0)
+    product = ops.multiply(sums.x, as_output(steps)).output(0)
     return product if bias is None else ops.add(product, as_output(bias.reshape(view))).output(0)
 
 
@@ -74,14 +81,13 @@ def moving(emit: Emitter) -> Emitter:
 
 
 def product(emit: Emitter) -> Emitter:
-    """`emit`, a product of its first two operands, for codes as well: what it gives then are sums
-    of integers, for :func:`scaled`."""
+    """`emit`, a product of its first two operands, for codes as well: these become sums."""
 
     def made(x: Any, kernel: Any, *args: Any, **options: Any) -> Any:
         if not isinstance(x, Codes):
             return emit(x, kernel, *args, **options)
         weights = kernel.x if isinstance(kernel, Codes) else _stored(kernel)
-        return emit(x.x, weights, *args, **options)
+        return Sums(emit(x.x, weights, *args, **options))
 
     return made
 

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.openvino.emitters import RULES
-from trtnet.engines.openvino.lowering import Lowering, LoweringError, is_exact
+from trtnet.engines.openvino.half import LARGEST
+from trtnet.engines.openvino.lowering import Lowered, Lowering
+from trtnet.engines.openvino.values import LoweringError, is_exact
 
 Forward = Callable[..., dict[str, Tensor]]
 Input = tuple[str, torch.dtype]
@@ -54,8 +56,8 @@ class OpenVinoForward:
         self._module, self._inputs, self._threads = module, inputs, threads
         self._models: OrderedDict[Sizes, _Model | None] = OrderedDict()
         self._lock = threading.Lock()
-        self._models[shapes] = self._compile(shapes)
-        self.name = f"openvino {ov.__version__.partition('-')[0]}"
+        model = self._models[shapes] = self._compile(shapes)
+        self.name, self.reason = f"openvino {ov.__version__.partition('-')[0]}", model.reason
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
         if not all(map(_is_moderate, tensors)):
@@ -64,9 +66,9 @@ class OpenVinoForward:
         if model is None or not model.has_places(tensors):
             return self._by_torch(*tensors)
         found = model(tensors)
-        if not all(map(_is_moderate, found.values())):
+        if found is None or not all(map(_is_moderate, found.values())):
             return self._by_torch(*tensors)
-        return found
+        return found if model.rest is None else model.rest(*found.values(), *tensors)
 
     def _model(self, shapes: Sizes) -> _Model | None:
         """The model for `shapes`; ``None`` where it needs something that OpenVINO does not have."""
@@ -83,7 +85,7 @@ class OpenVinoForward:
 
     def _compile(self, shapes: Sizes) -> _Model:
         inputs = [(*about, shape) for about, shape in zip(self._inputs, shapes, strict=True)]
-        return _Model(Lowering(self._module, RULES).model(inputs), self._threads)
+        return _Model(Lowering(self._module, RULES).run(inputs), self._threads)
 
     def _by_torch(self, *tensors: Tensor) -> dict[str, Tensor]:
         forward: Forward = self._module.forward
@@ -91,11 +93,18 @@ class OpenVinoForward:
 
 
 class _Model:
-    """A compiled model, and a request for each thread that runs it."""
+    """A compiled model, and a request for each thread that runs it.
 
-    def __init__(self, model: ov.Model, threads: int) -> None:
-        self._names = [result.get_friendly_name() for result in model.get_results()]
-        self._limits = place_limits(model)
+    Attributes:
+        rest: what PyTorch does with its values; ``None`` where they are the outputs.
+        reason: the first layer that is left to PyTorch, and why.
+    """
+
+    def __init__(self, lowered: Lowered, threads: int) -> None:
+        self._types = lowered.types
+        self._limits = place_limits(lowered.model)
+        self.rest: Forward | None = lowered.remainder and lowered.remainder.forward
+        self.reason = lowered.reason
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -103,7 +112,7 @@ class _Model:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            self._compiled = _core(os.getpid()).compile_model(model, "CPU", options)
+            self._compiled = _core(os.getpid()).compile_model(lowered.model, "CPU", options)
         except RuntimeError as error:
             raise LoweringError(f"OpenVINO does not compile it: {error}") from error
         self._idle: list[Any] = []
@@ -117,17 +126,22 @@ class _Model:
             for place, count in self._limits
         )
 
-    def __call__(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    def __call__(self, tensors: Sequence[Tensor]) -> dict[str, Tensor] | None:
+        """Its values; ``None`` where half precision would not hold some of those inside."""
+        given = [tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors]
         with self._lock:
             request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
-        request.infer([tensor.contiguous().numpy() for tensor in tensors], share_inputs=True)
+        request.infer([tensor.contiguous().numpy() for tensor in given], share_inputs=True)
+        results = [request.get_output_tensor(n).data for n in range(len(self._compiled.outputs))]
+        count = len(self._types)
+        is_held = all(value <= LARGEST for value in results[count:])
         found = {
-            name: torch.from_numpy(request.get_output_tensor(place).data.copy())
-            for place, name in enumerate(self._names)
+            name: torch.from_numpy(value.copy()).to(dtype)
+            for (name, dtype), value in zip(self._types.items(), results[:count], strict=True)
         }
         with self._lock:
             self._idle.append(request)
-        return found
+        return found if is_held else None
 
 
 @functools.cache
@@ -156,7 +170,7 @@ def _is_constant(output: ov.Output) -> bool:
 def _is_moderate(value: Tensor) -> bool:
     """Whether float32 holds the squares of all numbers, or all integers."""
     if value.is_floating_point():
-        flat = value.reshape(-1)
+        flat = value.reshape(-1).float()
         return bool(np.isfinite(flat.dot(flat).item()))
     if value.dtype == torch.bool or not value.numel():
         return True
