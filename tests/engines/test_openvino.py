@@ -19,15 +19,16 @@ from trtnet import nn
 from trtnet.cli import device_flags
 from trtnet.engines.openvino import emitters
 from trtnet.engines.openvino.lowering import Lowering
-from trtnet.engines.openvino.values import LoweringError
 from trtnet.engines.openvino.quantized import has_exact_products
 from trtnet.engines.openvino.runtime import OpenVinoForward, _Model
+from trtnet.engines.openvino.values import LoweringError
 from trtnet.engines.torch import runtimes
-from trtnet.errors import BackendError, ExecutionError, UnsupportedError, UsageError
+from trtnet.errors import BackendError, ExecutionError, UsageError
 from trtnet.reference import (
     convolution,
     elementwise,
     index,
+    integer,
     linear,
     pooling,
     quantize,
@@ -195,10 +196,17 @@ def test_pow_keeps_signs() -> None:
 
 
 def test_every_function_has_a_case() -> None:
-    with_cases = {case[0] for case in CASES} | {*POSITIVE, torch.pow, "to"}
+    with_cases = {case[0] for case in CASES} | {
+        *POSITIVE,
+        torch.pow,
+        "to",
+        "float",
+        "half",
+        "bfloat16",
+    }
     others = {torch.eq, torch.gt, torch.lt, torch.logical_and, torch.logical_or, torch.logical_not,
               F.conv3d, F.conv_transpose3d, F.max_pool3d, F.avg_pool3d,
-              quantize.to_quantized, quantize.from_quantized}  # fmt: skip
+              quantize.to_quantized, quantize.from_quantized, integer.scaled}  # fmt: skip
     assert {target for _, target in emitters.RULES.emitters} == with_cases | others
 
 
@@ -354,15 +362,6 @@ def test_sizes_that_do_not_fit_together_are_an_error() -> None:
             session(one, many)
         for x in (one, many):
             np.testing.assert_array_equal(session(x, x)["sum"], x + x)
-
-
-def test_what_rounds_to_half_precision_is_run_by_pytorch(x) -> None:
-    made = plan("fp16")
-    with trtnet.Session(made, device="cpu", runtime="auto") as session:
-        assert session.runtime.startswith("torch ")
-        assert "; not OpenVINO: " in session.runtime
-    with pytest.raises(UnsupportedError, match="OpenVINO cannot run this engine"):
-        trtnet.Session(made, device="cpu", runtime="openvino")
 
 
 def test_bad_choices(monkeypatch) -> None:

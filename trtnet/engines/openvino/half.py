@@ -24,10 +24,13 @@ from trtnet.engines.openvino.values import LoweringError, as_output
 from trtnet.reference import elementwise, linear, pooling, quantize, rearrange
 from trtnet.reference.dtypes import HALF_DTYPES, HALF_METHODS
 
-LARGEST = 65504.0
-"""The largest float16; OpenVINO has no infinity in its place."""
+LIMITS = {torch.float16: 65520.0, torch.bfloat16: 1e33}
+"""Smaller numbers are rounded right: larger ones become infinities of float16, and of bfloat16 the
+rounding itself leaves float32."""
 
-_METHODS = {method: getattr(torch, name) for name, method in HALF_METHODS.items()}
+_METHODS: dict[str, torch.dtype] = {
+    method: getattr(torch, name) for name, method in HALF_METHODS.items()
+}
 _ROUND = {torch.add, torch.sub, torch.mul, elementwise.clip}  # in half precision, by themselves
 _POINTWISE = {
     *(torch.add, torch.sub, torch.mul, torch.relu, torch.relu_, torch.sigmoid, torch.tanh),
@@ -87,8 +90,8 @@ class Halves:
 
 
 def rounded(x: Any, dtype: torch.dtype) -> ov.Output:
-    """`x` with as many digits as `dtype` has, ties to even; of float16, numbers that it would not
-    hold, and more digits than it has of numbers below 6e-5."""
+    """`x`, smaller than :data:`LIMITS`, with as many digits as `dtype` has, ties to even; numbers
+    below 6e-5 keep more than a float16 has."""
     value = as_output(x)
     if value.get_element_type() != ov.Type.f32:
         raise LoweringError("half precision of whole numbers")
@@ -97,10 +100,11 @@ def rounded(x: Any, dtype: torch.dtype) -> ov.Output:
     return _split(value, dtype)
 
 
-def largest(x: ov.Output) -> ov.Output:
-    """The largest magnitude in `x`."""
+def excess(x: ov.Output, dtype: torch.dtype) -> ov.Output:
+    """The largest magnitude in `x`, of which `dtype` holds what is less than 1."""
     axes = np.arange(len(x.get_partial_shape()), dtype=np.int64)
-    return ops.reduce_max(ops.abs(x), axes, False).output(0)
+    largest = ops.reduce_max(ops.abs(x), axes, False)
+    return ops.multiply(largest, as_output(1 / LIMITS[dtype])).output(0)
 
 
 def _split(x: ov.Output, dtype: torch.dtype) -> ov.Output:
@@ -138,9 +142,8 @@ def _type_of(
     if node.op == "call_method":
         if node.target in _METHODS:
             return _METHODS[str(node.target)]
-        asked = node.args[1] if node.target == "to" else None
-        if isinstance(asked, torch.dtype):
-            return asked
+        if node.target == "to" and isinstance(node.args[1], torch.dtype):
+            return node.args[1]
     keeps = node.meta.get("half") or node.target == "to"
     sources = [types[source] for source in node.all_input_nodes if source in types]
     return sources[0] if keeps and sources else None

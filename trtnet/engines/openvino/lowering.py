@@ -53,8 +53,8 @@ class Lowered:
     """A lowered module.
 
     Attributes:
-        model: its first results are `types`, by name; of those that follow none may be larger than
-            :data:`trtnet.engines.openvino.half.LARGEST`.
+        model: its first results are `types`, by name; those that follow are less than 1 where half
+            precision holds the values inside.
         types: name → type of the values in the module.
         remainder: what PyTorch does with them; ``None`` where they are the module's outputs.
         reason: the first layer that is left to PyTorch, and why; ``""`` where none is.
@@ -110,7 +110,7 @@ class Lowering:
         given = boundary(self._module, self.values, lambda value: isinstance(value, ov.Output))
         results = [ops.result(self.values[node], name=name) for name, node in given.nodes.items()]
         limited = [value for node, value in self._limited.items() if node in self.values]
-        results += [ops.result(half.largest(value)) for value in limited]
+        results += map(ops.result, limited)
         types = {name: self._type(node) for name, node in given.nodes.items()}
         reason = self._reasons[0] if given.rest is not None else ""
         return Lowered(ov.Model(results, parameters), types, given.rest, reason)
@@ -163,8 +163,7 @@ class Lowering:
     def _rounded(self, node: fx.Node, value: Any) -> Any:
         dtype = self._halves.types[node]
         made = half.rounded(value, dtype)
-        if dtype == torch.float16:
-            self._limited[node] = made
+        self._limited[node] = half.excess(as_output(value), dtype)
         return made
 
 

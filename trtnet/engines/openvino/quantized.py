@@ -22,7 +22,7 @@ _LEVELS = _HIGHEST - _LOWEST + 1
 
 @dataclass(frozen=True)
 class Codes:
-    """int8 values, held in the float32 output `x` of a FakeQuantize, or of what moves its values."""
+    """int8 values, in the float32 output `x` of a FakeQuantize or of what moves its values."""
 
     x: ov.Output
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.openvino.emitters import RULES
-from trtnet.engines.openvino.half import LARGEST
 from trtnet.engines.openvino.lowering import Lowered, Lowering
 from trtnet.engines.openvino.values import LoweringError, is_exact
 
@@ -34,8 +33,10 @@ class OpenVinoForward:
     get wrong without a word is given to PyTorch: inputs with a NaN, an infinity or a square beyond
     float32 (OpenVINO's maxima lose NaN), integers beyond 2**24, places outside of the axis that
     they pick from, inputs for which an output comes out with such a value, and shapes for which
-    there is no model. Moderate inputs whose values inside of the network overflow float32 are not
-    recognised unless an output shows it.
+    there is no model, and inputs for which half precision overflows. Moderate inputs whose values
+    inside of the network overflow float32 are not recognised unless an output shows it.
+
+    What OpenVINO does not have, and what depends on it, PyTorch does with what OpenVINO gives.
 
     Args:
         module: a compiled module of the reference.
@@ -44,10 +45,11 @@ class OpenVinoForward:
         threads: how many to use.
 
     Raises:
-        LoweringError: OpenVINO does not have all that the module needs.
+        LoweringError: OpenVINO has no product of the module.
 
     Attributes:
         name: the runtime and its version.
+        reason: the first layer that PyTorch does, and why; ``""`` where OpenVINO does all.
     """
 
     def __init__(
@@ -69,6 +71,11 @@ class OpenVinoForward:
         if found is None or not all(map(_is_moderate, found.values())):
             return self._by_torch(*tensors)
         return found if model.rest is None else model.rest(*found.values(), *tensors)
+
+    def kernels(self) -> list[tuple[str, str]]:
+        """What the model that was used last consists of: kinds of layers, and their types."""
+        model = next(model for model in reversed(self._models.values()) if model is not None)
+        return model.kernels()
 
     def _model(self, shapes: Sizes) -> _Model | None:
         """The model for `shapes`; ``None`` where it needs something that OpenVINO does not have."""
@@ -118,6 +125,12 @@ class _Model:
         self._idle: list[Any] = []
         self._lock = threading.Lock()
 
+    def kernels(self) -> list[tuple[str, str]]:
+        """Kind and type of each layer that OpenVINO made of it."""
+        nodes = self._compiled.get_runtime_model().get_ordered_ops()
+        about = [dict(node.get_rt_info()) for node in nodes]
+        return [(_text(one["layerType"]), _text(one["runtimePrecision"])) for one in about]
+
     def has_places(self, tensors: Sequence[Tensor]) -> bool:
         """Whether inputs that are places lie inside of the axes that they pick from."""
         return all(
@@ -134,7 +147,7 @@ class _Model:
         request.infer([tensor.contiguous().numpy() for tensor in given], share_inputs=True)
         results = [request.get_output_tensor(n).data for n in range(len(self._compiled.outputs))]
         count = len(self._types)
-        is_held = all(value <= LARGEST for value in results[count:])
+        is_held = all(value < 1 for value in results[count:])
         found = {
             name: torch.from_numpy(value.copy()).to(dtype)
             for (name, dtype), value in zip(self._types.items(), results[:count], strict=True)
@@ -161,6 +174,10 @@ def place_limits(model: ov.Model) -> list[tuple[int, int]]:
             place = model.get_parameter_index(node.input_value(1).get_node())
             found.append((place, node.get_input_shape(0)[axis]))
     return found
+
+
+def _text(value: Any) -> str:
+    return str(value.value if isinstance(value, ov.OVAny) else value)
 
 
 def _is_constant(output: ov.Output) -> bool:
