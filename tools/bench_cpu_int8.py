@@ -145,7 +145,8 @@ def section(rows: Sequence[Row]) -> str:
         "quantized. *8 bits*: how many convolutions and matrix products OpenVINO runs on 8-bit "
         "kernels; attention's own products are inside of others, in floating point. Signal to "
         "noise of the first output: of the session to the reference, of the reference to itself "
-        f"on an input that differs by {CHANGE:g} of its values, and of the reference to FP32.\n\n"
+        f"on an input that differs by {CHANGE:g} of its values (inf: not one code changed), and "
+        "of the reference to FP32.\n\n"
         "| model | base | median | FP32 | FP32's time by it | 8 bits | to the reference | "
         "the reference to itself | to FP32 | set-up |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     )

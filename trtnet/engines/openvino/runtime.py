@@ -14,8 +14,8 @@ import openvino as ov
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.openvino.emitters import RULES
 from trtnet.engines.openvino.lowering import Lowered, Lowering
+from trtnet.engines.openvino.rules import RULES
 from trtnet.engines.openvino.values import LoweringError, is_exact
 
 Forward = Callable[..., dict[str, Tensor]]
@@ -187,8 +187,8 @@ def _is_constant(output: ov.Output) -> bool:
 def _is_moderate(value: Tensor) -> bool:
     """Whether float32 holds the squares of all numbers, or all integers."""
     if value.is_floating_point():
-        flat = value.reshape(-1).float()
-        return bool(np.isfinite(flat.dot(flat).item()))
+        flat = value.reshape(-1).float().numpy()
+        return bool(np.isfinite(np.einsum("i,i->", flat, flat)))  # by this thread alone
     if value.dtype == torch.bool or not value.numel():
         return True
     return is_exact(*map(int, value.aminmax()))

@@ -57,6 +57,8 @@ def host(value: Any) -> tuple[int, ...]:
     """
     if isinstance(value, np.ndarray):
         return tuple(int(n) for n in value.reshape(-1))
+    if isinstance(value, int):
+        return (value,)
     if isinstance(value, (tuple, list)) and all(isinstance(n, int) for n in value):
         return tuple(value)
     raise LoweringError("sizes that depend on an input")
