@@ -7,6 +7,7 @@ https://docs.openvino.ai (Operation Sets).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -17,19 +18,12 @@ import torch.nn.functional as F
 from openvino import opset15 as ops
 
 from trtnet.engines.openvino import quantized, windows
-from trtnet.engines.openvino.lowering import (
-    TYPES,
-    LoweringError,
-    Rules,
-    as_output,
-    host,
-    rank,
-    sizes,
-)
+from trtnet.engines.openvino.values import TYPES, LoweringError, as_output, host, rank, sizes
 from trtnet.reference import (
     convolution,
     elementwise,
     index,
+    integer,
     linear,
     pooling,
     quantize,
@@ -269,11 +263,24 @@ def take(x: Any, places: Any, axis: int, batch: int) -> ov.Output:
     return ops.gather(as_output(x), as_output(places), np.asarray(axis, np.int64)).output(0)
 
 
+def largest_one(
+    x: Any, k: Any, axis: int, *, largest: bool, index_dtype: torch.dtype
+) -> tuple[ov.Output, ov.Output]:
+    """``index.select_k`` of one element: of equal ones the first."""
+    if host(k) != (1,) or as_output(x).get_element_type() != ov.Type.f32:
+        raise LoweringError("other than the one largest or smallest of float32 values")
+    made = ops.topk(as_output(x), np.asarray(1, np.int64), axis % rank(x),
+                    "max" if largest else "min", "value",
+                    index_element_type=TYPES[index_dtype].to_string(), stable=True)  # fmt: skip
+    return made.output(0), made.output(1)
+
+
 def convert(x: Any, dtype: Any) -> Any:
-    """The method ``to``: to the type it has, or between float32 and the whole numbers."""
-    source = as_output(x).get_element_type()
-    if isinstance(dtype, torch.device):
+    """The method ``to``: to the type it has, or from whole numbers to others and to float32. Half
+    precision is rounded elsewhere, see :mod:`trtnet.engines.openvino.half`."""
+    if isinstance(dtype, torch.device) or quantized.is_codes(x):
         return x
+    source = as_output(x).get_element_type()
     if dtype not in TYPES:
         raise LoweringError(f"a conversion to {dtype}")
     if source == TYPES[dtype]:
@@ -288,7 +295,7 @@ def _gelu(approximation: str) -> Emitter:
 
 
 # Neither floor nor ceil: OpenVINO's quotient of 49 and 49 is less than 1.
-_FUNCTIONS: dict[Any, Emitter] = {
+FUNCTIONS: dict[Any, Emitter] = {
     torch.add: of_floats(ops.add),
     torch.sub: of_floats(ops.subtract),
     torch.mul: of_floats(ops.multiply),
@@ -316,22 +323,23 @@ _FUNCTIONS: dict[Any, Emitter] = {
     torch.erf: of_floats(ops.erf),
     torch.reciprocal: of_floats(lambda x: ops.divide(as_output(1.0), x)),
     torch.softmax: softmax,
-    torch.matmul: multiply,
-    torch.reshape: reshape,
-    torch.permute: permute,
+    torch.matmul: quantized.product(multiply),
+    torch.reshape: quantized.moving(reshape),
+    torch.permute: quantized.moving(permute),
     torch.cat: cat,
     torch.where: where,
+    operator.getitem: operator.getitem,
     torch.sum: reduce(ops.reduce_sum),
     torch.amax: reduce(ops.reduce_max),
     torch.amin: reduce(ops.reduce_min),
     F.gelu: _gelu("erf"),
     F.elu: lambda x, alpha: ops.elu(as_output(x), alpha).output(0),
     F.leaky_relu: leaky_relu,
-    F.pad: pad,
-    F.conv2d: windows.convolution,
-    F.conv3d: windows.convolution,
-    F.conv_transpose2d: windows.deconvolution,
-    F.conv_transpose3d: windows.deconvolution,
+    F.pad: quantized.moving(pad),
+    F.conv2d: quantized.product(windows.convolution),
+    F.conv3d: quantized.product(windows.convolution),
+    F.conv_transpose2d: quantized.product(windows.deconvolution),
+    F.conv_transpose3d: quantized.product(windows.deconvolution),
     F.max_pool2d: windows.max_pool,
     F.max_pool3d: windows.max_pool,
     F.avg_pool2d: windows.average_pool,
@@ -341,50 +349,27 @@ _FUNCTIONS: dict[Any, Emitter] = {
     elementwise.hard_sigmoid: hard_sigmoid,
     elementwise.leaky: leaky,
     elementwise.scale_shift: scale_shift,
+    index.select_k: largest_one,
     index.take: take,
-    linear.multiply: multiply,
-    rearrange.cut: cut,
-    rearrange.insert_axes: insert_axes,
-    rearrange.remove_axes: remove_axes,
-    rearrange.transpose_reshape: transpose_reshape,
+    integer.scaled: quantized.scaled,
+    linear.multiply: quantized.product(multiply),
+    rearrange.cut: quantized.moving(cut),
+    rearrange.insert_axes: quantized.moving(insert_axes),
+    rearrange.remove_axes: quantized.moving(remove_axes),
+    rearrange.transpose_reshape: quantized.moving(transpose_reshape),
     reduction.group_normalize: group_normalize,
     reduction.mean: reduce(ops.reduce_mean),
     reduction.normalize: normalize,
     resize.interpolate: interpolate,
-    convolution.padded_convolution: windows.padded,
+    convolution.padded_convolution: quantized.product(windows.padded),
     pooling.max_pool: windows.cut_max_pool,
     quantize.to_quantized: quantized.quantize,
     quantize.from_quantized: quantized.dequantize,
 }
 
-
-def _may_divide_by_zero(a: Any, b: Any) -> bool:
-    return not (isinstance(b, np.ndarray) and b.all())
-
-
-def _is_no_product(x: Any, exponent: Any) -> bool:
-    """Whether a power is anything but a product of a few factors."""
-    return not (isinstance(exponent, np.ndarray) and np.isin(exponent, (0, 1, 2, 3)).all())
-
-
-_MAKE_NAN: dict[Any, Callable[..., bool]] = {
-    torch.div: _may_divide_by_zero,
-    torch.pow: _is_no_product,
-    **dict.fromkeys((torch.exp, torch.log, torch.sqrt, torch.reciprocal), lambda *args: True),
+METHODS: dict[str, Emitter] = {
+    "to": convert,
+    "float": lambda x: convert(x, torch.float32),
+    "half": lambda x: convert(x, torch.float16),
+    "bfloat16": lambda x: convert(x, torch.bfloat16),
 }
-_LOSE_NAN = {  # a NaN becomes a number, or a place among others
-    *(torch.relu, torch.relu_, torch.maximum, torch.minimum, torch.amax, torch.amin),
-    *(torch.eq, torch.gt, torch.lt, torch.exp, torch.softmax),
-    *(F.elu, F.leaky_relu, F.max_pool2d, F.max_pool3d),
-    *(elementwise.clip, elementwise.hard_sigmoid, elementwise.leaky),
-    *(pooling.max_pool, quantize.to_quantized),
-}
-
-RULES = Rules(
-    emitters={
-        **{("call_function", function): emit for function, emit in _FUNCTIONS.items()},
-        ("call_method", "to"): convert,
-    },
-    make_nan=_MAKE_NAN,
-    lose_nan=_LOSE_NAN,
-)

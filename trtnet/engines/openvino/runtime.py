@@ -14,8 +14,9 @@ import openvino as ov
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.openvino.emitters import RULES
-from trtnet.engines.openvino.lowering import Lowering, LoweringError, is_exact
+from trtnet.engines.openvino.lowering import Lowered, Lowering
+from trtnet.engines.openvino.rules import RULES
+from trtnet.engines.openvino.values import LoweringError, is_exact
 
 Forward = Callable[..., dict[str, Tensor]]
 Input = tuple[str, torch.dtype]
@@ -32,8 +33,10 @@ class OpenVinoForward:
     get wrong without a word is given to PyTorch: inputs with a NaN, an infinity or a square beyond
     float32 (OpenVINO's maxima lose NaN), integers beyond 2**24, places outside of the axis that
     they pick from, inputs for which an output comes out with such a value, and shapes for which
-    there is no model. Moderate inputs whose values inside of the network overflow float32 are not
-    recognised unless an output shows it.
+    there is no model, and inputs for which half precision overflows. Moderate inputs whose values
+    inside of the network overflow float32 are not recognised unless an output shows it.
+
+    What OpenVINO does not have, and what depends on it, PyTorch does with what OpenVINO gives.
 
     Args:
         module: a compiled module of the reference.
@@ -42,10 +45,11 @@ class OpenVinoForward:
         threads: how many to use.
 
     Raises:
-        LoweringError: OpenVINO does not have all that the module needs.
+        LoweringError: OpenVINO has no product of the module.
 
     Attributes:
         name: the runtime and its version.
+        reason: the first layer that PyTorch does, and why; ``""`` where OpenVINO does all.
     """
 
     def __init__(
@@ -54,8 +58,8 @@ class OpenVinoForward:
         self._module, self._inputs, self._threads = module, inputs, threads
         self._models: OrderedDict[Sizes, _Model | None] = OrderedDict()
         self._lock = threading.Lock()
-        self._models[shapes] = self._compile(shapes)
-        self.name = f"openvino {ov.__version__.partition('-')[0]}"
+        model = self._models[shapes] = self._compile(shapes)
+        self.name, self.reason = f"openvino {ov.__version__.partition('-')[0]}", model.reason
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
         if not all(map(_is_moderate, tensors)):
@@ -64,9 +68,14 @@ class OpenVinoForward:
         if model is None or not model.has_places(tensors):
             return self._by_torch(*tensors)
         found = model(tensors)
-        if not all(map(_is_moderate, found.values())):
+        if found is None or not all(map(_is_moderate, found.values())):
             return self._by_torch(*tensors)
-        return found
+        return found if model.rest is None else model.rest(*found.values(), *tensors)
+
+    def kernels(self) -> list[tuple[str, str]]:
+        """What the model that was used last consists of: kinds of layers, and their types."""
+        model = next(model for model in reversed(self._models.values()) if model is not None)
+        return model.kernels()
 
     def _model(self, shapes: Sizes) -> _Model | None:
         """The model for `shapes`; ``None`` where it needs something that OpenVINO does not have."""
@@ -83,7 +92,7 @@ class OpenVinoForward:
 
     def _compile(self, shapes: Sizes) -> _Model:
         inputs = [(*about, shape) for about, shape in zip(self._inputs, shapes, strict=True)]
-        return _Model(Lowering(self._module, RULES).model(inputs), self._threads)
+        return _Model(Lowering(self._module, RULES).run(inputs), self._threads)
 
     def _by_torch(self, *tensors: Tensor) -> dict[str, Tensor]:
         forward: Forward = self._module.forward
@@ -91,11 +100,18 @@ class OpenVinoForward:
 
 
 class _Model:
-    """A compiled model, and a request for each thread that runs it."""
+    """A compiled model, and a request for each thread that runs it.
 
-    def __init__(self, model: ov.Model, threads: int) -> None:
-        self._names = [result.get_friendly_name() for result in model.get_results()]
-        self._limits = place_limits(model)
+    Attributes:
+        rest: what PyTorch does with its values; ``None`` where they are the outputs.
+        reason: the first layer that is left to PyTorch, and why.
+    """
+
+    def __init__(self, lowered: Lowered, threads: int) -> None:
+        self._types = lowered.types
+        self._limits = place_limits(lowered.model)
+        self.rest: Forward | None = lowered.remainder and lowered.remainder.forward
+        self.reason = lowered.reason
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -103,11 +119,17 @@ class _Model:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            self._compiled = _core(os.getpid()).compile_model(model, "CPU", options)
+            self._compiled = _core(os.getpid()).compile_model(lowered.model, "CPU", options)
         except RuntimeError as error:
             raise LoweringError(f"OpenVINO does not compile it: {error}") from error
         self._idle: list[Any] = []
         self._lock = threading.Lock()
+
+    def kernels(self) -> list[tuple[str, str]]:
+        """Kind and type of each layer that OpenVINO made of it."""
+        nodes = self._compiled.get_runtime_model().get_ordered_ops()
+        about = [dict(node.get_rt_info()) for node in nodes]
+        return [(_text(one["layerType"]), _text(one["runtimePrecision"])) for one in about]
 
     def has_places(self, tensors: Sequence[Tensor]) -> bool:
         """Whether inputs that are places lie inside of the axes that they pick from."""
@@ -117,17 +139,22 @@ class _Model:
             for place, count in self._limits
         )
 
-    def __call__(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    def __call__(self, tensors: Sequence[Tensor]) -> dict[str, Tensor] | None:
+        """Its values; ``None`` where half precision would not hold some of those inside."""
+        given = [tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors]
         with self._lock:
             request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
-        request.infer([tensor.contiguous().numpy() for tensor in tensors], share_inputs=True)
+        request.infer([tensor.contiguous().numpy() for tensor in given], share_inputs=True)
+        results = [request.get_output_tensor(n).data for n in range(len(self._compiled.outputs))]
+        count = len(self._types)
+        is_held = all(value < 1 for value in results[count:])
         found = {
-            name: torch.from_numpy(request.get_output_tensor(place).data.copy())
-            for place, name in enumerate(self._names)
+            name: torch.from_numpy(value.copy()).to(dtype)
+            for (name, dtype), value in zip(self._types.items(), results[:count], strict=True)
         }
         with self._lock:
             self._idle.append(request)
-        return found
+        return found if is_held else None
 
 
 @functools.cache
@@ -149,6 +176,10 @@ def place_limits(model: ov.Model) -> list[tuple[int, int]]:
     return found
 
 
+def _text(value: Any) -> str:
+    return str(value.value if isinstance(value, ov.OVAny) else value)
+
+
 def _is_constant(output: ov.Output) -> bool:
     return bool(output.get_node().get_type_name() == "Constant")
 
@@ -156,8 +187,8 @@ def _is_constant(output: ov.Output) -> bool:
 def _is_moderate(value: Tensor) -> bool:
     """Whether float32 holds the squares of all numbers, or all integers."""
     if value.is_floating_point():
-        flat = value.reshape(-1)
-        return bool(np.isfinite(flat.dot(flat).item()))
+        flat = value.reshape(-1).float().numpy()
+        return bool(np.isfinite(np.einsum("i,i->", flat, flat)))  # by this thread alone
     if value.dtype == torch.bool or not value.numel():
         return True
     return is_exact(*map(int, value.aminmax()))

@@ -8,7 +8,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset15 as ops
 
-from trtnet.engines.openvino.lowering import LoweringError, as_output, rank, sizes
+from trtnet.engines.openvino.values import LoweringError, as_output, rank, sizes
 from trtnet.reference.convolution import Ints, window_padding
 
 

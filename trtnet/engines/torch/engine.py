@@ -21,6 +21,7 @@ from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
 from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.runtimes import choose
+from trtnet.engines.torch.selections import select_at_once
 from trtnet.engines.torch.shapes import OutputShapes
 from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.errors import ExecutionError, PlanError, TrtnetError, located
@@ -139,6 +140,8 @@ def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
     if device.type == "cuda":
         optimize(module)
         copy_by_call(module)
+    else:
+        select_at_once(module)
     return module
 
 

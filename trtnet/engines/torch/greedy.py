@@ -111,7 +111,7 @@ def _on_host(
     for labels in given[7:]:
         _, inside = np.unique(labels.contiguous().numpy().reshape(-1)[places], return_inverse=True)
         groups = groups * (len(places) + 1) + inside
-    by_group = np.argsort(groups, kind="stable")
+    by_group = np.lexsort((sides[0][places], groups))
     places, groups = places[by_group], groups[by_group]
     corners = [side[places] for side in sides]
     edges = _edges(corners, (scores[places], order[places]), groups, np.float32(threshold))
@@ -142,10 +142,13 @@ def _edges(
     groups: np.ndarray,
     threshold: np.float32,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which box suppresses which, as two arrays of positions; equal `groups` stand together."""
+    """Which box suppresses which, as two arrays of positions; equal `groups` stand together, by
+    their left side."""
     count = len(groups)
     ends = np.searchsorted(groups, groups, side="right")
-    partners = ends - np.arange(count) - 1  # behind it in its group
+    if threshold >= 0:  # then nothing is suppressed that shares no area
+        ends = np.minimum(ends, _first_beyond(sides[0], sides[2], groups))
+    partners = np.maximum(ends - np.arange(count) - 1, 0)  # behind it in its group
     total = np.concatenate([[0], np.cumsum(partners)])
     found, first = [], 0
     while first < count:
@@ -162,6 +165,16 @@ def _edges(
     return better, worse
 
 
+def _first_beyond(left: np.ndarray, right: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """For each box the first of its group that begins where it ends, or further right. NaN is
+    beyond all numbers."""
+    ordered = np.sort(left)
+    begins, ends = (np.searchsorted(ordered, side, side="left") for side in (left, right))
+    _, inside = np.unique(groups, return_inverse=True)
+    first = inside * (len(left) + 1)
+    return np.searchsorted(first + begins, first + ends, side="left")
+
+
 def _hits(
     sides: list[np.ndarray],
     ranks: tuple[np.ndarray, np.ndarray],
@@ -171,8 +184,15 @@ def _hits(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pairs of `one` and `other` in which one suppresses the other: the better, the worse."""
     with np.errstate(all="ignore"):  # as the layers: NaN and infinity are values
-        (a1, b1, a2, b2), (c1, d1, c2, d2) = ([x[i] for x in sides] for i in (one, other))
         zero = np.float32(0)
+        if threshold >= 0:
+            low, high = (
+                np.maximum(sides[1][one], sides[1][other]),
+                np.minimum(sides[3][one], sides[3][other]),
+            )
+            near = np.flatnonzero(high - low > zero)
+            one, other = one[near], other[near]
+        (a1, b1, a2, b2), (c1, d1, c2, d2) = ([x[i] for x in sides] for i in (one, other))
         width = np.maximum(np.minimum(a2, c2) - np.maximum(a1, c1), zero)
         height = np.maximum(np.minimum(b2, d2) - np.maximum(b1, d1), zero)
         shared = width * height

@@ -56,8 +56,8 @@ def choose(
         raise BackendError("OpenVINO is not installed", fix=install("cpu"))
     if runtime == "torch" or not on_cpu or not is_there:
         return module.forward, name
-    from trtnet.engines.openvino.lowering import LoweringError
     from trtnet.engines.openvino.runtime import OpenVinoForward
+    from trtnet.engines.openvino.values import LoweringError
 
     inputs = [binding for binding in bindings if binding.is_input]
     types = [(binding.name, DTYPES[binding.dtype]) for binding in inputs]
@@ -69,7 +69,8 @@ def choose(
             raise UnsupportedError("OpenVINO cannot run this engine", got=error,
                                    fix='runtime="torch"') from error  # fmt: skip
         return module.forward, f"{name}; not OpenVINO: {error}"
-    return forward, f"{forward.name}, {_threads()}"
+    left = f"; the rest torch, from {forward.reason}" if forward.reason else ""
+    return forward, f"{forward.name}, {_threads()}{left}"
 
 
 def _threads() -> str:
