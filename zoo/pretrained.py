@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -14,9 +14,9 @@ class Pretrained:
     Attributes:
         name: in torchvision's enum, such as ``COCO_V1``.
         sha256: how the hash of torchvision's file begins, which its name says.
-        arguments: of our builder, where they differ from the defaults.
+        arguments: of our builder, where those of the model's weights differ.
     """
 
     name: str
     sha256: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any]

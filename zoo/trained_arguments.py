@@ -33,9 +33,9 @@ def trained_with(
 
 
 def stated_arguments(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata from which :func:`trained_with` reads the `arguments` again; nothing for models
-    whose weights all have the same."""
-    found = {name: arguments.get(name, entry.defaults[name]) for name in _names(entry)}
+    """The metadata from which :func:`trained_with` reads the `arguments` again: those that were
+    given or known. A default that was taken because nothing is known is not stated."""
+    found = {name: arguments[name] for name in _names(entry) if name in arguments}
     return {"arguments": json.dumps(found)} if found else {}
 
 

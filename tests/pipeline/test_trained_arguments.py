@@ -189,6 +189,18 @@ def test_a_converted_file_says_it(plain: Path, tmp_path: Path) -> None:
     assert NOTE in silent.notes
 
 
+def test_what_is_not_known_is_not_stated(plain: Path, tmp_path: Path) -> None:
+    target = tmp_path / "mine.safetensors"
+    for write in (
+        lambda: trtnet.weights.extract("retinanet_resnet50_fpn", target, str(plain)),
+        lambda: trtnet.weights.convert(plain, target, "retinanet_resnet50_fpn"),
+    ):
+        assert write().arguments is None
+        made, notes = noted("retinanet_resnet50_fpn", target)
+        assert set(norms_of_ours(made.module).values()) == {1e-5}
+        assert f"{target}: {NOTE}" in notes
+
+
 @pytest.mark.parametrize("name", GOOGLES)
 def test_what_comes_from_tensorflow_is_renormalised(
     name: str, no_download: None, tmp_path: Path

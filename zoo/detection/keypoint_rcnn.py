@@ -56,7 +56,9 @@ def _keypoint_parts(num_keypoints: int) -> dict[str, Any]:
     }
 
 
-@register_detector(pretrained=[without_eps("fc266e95"), Pretrained("COCO_LEGACY", "9f466800")])
+@register_detector(
+    pretrained=[without_eps("fc266e95"), Pretrained("COCO_LEGACY", "9f466800", {"norm_eps": 1e-5})]
+)
 def keypointrcnn_resnet50_fpn(
     num_classes: int = 2,
     num_keypoints: int = 17,
