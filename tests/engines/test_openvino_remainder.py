@@ -73,7 +73,7 @@ def test_values_that_cannot_be_handed_over_are_computed_twice() -> None:
         torch.testing.assert_close(found[name], value)
 
 
-def test_a_detector() -> None:
+def test_a_detector(monkeypatch) -> None:
     model = zoo.get_model("yolox_shapes")
     file = zoo.get_entry("yolox_shapes").embedded["SHAPES_V1"]
     model.load_state_dict(trtnet.weights.load(f"{trtnet.weights.__path__[0]}/{file}"))
@@ -87,6 +87,8 @@ def test_a_detector() -> None:
     quick, plain = sessions(trtnet.build(net))
     with quick, plain:
         assert quick.runtime.startswith("openvino")
+        forward = quick._engine._compiled.forward
+        monkeypatch.setattr(forward, "_by_torch", None)  # OpenVINO runs it, as far as it can
         found, wanted = quick(image), plain(image)
     np.testing.assert_array_equal(found["num_dets"], wanted["num_dets"])
     np.testing.assert_array_equal(found["det_classes"], wanted["det_classes"])

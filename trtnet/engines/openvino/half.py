@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from openvino import opset15 as ops
 from torch import fx
 
-from trtnet.engines.openvino.values import LoweringError, as_output
+from trtnet.engines.openvino.values import LoweringError, as_output, core
 from trtnet.reference import elementwise, linear, pooling, quantize, rearrange
 from trtnet.reference.dtypes import HALF_DTYPES, HALF_METHODS
 
@@ -121,7 +121,7 @@ def rounds_exactly() -> bool:
     x = ops.parameter(ov.PartialShape([-1]))
     results = [_split(x.output(0), dtype) for dtype in HALF_DTYPES]
     options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    made = ov.Core().compile_model(ov.Model(results, [x]), "CPU", options)
+    made = core().compile_model(ov.Model(results, [x]), "CPU", options)
     random = np.random.default_rng(0)
     values = random.uniform(-1, 1, 4096) * 2.0 ** random.integers(-2, 14, 4096)
     values = values[abs(values) > 1e-4]

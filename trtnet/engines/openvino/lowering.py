@@ -107,13 +107,20 @@ class Lowering:
         return self._cut(parameters)
 
     def _cut(self, parameters: list[Any]) -> Lowered:
-        given = boundary(self._module, self.values, lambda value: isinstance(value, ov.Output))
+        given = boundary(self._module, self.values, self._is_given)
         results = [ops.result(self.values[node], name=name) for name, node in given.nodes.items()]
         limited = [value for node, value in self._limited.items() if node in self.values]
         results += map(ops.result, limited)
         types = {name: self._type(node) for name, node in given.nodes.items()}
         reason = self._reasons[0] if given.rest is not None else ""
         return Lowered(ov.Model(results, parameters), types, given.rest, reason)
+
+    def _is_given(self, node: fx.Node) -> bool:
+        """Whether the value of `node` can be handed over: what may be infinite by intention, such
+        as scores that are masked, would have each call run by PyTorch."""
+        goes_on = any(user not in self.values and user.op != "output" for user in node.users)
+        is_output = isinstance(self.values[node], ov.Output)
+        return is_output and not (goes_on and node in self._may_be_nan)
 
     def _type(self, node: fx.Node) -> torch.dtype:
         kind = self.values[node].get_element_type()

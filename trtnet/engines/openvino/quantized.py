@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset15 as ops
 
-from trtnet.engines.openvino.values import LoweringError, as_output
+from trtnet.engines.openvino.values import LoweringError, as_output, core
 
 Emitter = Callable[..., Any]
 
@@ -114,6 +114,6 @@ def has_exact_products() -> bool:
     weight = ops.constant(np.full((rows, columns), _HIGHEST, np.int8))
     scaled = ops.multiply(ops.convert(weight, "f32"), as_output(1.0))
     product = ops.matmul(ops.fake_quantize(x, *bounds, _LEVELS), scaled, False, False)
-    made = ov.Core().compile_model(ov.Model([product], [x]), "CPU", {"INFERENCE_NUM_THREADS": 1})
+    made = core().compile_model(ov.Model([product], [x]), "CPU", {"INFERENCE_NUM_THREADS": 1})
     found = made([np.full((4, rows), _HIGHEST, np.float32)])[0]
     return bool((found == rows * _HIGHEST**2).all())

@@ -25,7 +25,7 @@ class Boundary:
 
 
 def boundary(
-    module: fx.GraphModule, values: dict[fx.Node, Any], is_given: Callable[[Any], bool]
+    module: fx.GraphModule, values: dict[fx.Node, Any], is_given: Callable[[fx.Node], bool]
 ) -> Boundary:
     """The boundary of the nodes in `values`, whose sources are in it as well.
 
@@ -33,7 +33,7 @@ def boundary(
         module: the module.
         values: node → what it became. Those whose values would be handed over, and cannot be,
             are removed.
-        is_given: whether a value can be handed over.
+        is_given: whether the value of a node can be handed over.
     """
     graph = module.graph
     results: dict[str, fx.Node] = graph.output_node().args[0]  # type: ignore[assignment]
@@ -52,10 +52,12 @@ def _is_handed_over(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
     return any(user not in values for user in node.users)
 
 
-def _withdraw(graph: fx.Graph, values: dict[fx.Node, Any], is_given: Callable[[Any], bool]) -> None:
+def _withdraw(
+    graph: fx.Graph, values: dict[fx.Node, Any], is_given: Callable[[fx.Node], bool]
+) -> None:
     """Leaves what cannot be handed over to the rest, which also does what follows on it."""
     for node in reversed(graph.nodes):
-        if _is_handed_over(node, values) and not is_given(values[node]):
+        if _is_handed_over(node, values) and not is_given(node):
             del values[node]
 
 

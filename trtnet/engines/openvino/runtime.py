@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,7 +14,7 @@ from torch import Tensor, fx
 
 from trtnet.engines.openvino.lowering import Lowered, Lowering
 from trtnet.engines.openvino.rules import RULES
-from trtnet.engines.openvino.values import LoweringError, is_exact
+from trtnet.engines.openvino.values import LoweringError, core, is_exact
 
 Forward = Callable[..., dict[str, Tensor]]
 Input = tuple[str, torch.dtype]
@@ -119,7 +117,7 @@ class _Model:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            self._compiled = _core(os.getpid()).compile_model(lowered.model, "CPU", options)
+            self._compiled = core().compile_model(lowered.model, "CPU", options)
         except RuntimeError as error:
             raise LoweringError(f"OpenVINO does not compile it: {error}") from error
         self._idle: list[Any] = []
@@ -155,14 +153,6 @@ class _Model:
         with self._lock:
             self._idle.append(request)
         return found if is_held else None
-
-
-@functools.cache
-def _core(process: int) -> ov.Core:
-    """OpenVINO in this process, until it ends. Its CPU plugin installs a stack for signals in the
-    thread that loads it, and with a second one in the same thread leaves memory there that it has
-    freed: the next signal would end the process."""
-    return ov.Core()
 
 
 def place_limits(model: ov.Model) -> list[tuple[int, int]]:

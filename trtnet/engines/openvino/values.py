@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from typing import Any
 
 import numpy as np
@@ -86,3 +88,15 @@ def rank(value: Any) -> int:
     if axes.is_dynamic:
         raise LoweringError("a value whose number of axes is unknown")
     return int(axes.get_length())
+
+
+def core() -> ov.Core:
+    """OpenVINO in this process, until it ends. Its CPU plugin installs a stack for signals in the
+    thread that loads it, and with a second one in the same thread leaves memory there that it has
+    freed: the next signal would end the process."""
+    return _core_of(os.getpid())
+
+
+@functools.cache
+def _core_of(process: int) -> ov.Core:
+    return ov.Core()
