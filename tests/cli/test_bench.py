@@ -184,7 +184,7 @@ def test_roofline_of_an_engine_on_a_gpu(
     assert run(engine, "--useCudaGraph") == 0
     text = capsys.readouterr().out
     assert "of the bound of NVIDIA H200 SXM" in text
-    assert "no CUDA graph was used" in text
+    assert "No CUDA graph was used" in text
 
 
 def test_fp32_is_held_against_fp32(
