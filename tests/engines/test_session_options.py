@@ -18,6 +18,7 @@ from trtnet.engines.options import check_options, resolved_device
 from trtnet.engines.protocol import LoadOptions
 from trtnet.errors import UsageError
 
+torch = pytest.importorskip("torch")
 torch_engine = pytest.importorskip("trtnet.engines.torch.engine")
 NOTE = "t.cache is ignored"
 
@@ -170,8 +171,51 @@ def test_a_timing_cache_that_cannot_be_saved_is_a_warning() -> None:
         torch_engine._save(Full(), Path("t.cache"))
 
 
+def test_a_builder_reads_the_timing_cache_and_says_what_it_ignores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raises: Any
+) -> None:
+    """As on the GPU of this machine, and on another."""
+    builder = pytest.importorskip("trtnet.engines.torch.tactics.builder")
+    compiled = torch_engine.load(trtnet.Plan.load(plans.path("static")), device="cpu")._compiled
+    here, path = {"gpu": "A", "torch": "2"}, tmp_path / "t.cache"
+    monkeypatch.setattr(builder, "machine", lambda: here)
+    assert torch_engine._builder(compiled, 3, path)[1] == ()
+    held = {"format": "trtnet timing cache 1", "choices": {}}
+    for gpu, texts in (("A", ()), ("B", (str(path), "is ignored", "gpu 'B', here 'A'"))):
+        path.write_text(json.dumps({**held, "machine": {**here, "gpu": gpu}}))
+        build, notes = torch_engine._builder(compiled, 3, path)
+        assert len(notes) == bool(texts)
+        assert all(text in notes[0] for text in texts)
+    x = torch.ones(4, 3, 8, 8)
+    found = build([(4, 3, 8, 8)])(x)["y"]  # float32 has no tactics
+    assert torch.equal(found, compiled.forward(x)["y"])
+    path.write_bytes(b"{")
+    with raises(UsageError, f"{path} is no timing cache", "name another file"):
+        torch_engine._builder(compiled, 3, path)
+
+
+@pytest.mark.parametrize("given", [{"optimization_level": 3}, {"timing_cache": Path("t")}])
+def test_without_triton(given: Any, monkeypatch: pytest.MonkeyPatch, raises: Any) -> None:
+    monkeypatch.setattr(torch_engine, "_place", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(torch_engine.importlib.util, "find_spec", lambda name: None)
+    with raises(trtnet.BackendError, "Triton, which is not installed", "pip install triton"):
+        torch_engine.load(trtnet.Plan.load(plans.path("static")), device="cuda", **given)
+
+
+def test_kernels_of_others_are_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raises: Any
+) -> None:
+    pytest.importorskip("triton")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    monkeypatch.setattr(torch_engine, "_place", lambda _: torch.device("cuda", 0))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "shared"))
+    with raises(trtnet.ExecutionError, "others may write", "TRITON_CACHE_DIR"):
+        torch_engine.load(trtnet.Plan.load(plans.path("static")), device="cuda")
+
+
 needs_builder = pytest.mark.skipif(
-    not pytest.importorskip("torch").cuda.is_available(), reason="needs a CUDA device"
+    not torch.cuda.is_available(), reason="needs a CUDA device that PyTorch can use"
 )
 
 
