@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,17 @@ def test_a_damaged_file_is_said_first(line: str, capsys: pytest.CaptureFixture[s
     assert "t.cache is no timing cache" in captured.err
     assert "build" not in captured.out
     assert Path("t.cache").read_bytes() == b"TensorRT's own"
+
+
+def test_to_read_the_file_needs_neither_pytorch_nor_triton() -> None:
+    """A command line is checked in no time."""
+    code = (
+        "import argparse, sys; sys.modules.update(torch=None, triton=None)\n"
+        "from trtnet.cli.device_flags import builder_options as read\n"
+        "print(read(argparse.Namespace(timingCacheFile='t', builderOptimizationLevel=None)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'optimization_level': None, 'timing_cache': 't'}\n"
 
 
 @pytest.mark.parametrize("name", ["rtx", "tensorrt"])
