@@ -191,6 +191,20 @@ def _scan(
 
 
 @triton.jit
+def _gone(
+    hits, line, kept, words, width: tl.constexpr, rows: tl.constexpr, word: tl.constexpr
+):
+    """Which boxes those of `kept`, bits of `width` words, suppress."""
+    column = tl.arange(0, width)
+    gone = tl.zeros((width,), tl.int64)
+    for k in range(words):
+        mine = tl.sum(tl.where(column == k, kept, 0), 0)
+        if mine != 0:
+            gone |= _suppressed(hits, line, mine, k, words, width, rows, word)
+    return gone
+
+
+@triton.jit
 def _iterate(
     candidates, places, hits, before_mask, after_mask, count, words, rounds,
     width: tl.constexpr, rows: tl.constexpr, word: tl.constexpr,
@@ -203,21 +217,17 @@ def _iterate(
     for k in range(words):
         mine = _word_of(candidates, places, first, k, count, word)
         all_kept = tl.where(column == k, mine, all_kept)
-    before, after = all_kept, all_kept
-    done, goes_on = 0, rounds >= 0
+    # One value is carried by the loop: of two that begin as one, Triton carries the second alone.
+    current, done, goes_on = all_kept, 0, rounds > 0
     while goes_on:
-        before = after
-        gone = tl.zeros((width,), tl.int64)
-        for k in range(words):
-            kept = tl.sum(tl.where(column == k, before, 0), 0)
-            if kept != 0:
-                gone |= _suppressed(hits, line, kept, k, words, width, rows, word)
-        after = all_kept & ~gone
-        changed = tl.sum((after != before).to(tl.int32), 0) != 0
-        goes_on = changed & (done < rounds)
+        gone = _gone(hits, line, current, words, width, rows, word)
+        changed = tl.sum(((all_kept & ~gone) != current).to(tl.int32), 0) != 0
+        current = all_kept & ~gone
         done += 1
+        goes_on = changed & (done < rounds)
+    after = all_kept & ~_gone(hits, line, current, words, width, rows, word)
     for k in range(words):
-        _store(before_mask, places, first, tl.sum(tl.where(column == k, before, 0), 0), k, count,
+        _store(before_mask, places, first, tl.sum(tl.where(column == k, current, 0), 0), k, count,
                word)  # fmt: skip
         _store(after_mask, places, first, tl.sum(tl.where(column == k, after, 0), 0), k, count,
                word)  # fmt: skip
