@@ -57,7 +57,8 @@ def _parser() -> Parser:
     extract.add_argument(
         "model",
         type=word,
-        help="a model of the zoo, such as resnet50 or lenet5, of torchvision, or timm:NAME",
+        help="a model of the zoo, such as resnet50 or lenet5, of torchvision, or timm:NAME; or a "
+        "file of weights, such as best.pt",
     )
     extract.add_argument(
         "--weights",
@@ -107,8 +108,10 @@ def _parser() -> Parser:
 
 
 def _default_output(model: str) -> Path:
-    name = re.sub(r"[^-\w.]", "_", model.rpartition(":")[2])
-    return Path(f"{name}.safetensors")
+    from trtnet.weights.loading import SUFFIXES
+
+    name = Path(model).stem if model.endswith(SUFFIXES) else model.rpartition(":")[2]
+    return Path(re.sub(r"[^-\w.]", "_", name) + ".safetensors")
 
 
 def _extracted(arguments: argparse.Namespace) -> Iterator[NamedFile]:
@@ -119,6 +122,7 @@ def _extracted(arguments: argparse.Namespace) -> Iterator[NamedFile]:
 
 def _extract(arguments: argparse.Namespace) -> int:
     from trtnet.weights import extract
+    from trtnet.weights.loading import SUFFIXES
 
     started = time.perf_counter()
     path = arguments.output or _default_output(arguments.model)
@@ -138,7 +142,7 @@ def _extract(arguments: argparse.Namespace) -> int:
         key=arguments.weights_key,
         **_model_arguments(arguments),
     )
-    _say_notes(written, path)
+    _say_notes(written, arguments.model if arguments.model.endswith(SUFFIXES) else path)
     seconds = round(time.perf_counter() - started, 3)
     _print_report(written, arguments.json, written.notes, seconds=seconds)
     return 0
@@ -221,7 +225,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return 0 if intact else 1
 
 
-def _say_notes(weights: Weights, file: Path) -> None:
+def _say_notes(weights: Weights, file: Path | str) -> None:
     """What of `file` was taken, dropped and concluded."""
     say(*(f"note: {file}: {note}" for note in weights.notes), stream=sys.stderr)
 
