@@ -12,7 +12,14 @@ from trtnet.errors import UsageError, WeightsError
 from trtnet.names import did_you_mean
 from trtnet.reading.files import open_regular, read_bytes
 from trtnet.values import array_from
-from trtnet.weights import checkpoint, checkpoint_entries, prefixes, safetensors_reader, wts
+from trtnet.weights import (
+    checkpoint,
+    checkpoint_entries,
+    folders,
+    prefixes,
+    safetensors_reader,
+    wts,
+)
 from trtnet.weights.container import Weights
 from trtnet.weights.places import Place, wanted
 
@@ -27,7 +34,7 @@ def load(
     path: str | os.PathLike[str], *, key: str | None = None, model: Any | None = None
 ) -> Weights:
     """The weights in a safetensors file, a PyTorch checkpoint or a tensorrtx ``.wts`` file, told
-    apart by their content.
+    apart by their content; or in a folder with one safetensors file or several with their index.
 
     The file is read, not mapped into memory: it may be changed, cut short or removed afterwards.
     The arrays of a safetensors file are views of what was read (BF16, which numpy lacks, becomes
@@ -42,7 +49,7 @@ def load(
     :attr:`Weights.notes` says what was taken and dropped.
 
     Args:
-        path: of the file.
+        path: of the file, of the folder, or of the index ``*.safetensors.index.json`` in it.
         key: which of several entries of a checkpoint to take, such as ``"state_dict_ema"``, or
             what the keys to take begin with, such as ``"teacher.backbone"``.
         model: the module, of trtnet or PyTorch, that the weights are for; or a state_dict of it.
@@ -83,6 +90,9 @@ def _fitted(weights: Weights, places: Mapping[str, Place] | None) -> Weights:
 
 def read(file: Path, key: str | None = None, places: Mapping[str, Place] | None = None) -> Weights:
     """:func:`load` under the file's own keys: no prefix is dropped."""
+    if (index := folders.index_of(file)) is not None:
+        return _selected(folders.read(index), key)
+    file = folders.only_file(file) or file
     with _open(file) as opened:
         size, start = os.fstat(opened.fileno()).st_size, opened.read(_START)
         if not size:
@@ -151,12 +161,14 @@ def loads(content: bytes, name: str) -> Weights:
 
 
 def is_path(weights: str) -> bool:
-    """Whether `weights` is the path of a file rather than a name.
+    """Whether `weights` is the path of a file or folder rather than a name.
 
     >>> is_path("model.safetensors"), is_path("IMAGENET1K_V2")
     (True, False)
     """
-    return weights.endswith(SUFFIXES) or os.sep in weights or Path(weights).is_file()
+    if weights.endswith((*SUFFIXES, folders.INDEX)) or os.sep in weights:
+        return True
+    return Path(weights).is_file() or folders.holds_weights(Path(weights))
 
 
 def weights_files(directory: Path) -> list[str]:

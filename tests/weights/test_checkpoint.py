@@ -202,9 +202,11 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="does not exist") as caught:
         load(tmp_path / "resnet-50.safetensors")
     assert "did you mean resnet50.safetensors?" in str(caught.value)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "resnet50.pth").write_bytes(b"x")
     with pytest.raises(WeightsError, match="is a directory") as caught:
-        load(tmp_path)
-    assert "resnet50.safetensors" in str(caught.value)
+        load(tmp_path / "folder")
+    assert "resnet50.pth" in str(caught.value)
     with pytest.raises(WeightsError, match="there is no directory"):
         load(tmp_path / "nowhere" / "a.pth")
     os.mkfifo(tmp_path / "pipe.pth")

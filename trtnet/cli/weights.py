@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet.cli.arguments import add_weights_key_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.guard import program
-from trtnet.cli.paths import input_file, input_weights, output_file, word
+from trtnet.cli.paths import input_weights, input_weights_file, output_file, word
 from trtnet.cli.preprocess_flags import (
     add_class_names_flag,
     add_preprocess_flags,
@@ -75,7 +75,7 @@ def _parser() -> Parser:
     extract.set_defaults(run=_extract)
 
     inspect = commands.add_parser("inspect", help="show what a weights file holds", epilog=_EPILOG)
-    inspect.add_argument("file", type=input_file)
+    inspect.add_argument("file", type=input_weights_file)
     add_weights_key_flag(inspect.add_argument)
     inspect.set_defaults(run=_inspect)
 
@@ -84,7 +84,7 @@ def _parser() -> Parser:
         help="convert between safetensors, PyTorch checkpoints, .wts and timm's names",
         epilog=_EPILOG,
     )
-    convert.add_argument("source", type=input_file)
+    convert.add_argument("source", type=input_weights_file)
     convert.add_argument("target", type=output_file, help="its extension says which format")
     convert.add_argument(
         "--model",
@@ -251,11 +251,12 @@ def _in_model_order(weights: Weights) -> list[str]:
 def _print_report(weights: Weights, as_json: bool, notes: Sequence[str] = (), **more: Any) -> None:
     """The file in a few lines, or as one JSON object with `notes` and the keys of `more` added."""
     from trtnet.weights import parameter_count
+    from trtnet.weights.folders import size_of
 
     assert weights.path is not None  # every command reports on a file
     report: dict[str, Any] = {
         "file": str(weights.path),
-        "bytes": weights.path.stat().st_size,
+        "bytes": size_of(weights.path),
         "tensors": len(weights),
         "parameters": parameter_count(weights),
         "sha256": weights.sha256,
