@@ -15,6 +15,7 @@ from trtnet.values import array_from
 from trtnet.weights import (
     checkpoint,
     checkpoint_entries,
+    darknet,
     folders,
     prefixes,
     safetensors_reader,
@@ -26,15 +27,22 @@ from trtnet.weights.places import Place, wanted
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
 WTS_SUFFIX = ".wts"
 SUFFIXES = (".safetensors", *CHECKPOINT_SUFFIXES, WTS_SUFFIX)
+READABLE = (*SUFFIXES, darknet.SUFFIX)
+"""Of files that are read; those of :data:`SUFFIXES` are written too."""
 _WHAT = "a file of weights"
 _START = 32  # bytes that tell the formats apart
 
 
 def load(
-    path: str | os.PathLike[str], *, key: str | None = None, model: Any | None = None
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    model: Any | None = None,
+    cfg: str | os.PathLike[str] | None = None,
 ) -> Weights:
     """The weights in a safetensors file, a PyTorch checkpoint or a tensorrtx ``.wts`` file, told
-    apart by their content; or in a folder with one safetensors file or several with their index.
+    apart by their content; in darknet's ``.weights``, told by that name; or in a folder with one
+    safetensors file or several with their index.
 
     The file is read, not mapped into memory: it may be changed, cut short or removed afterwards.
     The arrays of a safetensors file are views of what was read (BF16, which numpy lacks, becomes
@@ -53,13 +61,15 @@ def load(
         key: which of several entries of a checkpoint to take, such as ``"state_dict_ema"``, or
             what the keys to take begin with, such as ``"teacher.backbone"``.
         model: the module, of trtnet or PyTorch, that the weights are for; or a state_dict of it.
+        cfg: of darknet's ``.weights``: the description of the network, where it is not beside the
+            file under the same name; without one the layers are those of `model`.
 
     Raises:
         WeightsError: the file is missing, unreadable, damaged, not a weights file, or would run
             code; nothing says which of several weights in it to take.
     """
     places = None if model is None else wanted(model)
-    weights = read(Path(path), key, places)
+    weights = read(Path(path), key, places, None if cfg is None else Path(cfg))
     return _fitted(weights, places)
 
 
@@ -88,7 +98,12 @@ def _fitted(weights: Weights, places: Mapping[str, Place] | None) -> Weights:
     return weights.renamed(found.names, found.notes) if found.changes else weights
 
 
-def read(file: Path, key: str | None = None, places: Mapping[str, Place] | None = None) -> Weights:
+def read(
+    file: Path,
+    key: str | None = None,
+    places: Mapping[str, Place] | None = None,
+    cfg: Path | None = None,
+) -> Weights:
     """:func:`load` under the file's own keys: no prefix is dropped."""
     if (index := folders.index_of(file)) is not None:
         return _selected(folders.read(index), key)
@@ -110,6 +125,9 @@ def read(file: Path, key: str | None = None, places: Mapping[str, Place] | None 
         arrays = wts.read(content, file)
         sha256 = hashlib.sha256(content).hexdigest()
         return _selected(Weights(arrays, None, file, flat=True, file_sha256=sha256), key)
+    if file.suffix == darknet.SUFFIX:
+        arrays = darknet.read(content, file, cfg, places)
+        return _selected(Weights(arrays, None, file, content), key)
     if file.suffix == ".safetensors":
         safetensors_reader.read(content, file)  # raises, naming the fault of the header
     others = [name for name in weights_files(file.parent) if name != file.name]
@@ -166,7 +184,7 @@ def is_path(weights: str) -> bool:
     >>> is_path("model.safetensors"), is_path("IMAGENET1K_V2")
     (True, False)
     """
-    if weights.endswith((*SUFFIXES, folders.INDEX)) or os.sep in weights:
+    if weights.endswith((*READABLE, folders.INDEX)) or os.sep in weights:
         return True
     return Path(weights).is_file() or folders.holds_weights(Path(weights))
 
@@ -174,7 +192,7 @@ def is_path(weights: str) -> bool:
 def weights_files(directory: Path) -> list[str]:
     """Sorted names of the files in `directory` that are called like weights files."""
     try:
-        return sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(SUFFIXES))
+        return sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(READABLE))
     except OSError:
         return []
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet.cli.arguments import add_weights_key_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.guard import program
-from trtnet.cli.paths import input_weights, input_weights_file, output_file, word
+from trtnet.cli.paths import input_file, input_weights, input_weights_file, output_file, word
 from trtnet.cli.preprocess_flags import (
     add_class_names_flag,
     add_preprocess_flags,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trtnet.weights import Weights
 
 _EPILOG = "Exit status: 0 done, 1 failed, 2 bad usage."
+_CFG = "of darknet's .weights: the network, where it is not beside the file under its name"
 _COLUMNS = (("key", "left"), ("shape", "left"), ("dtype", "left"))
 
 
@@ -77,6 +78,7 @@ def _parser() -> Parser:
     inspect = commands.add_parser("inspect", help="show what a weights file holds", epilog=_EPILOG)
     inspect.add_argument("file", type=input_weights_file)
     add_weights_key_flag(inspect.add_argument)
+    inspect.add_argument("--cfg", type=input_file, help=_CFG)
     inspect.set_defaults(run=_inspect)
 
     convert = commands.add_parser(
@@ -93,6 +95,7 @@ def _parser() -> Parser:
         "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
     )
     add_weights_key_flag(convert.add_argument)
+    convert.add_argument("--cfg", type=input_file, help=_CFG)
     convert.add_argument("--num-classes", type=positive, help="of --model")
     convert.add_argument("--in-channels", type=positive, help="of --model: 1 for gray images")
     convert.add_argument("--image-size", type=positive, help="of --model, where it has one")
@@ -108,9 +111,9 @@ def _parser() -> Parser:
 
 
 def _default_output(model: str) -> Path:
-    from trtnet.weights.loading import SUFFIXES
+    from trtnet.weights.loading import READABLE
 
-    name = Path(model).stem if model.endswith(SUFFIXES) else model.rpartition(":")[2]
+    name = Path(model).stem if model.endswith(READABLE) else model.rpartition(":")[2]
     return Path(re.sub(r"[^-\w.]", "_", name) + ".safetensors")
 
 
@@ -122,7 +125,7 @@ def _extracted(arguments: argparse.Namespace) -> Iterator[NamedFile]:
 
 def _extract(arguments: argparse.Namespace) -> int:
     from trtnet.weights import extract
-    from trtnet.weights.loading import SUFFIXES
+    from trtnet.weights.loading import READABLE
 
     started = time.perf_counter()
     path = arguments.output or _default_output(arguments.model)
@@ -142,7 +145,7 @@ def _extract(arguments: argparse.Namespace) -> int:
         key=arguments.weights_key,
         **_model_arguments(arguments),
     )
-    _say_notes(written, arguments.model if arguments.model.endswith(SUFFIXES) else path)
+    _say_notes(written, arguments.model if arguments.model.endswith(READABLE) else path)
     seconds = round(time.perf_counter() - started, 3)
     _print_report(written, arguments.json, written.notes, seconds=seconds)
     return 0
@@ -163,6 +166,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         arguments.target,
         arguments.model,
         key=arguments.weights_key,
+        cfg=arguments.cfg,
         preprocessing=None if rules is None else rules.as_dict(),
         class_names=stated_class_names(arguments),
         **chosen,
@@ -198,7 +202,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from trtnet.weights.loading import read
     from trtnet.weights.prefixes import counted, without_wrappers
 
-    weights = read(arguments.file, arguments.weights_key)
+    weights = read(arguments.file, arguments.weights_key, cfg=arguments.cfg)
     dropped = without_wrappers(weights).prefixes.items()
     weights = weights.noted(tuple(
         f"{counted(count)} the prefix `{prefix}`, which is dropped where the weights are loaded"

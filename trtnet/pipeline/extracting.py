@@ -11,7 +11,7 @@ from trtnet.finite import check_finite
 from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.pipeline.recipe import Recipe
 from trtnet.weights.container import Weights
-from trtnet.weights.loading import SUFFIXES, load
+from trtnet.weights.loading import READABLE, load
 from trtnet.weights.safetensors_writer import save
 from trtnet.weights.torchvision_source import FORMAT_VERSION
 from trtnet.zoo import get_entry
@@ -49,7 +49,7 @@ def extract(
         WeightsError: a file or a download that cannot be used; a tensor that is not finite; keys
             or shapes that do not fit the model; the file cannot be written. No half file is left.
     """
-    if model.endswith(SUFFIXES):
+    if model.endswith(READABLE):
         _check_file_alone(model, {"weights": weights, **model_args})
         notes = convert(model, path, key=key).notes
     else:
