@@ -68,8 +68,9 @@ def cfg_beside(path: Path) -> Path | None:
 
 def read(
     content: bytes, path: Path, cfg: Path | None, places: Mapping[str, Place] | None
-) -> dict[str, np.ndarray]:
-    """The tensors of a file by key, views of `content`.
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of a file by key, views of `content`, and the metadata: the number of classes,
+    if a description says it.
 
     Args:
         content: of the file.
@@ -82,8 +83,8 @@ def read(
             more numbers than the network.
     """
     cfg = cfg or cfg_beside(path)
-    shapes = shapes_of(places or {}) if cfg is None else keys_and_shapes(
-        planned(read_cfg(cfg, WeightsError)))  # fmt: skip
+    layers = [] if cfg is None else planned(read_cfg(cfg, WeightsError))
+    shapes = shapes_of(places or {}) if cfg is None else keys_and_shapes(layers)
     if not shapes:
         raise WeightsError(
             f"{path} is a file of darknet's, which does not say what its numbers are",
@@ -91,7 +92,15 @@ def read(
             fix="copy the .cfg file there, or name it: trtnet weights convert --cfg FILE, in "
             "Python trtnet.weights.load(path, cfg=FILE)",
         )
-    values = _values(content, path)
+    classes = {layer.section.values["classes"] for layer in layers if layer.kind == "yolo"}
+    metadata = {"num_classes": classes.pop()} if len(classes) == 1 else {}
+    return _split(_values(content, path), shapes, path, cfg), metadata
+
+
+def _split(
+    values: np.ndarray, shapes: Mapping[str, tuple[int, ...]], path: Path, cfg: Path | None
+) -> dict[str, np.ndarray]:
+    """`values` as tensors of `shapes`, one after the other."""
     arrays: dict[str, np.ndarray] = {}
     at = 0
     for key, shape in shapes.items():

@@ -126,8 +126,8 @@ def read(
         sha256 = hashlib.sha256(content).hexdigest()
         return _selected(Weights(arrays, None, file, flat=True, file_sha256=sha256), key)
     if file.suffix == darknet.SUFFIX:
-        arrays = darknet.read(content, file, cfg, places)
-        return _selected(Weights(arrays, None, file, content), key)
+        arrays, metadata = darknet.read(content, file, cfg, places)
+        return _selected(Weights(arrays, metadata, file, content), key)
     if file.suffix == ".safetensors":
         safetensors_reader.read(content, file)  # raises, naming the fault of the header
     others = [name for name in weights_files(file.parent) if name != file.name]

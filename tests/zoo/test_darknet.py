@@ -3,6 +3,7 @@ torchvision's, and against the sizes of the published files."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,10 @@ from torchvision.ops import box_iou
 
 import trtnet
 from trtnet import reference, weights, zoo
+from trtnet.cli.main import main as program
 from trtnet.errors import ShapeError, UsageError, WeightsError
 from trtnet.reading.darknet import parsed
+from trtnet.weights.__main__ import main as weights_program
 from trtnet.weights.darknet import keys_and_shapes
 from trtnet.weights.darknet_layers import planned
 from trtnet.zoo.detection.darknet import MaxPool
@@ -362,3 +365,30 @@ def test_files_of_the_wrong_size(cfg: str, small: torch.nn.Module, tmp_path: Pat
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"small\.cfg, beside it"):
         weights.load(path)
+
+
+def test_from_darknets_files_to_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A description beside the weights tells the number of classes, which no shape tells alone."""
+    from trtnet.zoo.detection import torch_darknet
+
+    sections = DESCRIPTIONS["yolov4_tiny"](5)
+    cfg, path = tmp_path / "mine.cfg", tmp_path / "mine.weights"
+    cfg.write_text("\n".join(
+        "\n".join([f"[{section.kind}]", *(f"{k}={v}" for k, v in section.values.items())])
+        for section in sections
+    ))  # fmt: skip
+    torch.manual_seed(0)
+    path.write_bytes(dumped(torch_darknet.Darknet(sections), str(cfg)))
+    picture = Path(__file__).parents[2] / "docs" / "images" / "shapes_few.png"
+    report = tmp_path / "boxes.json"
+    line = ["detect", "yolov4_tiny", "--weights", str(path), "--image", str(picture)]
+    more = ["-o", str(tmp_path / "out.png"), "--json", str(report), "--device", "cpu"]
+    assert program([*line, *more, "--score-threshold", "0.01"]) == 0
+    told = capsys.readouterr()
+    assert "num_classes=5, as layers." in told.out + told.err
+    assert json.loads(report.read_text())["images"][0]["detections"]
+    assert (tmp_path / "out.png").exists()
+    assert weights_program(["convert", str(path), str(tmp_path / "mine.safetensors")]) == 0
+    assert weights.load(tmp_path / "mine.safetensors").num_classes == 5
