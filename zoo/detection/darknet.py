@@ -1,5 +1,9 @@
 """YOLOv3 and YOLOv4, and any detector that a description of darknet's names layer by layer.
 
+Redmon and Farhadi, YOLOv3: An Incremental Improvement, https://arxiv.org/abs/1804.02767.
+Bochkovskiy et al., YOLOv4: Optimal Speed and Accuracy of Object Detection,
+https://arxiv.org/abs/2004.10934.
+
 Keys are ``layers.N.conv`` and ``layers.N.bn``, N as darknet counts. ``.weights`` files are read by
 :mod:`trtnet.weights.darknet`.
 """

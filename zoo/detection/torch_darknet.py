@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -14,23 +15,58 @@ from trtnet.reading.darknet import Section
 from trtnet.weights.darknet_layers import Layer, planned
 from trtnet.zoo.detection.torch_outputs import padded
 
-_ENDS = {
-    "linear": nn.Identity(), "leaky": nn.LeakyReLU(0.1), "mish": nn.Mish(), "relu": nn.ReLU(),
-    "swish": nn.SiLU(), "logistic": nn.Sigmoid(),
-}  # fmt: skip
+_ENDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "linear": lambda x: x,
+    "leaky": functools.partial(F.leaky_relu, negative_slope=0.1),
+    "mish": F.mish,
+    "relu": F.relu,
+    "swish": F.silu,
+    "logistic": torch.sigmoid,
+}
 
 
-def _convolution(layer: Layer) -> nn.Sequential:
-    size, stride, padding, groups = layer.kernel
-    made = nn.Sequential()
-    made.add_module("conv", nn.Conv2d(
-        layer.in_channels, layer.channels, size, stride, padding, groups=groups,
-        bias=not layer.has_norm,
-    ))  # fmt: skip
-    if layer.has_norm:
-        made.add_module("bn", nn.BatchNorm2d(layer.channels))
-    made.add_module("act", _ENDS[layer.activation])
-    return made
+class Convolution(nn.Module):
+    """A convolution, its batch normalisation if it has one, and what it ends in."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        size, stride, padding, groups = layer.kernel
+        self.conv = nn.Conv2d(layer.in_channels, layer.channels, size, stride, padding,
+                              groups=groups, bias=not layer.has_norm)  # fmt: skip
+        self.bn = nn.BatchNorm2d(layer.channels) if layer.has_norm else None
+        self.end = _ENDS[layer.activation]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        return self.end(x if self.bn is None else self.bn(x))
+
+
+class WithoutWeights(nn.Module):
+    """A layer of another kind."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.kind, self.section = _KINDS[layer.kind], layer.section
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.kind(inputs, self.section)
+
+
+class Head(nn.Module):
+    """Boxes and scores of a level."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.section = layer.section
+
+    def forward(self, x: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return _decoded(x, self.section, stride)
+
+
+def _module(layer: Layer) -> nn.Module:
+    if layer.kind == "convolutional":
+        return Convolution(layer)
+    return Head(layer) if layer.kind == "yolo" else WithoutWeights(layer)
 
 
 class Darknet(nn.Module):
@@ -48,10 +84,7 @@ class Darknet(nn.Module):
     ) -> None:
         super().__init__()
         self.plan = planned(sections)
-        self.layers = nn.ModuleList([
-            _convolution(layer) if layer.kind == "convolutional" else nn.Identity()
-            for layer in self.plan
-        ])  # fmt: skip
+        self.layers = nn.ModuleList([_module(layer) for layer in self.plan])
         self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
         self.detections_per_img, self.topk_candidates = detections_per_img, topk_candidates
         self.output_format = output_format
@@ -73,15 +106,13 @@ class Darknet(nn.Module):
         """Boxes (B, N, 4) and scores (B, N, classes) of all levels."""
         made: list[torch.Tensor] = []
         levels = []
-        for number, layer in enumerate(self.plan):
+        for layer, module in zip(self.plan, self.layers, strict=True):
             inputs = [made[source] if source >= 0 else x for source in layer.sources]
-            if layer.kind == "convolutional":
-                made.append(self.layers[number](inputs[0]))
-            elif layer.kind == "yolo":
-                levels.append(_decoded(inputs[0], layer, x.shape[-1] // inputs[0].shape[-1]))
+            if layer.kind == "yolo":
+                levels.append(module(inputs[0], x.shape[-1] // inputs[0].shape[-1]))
                 made.append(inputs[0])
             else:
-                made.append(_KINDS[layer.kind](inputs, layer.section))
+                made.append(module(*inputs))
         return torch.cat([boxes for boxes, _ in levels], 1), torch.cat([s for _, s in levels], 1)
 
     def _chosen(self, boxes: torch.Tensor, scores: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -93,13 +124,11 @@ class Darknet(nn.Module):
         return {"boxes": boxes[kept], "scores": best[kept], "labels": labels[kept]}
 
 
-def _decoded(
-    x: torch.Tensor, layer: Layer, stride: int
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+def _decoded(x: torch.Tensor, section: Section, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
     """What a level's channels mean: for each anchor x, y, width, height, object, classes."""
-    anchors = x.new_tensor(layer.section.numbers("anchors")).view(-1, 2)
-    anchors = anchors[[int(number) for number in layer.section.numbers("mask")]]
-    (scale,) = layer.section.numbers("scale_x_y", (1.0,))
+    anchors = x.new_tensor(section.numbers("anchors")).view(-1, 2)
+    anchors = anchors[[int(number) for number in section.numbers("mask")]]
+    (scale,) = section.numbers("scale_x_y", (1.0,))
     batch, _, height, width = x.shape
     x = x.view(batch, len(anchors), -1, height, width).permute(0, 1, 3, 4, 2)
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
