@@ -19,6 +19,7 @@ import numpy as np
 from trtnet.errors import TrtnetError, WeightsError
 from trtnet.files import atomic_write
 from trtnet.reading.arrays import MOST_INFLATED, check_inflated
+from trtnet.reading.documents import shortened
 from trtnet.values import require_readable
 from trtnet.weights.checkpoint_entries import choose
 from trtnet.weights.checkpoint_names import classes_in
@@ -221,7 +222,7 @@ def _no_state_dict(loaded: Any, path: Path) -> WeightsError:
 def _outline(mapping: Mapping[Any, Any]) -> str:
     if not mapping:
         return "an empty dict"
-    return f"a dict with the keys {', '.join(ascii(key) for key in list(mapping)[:8])}"
+    return f"a dict with the keys {', '.join(shortened(key) for key in list(mapping)[:8])}"
 
 
 def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:

@@ -247,7 +247,7 @@ def _nested(depth: int) -> bytes:
 def test_modules_inside_of_each_other(tmp_path: Path) -> None:
     path = archive(tmp_path / "best.pt", PROTO + _nested(50) + STOP)
     assert list(load(path)) == ["m." * 50 + "weight"]
-    for depth in (101, 20_000):
+    for depth in (101, 3000):
         archive(path, PROTO + _nested(depth) + STOP)
         with pytest.raises(WeightsError, match="too many inside of each other"):
             load(path)
@@ -289,6 +289,17 @@ def test_dicts_and_lists_that_double_beside_a_model(tmp_path: Path) -> None:
     started = time.perf_counter()
     assert list(load(tmp_path / "best.pt")) == ["conv.weight", "conv.bias"]
     assert time.perf_counter() - started < 20
+
+
+def test_a_key_that_doubles_is_shortened(tmp_path: Path) -> None:
+    """A tuple of a tuple twice, and so on, is short in a file, and 2**22 numbers as text."""
+    key = b"K\1" + b"".join(b"q%ch%c\x86" % (level, level) for level in range(22))
+    path = archive(tmp_path / "best.pt", PROTO + b"}" + key + b"K\1s" + STOP)
+    started = time.perf_counter()
+    with pytest.raises(WeightsError, match="a dict with the keys") as caught:
+        load(path)
+    assert len(str(caught.value)) < 1000
+    assert time.perf_counter() - started < 3
 
 
 def test_two_tensors_under_one_key(tmp_path: Path) -> None:
