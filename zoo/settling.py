@@ -86,7 +86,7 @@ def _explained(
     """The argument, its value and the model of it that has the fewest other shapes, if they are
     fewer than those that are `wrong`."""
     best, fewest = None, len(wrong)
-    for count, (name, value) in enumerate(_candidates(entry, arguments, wrong)):
+    for count, (name, value) in enumerate(_candidates(entry, arguments, weights, wrong)):
         if count == _MOST_BUILT or not fewest:
             break
         try:
@@ -100,18 +100,23 @@ def _explained(
 
 
 def _candidates(
-    entry: Entry, arguments: Mapping[str, Any], wrong: list[Difference]
+    entry: Entry, arguments: Mapping[str, Any], weights: Weights, wrong: list[Difference]
 ) -> Iterator[tuple[str, int]]:
-    """Arguments with values that the sizes in `wrong` may come from, the most likely first."""
+    """Arguments with values that the sizes in `wrong` may come from, the most likely first: the
+    number of classes that `weights` state, then what the sizes tell."""
     sizes = list(dict.fromkeys(
         pair for _, old, new in wrong for pair in _pairs(old, new) if pair[0] != pair[1]
     ))  # fmt: skip
-    seen = set()
+    seen: set[tuple[str, int]] = set()
     numbers = {
         name: arguments.get(name, default)
         for name, default in entry.defaults.items()
         if type(arguments.get(name, default)) is int or (name, default) == _UNSTATED
     }
+    stated, classes = weights.num_classes, _UNSTATED[0]
+    if stated is not None and classes in numbers and stated != numbers[classes]:
+        seen.add((classes, stated))
+        yield classes, stated
     for equal in (True, False):
         for name, number in numbers.items():
             for old, new in sizes:
