@@ -1,6 +1,7 @@
 """Models that find objects: boxes, classes and scores."""
 
 from trtnet.zoo.detection import (  # noqa: F401
+    detr,
     faster_rcnn,
     fcos,
     keypoint_rcnn,

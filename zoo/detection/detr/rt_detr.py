@@ -1,0 +1,166 @@
+"""RT-DETR, with the parameters' names of transformers.
+
+Zhao et al., DETRs Beat YOLOs on Real-time Object Detection, https://arxiv.org/abs/2304.08069. The
+sizes are those of transformers' ``convert_rt_detr_original_pytorch_checkpoint_to_hf.py``
+(Apache-2.0) for the published weights ``PekingU/rtdetr_*``, which are under Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from trtnet import nn
+from trtnet.dtypes import float32
+from trtnet.zoo.detection.detr.hybrid_encoder import HybridEncoder
+from trtnet.zoo.detection.detr.layers import DecoderLayer, PredictionHead, Sizes, inverse_sigmoid
+from trtnet.zoo.detection.detr.outputs import Outputs
+from trtnet.zoo.detection.detr.resnet_vd import ResNetVd
+from trtnet.zoo.detection.detr.two_stage import TwoStageDetector, TwoStageModel, projections
+from trtnet.zoo.registry import register
+
+if TYPE_CHECKING:
+    import torch
+
+    from trtnet.tensor import Tensor
+
+LEVELS, POINTS, HEADS, CHANNELS = 3, 4, 8, 256
+PREPARED: dict[str, Any] = {"resize_size": [640, 640]}
+"""How images are prepared: stretched, and divided by 255."""
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What the models differ in.
+
+    Attributes:
+        depths: blocks of the backbone's stages.
+        bottleneck: whether these have three convolutions, and four times the channels.
+        decoder_layers: of which each refines the boxes.
+        expansion: of the channels in the encoder's blocks.
+        encoded, encoder_hidden: channels of the encoder, and of its linear layers.
+    """
+
+    depths: tuple[int, ...]
+    bottleneck: bool = True
+    decoder_layers: int = 6
+    expansion: float = 1.0
+    encoded: int = 256
+    encoder_hidden: int = 1024
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of the backbone's stages."""
+        return [width * (4 if self.bottleneck else 1) for width in (64, 128, 256, 512)]
+
+
+SIZES = {
+    "r18": Sizing((2, 2, 2, 2), False, 3, 0.5),
+    "r34": Sizing((3, 4, 6, 3), False, 4, 0.5),
+    "r50": Sizing((3, 4, 6, 3)),
+    "r101": Sizing((3, 4, 23, 3), encoded=384, encoder_hidden=2048),
+}
+
+
+class Decoder(nn.Module):
+    """Layers that refine boxes step by step; the boxes are float32 whatever the policy."""
+
+    def __init__(self, layers: int, num_classes: int, sampling: str) -> None:
+        super().__init__()
+        points = (POINTS,) * LEVELS
+        self.layers = nn.ModuleList(
+            [DecoderLayer(CHANNELS, 1024, HEADS, points, sampling) for _ in range(layers)]
+        )
+        self.query_pos_head = PredictionHead(4, 2 * CHANNELS, CHANNELS, 2)
+        # All but the last classify in training alone.
+        self.class_embed = nn.ModuleList([nn.Linear(CHANNELS, num_classes) for _ in range(layers)])
+        self.bbox_embed = nn.ModuleList(
+            [PredictionHead(CHANNELS, CHANNELS, 4, 3) for _ in range(layers)]
+        )
+
+    def forward(
+        self, queries: Tensor, memory: Tensor, sizes: Sizes, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        boxes = logits.sigmoid()
+        for layer, head in zip(self.layers, self.bbox_embed, strict=True):
+            position = self.query_pos_head(boxes)
+            queries = layer(queries, position, memory, sizes, boxes)
+            boxes = (head(queries).to(float32) + inverse_sigmoid(boxes)).sigmoid()
+        return self.class_embed[-1](queries), boxes
+
+
+def detector(
+    sizing: Sizing, num_classes: int, num_queries: int, sampling: str, outputs: Outputs
+) -> TwoStageDetector:
+    """An RT-DETR of these sizes."""
+    widths = sizing.widths
+    model = TwoStageModel(
+        ResNetVd(sizing.depths, widths, sizing.bottleneck),
+        HybridEncoder(sizing.encoded, LEVELS, sizing.encoder_hidden, sizing.expansion, HEADS),
+        Decoder(sizing.decoder_layers, num_classes, sampling),
+        widths[1:],
+        sizing.encoded,
+        CHANNELS,
+        num_classes,
+        num_queries,
+        projections([sizing.encoded] * LEVELS, CHANNELS),
+    )
+    return TwoStageDetector(model, outputs)
+
+
+def _twin(version: str, sizing: Sizing, **arguments: Any) -> torch.nn.Module:
+    from trtnet.zoo.detection.detr import torch_rt_detr  # imports torch and transformers
+
+    return torch_rt_detr.rt_detr(version, sizing, **arguments)
+
+
+def register_rt_detr(
+    name: str, sizing: Sizing, version: str, description: str
+) -> Callable[..., TwoStageDetector]:
+    """Registers a model of these sizes, of the `version` ``"v1"`` or ``"v2"``."""
+
+    def builder(
+        num_classes: int = 80,
+        num_queries: int = 300,
+        decoder_layers: int = sizing.decoder_layers,
+        score_thresh: float = 0.0,
+        detections_per_img: int = 300,
+        sampling: str = "layer",
+        output_format: str = "efficientnms",
+        image_sizes: bool = False,
+    ) -> TwoStageDetector:
+        outputs = Outputs(score_thresh, detections_per_img, output_format, image_sizes)
+        chosen = replace(sizing, decoder_layers=decoder_layers)
+        return detector(chosen, num_classes, num_queries, sampling, outputs)
+
+    builder.__name__ = builder.__qualname__ = name
+    builder.__doc__ = f"""{description}
+
+    Args:
+        num_classes: without a background.
+        num_queries: boxes that the decoder refines.
+        decoder_layers: trained ones may be left out, from the last: boxes are less exact then.
+        score_thresh: boxes with no higher score are dropped; none in the paper's evaluation.
+        detections_per_img: how many pairs of a query and a class an image has at most.
+        sampling: how deformable attention reads: ``"layer"`` or ``"gathers"``, see
+            :mod:`trtnet.detection.deformable`.
+        output_format: see :mod:`trtnet.detection.formats`.
+        image_sizes: whether there is a second input with the sizes of images in a padded batch.
+    """
+    register(
+        input_shape=(3, 640, 640),
+        twin=functools.partial(_twin, version, sizing),
+        task="detection",
+        preprocessing=PREPARED,
+    )(builder)
+    return builder
+
+
+rtdetr_r18, rtdetr_r34, rtdetr_r50, rtdetr_r101 = (
+    register_rt_detr(f"rtdetr_{name}", sizing, "v1",
+                     f"RT-DETR on ResNet-{name[1:]}-D (Zhao et al., "
+                     "https://arxiv.org/abs/2304.08069).")
+    for name, sizing in SIZES.items()
+)  # fmt: skip
