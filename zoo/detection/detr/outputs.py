@@ -9,12 +9,24 @@ from trtnet import ops
 from trtnet.detection import checked_output_format, clip_to_image, image_size, output_tensors
 from trtnet.detection.distances import halves
 from trtnet.detection.ranking import best_detections
-from trtnet.dtypes import float32
 from trtnet.errors import ShapeError
 from trtnet.zoo.detection.model import check_image_sizes
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a decoder says of its queries.
+
+    Attributes:
+        logits: (B, Q, classes).
+        boxes: (B, Q, 4) float32: centre, width and height, in images.
+    """
+
+    logits: Tensor
+    boxes: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,14 +73,14 @@ class Outputs:
         """Outputs by name.
 
         Args:
-            scores: (B, Q, C).
-            boxes: (B, Q, 4) centre, width and height, in images; decoded in float32.
+            scores: (B, Q, C) float32.
+            boxes: those of :class:`Predictions`.
         """
         height, width = images.shape[2:]
-        boxes = corners(boxes.to(float32)) * [width, height, width, height]
+        boxes = corners(boxes) * [width, height, width, height]
         boxes = clip_to_image(boxes, image_size(images, image_sizes))
         if self.output_format == "raw":
-            return {"boxes": boxes, "scores": scores.to(float32)}
+            return {"boxes": boxes, "scores": scores}
         found = best_detections(boxes, scores, self.detections_per_img, self.score_thresh)
         return output_tensors(found, self.output_format)
 

@@ -108,7 +108,7 @@ class Embeddings(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Four stages."""
+    """Four stages: the last's features, and what each of them takes and gives."""
 
     def __init__(self, depths: Sequence[int], widths: Sequence[int], bottleneck: bool) -> None:
         super().__init__()
@@ -118,12 +118,11 @@ class Encoder(nn.Module):
             channels = width
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        found = []
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        found = [x]
         for stage in self.stages:
-            x = stage(x)
-            found.append(x)
-        return found
+            found.append(stage(found[-1]))
+        return found[-1], found
 
 
 class ResNetVd(nn.Module):
@@ -135,4 +134,5 @@ class ResNetVd(nn.Module):
         self.encoder = Encoder(depths, widths, bottleneck)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return self.encoder(self.embedder(x))[1:]
+        _, features = self.encoder(self.embedder(x))
+        return features[2:]

@@ -16,7 +16,7 @@ from trtnet import nn
 from trtnet.dtypes import float32
 from trtnet.zoo.detection.detr.hybrid_encoder import HybridEncoder
 from trtnet.zoo.detection.detr.layers import DecoderLayer, PredictionHead, Sizes, inverse_sigmoid
-from trtnet.zoo.detection.detr.outputs import Outputs
+from trtnet.zoo.detection.detr.outputs import Outputs, Predictions
 from trtnet.zoo.detection.detr.resnet_vd import ResNetVd
 from trtnet.zoo.detection.detr.two_stage import TwoStageDetector, TwoStageModel, projections
 from trtnet.zoo.registry import register
@@ -82,13 +82,13 @@ class Decoder(nn.Module):
 
     def forward(
         self, queries: Tensor, memory: Tensor, sizes: Sizes, logits: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Predictions:
         boxes = logits.sigmoid()
         for layer, head in zip(self.layers, self.bbox_embed, strict=True):
             position = self.query_pos_head(boxes)
             queries = layer(queries, position, memory, sizes, boxes)
             boxes = (head(queries).to(float32) + inverse_sigmoid(boxes)).sigmoid()
-        return self.class_embed[-1](queries), boxes
+        return Predictions(self.class_embed[-1](queries), boxes)
 
 
 def detector(

@@ -6,8 +6,9 @@ section 4.3. A detector of this kind has a backbone, an encoder, this, and a dec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,24 +17,27 @@ from trtnet.detection.selection import pick
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError
 from trtnet.zoo.detection.detr.layers import PredictionHead
-from trtnet.zoo.detection.detr.outputs import Outputs
+from trtnet.zoo.detection.detr.outputs import Outputs, Predictions
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
 _SIDE = 0.05  # of the first boxes in the largest features, in images; it doubles
+RENAMED = {
+    r"\.out_proj\.": ".o_proj.",
+    r"\.layers\.(\d+)\.(fc[12])\.": r".layers.\1.mlp.\2.",
+    r"\.encoder\.encoder\.(\d+)\.layers\.": r".encoder.aifi.\1.layers.",
+}
+"""Names in published files, and what they are now: those of transformers' conversion_mapping.py."""
 _MARGIN = 1e-2  # pixels nearer to the edge of the image get no box
 
 
 class Backbone(nn.Module):
-    """A backbone where transformers has it."""
+    """A backbone where transformers has it, which also gives masks of padded images there."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return self.model(x)
 
 
 def projections(widths: Sequence[int], channels: int) -> nn.ModuleList:
@@ -45,7 +49,7 @@ def projections(widths: Sequence[int], channels: int) -> nn.ModuleList:
 
 
 class TwoStageModel(nn.Module):
-    """Logits (B, Q, classes) and boxes (B, Q, 4), float32: centre, width and height in images.
+    """What the decoder says of the best pixels of an image.
 
     Args:
         widths: channels of the backbone's features.
@@ -79,8 +83,8 @@ class TwoStageModel(nn.Module):
         self.decoder_input_proj = input_projections
         self.decoder = decoder
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.backbone(images)
+    def forward(self, images: Tensor) -> Predictions:
+        features = self.backbone.model(images)
         projected = [proj(x) for proj, x in zip(self.encoder_input_proj, features, strict=True)]
         features = self.encoder(projected)
         features = [proj(x) for proj, x in zip(self.decoder_input_proj, features, strict=True)]
@@ -121,17 +125,40 @@ def first_boxes(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarra
     return np.where(is_inside, logits, largest).astype(np.float32), is_inside
 
 
+def rename(state: dict[str, Any], renamed: Mapping[str, str]) -> None:
+    """Gives entries of `state` the names that patterns say."""
+    for old in list(state):
+        new = old
+        for pattern, replacement in renamed.items():
+            new = re.sub(pattern, replacement, new)
+        if new != old:
+            state[new] = state.pop(old)
+
+
 class TwoStageDetector(nn.Module):
     """Input (B, 3, H, W), height and width fixed multiples of 32; outputs see
     :class:`trtnet.zoo.detection.detr.outputs.Outputs`. A score is the sigmoid of a logit, and one
-    query may have several classes."""
+    query may have several classes.
 
-    def __init__(self, model: nn.Module, outputs: Outputs) -> None:
+    Args:
+        renamed: what was called otherwise in published files: pattern and what replaces it.
+    """
+
+    def __init__(
+        self, model: nn.Module, outputs: Outputs, renamed: Mapping[str, str] = RENAMED
+    ) -> None:
         super().__init__()
+        self.renamed = renamed
         self.model = model
         self.outputs = outputs
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Renames the keys of published files, which transformers wrote before its version 5."""
+        rename(state_dict, self.renamed)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def forward(self, images: Tensor, image_sizes: Tensor | None = None) -> dict[str, Tensor]:
         self.outputs.check(images, image_sizes, 32)
-        logits, boxes = self.model(images)
-        return self.outputs.of(logits.to(float32).sigmoid(), boxes, images, image_sizes)
+        found = self.model(images)
+        scores = found.logits.to(float32).sigmoid()
+        return self.outputs.of(scores, found.boxes, images, image_sizes)
