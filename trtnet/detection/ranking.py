@@ -6,7 +6,7 @@ object is found once, which training sees to.
 
 from __future__ import annotations
 
-from trtnet.detection.overlap import fraction
+from trtnet.detection.overlap import below, fraction
 from trtnet.detection.selection import Detections, pick
 from trtnet.dtypes import float32, int32
 from trtnet.errors import ShapeError, UsageError
@@ -41,7 +41,7 @@ def best_detections(
                          got=repr(max_detections))  # fmt: skip
     _check(boxes, scores, max_detections)
     values, order = top_k(flatten(scores.to(float32), 1), max_detections, 1, largest=True)
-    is_one = gt(values, score_threshold)
+    is_one = gt(values, below(score_threshold))
     number = sum_of(is_one.to(int32), dim=1, keepdim=True).to(int32)
     order = order.to(int32)
     box = order // scores.shape[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ class PredictionHead(nn.Module):
     def __init__(self, in_channels: int, hidden: int, out_channels: int, count: int) -> None:
         super().__init__()
         sizes = [in_channels, *[hidden] * (count - 1), out_channels]
-        self.layers = nn.ModuleList([nn.Linear(*pair) for pair in zip(sizes, sizes[1:])])  # noqa: B905
+        self.layers = nn.ModuleList([nn.Linear(*pair) for pair in itertools.pairwise(sizes)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:

@@ -80,9 +80,7 @@ class Decoder(nn.Module):
             [PredictionHead(CHANNELS, CHANNELS, 4, 3) for _ in range(layers)]
         )
 
-    def forward(
-        self, queries: Tensor, memory: Tensor, sizes: Sizes, logits: Tensor
-    ) -> Predictions:
+    def forward(self, queries: Tensor, memory: Tensor, sizes: Sizes, logits: Tensor) -> Predictions:
         boxes = logits.sigmoid()
         for layer, head in zip(self.layers, self.bbox_embed, strict=True):
             position = self.query_pos_head(boxes)

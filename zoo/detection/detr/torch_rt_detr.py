@@ -26,6 +26,8 @@ class _Found(torch.nn.Module):
     which changes neither their keys nor what they compute.
     """
 
+    model: Any
+
     def __init__(self, config: Any, **wanted: Any) -> None:
         super().__init__(config)
         del self.model.denoising_class_embed
@@ -60,13 +62,14 @@ def rt_detr(
 ) -> torch.nn.Module:
     """transformers' model of these sizes."""
     kind, config = {"v1": (RTDetr, RTDetrConfig), "v2": (RTDetrV2, RTDetrV2Config)}[version]
+    backbone: dict[str, Any] = {
+        "depths": list(sizing.depths),
+        "hidden_sizes": sizing.widths,
+        "layer_type": "bottleneck" if sizing.bottleneck else "basic",
+        "out_indices": [2, 3, 4],
+    }
     about = config(
-        backbone_config=RTDetrResNetConfig(
-            depths=list(sizing.depths),
-            hidden_sizes=sizing.widths,
-            layer_type="bottleneck" if sizing.bottleneck else "basic",
-            out_indices=[2, 3, 4],
-        ),
+        backbone_config=RTDetrResNetConfig(**backbone),
         freeze_backbone_batch_norms=False,
         encoder_in_channels=sizing.widths[1:],
         encoder_hidden_dim=sizing.encoded,

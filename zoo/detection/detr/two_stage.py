@@ -119,7 +119,8 @@ def first_boxes(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarra
         boxes[..., 1] = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
         found.append(boxes.reshape(-1, 4))
     boxes = np.concatenate(found)
-    is_inside = ((boxes > _MARGIN) & (boxes < 1 - _MARGIN)).all(1, keepdims=True)
+    inside = (boxes > _MARGIN) & (boxes < 1 - _MARGIN)
+    is_inside: np.ndarray = np.all(inside, 1, keepdims=True)
     logits = np.log(boxes.astype(np.float64)) - np.log1p(-boxes.astype(np.float64))
     largest = np.finfo(np.float32).max
     return np.where(is_inside, logits, largest).astype(np.float32), is_inside

@@ -1,0 +1,270 @@
+"""DETR detectors against transformers' own: keys, numbers of parameters, every module, boxes.
+
+``tests/detection`` has the parts: deformable attention, and the choice without suppression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+import trtnet
+from trtnet import reference, zoo
+from trtnet.errors import ShapeError, UsageError
+from trtnet.weights.random_init import random_module
+
+transformers = pytest.importorskip("transformers")
+
+SIZE = (64, 96)
+COUNT = 20  # boxes of an image
+GAP = 1e-3  # between the scores of the boxes of an image
+BOUNDS = {"detections_per_img": COUNT}
+MILLIONS = {
+    "rtdetr_r18": 20, "rtdetr_r34": 31, "rtdetr_r50": 42, "rtdetr_r101": 76,
+}  # fmt: skip
+"""As published; https://github.com/lyuwenyu/RT-DETR"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model that is small enough for a test.
+
+    Attributes:
+        arguments: of its builder.
+        classifier: path of the layer that gives the logits.
+        config, kind: of transformers, as published.
+    """
+
+    classifier: str
+    config: str
+    kind: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Those that detections are chosen by."""
+        return logits.sigmoid()
+
+
+CASES = {
+    "rtdetr_r18": Case("model.decoder.class_embed.1", "RTDetrConfig", "RTDetrForObjectDetection",
+                       {"num_queries": 30, "decoder_layers": 2, "num_classes": 6}),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """Weights whose boxes have scores far apart, and images."""
+
+    name: str
+    state: dict[str, torch.Tensor]
+    twin: torch.nn.Module
+    images: np.ndarray
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return CASES[self.name].arguments
+
+    def counterpart(self, **others: Any) -> torch.nn.Module:
+        twin = zoo.get_entry(self.name).torch_model(**self.arguments, **others)
+        twin.load_state_dict(self.state)
+        return twin
+
+    def network(self, shape: Any, precision: str = "fp32", **others: Any) -> trtnet.Network:
+        model = zoo.get_model(self.name, **self.arguments, **others)
+        model.load_state_dict(self.state)
+        net = trtnet.Network("rtx", precision)
+        inputs = [net.input("input", shape)]
+        if others.get("image_sizes"):
+            inputs.append(net.input("image_sizes", (shape[0], 2), "int32"))
+        for output, tensor in model(*inputs).items():
+            net.output(output, tensor)
+        return net
+
+
+def drawn(count: int, height: int, width: int) -> np.ndarray:
+    """Coarse squares of levels 0 to 1, and noise in every second image."""
+    rng = np.random.default_rng(height)
+    squares = rng.uniform(0, 1, (count, 3, height // 16, width // 16))
+    values = squares.repeat(16, 2).repeat(16, 3)
+    values[1::2] += rng.normal(0, 0.3, values[1::2].shape)
+    return values.astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def seeded(request: pytest.FixtureRequest) -> Seeded:
+    name, case = request.param, CASES[request.param]
+    entry, images = zoo.get_entry(name), drawn(2, *SIZE)
+    twin = random_module(entry.torch_model, 0, input_shape=(3, *SIZE), output_format="raw",
+                         **case.arguments)  # fmt: skip
+    classifier = twin.get_submodule(case.classifier)
+    given: list[torch.Tensor] = []
+    hook = classifier.register_forward_hook(lambda module, args, out: given.append(args[0]))
+    with hook, torch.no_grad():
+        twin(torch.from_numpy(images))
+    for seed in range(400):
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(classifier.weight.shape, generator=generator)
+        logits = given[-1] @ weight.T
+        scale = 1.5 / logits.std((0, 1))
+        classifier.weight.data = weight * scale[:, None]
+        classifier.bias.data = -1 - logits.mean((0, 1)) * scale
+        with torch.no_grad():
+            scores = case.scores(classifier(given[-1]))
+        best = scores.flatten(1).sort(descending=True).values[:, : COUNT + 1]
+        if (-best.diff(dim=1) >= GAP).all():
+            return Seeded(name, twin.state_dict(), twin, images)
+    raise AssertionError("no seed gives scores that are far enough apart")
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_the_published_numbers_of_parameters(name: str) -> None:
+    count = sum(parameter.numel() for parameter in zoo.get_model(name).parameters())
+    assert abs(count / 1e6 - MILLIONS[name]) < 1
+
+
+def test_files_of_transformers_are_taken() -> None:
+    """As its model of the published configuration has them, and under their former names."""
+    for name, case in CASES.items():
+        entry = zoo.get_entry(name)
+        wanted = entry.torch_model(**case.arguments)
+        config = wanted.config.to_dict() | {"freeze_backbone_batch_norms": True}
+        theirs = getattr(transformers, case.kind)(getattr(transformers, case.config)(**config))
+        state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+        ours = entry.build(**case.arguments)
+        assert ours.load_state_dict(state, strict=True) == ([], [])
+        held = ours.state_dict()
+        assert all((held[key] == value).all() for key, value in state.items() if key in held)
+        assert not [key for key in state if key not in held and "denoising" not in key]
+        again = entry.build(**case.arguments)
+        assert again.load_state_dict(formerly(theirs)) == ([], [])
+        assert all((held[key] == value).all() for key, value in again.state_dict().items())
+
+
+def formerly(model: Any) -> dict[str, np.ndarray]:
+    """The state_dict as transformers itself writes it into a file."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    state = revert_weight_conversion(model, model.state_dict())
+    assert state.keys() != model.state_dict().keys()
+    return {key: value.numpy() for key, value in state.items()}
+
+
+def test_every_module_verifies(seeded: Seeded) -> None:
+    case = CASES[seeded.name]
+    for sampling in ("layer", "gathers"):
+        net = seeded.network(seeded.images.shape, sampling=sampling, output_format="raw")
+        found = trtnet.verify(net, seeded.twin, {"input": seeded.images}, float64=True)
+        found.require()
+        rows = {row.module.split("#")[0] for row in found.rows}
+        leaves = {path for path, module in seeded.twin.named_modules()
+                  if not list(module.children()) and list(module.parameters())}  # fmt: skip
+        folded = {path for path in leaves if path not in rows}
+        for path in folded:  # into the BatchNorm behind it, or of training alone
+            is_convolution = isinstance(seeded.twin.get_submodule(path), torch.nn.Conv2d)
+            assert is_convolution or path.startswith(case.classifier.rsplit(".", 1)[0])
+        assert max(row.rel_l2 for row in (*found.rows, *found.outputs)) <= 1e-5
+
+
+@pytest.mark.parametrize("image_sizes", [False, True])
+def test_boxes_are_those_of_transformers(image_sizes: bool, seeded: Seeded) -> None:
+    inputs = {"input": seeded.images}
+    if image_sizes:
+        inputs["image_sizes"] = np.array([SIZE, (SIZE[0] - 20, SIZE[1] - 30)], np.int32)
+    twin = seeded.counterpart(output_format="efficientnms", **BOUNDS)
+    with torch.no_grad():
+        wanted = twin(*(torch.from_numpy(value) for value in inputs.values()))
+    net = seeded.network(("N", 3, *SIZE), image_sizes=image_sizes, **BOUNDS)
+    found = reference.run(net, inputs)
+    assert (wanted["num_dets"] == COUNT).all()
+    np.testing.assert_array_equal(found["num_dets"], wanted["num_dets"])
+    np.testing.assert_array_equal(found["det_classes"], wanted["det_classes"])
+    np.testing.assert_allclose(found["det_scores"], wanted["det_scores"], atol=1e-4)
+    for image in range(2):
+        ours, theirs = torch.from_numpy(found["det_boxes"][image]), wanted["det_boxes"][image]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-2)
+        has_area = ((theirs[:, 2:] - theirs[:, :2]) >= 1).all(1)
+        assert (box_iou(ours, theirs).diagonal()[has_area] >= 0.999).all()
+        assert has_area.sum() >= (1 if image_sizes and image else COUNT // 2)
+    rows = reference.run(
+        seeded.network(("N", 3, *SIZE), image_sizes=image_sizes, output_format="rows6", **BOUNDS),
+        inputs,
+    )["detections"]
+    np.testing.assert_allclose(rows[..., :4], found["det_boxes"], atol=1e-4)
+    np.testing.assert_array_equal(rows[..., 5], found["det_classes"])
+
+
+def test_the_threshold_and_raw_outputs(seeded: Seeded) -> None:
+    with torch.no_grad():
+        raw = seeded.counterpart(output_format="raw")(torch.from_numpy(seeded.images))
+        scores = reference.run(
+            seeded.network(seeded.images.shape, output_format="raw"), {"input": seeded.images}
+        )
+        for name, value in raw.items():
+            np.testing.assert_allclose(scores[name], value, rtol=1e-3, atol=1e-2)
+        twin = seeded.counterpart(score_thresh=0.5, **BOUNDS)
+        wanted = twin(torch.from_numpy(seeded.images))
+    net = seeded.network(seeded.images.shape, score_thresh=0.5, **BOUNDS)
+    found = reference.run(net, {"input": seeded.images})
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=2e-2)
+
+
+def test_the_choice_is_that_of_transformers_own_processor(seeded: Seeded) -> None:
+    twin = seeded.counterpart(output_format="raw")
+    with torch.no_grad():
+        forward = getattr(transformers, CASES[seeded.name].kind).forward
+        outputs = forward(twin, torch.from_numpy(seeded.images))
+    processor = transformers.RTDetrImageProcessor()
+    theirs = processor.post_process_object_detection(
+        outputs, threshold=0.5, target_sizes=[SIZE, SIZE]
+    )
+    net = seeded.network(seeded.images.shape, score_thresh=0.5, detections_per_img=30)
+    ours = reference.run(net, {"input": seeded.images})
+    for image, wanted in enumerate(theirs):
+        count = ours["num_dets"][image, 0]
+        assert count == len(wanted["scores"])
+        np.testing.assert_allclose(ours["det_scores"][image, :count], wanted["scores"], atol=1e-4)
+        np.testing.assert_array_equal(ours["det_classes"][image, :count], wanted["labels"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_engine_builds(precision: str, seeded: Seeded) -> None:
+    net = seeded.network(("N", 3, *SIZE), precision, image_sizes=True, **BOUNDS)
+    sizes = {
+        "input": trtnet.Shapes(min=(1, 3, *SIZE), opt=(1, 3, *SIZE), max=(2, 3, *SIZE)),
+        "image_sizes": trtnet.Shapes(min=(1, 2), opt=(1, 2), max=(2, 2)),
+    }
+    assert len(trtnet.build(net, shapes=sizes).engine) > 1_000_000
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    model = zoo.get_model("rtdetr_r18")
+    entries = [*model.named_parameters(), *model.named_buffers()]
+    model.load_state_dict({key: np.zeros(entry.shape, np.float32) for key, entry in entries})
+    net = trtnet.Network("rtx")
+    with pytest.raises(ShapeError, match="multiples of 32"):
+        model(net.input("odd", (1, 3, 100, 128)))
+    with pytest.raises(ShapeError, match="batch may be dynamic"):
+        model(net.input("dynamic", (1, 3, "H", "W")))
+    with pytest.raises(ShapeError, match="fewer num_queries"):
+        model(net.input("small", (1, 3, 64, 64)))
+    with pytest.raises(UsageError, match="layer or gathers"):
+        zoo.get_model("rtdetr_r18", sampling="plugin")
+    with pytest.raises(UsageError, match="efficientnms"):
+        zoo.get_model("rtdetr_r18", output_format="coco")
+
+
+def test_images_are_prepared_as_by_transformers() -> None:
+    from PIL import Image
+
+    levels = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
+    theirs = transformers.RTDetrImageProcessor()(Image.fromarray(levels), return_tensors="np")
+    rules = zoo.get_entry("rtdetr_r18").preprocessing
+    assert rules is not None
+    ours = trtnet.imaging.prepare(Image.fromarray(levels), rules)
+    np.testing.assert_allclose(ours, theirs["pixel_values"], atol=1.5 / 255)
