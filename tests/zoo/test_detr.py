@@ -26,6 +26,8 @@ GAP = 1e-3  # between the scores of the boxes of an image
 BOUNDS = {"detections_per_img": COUNT}
 MILLIONS = {
     "rtdetr_r18": 20, "rtdetr_r34": 31, "rtdetr_r50": 42, "rtdetr_r101": 76,
+    "rtdetr_v2_r18": 20, "rtdetr_v2_r34": 31, "rtdetr_v2_r50m": 36, "rtdetr_v2_r50": 42,
+    "rtdetr_v2_r101": 76,
 }  # fmt: skip
 """As published; https://github.com/lyuwenyu/RT-DETR"""
 
@@ -53,6 +55,9 @@ class Case:
 CASES = {
     "rtdetr_r18": Case("model.decoder.class_embed.1", "RTDetrConfig", "RTDetrForObjectDetection",
                        {"num_queries": 30, "decoder_layers": 2, "num_classes": 6}),
+    "rtdetr_v2_r18": Case("model.decoder.class_embed.1", "RTDetrV2Config",
+                          "RTDetrV2ForObjectDetection",
+                          {"num_queries": 30, "decoder_layers": 2, "num_classes": 6}),
 }  # fmt: skip
 
 
@@ -95,24 +100,37 @@ def drawn(count: int, height: int, width: int) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def lively(name: str, **arguments: Any) -> torch.nn.Module:
+    """With weights that keep the signal as large as it is: those that transformers begins with
+    make it so small that all images look alike."""
+    twin = zoo.get_entry(name).torch_model(**arguments)
+    for module in twin.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+            torch.nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.7, 1.3)
+    return twin
+
+
 @pytest.fixture(scope="module", params=CASES)
 def seeded(request: pytest.FixtureRequest) -> Seeded:
     name, case = request.param, CASES[request.param]
     entry, images = zoo.get_entry(name), drawn(2, *SIZE)
-    twin = random_module(entry.torch_model, 0, input_shape=(3, *SIZE), output_format="raw",
+    twin = random_module(lively, 0, input_shape=(3, *SIZE), name=name, output_format="raw",
                          **case.arguments)  # fmt: skip
     classifier = twin.get_submodule(case.classifier)
     given: list[torch.Tensor] = []
     hook = classifier.register_forward_hook(lambda module, args, out: given.append(args[0]))
     with hook, torch.no_grad():
         twin(torch.from_numpy(images))
-    for seed in range(400):
+    features = given[-1].flatten(0, 1)
+    _, lengths, directions = torch.linalg.svd(features - features.mean(0), full_matrices=False)
+    strong = directions[:6] / lengths[:6, None] * len(features) ** 0.5  # all of the same weight
+    for seed in range(4000):
         generator = torch.Generator().manual_seed(seed)
-        weight = torch.randn(classifier.weight.shape, generator=generator)
-        logits = given[-1] @ weight.T
-        scale = 1.5 / logits.std((0, 1))
-        classifier.weight.data = weight * scale[:, None]
-        classifier.bias.data = -1 - logits.mean((0, 1)) * scale
+        mixed = torch.randn(len(classifier.bias), len(strong), generator=generator) / 2
+        classifier.weight.data = mixed @ strong
+        classifier.bias.data = -1 - classifier.weight @ features.mean(0)
         with torch.no_grad():
             scores = case.scores(classifier(given[-1]))
         best = scores.flatten(1).sort(descending=True).values[:, : COUNT + 1]
@@ -139,7 +157,8 @@ def test_files_of_transformers_are_taken() -> None:
         assert ours.load_state_dict(state, strict=True) == ([], [])
         held = ours.state_dict()
         assert all((held[key] == value).all() for key, value in state.items() if key in held)
-        assert not [key for key in state if key not in held and "denoising" not in key]
+        assert not [key for key in state if key not in held and key.startswith("model.")
+                    and "denoising" not in key]  # fmt: skip
         again = entry.build(**case.arguments)
         assert again.load_state_dict(formerly(theirs)) == ([], [])
         assert all((held[key] == value).all() for key, value in again.state_dict().items())
@@ -232,9 +251,8 @@ def test_the_choice_is_that_of_transformers_own_processor(seeded: Seeded) -> Non
         np.testing.assert_array_equal(ours["det_classes"][image, :count], wanted["labels"])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_an_engine_builds(precision: str, seeded: Seeded) -> None:
-    net = seeded.network(("N", 3, *SIZE), precision, image_sizes=True, **BOUNDS)
+def test_an_engine_builds(seeded: Seeded) -> None:
+    net = seeded.network(("N", 3, *SIZE), "fp16", image_sizes=True, **BOUNDS)
     sizes = {
         "input": trtnet.Shapes(min=(1, 3, *SIZE), opt=(1, 3, *SIZE), max=(2, 3, *SIZE)),
         "image_sizes": trtnet.Shapes(min=(1, 2), opt=(1, 2), max=(2, 2)),

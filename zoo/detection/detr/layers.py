@@ -74,17 +74,6 @@ class PredictionHead(nn.Module):
         return self.layers[-1](x)
 
 
-class Sampling(nn.Module):
-    """What queries read from feature maps; see :func:`trtnet.detection.deformable_attention`."""
-
-    def __init__(self, points: Sequence[int], sampling: str) -> None:
-        super().__init__()
-        self.points, self.sampling = tuple(points), checked_sampling(sampling)
-
-    def forward(self, value: Tensor, sizes: Sizes, places: Tensor, weights: Tensor) -> Tensor:
-        return deformable_attention(value, sizes, self.points, places, weights, self.sampling)
-
-
 class DeformableAttention(nn.Module):
     """Attention to a few places around reference boxes, in several feature maps.
 
@@ -97,8 +86,8 @@ class DeformableAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, points: Sequence[int], sampling: str) -> None:
         super().__init__()
-        self.attn = Sampling(points, sampling)
-        self.heads = heads
+        self.heads, self.points = heads, tuple(points)
+        self.sampling = checked_sampling(sampling)
         total = heads * sum(points)
         self.sampling_offsets = nn.Linear(channels, total * 2)
         self.attention_weights = nn.Linear(channels, total)
@@ -113,33 +102,39 @@ class DeformableAttention(nn.Module):
             boxes: (B, Q, 4) float32: centre, width and height, in images.
         """
         batch, count, channels = x.shape
-        points = self.attn.points
+        total = sum(self.points)
         value = self.value_proj(memory)
         value = value.reshape(batch, memory.shape[1], self.heads, channels // self.heads)
         offsets = self.sampling_offsets(x).to(float32)
-        offsets = offsets.reshape(batch, count, self.heads, sum(points), 2)
+        offsets = offsets.reshape(batch, count, self.heads, total, 2)
         weights = self.attention_weights(x).to(float32)
-        weights = F.softmax(weights.reshape(batch, count, self.heads, sum(points)), -1)
+        weights = F.softmax(weights.reshape(batch, count, self.heads, total), -1)
         box = boxes.reshape(batch, count, 1, 1, 4)
-        places = box[..., :2] + offsets * self.reach(x, box[..., 2:])
-        return self.output_proj(self.attn(value, sizes, places, weights))
+        places = box[..., :2] + offsets * self.reach(box[..., 2:])
+        return self.output_proj(self.read(value, sizes, places, weights))
 
-    def reach(self, x: Tensor, sides: Tensor) -> Tensor:
+    def reach(self, sides: Tensor) -> Tensor:
         """How far an offset of 1 goes: half a side of the box, shared among a map's points."""
-        shares = np.repeat([0.5 / count for count in self.attn.points], self.attn.points)
-        return sides * x.network.constant(shares.astype(np.float32).reshape(1, 1, 1, -1, 1))
+        shares = np.repeat([0.5 / count for count in self.points], self.points)
+        return sides * sides.network.constant(shares.astype(np.float32).reshape(1, 1, 1, -1, 1))
+
+    def read(self, value: Tensor, sizes: Sizes, places: Tensor, weights: Tensor) -> Tensor:
+        """What queries read; see :func:`trtnet.detection.deformable_attention`."""
+        return deformable_attention(value, sizes, self.points, places, weights, self.sampling)
 
 
 class DecoderLayer(nn.Module):
-    """Queries (B, Q, C) attend to each other and to the image."""
+    """Queries (B, Q, C) attend to each other and to the image.
 
-    def __init__(
-        self, channels: int, hidden: int, heads: int, points: Sequence[int], sampling: str
-    ) -> None:
+    Args:
+        attention: to the image.
+    """
+
+    def __init__(self, channels: int, hidden: int, heads: int, attention: nn.Module) -> None:
         super().__init__()
         self.self_attn = SelfAttention(channels, heads)
         self.self_attn_layer_norm = nn.LayerNorm(channels)
-        self.encoder_attn = DeformableAttention(channels, heads, points, sampling)
+        self.encoder_attn = attention
         self.encoder_attn_layer_norm = nn.LayerNorm(channels)
         self.mlp = MLP(channels, hidden, nn.ReLU)
         self.final_layer_norm = nn.LayerNorm(channels)

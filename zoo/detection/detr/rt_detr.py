@@ -8,17 +8,28 @@ sizes are those of transformers' ``convert_rt_detr_original_pytorch_checkpoint_t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.dtypes import float32
 from trtnet.zoo.detection.detr.hybrid_encoder import HybridEncoder
-from trtnet.zoo.detection.detr.layers import DecoderLayer, PredictionHead, Sizes, inverse_sigmoid
+from trtnet.zoo.detection.detr.layers import (
+    DecoderLayer,
+    DeformableAttention,
+    PredictionHead,
+    Sizes,
+    inverse_sigmoid,
+)
 from trtnet.zoo.detection.detr.outputs import Outputs, Predictions
 from trtnet.zoo.detection.detr.resnet_vd import ResNetVd
-from trtnet.zoo.detection.detr.two_stage import TwoStageDetector, TwoStageModel, projections
+from trtnet.zoo.detection.detr.two_stage import (
+    RENAMED,
+    TwoStageDetector,
+    TwoStageModel,
+    projections,
+)
 from trtnet.zoo.registry import register
 
 if TYPE_CHECKING:
@@ -64,15 +75,42 @@ SIZES = {
 }
 
 
-class Decoder(nn.Module):
-    """Layers that refine boxes step by step; the boxes are float32 whatever the policy."""
+class Sampling(nn.Module):
+    """What queries read, which is a module of its own in the first version."""
 
-    def __init__(self, layers: int, num_classes: int, sampling: str) -> None:
+    def forward(
+        self, read: Callable[..., Tensor], value: Tensor, sizes: Sizes, *others: Tensor
+    ) -> Tensor:
+        return read(value, sizes, *others)
+
+
+class Attention(DeformableAttention):
+    """Deformable attention as transformers has it in the first version."""
+
+    def __init__(self, channels: int, heads: int, points: Sequence[int], sampling: str) -> None:
+        super().__init__(channels, heads, points, sampling)
+        self.attn = Sampling()
+
+    def read(self, value: Tensor, sizes: Sizes, places: Tensor, weights: Tensor) -> Tensor:
+        return self.attn(super().read, value, sizes, places, weights)
+
+
+class Decoder(nn.Module):
+    """Layers that refine boxes step by step; the boxes are float32 whatever the policy.
+
+    Args:
+        attention: the kind of attention to the image.
+    """
+
+    def __init__(
+        self, layers: int, num_classes: int, sampling: str, attention: type[DeformableAttention]
+    ) -> None:
         super().__init__()
         points = (POINTS,) * LEVELS
-        self.layers = nn.ModuleList(
-            [DecoderLayer(CHANNELS, 1024, HEADS, points, sampling) for _ in range(layers)]
-        )
+        self.layers = nn.ModuleList([
+            DecoderLayer(CHANNELS, 1024, HEADS, attention(CHANNELS, HEADS, points, sampling))
+            for _ in range(layers)
+        ])  # fmt: skip
         self.query_pos_head = PredictionHead(4, 2 * CHANNELS, CHANNELS, 2)
         # All but the last classify in training alone.
         self.class_embed = nn.ModuleList([nn.Linear(CHANNELS, num_classes) for _ in range(layers)])
@@ -90,14 +128,20 @@ class Decoder(nn.Module):
 
 
 def detector(
-    sizing: Sizing, num_classes: int, num_queries: int, sampling: str, outputs: Outputs
+    sizing: Sizing,
+    num_classes: int,
+    num_queries: int,
+    sampling: str,
+    outputs: Outputs,
+    attention: type[DeformableAttention] = Attention,
+    renamed: Mapping[str, str] = RENAMED,
 ) -> TwoStageDetector:
     """An RT-DETR of these sizes."""
     widths = sizing.widths
     model = TwoStageModel(
         ResNetVd(sizing.depths, widths, sizing.bottleneck),
         HybridEncoder(sizing.encoded, LEVELS, sizing.encoder_hidden, sizing.expansion, HEADS),
-        Decoder(sizing.decoder_layers, num_classes, sampling),
+        Decoder(sizing.decoder_layers, num_classes, sampling, attention),
         widths[1:],
         sizing.encoded,
         CHANNELS,
@@ -105,7 +149,7 @@ def detector(
         num_queries,
         projections([sizing.encoded] * LEVELS, CHANNELS),
     )
-    return TwoStageDetector(model, outputs)
+    return TwoStageDetector(model, outputs, renamed)
 
 
 def _twin(version: str, sizing: Sizing, **arguments: Any) -> torch.nn.Module:
@@ -115,9 +159,13 @@ def _twin(version: str, sizing: Sizing, **arguments: Any) -> torch.nn.Module:
 
 
 def register_rt_detr(
-    name: str, sizing: Sizing, version: str, description: str
+    name: str, sizing: Sizing, version: str, description: str, **details: Any
 ) -> Callable[..., TwoStageDetector]:
-    """Registers a model of these sizes, of the `version` ``"v1"`` or ``"v2"``."""
+    """Registers a model of these sizes, of the `version` ``"v1"`` or ``"v2"``.
+
+    Args:
+        details: of :func:`detector`.
+    """
 
     def builder(
         num_classes: int = 80,
@@ -131,7 +179,7 @@ def register_rt_detr(
     ) -> TwoStageDetector:
         outputs = Outputs(score_thresh, detections_per_img, output_format, image_sizes)
         chosen = replace(sizing, decoder_layers=decoder_layers)
-        return detector(chosen, num_classes, num_queries, sampling, outputs)
+        return detector(chosen, num_classes, num_queries, sampling, outputs, **details)
 
     builder.__name__ = builder.__qualname__ = name
     builder.__doc__ = f"""{description}

@@ -31,6 +31,11 @@ class _Found(torch.nn.Module):
     def __init__(self, config: Any, **wanted: Any) -> None:
         super().__init__(config)
         del self.model.denoising_class_embed
+        for twice in {"class_embed", "bbox_embed"} & self._modules.keys():
+            delattr(self, twice)  # the decoder's, under a second name
+        for module in self.modules():  # transformers begins near 0, where no image leaves a trace
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.ones_(module.weight)
         self.wanted = wanted
 
     def forward(

@@ -1,0 +1,59 @@
+"""RT-DETRv2, with the parameters' names of transformers.
+
+Lv et al., RT-DETRv2: Improved Baseline with Bag-of-Freebies, https://arxiv.org/abs/2407.17140: it
+is trained otherwise, and keeps how far its queries look in a buffer. The sizes are those of
+transformers' ``convert_rt_detr_v2_weights_to_hf.py`` (Apache-2.0) for the published weights
+``PekingU/rtdetr_v2_*``, which are under Apache-2.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trtnet import nn
+from trtnet.zoo.detection.detr.layers import DeformableAttention
+from trtnet.zoo.detection.detr.rt_detr import SIZES, register_rt_detr
+from trtnet.zoo.detection.detr.two_stage import RENAMED
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
+
+_SCALE = 0.5  # of offsets, in sides of the box
+_RENAMED = {**RENAMED, r"^(class|bbox)_embed\.": r"model.decoder.\1_embed."}
+"""Files have the heads of the decoder twice, or under their first name alone."""
+
+
+class ScaledAttention(DeformableAttention):
+    """Deformable attention whose points' shares of a side are a buffer."""
+
+    def __init__(self, channels: int, heads: int, points: Sequence[int], sampling: str) -> None:
+        super().__init__(channels, heads, points, sampling)
+        self.register_buffer("n_points_scale", nn.Parameter.empty((sum(points),)))
+
+    def reach(self, sides: Tensor) -> Tensor:
+        shares = sides.new_tensor(self.n_points_scale).reshape(1, 1, 1, -1, 1)
+        return sides * shares * _SCALE
+
+
+_SIZES = {
+    "r18": SIZES["r18"],
+    "r34": SIZES["r34"],
+    "r50m": replace(SIZES["r50"], expansion=0.5),
+    "r50": SIZES["r50"],
+    "r101": SIZES["r101"],
+}
+
+rtdetr_v2_r18, rtdetr_v2_r34, rtdetr_v2_r50m, rtdetr_v2_r50, rtdetr_v2_r101 = (
+    register_rt_detr(
+        f"rtdetr_v2_{name}",
+        sizing,
+        "v2",
+        f"RT-DETRv2 on ResNet-{name[1:].rstrip('m')}-D (Lv et al., "
+        "https://arxiv.org/abs/2407.17140).",
+        attention=ScaledAttention,
+        renamed=_RENAMED,
+    )
+    for name, sizing in _SIZES.items()
+)
