@@ -6,11 +6,14 @@ object is found once, which training sees to.
 
 from __future__ import annotations
 
+import numpy as np
+
 from trtnet.detection.overlap import below, fraction
 from trtnet.detection.selection import Detections, pick
 from trtnet.dtypes import float32, int32
 from trtnet.errors import ShapeError, UsageError
-from trtnet.ops.elementwise import gt, where
+from trtnet.ops.elementwise import eq, gt, where
+from trtnet.ops.extremes import argmax
 from trtnet.ops.reduction import sum as sum_of
 from trtnet.ops.shape import flatten, unsqueeze
 from trtnet.ops.top_k import LIMIT, top_k
@@ -54,6 +57,14 @@ def best_detections(
         where(is_one, label, 0),
         where(is_one, box, 0),
     )
+
+
+def of_best_class(scores: Tensor) -> Tensor:
+    """`scores` (B, N, C), with 0 for all but the best class of a box, the first of equal ones."""
+    classes = scores.shape[-1]
+    assert isinstance(classes, int)
+    numbers = scores.network.constant(np.arange(classes).reshape(1, 1, classes))
+    return where(eq(argmax(scores, 2, keepdim=True), numbers), scores, 0.0)
 
 
 def _check(boxes: Tensor, scores: Tensor, count: int) -> None:
