@@ -122,7 +122,7 @@ def lively(name: str, **arguments: Any) -> torch.nn.Module:
 @pytest.fixture(scope="module", params=CASES)
 def seeded(request: pytest.FixtureRequest) -> Seeded:
     name, case = request.param, CASES[request.param]
-    entry, images = zoo.get_entry(name), drawn(2, *SIZE)
+    images = drawn(2, *SIZE)
     twin = random_module(lively, 0, input_shape=(3, *SIZE), name=name, output_format="raw",
                          **case.arguments)  # fmt: skip
     classifier = twin.get_submodule(case.classifier)

@@ -17,7 +17,7 @@ from trtnet.dtypes import float32
 from trtnet.nn import functional as F
 from trtnet.zoo.blocks import IntermediateLayerGetter
 from trtnet.zoo.detection.detr.layers import MLP, PredictionHead, SelfAttention, attended
-from trtnet.zoo.detection.detr.outputs import Outputs, Predictions
+from trtnet.zoo.detection.detr.outputs import Outputs
 from trtnet.zoo.detection.detr.two_stage import Backbone, rename
 from trtnet.zoo.registry import register
 from trtnet.zoo.resnet import resnet50

@@ -13,7 +13,7 @@ import numpy as np
 
 from trtnet import nn, ops
 from trtnet.nn import functional as F
-from trtnet.zoo.detection.detr.layers import MLP, SelfAttention
+from trtnet.zoo.detection.detr.layers import SelfAttention
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
@@ -31,10 +31,11 @@ class ConvNormLayer(nn.Module):
         kernel: int,
         stride: int = 1,
         activation: Callable[[], nn.Module] = nn.SiLU,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, (kernel - 1) // 2,
-                              bias=False)  # fmt: skip
+                              groups=groups, bias=False)  # fmt: skip
         self.norm = nn.BatchNorm2d(out_channels)
         self.activation = activation()
 
@@ -56,14 +57,16 @@ class RepVggBlock(nn.Module):
 
 
 class CSPRepLayer(nn.Module):
-    """Three such blocks, beside a 1×1 convolution."""
+    """`blocks` of them one after the other, beside a 1×1 convolution."""
 
-    def __init__(self, in_channels: int, out_channels: int, expansion: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, expansion: float = 1.0, blocks: int = 3
+    ) -> None:
         super().__init__()
         hidden = int(out_channels * expansion)
         self.conv1 = ConvNormLayer(in_channels, hidden, 1)
         self.conv2 = ConvNormLayer(in_channels, hidden, 1)
-        self.bottlenecks = nn.Sequential(*(RepVggBlock(hidden) for _ in range(3)))
+        self.bottlenecks = nn.Sequential(*(RepVggBlock(hidden) for _ in range(blocks)))
         same = hidden == out_channels
         self.conv3 = nn.Identity() if same else ConvNormLayer(hidden, out_channels, 1)
 
@@ -72,13 +75,13 @@ class CSPRepLayer(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention of pixels (B, N, C) to each other, and two linear layers."""
+    """Attention of pixels (B, N, C) to each other, and the linear layers `mlp`."""
 
-    def __init__(self, channels: int, hidden: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, mlp: nn.Module) -> None:
         super().__init__()
         self.self_attn = SelfAttention(channels, heads)
         self.self_attn_layer_norm = nn.LayerNorm(channels)
-        self.mlp = MLP(channels, hidden, nn.GELU)
+        self.mlp = mlp
         self.final_layer_norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
@@ -107,10 +110,10 @@ class SinePositionEmbedding(nn.Module):
 class AIFILayer(nn.Module):
     """Attention within one feature map (B, C, H, W)."""
 
-    def __init__(self, channels: int, hidden: int, heads: int, layers: int) -> None:
+    def __init__(self, channels: int, layers: Sequence[EncoderLayer]) -> None:
         super().__init__()
         self.position_embedding = SinePositionEmbedding(channels)
-        self.layers = nn.ModuleList([EncoderLayer(channels, hidden, heads) for _ in range(layers)])
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         position = self.position_embedding(x)
@@ -125,28 +128,28 @@ class HybridEncoder(nn.Module):
 
     Args:
         levels: how many there are.
-        hidden: of the linear layers.
-        expansion: of the channels within the blocks of the pyramid.
+        layer: of attention within the smallest features.
+        lateral, block, down: make what prepares the features of a level for the next larger one,
+            what joins two of them, and what halves them.
     """
 
     def __init__(
-        self, channels: int, levels: int, hidden: int, expansion: float, heads: int = 8
+        self,
+        channels: int,
+        levels: int,
+        layer: EncoderLayer,
+        lateral: Callable[[], nn.Module],
+        block: Callable[[], nn.Module],
+        down: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
-        self.aifi = nn.ModuleList([AIFILayer(channels, hidden, heads, 1)])
+        self.aifi = nn.ModuleList([AIFILayer(channels, [layer])])
 
-        def blocks() -> nn.ModuleList:
-            return nn.ModuleList(
-                [CSPRepLayer(2 * channels, channels, expansion) for _ in range(levels - 1)]
-            )
+        def for_each_step(make: Callable[[], nn.Module]) -> nn.ModuleList:
+            return nn.ModuleList([make() for _ in range(levels - 1)])
 
-        def convs(kernel: int, stride: int) -> nn.ModuleList:
-            return nn.ModuleList(
-                [ConvNormLayer(channels, channels, kernel, stride) for _ in range(levels - 1)]
-            )
-
-        self.lateral_convs, self.fpn_blocks = convs(1, 1), blocks()
-        self.downsample_convs, self.pan_blocks = convs(3, 2), blocks()
+        self.lateral_convs, self.fpn_blocks = for_each_step(lateral), for_each_step(block)
+        self.downsample_convs, self.pan_blocks = for_each_step(down), for_each_step(block)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         *larger, smallest = features

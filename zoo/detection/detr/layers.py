@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,8 +74,8 @@ class PredictionHead(nn.Module):
         return self.layers[-1](x)
 
 
-class DeformableAttention(nn.Module):
-    """Attention to a few places around reference boxes, in several feature maps.
+class DeformableReading(nn.Module):
+    """What queries read at a few places around reference boxes, in several feature maps.
 
     Places and the softmax of the weights are float32 whatever the policy.
 
@@ -91,8 +91,6 @@ class DeformableAttention(nn.Module):
         total = heads * sum(points)
         self.sampling_offsets = nn.Linear(channels, total * 2)
         self.attention_weights = nn.Linear(channels, total)
-        self.value_proj = nn.Linear(channels, channels)
-        self.output_proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, memory: Tensor, sizes: Sizes, boxes: Tensor) -> Tensor:
         """
@@ -103,24 +101,39 @@ class DeformableAttention(nn.Module):
         """
         batch, count, channels = x.shape
         total = sum(self.points)
-        value = self.value_proj(memory)
-        value = value.reshape(batch, memory.shape[1], self.heads, channels // self.heads)
+        value = memory.reshape(batch, memory.shape[1], self.heads, channels // self.heads)
         offsets = self.sampling_offsets(x).to(float32)
         offsets = offsets.reshape(batch, count, self.heads, total, 2)
         weights = self.attention_weights(x).to(float32)
         weights = F.softmax(weights.reshape(batch, count, self.heads, total), -1)
         box = boxes.reshape(batch, count, 1, 1, 4)
         places = box[..., :2] + offsets * self.reach(box[..., 2:])
-        return self.output_proj(self.read(value, sizes, places, weights))
+        return self.read(value, sizes, places, weights)
 
     def reach(self, sides: Tensor) -> Tensor:
         """How far an offset of 1 goes: half a side of the box, shared among a map's points."""
-        shares = np.repeat([0.5 / count for count in self.points], self.points)
-        return sides * sides.network.constant(shares.astype(np.float32).reshape(1, 1, 1, -1, 1))
+        return shared(sides, np.repeat([1 / count for count in self.points], self.points))
 
     def read(self, value: Tensor, sizes: Sizes, places: Tensor, weights: Tensor) -> Tensor:
-        """What queries read; see :func:`trtnet.detection.deformable_attention`."""
+        """See :func:`trtnet.detection.deformable_attention`."""
         return deformable_attention(value, sizes, self.points, places, weights, self.sampling)
+
+
+def shared(sides: Tensor, shares: Any) -> Tensor:
+    """Half of `sides` (..., 1, 2) times the share of each of P points, (..., P, 2)."""
+    return sides * sides.new_tensor(shares).reshape(1, 1, 1, -1, 1) * 0.5
+
+
+class DeformableAttention(DeformableReading):
+    """The same with a projection of the pixels, and of what is read."""
+
+    def __init__(self, channels: int, heads: int, points: Sequence[int], sampling: str) -> None:
+        super().__init__(channels, heads, points, sampling)
+        self.value_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, memory: Tensor, sizes: Sizes, boxes: Tensor) -> Tensor:
+        return self.output_proj(super().forward(x, self.value_proj(memory), sizes, boxes))
 
 
 class DecoderLayer(nn.Module):

@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.dtypes import float32
-from trtnet.zoo.detection.detr.hybrid_encoder import HybridEncoder
+from trtnet.zoo.detection.detr.hybrid_encoder import (
+    ConvNormLayer,
+    CSPRepLayer,
+    EncoderLayer,
+    HybridEncoder,
+)
 from trtnet.zoo.detection.detr.layers import (
+    MLP,
     DecoderLayer,
     DeformableAttention,
     PredictionHead,
@@ -127,6 +133,17 @@ class Decoder(nn.Module):
         return Predictions(self.class_embed[-1](queries), boxes)
 
 
+def _encoder(channels: int, hidden: int, expansion: float) -> HybridEncoder:
+    return HybridEncoder(
+        channels,
+        LEVELS,
+        EncoderLayer(channels, HEADS, MLP(channels, hidden, nn.GELU)),
+        lateral=lambda: ConvNormLayer(channels, channels, 1),
+        block=lambda: CSPRepLayer(2 * channels, channels, expansion),
+        down=lambda: ConvNormLayer(channels, channels, 3, 2),
+    )
+
+
 def detector(
     sizing: Sizing,
     num_classes: int,
@@ -140,7 +157,7 @@ def detector(
     widths = sizing.widths
     model = TwoStageModel(
         ResNetVd(sizing.depths, widths, sizing.bottleneck),
-        HybridEncoder(sizing.encoded, LEVELS, sizing.encoder_hidden, sizing.expansion, HEADS),
+        _encoder(sizing.encoded, sizing.encoder_hidden, sizing.expansion),
         Decoder(sizing.decoder_layers, num_classes, sampling, attention),
         widths[1:],
         sizing.encoded,

@@ -13,14 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trtnet import nn
-from trtnet.zoo.detection.detr.layers import DeformableAttention
+from trtnet.zoo.detection.detr.layers import DeformableAttention, shared
 from trtnet.zoo.detection.detr.rt_detr import SIZES, register_rt_detr
 from trtnet.zoo.detection.detr.two_stage import RENAMED
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
-_SCALE = 0.5  # of offsets, in sides of the box
 _RENAMED = {**RENAMED, r"^(class|bbox)_embed\.": r"model.decoder.\1_embed."}
 """Files have the heads of the decoder twice, or under their first name alone."""
 
@@ -33,8 +32,7 @@ class ScaledAttention(DeformableAttention):
         self.register_buffer("n_points_scale", nn.Parameter.empty((sum(points),)))
 
     def reach(self, sides: Tensor) -> Tensor:
-        shares = sides.new_tensor(self.n_points_scale).reshape(1, 1, 1, -1, 1)
-        return sides * shares * _SCALE
+        return shared(sides, self.n_points_scale)
 
 
 _SIZES = {

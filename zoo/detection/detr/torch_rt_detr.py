@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from trtnet.zoo.detection.detr.rt_detr import Sizing
 
 
-class _Found(torch.nn.Module):
-    """What is the same in both versions: called on prepared images, with outputs of ours.
+class Found(torch.nn.Module):
+    """What is the same in RT-DETR and what came of it: called on prepared images, with outputs of ours.
 
     The embedding of classes that serves training alone is left out, and BatchNorms are not frozen,
     which changes neither their keys nor what they compute.
@@ -46,11 +46,11 @@ class _Found(torch.nn.Module):
         return outputs(scores, found.pred_boxes, images, image_sizes, **self.wanted)
 
 
-class RTDetr(_Found, RTDetrForObjectDetection):
+class RTDetr(Found, RTDetrForObjectDetection):
     """The first version."""
 
 
-class RTDetrV2(_Found, RTDetrV2ForObjectDetection):
+class RTDetrV2(Found, RTDetrV2ForObjectDetection):
     """The second version."""
 
 

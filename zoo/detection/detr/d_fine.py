@@ -1,0 +1,201 @@
+"""D-FINE, with the parameters' names of transformers.
+
+Peng et al., D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution Refinement,
+https://arxiv.org/abs/2410.13842. The sizes are those of transformers'
+``convert_d_fine_original_pytorch_checkpoint_to_hf.py`` (Apache-2.0) for the published weights
+``ustc-community/dfine-*``, which are under Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from trtnet import nn, ops
+from trtnet.zoo.detection.detr.d_fine_decoder import Decoder, FeedForward
+from trtnet.zoo.detection.detr.hgnet_v2 import HGNetV2, Widths
+from trtnet.zoo.detection.detr.hybrid_encoder import (
+    ConvNormLayer,
+    CSPRepLayer,
+    EncoderLayer,
+    HybridEncoder,
+)
+from trtnet.zoo.detection.detr.outputs import Outputs
+from trtnet.zoo.detection.detr.rt_detr import HEADS, PREPARED
+from trtnet.zoo.detection.detr.two_stage import TwoStageDetector, TwoStageModel, projections
+from trtnet.zoo.registry import register
+
+if TYPE_CHECKING:
+    import torch
+
+    from trtnet.tensor import Tensor
+
+RENAMED = {
+    r"\.out_proj\.": ".o_proj.",
+    r"\.layers\.(\d+)\.fc1\.": r".layers.\1.mlp.layers.0.",
+    r"\.layers\.(\d+)\.fc2\.": r".layers.\1.mlp.layers.1.",
+    r"\.encoder\.encoder\.(\d+)\.layers\.": r".encoder.aifi.\1.layers.",
+    r"^(class|bbox)_embed\.": r"model.decoder.\1_embed.",
+}
+"""Names in published files, and what they are now: those of transformers' conversion_mapping.py."""
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What the models differ in.
+
+    Attributes:
+        backbone: its sizes.
+        decoder_layers: of which each refines the boxes.
+        expansion, blocks: channels and number of the blocks in the encoder.
+        channels: of the encoder, and of the queries unless `queries` says otherwise.
+        queries: channels of the queries.
+        hidden, decoder_hidden: of the linear layers of the encoder, and of the decoder.
+        points: places that a head reads in each of the features.
+    """
+
+    backbone: Widths
+    decoder_layers: int
+    expansion: float = 1.0
+    blocks: int = 3
+    channels: int = 256
+    queries: int = 256
+    hidden: int = 1024
+    decoder_hidden: int = 1024
+    points: tuple[int, ...] = (3, 6, 3)
+
+
+_NANO = Widths((16, 16), (16, 32, 64, 128), (64, 256, 512, 1024), (1, 1, 2, 1), 3, affine=True)
+_WIDE = (128, 512, 1024, 2048)
+SIZES = {
+    "n": Sizing(_NANO, 3, 0.34, 2, 128, 128, 512, 512, (6, 6)),
+    "s": Sizing(_NANO, 3, 0.5, 1),
+    "m": Sizing(
+        Widths((24, 32), (32, 64, 128, 256), (96, 384, 768, 1536), (1, 1, 3, 1), 4, affine=True),
+        4,
+        blocks=2,
+    ),
+    "l": Sizing(Widths((32, 48), (48, 96, 192, 384), _WIDE, (1, 1, 3, 1), 6, affine=False), 6),
+    "x": Sizing(
+        Widths((32, 64), (64, 128, 256, 512), _WIDE, (1, 2, 5, 2), 6, affine=False),
+        6,
+        channels=384,
+        hidden=2048,
+    ),
+}
+
+
+class RepNCSPELAN4(nn.Module):
+    """Two branches of blocks one after the other, all of whose results are joined."""
+
+    def __init__(self, channels: int, expansion: float, blocks: int) -> None:
+        super().__init__()
+        hidden = round(expansion * channels // 2)
+        self.conv1 = ConvNormLayer(2 * channels, 2 * channels, 1)
+        self.csp_rep1 = CSPRepLayer(channels, hidden, blocks=blocks)
+        self.conv2 = ConvNormLayer(hidden, hidden, 3)
+        self.csp_rep2 = CSPRepLayer(hidden, hidden, blocks=blocks)
+        self.conv3 = ConvNormLayer(hidden, hidden, 3)
+        self.conv4 = ConvNormLayer(2 * channels + 2 * hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        channels = x.shape[1]
+        first = self.conv2(self.csp_rep1(x[:, channels // 2 :]))
+        second = self.conv3(self.csp_rep2(first))
+        return self.conv4(ops.cat([x, first, second], 1))
+
+
+class SCDown(nn.Module):
+    """A 1×1 convolution, and a depthwise one that halves the image."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNormLayer(channels, channels, 1, activation=nn.Identity)
+        self.conv2 = ConvNormLayer(channels, channels, 3, 2, nn.Identity, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv1(x))
+
+
+def _encoder(sizing: Sizing, levels: int) -> HybridEncoder:
+    channels = sizing.channels
+    mlp = FeedForward(channels, sizing.hidden, channels, 2, nn.GELU)
+    return HybridEncoder(
+        channels,
+        levels,
+        EncoderLayer(channels, HEADS, mlp),
+        lateral=lambda: ConvNormLayer(channels, channels, 1, activation=nn.Identity),
+        block=lambda: RepNCSPELAN4(channels, sizing.expansion, sizing.blocks),
+        down=lambda: SCDown(channels),
+    )
+
+
+def _projections(sizing: Sizing, levels: int) -> nn.ModuleList:
+    if sizing.channels == sizing.queries:
+        return nn.ModuleList([nn.Identity() for _ in range(levels)])
+    return projections([sizing.channels] * levels, sizing.queries)
+
+
+def _twin(sizing: Sizing, **arguments: Any) -> torch.nn.Module:
+    from trtnet.zoo.detection.detr import torch_d_fine  # imports torch and transformers
+
+    return torch_d_fine.d_fine(sizing, **arguments)
+
+
+def _model(name: str, sizing: Sizing) -> Callable[..., TwoStageDetector]:
+    """Registers a model of these sizes."""
+
+    def builder(
+        num_classes: int = 80,
+        num_queries: int = 300,
+        decoder_layers: int = sizing.decoder_layers,
+        score_thresh: float = 0.0,
+        detections_per_img: int = 300,
+        sampling: str = "layer",
+        output_format: str = "efficientnms",
+        image_sizes: bool = False,
+    ) -> TwoStageDetector:
+        outputs = Outputs(score_thresh, detections_per_img, output_format, image_sizes)
+        chosen, levels = replace(sizing, decoder_layers=decoder_layers), len(sizing.points)
+        model = TwoStageModel(
+            HGNetV2(sizing.backbone, levels),
+            _encoder(sizing, levels),
+            Decoder(chosen, num_classes, sampling),
+            sizing.backbone.out[-levels:],
+            sizing.channels,
+            sizing.queries,
+            num_classes,
+            num_queries,
+            _projections(sizing, levels),
+        )
+        return TwoStageDetector(model, outputs, RENAMED)
+
+    builder.__name__ = builder.__qualname__ = name
+    builder.__doc__ = f"""D-FINE-{name[-1].upper()} (Peng et al., https://arxiv.org/abs/2410.13842).
+
+    Args:
+        num_classes: without a background.
+        num_queries: boxes that the decoder refines.
+        decoder_layers: how many there are; the weights of trained ones belong to their number.
+        score_thresh: boxes with no higher score are dropped; none in the paper's evaluation.
+        detections_per_img: how many pairs of a query and a class an image has at most.
+        sampling: how deformable attention reads: ``"layer"`` or ``"gathers"``, see
+            :mod:`trtnet.detection.deformable`.
+        output_format: see :mod:`trtnet.detection.formats`.
+        image_sizes: whether there is a second input with the sizes of images in a padded batch.
+    """
+    register(
+        input_shape=(3, 640, 640),
+        twin=functools.partial(_twin, sizing),
+        task="detection",
+        preprocessing=PREPARED,
+    )(builder)
+    return builder
+
+
+dfine_n, dfine_s, dfine_m, dfine_l, dfine_x = (
+    _model(f"dfine_{name}", sizing) for name, sizing in SIZES.items()
+)
