@@ -266,8 +266,8 @@ def test_the_choice_is_that_of_transformers_own_processor(seeded: Seeded) -> Non
     theirs = processor.post_process_object_detection(
         outputs, threshold=0.5, target_sizes=[SIZE, SIZE]
     )
-    net = seeded.network(seeded.images.shape, score_thresh=0.5,
-                         detections_per_img=CASES[seeded.name].arguments["num_queries"])  # fmt: skip
+    count = seeded.arguments["num_queries"]
+    net = seeded.network(seeded.images.shape, score_thresh=0.5, detections_per_img=count)
     ours = reference.run(net, {"input": seeded.images})
     for image, wanted in enumerate(theirs):
         order = wanted["scores"].argsort(descending=True)

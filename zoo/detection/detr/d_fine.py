@@ -1,21 +1,21 @@
 """D-FINE, with the parameters' names of transformers.
 
 Peng et al., D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution Refinement,
-https://arxiv.org/abs/2410.13842. The sizes are those of transformers'
-``convert_d_fine_original_pytorch_checkpoint_to_hf.py`` (Apache-2.0) for the published weights
-``ustc-community/dfine-*``, which are under Apache-2.0.
+https://arxiv.org/abs/2410.13842. The published weights, ``ustc-community/dfine-*``, are
+under Apache-2.0.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trtnet import nn, ops
+from trtnet.weights.torch_import import require
 from trtnet.zoo.detection.detr.d_fine_decoder import Decoder, FeedForward
-from trtnet.zoo.detection.detr.hgnet_v2 import HGNetV2, Widths
+from trtnet.zoo.detection.detr.hgnet_v2 import HGNetV2
 from trtnet.zoo.detection.detr.hybrid_encoder import (
     ConvNormLayer,
     CSPRepLayer,
@@ -23,7 +23,7 @@ from trtnet.zoo.detection.detr.hybrid_encoder import (
     HybridEncoder,
 )
 from trtnet.zoo.detection.detr.outputs import Outputs
-from trtnet.zoo.detection.detr.rt_detr import HEADS, PREPARED
+from trtnet.zoo.detection.detr.sizes import D_FINE, HEADS, DFineSizing
 from trtnet.zoo.detection.detr.two_stage import TwoStageDetector, TwoStageModel, projections
 from trtnet.zoo.registry import register
 
@@ -40,51 +40,6 @@ RENAMED = {
     r"^(class|bbox)_embed\.": r"model.decoder.\1_embed.",
 }
 """Names in published files, and what they are now: those of transformers' conversion_mapping.py."""
-
-
-@dataclass(frozen=True)
-class Sizing:
-    """What the models differ in.
-
-    Attributes:
-        backbone: its sizes.
-        decoder_layers: of which each refines the boxes.
-        expansion, blocks: channels and number of the blocks in the encoder.
-        channels: of the encoder, and of the queries unless `queries` says otherwise.
-        queries: channels of the queries.
-        hidden, decoder_hidden: of the linear layers of the encoder, and of the decoder.
-        points: places that a head reads in each of the features.
-    """
-
-    backbone: Widths
-    decoder_layers: int
-    expansion: float = 1.0
-    blocks: int = 3
-    channels: int = 256
-    queries: int = 256
-    hidden: int = 1024
-    decoder_hidden: int = 1024
-    points: tuple[int, ...] = (3, 6, 3)
-
-
-_NANO = Widths((16, 16), (16, 32, 64, 128), (64, 256, 512, 1024), (1, 1, 2, 1), 3, affine=True)
-_WIDE = (128, 512, 1024, 2048)
-SIZES = {
-    "n": Sizing(_NANO, 3, 0.34, 2, 128, 128, 512, 512, (6, 6)),
-    "s": Sizing(_NANO, 3, 0.5, 1),
-    "m": Sizing(
-        Widths((24, 32), (32, 64, 128, 256), (96, 384, 768, 1536), (1, 1, 3, 1), 4, affine=True),
-        4,
-        blocks=2,
-    ),
-    "l": Sizing(Widths((32, 48), (48, 96, 192, 384), _WIDE, (1, 1, 3, 1), 6, affine=False), 6),
-    "x": Sizing(
-        Widths((32, 64), (64, 128, 256, 512), _WIDE, (1, 2, 5, 2), 6, affine=False),
-        6,
-        channels=384,
-        hidden=2048,
-    ),
-}
 
 
 class RepNCSPELAN4(nn.Module):
@@ -120,7 +75,7 @@ class SCDown(nn.Module):
         return self.conv2(self.conv1(x))
 
 
-def _encoder(sizing: Sizing, levels: int) -> HybridEncoder:
+def _encoder(sizing: DFineSizing, levels: int) -> HybridEncoder:
     channels = sizing.channels
     mlp = FeedForward(channels, sizing.hidden, channels, 2, nn.GELU)
     return HybridEncoder(
@@ -133,19 +88,20 @@ def _encoder(sizing: Sizing, levels: int) -> HybridEncoder:
     )
 
 
-def _projections(sizing: Sizing, levels: int) -> nn.ModuleList:
+def _projections(sizing: DFineSizing, levels: int) -> nn.ModuleList:
     if sizing.channels == sizing.queries:
         return nn.ModuleList([nn.Identity() for _ in range(levels)])
     return projections([sizing.channels] * levels, sizing.queries)
 
 
-def _twin(sizing: Sizing, **arguments: Any) -> torch.nn.Module:
+def _twin(sizing: DFineSizing, **arguments: Any) -> torch.nn.Module:
+    require("transformers", "the PyTorch counterpart of D-FINE")
     from trtnet.zoo.detection.detr import torch_d_fine  # imports torch and transformers
 
     return torch_d_fine.d_fine(sizing, **arguments)
 
 
-def _model(name: str, sizing: Sizing) -> Callable[..., TwoStageDetector]:
+def _model(name: str, sizing: DFineSizing) -> Callable[..., TwoStageDetector]:
     """Registers a model of these sizes."""
 
     def builder(
@@ -191,11 +147,11 @@ def _model(name: str, sizing: Sizing) -> Callable[..., TwoStageDetector]:
         input_shape=(3, 640, 640),
         twin=functools.partial(_twin, sizing),
         task="detection",
-        preprocessing=PREPARED,
+        preprocessing={"resize_size": [640, 640]},
     )(builder)
     return builder
 
 
 dfine_n, dfine_s, dfine_m, dfine_l, dfine_x = (
-    _model(f"dfine_{name}", sizing) for name, sizing in SIZES.items()
+    _model(f"dfine_{name}", sizing) for name, sizing in D_FINE.items()
 )

@@ -25,11 +25,10 @@ from trtnet.zoo.detection.detr.layers import (
     shared,
 )
 from trtnet.zoo.detection.detr.outputs import Predictions
-from trtnet.zoo.detection.detr.rt_detr import HEADS
+from trtnet.zoo.detection.detr.sizes import HEADS, DFineSizing
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
-    from trtnet.zoo.detection.detr.d_fine import Sizing
 
 BINS = 32  # between the values of a distribution
 _BEST = 4  # values of a distribution that say how sure it is
@@ -131,7 +130,7 @@ class Decoder(nn.Module):
     """Layers that refine the distributions of the sides of boxes, which are fixed behind the first
     of them."""
 
-    def __init__(self, sizing: Sizing, num_classes: int, sampling: str) -> None:
+    def __init__(self, sizing: DFineSizing, num_classes: int, sampling: str) -> None:
         super().__init__()
         channels, count = sizing.queries, sizing.decoder_layers
         self.layers = nn.ModuleList([
@@ -150,9 +149,7 @@ class Decoder(nn.Module):
             [FeedForward(channels, channels, 4 * (BINS + 1), 3) for _ in range(count)]
         )
 
-    def forward(
-        self, queries: Tensor, memory: Tensor, sizes: Sizes, logits: Tensor
-    ) -> Predictions:
+    def forward(self, queries: Tensor, memory: Tensor, sizes: Sizes, logits: Tensor) -> Predictions:
         values, scale = self._values(queries)
         boxes = first = logits.sigmoid()
         before: Tensor | None = None
@@ -176,8 +173,8 @@ class Decoder(nn.Module):
         """The distances that a distribution is over, (33,) float32, and their unit in shares of the
         box; both are known while the network is defined."""
         path = like.network.path
-        up, scale = (float(abs(each.require(f"{path}.{name}")[0]))
-                     for each, name in ((self.up, "up"), (self.reg_scale, "reg_scale")))  # fmt: skip
+        given = {"up": self.up, "reg_scale": self.reg_scale}
+        up, scale = (float(abs(each.require(f"{path}.{name}")[0])) for name, each in given.items())
         step = (up * scale + 1) ** (2 / (BINS - 2))
         right = [step**i - 1 for i in range(1, BINS // 2)]
         values = [-2 * up * scale, *(-x for x in reversed(right)), 0.0, *right, 2 * up * scale]

@@ -15,6 +15,7 @@ from trtnet import nn, ops
 from trtnet.detection.ranking import of_best_class
 from trtnet.dtypes import float32
 from trtnet.nn import functional as F
+from trtnet.weights.torch_import import require
 from trtnet.zoo.blocks import IntermediateLayerGetter
 from trtnet.zoo.detection.detr.layers import MLP, PredictionHead, SelfAttention, attended
 from trtnet.zoo.detection.detr.outputs import Outputs
@@ -181,6 +182,7 @@ class DETR(nn.Module):
 
 
 def _twin(**arguments: Any) -> torch.nn.Module:
+    require("transformers", "the PyTorch counterpart of DETR")
     from trtnet.zoo.detection.detr import torch_detr  # imports torch and transformers
 
     return torch_detr.detr(**arguments)

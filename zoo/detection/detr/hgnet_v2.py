@@ -131,7 +131,8 @@ class BasicLayer(nn.Module):
         self.layers = nn.ModuleList([layer(width) for width in widths])
         total, half = in_channels + layers * middle, out_channels // 2
         self.aggregation = nn.Sequential(
-            ConvLayer(total, half, 1, affine=affine), ConvLayer(half, out_channels, 1, affine=affine)
+            ConvLayer(total, half, 1, affine=affine),
+            ConvLayer(half, out_channels, 1, affine=affine),
         )
         self.drop_path = nn.Identity()
         self.residual = residual

@@ -14,8 +14,6 @@ from trtnet import nn
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
-_STEM = 64
-
 
 class ConvLayer(nn.Module):
     """A convolution that keeps the image's size but for its stride, BatchNorm and ReLU."""
@@ -95,11 +93,11 @@ class Stage(nn.Module):
 class Embeddings(nn.Module):
     """Three convolutions and a pooling: a quarter of the image's edges."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        half = _STEM // 2
+        half = channels // 2
         self.embedder = nn.Sequential(
-            ConvLayer(3, half, 3, 2), ConvLayer(half, half, 3), ConvLayer(half, _STEM, 3)
+            ConvLayer(3, half, 3, 2), ConvLayer(half, half, 3), ConvLayer(half, channels, 3)
         )
         self.pooler = nn.MaxPool2d(3, 2, 1)
 
@@ -110,9 +108,11 @@ class Embeddings(nn.Module):
 class Encoder(nn.Module):
     """Four stages: the last's features, and what each of them takes and gives."""
 
-    def __init__(self, depths: Sequence[int], widths: Sequence[int], bottleneck: bool) -> None:
+    def __init__(
+        self, depths: Sequence[int], stem: int, widths: Sequence[int], bottleneck: bool
+    ) -> None:
         super().__init__()
-        stages, channels = [], _STEM
+        stages, channels = [], stem
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             stages.append(Stage(channels, width, 2 if number else 1, depth, bottleneck))
             channels = width
@@ -126,12 +126,21 @@ class Encoder(nn.Module):
 
 
 class ResNetVd(nn.Module):
-    """Features of an image (B, 3, H, W) at an eighth, a sixteenth and a 32nd of its edges."""
+    """Features of an image (B, 3, H, W) at an eighth, a sixteenth and a 32nd of its edges.
 
-    def __init__(self, depths: Sequence[int], widths: Sequence[int], bottleneck: bool) -> None:
+    Args:
+        depths: blocks of the four stages.
+        stem: channels before the first of them.
+        widths: channels of the stages.
+        bottleneck: whether blocks have three convolutions.
+    """
+
+    def __init__(
+        self, depths: Sequence[int], stem: int, widths: Sequence[int], bottleneck: bool
+    ) -> None:
         super().__init__()
-        self.embedder = Embeddings()
-        self.encoder = Encoder(depths, widths, bottleneck)
+        self.embedder = Embeddings(stem)
+        self.encoder = Encoder(depths, stem, widths, bottleneck)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         _, features = self.encoder(self.embedder(x))

@@ -1,19 +1,19 @@
 """RT-DETR, with the parameters' names of transformers.
 
 Zhao et al., DETRs Beat YOLOs on Real-time Object Detection, https://arxiv.org/abs/2304.08069. The
-sizes are those of transformers' ``convert_rt_detr_original_pytorch_checkpoint_to_hf.py``
-(Apache-2.0) for the published weights ``PekingU/rtdetr_*``, which are under Apache-2.0.
+published weights, ``PekingU/rtdetr_*``, are under Apache-2.0.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.dtypes import float32
+from trtnet.weights.torch_import import require
 from trtnet.zoo.detection.detr.hybrid_encoder import (
     ConvNormLayer,
     CSPRepLayer,
@@ -30,6 +30,14 @@ from trtnet.zoo.detection.detr.layers import (
 )
 from trtnet.zoo.detection.detr.outputs import Outputs, Predictions
 from trtnet.zoo.detection.detr.resnet_vd import ResNetVd
+from trtnet.zoo.detection.detr.sizes import (
+    HEADS,
+    LEVELS,
+    POINTS,
+    RT_DETR,
+    SHAPES,
+    RTDetrSizing,
+)
 from trtnet.zoo.detection.detr.two_stage import (
     RENAMED,
     TwoStageDetector,
@@ -42,43 +50,6 @@ if TYPE_CHECKING:
     import torch
 
     from trtnet.tensor import Tensor
-
-LEVELS, POINTS, HEADS, CHANNELS = 3, 4, 8, 256
-PREPARED: dict[str, Any] = {"resize_size": [640, 640]}
-"""How images are prepared: stretched, and divided by 255."""
-
-
-@dataclass(frozen=True)
-class Sizing:
-    """What the models differ in.
-
-    Attributes:
-        depths: blocks of the backbone's stages.
-        bottleneck: whether these have three convolutions, and four times the channels.
-        decoder_layers: of which each refines the boxes.
-        expansion: of the channels in the encoder's blocks.
-        encoded, encoder_hidden: channels of the encoder, and of its linear layers.
-    """
-
-    depths: tuple[int, ...]
-    bottleneck: bool = True
-    decoder_layers: int = 6
-    expansion: float = 1.0
-    encoded: int = 256
-    encoder_hidden: int = 1024
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels of the backbone's stages."""
-        return [width * (4 if self.bottleneck else 1) for width in (64, 128, 256, 512)]
-
-
-SIZES = {
-    "r18": Sizing((2, 2, 2, 2), False, 3, 0.5),
-    "r34": Sizing((3, 4, 6, 3), False, 4, 0.5),
-    "r50": Sizing((3, 4, 6, 3)),
-    "r101": Sizing((3, 4, 23, 3), encoded=384, encoder_hidden=2048),
-}
 
 
 class Sampling(nn.Module):
@@ -109,19 +80,24 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, layers: int, num_classes: int, sampling: str, attention: type[DeformableAttention]
+        self,
+        sizing: RTDetrSizing,
+        num_classes: int,
+        sampling: str,
+        attention: type[DeformableAttention],
     ) -> None:
         super().__init__()
-        points = (POINTS,) * LEVELS
+        points, channels, layers = (POINTS,) * LEVELS, sizing.queries, sizing.decoder_layers
         self.layers = nn.ModuleList([
-            DecoderLayer(CHANNELS, 1024, HEADS, attention(CHANNELS, HEADS, points, sampling))
+            DecoderLayer(channels, sizing.decoder_hidden, HEADS,
+                         attention(channels, HEADS, points, sampling))
             for _ in range(layers)
         ])  # fmt: skip
-        self.query_pos_head = PredictionHead(4, 2 * CHANNELS, CHANNELS, 2)
+        self.query_pos_head = PredictionHead(4, 2 * channels, channels, 2)
         # All but the last classify in training alone.
-        self.class_embed = nn.ModuleList([nn.Linear(CHANNELS, num_classes) for _ in range(layers)])
+        self.class_embed = nn.ModuleList([nn.Linear(channels, num_classes) for _ in range(layers)])
         self.bbox_embed = nn.ModuleList(
-            [PredictionHead(CHANNELS, CHANNELS, 4, 3) for _ in range(layers)]
+            [PredictionHead(channels, channels, 4, 3) for _ in range(layers)]
         )
 
     def forward(self, queries: Tensor, memory: Tensor, sizes: Sizes, logits: Tensor) -> Predictions:
@@ -145,7 +121,7 @@ def _encoder(channels: int, hidden: int, expansion: float) -> HybridEncoder:
 
 
 def detector(
-    sizing: Sizing,
+    sizing: RTDetrSizing,
     num_classes: int,
     num_queries: int,
     sampling: str,
@@ -156,40 +132,51 @@ def detector(
     """An RT-DETR of these sizes."""
     widths = sizing.widths
     model = TwoStageModel(
-        ResNetVd(sizing.depths, widths, sizing.bottleneck),
+        ResNetVd(sizing.depths, sizing.stem, widths, sizing.bottleneck),
         _encoder(sizing.encoded, sizing.encoder_hidden, sizing.expansion),
-        Decoder(sizing.decoder_layers, num_classes, sampling, attention),
+        Decoder(sizing, num_classes, sampling, attention),
         widths[1:],
         sizing.encoded,
-        CHANNELS,
+        sizing.queries,
         num_classes,
         num_queries,
-        projections([sizing.encoded] * LEVELS, CHANNELS),
+        projections([sizing.encoded] * LEVELS, sizing.queries),
     )
     return TwoStageDetector(model, outputs, renamed)
 
 
-def _twin(version: str, sizing: Sizing, **arguments: Any) -> torch.nn.Module:
+def _twin(version: str, sizing: RTDetrSizing, **arguments: Any) -> torch.nn.Module:
+    require("transformers", "the PyTorch counterpart of RT-DETR")
     from trtnet.zoo.detection.detr import torch_rt_detr  # imports torch and transformers
 
     return torch_rt_detr.rt_detr(version, sizing, **arguments)
 
 
 def register_rt_detr(
-    name: str, sizing: Sizing, version: str, description: str, **details: Any
+    name: str,
+    sizing: RTDetrSizing,
+    version: str,
+    description: str,
+    num_classes: int = 80,
+    num_queries: int = 300,
+    edge: int = 640,
+    **details: Any,
 ) -> Callable[..., TwoStageDetector]:
     """Registers a model of these sizes, of the `version` ``"v1"`` or ``"v2"``.
 
     Args:
+        edge: of its input by default.
         details: of :func:`detector`.
     """
+    counts = {"num_classes": num_classes, "num_queries": num_queries,
+              "detections_per_img": num_queries}  # fmt: skip
 
     def builder(
-        num_classes: int = 80,
-        num_queries: int = 300,
+        num_classes: int = num_classes,
+        num_queries: int = num_queries,
         decoder_layers: int = sizing.decoder_layers,
         score_thresh: float = 0.0,
-        detections_per_img: int = 300,
+        detections_per_img: int = num_queries,
         sampling: str = "layer",
         output_format: str = "efficientnms",
         image_sizes: bool = False,
@@ -213,10 +200,10 @@ def register_rt_detr(
         image_sizes: whether there is a second input with the sizes of images in a padded batch.
     """
     register(
-        input_shape=(3, 640, 640),
-        twin=functools.partial(_twin, version, sizing),
+        input_shape=(3, edge, edge),
+        twin=functools.partial(_twin, version, sizing, **counts),
         task="detection",
-        preprocessing=PREPARED,
+        preprocessing={"resize_size": [edge, edge]},
     )(builder)
     return builder
 
@@ -225,5 +212,10 @@ rtdetr_r18, rtdetr_r34, rtdetr_r50, rtdetr_r101 = (
     register_rt_detr(f"rtdetr_{name}", sizing, "v1",
                      f"RT-DETR on ResNet-{name[1:]}-D (Zhao et al., "
                      "https://arxiv.org/abs/2304.08069).")
-    for name, sizing in SIZES.items()
+    for name, sizing in RT_DETR.items()
+)  # fmt: skip
+rtdetr_shapes = register_rt_detr(
+    "rtdetr_shapes", SHAPES, "v1",
+    "A small RT-DETR for drawn shapes, which ``tools/train_rt_detr.py`` trains.",
+    num_classes=4, num_queries=100, edge=320,
 )  # fmt: skip

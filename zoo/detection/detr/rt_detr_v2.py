@@ -1,20 +1,19 @@
 """RT-DETRv2, with the parameters' names of transformers.
 
 Lv et al., RT-DETRv2: Improved Baseline with Bag-of-Freebies, https://arxiv.org/abs/2407.17140: it
-is trained otherwise, and keeps how far its queries look in a buffer. The sizes are those of
-transformers' ``convert_rt_detr_v2_weights_to_hf.py`` (Apache-2.0) for the published weights
-``PekingU/rtdetr_v2_*``, which are under Apache-2.0.
+is trained otherwise, and keeps how far its queries look in a buffer. The published weights,
+``PekingU/rtdetr_v2_*``, are under Apache-2.0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trtnet import nn
 from trtnet.zoo.detection.detr.layers import DeformableAttention, shared
-from trtnet.zoo.detection.detr.rt_detr import SIZES, register_rt_detr
+from trtnet.zoo.detection.detr.rt_detr import register_rt_detr
+from trtnet.zoo.detection.detr.sizes import RT_DETR_V2
 from trtnet.zoo.detection.detr.two_stage import RENAMED
 
 if TYPE_CHECKING:
@@ -35,14 +34,6 @@ class ScaledAttention(DeformableAttention):
         return shared(sides, self.n_points_scale)
 
 
-_SIZES = {
-    "r18": SIZES["r18"],
-    "r34": SIZES["r34"],
-    "r50m": replace(SIZES["r50"], expansion=0.5),
-    "r50": SIZES["r50"],
-    "r101": SIZES["r101"],
-}
-
 rtdetr_v2_r18, rtdetr_v2_r34, rtdetr_v2_r50m, rtdetr_v2_r50, rtdetr_v2_r101 = (
     register_rt_detr(
         f"rtdetr_v2_{name}",
@@ -53,5 +44,5 @@ rtdetr_v2_r18, rtdetr_v2_r34, rtdetr_v2_r50m, rtdetr_v2_r50, rtdetr_v2_r101 = (
         attention=ScaledAttention,
         renamed=_RENAMED,
     )
-    for name, sizing in _SIZES.items()
+    for name, sizing in RT_DETR_V2.items()
 )

@@ -10,7 +10,7 @@ from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
 from trtnet.zoo.detection.detr.torch_rt_detr import Found
 
 if TYPE_CHECKING:
-    from trtnet.zoo.detection.detr.d_fine import Sizing
+    from trtnet.zoo.detection.detr.sizes import DFineSizing
 
 
 class DFine(Found, DFineForObjectDetection):
@@ -18,7 +18,7 @@ class DFine(Found, DFineForObjectDetection):
 
 
 def d_fine(
-    sizing: Sizing,
+    sizing: DFineSizing,
     num_classes: int = 80,
     num_queries: int = 300,
     decoder_layers: int | None = None,
@@ -41,24 +41,24 @@ def d_fine(
         "use_learnable_affine_block": widths.affine,
         "out_indices": [2, 3, 4][-levels:],
     }
-    config = DFineConfig(
-        backbone_config=HGNetV2Config(**backbone),
-        freeze_backbone_batch_norms=False,
-        encoder_in_channels=list(widths.out[-levels:]),
-        feat_strides=[8, 16, 32][-levels:],
-        encode_proj_layers=[levels - 1],
-        encoder_hidden_dim=sizing.channels,
-        encoder_ffn_dim=sizing.hidden,
-        hidden_expansion=sizing.expansion,
-        depth_mult=sizing.blocks / 3,
-        d_model=sizing.queries,
-        num_feature_levels=levels,
-        decoder_in_channels=[sizing.channels] * levels,
-        decoder_ffn_dim=sizing.decoder_hidden,
-        decoder_n_points=list(sizing.points),
-        decoder_layers=decoder_layers or sizing.decoder_layers,
-        num_labels=num_classes,
-        num_queries=num_queries,
-    )
-    return DFine(config, score_thresh=score_thresh, detections_per_img=detections_per_img,
+    sizes: dict[str, Any] = {
+        "backbone_config": HGNetV2Config(**backbone),
+        "freeze_backbone_batch_norms": False,
+        "encoder_in_channels": list(widths.out[-levels:]),
+        "feat_strides": [8, 16, 32][-levels:],
+        "encode_proj_layers": [levels - 1],
+        "encoder_hidden_dim": sizing.channels,
+        "encoder_ffn_dim": sizing.hidden,
+        "hidden_expansion": sizing.expansion,
+        "depth_mult": sizing.blocks / 3,
+        "d_model": sizing.queries,
+        "num_feature_levels": levels,
+        "decoder_in_channels": [sizing.channels] * levels,
+        "decoder_ffn_dim": sizing.decoder_hidden,
+        "decoder_n_points": list(sizing.points),
+        "decoder_layers": decoder_layers or sizing.decoder_layers,
+        "num_labels": num_classes,
+        "num_queries": num_queries,
+    }
+    return DFine(DFineConfig(**sizes), score_thresh=score_thresh, detections_per_img=detections_per_img,
                  output_format=output_format)  # fmt: skip

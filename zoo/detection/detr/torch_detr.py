@@ -55,13 +55,13 @@ def detr(
 ) -> torch.nn.Module:
     """transformers' model of these sizes."""
     small: Any = ResNetConfig(hidden_sizes=[8], depths=[1])  # another backbone takes its place
-    config = DetrConfig(
-        backbone_config=small,
-        use_timm_backbone=False,
-        num_labels=num_classes,
-        num_queries=num_queries,
-        encoder_layers=layers,
-        decoder_layers=layers,
-    )
-    return Detr(config, score_thresh=score_thresh, detections_per_img=detections_per_img,
+    sizes: dict[str, Any] = {
+        "backbone_config": small,
+        "use_timm_backbone": False,
+        "num_labels": num_classes,
+        "num_queries": num_queries,
+        "encoder_layers": layers,
+        "decoder_layers": layers,
+    }
+    return Detr(DetrConfig(**sizes), score_thresh=score_thresh, detections_per_img=detections_per_img,
                 output_format=output_format)  # fmt: skip
