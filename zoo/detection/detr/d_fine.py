@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet import nn, ops
 from trtnet.weights.torch_import import require
+from trtnet.zoo.detection.detr import names
 from trtnet.zoo.detection.detr.d_fine_decoder import Decoder, FeedForward
 from trtnet.zoo.detection.detr.hgnet_v2 import HGNetV2
 from trtnet.zoo.detection.detr.hybrid_encoder import (
@@ -31,15 +32,6 @@ if TYPE_CHECKING:
     import torch
 
     from trtnet.tensor import Tensor
-
-RENAMED = {
-    r"\.out_proj\.": ".o_proj.",
-    r"\.layers\.(\d+)\.fc1\.": r".layers.\1.mlp.layers.0.",
-    r"\.layers\.(\d+)\.fc2\.": r".layers.\1.mlp.layers.1.",
-    r"\.encoder\.encoder\.(\d+)\.layers\.": r".encoder.aifi.\1.layers.",
-    r"^(class|bbox)_embed\.": r"model.decoder.\1_embed.",
-}
-"""Names in published files, and what they are now: those of transformers' conversion_mapping.py."""
 
 
 class RepNCSPELAN4(nn.Module):
@@ -127,7 +119,7 @@ def _model(name: str, sizing: DFineSizing) -> Callable[..., TwoStageDetector]:
             num_queries,
             _projections(sizing, levels),
         )
-        return TwoStageDetector(model, outputs, RENAMED)
+        return TwoStageDetector(model, outputs, names.D_FINE)
 
     builder.__name__ = builder.__qualname__ = name
     builder.__doc__ = f"""D-FINE-{name[-1].upper()} (Peng et al., https://arxiv.org/abs/2410.13842).

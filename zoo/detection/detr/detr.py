@@ -17,9 +17,11 @@ from trtnet.dtypes import float32
 from trtnet.nn import functional as F
 from trtnet.weights.torch_import import require
 from trtnet.zoo.blocks import IntermediateLayerGetter
+from trtnet.zoo.detection.detr import names
 from trtnet.zoo.detection.detr.layers import MLP, PredictionHead, SelfAttention, attended
+from trtnet.zoo.detection.detr.names import rename
 from trtnet.zoo.detection.detr.outputs import Outputs
-from trtnet.zoo.detection.detr.two_stage import Backbone, rename
+from trtnet.zoo.detection.detr.two_stage import Backbone
 from trtnet.zoo.registry import register
 from trtnet.zoo.resnet import resnet50
 
@@ -30,11 +32,6 @@ if TYPE_CHECKING:
 
 CHANNELS, HEADS, HIDDEN = 256, 8, 2048
 _TEMPERATURE = 10000.0
-_RENAMED = {
-    r"\.conv_encoder\.": ".",
-    r"\.out_proj\.": ".o_proj.",
-    r"\.layers\.(\d+)\.(fc[12])\.": r".layers.\1.mlp.\2.",
-}
 _EDGES = (800, 1344)  # of images that are wider than high, padded to a multiple of 32
 _PREPARED: dict[str, Any] = {
     "resize_size": [800, 1344],
@@ -168,7 +165,7 @@ class DETR(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """Renames the keys of published files, which transformers wrote before its version 5."""
-        rename(state_dict, _RENAMED)
+        rename(state_dict, names.DETR)
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def forward(self, images: Tensor, image_sizes: Tensor | None = None) -> dict[str, Tensor]:

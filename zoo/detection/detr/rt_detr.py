@@ -7,13 +7,14 @@ published weights, ``PekingU/rtdetr_*``, are under Apache-2.0.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trtnet import nn
 from trtnet.dtypes import float32
 from trtnet.weights.torch_import import require
+from trtnet.zoo.detection.detr import names
 from trtnet.zoo.detection.detr.hybrid_encoder import (
     ConvNormLayer,
     CSPRepLayer,
@@ -39,7 +40,6 @@ from trtnet.zoo.detection.detr.sizes import (
     RTDetrSizing,
 )
 from trtnet.zoo.detection.detr.two_stage import (
-    RENAMED,
     TwoStageDetector,
     TwoStageModel,
     projections,
@@ -127,7 +127,6 @@ def detector(
     sampling: str,
     outputs: Outputs,
     attention: type[DeformableAttention] = Attention,
-    renamed: Mapping[str, str] = RENAMED,
 ) -> TwoStageDetector:
     """An RT-DETR of these sizes."""
     widths = sizing.widths
@@ -142,7 +141,7 @@ def detector(
         num_queries,
         projections([sizing.encoded] * LEVELS, sizing.queries),
     )
-    return TwoStageDetector(model, outputs, renamed)
+    return TwoStageDetector(model, outputs, names.RT_DETR)
 
 
 def _twin(version: str, sizing: RTDetrSizing, **arguments: Any) -> torch.nn.Module:

@@ -14,13 +14,9 @@ from trtnet import nn
 from trtnet.zoo.detection.detr.layers import DeformableAttention, shared
 from trtnet.zoo.detection.detr.rt_detr import register_rt_detr
 from trtnet.zoo.detection.detr.sizes import RT_DETR_V2
-from trtnet.zoo.detection.detr.two_stage import RENAMED
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
-
-_RENAMED = {**RENAMED, r"^(class|bbox)_embed\.": r"model.decoder.\1_embed."}
-"""Files have the heads of the decoder twice, or under their first name alone."""
 
 
 class ScaledAttention(DeformableAttention):
@@ -42,7 +38,6 @@ rtdetr_v2_r18, rtdetr_v2_r34, rtdetr_v2_r50m, rtdetr_v2_r50, rtdetr_v2_r101 = (
         f"RT-DETRv2 on ResNet-{name[1:].rstrip('m')}-D (Lv et al., "
         "https://arxiv.org/abs/2407.17140).",
         attention=ScaledAttention,
-        renamed=_RENAMED,
     )
     for name, sizing in RT_DETR_V2.items()
 )

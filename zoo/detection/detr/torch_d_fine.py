@@ -60,5 +60,9 @@ def d_fine(
         "num_labels": num_classes,
         "num_queries": num_queries,
     }
-    return DFine(DFineConfig(**sizes), score_thresh=score_thresh, detections_per_img=detections_per_img,
-                 output_format=output_format)  # fmt: skip
+    return DFine(
+        DFineConfig(**sizes),
+        score_thresh=score_thresh,
+        detections_per_img=detections_per_img,
+        output_format=output_format,
+    )

@@ -63,5 +63,9 @@ def detr(
         "encoder_layers": layers,
         "decoder_layers": layers,
     }
-    return Detr(DetrConfig(**sizes), score_thresh=score_thresh, detections_per_img=detections_per_img,
-                output_format=output_format)  # fmt: skip
+    return Detr(
+        DetrConfig(**sizes),
+        score_thresh=score_thresh,
+        detections_per_img=detections_per_img,
+        output_format=output_format,
+    )

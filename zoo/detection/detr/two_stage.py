@@ -6,7 +6,6 @@ section 4.3. A detector of this kind has a backbone, an encoder, this, and a dec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +16,13 @@ from trtnet.detection.selection import pick
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError
 from trtnet.zoo.detection.detr.layers import PredictionHead
+from trtnet.zoo.detection.detr.names import rename
 from trtnet.zoo.detection.detr.outputs import Outputs, Predictions
 
 if TYPE_CHECKING:
     from trtnet.tensor import Tensor
 
 _SIDE = 0.05  # of the first boxes in the largest features, in images; it doubles
-RENAMED = {
-    r"\.out_proj\.": ".o_proj.",
-    r"\.layers\.(\d+)\.(fc[12])\.": r".layers.\1.mlp.\2.",
-    r"\.encoder\.encoder\.(\d+)\.layers\.": r".encoder.aifi.\1.layers.",
-}
-"""Names in published files, and what they are now: those of transformers' conversion_mapping.py."""
 _MARGIN = 1e-2  # pixels nearer to the edge of the image get no box
 
 
@@ -126,36 +120,26 @@ def first_boxes(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarra
     return np.where(is_inside, logits, largest).astype(np.float32), is_inside
 
 
-def rename(state: dict[str, Any], renamed: Mapping[str, str]) -> None:
-    """Gives entries of `state` the names that patterns say."""
-    for old in list(state):
-        new = old
-        for pattern, replacement in renamed.items():
-            new = re.sub(pattern, replacement, new)
-        if new != old:
-            state[new] = state.pop(old)
-
-
 class TwoStageDetector(nn.Module):
     """Input (B, 3, H, W), height and width fixed multiples of 32; outputs see
     :class:`trtnet.zoo.detection.detr.outputs.Outputs`. A score is the sigmoid of a logit, and one
     query may have several classes.
 
     Args:
-        renamed: what was called otherwise in published files: pattern and what replaces it.
+        names: of parameters in published files, see :mod:`trtnet.zoo.detection.detr.names`.
     """
 
-    def __init__(
-        self, model: nn.Module, outputs: Outputs, renamed: Mapping[str, str] = RENAMED
-    ) -> None:
+    ignored_keys = ("decoder.anchors", "decoder.valid_mask")
+
+    def __init__(self, model: nn.Module, outputs: Outputs, names: Mapping[str, str]) -> None:
         super().__init__()
-        self.renamed = renamed
+        self.names = names
         self.model = model
         self.outputs = outputs
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Renames the keys of published files, which transformers wrote before its version 5."""
-        rename(state_dict, self.renamed)
+        """Renames the keys of published files."""
+        rename(state_dict, self.names)
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def forward(self, images: Tensor, image_sizes: Tensor | None = None) -> dict[str, Tensor]:
