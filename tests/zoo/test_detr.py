@@ -381,6 +381,28 @@ def test_the_choice_is_that_of_transformers_own_processor(seeded: Seeded) -> Non
         np.testing.assert_array_equal(ours["det_classes"][image, :count], wanted["labels"])
 
 
+def test_boxes_are_float32_in_half_precision(seeded: Seeded) -> None:
+    """What is computed of the heads' outputs, which are cast, is not rounded anywhere."""
+    net = seeded.network(seeded.images.shape, "fp16", output_format="raw")
+    graph = trtnet.graph.read(net.definition)
+    makers = {name: layer for layer in graph.layers for name in layer.outputs}
+    for layer in graph.layers:
+        if layer.type == "GRID_SAMPLE":
+            assert {graph.tensors[name].dtype for name in layer.inputs if name} == {"float32"}
+    waiting, seen, casts = ["boxes", "scores"], set[str](), 0
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        assert graph.tensors[name].dtype != "float16"
+        if name not in graph.inputs:
+            is_cast = makers[name].type == "CAST"
+            casts += is_cast
+            waiting += [] if is_cast else [given for given in makers[name].inputs if given]
+    assert casts >= 2
+
+
 def test_an_engine_builds(seeded: Seeded) -> None:
     net = seeded.network(("N", 3, *SIZE), "fp16", image_sizes=True, **BOUNDS)
     sizes = {
