@@ -185,6 +185,7 @@ def _boxes(boxes: Tensor, distances: Tensor, scale: float) -> Tensor:
     """Boxes (B, Q, 4), centre, width and height, whose sides are moved outward by `distances`, in
     units of the box's sides divided by `scale`."""
     centre, sides = halves(boxes)
-    unit = ops.cat([sides, sides], -1) * (1.0 / scale)
+    divisor = boxes.network.constant(np.full((1, 1, 1), scale, np.float32))
+    unit = ops.cat([sides, sides], -1) / divisor
     near, far = halves(boxes_around(centre, (distances + 0.5 * scale) * unit))
     return ops.cat([(near + far) * 0.5, far - near], -1)
