@@ -2,6 +2,7 @@
 
 from trtnet.zoo.detection import (  # noqa: F401
     darknet,
+    detr,
     faster_rcnn,
     fcos,
     keypoint_rcnn,

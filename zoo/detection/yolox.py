@@ -10,13 +10,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from trtnet import nn, ops
 from trtnet.detection import Suppression, checked_output_format, detections, output_tensors
 from trtnet.detection.anchors import grid_points
 from trtnet.detection.coding import clip_to_image, image_size
 from trtnet.detection.distances import halves
+from trtnet.detection.ranking import of_best_class
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError
 from trtnet.nn import functional as F
@@ -247,17 +246,8 @@ class YOLOX(nn.Module):
         boxes = clip_to_image(boxes, image_size(images, image_sizes))
         if self.output_format == "raw":
             return {"boxes": boxes, "scores": scores}
-        found = detections(boxes, _of_best_class(scores), self.how)
+        found = detections(boxes, of_best_class(scores), self.how)
         return output_tensors(found, self.output_format)
-
-
-def _of_best_class(scores: Tensor) -> Tensor:
-    """`scores` (B, N, C), with 0 for all but the best class of a box, the first of equal ones."""
-    classes = scores.shape[-1]
-    assert isinstance(classes, int)
-    best = ops.argmax(scores, 2, keepdim=True)
-    numbers = scores.network.constant(np.arange(classes).reshape(1, 1, classes))
-    return ops.where(ops.eq(best, numbers), scores, 0.0)
 
 
 def _check_size(images: Tensor) -> None:
