@@ -27,7 +27,8 @@ NEEDS_TORCH = (  # what runs networks with PyTorch
     *("plugins.kernel_execution", "plugins.reference_execution", "plugins.shipped"),
     *("detection.greedy_nms.kernel", "detection.greedy_nms.reference"),
     *("plugins.tensor_views", "plugins.testing", "pipeline.float64"),
-    *("zoo.torch_", "zoo.segmentation.torch_", "zoo.detection.torch_", "torch_modules."),
+    *("zoo.torch_", "zoo.segmentation.torch_", "zoo.detection.torch_"),
+    *("zoo.detection.yolo.torch_", "torch_modules."),
 )
 RUN_BY_TORCH = ("reference", "verify", "Verification", "from_torch")
 CHECK = (

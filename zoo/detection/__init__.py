@@ -9,5 +9,6 @@ from trtnet.zoo.detection import (  # noqa: F401
     retinanet,
     ssd,
     ssdlite,
+    yolo,
     yolox,
 )
