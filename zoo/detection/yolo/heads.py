@@ -121,13 +121,22 @@ class DualDetect(Detect):
         return _found(features, self.one2one_cv2, self.one2one_cv3, self.dfl)
 
 
+def class_width(num_classes: int, channels: int) -> int:
+    """Channels inside of the branches of the classes.
+
+    Args:
+        channels: of the first feature.
+    """
+    return max(channels, min(num_classes, _MOST_CLASSES))
+
+
 def _box_branches(channels: Sequence[int], bins: int) -> nn.ModuleList:
     hidden = max(_LEAST, channels[0] // 4, 4 * bins)
     return nn.ModuleList(plain(count, hidden, 4 * bins) for count in channels)
 
 
 def _class_branches(channels: Sequence[int], num_classes: int, branch: Branch) -> nn.ModuleList:
-    hidden = max(channels[0], min(num_classes, _MOST_CLASSES))
+    hidden = class_width(num_classes, channels[0])
     return nn.ModuleList(branch(count, hidden, num_classes) for count in channels)
 
 

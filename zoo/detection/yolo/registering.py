@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtnet.detection import Suppression
 from trtnet.zoo.detection.yolo.heads import BINS, Branch, Detect, DualDetect, plain
-from trtnet.zoo.detection.yolo.model import YOLO
+from trtnet.zoo.detection.yolo.model import YOLO, Choice
 from trtnet.zoo.detection.yolo.rows import Row, Scale
 from trtnet.zoo.registry import Builder, register
 
@@ -22,6 +22,9 @@ EDGE = 640
 PREPROCESSING = {"letterbox_size": [EDGE, EDGE], "pad_color": 114, "pad_position": "center",
                  "channels": "rgb", "scale": "1/255", "antialias": False}  # fmt: skip
 """How images become inputs of the published checkpoints."""
+
+LISTED_PREPROCESSING = {**PREPROCESSING, "interpolation": "lanczos", "antialias": True}
+"""How MultimediaTechLab's release makes inputs of images."""
 
 _CLASSES = re.compile(r"model\.\d+\.(?:one2one_)?cv3\.0\.2\.weight")
 _ARGUMENTS = """
@@ -46,12 +49,16 @@ class Design(NamedTuple):
     """What a model is made of.
 
     Attributes:
+        home: the module that describes it, whose text names its papers.
+        line: what its PyTorch twin is called; the last letter of the model's name is its size.
         rows: the layers before the head.
         levels: which of them the head takes.
         scale: of the rows.
         bins, of_classes: of the head, see :class:`Detect`.
     """
 
+    home: str
+    line: str
     rows: Sequence[Row]
     levels: Sequence[int]
     scale: Scale
@@ -59,12 +66,11 @@ class Design(NamedTuple):
     of_classes: Branch = plain
 
 
-def register_suppressed(name: str, about: str, line: str, design: Design) -> Callable[..., YOLO]:
+def register_suppressed(name: str, about: str, design: Design) -> Callable[..., YOLO]:
     """Registers a model with one head, whose boxes suppress each other.
 
     Args:
         about: what the model is, in a sentence.
-        line: as its PyTorch twin names it; the last letter of `name` is its size.
     """
 
     def builder(
@@ -81,13 +87,13 @@ def register_suppressed(name: str, about: str, line: str, design: Design) -> Cal
             return Detect(num_classes, channels, design.bins, design.of_classes)
 
         how = Suppression(nms_thresh, score_thresh, detections_per_img, candidates=topk_candidates)
-        return YOLO(design.rows, design.levels, design.scale, head, how, True, fused, output_format,
-                    image_sizes)  # fmt: skip
+        choice = Choice(how, output_format, image_sizes)
+        return YOLO(design.rows, design.levels, design.scale, head, choice, fused)
 
-    return _registered(builder, name, about + _ARGUMENTS.format(more=""), line)
+    return _registered(builder, name, about + _ARGUMENTS.format(more=""), design)
 
 
-def register_end_to_end(name: str, about: str, line: str, design: Design) -> Callable[..., YOLO]:
+def register_end_to_end(name: str, about: str, design: Design) -> Callable[..., YOLO]:
     """Registers a model with two heads; arguments as of :func:`register_suppressed`."""
 
     def builder(
@@ -105,16 +111,16 @@ def register_end_to_end(name: str, about: str, line: str, design: Design) -> Cal
             return DualDetect(num_classes, channels, design.bins, design.of_classes, end2end)
 
         how = Suppression(nms_thresh, score_thresh, detections_per_img, candidates=topk_candidates)
-        return YOLO(design.rows, design.levels, design.scale, head, how, not end2end, fused,
-                    output_format, image_sizes)  # fmt: skip
+        choice = Choice(how, output_format, image_sizes, not end2end)
+        return YOLO(design.rows, design.levels, design.scale, head, choice, fused)
 
-    return _registered(builder, name, about + _ARGUMENTS.format(more=_END2END), line)
+    return _registered(builder, name, about + _ARGUMENTS.format(more=_END2END), design)
 
 
-def _registered(builder: Builder, name: str, doc: str, line: str) -> Builder:
+def _registered(builder: Builder, name: str, doc: str, design: Design) -> Builder:
     builder.__name__ = builder.__qualname__ = name
-    builder.__doc__ = doc
-    twin = functools.partial(_twin, line, name[-1])
+    builder.__doc__, builder.__module__ = doc, design.home
+    twin = functools.partial(_twin, design.line, name[-1])
     return register(input_shape=(3, EDGE, EDGE), twin=twin, task="detection",
                     preprocessing=PREPROCESSING, telling=told)(builder)  # fmt: skip
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from trtnet import nn
 from trtnet.zoo.detection.yolo.blocks import Concat, Conv
+
+if TYPE_CHECKING:
+    from trtnet.tensor import Tensor
 
 Make = Callable[[int, int, int], nn.Module]
 """Makes a layer of its numbers of input channels, of output channels, and of repeated blocks."""
@@ -51,8 +54,13 @@ class Scale(NamedTuple):
         return max(round(count * self.depth), 1)
 
 
-def layers(rows: Sequence[Row], scale: Scale, in_channels: int = 3
-           ) -> tuple[list[nn.Module], list[int]]:  # fmt: skip
+AS_WRITTEN = Scale(1.0, 1.0, 1 << 20)
+"""Of a network whose numbers are multiples of 8 as they are."""
+
+
+def layers(
+    rows: Sequence[Row], scale: Scale = AS_WRITTEN, in_channels: int = 3
+) -> tuple[list[nn.Module], list[int]]:
     """The layers, and how many channels each gives."""
     made: list[nn.Module] = []
     widths: list[int] = []
@@ -62,6 +70,20 @@ def layers(rows: Sequence[Row], scale: Scale, in_channels: int = 3
         made.append(row.make(taken, given, scale.repeats(row.repeats)))
         widths.append(given)
     return made, widths
+
+
+def features(rows: Sequence[Row], made: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
+    """What each row's layer gives, called one after the other.
+
+    Args:
+        made: the rows' layers; there may be further ones behind them.
+        x: what the first one takes.
+    """
+    given: list[Tensor] = []
+    for row, layer in zip(rows, made, strict=False):
+        taken = [given[index] for index in row.inputs] if given else [x]
+        given.append(layer(*taken))
+    return given
 
 
 def down(in_channels: int, out_channels: int, _: int) -> nn.Module:

@@ -137,7 +137,59 @@ class Detect(nn.Module):
         return torch.cat(boxes, 1), torch.cat(logits, 1).sigmoid()
 
 
-class Yolo(nn.Module):
+class Choosing(nn.Module):
+    """What becomes of the boxes that a head finds."""
+
+    suppressed = True
+
+    def choose(self, score_thresh: float, nms_thresh: float, detections_per_img: int,
+               topk_candidates: int, output_format: str) -> None:  # fmt: skip
+        """Sets how."""
+        self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
+        self.detections_per_img, self.topk_candidates = detections_per_img, topk_candidates
+        self.output_format = output_format
+
+    def features(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """What the head takes."""
+        raise NotImplementedError
+
+    def head(self, features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, N, 4) boxes in pixels and (B, N, classes) scores."""
+        raise NotImplementedError
+
+    def forward(
+        self, x: torch.Tensor, image_sizes: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        sizes = torch.tensor(x.shape[2:]).expand(len(x), 2) if image_sizes is None else image_sizes
+        return self.found(self.features(x), sizes)
+
+    def found(self, features: list[torch.Tensor], size: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The outputs. `size`: (B, 2), height and width of each image."""
+        boxes, scores = self.head(features)
+        limits = size.to(boxes)[:, None, [1, 0, 1, 0]]
+        boxes = torch.minimum(boxes.relu(), limits)
+        if self.output_format == "raw":
+            return {"boxes": boxes, "scores": scores}
+        choose = self._suppressed if self.suppressed else self._best
+        images = [choose(*one) for one in zip(boxes, scores, strict=True)]
+        return padded(images, self.detections_per_img, self.output_format)
+
+    def _suppressed(self, boxes: torch.Tensor, scores: torch.Tensor) -> dict[str, torch.Tensor]:
+        best, kinds = scores.max(1)
+        order = best.argsort(descending=True, stable=True)[: self.topk_candidates]
+        order = order[best[order] > self.score_thresh]
+        kept = batched_nms(boxes[order], best[order], kinds[order], self.nms_thresh)
+        order = order[kept[: self.detections_per_img]]
+        return {"boxes": boxes[order], "scores": best[order], "labels": kinds[order]}
+
+    def _best(self, boxes: torch.Tensor, scores: torch.Tensor) -> dict[str, torch.Tensor]:
+        order = scores.flatten().argsort(descending=True, stable=True)[: self.detections_per_img]
+        order = order[scores.flatten()[order] > self.score_thresh]
+        box, kind = order // scores.shape[1], order % scores.shape[1]
+        return {"boxes": boxes[box], "scores": scores[box, kind], "labels": kind}
+
+
+class Yolo(Choosing):
     """Input (B, 3, H, W), H and W multiples of 32; outputs as
     :class:`trtnet.zoo.detection.yolo.model.YOLO` has them.
 
@@ -171,42 +223,13 @@ class Yolo(nn.Module):
         for module in [*self.modules()] if fused else ():
             if isinstance(module, Conv):
                 module.fuse()
-        self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
-        self.detections_per_img, self.topk_candidates = detections_per_img, topk_candidates
-        self.output_format = output_format
-
-    def forward(
-        self, x: torch.Tensor, image_sizes: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        sizes = torch.tensor(x.shape[2:]).expand(len(x), 2) if image_sizes is None else image_sizes
-        return self.found(self.features(x), sizes)
+        self.choose(score_thresh, nms_thresh, detections_per_img, topk_candidates, output_format)
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
         """What the head takes."""
         found = self.model(x)
         return [found[index] for index in self.taken]
 
-    def found(self, features: list[torch.Tensor], size: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The outputs. `size`: (B, 2), height and width of each image."""
-        boxes, scores = self.model[-1](features)
-        limits = size.to(boxes)[:, None, [1, 0, 1, 0]]
-        boxes = torch.minimum(boxes.relu(), limits)
-        if self.output_format == "raw":
-            return {"boxes": boxes, "scores": scores}
-        choose = self._suppressed if self.suppressed else self._best
-        images = [choose(*one) for one in zip(boxes, scores, strict=True)]
-        return padded(images, self.detections_per_img, self.output_format)
-
-    def _suppressed(self, boxes: torch.Tensor, scores: torch.Tensor) -> dict[str, torch.Tensor]:
-        best, kinds = scores.max(1)
-        order = best.argsort(descending=True, stable=True)[: self.topk_candidates]
-        order = order[best[order] > self.score_thresh]
-        kept = batched_nms(boxes[order], best[order], kinds[order], self.nms_thresh)
-        order = order[kept[: self.detections_per_img]]
-        return {"boxes": boxes[order], "scores": best[order], "labels": kinds[order]}
-
-    def _best(self, boxes: torch.Tensor, scores: torch.Tensor) -> dict[str, torch.Tensor]:
-        order = scores.flatten().argsort(descending=True, stable=True)[: self.detections_per_img]
-        order = order[scores.flatten()[order] > self.score_thresh]
-        box, kind = order // scores.shape[1], order % scores.shape[1]
-        return {"boxes": boxes[box], "scores": scores[box, kind], "labels": kind}
+    def head(self, features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes and scores."""
+        return self.model[-1](features)

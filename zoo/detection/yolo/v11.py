@@ -1,6 +1,7 @@
 """YOLO11, under the parameters' names of public checkpoints.
 
-Of its layers, channels and names only the published facts are used, and none of its code. Weights:
+There is no paper of its authors; an overview by others is https://arxiv.org/abs/2410.17725. Of its
+layers, channels and names only the published facts are used, and none of its code. Weights:
 AGPL-3.0 as their publisher states, yours to obtain; none are shipped.
 """
 
@@ -94,9 +95,9 @@ def _pooling(in_channels: int, out_channels: int, _: int) -> nn.Module:
 def _design(size: str) -> Design:
     nested = size in NESTED
     rows = backbone(nested, _pooling) + neck(nested, Row(splitting(True), 1024, 2))
-    return Design(rows, LEVELS, SCALES[size], of_classes=light)
+    return Design(__name__, "v11", rows, LEVELS, SCALES[size], of_classes=light)
 
 
 yolo11n, yolo11s, yolo11m, yolo11l, yolo11x = (
-    register_suppressed(f"yolo11{size}", f"YOLO11{size}.", "v11", _design(size)) for size in SCALES
+    register_suppressed(f"yolo11{size}", f"YOLO11{size}.", _design(size)) for size in SCALES
 )

@@ -2,8 +2,9 @@
 suppression.
 
 https://arxiv.org/abs/2606.03748. Of its layers, channels and names only the published facts are
-used, and none of its code. Names unconfirmed: those inside of layer 22. Weights: AGPL-3.0 as their
-publisher states, yours to obtain; none are shipped.
+used, and none of its code. Unconfirmed: the names inside of layer 22, and that no SiLU follows the
+first convolution of layer 9. Weights: AGPL-3.0 as their publisher states, yours to obtain; none are
+shipped.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ def _pooling(in_channels: int, out_channels: int, _: int) -> nn.Module:
 def _design(size: str) -> Design:
     last = Row(splitting(True, attention=True), 1024)
     rows = backbone(size in NESTED, _pooling) + neck(True, last)
-    return Design(rows, LEVELS, SCALES[size], bins=1, of_classes=light)
+    return Design(__name__, "v26", rows, LEVELS, SCALES[size], bins=1, of_classes=light)
 
 
 yolo26n, yolo26s, yolo26m, yolo26l, yolo26x = (
-    register_end_to_end(f"yolo26{size}", f"YOLO26{size}.", "v26", _design(size)) for size in SCALES
+    register_end_to_end(f"yolo26{size}", f"YOLO26{size}.", _design(size)) for size in SCALES
 )

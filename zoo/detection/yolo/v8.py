@@ -1,6 +1,7 @@
 """YOLOv8, under the parameters' names of public checkpoints.
 
-Of its layers, channels and names only the published facts are used, and none of its code. Weights:
+There is no paper of it; its boxes are those of Li et al., https://arxiv.org/abs/2006.04388. Of its
+layers, channels and names only the published facts are used, and none of its code. Weights:
 AGPL-3.0 as their publisher states, yours to obtain; none are shipped.
 """
 
@@ -63,6 +64,8 @@ ROWS = (
 )
 
 yolov8n, yolov8s, yolov8m, yolov8l, yolov8x = (
-    register_suppressed(f"yolov8{size}", f"YOLOv8{size}.", "v8", Design(ROWS, LEVELS, scale))
+    register_suppressed(
+        f"yolov8{size}", f"YOLOv8{size}.", Design(__name__, "v8", ROWS, LEVELS, scale)
+    )
     for size, scale in SCALES.items()
 )
