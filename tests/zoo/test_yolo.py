@@ -15,7 +15,7 @@ import trtnet
 from trtnet import reference, zoo
 from trtnet.imaging import prepare
 
-SMALLEST = ("yolov8n", "yolo11n", "yolo26n", "yolov9t")
+SMALLEST = ("yolov8n", "yolo11n", "yolo26n", "yolov9t", "yolov7")
 FORMS = [*((name, {}) for name in SMALLEST), ("yolo26n", {"end2end": False})]
 LARGER = [("yolo11m", {}), ("yolo26m", {}), ("yolov9c", {})]
 SIZES = [(96, 128), (160, 96)]
@@ -138,7 +138,7 @@ def test_sizes_that_are_no_multiples_of_32_are_refused(name: str) -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 96, 128), ("N", 3, "H", "W")])
 @pytest.mark.parametrize(("name", "precision"), [
     ("yolov8n", "fp32"), ("yolov8n", "fp16"), ("yolo11n", "fp16"), ("yolo26n", "fp16"),
-    ("yolov9t", "fp16"), ("yolo11m", "fp16"),
+    ("yolov9t", "fp16"), ("yolo11m", "fp16"), ("yolov7", "fp16"),
 ])  # fmt: skip
 def test_an_engine_builds(name: str, precision: str, shape: tuple[Any, ...]) -> None:
     state = seeded_model(name).state_dict()

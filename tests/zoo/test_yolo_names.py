@@ -21,7 +21,8 @@ PARAMETERS = {  # of the published tables; the 16 weights of the DFL count
     "yolo11l": 25372160, "yolo11x": 56966176,
 }  # fmt: skip
 MILLIONS_26 = {"yolo26n": 2.4, "yolo26x": 55.7}  # https://arxiv.org/abs/2606.03748, without a head
-NAMES = [*PARAMETERS, *(f"yolo26{size}" for size in "nsmlx"), *(f"yolov9{size}" for size in "tsmc")]
+NAMES = [*PARAMETERS, *(f"yolo26{size}" for size in "nsmlx"), *(f"yolov9{size}" for size in "tsmc"),
+         "yolov7"]  # fmt: skip
 MILLIONS_9 = {"yolov9t": 2.0, "yolov9s": 7.1, "yolov9m": 20.0, "yolov9c": 25.3}
 """https://arxiv.org/abs/2402.13616, table 1: branches of convolutions and BatchNorms folded."""
 SMALLEST = ("yolov8n", "yolo11n", "yolo26n")
@@ -151,12 +152,30 @@ def auxiliary_names_of_9t() -> Iterator[str]:
     yield from _heads_of_9("30")
 
 
+def names_of_7() -> Iterator[str]:
+    """From its v7.yaml, whose layers without parameters are these."""
+    joined = (10, 16, 23, 29, 36, 42, 49, 55, 62, 67, 74, 80, 87, 93, 100)
+    pooled, doubled, merging = (12, 25, 38, 76, 89), (53, 65), range(102, 105)
+    for layer in range(102):
+        if layer not in (*joined, *pooled, *doubled, 51):
+            yield from _conv(str(layer))
+    yield from _convs("51", "pre_conv.0", "pre_conv.1", "pre_conv.2", "short_conv", "post_conv.0",
+                      "post_conv.1", "merge_conv")  # fmt: skip
+    for layer in merging:
+        yield from _convs(str(layer), "conv1", "conv2")
+    for level in range(3):
+        for name in ("head_conv.weight", "head_conv.bias", "implicit_a", "implicit_m"):
+            suffix = ".implicit" if name.startswith("implicit") else ""
+            yield f"105.heads.{level}.{name}{suffix}"
+
+
 PUBLISHED = {
     "yolov8n": names_of_v8,
     "yolo11n": names_of_11,
     "yolo26n": names_of_26,
     "yolov9t": names_of_9t,
     "yolov9c": names_of_9c,
+    "yolov7": names_of_7,
 }
 
 
@@ -273,3 +292,24 @@ def test_a_checkpoint_of_yolov9_says_what_it_has(size: str) -> None:
     settled = settle(entry, entry.build(), trtnet.weights.Weights(zeros), {}, set())
     assert settled.arguments == arguments
     settled.module.load_state_dict(settled.weights)
+
+
+def test_a_checkpoint_of_yolov7_says_its_classes() -> None:
+    entry = zoo.get_entry("yolov7")
+    with without_memory():
+        shapes = entry.torch_model(num_classes=3).state_dict()
+    zeros = {key: np.zeros(tuple(value.shape), np.float32) for key, value in shapes.items()}
+    settled = settle(entry, entry.build(), trtnet.weights.Weights(zeros), {}, set())
+    assert settled.arguments == {"num_classes": 3}
+    settled.module.load_state_dict(settled.weights)
+
+
+def test_the_published_millions_of_yolov7() -> None:
+    """https://arxiv.org/abs/2207.02696: 36.9 million, branches, BatchNorms and implicit numbers
+    folded."""
+    parameters = zoo.get_model("yolov7").named_parameters()
+    branches = tuple(f"{layer}.conv2.{name}" for layer in (102, 103, 104)
+                     for name in ("conv.weight", "bn.bias"))  # fmt: skip
+    folded = (*branches, ".bn.weight", ".implicit")
+    count = sum(value.numel() for key, value in parameters if not key.endswith(folded))
+    assert round(count / 1e6, 1) == 36.9

@@ -16,17 +16,17 @@ COUNT = 20  # boxes of an image
 KEPT = {"score_thresh": 0.05, "nms_thresh": 0.5, "detections_per_img": COUNT}
 GAP = 1e-3  # between the scores of the boxes of an image
 _BRANCH = 0.4
-_VARIED = ("yolov9t",)  # whose features differ from cell to cell as it is
+_ADDED = ("conv1.bn", "conv2.bn", "cv2.bn", "proj.bn", "ffn.1.bn")
+_OF_ANCHORS = 3 * (5 + ARGUMENTS["num_classes"])  # channels of a head with three anchors
 State = dict[str, torch.Tensor]
 
 
 def images(count: int, height: int, width: int) -> np.ndarray:
-    """Noise, and for every second image coarse squares."""
+    """Coarse squares and noise."""
     rng = np.random.default_rng(height)
-    values = rng.standard_normal((count, 3, height, width))
+    noise = rng.standard_normal((count, 3, height, width))
     squares = rng.uniform(-2, 2, (count, 3, height // 16, width // 16))
-    values[1::2] = squares.repeat(16, 2).repeat(16, 3)[1::2]
-    return values.astype(np.float32)
+    return (squares.repeat(16, 2).repeat(16, 3) + noise / 2).astype(np.float32)
 
 
 def twin_of(name: str, **arguments: Any) -> torch.nn.Module:
@@ -48,7 +48,8 @@ def seeded_model(name: str, **arguments: Any) -> torch.nn.Module:
                                    (layer.running_var, (0.5, 1.5))):  # fmt: skip
                 torch.nn.init.uniform_(tensor, *limits)
     for path, module in twin.named_modules():
-        if ".bottleneck." in path and path.endswith("bn"):  # weak beside what it is added to
+        inside = ".m." in path or ".bottleneck." in path
+        if inside and path.endswith(_ADDED):  # weak beside what it is added to
             module.weight.data *= _BRANCH
     return twin
 
@@ -59,11 +60,9 @@ def seeded_state(name: str, form: Mapping[str, Any], size: tuple[int, int]) -> S
     twin = seeded_model(name, **form, detections_per_img=COUNT + 1)
     x = torch.from_numpy(images(2, *size))
     with torch.no_grad():
-        if name not in _VARIED:
-            _calibrate(twin, x)
         features, sizes = twin.features(x), torch.tensor([size, size])
         insides = _insides(twin, features)
-        for seed in range(1000):
+        for seed in range(3000):
             _seed_heads(insides, seed)
             if _are_clear(twin.found(features, sizes)):
                 return twin.state_dict()
@@ -76,17 +75,6 @@ def _are_clear(found: Mapping[str, torch.Tensor]) -> bool:
     gaps = -found["det_scores"].diff(dim=1)
     every = (found["num_dets"] == COUNT + 1).all() and has_area.all() and (gaps >= GAP).all()
     return bool(every)
-
-
-def _calibrate(twin: torch.nn.Module, x: torch.Tensor) -> None:
-    """Makes features of different cells differ, as those of a trained network do."""
-    for module in twin.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-            module.train()
-            module.reset_running_stats()
-    twin.head(twin.features(x))
-    twin.eval()
 
 
 def _insides(
@@ -112,12 +100,16 @@ def _seed_heads(insides: list[tuple[torch.nn.Conv2d, torch.Tensor]], seed: int) 
         spread, bias = 1.5, torch.full((outputs,), -3.0)  # logits of classes
         if outputs == 4:
             spread, bias = 0.2, torch.full((outputs,), 0.8)
+        elif outputs == _OF_ANCHORS:  # as large as the anchors; an object
+            spread = torch.tensor([*[0.2] * 4, 0.6, *[2.0] * 6]).repeat(3)
+            bias = torch.tensor([*[0.0] * 4, 2.0, *[-3.0] * 6]).repeat(3)
         elif outputs > ARGUMENTS["num_classes"]:  # short distances are the likely ones
             spread, bias = 0.5, -0.8 * torch.arange(outputs // 4).repeat(4)
         weight = torch.randn(layer.weight.shape, generator=generator)
         given = torch.nn.functional.conv2d(x, weight, groups=layer.groups)
-        layer.weight.copy_(weight * spread / given.std())
-        layer.bias.copy_(bias - given.mean((0, 2, 3)) * spread / given.std())
+        scale = torch.as_tensor(spread / given.std()).expand(outputs)
+        layer.weight.copy_(weight * scale[:, None, None, None])
+        layer.bias.copy_(bias - given.mean((0, 2, 3)) * scale)
 
 
 def define(
