@@ -127,3 +127,26 @@ class SPPELAN(nn.Module):
         for pool in self.pools:
             parts.append(pool(parts[-1]))
         return self.conv5(ops.cat(parts, 1))
+
+
+class SPPCSPConv(nn.Module):
+    """The largest values around each cell, in three steps, beside the cell's own."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.pre_conv = nn.Sequential(Conv(in_channels, out_channels),
+                                      Conv(out_channels, out_channels, 3),
+                                      Conv(out_channels, out_channels))  # fmt: skip
+        self.short_conv = Conv(in_channels, out_channels)
+        self.pools = nn.ModuleList([nn.MaxPool2d(size, 1, size // 2) for size in (5, 9, 13)])
+        self.post_conv = nn.Sequential(
+            Conv(4 * out_channels, out_channels), Conv(out_channels, out_channels, 3)
+        )
+        self.merge_conv = Conv(2 * out_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.pre_conv(x)]
+        for pool in self.pools:
+            parts.append(pool(parts[-1]))
+        deep = self.post_conv(ops.cat(parts, 1))
+        return self.merge_conv(ops.cat([deep, self.short_conv(x)], 1))

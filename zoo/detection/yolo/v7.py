@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trtnet import nn, ops
+from trtnet import nn
 from trtnet.detection import Suppression
 from trtnet.zoo.detection.yolo.anchor_head import AnchorDetection
 from trtnet.zoo.detection.yolo.blocks import Concat, Conv
-from trtnet.zoo.detection.yolo.elan import RepConv
+from trtnet.zoo.detection.yolo.elan import RepConv, SPPCSPConv
 from trtnet.zoo.detection.yolo.model import Choice, ListedYOLO
 from trtnet.zoo.detection.yolo.registering import COCO, EDGE, LISTED_PREPROCESSING
 from trtnet.zoo.detection.yolo.rows import Row, double, down
@@ -23,35 +23,10 @@ from trtnet.zoo.registry import register
 if TYPE_CHECKING:
     import torch
 
-    from trtnet.tensor import Tensor
-
 LEVELS = (102, 103, 104)
 _FINE, _MIDDLE, _TOP = 23, 37, 51  # layers whose features the neck takes again
 _CLASSES = "105.heads.0.head_conv.bias"
 _ANCHORS = 3
-
-
-class SPPCSPConv(nn.Module):
-    """The largest values around each cell, in three steps, beside the cell's own."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.pre_conv = nn.Sequential(Conv(in_channels, out_channels),
-                                      Conv(out_channels, out_channels, 3),
-                                      Conv(out_channels, out_channels))  # fmt: skip
-        self.short_conv = Conv(in_channels, out_channels)
-        self.pools = nn.ModuleList([nn.MaxPool2d(size, 1, size // 2) for size in (5, 9, 13)])
-        self.post_conv = nn.Sequential(
-            Conv(4 * out_channels, out_channels), Conv(out_channels, out_channels, 3)
-        )
-        self.merge_conv = Conv(2 * out_channels, out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = [self.pre_conv(x)]
-        for pool in self.pools:
-            parts.append(pool(parts[-1]))
-        deep = self.post_conv(ops.cat(parts, 1))
-        return self.merge_conv(ops.cat([deep, self.short_conv(x)], 1))
 
 
 def _conv(channels: int, kernel: int = 1, source: int = -1) -> Row:

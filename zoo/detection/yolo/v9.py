@@ -7,7 +7,6 @@ state. Names unconfirmed: those of the auxiliary branch of m and c.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 LEVELS = (15, 18, 21)
 AUXILIARY = (29, 26, 23)
-_CLASSES = re.compile(r"22\.heads\.0\.class_conv\.2\.weight")
+_CLASSES = "22.heads.0.class_conv.2.weight"
 _WIDTH = "22.heads.0.class_conv.0.conv.weight"
 _AUXILIARY_KEY = "30.heads.0.class_conv.2.weight"
 
@@ -112,12 +111,8 @@ def told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     >>> told({"22.heads.0.class_conv.2.weight": (4, 64, 1, 1)})
     {'num_classes': 4}
     """
-    found: dict[str, Any] = {}
-    for key, shape in shapes.items():
-        if shape and _CLASSES.fullmatch(key):
-            found["num_classes"] = shape[0]
-    if shapes.get(_WIDTH):
-        found["class_channels"] = shapes[_WIDTH][0]
+    keys = {"num_classes": _CLASSES, "class_channels": _WIDTH}
+    found: dict[str, Any] = {name: shapes[key][0] for name, key in keys.items() if shapes.get(key)}
     return {**found, "auxiliary": True} if _AUXILIARY_KEY in shapes else found
 
 
