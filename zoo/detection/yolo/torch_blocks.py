@@ -1,4 +1,4 @@
-"""The blocks of :mod:`trtnet.zoo.detection.yolo.blocks` in PyTorch: what they are compared to."""
+"""Blocks of the YOLO lines in PyTorch: what they are compared to."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ class Conv(nn.Module):
         bias = torch.empty(self.conv.out_channels, dtype=self.conv.weight.dtype)
         self.conv.bias = nn.Parameter(nn.init.uniform_(bias, -0.1, 0.1))
         self.bn = nn.Identity()
+
+
+class RepConv(nn.Module):
+    """Two convolutions, which are added."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.act = nn.SiLU()
+        self.conv1, self.conv2 = Conv(cin, cout, 3, act=False), Conv(cin, cout, act=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(torch.add(self.conv1(x), self.conv2(x)))
 
 
 class Bottleneck(nn.Module):

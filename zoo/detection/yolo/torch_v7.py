@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trtnet.zoo.detection.yolo.torch_blocks import Conv
+from trtnet.zoo.detection.yolo.torch_blocks import Conv, RepConv
 from trtnet.zoo.detection.yolo.torch_yolo import STRIDES, Choosing
 
 # p: 1×1 convolution, c: 3×3, d: 3×3 of stride 2, j: joined, m: largest of 2×2, u: doubled, s: pools
@@ -27,18 +27,6 @@ LAYERS = " ".join([
     "r256:75 r512:88 r1024:101",
 ])  # fmt: skip
 ANCHORS = [[12, 16, 19, 36, 40, 28], [36, 75, 76, 55, 72, 146], [142, 110, 192, 243, 459, 401]]
-
-
-class RepConv(nn.Module):
-    """Two convolutions, which are added."""
-
-    def __init__(self, cin: int, cout: int) -> None:
-        super().__init__()
-        self.act = nn.SiLU()
-        self.conv1, self.conv2 = Conv(cin, cout, 3, act=False), Conv(cin, cout, act=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(torch.add(self.conv1(x), self.conv2(x)))
 
 
 class SPPCSPConv(nn.Module):

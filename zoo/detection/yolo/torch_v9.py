@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trtnet.zoo.detection.yolo.torch_blocks import Conv
+from trtnet.zoo.detection.yolo.torch_blocks import Conv, RepConv
 from trtnet.zoo.detection.yolo.torch_yolo import STRIDES, Choosing
 
 BINS = 16
@@ -24,27 +24,12 @@ LAYERS = {
 }
 
 
-class RepConv(nn.Module):
-    """Two convolutions, which are added."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.act, self.conv1, self.conv2 = (
-            nn.SiLU(),
-            Conv(c, c, 3, act=False),
-            Conv(c, c, act=False),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(torch.add(self.conv1(x), self.conv2(x)))
-
-
 class RepBottleneck(nn.Module):
     """Two convolutions, to which the input is added."""
 
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = RepConv(c), Conv(c, c, 3)
+        self.conv1, self.conv2 = RepConv(c, c), Conv(c, c, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv2(self.conv1(x)) + x
