@@ -1,7 +1,11 @@
 """Detection: boxes, their coding and overlaps, and non-maximum suppression of ordinary layers."""
 
 from trtnet.detection.anchors import AnchorGenerator, DefaultBoxGenerator, grid_points
-from trtnet.detection.candidates import detections_of_classes, detections_of_levels
+from trtnet.detection.candidates import (
+    detections_of_best_class,
+    detections_of_classes,
+    detections_of_levels,
+)
 from trtnet.detection.coding import clip_to_image, decode_boxes, decode_linear, image_size
 from trtnet.detection.deformable import deformable_attention
 from trtnet.detection.distances import boxes_around, expected_distances
@@ -35,6 +39,7 @@ __all__ = [
     "decode_linear",
     "deformable_attention",
     "detections",
+    "detections_of_best_class",
     "detections_of_classes",
     "detections_of_levels",
     "expected_distances",

@@ -11,5 +11,6 @@ from trtnet.zoo.detection import (  # noqa: F401
     retinanet,
     ssd,
     ssdlite,
+    yolo,
     yolox,
 )

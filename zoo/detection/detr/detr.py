@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtnet import nn, ops
-from trtnet.detection.ranking import of_best_class
 from trtnet.dtypes import float32
 from trtnet.nn import functional as F
 from trtnet.weights.torch_import import require
@@ -174,8 +173,15 @@ class DETR(nn.Module):
         scores = F.softmax(self.class_labels_classifier(queries).to(float32), -1)[..., :-1]
         boxes = self.bbox_predictor(queries).to(float32).sigmoid()
         if self.outputs.output_format != "raw":
-            scores = of_best_class(scores)
+            scores = _of_best_class(scores)
         return self.outputs.of(scores, boxes, images, image_sizes)
+
+
+def _of_best_class(scores: Tensor) -> Tensor:
+    """`scores` (B, Q, C), with 0 for all but the best class of a query, the first of equal ones."""
+    best = ops.argmax(scores, 2, keepdim=True)
+    numbers = scores.network.constant(np.arange(scores.shape[2]).reshape(1, 1, -1))
+    return ops.where(ops.eq(best, numbers), scores, 0.0)
 
 
 def _twin(**arguments: Any) -> torch.nn.Module:
