@@ -28,7 +28,7 @@ MILLIONS_9 = {"yolov9t": 2.0, "yolov9s": 7.1, "yolov9m": 20.0, "yolov9c": 25.3}
 SMALLEST = ("yolov8n", "yolo11n", "yolo26n")
 
 
-# Names, as https://github.com/wang-xinyu/tensorrtx (MIT) reads them from public checkpoints
+# Names of the entries of the published checkpoints
 
 
 def _conv(path: str) -> Iterator[str]:

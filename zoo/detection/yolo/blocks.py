@@ -152,15 +152,12 @@ class SPPF(nn.Module):
 
     Args:
         shortcut: whether the input is added.
-        act: whether SiLU follows the first convolution.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, shortcut: bool = False, act: bool = True
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, shortcut: bool = False) -> None:
         super().__init__()
         half = in_channels // 2
-        self.cv1 = Conv(in_channels, half, act=act)
+        self.cv1 = Conv(in_channels, half)
         self.cv2 = Conv(4 * half, out_channels)
         self.m = nn.MaxPool2d(_POOLED, 1, _POOLED // 2)
         self.shortcut = shortcut and in_channels == out_channels

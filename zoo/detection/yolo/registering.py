@@ -75,7 +75,7 @@ def register_suppressed(name: str, about: str, design: Design) -> Callable[..., 
 
     def builder(
         num_classes: int = COCO,
-        score_thresh: float = 0.25,
+        score_thresh: float = 0.01,
         nms_thresh: float = 0.7,
         detections_per_img: int = 300,
         topk_candidates: int = 1000,
@@ -98,7 +98,7 @@ def register_end_to_end(name: str, about: str, design: Design) -> Callable[..., 
 
     def builder(
         num_classes: int = COCO,
-        score_thresh: float = 0.25,
+        score_thresh: float = 0.01,
         nms_thresh: float = 0.7,
         detections_per_img: int = 300,
         topk_candidates: int = 1000,

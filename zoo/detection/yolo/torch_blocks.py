@@ -83,9 +83,9 @@ class C3k(nn.Module):
 class SPPF(nn.Module):
     """Pools of 5, 9 and 13 cells: those of 5 twice and three times."""
 
-    def __init__(self, c: int, add: bool, act: bool) -> None:
+    def __init__(self, c: int, add: bool) -> None:
         super().__init__()
-        self.cv1, self.cv2, self.add = Conv(c, c // 2, act=act), Conv(c // 2 * 4, c), add
+        self.cv1, self.cv2, self.add = Conv(c, c // 2), Conv(c // 2 * 4, c), add
         self.m = nn.Identity()  # a module without parameters, which is not called
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

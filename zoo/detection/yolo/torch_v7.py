@@ -99,7 +99,7 @@ class YOLOv7(Choosing, nn.ModuleList):
     def __init__(
         self,
         num_classes: int = 80,
-        score_thresh: float = 0.25,
+        score_thresh: float = 0.01,
         nms_thresh: float = 0.7,
         detections_per_img: int = 300,
         topk_candidates: int = 1000,

@@ -164,7 +164,7 @@ class YOLOv9(Choosing, nn.ModuleList):
         self,
         size: str,
         num_classes: int = 80,
-        score_thresh: float = 0.25,
+        score_thresh: float = 0.01,
         nms_thresh: float = 0.7,
         detections_per_img: int = 300,
         topk_candidates: int = 1000,

@@ -46,7 +46,7 @@ def _layer(word: str, cin: int, cout: int, count: int, all_nested: bool) -> nn.M
         chain = [blocks.Bottleneck(half, half, word.endswith("+")) for _ in range(count)]
         return blocks.Chain(cin, cout, half, chain)
     if kind in ("sppf", "spps"):
-        return blocks.SPPF(cin, add=kind == "spps", act=kind == "sppf")
+        return blocks.SPPF(cin, add=kind == "spps")
     if kind == "psa":
         return blocks.C2PSA(cin, count)
     half = cout // (4 if kind == "quarter" else 2)
@@ -203,7 +203,7 @@ class Yolo(Choosing):
         line: str,
         size: str,
         num_classes: int = 80,
-        score_thresh: float = 0.25,
+        score_thresh: float = 0.01,
         nms_thresh: float = 0.7,
         detections_per_img: int = 300,
         topk_candidates: int = 1000,

@@ -2,8 +2,9 @@
 suppression.
 
 https://arxiv.org/abs/2606.03748. Of its layers, channels and names only the published facts are
-used, and none of its code. Unconfirmed: the names inside of layer 22, and that no SiLU follows the
-first convolution of layer 9. Weights: AGPL-3.0 as their publisher states, yours to obtain; none are
+used, and none of its code. Unconfirmed: the names inside of layer 22, and that SiLU follows the first
+convolution of layer 9, as in https://github.com/Borda/lucid-YOLO (Apache-2.0), which was written
+independently. Weights: AGPL-3.0 as their publisher states, yours to obtain; none are
 shipped.
 """
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _pooling(in_channels: int, out_channels: int, _: int) -> nn.Module:
-    return SPPF(in_channels, out_channels, shortcut=True, act=False)
+    return SPPF(in_channels, out_channels, shortcut=True)
 
 
 def _design(size: str) -> Design:

@@ -99,7 +99,7 @@ def _twin(**arguments: Any) -> torch.nn.Module:
           preprocessing=LISTED_PREPROCESSING, telling=told)  # fmt: skip
 def yolov7(
     num_classes: int = COCO,
-    score_thresh: float = 0.25,
+    score_thresh: float = 0.01,
     nms_thresh: float = 0.7,
     detections_per_img: int = 300,
     topk_candidates: int = 1000,

@@ -125,7 +125,7 @@ def _twin(size: str, **arguments: Any) -> torch.nn.Module:
 def _model(size: str) -> Callable[..., ListedYOLO]:
     def builder(
         num_classes: int = COCO,
-        score_thresh: float = 0.25,
+        score_thresh: float = 0.01,
         nms_thresh: float = 0.7,
         detections_per_img: int = 300,
         topk_candidates: int = 1000,
