@@ -57,10 +57,15 @@ def seeded_model(name: str, **arguments: Any) -> torch.nn.Module:
 def seeded_state(name: str, form: Mapping[str, Any], size: tuple[int, int]) -> State:
     """Weights that find more than COUNT boxes in each of two images of a size, the scores GAP
     apart."""
+    return state_for(images(2, *size), name, form)
+
+
+def state_for(found_in: np.ndarray, name: str, form: Mapping[str, Any]) -> State:
+    """The same for images (B, 3, H, W)."""
     twin = seeded_model(name, **form, detections_per_img=COUNT + 1)
-    x = torch.from_numpy(images(2, *size))
+    x = torch.from_numpy(found_in)
     with torch.no_grad():
-        features, sizes = twin.features(x), torch.tensor([size, size])
+        features, sizes = twin.features(x), torch.tensor([x.shape[2:]] * len(x))
         insides = _insides(twin, features)
         for seed in range(3000):
             _seed_heads(insides, seed)
