@@ -2,10 +2,9 @@
 suppression.
 
 https://arxiv.org/abs/2606.03748. Of its layers, channels and names only the published facts are
-used, and none of its code. Unconfirmed: the names inside of layer 22, and that SiLU follows layer 9's
-first convolution, as in https://github.com/Borda/lucid-YOLO (Apache-2.0), which was written
-independently. Weights: AGPL-3.0 as their publisher states, yours to obtain; none are
-shipped.
+used, and none of its code. Unconfirmed: the names inside of layer 22, and that SiLU follows the
+first convolution of layer 9, as in the independent https://github.com/Borda/lucid-YOLO
+(Apache-2.0). Weights: AGPL-3.0 as their publisher states, yours to obtain; none are shipped.
 """
 
 from __future__ import annotations
