@@ -37,6 +37,7 @@ class Case:
             letterbox also its size.
         twin: the file of the PyTorch model to compare with, where torchvision has none: it is ours,
             written apart from the network.
+        heads: how the names of its heads' modules begin.
     """
 
     seed_heads: SeedHeads
@@ -44,6 +45,7 @@ class Case:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     settled: tuple[int, int, int] = (3, 160, 192)
     twin: str | None = None
+    heads: tuple[str, ...] = ("head", "roi_heads", "rpn", "arm", "odm")
 
     @property
     def transform_arguments(self) -> dict[str, int]:
@@ -167,10 +169,26 @@ def _refinedet(model: Any, images: torch.Tensor) -> None:
 
 
 def _yolox(model: Any, images: torch.Tensor) -> None:
-    """The layers before, too: their input are levels of 0 to 255, which noise does not settle. With
-    shifts of 1 SiLU is nearly linear: signals neither fade nor do rounding errors grow with the
-    depth."""
+    """Input are levels of 0 to 255, which noise does not settle."""
     head = model.head
+    _settle_norms(model, images)
+    settle_channels(model, images, [*head.cls_preds], logit(0.1), 1.5)
+    settle_channels(model, images, [*head.obj_preds], logit(0.05), 2.0)
+    settle_channels(model, images, [*head.reg_preds], 0.5, 0.5)
+
+
+def _yolo(model: Any, images: torch.Tensor) -> None:
+    """The head whose boxes are given."""
+    _settle_norms(model, images)
+    head = model.model[-1]
+    classes, boxes = (getattr(head, f"{head.prefix}{branch}") for branch in ("cv3", "cv2"))
+    settle_channels(model, images, [branch[-1] for branch in classes], logit(0.01), 1.0)
+    settle_channels(model, images, [branch[-1] for branch in boxes], 1.0, 0.5)
+
+
+def _settle_norms(model: Any, images: torch.Tensor) -> None:
+    """The layers before the heads. With shifts of 1 SiLU is nearly linear: signals neither fade nor
+    do rounding errors grow with the depth."""
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -183,9 +201,6 @@ def _yolox(model: Any, images: torch.Tensor) -> None:
         model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
-    settle_channels(model, images, [*head.cls_preds], logit(0.1), 1.5)
-    settle_channels(model, images, [*head.obj_preds], logit(0.05), 2.0)
-    settle_channels(model, images, [*head.reg_preds], 0.5, 0.5)
 
 
 _FEW = {
@@ -222,6 +237,14 @@ CASES = {
     **{
         f"yolox_{size}": Case(_yolox, None, _MANY, (3, 192, 192), "zoo/detection/torch_yolox.py")
         for size in ("nano", "tiny", "s", "m", "l", "x", "shapes")
+    },
+    **{
+        name: Case(_yolo, None, _MANY, (3, 192, 192), "zoo/detection/yolo/torch_yolo.py", (head,))
+        for name, head in (
+            ("yolov8n", "model.22"),
+            ("yolo11n", "model.23"),
+            ("yolo26n", "model.23"),
+        )
     },
 }
 """By name of the model."""

@@ -83,7 +83,7 @@ def page(rows: Mapping[str, Mapping[str, str]]) -> str:
         f"within {NEAR:g} pixels for those that clipping leaves thinner than {THIN:g}), scores "
         f"within {MOST_SCORE:g} in FP32. Distinct: how many scores of an image are {GAP:g} apart, "
         "at least.\n\n"
-        "torchvision has neither RefineDet nor YOLOX: they are compared with PyTorch models that "
+        "torchvision has neither RefineDet nor a YOLO: they are compared with PyTorch models that "
         f"are ours too ({', '.join(f'`{twin}`' for twin in twins)}), written apart from the "
         "networks, whose suppression is `torchvision.ops.nms`; both get the same prepared images.",
         "extras": "Masks and keypoints in the original images, of every object that both found: "

@@ -49,7 +49,6 @@ from trtnet.zoo import Entry, get_entry
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "detectors.md"
 SEED, LEAST_BOXES = 0, 20
 SIZES = ((150, 200), (170, 130))  # (height, width) of pictures
-HEADS = ("head", "roi_heads", "rpn", "arm", "odm")  # how the names of modules begin
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def compare_modules(entry: Entry, case: Case, twin: torch.nn.Module, state: Any)
     batch, _ = padded_batch(pictures()[:2], preparation(entry, case))
     net = network(entry, state, batch.shape, output_format="raw", **case.arguments)
     found = trtnet.verify(net, twin, {"input": batch}, float64=True, tolerance=FLOAT64_TOLERANCE)
-    heads = [row for row in found.rows if row.module.startswith(HEADS)]
+    heads = [row for row in found.rows if row.module.startswith(case.heads)]
     rows = [*found.rows, *found.outputs]
     largest = max(row.rel_l2 for row in rows)
     rounding = None if found.passed else rounding_error(twin, torch.from_numpy(batch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import os
@@ -10,6 +9,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -19,8 +19,13 @@ import numpy as np
 from trtnet.errors import TrtnetError, WeightsError
 from trtnet.files import atomic_write
 from trtnet.reading.arrays import MOST_INFLATED, check_inflated
+from trtnet.reading.documents import shortened
 from trtnet.values import require_readable
 from trtnet.weights.checkpoint_entries import choose
+from trtnet.weights.checkpoint_names import classes_in
+from trtnet.weights.container import image_metadata
+from trtnet.weights.pickle_stubs import standing_in
+from trtnet.weights.pickled_modules import ModuleState, described, unfolded
 from trtnet.weights.places import Place
 from trtnet.weights.torch_import import require
 
@@ -47,7 +52,8 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         arrays: the weights; BF16 becomes float32, as numpy lacks it.
-        metadata: which of the file's entries they are, where there was a choice.
+        metadata: which of the file's entries they are, where there was a choice; what a checkpoint
+            with a whole model says about its classes.
         notes: the same in words.
         sha256: of the file.
     """
@@ -65,7 +71,8 @@ def read(
     key: str | None = None,
     places: Mapping[str, Place] | None = None,
 ) -> Checkpoint:
-    """Reads the weights of a checkpoint.
+    """Reads the weights of a checkpoint. Models that it pickles as a whole are read as their
+    state_dict, in float32 (:mod:`trtnet.weights.pickled_modules`).
 
     Args:
         file: the checkpoint, open.
@@ -82,14 +89,8 @@ def read(
         sha256 = _sha256(file)
         size = file.tell()
         if kind == "zip archive":
-            with zipfile.ZipFile(file) as archive:
-                check_inflated(archive, size, path, "a PyTorch checkpoint", error=WeightsError)
-        file.seek(0)
-        # torchvision's and timm's training scripts store their command line, which is only data.
-        allowed = torch.serialization.safe_globals([argparse.Namespace])
-        with allowed, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # failures are reported by our own error
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+            _check_archive(file, size, path)
+        loaded = _unpickled(file, torch)
     except TrtnetError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
@@ -100,7 +101,52 @@ def read(
     _check_claims(taken.state, size, path, torch)
     arrays = {name: _array(name, value, path, torch) for name, value in taken.state.items()}
     metadata = {"checkpoint_entry": taken.record} if taken.record else {}
-    return Checkpoint(arrays, metadata, taken.notes, sha256)
+    found = Checkpoint(arrays, metadata, taken.notes, sha256)
+    if isinstance(taken.state, ModuleState):
+        found = _of_module(found, taken.state, loaded)
+    return found
+
+
+def _check_archive(file: BinaryIO, size: int, path: Path) -> None:
+    """Refuses an archive that unpacks to far more than it is, or has two entries of one name, of
+    which programs take different ones."""
+    with zipfile.ZipFile(file) as archive:
+        check_inflated(archive, size, path, "a PyTorch checkpoint", error=WeightsError)
+        name, count = Counter(archive.namelist()).most_common(1)[0]
+    if count > 1:
+        raise WeightsError(
+            f"{path} cannot be read as a PyTorch checkpoint",
+            expected="entries with names of their own",
+            got=f"{count} called {name!a:.100}",
+            fix="the file is damaged or made by hand: copy or save it again",
+        )
+
+
+def _unpickled(file: BinaryIO, torch: Any) -> Any:
+    """What the checkpoint holds, with a state_dict in the place of each model. Nothing of it is
+    imported or run."""
+    with standing_in(torch, file), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # failures are reported by our own error
+        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    return unfolded(loaded, torch)
+
+
+def _of_module(found: Checkpoint, state: ModuleState, loaded: Any) -> Checkpoint:
+    """`found` in float32, with what the pickled model says about itself."""
+    notes = [*found.notes, *described(state)]
+    half = [name for name, array in found.arrays.items() if array.dtype == np.float16]
+    arrays = {**found.arrays, **{name: found.arrays[name].astype(np.float32) for name in half}}
+    if half:
+        notes.append(f"{len(half)} tensors are widened from float16 to float32")
+    classes = classes_in(state.attributes, loaded if isinstance(loaded, dict) else {})
+    metadata = {**found.metadata, **image_metadata(None, classes.names)}
+    if classes.number is not None:
+        metadata["num_classes"] = str(classes.number)
+    if classes.names is not None:
+        notes.append(f"it names its {len(classes.names)} classes")
+    if classes.note is not None:
+        notes.append(classes.note)
+    return found._replace(arrays=arrays, metadata=metadata, notes=tuple(notes))
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -176,7 +222,7 @@ def _no_state_dict(loaded: Any, path: Path) -> WeightsError:
 def _outline(mapping: Mapping[Any, Any]) -> str:
     if not mapping:
         return "an empty dict"
-    return f"a dict with the keys {', '.join(ascii(key) for key in list(mapping)[:8])}"
+    return f"a dict with the keys {', '.join(shortened(key) for key in list(mapping)[:8])}"
 
 
 def _array(name: str, value: Any, path: Path, torch: Any) -> np.ndarray:

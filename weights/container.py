@@ -21,6 +21,7 @@ from trtnet.workers import ordered_map
 T = TypeVar("T")
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 CHECKSUM = "sha256"  # the metadata entry with the hash of the tensors
+_DIGITS = 9  # of a number of classes
 _LARGE = 1 << 16  # bytes; to hand a smaller tensor to a thread takes longer than to hash it
 _INTEGERS = ("num_batches_tracked", "relative_position_index")  # the integers PyTorch's models have
 
@@ -97,6 +98,14 @@ class Weights(Mapping[str, np.ndarray]):
         """Arguments of the model's builder that the weights were trained with and that no shape
         tells, if the file says so."""
         return self._json("arguments", dict[str, Any])
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are, if the file says so."""
+        names, number = self.class_names, self.metadata.get("num_classes", "")
+        if names is not None:
+            return len(names)
+        return int(number) if number.isdecimal() and len(number) < _DIGITS else None
 
     def replaced(self, arrays: Mapping[str, np.ndarray], **metadata: str) -> Weights:
         """New weights: `arrays`, this metadata and the entries given. The hash of the old tensors

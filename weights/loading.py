@@ -12,29 +12,45 @@ from trtnet.errors import UsageError, WeightsError
 from trtnet.names import did_you_mean
 from trtnet.reading.files import open_regular, read_bytes
 from trtnet.values import array_from
-from trtnet.weights import checkpoint, checkpoint_entries, prefixes, safetensors_reader, wts
+from trtnet.weights import (
+    checkpoint,
+    checkpoint_entries,
+    darknet,
+    folders,
+    prefixes,
+    safetensors_reader,
+    wts,
+)
 from trtnet.weights.container import Weights
 from trtnet.weights.places import Place, wanted
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
 WTS_SUFFIX = ".wts"
 SUFFIXES = (".safetensors", *CHECKPOINT_SUFFIXES, WTS_SUFFIX)
+READABLE = (*SUFFIXES, darknet.SUFFIX)
+"""Of files that are read; those of :data:`SUFFIXES` are written too."""
 _WHAT = "a file of weights"
 _START = 32  # bytes that tell the formats apart
 
 
 def load(
-    path: str | os.PathLike[str], *, key: str | None = None, model: Any | None = None
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    model: Any | None = None,
+    cfg: str | os.PathLike[str] | None = None,
 ) -> Weights:
     """The weights in a safetensors file, a PyTorch checkpoint or a tensorrtx ``.wts`` file, told
-    apart by their content.
+    apart by their content; in darknet's ``.weights``, told by that name; or in a folder with one
+    safetensors file or several with their index.
 
     The file is read, not mapped into memory: it may be changed, cut short or removed afterwards.
     The arrays of a safetensors file are views of what was read (BF16, which numpy lacks, becomes
     float32, and tensors at unaligned offsets are copied). A checkpoint is read with
     ``torch.load(weights_only=True)``, which runs no code; its tensors may sit under any name, such
-    as ``state_dict`` or ``model_ema``, at any depth. A ``.wts`` file has no shapes: its weights are
-    `flat` until they are loaded into a module.
+    as ``state_dict`` or ``model_ema``, at any depth. Of a model that was pickled as a whole the
+    state_dict is read, in float32, and its class names, without its package. A ``.wts`` file has no
+    shapes: its weights are `flat` until they are loaded into a module.
 
     With `model`, prefixes that its keys lack are dropped: ``model.``, ``_orig_mod.``,
     ``module.backbone.`` and whatever else makes the keys those of the model. Without it only the
@@ -42,17 +58,19 @@ def load(
     :attr:`Weights.notes` says what was taken and dropped.
 
     Args:
-        path: of the file.
+        path: of the file, of the folder, or of the index ``*.safetensors.index.json`` in it.
         key: which of several entries of a checkpoint to take, such as ``"state_dict_ema"``, or
             what the keys to take begin with, such as ``"teacher.backbone"``.
         model: the module, of trtnet or PyTorch, that the weights are for; or a state_dict of it.
+        cfg: of darknet's ``.weights``: the description of the network, where it is not beside the
+            file under the same name; without one the layers are those of `model`.
 
     Raises:
         WeightsError: the file is missing, unreadable, damaged, not a weights file, or would run
             code; nothing says which of several weights in it to take.
     """
     places = None if model is None else wanted(model)
-    weights = read(Path(path), key, places)
+    weights = read(Path(path), key, places, None if cfg is None else Path(cfg))
     return _fitted(weights, places)
 
 
@@ -81,8 +99,16 @@ def _fitted(weights: Weights, places: Mapping[str, Place] | None) -> Weights:
     return weights.renamed(found.names, found.notes) if found.changes else weights
 
 
-def read(file: Path, key: str | None = None, places: Mapping[str, Place] | None = None) -> Weights:
+def read(
+    file: Path,
+    key: str | None = None,
+    places: Mapping[str, Place] | None = None,
+    cfg: Path | None = None,
+) -> Weights:
     """:func:`load` under the file's own keys: no prefix is dropped."""
+    if (index := folders.index_of(file)) is not None:
+        return _selected(folders.read(index), key)
+    file = folders.only_file(file) or file
     with _open(file) as opened:
         size, start = os.fstat(opened.fileno()).st_size, opened.read(_START)
         if not size:
@@ -100,6 +126,9 @@ def read(file: Path, key: str | None = None, places: Mapping[str, Place] | None 
         arrays = wts.read(content, file)
         sha256 = hashlib.sha256(content).hexdigest()
         return _selected(Weights(arrays, None, file, flat=True, file_sha256=sha256), key)
+    if file.suffix == darknet.SUFFIX:
+        arrays, metadata = darknet.read(content, file, cfg, places)
+        return _selected(Weights(arrays, metadata, file, content), key)
     if file.suffix == ".safetensors":
         safetensors_reader.read(content, file)  # raises, naming the fault of the header
     others = [name for name in weights_files(file.parent) if name != file.name]
@@ -151,18 +180,20 @@ def loads(content: bytes, name: str) -> Weights:
 
 
 def is_path(weights: str) -> bool:
-    """Whether `weights` is the path of a file rather than a name.
+    """Whether `weights` is the path of a file or folder rather than a name.
 
     >>> is_path("model.safetensors"), is_path("IMAGENET1K_V2")
     (True, False)
     """
-    return weights.endswith(SUFFIXES) or os.sep in weights or Path(weights).is_file()
+    if weights.endswith((*READABLE, folders.INDEX)) or os.sep in weights:
+        return True
+    return Path(weights).is_file() or folders.holds_weights(Path(weights))
 
 
 def weights_files(directory: Path) -> list[str]:
     """Sorted names of the files in `directory` that are called like weights files."""
     try:
-        return sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(SUFFIXES))
+        return sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(READABLE))
     except OSError:
         return []
 

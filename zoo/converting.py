@@ -29,6 +29,7 @@ def convert(
     preprocessing: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     key: str | None = None,
+    cfg: str | os.PathLike[str] | None = None,
     **model_args: Any,
 ) -> Weights:
     """Writes the weights of one file as another, in the format of its extension.
@@ -44,7 +45,7 @@ def convert(
         preprocessing: of images, to store in the metadata: the entries of
             :class:`trtnet.imaging.preprocessing.Preprocessing`.
         class_names: to store in the metadata: a name for each class.
-        key: which part of the source to take, see :func:`trtnet.weights.load`.
+        key, cfg: see :func:`trtnet.weights.load`.
         **model_args: for the model's builder, such as ``num_classes``; what is not given is taken
             from the shapes of the weights.
 
@@ -62,11 +63,11 @@ def convert(
     check_suffix(path)
     metadata = _metadata(preprocessing, class_names, path)
     if model is None:
-        weights = load(source, key=key)
+        weights = load(source, key=key, cfg=cfg)
     elif model.startswith(PREFIX):
         weights = from_timm(load(source, key=key), model, **model_args)
     else:
-        weights = _for_model(source, key, model, model_args, class_names)
+        weights = _for_model(source, key, cfg, model, model_args, class_names)
     if weights.flat and path.suffix != WTS_SUFFIX:
         raise UsageError(
             f"{source} is a .wts file, which has no shapes",
@@ -119,13 +120,14 @@ def _check_names(class_names: Sequence[str] | None, entry: Entry, module: Module
 def _for_model(
     source: str | os.PathLike[str],
     key: str | None,
+    cfg: str | os.PathLike[str] | None,
     model: str,
     model_args: dict[str, Any],
     class_names: Sequence[str] | None,
 ) -> Weights:
     entry = get_entry(model)
     module = entry.build(**model_args)
-    weights = load(source, key=key, model=module)
+    weights = load(source, key=key, model=module, cfg=cfg)
     learnt, notes = trained_with(entry, weights, model_args)
     weights, chosen = weights.noted(notes), {**model_args, **learnt}
     settled = settle(entry, module, weights, chosen, set(model_args))

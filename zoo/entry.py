@@ -55,6 +55,8 @@ class Entry:
         fixed_size: whether the model takes images of `input_shape` alone, whatever its arguments.
         preprocessing: of images, where weights do not say it: the entries of
             :class:`trtnet.imaging.preprocessing.Preprocessing`.
+        telling: gives the arguments of the builder that the shapes of a state_dict, by name, tell;
+            for those that :mod:`trtnet.zoo.settling` cannot conclude.
         library: the package that the model is from, where it is another library's; its PyTorch
             module itself defines the network.
         published: makes the library's model with its published weights.
@@ -77,6 +79,7 @@ class Entry:
     task: str = "classification"
     fixed_size: bool = False
     preprocessing: Mapping[str, Any] | None = None
+    telling: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Any]] | None = None
     library: str | None = None
     published: Callable[..., torch.nn.Module] | None = None
     folder: Path | None = None

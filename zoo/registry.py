@@ -71,6 +71,7 @@ def register(
     task: str = "classification",
     fixed_size: bool = False,
     preprocessing: Mapping[str, Any] | None = None,
+    telling: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Any]] | None = None,
 ) -> Callable[[Builder], Builder]: ...
 
 
@@ -102,7 +103,7 @@ def register(
         twin: makes the same model in PyTorch, with the same arguments and state_dict keys. With
             it the model is verified against PyTorch.
         torchvision, embedded, default_weights, pretrained, switches, task, fixed_size,
-            preprocessing: see :class:`Entry`.
+            preprocessing, telling: see :class:`Entry`.
 
     Returns:
         the function or class, unchanged.

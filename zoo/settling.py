@@ -42,9 +42,10 @@ class Settled:
 def settle(
     entry: Entry, module: Module, weights: Weights, arguments: Mapping[str, Any], given: set[str]
 ) -> Settled:
-    """Makes `module` again where one argument of its builder explains why `weights` have other
-    shapes. That is done where nobody has chosen that argument and only the sizes of outputs
-    change: the number of classes. What would change the input is left to the user.
+    """Makes `module` again where `weights` tell arguments of its builder that nobody has chosen
+    (:attr:`Entry.telling`), and where one such argument explains why they have other shapes. The
+    latter is done where only the sizes of outputs change: the number of classes. What would change
+    the input is left to the user.
 
     Args:
         entry: of the model.
@@ -57,8 +58,9 @@ def settle(
         WeightsError: several prefixes of the keys fit; one argument that may not be changed here
             explains the shapes: the error names it with its value.
     """
-    weights, chosen = fitted(weights, module), dict(arguments)
-    notes: list[str] = []
+    chosen, notes = _told(entry, weights, arguments, given)
+    module = entry.build(**chosen) if notes else module
+    weights = fitted(weights, module)
     while wrong := _differences(module, weights):
         found = _explained(entry, chosen, weights, wrong)
         if found is None:
@@ -70,6 +72,22 @@ def settle(
         chosen[name], module = value, made
         notes.append(f"{name}={value}, as {key} has the shape {new} in place of {old}")
     return Settled(module, weights, chosen, tuple(notes))
+
+
+def _told(
+    entry: Entry, weights: Weights, arguments: Mapping[str, Any], given: set[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The arguments with those that the names and shapes of `weights` tell outright, and notes of
+    what was changed."""
+    shapes = {key: array.shape for key, array in weights.items()}
+    told = entry.telling(shapes) if entry.telling is not None else {}
+    known = {**entry.defaults, **arguments}
+    changed = {
+        name: value for name, value in told.items() if name not in given and known[name] != value
+    }
+    notes = [f"{name}={value}, as names and shapes of the weights tell"
+             for name, value in changed.items()]  # fmt: skip
+    return {**arguments, **changed}, notes
 
 
 def _differences(module: Module, weights: Weights) -> list[Difference]:
@@ -86,7 +104,7 @@ def _explained(
     """The argument, its value and the model of it that has the fewest other shapes, if they are
     fewer than those that are `wrong`."""
     best, fewest = None, len(wrong)
-    for count, (name, value) in enumerate(_candidates(entry, arguments, wrong)):
+    for count, (name, value) in enumerate(_candidates(entry, arguments, weights, wrong)):
         if count == _MOST_BUILT or not fewest:
             break
         try:
@@ -100,18 +118,23 @@ def _explained(
 
 
 def _candidates(
-    entry: Entry, arguments: Mapping[str, Any], wrong: list[Difference]
+    entry: Entry, arguments: Mapping[str, Any], weights: Weights, wrong: list[Difference]
 ) -> Iterator[tuple[str, int]]:
-    """Arguments with values that the sizes in `wrong` may come from, the most likely first."""
+    """Arguments with values that the sizes in `wrong` may come from, the most likely first: the
+    number of classes that `weights` state, then what the sizes tell."""
     sizes = list(dict.fromkeys(
         pair for _, old, new in wrong for pair in _pairs(old, new) if pair[0] != pair[1]
     ))  # fmt: skip
-    seen = set()
+    seen: set[tuple[str, int]] = set()
     numbers = {
         name: arguments.get(name, default)
         for name, default in entry.defaults.items()
         if type(arguments.get(name, default)) is int or (name, default) == _UNSTATED
     }
+    stated, classes = weights.num_classes, _UNSTATED[0]
+    if stated is not None and classes in numbers and stated != numbers[classes]:
+        seen.add((classes, stated))
+        yield classes, stated
     for equal in (True, False):
         for name, number in numbers.items():
             for old, new in sizes:

@@ -338,7 +338,7 @@ def test_list_as_json(capsys: pytest.CaptureFixture) -> None:
     assert main(["--list", "*_resnet50", "--json=-"]) == 0
     cards = json.loads(Path("cards.json").read_text())
     assert json.loads(capsys.readouterr().out) == cards
-    assert list(cards) == ["deeplabv3_resnet50", "fcn_resnet50"]
+    assert list(cards) == ["deeplabv3_resnet50", "detr_resnet50", "fcn_resnet50"]
     fcn = cards["fcn_resnet50"]
     assert (fcn["task"], fcn["input_shape"]) == ("segmentation", [3, 520, 520])
     assert fcn["weights"][0]["accuracy"] == {"miou": 60.5, "pixel_acc": 91.4}

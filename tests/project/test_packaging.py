@@ -28,6 +28,7 @@ NEEDS_TORCH = (  # what runs networks with PyTorch
     *("detection.greedy_nms.kernel", "detection.greedy_nms.reference"),
     *("plugins.tensor_views", "plugins.testing", "pipeline.float64"),
     *("zoo.torch_", "zoo.segmentation.torch_", "zoo.detection.torch_", "torch_modules."),
+    *("zoo.detection.detr.torch_", "zoo.detection.yolo.torch_"),
 )
 RUN_BY_TORCH = ("reference", "verify", "Verification", "from_torch")
 CHECK = (

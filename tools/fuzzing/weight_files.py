@@ -1,4 +1,4 @@
-"""Damaged and hostile files of weights: safetensors, PyTorch checkpoints, ``.wts``."""
+"""Damaged and hostile files of weights: safetensors, PyTorch checkpoints, ``.wts``, darknet's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import json
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -51,6 +51,74 @@ def checkpoint(random: Random) -> None:
         torch.save(saved, path, _use_new_zipfile_serialization=random.random() < 0.7)
         content = path.read_bytes()
     _load(random, content, "w.pth")
+
+
+def pickled_module(random: Random) -> None:
+    """A checkpoint with a whole model, some part of which is something else."""
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    vars(model)["names"] = {0: "a", 1: "b"}
+    owners = [model, *model]
+    for _ in range(random.randrange(3)):
+        owner = random.choice(owners)
+        part = random.choice(["_parameters", "_buffers", "_modules", "names"])
+        strange: tuple[Any, ...] = (
+            model,
+            None,
+            {},
+            set,
+            3,
+            Path("x"),
+            _tensor(random, torch),
+            torch.nn.ReLU(),
+        )
+        if part == "names" or random.random() < 0.2:
+            owner.__dict__[part] = random.choice(strange)
+        elif type(owner.__dict__[part]) is dict:
+            owner.__dict__[part][random.choice(("0", "weight", "x.y", 3))] = random.choice(strange)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "w.pt")
+        torch.save({"model": model, "ema": random.choice((None, model))}, path)
+        content = path.read_bytes()
+    _load(random, content, "w.pt")
+
+
+_CFG = b"""[net]
+channels=3
+[convolutional]
+batch_normalize=1
+filters=4
+size=3
+pad=1
+activation=leaky
+[route]
+layers=-1
+groups=2
+group_id=1
+[maxpool]
+size=2
+stride=2
+[convolutional]
+filters=12
+[yolo]
+mask=0,1
+anchors=1,2,3,4
+classes=1
+"""
+
+
+def darknet(random: Random) -> None:
+    """A description of darknet's with its file."""
+    content = struct.pack("<iiiq", 0, random.choice((1, 2, 2, 2, -1, 10**9)), 0, 0)
+    content += np.arange(4 * 4 + 108 + 12 + 24, dtype="<f4").tobytes()
+    lines = _CFG.split(b"\n")
+    for _ in range(random.randrange(3)):
+        at = random.randrange(len(lines))
+        key = lines[at].partition(b"=")[0]
+        strange = (b"-1", b"0", b"1e9", b"99999999999", b"x", b"", b"nan", b"1,2,3", b"-1,-1,-2")
+        lines[at] = random.choice((b"", b"[yolo]", key + b"=" + random.choice(strange)))
+    _load(random, content, "w.weights", {"w.cfg": mutated(random, b"\n".join(lines))})
 
 
 def wts(random: Random) -> None:
@@ -102,10 +170,14 @@ def change_json(random: Random, value: Any, choices: tuple[Any, ...]) -> None:
         return
 
 
-def _load(random: Random, content: bytes, name: str) -> None:
+def _load(
+    random: Random, content: bytes, name: str, beside: Mapping[str, bytes] | None = None
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(mutated(random, content))
+        for other, text in (beside or {}).items():
+            Path(folder, other).write_bytes(text)
         with contextlib.suppress(TrtnetError):
             weights = load(path)
             claimed = sum(array.nbytes for array in weights.values())
@@ -117,6 +189,8 @@ def _load(random: Random, content: bytes, name: str) -> None:
 
 CASES: dict[str, Callable[[Random], None]] = {
     "checkpoint": checkpoint,
+    "darknet": darknet,
+    "pickled module": pickled_module,
     "safetensors": safetensors,
     "wts": wts,
 }

@@ -86,6 +86,19 @@ def _words(value: str) -> Iterator[tuple[Path, str]]:
             yield from engine_files(path)
 
 
+def _weights(value: str | Path) -> Iterator[tuple[Path, str]]:
+    """A file of weights, or the files in a folder of weights."""
+    path = Path(value)
+    folder = path.parent if path.name.endswith(".safetensors.index.json") else path
+    if folder.is_dir():
+        for file in sorted(folder.glob("*.safetensors*")):
+            yield file, "the weights"
+    elif isinstance(value, str):
+        yield from _words(value)
+    else:
+        yield path, "the file"
+
+
 def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
@@ -131,9 +144,11 @@ input_engine = FileArgument(
 input_model = FileArgument(Use.READ, str, _words, needs_code=True, require=missing.require_model)
 """A model: a name, the address of a Python file, an engine or a graph."""
 input_weights = FileArgument(
-    Use.READ, str, _words, needs_code=True, require=missing.require_weights
+    Use.READ, str, _weights, needs_code=True, require=missing.require_weights
 )
-"""Weights: a name, or a file."""
+"""Weights: a name, a file, or a folder."""
+input_weights_file = FileArgument(Use.READ, files=_weights, require=missing.require_file)
+"""A file or a folder of weights."""
 input_plugin = FileArgument(Use.READ, str, _words, needs_code=True)
 """A plugin: a module by name, or a Python file, and the class in it."""
 input_code = FileArgument(Use.READ, str, _words)

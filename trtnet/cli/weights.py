@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet.cli.arguments import add_training_flags, add_weights_key_flag
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.guard import program
-from trtnet.cli.paths import input_file, input_weights, output_file, word
+from trtnet.cli.paths import input_file, input_weights, input_weights_file, output_file, word
 from trtnet.cli.preprocess_flags import (
     add_class_names_flag,
     add_preprocess_flags,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _EPILOG = "Exit status: 0 done, 1 failed, 2 bad usage."
 _ARGUMENTS = ("num_classes", "in_channels", "image_size", "norm_eps", "transform_input")
+_CFG = "of darknet's .weights: the network, where it is not beside the file under its name"
 _COLUMNS = (("key", "left"), ("shape", "left"), ("dtype", "left"))
 
 
@@ -58,7 +59,8 @@ def _parser() -> Parser:
     extract.add_argument(
         "model",
         type=word,
-        help="a model of the zoo, such as resnet50 or lenet5, of torchvision, or timm:NAME",
+        help="a model of the zoo, such as resnet50 or lenet5, of torchvision, or timm:NAME; or a "
+        "file of weights, such as best.pt",
     )
     extract.add_argument(
         "--weights",
@@ -76,8 +78,9 @@ def _parser() -> Parser:
     extract.set_defaults(run=_extract)
 
     inspect = commands.add_parser("inspect", help="show what a weights file holds", epilog=_EPILOG)
-    inspect.add_argument("file", type=input_file)
+    inspect.add_argument("file", type=input_weights_file)
     add_weights_key_flag(inspect.add_argument)
+    inspect.add_argument("--cfg", type=input_file, help=_CFG)
     inspect.set_defaults(run=_inspect)
 
     convert = commands.add_parser(
@@ -85,7 +88,7 @@ def _parser() -> Parser:
         help="convert between safetensors, PyTorch checkpoints, .wts and timm's names",
         epilog=_EPILOG,
     )
-    convert.add_argument("source", type=input_file)
+    convert.add_argument("source", type=input_weights_file)
     convert.add_argument("target", type=output_file, help="its extension says which format")
     convert.add_argument(
         "--model",
@@ -94,6 +97,7 @@ def _parser() -> Parser:
         "its shapes; or timm's name of one, such as timm/vit_base_patch16_224, for timm's keys",
     )
     add_weights_key_flag(convert.add_argument)
+    convert.add_argument("--cfg", type=input_file, help=_CFG)
     convert.add_argument("--num-classes", type=positive, help="of --model")
     convert.add_argument("--in-channels", type=positive, help="of --model: 1 for gray images")
     convert.add_argument("--image-size", type=positive, help="of --model, where it has one")
@@ -110,8 +114,10 @@ def _parser() -> Parser:
 
 
 def _default_output(model: str) -> Path:
-    name = re.sub(r"[^-\w.]", "_", model.rpartition(":")[2])
-    return Path(f"{name}.safetensors")
+    from trtnet.weights.loading import READABLE
+
+    name = Path(model).stem if model.endswith(READABLE) else model.rpartition(":")[2]
+    return Path(re.sub(r"[^-\w.]", "_", name) + ".safetensors")
 
 
 def _extracted(arguments: argparse.Namespace) -> Iterator[NamedFile]:
@@ -122,6 +128,7 @@ def _extracted(arguments: argparse.Namespace) -> Iterator[NamedFile]:
 
 def _extract(arguments: argparse.Namespace) -> int:
     from trtnet.weights import extract
+    from trtnet.weights.loading import READABLE
 
     started = time.perf_counter()
     path = arguments.output or _default_output(arguments.model)
@@ -141,7 +148,7 @@ def _extract(arguments: argparse.Namespace) -> int:
         key=arguments.weights_key,
         **_model_arguments(arguments),
     )
-    _say_notes(written, path)
+    _say_notes(written, arguments.model if arguments.model.endswith(READABLE) else path)
     seconds = round(time.perf_counter() - started, 3)
     _print_report(written, arguments.json, written.notes, seconds=seconds)
     return 0
@@ -164,6 +171,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         arguments.target,
         arguments.model,
         key=arguments.weights_key,
+        cfg=arguments.cfg,
         preprocessing=None if rules is None else rules.as_dict(),
         class_names=stated_class_names(arguments),
         **chosen,
@@ -197,7 +205,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from trtnet.weights.loading import read
     from trtnet.weights.prefixes import counted, without_wrappers
 
-    weights = read(arguments.file, arguments.weights_key)
+    weights = read(arguments.file, arguments.weights_key, cfg=arguments.cfg)
     dropped = without_wrappers(weights).prefixes.items()
     weights = weights.noted(tuple(
         f"{counted(count)} the prefix `{prefix}`, which is dropped where the weights are loaded"
@@ -224,7 +232,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return 0 if intact else 1
 
 
-def _say_notes(weights: Weights, file: Path) -> None:
+def _say_notes(weights: Weights, file: Path | str) -> None:
     """What of `file` was taken, dropped and concluded."""
     say(*(f"note: {file}: {note}" for note in weights.notes), stream=sys.stderr)
 
@@ -250,11 +258,12 @@ def _in_model_order(weights: Weights) -> list[str]:
 def _print_report(weights: Weights, as_json: bool, notes: Sequence[str] = (), **more: Any) -> None:
     """The file in a few lines, or as one JSON object with `notes` and the keys of `more` added."""
     from trtnet.weights import parameter_count
+    from trtnet.weights.folders import size_of
 
     assert weights.path is not None  # every command reports on a file
     report: dict[str, Any] = {
         "file": str(weights.path),
-        "bytes": weights.path.stat().st_size,
+        "bytes": size_of(weights.path),
         "tensors": len(weights),
         "parameters": parameter_count(weights),
         "sha256": weights.sha256,

@@ -1,4 +1,5 @@
-"""Detections among a limited number of candidates: of each level of a pyramid, or of each class.
+"""Detections among a limited number of candidates: of each level of a pyramid, of each class, or of
+each box.
 
 Detectors choose the best pairs of a box and a class before they suppress. How many of what is a
 part of the model: other boxes may be found with another choice.
@@ -26,8 +27,11 @@ from trtnet.dtypes import float32
 from trtnet.errors import UsageError
 from trtnet.ops import windows
 from trtnet.ops.elementwise import gt, where
+from trtnet.ops.extremes import argmax
+from trtnet.ops.indexing import gather_elements
 from trtnet.ops.joining import cat
 from trtnet.ops.reduction import all as all_of
+from trtnet.ops.reduction import amax
 from trtnet.ops.shape import expand, flatten, reshape, transpose
 from trtnet.ops.top_k import LIMIT, top_k
 from trtnet.tensor import Tensor
@@ -50,7 +54,7 @@ def detections_of_levels(
     Raises:
         UsageError: a number of candidates that TensorRT cannot choose.
     """
-    _check(per_level)
+    _checked(per_level)
     found, before = [], 0
     for own, values in zip(boxes, scores, strict=True):
         best = _best_pairs(own.to(float32), values.to(float32), per_level, how.score_threshold)
@@ -82,7 +86,7 @@ def detections_of_classes(
     Raises:
         UsageError: a number of candidates that TensorRT cannot choose.
     """
-    _check(per_class)
+    _checked(per_class)
 
     def choose(boxes: Tensor, scores: Tensor) -> Detections:
         best = _best_of_classes(boxes, scores, per_class, how.score_threshold)
@@ -104,6 +108,30 @@ def detections_of_classes(
     count = min(per_class, size) if isinstance(size, int) else per_class
     pairs = classes * count**2
     return by_image(choose, how, pairs, boxes.to(float32), scores.to(float32))
+
+
+def detections_of_best_class(boxes: Tensor, scores: Tensor, how: Suppression) -> Detections:
+    """The detections where a box takes part with its best class alone, the first of equal ones.
+
+    Args:
+        boxes: (B, N, 4) corners.
+        scores: (B, N, C).
+        how: its number of candidates is one of boxes.
+
+    Raises:
+        UsageError: a number of candidates that TensorRT cannot choose.
+    """
+    limit = _checked(how.candidates)
+
+    def choose(boxes: Tensor, scores: Tensor) -> Detections:
+        above = _above(scores, how.score_threshold)
+        values, index = _best(amax(above, 2), limit, how.score_threshold)
+        label = gather_elements(argmax(above, 2), 1, index)
+        chosen = Candidates(pick(boxes, index), values, label, index)
+        order = label * scores.shape[1] + index  # of equal scores the lower class comes first
+        return choose_among(chosen, how, scores.shape[2], order)
+
+    return by_image(choose, how, limit * limit, boxes.to(float32), scores.to(float32))
 
 
 def _best_pairs(boxes: Tensor, scores: Tensor, count: int, threshold: float) -> Candidates:
@@ -128,12 +156,18 @@ def _best(scores: Tensor, count: int, threshold: float) -> tuple[Tensor, Tensor]
     0 there."""
     size = scores.shape[-1]
     count = min(count, size) if isinstance(size, int) else count
-    above = where(gt(scores, below(threshold)), scores, -math.inf)
-    values, index = top_k(with_places(above, count), count, scores.ndim - 1, largest=True)
+    above = with_places(_above(scores, threshold), count)
+    values, index = top_k(above, count, scores.ndim - 1, largest=True)
     return values, where(gt(values, -math.inf), index, 0)
 
 
-def _check(count: int) -> None:
+def _above(scores: Tensor, threshold: float) -> Tensor:
+    """`scores`, -inf where they are not above a threshold, or NaN."""
+    return where(gt(scores, below(threshold)), scores, -math.inf)
+
+
+def _checked(count: int | None) -> int:
     if type(count) is not int or not 1 <= count <= LIMIT:
         raise UsageError("topk_candidates is a number of boxes", expected=f"1..{LIMIT}",
                          got=repr(count))  # fmt: skip
+    return count

@@ -7,7 +7,7 @@ import numpy as np
 from trtnet.dtypes import float32
 from trtnet.errors import ShapeError
 from trtnet.ops.joining import cat
-from trtnet.ops.linalg import matmul
+from trtnet.ops.reduction import sum as sum_of
 from trtnet.ops.shape import reshape, slice_
 from trtnet.ops.softmax import softmax
 from trtnet.tensor import Tensor, same_size
@@ -31,13 +31,14 @@ def boxes_around(points: Tensor, distances: Tensor) -> Tensor:
     return cat([points - near, points + far], -1)
 
 
-def expected_distances(logits: Tensor, bins: int) -> Tensor:
-    """Distances (…, 4) float32, the expectations of four distributions over 0, 1, … bins-1.
+def expected_distances(logits: Tensor, bins: int, values: Tensor | None = None) -> Tensor:
+    """Distances (…, 4) float32, the expectations of four distributions.
 
     Li et al., Generalized Focal Loss, https://arxiv.org/abs/2006.04388 (its Integral).
 
     Args:
         logits: (…, 4·bins) before the softmax, the bins of one side together.
+        values: (bins,), what the bins stand for; by default 0, 1, … bins-1.
 
     Raises:
         ShapeError: another last axis.
@@ -45,8 +46,10 @@ def expected_distances(logits: Tensor, bins: int) -> Tensor:
     _check("logits of distances", logits, 4 * bins)
     shape = logits.shape[:-1]
     chances = softmax(reshape(logits.to(float32), *shape, 4, bins), -1)
-    values = logits.network.constant(np.arange(bins, dtype=np.float32)[:, None])
-    return reshape(matmul(chances, values), *shape, 4)
+    if values is None:
+        values = logits.network.constant(np.arange(bins, dtype=np.float32))
+    # No matrix product: in TF32 it would be wrong by a thousandth of the bins.
+    return sum_of(chances * values.to(float32), dim=-1)
 
 
 def halves(boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -280,11 +280,17 @@ def _best(mask: Tensor, better: Tensor, count: int) -> Rows:
 
 
 def padded(
-    rows: Rows, converged: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor, indices: Tensor
-) -> Detections:
-    """The detections, with zeros where `rows` has none."""
+    rows: Rows, converged: Tensor | None, boxes: Tensor, scores: Tensor, classes: Tensor,
+    indices: Tensor,
+) -> Detections:  # fmt: skip
+    """The detections, with zeros where `rows` has none.
+
+    Args:
+        converged: (B,) bool, of the suppression; ``None`` where there was none.
+    """
     number = sum_of(rows.is_one.to(int32), dim=1, keepdim=True).to(int32)
-    number = where(unsqueeze(converged, 1), number, -1)
+    if converged is not None:
+        number = where(unsqueeze(converged, 1), number, -1)
     is_one = rows.is_one
     return Detections(
         number,

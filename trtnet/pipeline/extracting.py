@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from trtnet.errors import UsageError
 from trtnet.finite import check_finite
 from trtnet.pipeline.model import builder_arguments, fill
 from trtnet.pipeline.recipe import Recipe
 from trtnet.weights.container import Weights
-from trtnet.weights.loading import load
+from trtnet.weights.loading import READABLE, load
 from trtnet.weights.safetensors_writer import save
 from trtnet.weights.torchvision_source import FORMAT_VERSION
 from trtnet.zoo import get_entry
+from trtnet.zoo.converting import convert
 from trtnet.zoo.measuring import parameter_count
 from trtnet.zoo.trained_arguments import stated_arguments
 
@@ -34,7 +37,8 @@ def extract(
     ``sha256`` (:func:`trtnet.weights.data_sha256` of the tensors).
 
     Args:
-        model: a model of the zoo or of torchvision, ``timm:NAME``, or an address.
+        model: a model of the zoo or of torchvision, ``timm:NAME``, or an address; or a file of
+            weights, such as ``best.pt``, that is written as it is, with what it says of itself.
         path: of the file.
         weights: ``random``, ``DEFAULT``, a name of published or shipped weights, or the path of a
             file, which must fit the model; ``None`` for the model's default.
@@ -47,6 +51,37 @@ def extract(
         WeightsError: a file or a download that cannot be used; a tensor that is not finite; keys
             or shapes that do not fit the model; the file cannot be written. No half file is left.
     """
+    if model.endswith(READABLE):
+        _check_file_alone(model, {"weights": weights, **model_args})
+        notes = convert(model, path, key=key).notes
+    else:
+        notes = _extract_model(model, path, weights, seed, key, model_args)
+    written = load(path)
+    return Weights(written, written.metadata, written.path, file_sha256=written.sha256,
+                   notes=notes)  # fmt: skip
+
+
+def _check_file_alone(file: str, arguments: Mapping[str, Any]) -> None:
+    """Raises for `arguments` that are those of a model, beside a file of weights."""
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{' and '.join(given)} cannot be chosen for a file of weights",
+            got=file,
+            fix=f"name the model that the weights are of, and the file with --weights {file} "
+            f"(weights={file!r})",
+        )
+
+
+def _extract_model(
+    model: str,
+    path: str | os.PathLike[str],
+    weights: str | None,
+    seed: int,
+    key: str | None,
+    model_args: dict[str, Any],
+) -> tuple[str, ...]:
+    """Writes the file of a model; the notes say what was taken."""
     entry = get_entry(model)
     recipe = Recipe(entry, weights=weights, weights_key=key, seed=seed, arguments=model_args)
     filled = fill(recipe, builder_arguments(recipe), recipe.input_shape)
@@ -64,6 +99,4 @@ def extract(
     }
     stated = stated_arguments(entry, filled.arguments)
     save(path, found, {**about, **found.metadata, **stated}, checksum=True)
-    written = load(path)
-    return Weights(written, written.metadata, written.path, file_sha256=written.sha256,
-                   notes=filled.weights.notes)  # fmt: skip
+    return filled.weights.notes

@@ -153,8 +153,7 @@ def fill(
     weights = load_weights(
         entry, name, recipe.seed, arguments, image, key=recipe.weights_key, model=module
     )
-    if weights.preprocessing is None and entry.preprocessing is not None:
-        weights = weights.restated(**image_metadata(entry.preprocessing, None))
+    weights = _prepared(entry, weights)
     learnt, notes = trained_with(entry, weights, recipe.arguments)
     if learnt:
         arguments = {**arguments, **learnt}
@@ -171,6 +170,23 @@ def fill(
         for note in weights.notes:
             observer.note(f"{weights.source}: {note}")
     return filled
+
+
+def _prepared(entry: Entry, weights: Weights) -> Weights:
+    """`weights` that say how images are prepared, where they or the model say it. A file is taken
+    to be of a training that goes on from the weights that come with the model."""
+    if weights.preprocessing is not None:
+        return weights
+    if entry.preprocessing is not None:
+        return weights.restated(**image_metadata(entry.preprocessing, None))
+    name = entry.default_weights
+    if weights.path is None or name not in entry.embedded:
+        return weights
+    rules = trtnet.weights.load(entry.weights_file(name)).preprocessing
+    if rules is None:
+        return weights
+    note = f"it does not say how images are prepared: taken from the shipped weights {name}"
+    return weights.restated(**image_metadata(rules, None)).noted((note,))
 
 
 def _module_weights(entry: Entry, name: str, seed: int, arguments: Mapping[str, Any]) -> Weights:

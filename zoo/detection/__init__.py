@@ -1,6 +1,8 @@
 """Models that find objects: boxes, classes and scores."""
 
 from trtnet.zoo.detection import (  # noqa: F401
+    darknet,
+    detr,
     faster_rcnn,
     fcos,
     keypoint_rcnn,
@@ -9,5 +11,6 @@ from trtnet.zoo.detection import (  # noqa: F401
     retinanet,
     ssd,
     ssdlite,
+    yolo,
     yolox,
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trtnet import detection, nn
-from trtnet.errors import UsageError
+from trtnet.errors import ShapeError, UsageError
 from trtnet.ops import cat
 
 if TYPE_CHECKING:
@@ -99,6 +99,19 @@ def check_image_sizes(given: Any, wanted: bool) -> None:
     expected = "two inputs, images and image_sizes" if wanted else "one input"
     raise UsageError("the detector is called with another number of inputs", expected=expected,
                      fix=f"make it with image_sizes={not wanted}")  # fmt: skip
+
+
+def check_multiple(what: str, images: Tensor, size: int) -> None:
+    """Checks the size of `images` (B, C, height, width), which `what` halves and doubles again.
+
+    Raises:
+        ShapeError: height or width is no multiple of `size`.
+    """
+    for edge in images.shape[2:]:
+        if isinstance(edge, int) and edge % size:
+            raise ShapeError(f"{what} halves its input, and doubles it again",
+                             expected=f"height and width that are multiples of {size}",
+                             got=images.shape)  # fmt: skip
 
 
 def rows(x: Tensor, columns: int) -> Tensor:

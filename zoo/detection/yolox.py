@@ -10,16 +10,19 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from trtnet import nn, ops
-from trtnet.detection import Suppression, checked_output_format, detections, output_tensors
+from trtnet.detection import (
+    Suppression,
+    checked_output_format,
+    detections_of_best_class,
+    output_tensors,
+)
 from trtnet.detection.anchors import grid_points
 from trtnet.detection.coding import clip_to_image, image_size
 from trtnet.detection.distances import halves
 from trtnet.dtypes import float32
-from trtnet.errors import ShapeError
 from trtnet.nn import functional as F
+from trtnet.zoo.detection.model import check_multiple
 from trtnet.zoo.registry import register
 
 if TYPE_CHECKING:
@@ -242,30 +245,13 @@ class YOLOX(nn.Module):
         self.output_format, self.image_sizes = checked_output_format(output_format), image_sizes
 
     def forward(self, images: Tensor, image_sizes: Tensor | None = None) -> dict[str, Tensor]:
-        _check_size(images)
+        check_multiple("YOLOX", images, STRIDES[-1])
         boxes, scores = self.head(self.backbone(images))
         boxes = clip_to_image(boxes, image_size(images, image_sizes))
         if self.output_format == "raw":
             return {"boxes": boxes, "scores": scores}
-        found = detections(boxes, _of_best_class(scores), self.how)
+        found = detections_of_best_class(boxes, scores, self.how)
         return output_tensors(found, self.output_format)
-
-
-def _of_best_class(scores: Tensor) -> Tensor:
-    """`scores` (B, N, C), with 0 for all but the best class of a box, the first of equal ones."""
-    classes = scores.shape[-1]
-    assert isinstance(classes, int)
-    best = ops.argmax(scores, 2, keepdim=True)
-    numbers = scores.network.constant(np.arange(classes).reshape(1, 1, classes))
-    return ops.where(ops.eq(best, numbers), scores, 0.0)
-
-
-def _check_size(images: Tensor) -> None:
-    for size in images.shape[2:]:
-        if isinstance(size, int) and size % STRIDES[-1]:
-            raise ShapeError("YOLOX halves its input five times, and doubles it again",
-                             expected=f"height and width that are multiples of {STRIDES[-1]}",
-                             got=images.shape)  # fmt: skip
 
 
 def _twin(num_classes: int, depth: float, width: float, depthwise: bool, **others: Any

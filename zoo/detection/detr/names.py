@@ -1,0 +1,82 @@
+"""Names of parameters in published files, and what they are here.
+
+Those of transformers' files from before its version 5 are in its ``conversion_mapping.py``, those
+of the authors of RT-DETR in its ``convert_rt_detr_original_pytorch_checkpoint_to_hf.py`` and
+``convert_rt_detr_v2_weights_to_hf.py``, both under Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_BLOCKS = {
+    r"\.out_proj\.": ".o_proj.",
+    r"\.encoder\.encoder\.(\d+)\.layers\.": r".encoder.aifi.\1.layers.",
+}
+TRANSFORMERS = {
+    **_BLOCKS,
+    r"\.layers\.(\d+)\.(fc[12])\.": r".layers.\1.mlp.\2.",
+    r"^(class|bbox)_embed\.": r"model.decoder.\1_embed.",  # the decoder's, a second time
+}
+D_FINE = {
+    **TRANSFORMERS,
+    r"\.mlp\.fc1\.": ".mlp.layers.0.",
+    r"\.mlp\.fc2\.": ".mlp.layers.1.",
+}
+_AUTHORS = {
+    r"^backbone\.conv1\.conv1_1\.": "model.backbone.model.embedder.embedder.0.",
+    r"^backbone\.conv1\.conv1_2\.": "model.backbone.model.embedder.embedder.1.",
+    r"^backbone\.conv1\.conv1_3\.": "model.backbone.model.embedder.embedder.2.",
+    r"^backbone\.res_layers\.(\d+)\.blocks\.": r"model.backbone.model.encoder.stages.\1.layers.",
+    r"\.short\.conv\.(conv|norm)\.": r".shortcut.1.\1.",
+    r"\.short\.": ".shortcut.",
+    r"\.branch2a\.": ".layer.0.",
+    r"\.branch2b\.": ".layer.1.",
+    r"\.branch2c\.": ".layer.2.",
+    r"^(model\.backbone\..*)\.conv\.weight$": r"\1.convolution.weight",
+    r"^(model\.backbone\..*)\.norm\.(\w+)$": r"\1.normalization.\2",
+    r"^(en|de)coder\.input_proj\.(\d+)\.(0|conv)\.": r"model.\1coder_input_proj.\2.0.",
+    r"^(en|de)coder\.input_proj\.(\d+)\.(1|norm)\.": r"model.\1coder_input_proj.\2.1.",
+    r"^encoder\.": "model.encoder.",
+    r"^decoder\.decoder\.layers\.": "model.decoder.layers.",
+    r"^decoder\.dec_score_head\.": "model.decoder.class_embed.",
+    r"^decoder\.dec_bbox_head\.": "model.decoder.bbox_embed.",
+    r"^decoder\.query_pos_head\.": "model.decoder.query_pos_head.",
+    r"^decoder\.enc_output\.proj\.": "model.enc_output.0.",
+    r"^decoder\.enc_output\.norm\.": "model.enc_output.1.",
+    r"^decoder\.(enc_|denoising_)": r"model.\1",
+    r"\.cross_attn\.num_points_scale$": ".encoder_attn.n_points_scale",
+    r"\.cross_attn\.": ".encoder_attn.",
+    r"^(model\.encoder\..*\.layers\.\d+)\.norm2\.": r"\1.final_layer_norm.",
+    r"^(model\.decoder\.layers\.\d+)\.norm2\.": r"\1.encoder_attn_layer_norm.",
+    r"\.layers\.(\d+)\.norm1\.": r".layers.\1.self_attn_layer_norm.",
+    r"\.layers\.(\d+)\.norm3\.": r".layers.\1.final_layer_norm.",
+    r"\.layers\.(\d+)\.linear([12])\.": r".layers.\1.mlp.fc\2.",
+}
+RT_DETR = {**_AUTHORS, **TRANSFORMERS}
+DETR = {
+    r"\.conv_encoder\.": ".",
+    r"\.out_proj\.": ".o_proj.",
+    r"\.layers\.(\d+)\.(fc[12])\.": r".layers.\1.mlp.\2.",
+}
+_PACKED = re.compile(r"\.self_attn\.in_proj_(weight|bias)$")
+
+
+def rename(state: dict[str, Any], names: Mapping[str, str]) -> None:
+    """Gives entries of `state` the names that patterns say, one after the other, and takes apart
+    the projections of an attention that are one matrix."""
+    for old in list(state):
+        new = old
+        for pattern, replacement in names.items():
+            new = re.sub(pattern, replacement, new)
+        packed = _PACKED.search(new)
+        if packed is not None:
+            value, start = state.pop(old), new[: packed.start()]
+            rows = len(value) // 3
+            for number, name in enumerate("qkv"):
+                part = value[number * rows : (number + 1) * rows]
+                state[f"{start}.self_attn.{name}_proj.{packed[1]}"] = part
+        elif new != old:
+            state[new] = state.pop(old)
