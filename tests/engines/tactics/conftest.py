@@ -33,3 +33,15 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(compiler, "rounds_once", lambda f, _: f in half_precision._ON_CUDA)
     return networks.compiled
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """PyTorch in the place of the kernels; the module of what stands for them."""
+    from tactics import stand_ins
+
+    from trtnet.engines.torch.tactics import calls
+
+    for kernel in stand_ins.KERNELS:
+        monkeypatch.setattr(calls, kernel.__name__, kernel)
+    return stand_ins

@@ -37,9 +37,7 @@ def filled(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
-def compiled(
-    model: Callable[..., Any], *shapes: Shape, precision: str = "fp16"
-) -> fx.GraphModule:
+def compiled(model: Callable[..., Any], *shapes: Shape, precision: str = "fp16") -> fx.GraphModule:
     """What the engine makes of `model` of inputs of these shapes for a GPU, but on the CPU."""
     net = trtnet.Network("torch", precision=precision)
     inputs = [net.input(f"x{i}", tuple(shape)) for i, shape in enumerate(shapes)]
