@@ -58,7 +58,9 @@ def gather_rows(module: fx.GraphModule, device: torch.device) -> None:
 
 
 def _is_move(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.op == "call_function" and node.target in _MOVES
+    """Whether `node` moves elements only: a slice that fills what is outside adds others."""
+    is_call = isinstance(node, fx.Node) and node.op == "call_function"
+    return is_call and node.target in _MOVES and node.kwargs.get("mode") != "FILL"
 
 
 def _operands(node: fx.Node) -> list[Any]:
