@@ -14,6 +14,10 @@ from trtnet import graph, nn
 from trtnet.engines.torch import fusion
 from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.passes import optimize
+from trtnet.engines.torch.tactics.choices import Region
+from trtnet.engines.torch.tactics.movement import gather_rows
+from trtnet.engines.torch.tactics.regions import find
+from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.reference import compiler
 from trtnet.reference.module_builder import is_kept
@@ -77,3 +81,16 @@ def targets(module: fx.GraphModule) -> list[str]:
     """The names of what the nodes of `module` call, in order."""
     called = (n for n in module.graph.nodes if n.op in ("call_function", "call_method"))
     return [n.target if isinstance(n.target, str) else n.target.__name__ for n in called]
+
+
+def shape_of_input(shape: Shape, free: int = 2) -> tuple[int, ...]:
+    """`shape` with `free` for each axis of any size."""
+    return tuple(n if isinstance(n, int) else free for n in shape)
+
+
+def regions(module: fx.GraphModule, *shapes: Sequence[int], count: int = 1) -> list[Region]:
+    """The regions that a builder finds in `module` for float32 inputs of these shapes."""
+    made = specialized(module, *shapes)
+    gather_rows(made, torch.device("cpu"))
+    simplify(made)
+    return list(find(made, count))
