@@ -134,7 +134,7 @@ def _convolution(
         how = calls.Layout(_shape_of_rows(chain), False, chain.is_image, True)
         operands = (source, kernel, bias, chain.factor, chain.other, gate, None, None)
         return _product(nodes, operands, chain, how, (n * oh * ow, out, value.shape[1]), count)
-    plain = chain.factor is None and chain.other is None and chain.is_image
+    plain = chain.factor is None and chain.other is None and not chain.last and chain.is_image
     if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1 and plain:
         return _depthwise(module, node, chain, count)
     if node.target is F.conv2d and chain.epilogue:
