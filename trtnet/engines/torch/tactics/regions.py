@@ -260,6 +260,8 @@ def _windows(module: fx.GraphModule, node: fx.Node) -> Region | None:
         return None
     if any(x.meta["value"].shape != size for x in (key, product.args[1])):
         return None
+    if any(bias.meta["value"].shape[-2:] != (tokens, tokens) for bias in biases):
+        return None
     problem = f"windows {tuple(size)} {[tuple(b.meta['value'].shape) for b in biases]} {factor:g}"
     tactics = [
         Tactic(f"warps {n}", calls.attention_of_windows, {"scale": factor, "warps": n})
