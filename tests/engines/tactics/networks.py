@@ -25,19 +25,22 @@ from trtnet.reference.module_builder import is_kept
 Shape = Sequence[int | str]
 
 
-def filled(model: nn.Module, seed: int = 0) -> nn.Module:
-    """`model` with random weights, those of a matrix smaller the more columns it has."""
+def filled(model: nn.Module, seed: int = 0, **given: np.ndarray) -> nn.Module:
+    """`model` with random weights, those of a matrix smaller the more columns it has; those of
+    which the last name is in `given` are taken from there."""
     rng = np.random.default_rng(seed)
 
     def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        if name.endswith("running_var"):
+        last = name.rpartition(".")[2]
+        if last in given:
+            return given[last]
+        if last == "running_var":
             return rng.uniform(0.5, 2, shape).astype("float32")
         size = max(np.prod(shape[1:], dtype=int), 1) ** -0.5 if len(shape) > 1 else 0.5
         return (rng.standard_normal(shape) * size).astype("float32")
 
     held = [*model.named_parameters(), *model.named_buffers()]
-    state = {name: draw(name, tuple(p.shape)) for name, p in held}
-    model.load_state_dict({name: value for name, value in state.items() if value.shape or value})
+    model.load_state_dict({name: draw(name, tuple(p.shape)) for name, p in held})
     return model
 
 
