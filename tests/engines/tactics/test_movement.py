@@ -59,11 +59,14 @@ LEFT = {
     "parts of rows": lambda x: ops.cat([x[..., :2], x[..., :3]], 3)[..., 1:] * 2,
     "two tensors": lambda x: ops.cat([x * 2, x * 3], 1) + 1,
     "zeros around": lambda x: ops.cat([F.pad(x, (0, 0, 1, 1)), F.pad(x, (0, 0, 1, 1))], 1) * 2,
-    "what is used in between": lambda x: (lambda r: (windows(r) * 2, r + 1))(rolled(x, 1, 1)),
-    "an output in between": lambda x: (lambda r: (windows(r) * 2, r))(rolled(x, 1, 1)),
     "channels dealt out along the last axis": lambda x: (
         ops.cat([x, x], 3).unflatten(3, (2, -1)).transpose(3, 4).flatten(3, 4) * 2
     ),
+}
+
+SHARED = {
+    "what is used in between": lambda x: (lambda r: (windows(r) * 2, r + 1))(rolled(x, 1, 1)),
+    "an output in between": lambda x: (lambda r: (windows(r) * 2, r))(rolled(x, 1, 1)),
 }
 
 
@@ -99,10 +102,15 @@ def test_what_is_left(case, as_on_a_gpu):
     assert "take_rows" not in targets(check(module, SHAPE))
 
 
-@pytest.mark.parametrize("case", {**TAKEN, **LEFT})
+@pytest.mark.parametrize("case", SHARED)
+def test_movements_that_are_used_elsewhere_too(case, as_on_a_gpu):
+    check(as_on_a_gpu(SHARED[case], ("N", *SHAPE[1:])), SHAPE)
+
+
+@pytest.mark.parametrize("case", {**TAKEN, **LEFT, **SHARED})
 def test_rows_of_one_element(case, as_on_a_gpu):
     """Nothing tells such a row from something else of its size, such as zeros around."""
-    check(as_on_a_gpu({**TAKEN, **LEFT}[case], ("N", 4, 6, 1)), (2, 4, 6, 1))
+    check(as_on_a_gpu({**TAKEN, **LEFT, **SHARED}[case], ("N", 4, 6, 1)), (2, 4, 6, 1))
 
 
 def test_a_value_around_that_the_network_computes():

@@ -39,7 +39,7 @@ def check(shape, window, stride, padding, dilation, block, place, dtype=torch.fl
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-@pytest.mark.parametrize("which", [0, 1, 3])
+@pytest.mark.parametrize("which", [1, 3])
 def test_blocks(block, which, place):
     check((2, 33, 5, 9), *WINDOWS[which], block, place, how=Activation("silu"))
 
