@@ -16,6 +16,7 @@ from trtnet.cli import bench
 from trtnet.cli.bench_arguments import bench_parser, parse_shapes, runtime_shapes
 from trtnet.cli.main import main
 from trtnet.engines.protocol import Binding
+from trtnet.engines.steps import Steps
 from trtnet.hardware import missing_gpu
 
 PLANS = sorted((Path(__file__).parents[1] / "data" / "plans").glob("*.engine"))
@@ -64,6 +65,26 @@ def test_a_model_runs_on_the_torch_backend(capsys: pytest.CaptureFixture) -> Non
     assert any(line.startswith("times in ms  ") for line in lines)
     assert "Total Host Walltime" in text
     assert "Enqueue Time rather than" not in text  # on a CPU enqueueing is executing
+
+
+def test_why_no_graph_was_captured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """As on a GPU, whose sessions try it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bench, "_device_name", lambda *_: "NVIDIA H200")
+    for failure, said in (
+        (
+            "the data decides on the\n  size of an output",
+            "the data decides on the size of an output",
+        ),
+        (None, "the execution cannot be captured"),
+    ):
+        monkeypatch.setattr(Steps, "capture_failure", failure)
+        assert run("lenet5", "--useCudaGraph", "--json", "r.json") == 0
+        assert f"* No CUDA graph was used: {said}." in capsys.readouterr().out
+        found = json.loads(Path("r.json").read_text())
+        assert (found["cuda_graph"], found["capture_failure"]) == (False, failure and said)
 
 
 def test_json(capsys: pytest.CaptureFixture) -> None:
@@ -163,7 +184,7 @@ def test_roofline_of_an_engine_on_a_gpu(
     assert run(engine, "--useCudaGraph") == 0
     text = capsys.readouterr().out
     assert "of the bound of NVIDIA H200 SXM" in text
-    assert "no CUDA graph was used" in text
+    assert "No CUDA graph was used" in text
 
 
 def test_fp32_is_held_against_fp32(

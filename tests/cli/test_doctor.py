@@ -310,6 +310,21 @@ def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware.driver_cuda_version() is None
 
 
+@pytest.mark.parametrize(
+    ("package", "lost"),
+    [
+        ("triton", "on a GPU, engines of the torch backend run without tactics that are timed"),
+        ("openvino", "on a CPU, engines of the torch backend run in PyTorch only"),
+    ],
+)
+def test_what_is_slower_without_a_package(package: str, lost: str) -> None:
+    without = machine(RTX4090, absent=(package,))
+    assert cannot(without) == []
+    assert f"          {package} is not installed: {lost}" in lines(without, [])
+    assert f"          {package} 13.1" in lines(machine(RTX4090), [])
+    assert lost not in "\n".join(lines(machine(RTX4090), []))
+
+
 def test_the_list_of_packages_has_a_title() -> None:
     text = lines(machine(), [])
     first = next(iter(INSTALLED))

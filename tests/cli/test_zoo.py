@@ -132,7 +132,12 @@ def test_an_engine_for_the_torch_backend(capsys: pytest.CaptureFixture) -> None:
     assert graph.macs(read) == 2 * LENET_MACS
     assert "executed  no: it is only built and verified here" in capsys.readouterr().out
     assert main(["lenet5", *flags, "--builderOptimizationLevel=5"]) == 2
-    assert "torch cannot honour builder_optimization_level" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "torch cannot honour builder_optimization_level" in error
+    assert "on a GPU it is built where it first runs" in error
+    assert "--builderOptimizationLevel and --timingCacheFile to trtnet run, bench" in error
+    assert main(["lenet5", *flags, "--avgTiming=5"]) == 2
+    assert "which TensorRT's builder never sees" in capsys.readouterr().err
 
 
 def test_an_unchanged_recipe_is_reused(lenet: Any) -> None:

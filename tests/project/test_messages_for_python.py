@@ -13,6 +13,9 @@ from sources import ROOT
 FLAGS = {  # a flag, and how a Python user says the same
     "--backend": "backend=",
     "--compute-capability": "compute_capabilities",
+    "--builderOptimizationLevel": "optimization_level=",
+    "--timingCacheFile": "timing_cache",
+    "--useCudaGraph": "cuda_graph=",
     "--minShapes": "trtnet.Shapes",
     "--calib-data": "data=",
     "--input": "InputSpec",

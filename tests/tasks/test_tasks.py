@@ -362,3 +362,34 @@ def test_a_segmenter_for_gray_images() -> None:
         scores = model(torch.from_numpy(pixels[None, None] / np.float32(255)))
     scores = scores["out"] if isinstance(scores, dict) else scores
     np.testing.assert_array_equal(result.class_map, scores.argmax(1)[0].numpy())
+
+
+BUILDER = [
+    ({"optimization_level": 5}, "optimization_level"),
+    ({"timing_cache": "t.cache"}, "timing_cache"),
+]
+
+
+@pytest.mark.parametrize(("options", "name"), BUILDER)
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [(trtnet.Classifier, "lenet5"), (trtnet.Segmenter, "unet"), (trtnet.Detector, "yolox_shapes"),
+     (trtnet.Classifier, "means.engine"), (trtnet.Classifier, None)],
+)  # fmt: skip
+def test_what_the_builder_gets_has_an_effect_or_is_refused(
+    kind: Any, model: str | None, options: Any, name: str
+) -> None:
+    """For a model before it is built, for an engine file, and for a plan."""
+    means().save("means.engine")
+    with pytest.raises(trtnet.UsageError, match=rf"{name} \(--\w+\) has no effect: tactics are"):
+        kind(means() if model is None else model, device="cpu", **options)("in/a.png")
+    assert not Path("t.cache").exists()
+
+
+@pytest.mark.parametrize(("options", "name"), BUILDER)
+def test_an_open_session_has_its_builder(options: Any, name: str) -> None:
+    with (
+        trtnet.Session(means(), device="cpu") as session,
+        pytest.raises(trtnet.UsageError, match=f"{name} cannot be chosen for a session that is op"),
+    ):
+        trtnet.Classifier(session, **options)

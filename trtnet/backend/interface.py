@@ -121,9 +121,9 @@ class Backend:
         """
         about = self.description
         if about.lacks_all is not None:
+            all_of = about.lacks.get(option, about.lacks_all)
             raise UnsupportedError(
-                f"the backend {self.name} cannot honour {option}: {about.lacks_all.reason}",
-                fix=about.lacks_all.fix,
+                f"the backend {self.name} cannot honour {option}: {all_of.reason}", fix=all_of.fix
             )
         lack = about.lacks.get(option)
         gpu = missing_gpu() if option in about.options_needing_gpu else None

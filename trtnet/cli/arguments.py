@@ -233,6 +233,9 @@ def _add_output_flags(flag: Group) -> None:
     flag("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
 
 
+_WHERE = "of TensorRT's builder; an engine of the torch backend takes it where it runs: trtnet run"
+
+
 def _add_builder_flags(flag: Group) -> None:
     flag(
         "--memPoolSize",
@@ -240,8 +243,8 @@ def _add_builder_flags(flag: Group) -> None:
         metavar="SPEC",
         help="workspace:1024,tacticSharedMem:48K; MiB by default",
     )
-    flag("--timingCacheFile", type=updated_file, metavar="PATH")
-    flag("--builderOptimizationLevel", type=whole(0, 5), metavar="0..5")
+    flag("--timingCacheFile", type=updated_file, metavar="PATH", help=_WHERE)
+    flag("--builderOptimizationLevel", type=whole(0, 5), metavar="0..5", help=_WHERE)
     flag(
         "--tacticSources",
         type=word,

@@ -20,12 +20,15 @@ from trtnet.benchmark.profile import to_json as profile_json
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
+from trtnet.cli.device_flags import builder_options, notes_of
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.streams import say
 from trtnet.cli.tables import table
 from trtnet.cli.target_flags import find
 from trtnet.engines import compatibility
+from trtnet.engines.options import check_options
+from trtnet.engines.protocol import LoadOptions
 from trtnet.engines.session import Session
 from trtnet.engines.steps import Steps
 from trtnet.errors import TrtnetError, UsageError
@@ -47,6 +50,7 @@ class BenchResult:
         runtime: what ran it, such as ``"torch 2.14.1, 2 threads"``.
         device: name of the GPU, or ``"cpu"``.
         captured: whether CUDA graphs were launched.
+        capture_failure: why none could be captured; ``None`` where that is not known.
         trace: without the warm-up.
     """
 
@@ -60,6 +64,7 @@ class BenchResult:
     summary: Summary
     roofline: Roofline | None = None
     layers: list[LayerTime] = field(default_factory=list)
+    capture_failure: str | None = None
 
     @property
     def on_gpu(self) -> bool:
@@ -81,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures, prints, and writes the files that are asked for."""
     stream = human_stream(arguments.json)
     progress = Progress(stream)
+    builder = builder_options(arguments)
     engine, network = _engine(arguments, progress)
     with Session(
         engine,
@@ -89,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
         cuda_graph=arguments.useCudaGraph,
         contexts=arguments.infStreams,
         runtime=arguments.runtime,
+        **builder,
     ) as session:
+        say(*notes_of(session), stream=stream)
         result = measure(session, network, arguments, progress)
     _print(result, arguments, stream)
     if arguments.exportTimes is not None:
@@ -128,6 +136,7 @@ def measure(
             with progress.step("profile"):
                 layers = _profile(lanes[0])
         captured = all(lane.is_captured for lane in lanes)
+        failures = [lane.capture_failure for lane in lanes if lane.capture_failure is not None]
     trace = benchmark.without_warm_up(every, chosen.warm_up_ms)
     summary = benchmark.summarize(trace)
     roofline = None if bound is None else benchmark.roofline(bound, summary)
@@ -135,7 +144,7 @@ def measure(
         layers = bounded(layers, roofline.layers_ms)
     return BenchResult(
         session.backend, session.runtime, device, precision, shapes, captured, trace, summary,
-        roofline, layers,
+        roofline, layers, " ".join(failures[0].split()) if failures else None,
     )  # fmt: skip
 
 
@@ -150,6 +159,7 @@ def as_json(result: BenchResult, arguments: argparse.Namespace) -> dict[str, Any
         "shapes": {name: list(shape) for name, shape in result.shapes.items()},
         "streams": arguments.infStreams,
         "cuda_graph": result.captured,
+        "capture_failure": result.capture_failure,
         "settings": dataclasses.asdict(settings(arguments)),
         "summary": report.summary_json(result.summary),
         "warnings": result.summary.warnings(asynchronous=result.on_gpu),
@@ -171,6 +181,7 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
         raise UsageError("--network is for engine files", fix=f"leave it out: {path} is a model")
     if arguments.backend == "auto":
         arguments.backend = portable().name
+    check_options(description(arguments.backend), arguments.device, _options(arguments))
     if arguments.shapes is not None and not arguments.optShapes and arguments.batch is None:
         for which in ("minShapes", "optShapes", "maxShapes"):
             setattr(arguments, which, [arguments.shapes])
@@ -181,6 +192,16 @@ def _engine(arguments: argparse.Namespace, progress: Progress) -> tuple[Path | P
         shapes = target.defined.model.shapes
         profiles = [{shapes.name: profile} for profile in shapes.profiles]
         return build(target.defined.network, profiles, progress=update), target.graph
+
+
+def _options(arguments: argparse.Namespace) -> LoadOptions:
+    """Of the session, as far as a model need not be built to check them."""
+    return LoadOptions(
+        arguments.backend,
+        cuda_graph=arguments.useCudaGraph,
+        runtime=arguments.runtime,
+        **builder_options(arguments),
+    )
 
 
 def _archived(plan: Plan) -> Graph | None:
@@ -246,7 +267,8 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
     if result.roofline is not None:
         lines.append(report.roofline_line(result.roofline, result.limited_by))
     if result.on_gpu and arguments.useCudaGraph and not result.captured:
-        lines.append("* The execution cannot be captured: no CUDA graph was used.")
+        reason = result.capture_failure or "the execution cannot be captured"
+        lines.append(f"* No CUDA graph was used: {reason}.")
     lines += [f"* {text}" for text in result.summary.bound_warnings(asynchronous=asynchronous)]
     say(*lines, "", stream=stream)
     columns = [(name, "right" if name != _COLUMNS[0] else "left") for name in _COLUMNS]

@@ -9,7 +9,7 @@ from trtnet import graph
 from trtnet.benchmark import Settings
 from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_flags
-from trtnet.cli.device_flags import add_device_flags, add_runtime_flag
+from trtnet.cli.device_flags import add_builder_flags, add_device_flags, add_runtime_flag
 from trtnet.cli.flags import Group, Parser, real, whole
 from trtnet.cli.paths import input_model, output_file, output_report, word
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
@@ -47,6 +47,7 @@ def bench_parser() -> Parser:
     where = Group(parser, "where")
     add_device_flags(where)
     add_runtime_flag(where)
+    add_builder_flags(where)
     shapes = Group(parser, "shapes")
     shapes(
         "--shapes",

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from trtnet.cli.device_flags import builder_options
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.pictures import (
     Answers,
@@ -32,8 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
     paths, observer = find_images(arguments), Progress(human_stream(arguments))
     from trtnet.tasks.classifier import Classifier
 
-    recipe, device = image_recipe(arguments), arguments.device
-    with Classifier(recipe, top_k=arguments.top, device=device, observer=observer) as classifier:
+    classifier = Classifier(
+        image_recipe(arguments),
+        top_k=arguments.top,
+        device=arguments.device,
+        **builder_options(arguments),
+        observer=observer,
+    )
+    with classifier:
         return answer(classifier, paths, ClassAnswers(arguments.top), arguments)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from trtnet.cli.device_flags import builder_options
 from trtnet.cli.drawing import PictureAnswers, add_drawing_flags, output_paths
 from trtnet.cli.flags import Group, Parser, real
 from trtnet.cli.paths import output_file
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         image_recipe(arguments),
         score_threshold=threshold,
         device=arguments.device,
+        **builder_options(arguments),
         observer=Progress(stream),
     )
     with detector:

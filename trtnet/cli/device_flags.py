@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import TYPE_CHECKING, TypedDict
+
 from trtnet.backend import choices
-from trtnet.cli.flags import Group
-from trtnet.cli.paths import word
+from trtnet.cli.flags import Group, whole
+from trtnet.cli.paths import updated_file, word
+
+if TYPE_CHECKING:
+    from trtnet.engines.session import Session
 
 RUNTIMES = ("torch", "openvino", "auto")
+
+
+class BuilderOptions(TypedDict):
+    """Arguments of :class:`trtnet.Session`."""
+
+    optimization_level: int | None
+    timing_cache: str | None
 
 
 def add_runtime_flag(flag: Group) -> None:
@@ -14,6 +27,35 @@ def add_runtime_flag(flag: Group) -> None:
     flag("--runtime", choices=RUNTIMES, default="torch",
          help="what runs an engine of the torch backend on a CPU; auto: OpenVINO where it is "
          "installed and has all that the network needs; default: torch")  # fmt: skip
+
+
+def add_builder_flags(flag: Group) -> None:
+    """Adds ``--builderOptimizationLevel`` and ``--timingCacheFile`` of what runs engines; those of
+    what builds them are in :mod:`trtnet.cli.arguments`."""
+    flag("--builderOptimizationLevel", type=whole(0, 5), metavar="0..5",
+         help="how much an engine of the torch backend times on a GPU when it first runs for some "
+         "shapes: nothing to everything; default: 3")  # fmt: skip
+    flag("--timingCacheFile", type=updated_file, metavar="FILE",
+         help="keeps what was found, for the same GPU and versions; it need not exist")  # fmt: skip
+
+
+def builder_options(arguments: argparse.Namespace) -> BuilderOptions:
+    """The arguments of :class:`trtnet.Session` in the flags of :func:`add_builder_flags`.
+
+    Raises:
+        UsageError: the file is there, and is no timing cache.
+    """
+    file = arguments.timingCacheFile
+    if file is not None:
+        from trtnet.engines.torch.tactics.timing_cache import TimingCache  # imports no PyTorch
+
+        TimingCache({}, file)
+    return {"optimization_level": arguments.builderOptimizationLevel, "timing_cache": file}
+
+
+def notes_of(session: Session) -> list[str]:
+    """Lines that say what is not as it was asked for."""
+    return [f"note: {note}" for note in session.notes]
 
 
 def add_device_flags(flag: Group) -> None:

@@ -19,6 +19,11 @@ from trtnet.cli.streams import say
 from trtnet.pipeline.ability import Ability, abilities
 from trtnet.pipeline.machine import Machine, examine
 
+_LOST = {  # what is slower without a package; what cannot be done at all is an ability
+    "triton": "on a GPU, engines of the torch backend run without tactics that are timed",
+    "openvino": "on a CPU, engines of the torch backend run in PyTorch only",
+}
+
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns 0, whatever it finds."""
@@ -47,8 +52,7 @@ def lines(machine: Machine, found: Sequence[Ability]) -> list[str]:
     if machine.problem is not None:
         text.append(f"GPU       none: {machine.problem}")
     for place, (name, version) in enumerate(machine.packages.items()):
-        note = f" (CUDA {machine.torch_cuda or 'none'})" if name == "torch" and version else ""
-        text.append(f"{'' if place else 'packages':10}{name} {version or 'is not installed'}{note}")
+        text.append(f"{'' if place else 'packages':10}{name} {_package(name, version, machine)}")
     text += ["", "This machine can"]
     for ability in found:
         text.append(f"  {'yes' if ability.problem is None else 'no ':3}  {ability.title}")
@@ -84,6 +88,13 @@ def as_json(machine: Machine, found: Sequence[Ability]) -> dict[str, Any]:
             for ability in found
         ],
     }
+
+
+def _package(name: str, version: str | None, machine: Machine) -> str:
+    if version is None:
+        lost = _LOST.get(name)
+        return f"is not installed{'' if lost is None else f': {lost}'}"
+    return f"{version} (CUDA {machine.torch_cuda or 'none'})" if name == "torch" else version
 
 
 def _driver(machine: Machine) -> str:

@@ -15,7 +15,7 @@ from trtnet.cli import missing, report
 from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.counting import counting
 from trtnet.cli.csv_files import write_csv
-from trtnet.cli.device_flags import add_device_flags
+from trtnet.cli.device_flags import add_builder_flags, add_device_flags, notes_of
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.paths import (
     STDOUT,
@@ -116,7 +116,9 @@ def picture_parser(command: str, description: str) -> Parser:
     prepared = Group(parser, "preprocessing of images")
     add_preprocess_flags(prepared)
     add_class_names_flag(prepared)
-    add_device_flags(Group(parser, "where"))
+    where = Group(parser, "where")
+    add_device_flags(where)
+    add_builder_flags(where)
     output = Group(parser, "output")
     output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
     output("--csv", type=output_report, metavar="PATH", help="write a table; - for stdout")
@@ -267,4 +269,5 @@ def _about(session: Session) -> dict[str, Any]:
 def _introduction(session: Session) -> list[str]:
     about = _about(session)
     lines = [f"backend   {about['backend']} on {about['device']}"]
-    return lines + weights_lines(about["weights"], about["random"])
+    lines += weights_lines(about["weights"], about["random"])
+    return lines + notes_of(session)

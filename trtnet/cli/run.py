@@ -10,7 +10,13 @@ import numpy as np
 
 from trtnet.cli import missing
 from trtnet.cli.arrays import read_inputs, write_results
-from trtnet.cli.device_flags import add_device_flags, add_runtime_flag
+from trtnet.cli.device_flags import (
+    add_builder_flags,
+    add_device_flags,
+    add_runtime_flag,
+    builder_options,
+    notes_of,
+)
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.paths import (
     input_array,
@@ -53,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         device=arguments.device,
         runtime=arguments.runtime,
+        **builder_options(arguments),
     ) as session:
         stated = stated_preprocessing(arguments)
         if arguments.folder is None:
@@ -102,7 +109,7 @@ def _run_once(
     )
     say(*notes)
     results = session(inputs)
-    say(f"backend   {session.backend} on {session.device}")
+    say(f"backend   {session.backend} on {session.device}", *notes_of(session))
     weights = session.plan.described.weights
     if stated_random(weights):
         source = weights if isinstance(weights, str | None) else weights.source
@@ -165,4 +172,5 @@ def _parser() -> argparse.ArgumentParser:
     where = Group(parser, "where")
     add_device_flags(where)
     add_runtime_flag(where)
+    add_builder_flags(where)
     return parser

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from trtnet.cli.device_flags import builder_options
 from trtnet.cli.drawing import PictureAnswers, add_drawing_flags, output_paths
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.pictures import answer, find_images, human_stream, image_recipe, picture_parser
@@ -32,8 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
     from trtnet.tasks.segmenter import Segmenter
 
     _choose_size(arguments)
-    recipe, device = image_recipe(arguments), arguments.device
-    with Segmenter(recipe, device=device, observer=observer) as segmenter:
+    segmenter = Segmenter(
+        image_recipe(arguments),
+        device=arguments.device,
+        **builder_options(arguments),
+        observer=observer,
+    )
+    with segmenter:
         return answer(segmenter, list(targets), ClassMaps(targets, arguments), arguments)
 
 

@@ -12,6 +12,7 @@ from trtnet.building.plan import Plan
 from trtnet.engines import compatibility
 from trtnet.engines.device import CpuDevice, CudaDevice, Device
 from trtnet.engines.forking import is_forked
+from trtnet.engines.options import check_options, resolved_device
 from trtnet.engines.protocol import Engine, EngineLoader, LoadOptions
 from trtnet.errors import BackendError, ExecutionError, UnsupportedError, UsageError
 from trtnet.hardware import missing_gpu
@@ -25,8 +26,8 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
         options: `backend` may be ``"auto"``, for the backend that the plan was built for.
 
     Raises:
-        UsageError: another backend than the plan's, an unknown device, or an option that the
-            backend does not have.
+        UsageError: another backend than the plan's, an unknown device, or an option that has no
+            effect, see :func:`trtnet.engines.options.check_options`.
         PlanError, BackendError, UnsupportedError, ExecutionError: the engine cannot run here.
     """
     found = compatibility.backend_of(plan)
@@ -39,10 +40,7 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
         )
     compatibility.check(plan, name)
     description = backends.description(name)
-    if options.compile and not description.runs_in_pytorch:
-        raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
-    if options.runtime != "torch" and not description.runs_in_pytorch:
-        raise UsageError(f"an engine of {name} has its own runtime", fix="leave runtime= out")
+    check_options(description, device, options)
     place = _place(description, device)
     load = _loader(description)
     chosen = dataclasses.replace(options, backend=name)
@@ -63,8 +61,7 @@ def _place(description: BackendDescription, device: str) -> Device:
     )
     if device == "cpu" and description.needs_gpu:
         raise UnsupportedError(f"an engine of {description.name} needs an NVIDIA GPU", fix=fix)
-    if device == "auto" and not description.needs_gpu:
-        device = "cuda" if "cuda" in description.devices and missing_gpu() is None else "cpu"
+    device = resolved_device(description, device)
     if device == "cpu":
         return CpuDevice()
     if "cuda" not in description.devices:

@@ -70,7 +70,8 @@ class LoadOptions:
         cuda_graph: let the backend launch its work as CUDA graphs.
         compile: apply ``torch.compile``.
         runtime: what runs an engine of the torch backend.
-        optimization_level: how much a builder of the torch backend times, 0 to 5.
+        optimization_level: how much the torch backend's builder times, 0 to 5; ``None`` for its
+            default.
         timing_cache: the file in which it keeps its choices.
     """
 
@@ -79,7 +80,7 @@ class LoadOptions:
     cuda_graph: bool = True
     compile: bool = False
     runtime: str = "torch"
-    optimization_level: int = 3
+    optimization_level: int | None = None
     timing_cache: str | os.PathLike[str] | None = None
 
 

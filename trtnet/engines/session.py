@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +23,7 @@ from trtnet.engines.signature import Fit, Signature
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.engines.steps import Steps
 from trtnet.errors import PlanError, UsageError
+from trtnet.escaping import printable
 from trtnet.workers import ordered_map
 
 _GRAPHS = 4  # sets of shapes per execution slot that keep a context and a CUDA graph
@@ -49,9 +51,9 @@ class Session:
         runtime: what runs an engine of the torch backend on a CPU: ``"torch"``, or ``"openvino"``
             (the extra ``cpu``), which is faster and has only some of the layers, in float32; or
             ``"auto"``: OpenVINO where it is installed and has all that the network needs.
-        optimization_level: on a GPU, how much the torch backend times when it first runs for some
-            input shapes: 0 for nothing, 1 to 5 for 1, 2, 4, 8 or all tactics of each region of
-            the network. trtexec's ``--builderOptimizationLevel``.
+        optimization_level: on a GPU, how much the torch backend times when it first captures a CUDA
+            graph for some input shapes: 0 for nothing, 1 to 5 for 1, 2, 4, 8 or all tactics of each
+            region of the network; ``None`` for 3. trtexec's ``--builderOptimizationLevel``.
         timing_cache: a file in which it keeps what it found, for the same GPU and versions:
             names and times, no code. trtexec's ``--timingCacheFile``.
 
@@ -63,8 +65,11 @@ class Session:
         runtime: what runs the engine, such as ``"torch 2.14.1, 2 threads"``.
         inputs, outputs: :class:`trtnet.engines.protocol.Binding`, in the network's order.
         profiles: per optimization profile, :class:`trtnet.Shapes` by input.
+        notes: what is not as it was asked for, such as a timing cache of another GPU, in sentences;
+            each is a ``RuntimeWarning`` too.
 
     Raises:
+        UsageError: an option that does not exist, or that would have no effect here.
         PlanError: the plan is damaged, or was made for another backend, version or GPU.
         BackendError: the backend, or cuda-python, is not installed.
         ExecutionError: the device cannot load the engine.
@@ -88,12 +93,9 @@ class Session:
         contexts: int = 4,
         compile: bool = False,
         runtime: str = "torch",
-        optimization_level: int = 3,
+        optimization_level: int | None = None,
         timing_cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        if optimization_level not in range(6):
-            raise UsageError("no such optimization level", expected="0 to 5",
-                             got=optimization_level)  # fmt: skip
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)
         self._process = os.getpid()
@@ -117,6 +119,17 @@ class Session:
         self._slots = Pool(partial(_new_slot, self._engine, self._device, graphs), contexts)
         self._fits: dict[Any, Fit] = {}
         self._closing, self._is_closed = threading.Lock(), False
+        self.notes: tuple[str, ...] = getattr(self._engine, "notes", ())
+        self._warn()
+
+    def _warn(self) -> None:
+        """Warns of what is in `notes`; closes the session where warnings are errors."""
+        try:
+            for note in self.notes:
+                warnings.warn(printable(note), RuntimeWarning, stacklevel=3)
+        except RuntimeWarning:
+            self.close()
+            raise
 
     def _axes(self) -> AxisRules:
         """The named axes of the plan; releases the engine where they do not fit it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ from trtnet.backend import description, descriptions, load, portable
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
-from trtnet.engines.protocol import Binding
+from trtnet.engines.options import check_options
+from trtnet.engines.protocol import Binding, LoadOptions
 from trtnet.engines.session import Session
 from trtnet.errors import BackendError, UsageError
 from trtnet.hardware import missing_gpu
@@ -48,6 +50,8 @@ def open_image_session(
     *,
     settle: Settle = checked_preprocessing,
     device: str = "auto",
+    optimization_level: int | None = None,
+    timing_cache: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Session:
     """A session on the engine file or the model that ``recipe.model`` names.
@@ -60,21 +64,25 @@ def open_image_session(
             weights were made for.
         settle: changes what the weights say about preprocessing.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        optimization_level, timing_cache: see :class:`trtnet.Session`.
         observer: receives the progress.
 
     Raises:
         UsageError: no such model, one for another task, or an engine that takes no images.
         BackendError, PlanError: it cannot run here.
     """
+    builder: Any = {"optimization_level": optimization_level, "timing_cache": timing_cache}
     text = recipe.model if isinstance(recipe.model, str) else recipe.model.name
     if is_model_file(text):
-        session = Session(text, backend=recipe.backend, device=device)
+        session = Session(text, backend=recipe.backend, device=device, **builder)
     else:
         observer = observer or Silent()
         require_task(recipe, task)
+        backend = choose_backend(recipe.backend, device)
+        check_options(description(backend), device, LoadOptions(backend, **builder))
         with observer.step("build"):
-            plan = _plan(recipe, sizes, settle, device, observer)
-        session = Session(plan, device=device)
+            plan = _plan(recipe, sizes, settle, backend, observer)
+        session = Session(plan, device=device, **builder)
     try:
         require_images(session, text)
     except UsageError:
@@ -130,7 +138,7 @@ def require_task(recipe: Recipe, task: str) -> None:
 
 
 def _plan(
-    recipe: Recipe, sizes: Sequence[ImageSize], settle: Settle, device: str, observer: Observer
+    recipe: Recipe, sizes: Sequence[ImageSize], settle: Settle, backend: str, observer: Observer
 ) -> Plan:
     """The engine of a model, for images of these `sizes`."""
     entry = recipe.entry
@@ -142,7 +150,6 @@ def _plan(
             "--saveEngine FILE, and name FILE (in Python CalibrationSettings(data=...) and "
             "Recipe.engine)",
         )
-    backend = choose_backend(recipe.backend, device)
     arguments = builder_arguments(recipe)
     if "argmax" in entry.arguments:
         arguments["argmax"] = True

@@ -14,6 +14,8 @@ PACKAGES = {
     "filelock": ("filelock", ("filelock",)),
     "msgspec": ("msgspec", ("msgspec",)),
     "torch": ("torch", ("torch",)),
+    "triton": ("triton", ("triton", "pytorch-triton", "triton-windows")),
+    "openvino": ("openvino", ("openvino",)),
     "torchvision": ("torchvision", ("torchvision",)),
     "pillow": ("PIL", ("pillow",)),
     "cuda-python": ("cuda.bindings", ("cuda-bindings", "cuda-python")),

@@ -95,6 +95,7 @@ class Classifier(ImageTask[Classification]):
         top_k: how many classes a result lists.
         backend: ``"auto"``, ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        optimization_level, timing_cache: see :class:`trtnet.Session`.
         observer: receives the progress of building a model, see :mod:`trtnet.pipeline`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Classification` or a list of
@@ -134,6 +135,8 @@ class Classifier(ImageTask[Classification]):
         top_k: int = 5,
         backend: str = "auto",
         device: str = "auto",
+        optimization_level: int | None = None,
+        timing_cache: str | os.PathLike[str] | None = None,
         observer: Observer | None = None,
     ) -> None:
         if top_k < 1:
@@ -150,6 +153,8 @@ class Classifier(ImageTask[Classification]):
                 class_names=class_names,
                 backend=backend,
                 device=device,
+                optimization_level=optimization_level,
+                timing_cache=timing_cache,
                 observer=observer,
             ),
         )

@@ -216,7 +216,8 @@ class Detector(ImageTask[Detection]):
         weights_key, num_classes, in_channels: of a model, as for :class:`trtnet.Classifier`.
         score_threshold: 0 to 1: detections of a lower score are left out; by default none that the
             network gives, which has a threshold of its own.
-        preprocess, class_names, backend, device, observer: as for :class:`trtnet.Classifier`.
+        preprocess, class_names, backend, device, optimization_level, timing_cache, observer: as for
+            :class:`trtnet.Classifier`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Detection` or a list of
     them; :meth:`stream` gives one after another. Nothing is cropped. Boxes are those of the network
@@ -264,6 +265,8 @@ class Detector(ImageTask[Detection]):
         class_names: ClassNames | None = None,
         backend: str = "auto",
         device: str = "auto",
+        optimization_level: int | None = None,
+        timing_cache: str | os.PathLike[str] | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._threshold = fraction("score_threshold", score_threshold)
@@ -278,6 +281,8 @@ class Detector(ImageTask[Detection]):
                 class_names=class_names,
                 backend=backend,
                 device=device,
+                optimization_level=optimization_level,
+                timing_cache=timing_cache,
                 observer=observer,
             ),
         )

@@ -57,6 +57,8 @@ class Options:
     class_names: ClassNames | None = None
     backend: str = "auto"
     device: str = "auto"
+    optimization_level: int | None = None
+    timing_cache: str | os.PathLike[str] | None = None
     observer: Observer | None = None
 
     @property
@@ -214,7 +216,13 @@ class Opener:
             require_images(subject, "the session's engine")
             return subject
         if isinstance(subject, Plan):
-            session = Session(subject, backend=options.backend, device=options.device)
+            session = Session(
+                subject,
+                backend=options.backend,
+                device=options.device,
+                optimization_level=options.optimization_level,
+                timing_cache=options.timing_cache,
+            )
             self._owned.append(session)
             require_images(session, "the plan")
             return session
@@ -224,6 +232,8 @@ class Opener:
             sorted(sizes),
             settle=self.settle,
             device=options.device,
+            optimization_level=options.optimization_level,
+            timing_cache=options.timing_cache,
             observer=options.observer,
         )
         self._owned.append(session)
@@ -241,7 +251,11 @@ def _subject(model: Model, options: Options) -> Recipe | Plan | Session:
         _refuse(given, "an engine")
         if isinstance(model, Session):
             asked = {"backend": options.backend, "device": options.device}
-            _refuse({k: v for k, v in asked.items() if v != "auto"}, "a session that is open")
+            chosen: dict[str, object] = {k: v for k, v in asked.items() if v != "auto"}
+            chosen |= {
+                name: getattr(options, name) for name in ("optimization_level", "timing_cache")
+            }
+            _refuse(chosen, "a session that is open")
         return model
     if isinstance(model, Recipe):
         own = {"preprocess": options.preprocess, "class_names": options.class_names}
@@ -250,8 +264,8 @@ def _subject(model: Model, options: Options) -> Recipe | Plan | Session:
     else:
         recipe = _recipe(os.fspath(model), options)
     if _is_engine(recipe):
-        chosen = {"weights": recipe.weights, "weights_key": recipe.weights_key}
-        _refuse({**chosen, **recipe.arguments}, "the engine file")
+        own = {"weights": recipe.weights, "weights_key": recipe.weights_key}
+        _refuse({**own, **recipe.arguments}, "the engine file")
     return recipe
 
 

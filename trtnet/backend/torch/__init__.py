@@ -14,6 +14,12 @@ def _read_header(engine: bytes) -> HeaderFields | None:
     return HeaderFields(nbytes=int.from_bytes(engine[:8], "little") + 8)
 
 
+_WHERE_IT_RUNS = OptionLack(
+    "its engine is the network itself; on a GPU it is built where it first runs",
+    "leave it out here, and give --builderOptimizationLevel and --timingCacheFile to trtnet run, "
+    "bench, classify, segment or detect (optimization_level= and timing_cache= of trtnet.Session)",
+)
+
 DESCRIPTION = BackendDescription(
     name="torch",
     title="PyTorch",
@@ -29,6 +35,10 @@ DESCRIPTION = BackendDescription(
     devices=("cpu", "cuda"),
     writes_archive=True,
     runs_in_pytorch=True,
+    lacks={
+        "builder_optimization_level": _WHERE_IT_RUNS,
+        "timing_cache_file": _WHERE_IT_RUNS,
+    },
     lacks_all=OptionLack(
         "its engine is the network itself, which TensorRT's builder never sees",
         "leave it out, or choose the backend tensorrt or rtx",

@@ -12,6 +12,7 @@ from trtnet.engines.protocol import Binding
 from trtnet.engines.torch.shapes import OutputShapes
 
 Forward = Callable[..., dict[str, Tensor]]
+Build = Callable[[Sequence[tuple[int, ...]]], Forward | None]
 
 
 @dataclass
@@ -38,7 +39,7 @@ class CompiledGraph:
     device: torch.device
     output_shapes: OutputShapes
     tf32: bool
-    build: Callable[[Sequence[tuple[int, ...]]], Forward | None] | None = None
+    build: Build | None = None
 
     def release(self) -> None:
         """Frees the weights; nothing can run afterwards."""

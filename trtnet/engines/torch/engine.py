@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import fx
@@ -15,23 +17,29 @@ from trtnet.building.profiles import Shapes
 from trtnet.building.sidecar import StatedShapes
 from trtnet.engines.forking import is_forked
 from trtnet.engines.protocol import Binding
-from trtnet.engines.torch.compiled import CompiledGraph, Forward
+from trtnet.engines.torch.compiled import Build, CompiledGraph, Forward
 from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
+from trtnet.engines.torch.kernel_cache import cache_folder, require_own
 from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.runtimes import choose
 from trtnet.engines.torch.selections import select_at_once
 from trtnet.engines.torch.shapes import OutputShapes
 from trtnet.engines.torch.suppressions import recognize_suppressions
-from trtnet.errors import ExecutionError, PlanError, TrtnetError, located
+from trtnet.errors import BackendError, ExecutionError, PlanError, TrtnetError, located
+from trtnet.escaping import printable
 from trtnet.graph import Graph, TensorInfo
 from trtnet.hardware import missing_gpu
 from trtnet.reference.compiler import compile as compile_graph
 from trtnet.reference.dtypes import DTYPES, execution_dtype
 from trtnet.reference.layer_context import is_shape_value
 
+if TYPE_CHECKING:
+    from trtnet.engines.torch.tactics.timing_cache import TimingCache
+
 _UNLIMITED = 2**31 - 1
+_LEVEL = 3  # of optimization, by default
 
 
 def load(
@@ -40,7 +48,7 @@ def load(
     device: str,
     compile: bool = False,
     runtime: str = "torch",
-    optimization_level: int = 3,
+    optimization_level: int | None = None,
     timing_cache: Path | None = None,
 ) -> TorchEngine:
     """The engine in `plan`, which :func:`trtnet.build` made for the backend ``torch``.
@@ -55,16 +63,24 @@ def load(
         optimization_level, timing_cache: see :class:`trtnet.Session`.
 
     Raises:
-        UsageError, BackendError: as :func:`trtnet.engines.torch.runtimes.choose`.
+        UsageError, BackendError: as :func:`trtnet.engines.torch.runtimes.choose`; `timing_cache`
+            is no such file; Triton, which `optimization_level` and `timing_cache` need, is missing.
         PlanError: not an engine of this backend, a damaged one, or an unusable sidecar.
         UnsupportedError: a layer that cannot be executed.
-        ExecutionError: there is no such device, or too little memory on it.
+        ExecutionError: there is no such device, or too little memory on it; others may write to the
+            folder of Triton's kernels.
     """
     read = _read(plan)
     place = _place(device)
     if is_forked():  # as in the workers of a DataLoader: the threads of OpenMP are gone, and a
         torch.set_num_threads(1)  # computation that wants them would wait for ever
     profiles = _profiles(read, plan.described.profiles)
+    has_triton = place.type == "cuda" and importlib.util.find_spec("triton") is not None
+    if has_triton:
+        require_own(cache_folder())
+    elif optimization_level is not None or timing_cache is not None:
+        raise BackendError("tactics are timed with Triton, which is not installed",
+                           fix="pip install triton")  # fmt: skip
     try:
         module = _compile(read, place)
     except torch.OutOfMemoryError as error:
@@ -80,9 +96,11 @@ def load(
         output_shapes=OutputShapes(read),
         tf32=plan.described.precision == "tf32",
     )
-    if place.type == "cuda" and not compile and importlib.util.find_spec("triton") is not None:
-        compiled.build = _builder(compiled, optimization_level, timing_cache)
-    return TorchEngine(compiled, profiles, _contexts(compiled))
+    notes: tuple[str, ...] = ()
+    if has_triton and not compile:
+        level = _LEVEL if optimization_level is None else optimization_level
+        compiled.build, notes = _builder(compiled, level, timing_cache)
+    return TorchEngine(compiled, profiles, _contexts(compiled), notes)
 
 
 class TorchEngine:
@@ -93,6 +111,7 @@ class TorchEngine:
         profiles: per profile, the range of shapes of every input that is not read on the host.
         device: ``"cpu"`` or ``"cuda"``.
         runtime: what runs it: name, version, and on a CPU the number of threads.
+        notes: see :class:`trtnet.Session`.
     """
 
     backend = "torch"
@@ -102,7 +121,9 @@ class TorchEngine:
         compiled: CompiledGraph,
         profiles: tuple[Mapping[str, Shapes], ...],
         contexts: Contexts,
+        notes: tuple[str, ...] = (),
     ) -> None:
+        self.notes = notes
         self.bindings, self.profiles = compiled.bindings, profiles
         self.device, self.runtime = compiled.device.type, compiled.runtime
         self._compiled, self._contexts = compiled, contexts
@@ -147,24 +168,41 @@ def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
 
 def _builder(
     compiled: CompiledGraph, level: int, cache: Path | None
-) -> Callable[[Sequence[tuple[int, ...]]], Forward | None]:
-    """Builds faster modules of `compiled`, where PyTorch and Triton can run kernels."""
+) -> tuple[Build, tuple[str, ...]]:
+    """What builds faster modules of `compiled`, where PyTorch and Triton can run kernels; and
+    notes."""
     from trtnet.engines.torch.tactics.builder import Builder, machine, time_captured
     from trtnet.engines.torch.tactics.specialize import SpecializationError
     from trtnet.engines.torch.tactics.timing_cache import TimingCache
 
     types = [DTYPES[binding.dtype] for binding in compiled.bindings if binding.is_input]
-    builder = Builder(level, TimingCache(machine(), cache), compiled.device, time_captured)
+    choices = TimingCache(machine(), cache)
+    builder = Builder(level, choices, compiled.device, time_captured)
 
     def build(shapes: Sequence[tuple[int, ...]]) -> Forward | None:
         try:
             made = builder.build(compiled.module, list(zip(shapes, types, strict=True)))
         except SpecializationError:
             return None
-        builder.cache.save()
+        _save(choices, cache)
         return made.forward
 
-    return build
+    return build, _notes(cache, choices.ignored)
+
+
+def _notes(cache: Path | None, ignored: str | None) -> tuple[str, ...]:
+    if ignored is None:
+        return ()
+    return (f"{cache} is ignored, and replaced by what is found here: {ignored}",)
+
+
+def _save(choices: TimingCache, cache: Path | None) -> None:
+    """Writes the timing cache. A failure is a warning only: the same is timed again next time."""
+    try:
+        choices.save()
+    except OSError as error:
+        text = f"the timing cache {printable(cache)} is not written ({printable(error)})"
+        warnings.warn(f"{text}: tactics will be timed again", RuntimeWarning, stacklevel=2)
 
 
 def _contexts(compiled: CompiledGraph) -> Contexts:

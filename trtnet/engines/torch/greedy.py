@@ -84,7 +84,9 @@ def suppress(
     """
     given = [x1, y1, x2, y2, candidates, scores, order]
     shaped = torch.broadcast_tensors(*given, *([] if groups is None else [groups]))
-    if x1.is_cuda:
+    if x1.is_meta:  # shapes alone are asked for
+        kept = [torch.empty_like(shaped[4], dtype=torch.bool)] * (1 if rounds is None else 2)
+    elif x1.is_cuda:
         kept = _by_kernel(list(shaped), threshold, rounds)
     else:
         kept = [torch.from_numpy(mask) for mask in _on_host(shaped, threshold, rounds)]

@@ -95,11 +95,15 @@ class Builder:
         when it is timed."""
         stream = torch.cuda.current_stream() if self._device.type == "cuda" else None
 
+        def begin() -> None:
+            if stream is not None:
+                torch.cuda.set_device(self._device)  # of this thread, which cuBLAS asks for
+
         def run(call: Callable[[], Any]) -> None:
             with torch.inference_mode(), torch.cuda.stream(stream), suppress(Exception):
                 call()
 
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), initializer=begin) as pool:
             list(pool.map(run, calls))
 
     def _trial(self, region: Region) -> _Trial:

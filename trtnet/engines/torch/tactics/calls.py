@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trtnet.engines.torch.tactics.columns import take_columns
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import Epilogue
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
-from trtnet.engines.torch.tactics.pointwise import finish
-from trtnet.engines.torch.tactics.windows import window_attention
+from trtnet.engines.torch.tactics.pointwise import finish, image_means, scale_shift
+from trtnet.engines.torch.tactics.windows import unit_vectors, window_attention
 
 _LAST = torch.channels_last
 
@@ -138,6 +139,36 @@ def normalized(
     rows = _rows(x, False)
     y = layer_norm(rows, scale.reshape(-1), bias.reshape(-1), epsilon, dtype, warps)
     return y.view(x.shape)
+
+
+def scaled_image(x: Tensor, scale: Tensor, shift: Tensor, *, epilogue: Epilogue) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.pointwise.scale_shift` of images of any layout."""
+    n, c, h, w = x.shape
+    y = scale_shift(_rows(x, True), scale.reshape(-1), shift.reshape(-1), epilogue)
+    return y.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def shuffled(a: Tensor, b: Tensor, which: Tensor, place: Tensor, *, warps: int) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.columns.take_columns` of images of any layout."""
+    n, _, h, w = a.shape
+    y = take_columns(_spaced_rows(a, True), _spaced_rows(b, True), which, place, warps)
+    return y.view(n, h, w, -1).permute(0, 3, 1, 2)
+
+
+def mean_of_image(x: Tensor, *, rows: int, channels: int, warps: int) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.pointwise.image_means` of images of any layout."""
+    n, c, h, w = x.shape
+    y = image_means(_rows(x, True).view(n, h * w, c), rows, channels, warps)
+    return y.view(n, c, 1, 1)
+
+
+def units(x: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.windows.unit_vectors` of four or five axes."""
+    flat = x.dim() == 4
+    heads = x.unsqueeze(0) if flat else x
+    heads = heads if heads.stride(-1) == 1 else heads.contiguous()
+    y = unit_vectors(heads, epsilon, dtype, warps)
+    return y[0] if flat else y
 
 
 def attention_of_windows(

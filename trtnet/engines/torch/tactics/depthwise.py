@@ -111,6 +111,8 @@ def _depthwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
     total_1 = tl.zeros((pixels, channels), tl.float32)
     total_2 = tl.zeros((pixels, channels), tl.float32)
     total_3 = tl.zeros((pixels, channels), tl.float32)
+    span: tl.constexpr = window_h * dilation_h  # input rows, from the first to behind the last
+    step: tl.constexpr = window_w
     for t in tl.static_range((rows - 1) * stride_h + (window_h - 1) * dilation_h + 1):
         line = x + (image * h + top + t) * w * c + channel[None, :]
         row_in = (top + t >= 0) & (top + t < h)
@@ -120,24 +122,31 @@ def _depthwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
             value = tl.load(line + place[:, None] * c, inside[:, None] & channel_in[None, :], 0.0)
             value = value.to(tl.float32)
             at = kernel + j * c + channel
-            span: tl.constexpr = window_h * dilation_h
-            step: tl.constexpr = window_w
             if t < span and t % dilation_h == 0:
                 factor = tl.load(at + t // dilation_h * step * c, channel_in, 0.0)
                 total_0 += value * factor.to(tl.float32)[None, :]
             if rows > 1:
-                u: tl.constexpr = t - stride_h
-                if u >= 0 and u < span and u % dilation_h == 0:
-                    factor = tl.load(at + u // dilation_h * step * c, channel_in, 0.0)
+                if t >= stride_h and t - stride_h < span and (t - stride_h) % dilation_h == 0:
+                    factor = tl.load(at + (t - stride_h) // dilation_h * step * c, channel_in, 0.0)
                     total_1 += value * factor.to(tl.float32)[None, :]
             if rows > 2:
-                v: tl.constexpr = t - 2 * stride_h
-                if v >= 0 and v < span and v % dilation_h == 0:
-                    factor = tl.load(at + v // dilation_h * step * c, channel_in, 0.0)
+                if (
+                    t >= 2 * stride_h
+                    and t - 2 * stride_h < span
+                    and (t - 2 * stride_h) % dilation_h == 0
+                ):
+                    factor = tl.load(
+                        at + (t - 2 * stride_h) // dilation_h * step * c, channel_in, 0.0
+                    )
                     total_2 += value * factor.to(tl.float32)[None, :]
-                z: tl.constexpr = t - 3 * stride_h
-                if z >= 0 and z < span and z % dilation_h == 0:
-                    factor = tl.load(at + z // dilation_h * step * c, channel_in, 0.0)
+                if (
+                    t >= 3 * stride_h
+                    and t - 3 * stride_h < span
+                    and (t - 3 * stride_h) % dilation_h == 0
+                ):
+                    factor = tl.load(
+                        at + (t - 3 * stride_h) // dilation_h * step * c, channel_in, 0.0
+                    )
                     total_3 += value * factor.to(tl.float32)[None, :]
     term = tl.zeros((channels,), tl.float32)
     if has_bias:

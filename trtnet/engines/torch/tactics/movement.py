@@ -39,10 +39,11 @@ def gather_rows(module: fx.GraphModule, device: torch.device) -> None:
     for node in reversed(list(module.graph.nodes)):
         if node in known or not _is_move(node) or is_kept(node):
             continue
-        chain, source = _chain(node)
+        chain, sources = chain_of(node)
         known.update(chain)
-        if source is None or sum(map(_copies, chain)) < _COPIES:
+        if len(sources) != 1 or copies(chain) < _COPIES:
             continue
+        (source,) = sources
         places = _places(chain, source, node)
         if places is None:
             continue
@@ -58,9 +59,9 @@ def gather_rows(module: fx.GraphModule, device: torch.device) -> None:
 
 
 def _is_move(node: Any) -> bool:
-    """Whether `node` moves elements only: a slice that fills what is outside adds others."""
-    is_call = isinstance(node, fx.Node) and node.op == "call_function"
-    return is_call and node.target in _MOVES and node.kwargs.get("mode") != "FILL"
+    if not (isinstance(node, fx.Node) and node.op == "call_function" and node.target in _MOVES):
+        return False
+    return node.target is not cut or node.kwargs.get("mode") != "FILL"  # which adds values
 
 
 def _operands(node: fx.Node) -> list[Any]:
@@ -68,29 +69,32 @@ def _operands(node: fx.Node) -> list[Any]:
     return list(first) if isinstance(first, (list, tuple)) else [first]
 
 
-def _chain(last: fx.Node) -> tuple[list[fx.Node], fx.Node | None]:
-    """The movements that `last` consists of, `last` included, and what they move; None if that is
-    several tensors, or something inside is used elsewhere."""
-    chain, sources, left = [last], set(), _operands(last)
-    inside = {last}
-    while left:
-        node = left.pop()
-        if node in inside:
-            continue
-        if _is_move(node):
-            inside.add(node)
-            chain.append(node)
-            left += _operands(node)
-        else:
-            sources.add(node)
-    shared = [node for node in chain if node is not last and not set(node.users) <= inside]
-    if len(sources) != 1 or shared:
-        return chain, None
-    return chain, sources.pop()
+def chain_of(last: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+    """The movements that `last` consists of, `last` included, in order, and what they move.
+
+    A movement whose result is used elsewhere as well is something to be moved.
+    """
+    inside, reached, sources = {last}, set(_operands(last)), []
+    chain, node = [last], last.prev
+    while reached:
+        if node in reached:
+            reached.remove(node)
+            if _is_move(node) and set(node.users) <= inside:
+                inside.add(node)
+                chain.append(node)
+                reached.update(_operands(node))
+            else:
+                sources.append(node)
+        node = node.prev
+    return chain[::-1], sources[::-1]
+
+
+def copies(chain: list[fx.Node]) -> int:
+    """How many copies the movements of `chain` make, about."""
+    return sum(map(_copies, chain))
 
 
 def _copies(node: fx.Node) -> int:
-    """How many copies `node` makes, about."""
     if node.target is torch.cat:
         return 1
     if node.target in (torch.reshape, transpose_reshape):
@@ -115,15 +119,8 @@ def _places(chain: list[fx.Node], source: Any, last: fx.Node) -> Tensor | None:
     count, width = given.numel(), given.shape[-1]
     if not 0 < count <= _LARGEST or not made.numel() or not given.is_contiguous():
         return None
-    values: dict[fx.Node, Any] = {source: torch.arange(count, dtype=torch.int32).view(given.shape)}
-    inside = set(chain)
-    for node in last.graph.nodes:
-        if node in inside:
-            args, kwargs = fx.node.map_arg(
-                (node.args, node.kwargs), lambda x: values[x] if x in values else _stored(x)
-            )
-            values[node] = node.target(*args, **kwargs)
-    moved = values[last].reshape(-1, width)
+    index = torch.arange(count, dtype=torch.int32).view(given.shape)
+    moved = moved_values(chain, {source: index}).reshape(-1, width)
     first = moved[:, :1]
     keeps_rows = bool((first % width == 0).all()) and torch.equal(
         moved, first + torch.arange(width, dtype=torch.int32)
@@ -131,6 +128,18 @@ def _places(chain: list[fx.Node], source: Any, last: fx.Node) -> Tensor | None:
     return (first[:, 0] // width) if keeps_rows and moved.numel() == math.prod(made.shape) else None
 
 
-def _stored(node: fx.Node) -> Any:
-    owner = node.graph.owning_module
-    return getattr(owner, str(node.target))
+def moved_values(chain: list[fx.Node], values: dict[fx.Node, Any]) -> Tensor:
+    """What the movements of `chain` make of `values` in the places of their sources."""
+    found = dict(values)
+    for node in chain:
+        args, kwargs = fx.node.map_arg(
+            (node.args, node.kwargs), lambda x: found[x] if x in found else _stored(x)
+        )
+        found[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    result: Tensor = found[chain[-1]]
+    return result
+
+
+def _stored(node: fx.Node) -> Tensor:
+    """A stored tensor, on the host, where the places of elements are worked out."""
+    return getattr(node.graph.owning_module, str(node.target)).cpu()

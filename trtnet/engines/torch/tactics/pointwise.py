@@ -1,4 +1,4 @@
-"""An epilogue in a pass of its own, after a convolution of cuDNN, by one Triton kernel."""
+"""Functions of each element, and means over images, by one Triton kernel each."""
 
 from __future__ import annotations
 
@@ -27,30 +27,58 @@ def finish(
         bias, factor: (C,).
         other: as `x`.
     """
-    if x.numel():
-        first, last = epilogue.first, epilogue.last
-        _finish[(triton.cdiv(x.numel(), _BLOCK),)](
-            x, bias, factor, other, x.numel(), x.shape[1],
-            bias is not None, factor is not None, other is not None,
-            first.kind, first.low, first.high, last.kind, last.low, last.high, _BLOCK,
-        )  # fmt: skip
+    _run(x, x, None, bias, factor, other, epilogue)
     return x
 
 
+def scale_shift(x: Tensor, scale: Tensor, shift: Tensor, epilogue: Epilogue) -> Tensor:
+    """`epilogue` of ``x * scale + shift``.
+
+    Args:
+        x: (M, C), rows without gaps, on a CUDA device.
+        scale, shift: (C,).
+        epilogue: activations alone.
+    """
+    y = torch.empty_like(x)
+    _run(x, y, scale, shift, None, None, epilogue)
+    return y
+
+
+def _run(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
+    epilogue: Epilogue,
+) -> None:
+    if not x.numel():
+        return
+    first, last = epilogue.first, epilogue.last
+    _pointwise[(triton.cdiv(x.numel(), _BLOCK),)](
+        x, y, scale, bias, factor, other, x.numel(), x.shape[1],
+        scale is not None, bias is not None, factor is not None, other is not None,
+        first.kind, first.low, first.high, last.kind, last.low, last.high, _BLOCK,
+    )  # fmt: skip
+
+
 @triton.jit
-def _finish(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, bias, factor, other, count, channels,
-    has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
+def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
+    x, y, scale, bias, factor, other, count, channels,
+    has_scale: tl.constexpr, has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """One program finishes `block` values."""
+    """One program computes `block` values."""
     start = tl.program_id(0).to(tl.int64) * block
     place = start + tl.arange(0, block)
     inside = place < count
-    if has_bias or has_factor:
+    if has_scale or has_bias or has_factor:
         channel = ((start % channels).to(tl.int32) + tl.arange(0, block)) % channels
     value = tl.load(x + place, inside, 0.0).to(tl.float32)
+    if has_scale:
+        value *= tl.load(scale + channel, inside, 0.0).to(tl.float32)
     if has_bias:
         value += tl.load(bias + channel, inside, 0.0).to(tl.float32)
     value = activate(value, first, first_low, first_high)
@@ -59,4 +87,37 @@ def _finish(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
     if has_other:
         value += tl.load(other + place, inside, 0.0).to(tl.float32)
     value = activate(value, last, last_low, last_high)
-    tl.store(x + place, value.to(x.dtype.element_ty), inside)
+    tl.store(y + place, value.to(y.dtype.element_ty), inside)
+
+
+def image_means(x: Tensor, rows: int, channels: int, warps: int) -> Tensor:
+    """The mean of each image and channel, (N, C).
+
+    Args:
+        x: (N, P, C), P pixels; without gaps, on a CUDA device.
+        rows, channels: that a program reads at a time; powers of 2.
+        warps: of a program.
+    """
+    n, pixels, c = x.shape
+    y = torch.empty((n, c), dtype=x.dtype, device=x.device)
+    if y.numel():
+        grid = (n, triton.cdiv(c, channels))
+        _image_means[grid](x, y, pixels, c, rows, channels, num_warps=warps)
+    return y
+
+
+@triton.jit(do_not_specialize=["pixels"])
+def _image_means(  # type: ignore[no-untyped-def]  # as above
+    x, y, pixels, c, rows: tl.constexpr, channels: tl.constexpr
+):
+    """One program sums up `channels` channels of one image."""
+    image = tl.program_id(0).to(tl.int64)
+    channel = tl.program_id(1) * channels + tl.arange(0, channels)
+    row = tl.arange(0, rows)
+    total = tl.zeros((rows, channels), tl.float32)
+    for start in range(0, pixels, rows):
+        inside = ((start + row) < pixels)[:, None] & (channel < c)[None, :]
+        at = x + (image * pixels + start + row)[:, None] * c + channel[None, :]
+        total += tl.load(at, inside, 0.0).to(tl.float32)
+    mean = tl.sum(total, 0) / pixels
+    tl.store(y + image * c + channel, mean.to(y.dtype.element_ty), channel < c)

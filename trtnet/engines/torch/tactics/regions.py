@@ -16,11 +16,12 @@ from trtnet.engines.torch.tactics import calls, depthwise, linear, norm, windows
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic
 from trtnet.engines.torch.tactics.epilogue import Activation
-from trtnet.engines.torch.tactics.movement import take_rows
+from trtnet.engines.torch.tactics.movement import chain_of, copies, moved_values, take_rows
 from trtnet.engines.torch.tactics.simplify import cast_source, cast_type, scalar_factor
+from trtnet.reference import elementwise
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.linear import multiply
-from trtnet.reference.reduction import normalize
+from trtnet.reference.reduction import mean, normalize
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
 _POINT = ((1, 1), (0, 0), (1, 1))  # stride, padding and dilation of a product
@@ -45,6 +46,14 @@ def find(module: fx.GraphModule, count: int) -> Iterator[Region]:
             region = _normalization(module, node)
         elif node.target is torch.softmax:
             region = _windows(module, node)
+        elif node.target is elementwise.scale_shift:
+            region = _scaled(node)
+        elif node.target is mean:
+            region = _mean(node)
+        elif node.target is torch.div:
+            region = _units(module, node)
+        elif node.target is torch.reshape and _is_half(node):
+            region = _shuffle(module, node)
         if region is not None and taken.isdisjoint(region.nodes):
             taken.update(region.nodes)
             yield region
@@ -220,6 +229,120 @@ def _normalization(module: fx.GraphModule, node: fx.Node) -> Region | None:
         for warps in ((1, 4) if features <= 1024 else (4, 8))
     ]
     return Region(tuple(nodes), (source, scale, bias), problem, tuple(tactics))  # type: ignore[arg-type]
+
+
+def _scaled(node: fx.Node) -> Region | None:
+    """A factor and a term for each channel of images, as of a BatchNorm that follows on nothing,
+    and what comes after."""
+    x, scale, shift, view = node.args
+    if not (_is_half(x) and _is_half(node) and view == (-1, 1, 1)):
+        return None
+    if x.meta["value"].dim() != 4 or not (_is_stored(scale) and _is_stored(shift)):  # type: ignore[union-attr]
+        return None
+    chain = Chain([node], is_image=True)
+    chain.follow()
+    if chain.factor is not None or chain.other is not None or not chain.is_image:
+        return None
+    problem = f"scale {tuple(node.meta['value'].shape)} {node.meta['value'].dtype} {chain.epilogue}"
+    tactic = Tactic("one pass", calls.scaled_image, {"epilogue": chain.epilogue})
+    return Region(tuple(chain.nodes), (x, scale, shift), problem, (tactic,))  # type: ignore[arg-type]
+
+
+def _shuffle(module: fx.GraphModule, node: fx.Node) -> Region | None:
+    """A concatenation of the channels of two images and their shuffle."""
+    chain, sources = chain_of(node)
+    if len(sources) != 2 or copies(chain) < 2 or node.meta["value"].dim() != 4:
+        return None
+    if not all(isinstance(x, fx.Node) and _is_half(x) for x in sources):
+        return None
+    columns = _columns(chain, sources, node.meta["value"])
+    if columns is None:
+        return None
+    stored = []
+    device = next(iter(module.buffers())).device
+    with module.graph.inserting_before(node):
+        for name, value in zip(("which", "place"), columns, strict=True):
+            made = new_buffer(module, f"{node.name}_{name}", value.to(device, torch.int32))
+            made.meta["value"] = value.to("meta", torch.int32)
+            stored.append(made)
+    sizes = [tuple(x.meta["value"].shape) for x in sources]
+    problem = f"columns {sizes} {node.meta['value'].dtype} {columns[1].tolist()[:4]}"
+    tactics = [Tactic(f"warps {n}", calls.shuffled, {"warps": n}) for n in (4, 8)]
+    return Region(tuple(chain), (*sources, *stored), problem, tuple(tactics))
+
+
+def _columns(
+    chain: list[fx.Node], sources: list[fx.Node], made: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """From which of two sources, and which channel of it, each channel of `made` is; None where
+    more than channels moves."""
+    shapes = [x.meta["value"].shape for x in sources]
+    n, c, h, w = made.shape
+    if any(len(shape) != 4 or (shape[0], *shape[2:]) != (n, h, w) for shape in shapes):
+        return None
+    width = 1 << 16  # more than there are channels
+    if max(c, *(shape[1] for shape in shapes)) >= width // 2 or n * h * w >= 1 << 14 << 14:
+        return None
+    pixels = torch.arange(n * h * w).view(n, 1, h, w) * width
+    values = {
+        x: pixels + torch.arange(shape[1]).view(1, -1, 1, 1) + i * (width // 2)
+        for i, (x, shape) in enumerate(zip(sources, shapes, strict=True))
+    }
+    moved = moved_values(chain, values)
+    first = moved[0, :, 0, 0]
+    if not torch.equal(moved, pixels + first.view(1, -1, 1, 1)) or first.max() >= width:
+        return None
+    return first // (width // 2), first % (width // 2)
+
+
+def _mean(node: fx.Node) -> Region | None:
+    """The mean over the pixels of images."""
+    x, axes, keeps = node.args
+    if axes != (2, 3) or not keeps or not (_is_half(x) and _is_half(node)):
+        return None
+    if x.meta["value"].dim() != 4:  # type: ignore[union-attr]
+        return None
+    problem = f"mean {tuple(x.meta['value'].shape)} {node.meta['value'].dtype}"  # type: ignore[union-attr]
+    tactics = [
+        Tactic(f"{rows}x{channels}w{warps}", calls.mean_of_image,
+               {"rows": rows, "channels": channels, "warps": warps})
+        for rows, channels, warps in ((64, 32, 4), (128, 16, 8), (16, 128, 4), (256, 8, 8))
+    ]  # fmt: skip
+    return Region((node,), (x,), problem, tuple(tactics))  # type: ignore[arg-type]
+
+
+def _units(module: fx.GraphModule, node: fx.Node) -> Region | None:
+    """Vectors divided by their lengths, or by a small number."""
+    x, longest = node.args
+    rank = node.meta["value"].dim()
+    wanted = (torch.maximum, torch.sqrt, torch.sum, torch.mul)
+    chain, found = [], longest
+    for function in wanted:
+        if not (isinstance(found, fx.Node) and found.target is function and len(found.users) == 1):
+            return None
+        chain.append(found)
+        found = found.args[0]
+    maximum, _, total, square = chain
+    floor = maximum.args[1]
+    half = cast_source(x)
+    if half is None or square.args != (x, x) or rank not in (4, 5):
+        return None
+    if total.args[1:] != ((rank - 1,), True) or not _is_stored(floor):
+        return None
+    epsilon, users = getattr(module, str(floor.target)), list(node.users)
+    size = node.meta["value"].shape
+    if epsilon.numel() != 1 or max(size[-2:]) > windows.LARGEST_TOKENS or len(users) != 1:
+        return None
+    dtype = cast_type(users[0])
+    if dtype not in HALF_DTYPES or users[0].kwargs or set(x.users) != {node, square}:  # type: ignore[union-attr]
+        return None
+    nodes = (x, square, total, chain[1], maximum, node, users[0])
+    tactics = [
+        Tactic(f"warps {n}", calls.units, {"epsilon": float(epsilon), "dtype": dtype, "warps": n})
+        for n in (2, 4)
+    ]
+    problem = f"units {tuple(size)} {half.meta['value'].dtype} {dtype}"
+    return Region(nodes, (half,), problem, tuple(tactics))  # type: ignore[arg-type]
 
 
 def _windows(module: fx.GraphModule, node: fx.Node) -> Region | None:

@@ -34,14 +34,14 @@ def specialize(
     a tuple of these.
 
     Args:
-        module: loops and conditionals are not allowed.
+        module: without loops and conditionals.
         inputs: the shape and type of each, in order.
 
     Raises:
         SpecializationError: a loop, a conditional, or sizes that depend on the data.
     """
-    if list(module.children()):
-        raise SpecializationError("a loop or a conditional")
+    for name, _ in module.named_children():
+        raise SpecializationError(f"{name} is a loop or a conditional")
     return _Specialization(module).run(inputs)
 
 
@@ -51,7 +51,7 @@ class _Specialization:
     def __init__(self, module: fx.GraphModule) -> None:
         self._module = module
         self._made = fx.GraphModule({}, fx.Graph())
-        for name, value in module.named_buffers():
+        for name, value in module.named_buffers(recurse=False):
             self._made.register_buffer(name, value)
         self._known: dict[fx.Node, Any] = {}
         self._nodes: dict[fx.Node, fx.Node] = {}
@@ -94,7 +94,7 @@ class _Specialization:
             if _bytes(value) <= max(_LARGEST, *operands, 0):
                 self._known[node] = value
                 return
-        value = self._evaluate(node, self._example)
+        value = self._shapes(node)
         self._copy(node).meta["value"] = _laid_out(node, value)
 
     def _is_known(self, node: fx.Node) -> bool:
@@ -104,6 +104,17 @@ class _Specialization:
             and node.target is not draw
             and all(source in self._known for source in node.all_input_nodes)
         )
+
+    def _shapes(self, node: fx.Node) -> Any:
+        """What `node` computes, on PyTorch's device ``meta``.
+
+        Small integers on the host may be sizes; where the function cannot take them beside tensors
+        without values, they are none.
+        """
+        try:
+            return self._evaluate(node, self._example)
+        except SpecializationError:
+            return self._evaluate(node, lambda source: _on_meta(self._example(source)))
 
     def _evaluate(self, node: fx.Node, value_of: Any) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value_of)
@@ -158,6 +169,8 @@ def _laid_out(node: fx.Node, value: Any) -> Any:
 
 
 def _on_meta(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_on_meta, value))
     return value.to("meta") if isinstance(value, Tensor) else value
 
 

@@ -46,6 +46,23 @@ def window_attention(
     return y
 
 
+def unit_vectors(x: Tensor, epsilon: float, dtype: torch.dtype, warps: int) -> Tensor:
+    """`x` divided by its length along the last axis, or by `epsilon` where that is longer.
+
+    Args:
+        x: (B, W, H, T, D), of any strides but 1 along D, on a CUDA device; T and D up to 128.
+        dtype: of the result, which has no gaps.
+    """
+    b, w, h, t, d = x.shape
+    y = torch.empty(x.shape, dtype=dtype, device=x.device)
+    if y.numel():
+        _unit_vectors[(b * w * h,)](
+            x, y, epsilon, w, h, t, *x.stride()[:4], d,
+            triton.next_power_of_2(t), triton.next_power_of_2(d), num_warps=warps,
+        )  # fmt: skip
+    return y
+
+
 def _expanded(bias: Tensor, shape: tuple[int, ...]) -> Tensor:
     return bias.expand(shape)
 
@@ -87,3 +104,21 @@ def _attention(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
     result = tl.dot(weights.to(v.dtype), v)
     y_at = y + image * y_b + window * y_w + head * y_h
     tl.store(y_at + token[:, None] * y_t + feature[None, :], result.to(y.dtype.element_ty), rows)
+
+
+@triton.jit
+def _unit_vectors(  # type: ignore[no-untyped-def]  # as above
+    x, y, epsilon, w, h, t, x_b, x_w, x_h, x_t,
+    d: tl.constexpr, tokens: tl.constexpr, features: tl.constexpr,
+):  # fmt: skip
+    """One program computes one head of one window."""
+    program = tl.program_id(0).to(tl.int64)
+    head, window, image = program % h, (program // h) % w, program // h // w
+    token, feature = tl.arange(0, tokens), tl.arange(0, features)
+    inside = (token < t)[:, None] & (feature < d)[None, :]
+    at = x + image * x_b + window * x_w + head * x_h
+    value = tl.load(at + token[:, None] * x_t + feature[None, :], inside, 0.0).to(tl.float32)
+    length = tl.maximum(tl.sqrt(tl.sum(value * value, 1)), epsilon, tl.PropagateNan.ALL)
+    value = value / length[:, None]
+    place = (program * t + token)[:, None] * d + feature[None, :]
+    tl.store(y + place, value.to(y.dtype.element_ty), inside)
