@@ -23,6 +23,7 @@ from trtnet.reference import compiler
 from trtnet.reference.module_builder import is_kept
 
 Shape = Sequence[int | str]
+CPU = torch.device("cpu")
 
 
 def filled(model: nn.Module, seed: int = 0, **given: np.ndarray) -> nn.Module:
@@ -94,6 +95,6 @@ def shape_of_input(shape: Shape, free: int = 2) -> tuple[int, ...]:
 def regions(module: fx.GraphModule, *shapes: Sequence[int], count: int = 1) -> list[Region]:
     """The regions that a builder finds in `module` for float32 inputs of these shapes."""
     made = specialized(module, *shapes)
-    gather_rows(made, torch.device("cpu"))
+    gather_rows(made, CPU)
     simplify(made)
-    return list(find(made, count))
+    return list(find(made, count, CPU))
