@@ -72,7 +72,40 @@ def window_attention(query, key, value, biases, scale, warps):
     return y.transpose(2, 3).contiguous().transpose(2, 3)
 
 
-KERNELS = (linear, depthwise, finish, layer_norm, window_attention)
+def scale_shift(x, scale, shift, epilogue):
+    """As :func:`trtnet.engines.torch.tactics.pointwise.scale_shift`."""
+    assert x.dim() == 2
+    assert x.is_contiguous()
+    assert scale.shape == shift.shape == x.shape[1:]
+    return finished(x.float() * scale.float(), shift.float(), None, None, epilogue).to(x.dtype)
+
+
+def image_means(x, rows, channels, warps):
+    """As :func:`trtnet.engines.torch.tactics.pointwise.image_means`."""
+    assert x.dim() == 3
+    assert x.is_contiguous()
+    return x.float().mean(1).to(x.dtype)
+
+
+def take_columns(a, b, which, place, warps):
+    """As :func:`trtnet.engines.torch.tactics.columns.take_columns`."""
+    assert a.dim() == b.dim() == 2
+    assert a.stride(1) == b.stride(1) == 1
+    picked = [x[:, place.long().clamp(max=x.shape[1] - 1)] for x in (a, b)]
+    return torch.where(which.bool(), picked[1], picked[0])
+
+
+def unit_vectors(x, epsilon, dtype, warps):
+    """As :func:`trtnet.engines.torch.tactics.windows.unit_vectors`."""
+    assert x.dim() == 5
+    assert x.stride(-1) == 1
+    return F.normalize(x.float(), dim=-1, eps=epsilon).to(dtype)
+
+
+KERNELS = (
+    *(linear, depthwise, finish, layer_norm, window_attention),
+    *(scale_shift, image_means, take_columns, unit_vectors),
+)
 
 
 class Clock:
