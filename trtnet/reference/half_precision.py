@@ -33,7 +33,7 @@ _ON_CUDA: frozenset[Callable[..., Any]] = _EVERYWHERE | {
     *(F.conv_transpose2d, F.conv_transpose3d, convolution.cropped_deconvolution),
     *(torch.matmul, linear.multiply, torch.softmax, torch.sum, reduction.mean),
     *(F.avg_pool2d, F.avg_pool3d, torch.div, torch.sigmoid, torch.tanh, torch.exp),
-    *(F.gelu, F.leaky_relu, elementwise.scale_shift),
+    *(F.gelu, elementwise.gelu_tanh, F.leaky_relu, elementwise.scale_shift),
 }
 
 

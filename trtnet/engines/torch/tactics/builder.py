@@ -68,7 +68,7 @@ class Builder:
         gather_rows(made, self._device)
         simplify(made)
         if self.level:
-            self._replace(list(find(made, COUNTS[self.level])))
+            self._replace(list(find(made, COUNTS[self.level], self._device)))
         made.graph.eliminate_dead_code(is_kept)
         drop_unused(made)
         made.recompile()

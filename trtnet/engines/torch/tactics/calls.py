@@ -65,7 +65,7 @@ def product(
         bias,
         None if factor is None else factor.reshape(-1),
         None if other is None else _spaced_rows(other, layout.is_image),
-        None if gate is None else gate.reshape(gate.shape[0], -1),
+        None if gate is None else gate.reshape(gate.shape[0], -1).contiguous(),
         source,
         target,
         epilogue,

@@ -100,8 +100,11 @@ class Chain:
         return self._take(*nodes)
 
     def _permute(self, node: fx.Node) -> bool:
+        """Another layout of what has been computed so far."""
         order = tuple(node.args[1])  # type: ignore[arg-type]
         if order != (_TO_ROWS if self.is_image else _TO_IMAGE):
+            return False
+        if self.other is not None:  # it lies in the layout that the sum has
             return False
         self.is_image = not self.is_image
         self.nodes.append(node)  # of use if something follows

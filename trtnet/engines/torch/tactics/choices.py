@@ -92,8 +92,6 @@ def extract(region: Region) -> tuple[fx.GraphModule, Sequence[fx.Node]]:
     root: dict[str, Any] = {str(node.target): getattr(owner, str(node.target)) for node in made}
     for source in dict.fromkeys(given):
         made[source] = graph.placeholder(source.name)
-    graph_nodes = list(graph.nodes)
-    graph_nodes.sort(key=lambda node: node.op != "placeholder")
     for node in region.nodes:
         made[node] = graph.node_copy(node, made.__getitem__)
     graph.output(made[region.nodes[-1]])

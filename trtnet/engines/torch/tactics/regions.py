@@ -27,11 +27,12 @@ _CONVOLUTIONS = (F.conv2d, convolution_relu)
 _POINT = ((1, 1), (0, 0), (1, 1))  # stride, padding and dilation of a product
 
 
-def find(module: fx.GraphModule, count: int) -> Iterator[Region]:
+def find(module: fx.GraphModule, count: int, device: torch.device) -> Iterator[Region]:
     """The regions of `module`, no two of which share a node.
 
     Args:
         count: tactics of each, at most.
+        device: where tensors are kept that tactics need.
     """
     taken: set[fx.Node] = set()
     for node in list(module.graph.nodes):
@@ -53,7 +54,7 @@ def find(module: fx.GraphModule, count: int) -> Iterator[Region]:
         elif node.target is torch.div:
             region = _units(module, node)
         elif node.target is torch.reshape and _is_half(node):
-            region = _shuffle(module, node)
+            region = _shuffle(module, node, device)
         if region is not None and taken.isdisjoint(region.nodes):
             taken.update(region.nodes)
             yield region
@@ -143,7 +144,7 @@ def _convolution(
         how = calls.Layout(_shape_of_rows(chain), False, chain.is_image, True)
         operands = (source, kernel, bias, chain.factor, chain.other, gate, None, None)
         return _product(nodes, operands, chain, how, (n * oh * ow, out, value.shape[1]), count)
-    plain = chain.factor is None and chain.other is None and chain.is_image
+    plain = chain.factor is None and chain.other is None and not chain.last and chain.is_image
     if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1 and plain:
         return _depthwise(module, node, chain, count)
     if node.target is F.conv2d and chain.epilogue:
@@ -248,7 +249,7 @@ def _scaled(node: fx.Node) -> Region | None:
     return Region(tuple(chain.nodes), (x, scale, shift), problem, (tactic,))  # type: ignore[arg-type]
 
 
-def _shuffle(module: fx.GraphModule, node: fx.Node) -> Region | None:
+def _shuffle(module: fx.GraphModule, node: fx.Node, device: torch.device) -> Region | None:
     """A concatenation of the channels of two images and their shuffle."""
     chain, sources = chain_of(node)
     if len(sources) != 2 or copies(chain) < 2 or node.meta["value"].dim() != 4:
@@ -259,7 +260,6 @@ def _shuffle(module: fx.GraphModule, node: fx.Node) -> Region | None:
     if columns is None:
         return None
     stored = []
-    device = next(iter(module.buffers())).device
     with module.graph.inserting_before(node):
         for name, value in zip(("which", "place"), columns, strict=True):
             made = new_buffer(module, f"{node.name}_{name}", value.to(device, torch.int32))
@@ -382,6 +382,8 @@ def _windows(module: fx.GraphModule, node: fx.Node) -> Region | None:
     if size[-2] != tokens or tokens > windows.LARGEST_TOKENS or size[-1] > windows.LARGEST_FEATURES:
         return None
     if any(x.meta["value"].shape != size for x in (key, product.args[1])):
+        return None
+    if any(bias.meta["value"].shape[-2:] != (tokens, tokens) for bias in biases):
         return None
     problem = f"windows {tuple(size)} {[tuple(b.meta['value'].shape) for b in biases]} {factor:g}"
     tactics = [

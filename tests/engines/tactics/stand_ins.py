@@ -1,0 +1,131 @@
+"""PyTorch in the place of the kernels that tactics call, and of the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tactics.oracles import activated, finished
+from torch import Tensor, fx
+
+from trtnet.engines.torch.tactics.epilogue import Epilogue
+
+LAST = torch.channels_last
+
+
+def wide(x: Tensor | None) -> Tensor | None:
+    """`x` in float32, in which kernels compute."""
+    return None if x is None else x.float()
+
+
+def linear(x, weight, bias, factor, other, gate, source, target, epilogue, tile):
+    """As :func:`trtnet.engines.torch.tactics.linear.linear`, and only of what that takes."""
+    assert x.dim() == weight.dim() == 2
+    assert x.stride(1) == 1
+    assert gate is None or (source is None and gate.is_contiguous())
+    count = x.shape[0] if source is None else source.shape[0]
+    assert other is None or (other.shape == (count, weight.shape[0]) and other.stride(1) == 1)
+    for vector in (bias, factor):
+        assert vector is None or (vector.dim() == 1 and vector.is_contiguous())
+    if gate is not None:
+        x = x * gate.repeat_interleave(x.shape[0] // gate.shape[0], 0)
+    x = x if source is None else x[source.long()]
+    y = x.float() @ weight.float().t()
+    y = y if target is None else y[target.long()]
+    return finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+
+
+def depthwise(x, kernel, bias, stride, padding, dilation, epilogue: Epilogue, block):
+    """As :func:`trtnet.engines.torch.tactics.depthwise.depthwise`: `epilogue.first` alone."""
+    assert x.is_contiguous(memory_format=LAST)
+    weight = kernel.permute(2, 0, 1)[:, None].float()
+    y = F.conv2d(x.float(), weight, wide(bias), stride, padding, dilation, x.shape[1])
+    return activated(y, epilogue.first).to(x.dtype).contiguous(memory_format=LAST)
+
+
+def finish(x, bias, factor, other, epilogue):
+    """As :func:`trtnet.engines.torch.tactics.pointwise.finish`: it overwrites `x`."""
+    assert x.dim() == 2
+    assert x.is_contiguous()
+    assert other is None or (other.shape == x.shape and other.is_contiguous())
+    return x.copy_(finished(x.float(), wide(bias), wide(factor), wide(other), epilogue))
+
+
+def layer_norm(x, scale, bias, epsilon, dtype, warps):
+    """As :func:`trtnet.engines.torch.tactics.norm.layer_norm`."""
+    assert x.dim() == 2
+    assert x.is_contiguous()
+    return F.layer_norm(x.float(), x.shape[1:], scale.float(), bias.float(), epsilon).to(dtype)
+
+
+def window_attention(query, key, value, biases, scale, warps):
+    """As :func:`trtnet.engines.torch.tactics.windows.window_attention`."""
+    assert all(x.dim() == 5 and x.stride(-1) == 1 for x in (query, key, value))
+    scores = query.float() @ key.float().mT * scale
+    for bias in biases:
+        assert bias.shape[-2:] == scores.shape[-2:]
+        assert bias.stride(-1) == 1 or bias.shape[-1] == 1
+        scores = scores + bias.float()
+    y = (scores.softmax(-1) @ value.float()).to(query.dtype)
+    return y.transpose(2, 3).contiguous().transpose(2, 3)
+
+
+def scale_shift(x, scale, shift, epilogue):
+    """As :func:`trtnet.engines.torch.tactics.pointwise.scale_shift`."""
+    assert x.dim() == 2
+    assert x.is_contiguous()
+    assert scale.shape == shift.shape == x.shape[1:]
+    return finished(x.float() * scale.float(), shift.float(), None, None, epilogue).to(x.dtype)
+
+
+def image_means(x, rows, channels, warps):
+    """As :func:`trtnet.engines.torch.tactics.pointwise.image_means`."""
+    assert x.dim() == 3
+    assert x.is_contiguous()
+    return x.float().mean(1).to(x.dtype)
+
+
+def take_columns(a, b, which, place, warps):
+    """As :func:`trtnet.engines.torch.tactics.columns.take_columns`."""
+    assert a.dim() == b.dim() == 2
+    assert a.stride(1) == b.stride(1) == 1
+    picked = [x[:, place.long().clamp(max=x.shape[1] - 1)] for x in (a, b)]
+    return torch.where(which.bool(), picked[1], picked[0])
+
+
+def unit_vectors(x, epsilon, dtype, warps):
+    """As :func:`trtnet.engines.torch.tactics.windows.unit_vectors`."""
+    assert x.dim() == 5
+    assert x.stride(-1) == 1
+    return F.normalize(x.float(), dim=-1, eps=epsilon).to(dtype)
+
+
+KERNELS = (
+    *(linear, depthwise, finish, layer_norm, window_attention),
+    *(scale_shift, image_means, take_columns, unit_vectors),
+)
+
+
+class Clock:
+    """Times nothing: nodes as they are take 100, a tactic what is said here.
+
+    Attributes:
+        tactics: what `Region` tactics call, in the order in which they were timed.
+        kept: how often nodes were timed as they are.
+    """
+
+    def __init__(self, microseconds: Callable[[Any], float] = lambda call: 1.0) -> None:
+        """`microseconds` is asked for each tactic."""
+        self.microseconds = microseconds
+        self.tactics: list[str] = []
+        self.kept = 0
+
+    def __call__(self, call: Any) -> float:
+        call()
+        if isinstance(call.func, fx.GraphModule):
+            self.kept += 1
+            return 100.0
+        self.tactics.append(call.func.__name__)
+        return self.microseconds(call)

@@ -1,0 +1,76 @@
+"""Every kernel of the tactics compiles for GPUs, which the interpreter does not show."""
+
+from __future__ import annotations
+
+import pytest
+import triton
+from tactics.oracles import IS_INTERPRETED
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from trtnet.engines.torch.tactics import columns, depthwise, linear, norm, pointwise, windows
+
+pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
+
+POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
+POINTERS += ("query", "key", "value", "first", "second")
+PLACES = {"source", "target", "which", "place"}
+ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
+              "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
+ALL = {f"has_{name}": True for name in ("bias", "factor", "other", "gate", "source", "target")}
+
+
+def window(rows, dilation, stride):
+    return {
+        "window_h": 3, "window_w": 3, "stride_h": stride, "stride_w": stride, "padding_h": 1,
+        "padding_w": 1, "dilation_h": dilation, "dilation_w": dilation, "has_bias": True,
+        "kind": "silu", "low": 0.0, "high": 0.0, "rows": rows, "pixels": 8, "channels": 64,
+    }  # fmt: skip
+
+
+CASES = {
+    "linear": (linear._linear, {**ALL, **ACTIVATION, "has_gate": False, "is_whole": False,
+                                "rows": 64, "columns": 64, "depth": 32}, {"gate"}),
+    "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, "has_source": False,
+                                            "has_target": False, "is_whole": True, "rows": 16,
+                                            "columns": 32, "depth": 64}, {"source", "target"}),
+    **{f"depthwise {rows}": (depthwise._depthwise, window(rows, 3 - min(rows, 2), rows), set())
+       for rows in (1, 2, 4)},
+    "norm": (norm._layer_norm, {"together": 4, "block": 128}, set()),
+    "windows": (windows._attention, {"has_first": True, "has_second": True, "d": 32,
+                                     "tokens": 64, "features": 32}, set()),
+    "windows without biases": (windows._attention, {"has_first": False, "has_second": False,
+                                                    "d": 32, "tokens": 64, "features": 32},
+                               {"first", "second"}),
+    "units": (windows._unit_vectors, {"d": 32, "tokens": 64, "features": 32}, set()),
+    "pointwise": (pointwise._pointwise, {"has_scale": True, "has_bias": True, "has_factor": True,
+                                         "has_other": True, **ACTIVATION, "block": 1024}, set()),
+    "means": (pointwise._image_means, {"rows": 64, "channels": 32}, set()),
+    "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
+}  # fmt: skip
+
+
+def kind_of(name: str, dtype: str, constants: dict) -> str:
+    """The type of an argument, as Triton says it."""
+    if name in constants:
+        return "constexpr"
+    if name in PLACES:
+        return "*i32"
+    if name in POINTERS:
+        return f"*{dtype}"
+    return "fp32" if name in ("epsilon",) else "i32"
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_compile(case, dtype):
+    function, constants, absent = CASES[case]
+    constants = {**constants, **dict.fromkeys(absent)}
+    names = function.arg_names
+    assert set(constants) <= set(names)
+    signature = {name: kind_of(name, dtype, constants) for name in names}
+    if "windows" in case:
+        signature["scale"] = "fp32"
+    source = ASTSource(fn=function, signature=signature, constexprs=constants)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+    assert f".entry {function.__name__}" in made.asm["ptx"]

@@ -1,0 +1,147 @@
+"""Regions of images without a product: factors of channels, means, shuffles, unit vectors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tactics.networks import filled, inputs_of, outputs, regions, targets
+from tactics.stand_ins import Clock
+
+from trtnet import nn, ops
+from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.timing_cache import TimingCache
+from trtnet.nn import functional as F
+from trtnet.zoo.shufflenet import channel_shuffle
+
+
+class Model(nn.Module):
+    """Two convolutions, a normalisation of channels, and what `function` makes of them."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.one, self.two = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 1)
+        self.norm = nn.BatchNorm2d(6)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def check(function, as_on_a_gpu, size=(2, 6, 5, 4)):
+    """What the built module calls; it gives what the module for any shapes gives."""
+    module = as_on_a_gpu(filled(Model(function)), ("N", *size[1:]))
+    builder = Builder(1, TimingCache({}), torch.device("cpu"), Clock())
+    made = builder.build(module, [(size, torch.float32)])
+    made.graph.lint()
+    inputs = inputs_of([size])
+    for found, wanted in zip(outputs(made, inputs), outputs(module, inputs), strict=True):
+        assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+        error = (found.double() - wanted.double()).norm()
+        assert error <= 3e-3 * wanted.double().norm()
+    return targets(made)
+
+
+@pytest.mark.parametrize("activation", [F.relu, F.silu, F.gelu], ids=lambda f: f.__name__)
+def test_a_normalisation_that_follows_on_nothing(activation, as_on_a_gpu, stand_ins):
+    found = check(lambda m, x: m.one(activation(m.norm(F.max_pool2d(m.two(x), 2)))), as_on_a_gpu)
+    assert "scaled_image" in found
+    assert {"scale_shift", "gelu", "sigmoid", "relu"}.isdisjoint(found)
+
+
+def test_a_normalisation_before_a_sum(as_on_a_gpu, stand_ins):
+    def function(m, x):
+        pooled = F.max_pool2d(m.two(x), 2)
+        return F.relu(m.norm(pooled) + pooled)
+
+    check(function, as_on_a_gpu)
+
+
+def test_means(as_on_a_gpu, stand_ins):
+    found = check(lambda m, x: m.two(F.adaptive_avg_pool2d(F.silu(m.one(x)), 1)), as_on_a_gpu)
+    assert "mean_of_image" in found
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: m.one(x).mean((2, 3)) * 2,
+        lambda m, x: m.one(x).mean((1, 2), keepdim=True) * 2,
+        lambda m, x: x.mean((2, 3), keepdim=True) * 2,
+    ],
+    ids=["no axes left", "other axes", "float32"],
+)
+def test_other_means(function, as_on_a_gpu, stand_ins):
+    assert "mean_of_image" not in check(function, as_on_a_gpu)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 4])
+def test_shuffled_channels_of_two(groups, as_on_a_gpu, stand_ins):
+    def function(m, x):
+        return channel_shuffle(ops.cat([F.gelu(m.one(x)), F.silu(m.two(x))], 1), groups) * 2
+
+    found = check(function, as_on_a_gpu)
+    assert found.count("shuffled") == 1
+    assert "cat" not in found
+
+
+def test_a_part_of_the_channels_is_shuffled(as_on_a_gpu, stand_ins):
+    def function(m, x):
+        left, right = m.one(x)[:, :3], m.two(x)[:, 3:]
+        return channel_shuffle(ops.cat([left, right], 1), 2) * 2
+
+    check(function, as_on_a_gpu)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: channel_shuffle(ops.cat([m.one(x)] * 2, 1), 2) * 2,
+        lambda m, x: channel_shuffle(ops.cat([m.one(x), m.two(x), x], 1), 2) * 2,
+        lambda m, x: ops.cat([m.one(x), m.two(x)], 2).transpose(1, 2).flatten(1, 2) * 2,
+        lambda m, x: (lambda y: (y * 2, channel_shuffle(y, 2)))(ops.cat([m.one(x), m.two(x)], 1)),
+    ],
+    ids=["of one", "of three", "along another axis", "a value between that is an output"],
+)
+def test_other_movements(function, as_on_a_gpu, stand_ins):
+    check(function, as_on_a_gpu)
+
+
+@pytest.mark.parametrize("size", [(0, 6, 5, 4), (1, 6, 1, 1)], ids=str)
+def test_few_pixels(size, as_on_a_gpu, stand_ins):
+    def function(m, x):
+        y = channel_shuffle(ops.cat([m.one(x), m.two(x)], 1), 2)
+        return y, F.adaptive_avg_pool2d(F.silu(m.one(x)), 1)
+
+    check(function, as_on_a_gpu, size)
+
+
+def test_a_network_without_weights(as_on_a_gpu):
+    def model(x):
+        return F.relu(channel_shuffle(ops.cat([F.relu(x.half()), F.gelu(x.half())], 1), 2))
+
+    (region,) = regions(as_on_a_gpu(model, ("N", 6, 5, 4)), (2, 6, 5, 4))
+    assert region.problem.startswith("columns")
+
+
+@pytest.mark.parametrize("rank", [4, 5])
+def test_unit_vectors(rank, as_on_a_gpu, stand_ins):
+    def function(m, x):
+        y = m.one(x) if rank == 4 else m.one(x).unsqueeze(1)
+        unit = F.normalize(y, dim=-1)
+        return unit @ unit.transpose(-2, -1)
+
+    found = check(function, as_on_a_gpu)
+    assert "units" in found
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: F.normalize(m.one(x), dim=1) * 2,
+        lambda m, x: F.normalize(m.one(x), p=1.0, dim=-1) * 2,
+        lambda m, x: (lambda y: F.normalize(y, dim=-1) * y)(m.one(x)),
+    ],
+    ids=["another axis", "another norm", "used elsewhere"],
+)
+def test_other_vectors(function, as_on_a_gpu, stand_ins):
+    check(function, as_on_a_gpu)
