@@ -191,9 +191,7 @@ def _scan(
 
 
 @triton.jit
-def _gone(
-    hits, line, kept, words, width: tl.constexpr, rows: tl.constexpr, word: tl.constexpr
-):
+def _gone(hits, line, kept, words, width: tl.constexpr, rows: tl.constexpr, word: tl.constexpr):
     """Which boxes those of `kept`, bits of `width` words, suppress."""
     column = tl.arange(0, width)
     gone = tl.zeros((width,), tl.int64)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trtnet.engines.torch.tactics.timing_cache import TimingCache
 
 _UNLIMITED = 2**31 - 1
+_FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 _LEVEL = 3  # of optimization, by default
 
 
@@ -183,6 +184,10 @@ def _builder(
         try:
             made = builder.build(compiled.module, list(zip(shapes, types, strict=True)))
         except SpecializationError:
+            return None
+        except _FAILURES as error:  # memory, above all; the module runs as it is
+            text = "the builder made nothing faster for these shapes, because it failed"
+            warnings.warn(f"{text}: {printable(error)}", RuntimeWarning, stacklevel=2)
             return None
         _save(choices, cache)
         return made.forward

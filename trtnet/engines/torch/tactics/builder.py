@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,6 +24,7 @@ from trtnet.engines.torch.tactics.timing_cache import TimingCache
 from trtnet.reference.module_builder import is_kept
 
 COUNTS = (0, 1, 2, 4, 8, 16)  # tactics of a region that are timed, at each optimization level
+_BYTES = 1 << 30  # of operands that are in memory together
 _CALLS, _ROUNDS = 10, 4
 _TOLERANCE = 0.01  # of the norm; bfloat16 has three digits
 _MARGIN = 0.98  # of the time of the nodes as they are, above which they are kept
@@ -77,18 +78,23 @@ class Builder:
     def _replace(self, regions: Sequence[Region]) -> None:
         """Replaces `regions` by the fastest of their tactics."""
         unknown = {r.problem: r for r in regions if self.cache.get(r.problem) not in _names(r)}
-        trials = {problem: self._trial(region) for problem, region in unknown.items()}
-        self._compile([call for trial in trials.values() for call in trial.calls.values()])
-        for problem, trial in trials.items():
-            times = trial.times(self._time)
-            best = min(times, key=times.__getitem__)
-            self.cache.put(problem, best if times[best] <= _MARGIN * times[KEEP] else KEEP, times)
+        for some in _by_size(unknown):
+            self._try(some)
         replaced: dict[fx.Node, fx.Node] = {}
         for region in regions:
             by_name = {tactic.name: tactic for tactic in region.tactics}
             chosen = by_name.get(self.cache.get(region.problem) or KEEP)
             if chosen is not None:
                 replaced[region.nodes[-1]] = apply(region, chosen, replaced)
+
+    def _try(self, unknown: Mapping[str, Region]) -> None:
+        """Times the tactics of regions that stand for their problems, and keeps the choices."""
+        trials = {problem: self._trial(region) for problem, region in unknown.items()}
+        self._compile([call for trial in trials.values() for call in trial.calls.values()])
+        for problem, trial in trials.items():
+            times = trial.times(self._time)
+            best = min(times, key=times.__getitem__)
+            self.cache.put(problem, best if times[best] <= _MARGIN * times[KEEP] else KEEP, times)
 
     def _compile(self, calls: Sequence[Callable[[], Any]]) -> None:
         """Has Triton compile what `calls` need, several at a time; what fails, fails again later,
@@ -112,7 +118,9 @@ class Builder:
         values = {node: _example(node, self._device) for node in given}
         operands = [self._operand(node, values) for node in region.operands]
         arguments = [values[node] for node in given]
-        calls = {tactic.name: partial(tactic.bound(), *operands) for tactic in region.tactics}
+        calls: dict[str, Callable[[], Tensor]] = {
+            tactic.name: partial(tactic.bound(), *operands) for tactic in region.tactics
+        }
         return _Trial(partial(module, *arguments), calls)
 
     def _operand(self, node: fx.Node | None, values: dict[fx.Node, Tensor]) -> Tensor | None:
@@ -146,6 +154,27 @@ class _Trial(NamedTuple):
         return found
 
 
+def _by_size(regions: Mapping[str, Region]) -> Iterator[dict[str, Region]]:
+    """`regions` in parts whose random operands fit into :data:`_BYTES`, or of one region."""
+    part: dict[str, Region] = {}
+    total = 0
+    for problem, region in regions.items():
+        nodes = {source for node in region.nodes for source in node.all_input_nodes}
+        size = sum(_bytes(node) for node in nodes | set(region.nodes))
+        if part and total + size > _BYTES:
+            yield part
+            part, total = {}, 0
+        part[problem] = region
+        total += size
+    if part:
+        yield part
+
+
+def _bytes(node: fx.Node) -> int:
+    value = node.meta.get("value")
+    return value.nbytes if isinstance(value, Tensor) and node.op != "get_attr" else 0
+
+
 def _names(region: Region) -> tuple[str, ...]:
     return (KEEP, *(tactic.name for tactic in region.tactics))
 
@@ -154,7 +183,7 @@ def _agrees(call: Callable[[], Tensor], right: Tensor) -> bool:
     """Whether `call` gives `right` within the rounding of half precision."""
     try:
         found = call()
-    except (RuntimeError, ValueError, AssertionError, triton.TritonError):
+    except Exception:  # of many kinds, as kernels and libraries are
         return False
     if found.shape != right.shape or found.dtype != right.dtype:
         return False
@@ -165,7 +194,12 @@ def _agrees(call: Callable[[], Tensor], right: Tensor) -> bool:
 def _example(node: fx.Node, device: torch.device) -> Tensor:
     """Random values, laid out as those of `node`."""
     value: Tensor = node.meta["value"]
-    made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device)
+    overlaps = 0 in value.stride()  # as of a tensor that is expanded
+    made = (
+        torch.empty(value.shape, dtype=value.dtype, device=device)
+        if overlaps
+        else torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device)
+    )
     return made.normal_() if made.is_floating_point() else made.zero_()
 
 

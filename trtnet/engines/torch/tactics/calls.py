@@ -184,9 +184,9 @@ def attention_of_windows(
     """:func:`trtnet.engines.torch.tactics.windows.window_attention` of four or five axes."""
     flat = query.dim() == 4  # (W, H, T, D)
     heads = [x.unsqueeze(0) if flat else x for x in (query, key, value)]
-    heads = [x if x.stride(-1) == 1 else x.contiguous() for x in heads]
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in heads)
     biases = [_five(x) for x in (first, second) if x is not None]
-    y = window_attention(*heads, tuple(biases), scale, warps)
+    y = window_attention(q, k, v, tuple(biases), scale, warps)
     return y[0] if flat else y
 
 

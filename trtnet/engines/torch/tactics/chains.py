@@ -63,8 +63,7 @@ class Chain:
         users = list(self.result.users)
         gated = _gated(self.result, users)
         if gated is not None:
-            activation, *both = gated
-            return self._activate(activation, *both)
+            return self._activate(*gated)
         if len(users) != 1:
             return False
         (user,) = users

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
+from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.module_builder import is_kept
 
 KEEP = "keep"
@@ -96,3 +97,14 @@ def extract(region: Region) -> tuple[fx.GraphModule, Sequence[fx.Node]]:
         made[node] = graph.node_copy(node, made.__getitem__)
     graph.output(made[region.nodes[-1]])
     return fx.GraphModule(root, graph), list(dict.fromkeys(given))
+
+
+def is_half(node: Any) -> bool:
+    """Whether the value of `node` is one tensor of half precision."""
+    value = node.meta.get("value")
+    return isinstance(value, Tensor) and value.dtype in HALF_DTYPES
+
+
+def is_stored(node: Any) -> bool:
+    """Whether `node` is a tensor of the module."""
+    return isinstance(node, fx.Node) and node.op == "get_attr"

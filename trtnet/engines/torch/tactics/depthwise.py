@@ -89,6 +89,19 @@ def depthwise(
     return y
 
 
+@triton.jit
+def _added(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
+    total, value, at, channel_in, row: tl.constexpr, span: tl.constexpr, dilation: tl.constexpr,
+    step,
+):  # fmt: skip
+    """`total` and the products of `value` with row `row` of the window, where it has one; `span`
+    are the rows with those that the dilation leaves out."""
+    if row >= 0 and row < span and row % dilation == 0:
+        factor = tl.load(at + row // dilation * step, channel_in, 0.0)
+        total += value * factor.to(tl.float32)[None, :]
+    return total
+
+
 @triton.jit(do_not_specialize=["h", "w", "oh", "ow", "bands"])
 def _depthwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
     x, kernel, bias, y, h, w, oh, ow, c, bands,
@@ -122,32 +135,18 @@ def _depthwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
             value = tl.load(line + place[:, None] * c, inside[:, None] & channel_in[None, :], 0.0)
             value = value.to(tl.float32)
             at = kernel + j * c + channel
-            if t < span and t % dilation_h == 0:
-                factor = tl.load(at + t // dilation_h * step * c, channel_in, 0.0)
-                total_0 += value * factor.to(tl.float32)[None, :]
+            total_0 = _added(total_0, value, at, channel_in, t, span, dilation_h, step * c)
             if rows > 1:
-                if t >= stride_h and t - stride_h < span and (t - stride_h) % dilation_h == 0:
-                    factor = tl.load(at + (t - stride_h) // dilation_h * step * c, channel_in, 0.0)
-                    total_1 += value * factor.to(tl.float32)[None, :]
+                total_1 = _added(
+                    total_1, value, at, channel_in, t - stride_h, span, dilation_h, step * c
+                )
             if rows > 2:
-                if (
-                    t >= 2 * stride_h
-                    and t - 2 * stride_h < span
-                    and (t - 2 * stride_h) % dilation_h == 0
-                ):
-                    factor = tl.load(
-                        at + (t - 2 * stride_h) // dilation_h * step * c, channel_in, 0.0
-                    )
-                    total_2 += value * factor.to(tl.float32)[None, :]
-                if (
-                    t >= 3 * stride_h
-                    and t - 3 * stride_h < span
-                    and (t - 3 * stride_h) % dilation_h == 0
-                ):
-                    factor = tl.load(
-                        at + (t - 3 * stride_h) // dilation_h * step * c, channel_in, 0.0
-                    )
-                    total_3 += value * factor.to(tl.float32)[None, :]
+                total_2 = _added(
+                    total_2, value, at, channel_in, t - 2 * stride_h, span, dilation_h, step * c
+                )
+                total_3 = _added(
+                    total_3, value, at, channel_in, t - 3 * stride_h, span, dilation_h, step * c
+                )
     term = tl.zeros((channels,), tl.float32)
     if has_bias:
         term = tl.load(bias + channel, channel_in, 0.0).to(tl.float32)

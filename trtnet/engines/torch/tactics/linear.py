@@ -117,7 +117,8 @@ def linear(
 
 @triton.jit(do_not_specialize=["m", "rows_per_gate"])
 def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, weight, bias, factor, other, gate, source, target, y, m, n, k, x_m, o_m, w_n, w_k, rows_per_gate,
+    x, weight, bias, factor, other, gate, source, target, y,
+    m, n, k, x_m, o_m, w_n, w_k, rows_per_gate,
     has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
     has_gate: tl.constexpr, has_source: tl.constexpr, has_target: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
@@ -150,7 +151,7 @@ def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
     if has_gate:
         g = gate + (row // rows_per_gate)[:, None] * k + step[None, :]
     total = tl.zeros((rows, columns), tl.float32)
-    for i in range(0, tl.cdiv(k, depth)):
+    for i in range(tl.cdiv(k, depth)):
         if is_whole:
             left = tl.load(a, row_in[:, None], 0.0)
             right = tl.load(b, column_in[None, :], 0.0)

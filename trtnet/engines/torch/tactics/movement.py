@@ -61,7 +61,8 @@ def gather_rows(module: fx.GraphModule, device: torch.device) -> None:
 def _is_move(node: Any) -> bool:
     if not (isinstance(node, fx.Node) and node.op == "call_function" and node.target in _MOVES):
         return False
-    return node.target is not cut or node.kwargs.get("mode") != "FILL"  # which adds values
+    fills = node.target is cut and node.kwargs.get("mode") == "FILL"  # which adds values
+    return not fills
 
 
 def _operands(node: fx.Node) -> list[Any]:
@@ -142,4 +143,5 @@ def moved_values(chain: list[fx.Node], values: dict[fx.Node, Any]) -> Tensor:
 
 def _stored(node: fx.Node) -> Tensor:
     """A stored tensor, on the host, where the places of elements are worked out."""
-    return getattr(node.graph.owning_module, str(node.target)).cpu()
+    stored: Tensor = getattr(node.graph.owning_module, str(node.target))
+    return stored.cpu()

@@ -66,7 +66,8 @@ def _run(
 @triton.jit
 def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
     x, y, scale, bias, factor, other, count, channels,
-    has_scale: tl.constexpr, has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
+    has_scale: tl.constexpr, has_bias: tl.constexpr,
+    has_factor: tl.constexpr, has_other: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip

@@ -29,7 +29,8 @@ class TimingCache:
         Raises:
             UsageError: the file holds something else.
         """
-        self.machine, self.ignored, self.is_changed = machine, None, False
+        self.machine, self.is_changed = machine, False
+        self.ignored: str | None = None
         self._path = None if path is None else Path(path)
         self._choices: dict[str, dict[str, Any]] = {}
         if self._path is not None and self._path.exists():

@@ -1,0 +1,95 @@
+"""Regions of images other than convolutions: scaled channels, means, and channels that move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from trtnet.engines.torch.constants import new_buffer
+from trtnet.engines.torch.tactics import calls
+from trtnet.engines.torch.tactics.chains import Chain
+from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half, is_stored
+from trtnet.engines.torch.tactics.movement import chain_of, copies, moved_values
+
+
+def scaled(node: fx.Node) -> Region | None:
+    """A factor and a term for each channel of images, as of a BatchNorm that follows on nothing,
+    and what comes after."""
+    arguments: Any = node.args
+    x, scale, shift, view = arguments
+    if not (is_half(x) and is_half(node) and view == (-1, 1, 1)):
+        return None
+    if x.meta["value"].dim() != 4 or not (is_stored(scale) and is_stored(shift)):
+        return None
+    chain = Chain([node], is_image=True)
+    chain.follow()
+    if chain.factor is not None or chain.other is not None or not chain.is_image:
+        return None
+    problem = f"scale {tuple(node.meta['value'].shape)} {node.meta['value'].dtype} {chain.epilogue}"
+    tactic = Tactic("one pass", calls.scaled_image, {"epilogue": chain.epilogue})
+    return Region(tuple(chain.nodes), (x, scale, shift), problem, (tactic,))
+
+
+def means(node: fx.Node) -> Region | None:
+    """The mean over the pixels of images."""
+    arguments: Any = node.args
+    x, axes, keeps = arguments
+    if axes != (2, 3) or not keeps or not (is_half(x) and is_half(node)):
+        return None
+    if x.meta["value"].dim() != 4:
+        return None
+    problem = f"mean {tuple(x.meta['value'].shape)} {node.meta['value'].dtype}"
+    tactics = [
+        Tactic(f"{rows}x{channels}w{warps}", calls.mean_of_image,
+               {"rows": rows, "channels": channels, "warps": warps})
+        for rows, channels, warps in ((64, 32, 4), (128, 16, 8), (16, 128, 4), (256, 8, 8))
+    ]  # fmt: skip
+    return Region((node,), (x,), problem, tuple(tactics))
+
+
+def shuffle(module: fx.GraphModule, node: fx.Node, device: torch.device) -> Region | None:
+    """A concatenation of the channels of two images and their shuffle."""
+    chain, sources = chain_of(node)
+    if len(sources) != 2 or copies(chain) < 2 or node.meta["value"].dim() != 4:
+        return None
+    if not all(isinstance(x, fx.Node) and is_half(x) for x in sources):
+        return None
+    columns = _columns(chain, sources, node.meta["value"])
+    if columns is None:
+        return None
+    stored = []
+    with module.graph.inserting_before(node):
+        for name, value in zip(("which", "place"), columns, strict=True):
+            made = new_buffer(module, f"{node.name}_{name}", value.to(device, torch.int32))
+            made.meta["value"] = value.to("meta", torch.int32)
+            stored.append(made)
+    sizes = [tuple(x.meta["value"].shape) for x in sources]
+    problem = f"columns {sizes} {node.meta['value'].dtype} {columns[1].tolist()[:4]}"
+    tactics = [Tactic(f"warps {n}", calls.shuffled, {"warps": n}) for n in (4, 8)]
+    return Region(tuple(chain), (*sources, *stored), problem, tuple(tactics))
+
+
+def _columns(
+    chain: list[fx.Node], sources: list[fx.Node], made: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """From which of two sources, and which channel of it, each channel of `made` is; None where
+    more than channels moves."""
+    shapes = [x.meta["value"].shape for x in sources]
+    n, c, h, w = made.shape
+    if any(len(shape) != 4 or (shape[0], *shape[2:]) != (n, h, w) for shape in shapes):
+        return None
+    width = 1 << 16  # more than there are channels
+    if max(c, *(shape[1] for shape in shapes)) >= width // 2 or n * h * w >= 1 << 14 << 14:
+        return None
+    pixels = torch.arange(n * h * w).view(n, 1, h, w) * width
+    values = {
+        x: pixels + torch.arange(shape[1]).view(1, -1, 1, 1) + i * (width // 2)
+        for i, (x, shape) in enumerate(zip(sources, shapes, strict=True))
+    }
+    moved = moved_values(chain, values)
+    first = moved[0, :, 0, 0]
+    if not torch.equal(moved, pixels + first.view(1, -1, 1, 1)) or first.max() >= width:
+        return None
+    return first // (width // 2), first % (width // 2)

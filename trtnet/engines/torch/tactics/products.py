@@ -1,0 +1,158 @@
+"""Regions of products and convolutions with what follows on them."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx
+
+from trtnet.engines.torch.constants import new_buffer
+from trtnet.engines.torch.fusion import convolution_relu
+from trtnet.engines.torch.passes import linear_of_columns
+from trtnet.engines.torch.tactics import calls, depthwise, linear
+from trtnet.engines.torch.tactics.chains import Chain
+from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half, is_stored
+from trtnet.engines.torch.tactics.epilogue import Activation
+from trtnet.engines.torch.tactics.movement import take_rows
+
+_POINT = ((1, 1), (0, 0), (1, 1))  # stride, padding and dilation of a product
+
+
+def of_rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
+    """A linear layer."""
+    arguments: Any = node.args
+    x, weight = arguments[:2]
+    if not (is_half(node) and is_half(x) and is_stored(weight)):
+        return None
+    by_columns = node.target is linear_of_columns
+    size = tuple(n for n in weight.meta["value"].shape if n != 1 or by_columns)
+    if not by_columns and (node.args[2:] != ("NONE", "TRANSPOSE") or len(size) != 2):
+        return None
+    if x.meta["value"].dim() < 2 or node.meta["value"].dim() != x.meta["value"].dim():
+        return None
+    chain = Chain([node], is_image=False)
+    chain.follow(moves=True)
+    bias = arguments[2] if by_columns else None
+    source, nodes, places = x, chain.nodes, None
+    if x.target is take_rows and len(x.users) == 1 and x not in taken:
+        source, places = x.args[0], x.args[1]
+        nodes = [x, *nodes]
+    columns, depth = size[::-1] if by_columns else size
+    how = calls.Layout(_shape_of_rows(chain), by_columns, chain.is_image, False)
+    operands = (source, weight, bias, chain.factor, chain.other, None, places, chain.places)
+    sizes = (node.meta["value"].numel() // columns, columns, depth)
+    return _product(nodes, operands, chain, how, sizes, count)
+
+
+def of_images(
+    module: fx.GraphModule, node: fx.Node, count: int, taken: Set[fx.Node]
+) -> Region | None:
+    """A convolution of images: 1×1 as a product, depthwise, or by cuDNN with an epilogue."""
+    arguments: Any = node.args
+    x, kernel, bias, stride, padding, dilation, groups = arguments
+    if not (is_half(x) and is_stored(kernel)):
+        return None
+    value = kernel.meta["value"]
+    if value.dim() != 4 or isinstance(padding, str):
+        return None
+    other: Any = node.kwargs.get("other")
+    if other is not None and other.meta["value"].shape != node.meta["value"].shape:
+        return None
+    chain = Chain([node], is_image=True)
+    if node.target is convolution_relu:
+        chain.other, chain.last = other, Activation("relu")
+        if other is None:
+            chain.first, chain.last = chain.last, chain.first
+    chain.follow()
+    n, out, oh, ow = node.meta["value"].shape
+    if value.shape[2:] == (1, 1) and (stride, padding, dilation) == _POINT and groups == 1:
+        is_free = x not in taken
+        source, gate, nodes = _gate(x, chain.nodes) if is_free else (x, None, chain.nodes)
+        how = calls.Layout(_shape_of_rows(chain), False, chain.is_image, True)
+        operands = (source, kernel, bias, chain.factor, chain.other, gate, None, None)
+        return _product(nodes, operands, chain, how, (n * oh * ow, out, value.shape[1]), count)
+    plain = chain.factor is None and chain.other is None and not chain.last and chain.is_image
+    if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1 and plain:
+        return _depthwise(module, node, chain, count)
+    if node.target is F.conv2d and chain.epilogue:
+        return _finished(node, chain)
+    return None
+
+
+def _shape_of_rows(chain: Chain) -> tuple[int, ...]:
+    """The shape of the result with the channels last."""
+    shape = tuple(chain.result.meta["value"].shape)
+    return (shape[0], *shape[2:], shape[1]) if chain.is_image else shape
+
+
+def _product(
+    nodes: list[fx.Node], operands: Any, chain: Chain, how: calls.Layout,
+    sizes: tuple[int, int, int], count: int,
+) -> Region:  # fmt: skip
+    dtype = str(nodes[-1].meta["value"].dtype).removeprefix("torch.")
+    has = "".join("-+"[x is not None] for x in operands[2:])
+    problem = f"product {sizes} {dtype} {chain.epilogue} {has} {how.words}"
+    shared = {"epilogue": chain.epilogue, "layout": how}
+    tactics = [
+        Tactic(f"tile {tile}", calls.product, {**shared, "tile": tile})
+        for tile in linear.tiles(*sizes, count)
+    ]
+    if not any(operands[5:]) and (how.of_image or chain.epilogue):
+        tactics.append(Tactic("library", calls.library_product, shared))
+    return Region(tuple(nodes), operands, problem, tuple(tactics))
+
+
+def _gate(x: Any, nodes: list[fx.Node]) -> tuple[Any, Any, list[fx.Node]]:
+    """What `x` is without a factor for each image and channel, that factor, and the nodes."""
+    if x.target is torch.mul and len(x.users) == 1:
+        for image, gate in (x.args, x.args[::-1]):
+            if not (isinstance(image, fx.Node) and isinstance(gate, fx.Node)):
+                continue
+            size, mine = image.meta["value"].shape, gate.meta["value"].shape
+            if (
+                tuple(mine) == (size[0], size[1], 1, 1)
+                and tuple(size) == tuple(x.meta["value"].shape)
+                and is_half(gate)
+                and is_half(image)
+            ):
+                return image, gate, [x, *nodes]
+    return x, None, nodes
+
+
+def _depthwise(module: fx.GraphModule, node: fx.Node, chain: Chain, count: int) -> Region:
+    arguments: Any = node.args
+    x, kernel, bias, stride, padding, dilation, _ = arguments
+    stored = getattr(module, str(kernel.target))
+    with module.graph.inserting_before(node):
+        laid_out = stored[:, 0].permute(1, 2, 0).contiguous()
+        window = new_buffer(module, f"{kernel.target}_window", laid_out)
+        window.meta["value"] = laid_out.to("meta")
+    value = x.meta["value"]
+    problem = (
+        f"depthwise {tuple(value.shape)} {tuple(laid_out.shape)} {stride} {padding} {dilation} "
+        f"{value.dtype} {chain.epilogue} {bias is not None}"
+    )
+    shared = {"stride": stride, "padding": padding, "dilation": dilation,
+              "epilogue": chain.epilogue}  # fmt: skip
+    tactics = [
+        Tactic(f"block {block}", calls.depthwise_image, {**shared, "block": block})
+        for block in depthwise.BLOCKS[:count]
+    ]
+    return Region(tuple(chain.nodes), (x, window, bias), problem, tuple(tactics))
+
+
+def _finished(node: fx.Node, chain: Chain) -> Region | None:
+    """A convolution by cuDNN without its bias, and one pass for all that follows."""
+    arguments: Any = node.args
+    x, kernel, bias, *window = arguments
+    value = node.meta["value"]
+    how = {"window": tuple(window), "epilogue": chain.epilogue, "is_image": chain.is_image}
+    problem = (
+        f"convolution {tuple(x.meta['value'].shape)} {tuple(kernel.meta['value'].shape)} "
+        f"{window} {value.dtype} {chain.epilogue} {bias is not None} {chain.is_image}"
+    )
+    operands = (x, kernel, bias, chain.factor, chain.other)
+    return Region(tuple(chain.nodes), operands, problem, (Tactic("finish", calls.finished, how),))
