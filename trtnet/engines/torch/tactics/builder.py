@@ -24,7 +24,7 @@ from trtnet.engines.torch.tactics.timing_cache import TimingCache
 from trtnet.reference.module_builder import is_kept
 
 COUNTS = (0, 1, 2, 4, 8, 16)  # tactics of a region that are timed, at each optimization level
-_BYTES = 1 << 30  # of operands that are in memory together
+_BYTES = 1 << 28  # of operands that are in memory together
 _CALLS, _ROUNDS = 10, 4
 _TOLERANCE = 0.01  # of the norm; bfloat16 has three digits
 _MARGIN = 0.98  # of the time of the nodes as they are, above which they are kept
@@ -95,6 +95,9 @@ class Builder:
             times = trial.times(self._time)
             best = min(times, key=times.__getitem__)
             self.cache.put(problem, best if times[best] <= _MARGIN * times[KEEP] else KEEP, times)
+        trials.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # what the operands took
 
     def _compile(self, calls: Sequence[Callable[[], Any]]) -> None:
         """Has Triton compile what `calls` need, several at a time; what fails, fails again later,
