@@ -38,7 +38,7 @@ NOT_IMPORTED = {  # declared distributions that no import names
     "tensorrt": "imported by the name in trtnet.backend",
     "tensorrt-rtx": "imported by the name in trtnet.backend",
     "tensorrt-lean": "imported by the name in trtnet.backend",
-    "transformers": "imported by the name in tests/integration, where it is installed",
+    "transformers": "imported by the name in tests/integration as well",
 }
 
 
