@@ -28,7 +28,7 @@ def require_own(folder: Path) -> None:
     Raises:
         ExecutionError: it belongs to somebody else, others may write to it, or it cannot be made.
     """
-    if os.name == "nt":
+    if not hasattr(os, "geteuid"):
         return
     fix = "name a folder of your own in TRITON_CACHE_DIR; it is made if it is not there"
     try:
@@ -37,10 +37,11 @@ def require_own(folder: Path) -> None:
     except OSError as error:
         raise ExecutionError(f"Triton's kernels cannot be kept in {folder}", got=error,
                              fix=fix) from error  # fmt: skip
-    if found.st_uid != os.geteuid():
+    user = os.geteuid()
+    if found.st_uid != user:
         raise ExecutionError(
             f"Triton would load kernels from {folder}, which belongs to another user",
-            expected=f"user {os.geteuid()}",
+            expected=f"user {user}",
             got=f"user {found.st_uid}",
             fix=fix,
         )
