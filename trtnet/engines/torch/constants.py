@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx
@@ -112,6 +112,17 @@ def new_buffer(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
     return module.graph.get_attr(name)
 
 
+def is_worth_keeping(value: Any, operands: Sequence[Any]) -> bool:
+    """Whether `value`, computed of `operands`, is no larger than the largest of them or 1 MiB, so
+    that packed weights stay packed."""
+    return _bytes(value) <= max(_LARGEST, *map(_bytes, operands), 0)
+
+
+def is_stored(node: object) -> TypeGuard[fx.Node]:
+    """Whether `node` is a tensor of its module."""
+    return isinstance(node, fx.Node) and node.op == "get_attr"
+
+
 def drop_unused(module: fx.GraphModule) -> None:
     """Frees the buffers of `module` that its graph does not read."""
     used = {node.target for node in module.graph.find_nodes(op="get_attr")}
@@ -159,8 +170,7 @@ class _Folding:
                 value = node.target(*args, **kwargs)  # type: ignore[operator]
         except Exception:  # of many kinds: the execution says which layer fails, and why
             return
-        operands = [_bytes(self._values[source]) for source in node.all_input_nodes]
-        if _bytes(value) <= max(_LARGEST, *operands, 0):
+        if is_worth_keeping(value, [self._values[source] for source in node.all_input_nodes]):
             self._values[node] = value
 
     def _store(self, node: fx.Node) -> None:

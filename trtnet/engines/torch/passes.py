@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from trtnet.engines.torch.constants import drop_unused, new_buffer
+from trtnet.engines.torch.constants import drop_unused, is_stored, new_buffer
 from trtnet.engines.torch.fusion import convolution_relu, is_fusible
 from trtnet.engines.torch.resize import resize
 from trtnet.plugins.kernel_execution import execute_plugin
@@ -85,7 +85,7 @@ class _Passes:
             if not (_is_call(product, linear.multiply) and len(product.users) == 1):
                 continue
             x, weight, *ops = product.args
-            if ops != ["NONE", "TRANSPOSE"] or not (_is_stored(weight) and _is_stored(bias)):
+            if ops != ["NONE", "TRANSPOSE"] or not (is_stored(weight) and is_stored(bias)):
                 continue
             stored, shift = self._value(weight), self._value(bias)
             features = stored.shape[-2]
@@ -144,7 +144,7 @@ class _Passes:
             pool.target = kernels.max_pool2d
         for conv in self._calls(*_CONVOLUTIONS):
             source, kernel = conv.args[:2]
-            if not (conv.meta.get("half") and _is_stored(kernel)):
+            if not (conv.meta.get("half") and is_stored(kernel)):
                 continue
             weights = self._value(kernel)
             if weights.shape[1] != _IMAGE or conv.args[6] != 1:
@@ -217,10 +217,6 @@ def _is_call(node: Any, function: object) -> bool:
 
 def _is_method(node: Any, *names: str) -> bool:
     return isinstance(node, fx.Node) and node.op == "call_method" and node.target in names
-
-
-def _is_stored(node: object) -> bool:
-    return isinstance(node, fx.Node) and node.op == "get_attr"
 
 
 def _uncast(node: Any) -> Any:

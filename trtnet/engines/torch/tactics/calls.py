@@ -41,6 +41,16 @@ class Layout:
         """For a problem; the sizes are said elsewhere."""
         return f"{'KN' if self.by_columns else 'NK'} {self.of_image:d}{self.is_image:d}"
 
+    def weight(self, given: Tensor) -> Tensor:
+        """The weight as (N, K)."""
+        columns = self.shape[-1]
+        return given.reshape(-1, columns).t() if self.by_columns else given.reshape(columns, -1)
+
+    def result(self, rows: Tensor) -> Tensor:
+        """The rows of the product in the shape of the result."""
+        y = rows.view(self.shape)
+        return y.permute(0, 3, 1, 2) if self.is_image else y
+
 
 def product(
     x: Tensor,
@@ -57,21 +67,19 @@ def product(
     tile: Tile,
 ) -> Tensor:
     """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape."""
-    columns = layout.shape[-1]
-    weight = weight.reshape(-1, columns).t() if layout.by_columns else weight.reshape(columns, -1)
     y = linear(
         _spaced_rows(x, layout.of_image),
-        weight,
+        layout.weight(weight),
         bias,
-        None if factor is None else factor.reshape(-1),
+        _vector(factor),
         None if other is None else _spaced_rows(other, layout.is_image),
         None if gate is None else gate.reshape(gate.shape[0], -1).contiguous(),
         source,
         target,
         epilogue,
         tile,
-    ).view(layout.shape)
-    return y.permute(0, 3, 1, 2) if layout.is_image else y
+    )
+    return layout.result(y)
 
 
 def library_product(
@@ -86,15 +94,11 @@ def library_product(
 ) -> Tensor:
     """A product by PyTorch's library, which adds the bias, and its epilogue in a pass of its
     own."""
-    rows = _spaced_rows(x, layout.of_image)
-    columns = layout.shape[-1]
-    weight = weight.reshape(-1, columns).t() if layout.by_columns else weight.reshape(columns, -1)
-    y = F.linear(rows, weight, None if bias is None else bias.reshape(-1))
+    y = F.linear(_spaced_rows(x, layout.of_image), layout.weight(weight), _vector(bias))
     if epilogue:
         other = None if other is None else _rows(other, layout.is_image)
-        finish(y, None, None if factor is None else factor.reshape(-1), other, epilogue)
-    y = y.view(layout.shape)
-    return y.permute(0, 3, 1, 2) if layout.is_image else y
+        finish(y, None, _vector(factor), other, epilogue)
+    return layout.result(y)
 
 
 def depthwise_image(
@@ -128,7 +132,7 @@ def finished(
     y = F.conv2d(x, kernel, None, *window).contiguous(memory_format=_LAST)
     rows = _rows(y, True)
     other = None if other is None else _rows(other, is_image)
-    finish(rows, bias, None if factor is None else factor.reshape(-1), other, epilogue)
+    finish(rows, bias, _vector(factor), other, epilogue)
     return y if is_image else y.permute(0, 2, 3, 1)
 
 
@@ -192,6 +196,10 @@ def attention_of_windows(
 
 def _five(bias: Tensor) -> Tensor:
     return bias.contiguous()[(None,) * (5 - bias.dim())]
+
+
+def _vector(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.reshape(-1)
 
 
 def _rows(x: Tensor, is_image: bool) -> Tensor:

@@ -103,8 +103,3 @@ def is_half(node: Any) -> bool:
     """Whether the value of `node` is one tensor of half precision."""
     value = node.meta.get("value")
     return isinstance(value, Tensor) and value.dtype in HALF_DTYPES
-
-
-def is_stored(node: Any) -> bool:
-    """Whether `node` is a tensor of the module."""
-    return isinstance(node, fx.Node) and node.op == "get_attr"

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.torch.constants import new_buffer
+from trtnet.engines.torch.constants import is_stored, new_buffer
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.chains import Chain
-from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half, is_stored
+from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half
 from trtnet.engines.torch.tactics.movement import chain_of, copies, moved_values
 
 

@@ -13,7 +13,6 @@ from trtnet.reference.module_builder import is_kept
 from trtnet.reference.rearrange import cut, insert_axes, remove_axes, transpose_reshape
 
 _MOVES = (torch.reshape, torch.permute, torch.cat, cut, insert_axes, remove_axes, transpose_reshape)
-_COPIES = 1  # that a gather has to save
 _LARGEST = 1 << 28  # elements whose places are worked out
 
 
@@ -41,7 +40,7 @@ def gather_rows(module: fx.GraphModule, device: torch.device) -> None:
             continue
         chain, sources = chain_of(node)
         known.update(chain)
-        if len(sources) != 1 or copies(chain) < _COPIES:
+        if len(sources) != 1 or not copies(chain):
             continue
         (source,) = sources
         places = _places(chain, source, node)

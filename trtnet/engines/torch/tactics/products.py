@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from trtnet.engines.torch.constants import new_buffer
+from trtnet.engines.torch.constants import is_stored, new_buffer
 from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.passes import linear_of_columns
 from trtnet.engines.torch.tactics import calls, depthwise, linear
 from trtnet.engines.torch.tactics.chains import Chain
-from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half, is_stored
+from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half
 from trtnet.engines.torch.tactics.epilogue import Activation
 from trtnet.engines.torch.tactics.movement import take_rows
 

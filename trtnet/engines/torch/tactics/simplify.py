@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch.constants import is_stored
 from trtnet.engines.torch.passes import attention
 from trtnet.reference import elementwise, reduction
 from trtnet.reference.dtypes import HALF_DTYPES, HALF_METHODS
@@ -89,7 +90,7 @@ def scalar_factor(module: fx.GraphModule, node: Any) -> tuple[fx.Node, float] | 
     if not (isinstance(node, fx.Node) and node.target is torch.mul and len(node.users) == 1):
         return None
     for source, factor in (node.args, node.args[::-1]):
-        if isinstance(factor, fx.Node) and factor.op == "get_attr" and isinstance(source, fx.Node):
+        if is_stored(factor) and isinstance(source, fx.Node):
             stored = getattr(module, str(factor.target))
             if stored.numel() == 1 and stored.dim() <= source.meta["value"].dim():
                 return source, float(stored)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from trtnet.engines.torch.constants import new_buffer
+from trtnet.engines.torch.constants import is_worth_keeping, new_buffer
 from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.fill import draw
@@ -18,7 +18,6 @@ from trtnet.reference.rearrange import shape_of
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
 _MOST_SIZES = 64
-_LARGEST = 1 << 20  # bytes of a computed value whose operands are smaller
 
 
 class SpecializationError(Exception):
@@ -90,8 +89,8 @@ class _Specialization:
             return
         if self._is_known(node):
             value = self._evaluate(node, self._known.__getitem__)
-            operands = [_bytes(self._known[source]) for source in node.all_input_nodes]
-            if _bytes(value) <= max(_LARGEST, *operands, 0):
+            operands = [self._known[source] for source in node.all_input_nodes]
+            if is_worth_keeping(value, operands):
                 self._known[node] = value
                 return
         value = self._shapes(node)
@@ -172,9 +171,3 @@ def _on_meta(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map(_on_meta, value))
     return value.to("meta") if isinstance(value, Tensor) else value
-
-
-def _bytes(value: Any) -> int:
-    if isinstance(value, (tuple, list)):
-        return sum(map(_bytes, value))
-    return value.nbytes if isinstance(value, Tensor) else 0

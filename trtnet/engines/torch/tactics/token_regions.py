@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from trtnet.engines.torch.constants import is_stored
 from trtnet.engines.torch.tactics import calls, norm, windows
-from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half, is_stored
+from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half
 from trtnet.engines.torch.tactics.simplify import cast_source, cast_type, scalar_factor
 from trtnet.reference.dtypes import HALF_DTYPES
 
