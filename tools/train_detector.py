@@ -19,7 +19,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -209,18 +209,30 @@ def measured(model: nn.Module, pictures: Iterable[Labelled]) -> np.ndarray:
 
 
 def metadata(model: nn.Module, figures: np.ndarray, training: str) -> dict[str, str]:
-    """What the file says about itself, under the keys of ``trtnet.weights.extract``."""
+    """What the file says about itself."""
     preprocessing = {
         "letterbox_size": [INPUT, INPUT], "pad_color": PADDING, "pad_position": "top-left",
         "upscale": False, "mean": [MEAN] * 3, "std": [STD] * 3,
     }  # fmt: skip
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return trained_on_shapes("yolox_shapes", parameters, preprocessing, figures, training)
+
+
+def trained_on_shapes(
+    architecture: str,
+    parameters: int,
+    preprocessing: Mapping[str, Any],
+    figures: np.ndarray,
+    training: str,
+) -> dict[str, str]:
+    """What a file of weights says about itself, under the keys of ``trtnet.weights.extract``."""
     return {
-        "architecture": "yolox_shapes",
+        "architecture": architecture,
         "weights": "SHAPES_V1",
         "dataset": f"pictures drawn by tools/shapes.py: {training}",
         "coco_map": f"{figures[0]:.4f}",
-        "parameters": str(sum(parameter.numel() for parameter in model.parameters())),
-        "preprocessing": json.dumps(preprocessing),
+        "parameters": str(parameters),
+        "preprocessing": json.dumps(dict(preprocessing)),
         "class_names": json.dumps(CLASSES),
         "torch": torch.__version__,
         "numpy": np.__version__,

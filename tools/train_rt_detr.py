@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ import torch
 from detector_data import CLASSES, EDGES, Labelled, Pictures, cached_pictures, coco_map, held_out
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from train_detector import LEARNING_RATE, SAVE_EVERY, rate_at, varied
+from train_detector import LEARNING_RATE, SAVE_EVERY, rate_at, trained_on_shapes, varied
 from transformers import RTDetrForObjectDetection
 
 from trtnet import weights, zoo
@@ -176,23 +175,11 @@ def measured(state: dict[str, torch.Tensor], pictures: Iterable[Labelled]) -> np
     return coco_map(truth, found)
 
 
-def metadata(
-    state: dict[str, torch.Tensor], figures: np.ndarray, training: str
-) -> dict[str, str]:  # fmt: skip
-    """What the file says about itself, under the keys of ``trtnet.weights.extract``."""
+def metadata(figures: np.ndarray, training: str) -> dict[str, str]:
+    """What the file says about itself."""
     parameters = sum(parameter.numel() for parameter in zoo.get_model(MODEL).parameters())
-    return {
-        "architecture": MODEL,
-        "weights": "SHAPES_V1",
-        "dataset": f"pictures drawn by tools/shapes.py: {training}",
-        "coco_map": f"{figures[0]:.4f}",
-        "parameters": str(parameters),
-        "preprocessing": json.dumps(dict(zoo.get_entry(MODEL).preprocessing or {})),
-        "class_names": json.dumps(CLASSES),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "format_version": "1",
-    }
+    preprocessing = zoo.get_entry(MODEL).preprocessing or {}
+    return trained_on_shapes(MODEL, parameters, preprocessing, figures, training)
 
 
 def main() -> None:
@@ -225,7 +212,7 @@ def main() -> None:
     training = (f"{trained.steps} steps of {args.batch} mosaics of 4 of {args.pictures} pictures, "
                 f"{args.seconds:.0f} s, seed {args.seed}")  # fmt: skip
     arrays = {name: value.numpy() for name, value in state.items()}
-    weights.save(args.output, arrays, metadata(state, figures, training), checksum=True)
+    weights.save(args.output, arrays, metadata(figures, training), checksum=True)
     print(f"mAP@0.5:0.95 {figures[0]:.4f}, @0.5 {figures[1]:.4f}, @0.75 {figures[2]:.4f}")
     print(f"{args.output}: {args.output.stat().st_size:,} bytes")
 
