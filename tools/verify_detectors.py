@@ -6,10 +6,10 @@ Each gets seeded weights whose heads find something (``tools/detector_cases.py``
 torchvision's model. Compared are the names and numbers of parameters; every module's output, the
 heads' among them; and the boxes: pictures of shapes and of noise, two sizes, batches of two images
 of different sizes. torchvision prepares the images itself; ours are prepared by trtnet, and the
-boxes mapped back. Where torchvision has no such model, a PyTorch model of ours takes its place, and
-both get the same prepared images. Networks run in the reference, from what TensorRT holds. Writes
-``benchmarks/detectors.md``, whose rows of other models stay if they are of the same versions; needs
-no GPU. Exit status 1 where something differs.
+boxes mapped back. Where torchvision has no such model, transformers' or a PyTorch model of ours
+takes its place, and both get the same prepared images. Networks run in the reference, from what
+TensorRT holds. Writes ``benchmarks/detectors.md``, whose rows of other models stay if they are of
+the same versions; needs no GPU. Exit status 1 where something differs.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def compare_boxes(entry: Entry, case: Case, state: Any) -> dict[str, Any]:
         for pair in zip(found_by(net, batch, rules), find(batch, rules), strict=True)
     ]  # fmt: skip
     alone, rules = images[:1], preparation(entry, case, case.other_size)
-    fixed = (1, 3, *prepare(*alone, rules).shape[2:])
+    fixed = (1, 3, *prepare(alone[0], rules).shape[2:])
     single = network(entry, state, fixed, image_sizes=True, **case.arguments)
     pairs.append((found_by(single, alone, rules)[0], find(alone, rules)[0]))
     for ours, wanted in pairs:
@@ -330,6 +330,8 @@ def main() -> int:
     if args.record:
         print(json.dumps(check(args.models[0])))
         return 0
+    if unknown := [name for name in args.models if name not in CASES]:
+        parser.error(f"tools/detector_cases.py has no case of {', '.join(unknown)}")
     rows = stored_rows(args.page.read_text(encoding="utf-8") if args.page.is_file() else "")
     failed = []
     for name in args.models or CASES:

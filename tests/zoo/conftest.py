@@ -105,6 +105,11 @@ def detector_cases() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def detector_heads() -> ModuleType:
+    return _load("detector_heads")
+
+
+@pytest.fixture(scope="session")
 def detectors_page() -> ModuleType:
     return _load("detectors_page")
 
