@@ -70,32 +70,26 @@ def stored_rows(text: str) -> Rows:
     return found
 
 
-def _twins(transformers: bool) -> str:
-    """The files of the PyTorch models, in words."""
-    files = (case.twin for case in CASES.values() if case.transformers == transformers)
-    return ", ".join(f"`{file}`" for file in dict.fromkeys(files) if file is not None)
-
-
 def page(rows: Mapping[str, Mapping[str, str]]) -> str:
     """``benchmarks/detectors.md``."""
+    twins = list(dict.fromkeys(case.twin for case in CASES.values() if case.twin is not None))
+    files = ", ".join(f"`{twin}`" for twin in twins if twin.endswith(".py"))
     texts = {
         "modules": "Modules: in float64, the largest relative error of all modules and outputs, at "
         f"most {FLOAT64_TOLERANCE.rel_l2:g}, or twice what PyTorch alone loses in float64 where "
         "its BatchNorms are folded into the convolutions and the weights rounded to FP32, as a "
-        "network holds them (*of rounding alone*). Boxes: five "
-        "images of drawn shapes and of noise: four in batches of two, whose images have two sizes, "
-        "and one alone. Networks have a dynamic batch, and the last one has none; sizes are "
-        "dynamic where the model prepares images of several, otherwise the last image has another "
-        "size than the batches where the network takes one. Boxes are matched one to one with "
-        "those of torchvision's own model, which prepares the images itself: the same class, IoU "
-        f"at least {LEAST_IOU} (corners within {NEAR:g} pixels for those that clipping leaves "
-        f"thinner than {THIN:g}), scores within {MOST_SCORE:g} in FP32. Distinct: how many scores "
-        f"of an image are {GAP:g} apart, at least.\n\n"
-        "torchvision has no DETR, no RefineDet and no YOLO. The DETR line is compared with "
-        f"transformers' own models ({_twins(transformers=True)} call them). The others are "
-        f"compared with PyTorch models that are ours too ({_twins(transformers=False)}), written "
-        "apart from the networks, whose suppression is `torchvision.ops.nms`. In both cases the "
-        "two get the same prepared images.",
+        "network holds them (*of rounding alone*). Boxes: five images of drawn shapes and of "
+        "noise, four in batches of two with a dynamic batch, whose images have different sizes, "
+        "and one alone with a static size. Where a model prepares all images in one size, that "
+        "one has another size, if the network takes one. Boxes are matched one to one with those "
+        "of torchvision's own model, which prepares the images itself: the same class, IoU at "
+        f"least {LEAST_IOU} (corners within {NEAR:g} pixels for those that clipping leaves thinner "
+        f"than {THIN:g}), scores within {MOST_SCORE:g} in FP32. Distinct: how many scores of an "
+        f"image are {GAP:g} apart, at least.\n\n"
+        "torchvision has no DETR, no RefineDet and no YOLO. The DETR line is compared with the "
+        f"models of transformers, the others with PyTorch models that are ours too ({files}), "
+        "written apart from the networks, whose suppression is `torchvision.ops.nms`. In both "
+        "cases the two get the same prepared images.",
         "extras": "Masks and keypoints in the original images, of every object that both found: "
         "the share of clear mask pixels that are the same (the probability at least "
         f"{detector_masks.CLEAR:g} from one half), and the share of keypoints at most "
