@@ -176,13 +176,14 @@ def summary(records: Records) -> Iterator[str]:
     detectors = [name for name in names if zoo.get_entry(name).task == "detection"]
     others = len(names) - len(detectors)
     yield f"{passed} of {others} models that are no detectors pass every check."
-    yield from about_detectors(detectors)
     keys = ("date", "machine", "backend", "versions")
     runs = {tuple(_text(record[key]) for key in keys) for record in records.values()}
     for run in sorted(runs):
         yield f"Measured {', '.join(run)}."
     minutes = sum(record["seconds"] for record in records.values()) / 60
     yield f"The sum of their times is {minutes:.0f} minutes."
+    yield ""
+    yield from about_detectors(detectors)
 
 
 def about_detectors(names: list[str]) -> Iterator[str]:
