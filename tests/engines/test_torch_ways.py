@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,17 +45,18 @@ class Builder:
         self.held[shapes] = way
 
 
+LIVE: list[Replay] = []
+
+
 class Replay:
     """A captured graph: nothing but its life."""
 
-    live: weakref.WeakSet = weakref.WeakSet()
-
     def __init__(self, way, pool):
         self.way, self.pool = way, pool
-        self.live.add(self)
+        LIVE.append(self)
 
     def close(self):
-        self.live.discard(self)
+        LIVE.remove(self)
 
 
 @pytest.fixture
@@ -66,9 +66,6 @@ def engine():
     pools = itertools.count()
 
     class Context(cuda.CudaContext):
-        milliseconds: dict = {}
-        refused: set = set()
-
         def __init__(self, ways):
             super().__init__(compiled, ways)
             self.captured, self.threads, self.most = [], {}, 0
@@ -84,7 +81,7 @@ def engine():
             with self._on(stream, way.is_timed):
                 self.captured.append(way.name)
             replay = Replay(way.name, pool)
-            self.most = max(self.most, len(Replay.live))
+            self.most = max(self.most, len(LIVE))
             return replay
 
         def _fastest(self, replay):
@@ -100,7 +97,7 @@ def engine():
         context.output_shapes()
         return context
 
-    Replay.live.clear()
+    LIVE.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "Stream", lambda _: SimpleNamespace(cuda_stream=7))
         patch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
@@ -140,7 +137,7 @@ def test_one_graph_exists_at_a_time(engine):
     context = engine(Builder(5), TIMES)
     kept = context.capture(0)
     assert context.most == 1
-    assert list(Replay.live) == [kept]
+    assert [kept] == LIVE
     assert kept.pool == context._pool
     again = context.capture(0)
     assert again.pool == kept.pool
@@ -175,7 +172,7 @@ def test_contexts_of_an_engine_share_what_is_known(engine):
     context.capture(0)
     second = type(context)(context._ways)
     second.set_input_shape("x", SHAPE)
-    second.milliseconds = {}
+    second.milliseconds, second.refused = {}, ()
     assert second.capture(0).way == WITH + TIMED
     assert len(second.captured) == 1
 
