@@ -133,6 +133,20 @@ def test_a_second_build_times_nothing(module, stand_ins, tmp_path):
         assert torch.equal(one, other)
 
 
+def test_a_choice_of_a_higher_level_is_taken_at_a_lower_one(module, stand_ins):
+    def time(call):
+        return 10.0 if call.func.__name__ == "product" and next(turns) == 15 else 50.0
+
+    turns, cache = iter([*range(16), *range(16)]), TimingCache({})
+    made = build(module, 5, Clock(time), cache)
+    chosen = [cache.get(problem) for problem in cache._choices]
+    names = {str(tile) for tile in linear.tiles(18, 24, 8, 4)}
+    assert all(name.removeprefix("tile ") not in names for name in chosen)
+    clock = Clock()
+    assert build(module, 1, clock, cache).code == made.code
+    assert clock.kept == 0
+
+
 def test_keep_is_remembered_too(module, stand_ins):
     cache, clock = TimingCache({}), Clock()
     build(module, 1, Clock(lambda _: 500.0), cache)

@@ -50,7 +50,7 @@ def test_the_limit_is_the_best_so_far(as_on_a_gpu, stand_ins):
         said.append(limit)
         return next(times)
 
-    found = trials.Trial(region, CPU).times(time)
+    found = trials.Trial(region, region.tactics, CPU).times(time)
     assert said == [math.inf, 100.0, 40.0, 40.0, 30.0, 30.0]
     assert list(found.values()) == [100.0, 40.0, 70.0, 30.0, math.inf, 20.0]
 

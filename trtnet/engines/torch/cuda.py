@@ -156,11 +156,13 @@ class CudaContext(TorchContext):
     def _known(self, stream: int, shapes: Shapes) -> Way | None:
         """The way for `shapes`, where one is known."""
 
-        def find() -> Way | None:
+        def ask() -> None:
             with self._on(stream):
-                return self._ways.known(shapes)
+                self._ways.ask(shapes)
 
-        return _thread(False).submit(find).result()
+        if not self._ways.was_asked(shapes):
+            _thread(False).submit(ask).result()
+        return self._ways.known(shapes)
 
     def _choose(self, stream: int, shapes: Shapes) -> Way:
         """The fastest way. Of the graphs that are captured for this, one exists at a time."""

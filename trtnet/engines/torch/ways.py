@@ -51,18 +51,24 @@ class Ways:
         return _timed(self.without) if self.level >= _DEFAULT_LEVEL else self.without
 
     def known(self, shapes: Shapes) -> Way | None:
-        """The way that was the fastest, made if need be; None where that is not known.
+        """The way that was the fastest; None where that is not known."""
+        return self._known.get(shapes)
+
+    def was_asked(self, shapes: Shapes) -> bool:
+        """Whether :meth:`ask` has nothing to add to what is known."""
+        return shapes in self._asked
+
+    def ask(self, shapes: Shapes) -> None:
+        """Asks the timing cache which way was the fastest, and makes that.
 
         The network is built on the present CUDA stream.
         """
-        if shapes not in self._known and shapes not in self._asked:
-            self._asked.add(shapes)
-            builder = self._compiled.builder
-            name = None if builder is None else builder.recall(shapes)
-            way = None if name is None else self._named(shapes, name)
-            if way is not None:
-                self._known[shapes] = way
-        return self._known.get(shapes)
+        self._asked.add(shapes)
+        builder = self._compiled.builder
+        name = None if builder is None else builder.recall(shapes)
+        way = None if name is None else self._named(shapes, name)
+        if way is not None:
+            self._known[shapes] = way
 
     def candidates(self, shapes: Shapes) -> list[Way]:
         """The ways that are worth timing at this level, those that are set up fastest first.
@@ -81,6 +87,7 @@ class Ways:
     def keep(self, shapes: Shapes, way: Way, microseconds: Mapping[str, float]) -> None:
         """Keeps the fastest way, and the times of all that were tried."""
         self._known[shapes] = way
+        self._asked.add(shapes)
         if self._compiled.builder is not None:
             self._compiled.builder.remember(shapes, way.name, microseconds)
 

@@ -9,7 +9,7 @@ import triton
 from torch import fx
 
 from trtnet.engines.torch.constants import drop_unused
-from trtnet.engines.torch.tactics.choices import KEEP, Region, apply
+from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.launching import compile_ahead
 from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.regions import find
@@ -61,7 +61,7 @@ class Builder:
         gather_rows(made, self._device)
         simplify(made)
         if self.level:
-            self._replace(list(find(made, COUNTS[self.level], self._device)))
+            self._replace(list(find(made, COUNTS[-1], self._device)))
         made.graph.eliminate_dead_code(is_kept)
         drop_unused(made)
         made.recompile()
@@ -70,34 +70,43 @@ class Builder:
     def _replace(self, regions: Sequence[Region]) -> None:
         """Replaces `regions` by the fastest of their tactics."""
         by_problem = {region.problem: region for region in regions}
-        unknown = {p: r for p, r in by_problem.items() if self.cache.get(p) not in _names(r)}
+        unknown = {
+            problem: region.most_promising(COUNTS[self.level])
+            for problem, region in by_problem.items()
+            if not self._is_known(region)
+        }
         if self._device.type == "cuda":
             self._compile(by_problem, unknown)
-        for problem, region in unknown.items():
-            self._try(problem, region)
+        for problem, tactics in unknown.items():
+            self._try(by_problem[problem], tactics)
         if unknown and self._device.type == "cuda":
             torch.cuda.empty_cache()  # what the last trial took
         replaced: dict[fx.Node, fx.Node] = {}
         for region in regions:
-            by_name = {tactic.name: tactic for tactic in region.tactics}
-            chosen = by_name.get(self.cache.get(region.problem) or KEEP)
-            if chosen is not None:
+            for chosen in self._chosen(region):
                 replaced[region.nodes[-1]] = apply(region, chosen, replaced)
 
-    def _compile(self, regions: Mapping[str, Region], unknown: Mapping[str, Region]) -> None:
-        """Compiles the kernels of all tactics of what is `unknown`, else those of the choices."""
+    def _is_known(self, region: Region) -> bool:
+        return self.cache.get(region.problem) == KEEP or bool(self._chosen(region))
+
+    def _chosen(self, region: Region) -> tuple[Tactic, ...]:
+        """The tactic that the cache has for `region`, of any level; none for the nodes as they
+        are."""
+        name = self.cache.get(region.problem)
+        return tuple(tactic for tactic in region.tactics if tactic.name == name)
+
+    def _compile(
+        self, regions: Mapping[str, Region], unknown: Mapping[str, Sequence[Tactic]]
+    ) -> None:
+        """Compiles the kernels that are timed for what is `unknown`, else those of the choices."""
         calls = []
         for problem, region in regions.items():
-            chosen = [self.cache.get(problem) or KEEP]
-            calls += shaped_calls(region, _names(region) if problem in unknown else chosen)
+            calls += shaped_calls(region, unknown.get(problem) or self._chosen(region))
         compile_ahead(calls)
 
-    def _try(self, problem: str, region: Region) -> None:
-        """Times the tactics of a region that stands for its problem, and keeps the choice."""
-        times = Trial(region, self._device).times(self._time)
+    def _try(self, region: Region, tactics: Sequence[Tactic]) -> None:
+        """Times `tactics` of a region that stands for its problem, and keeps the choice."""
+        times = Trial(region, tactics, self._device).times(self._time)
         best = min(times, key=times.__getitem__)
-        self.cache.put(problem, best if times[best] <= _MARGIN * times[KEEP] else KEEP, times)
-
-
-def _names(region: Region) -> tuple[str, ...]:
-    return (KEEP, *(tactic.name for tactic in region.tactics))
+        is_faster = times[best] <= _MARGIN * times[KEEP]
+        self.cache.put(region.problem, best if is_faster else KEEP, times)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.torch.tactics.choices import KEEP, Region, extract
+from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, extract
 
 _TOLERANCE = 0.01  # of the norm; bfloat16 has three digits
 _COMPARED = 1 << 22  # elements that are compared at a time, in float32
@@ -23,16 +23,16 @@ Time = Callable[[Call, float], float]
 
 
 class Trial:
-    """The nodes of a region and its tactics. Its operands are freed with it, and no result is kept
-    longer than it is compared."""
+    """The nodes of a region and tactics of it. Its operands are freed with it, and no result is
+    kept longer than it is compared."""
 
-    def __init__(self, region: Region, device: torch.device) -> None:
+    def __init__(self, region: Region, tactics: Sequence[Tactic], device: torch.device) -> None:
         module, given = extract(region)
         values = {node: example(node, device) for node in given}
         self._keep: Call = partial(module, *[values[node] for node in given])
         operands = [_operand(node, values, device) for node in region.operands]
         self._calls: dict[str, Call] = {
-            tactic.name: partial(tactic.bound(), *operands) for tactic in region.tactics
+            tactic.name: partial(tactic.bound(), *operands) for tactic in tactics
         }
 
     def times(self, time: Time) -> dict[str, float]:
@@ -47,11 +47,10 @@ class Trial:
         return found
 
 
-def shaped_calls(region: Region, names: Sequence[str]) -> list[Call]:
-    """Calls of the tactics called `names` on operands without memory, laid out as the real ones."""
+def shaped_calls(region: Region, tactics: Iterable[Tactic]) -> list[Call]:
+    """Calls of `tactics` on operands without memory, laid out as the real ones."""
     operands = [_shape_of(node) for node in region.operands]
-    chosen = [tactic for tactic in region.tactics if tactic.name in names]
-    return [partial(tactic.bound(), *operands) for tactic in chosen]
+    return [partial(tactic.bound(), *operands) for tactic in tactics]
 
 
 def example(node: fx.Node, device: torch.device) -> Tensor:
