@@ -40,11 +40,23 @@ def compile_ahead(calls: Iterable[Callable[[], Any]]) -> None:
     where it is launched."""
     count = min(_MOST_THREADS, os.cpu_count() or 1)
     with (
-        suppress(Exception),  # of any kernel, when all are done
-        ThreadPoolExecutor(count, "trtnet-triton") as pool,
+        _Compilers(count, "trtnet-triton") as pool,
         triton.AsyncCompileMode(pool),
         only_compiling(),
     ):
         for call in calls:
             with suppress(Exception):
                 call()
+
+
+class _Compilers(ThreadPoolExecutor):
+    """Threads whose calls give None instead of raising: an error would end Triton's mode before all
+    is compiled, and in some versions keep it active. It looks for a kernel that is None again."""
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+        def call() -> Any:
+            with suppress(Exception):
+                return function(*arguments, **options)
+            return None
+
+        return super().submit(call)
