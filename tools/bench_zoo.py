@@ -320,8 +320,17 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         metavar="N",
         help="of the session; several: sessions of each take turns with the same peers",
     )
-    add("--timingCacheFile", type=Path, metavar="FILE", help="of the session")
-    add("--reopen", action="store_true", help="open the session once more: what it then takes")
+    add(
+        "--timingCacheFile",
+        type=Path,
+        metavar="FILE",
+        help="of the session; with several levels FILE.levelN of each",
+    )
+    add(
+        "--reopen",
+        action="store_true",
+        help="open the session once more, with the timing cache that it has filled: what it takes",
+    )
     add("--engines", type=Path, default=Path("engines"), metavar="DIR")
     add("--cache", type=Path, metavar="DIR", help="of Inductor and Triton; default: their own")
     add("--device", choices=("cuda", "cpu"), default="cuda")
@@ -354,6 +363,8 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--rounds: at least 6, or there is no interval")
     if min(options.batch) < 1 or options.prepare < 0:
         parser.error("--batch: at least 1; --prepare: at least 0")
+    if options.reopen and options.timingCacheFile is None:
+        parser.error("--reopen: --timingCacheFile too, or the session opens as the first time")
     if options.rows is None and options.device == "cpu" and not options.page:
         parser.error("--device cpu: --rows too, for the default is of a GPU")
     options.rows = options.rows or ROWS

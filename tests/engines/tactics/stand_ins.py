@@ -122,7 +122,7 @@ class Clock:
         self.tactics: list[str] = []
         self.kept = 0
 
-    def __call__(self, call: Any) -> float:
+    def __call__(self, call: Any, limit: float) -> float:
         call()
         if isinstance(call.func, fx.GraphModule):
             self.kept += 1

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trtnet.engines.torch.tactics.launching import launch
+
 _LARGEST = 8192  # features that one program holds
 _TOGETHER = 512  # values that one warp holds
 
@@ -26,9 +28,10 @@ def layer_norm(
     if y.numel():
         block = triton.next_power_of_2(features)
         together = max(1, min(16, _TOGETHER * warps // block))
-        _layer_norm[(triton.cdiv(rows, together),)](
-            x, scale, bias, y, rows, features, epsilon, together, block, num_warps=warps
-        )
+        launch(
+            _layer_norm, (triton.cdiv(rows, together),),
+            x, scale, bias, y, rows, features, epsilon, together, block, num_warps=warps,
+        )  # fmt: skip
     return y
 
 

@@ -101,7 +101,7 @@ def _product(
         for tile in linear.tiles(*sizes, count)
     ]
     if not any(operands[5:]) and (how.of_image or chain.epilogue):
-        tactics.append(Tactic("library", calls.library_product, shared))
+        tactics.append(Tactic("library", calls.library_product, shared, always=True))
     return Region(tuple(nodes), operands, problem, tuple(tactics))
 
 

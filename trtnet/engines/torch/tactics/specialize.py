@@ -129,7 +129,7 @@ class _Specialization:
         if node not in self._known:
             return self._nodes[node].meta["value"]
         value = self._known[node]
-        return value if _may_be_sizes(value) else _on_meta(value)
+        return value if may_be_sizes(value) else _on_meta(value)
 
     def _copy(self, node: fx.Node) -> fx.Node:
         made = self._made.graph.node_copy(node, self._node)
@@ -151,7 +151,8 @@ class _Specialization:
         return self._nodes[node]
 
 
-def _may_be_sizes(value: Any) -> bool:
+def may_be_sizes(value: Any) -> bool:
+    """Whether `value` is a small tensor of integers on the host, or no tensor."""
     if not isinstance(value, Tensor):
         return True
     is_small = value.numel() <= _MOST_SIZES and not value.is_floating_point()
