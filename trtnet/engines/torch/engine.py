@@ -155,7 +155,7 @@ class TorchEngine:
 def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
     """The reference's module, rewritten to be fast on `device`."""
     if device.type == "cpu" or importlib.util.find_spec("triton") is not None:
-        read = recognize_suppressions(read, count=device.type == "cpu")
+        read = recognize_suppressions(read)
     module = compile_graph(read, device=device)
     fold(module)
     rewrite(module, device)
@@ -173,8 +173,8 @@ def _builder(
     """What builds faster modules of `compiled`, where PyTorch and Triton can run kernels; and
     notes."""
     from trtnet.engines.torch.tactics.builder import Builder, machine, time_captured
-    from trtnet.engines.torch.tactics.specialize import SpecializationError
     from trtnet.engines.torch.tactics.timing_cache import TimingCache
+    from trtnet.engines.torch.tactics.values import SpecializationError
 
     types = [DTYPES[binding.dtype] for binding in compiled.bindings if binding.is_input]
     choices = TimingCache(machine(), cache)

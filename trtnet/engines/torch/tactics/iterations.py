@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.torch.greedy import count_better, suppress
+from trtnet.engines.torch.tactics.values import SpecializationError
 
 Function = Callable[..., Any]
 
 _OF_IMAGES = (suppress, count_better)  # (B, N) each, one image as any other
+_OF_TORCH = ("torch", "_operator", "trtnet.reference")  # packages of what PyTorch alone computes
 
 
 def called(node: fx.Node) -> Function:
@@ -38,7 +40,12 @@ def at_once(node: fx.Node, is_each: Sequence[bool]) -> Function:
 
     Args:
         is_each: for each input of `node` whether it has the axis of the iterations.
+
+    Raises:
+        SpecializationError: `node` calls something other than PyTorch.
     """
+    if node.target not in _OF_IMAGES and not _is_of_torch(node.target):
+        raise SpecializationError(f"{node.name} cannot be computed for all iterations at once")
     of_one = called(node)
     axes = tuple(0 if each else None for each in is_each)
 
@@ -50,6 +57,11 @@ def at_once(node: fx.Node, is_each: Sequence[bool]) -> Function:
     name = node.target if isinstance(node.target, str) else node.target.__name__
     function.__name__ = f"each_{name}"
     return function
+
+
+def _is_of_torch(target: Any) -> bool:
+    module = "torch" if isinstance(target, str) else getattr(target, "__module__", None) or "torch"
+    return any(module == name or module.startswith(f"{name}.") for name in _OF_TORCH)
 
 
 def _images(function: Function, is_each: Sequence[bool], values: Sequence[Tensor]) -> Any:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.iterations import joined, repeated, slices
-from trtnet.engines.torch.tactics.values import Draft, SpecializationError, Value, replaced
-from trtnet.reference.control import Loop
+from trtnet.engines.torch.tactics.values import Draft, SpecializationError, Value, on_meta, replaced
+from trtnet.reference.control import Loop, LoopOutput
 from trtnet.reference.fill import draw
 from trtnet.reference.module_builder import identifier, is_kept
 
@@ -96,7 +96,8 @@ class _Counted:
 
     def at_once(self) -> Values:
         """The outputs, by operations on many iterations."""
-        together = max(_MOST_BYTES // self._bytes_of_one(), 1)
+        _, size = self._one()
+        together = max(_MOST_BYTES // max(size, 1), 1)
         parts: list[list[Value]] = [[] for _ in self._loop.outputs]
         for first in range(0, self._trips, together):
             count = min(together, self._trips - first)
@@ -131,32 +132,34 @@ class _Counted:
         module.add_module(target, self._loop)
         node = module.graph.call_module(target, replaced(arguments, self._draft.node))
         node.meta["layer"] = name
-        limit, *others = replaced(arguments, lambda value: value.example)
-        try:
-            computed = self._loop.forward(torch.ones_like(limit), *others)
-        except Exception as error:  # of many kinds, as the functions of the body are
-            raise SpecializationError(f"{name}: {error}") from error
+        results, _ = self._one(arguments[2])
+        computed = tuple(
+            x if output.kind == _LAST else joined([repeated(x, 1)], self._axis(output), room, False)
+            for output, room in zip(self._loop.outputs, self._rooms, strict=True)
+            for x in [on_meta(results[output.source].example)]
+        )
         whole = self._draft.add(target, node, computed)
         return tuple(
             self._draft.call(f"{target}_{i}", name, operator.getitem, whole, i)
             for i in range(len(computed))
         )
 
-    def _bytes_of_one(self) -> int:
-        """The size of the largest tensor of one iteration."""
+    def _one(self, state: Values = ()) -> tuple[Values, int]:
+        """What the body computes in the first iteration, and the bytes of its largest tensor."""
         scratch = Draft()
-        scanned, captured = (
+        scanned, state, captured = (
             tuple(
                 Value(x.name, x.known) if x.is_known else scratch.input(x.name, x.example)
                 for x in values
             )
-            for values in (self._scanned, self._captured)
+            for values in (self._scanned, state, self._captured)
         )
-        given = (*self._slice(scratch, scanned, 0), *captured)
-        self._call.read(self.body, scratch, given)
+        given = (*self._slice(scratch, scanned, 0), *state, *captured)
+        results = self._call.read(self.body, scratch, given)
         made = [node.meta["value"] for node in scratch.module.graph.nodes
                 if node.op in ("call_function", "call_method")]  # fmt: skip
-        return max((x.nbytes for x in made if isinstance(x, Tensor)), default=1) or 1
+        largest = max((x.nbytes for x in made if isinstance(x, Tensor)), default=0)
+        return results, largest
 
     def _slice(self, draft: Draft, scanned: Values, i: int) -> Values:
         """What iteration `i` takes of the scanned tensors."""
@@ -191,7 +194,10 @@ class _Counted:
             if output.kind == _LAST:
                 made += values
                 continue
-            axis, name = output.axis % len(output.shape), f"{values[0].name}_joined"
-            made.append(self._draft.call(name, self._call.layer, joined, values, axis, room,
+            made.append(self._draft.call(f"{values[0].name}_joined", self._call.layer, joined,
+                                         values, self._axis(output), room,
                                          output.kind == "REVERSE"))  # fmt: skip
         return tuple(made)
+
+    def _axis(self, output: LoopOutput) -> int:
+        return output.axis % len(output.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -83,7 +84,7 @@ class _Reading:
 
     def _region(self, node: fx.Node) -> tuple[Value, ...]:
         region = self._module.get_submodule(str(node.target))
-        arguments = fx.node.map_arg(node.args, self._values.__getitem__)
+        arguments: Any = fx.node.map_arg(node.args, self._values.__getitem__)
         if isinstance(region, Loop):
             call = loops.Call(region, node.meta["layer"], self._draft, _read)
             return loops.run(call, *arguments)
@@ -92,34 +93,44 @@ class _Reading:
             if not condition.is_known:
                 raise SpecializationError(f"{node.target}: the data decides on the branch")
             branch: Any = region.then if bool(condition.known) else region.otherwise
-            return _read(branch, self._draft, captured)
+            results: tuple[Value, ...] = _read(branch, self._draft, captured)
+            return results
         raise SpecializationError(f"{node.target} is a module of an unknown kind")
 
     def _call(self, node: fx.Node) -> Any:
-        inputs = node.all_input_nodes
-        sources = [self._values[source] for source in inputs]
+        sources = [self._values[source] for source in node.all_input_nodes]
         if node.target is operator.getitem and isinstance(sources[0], tuple):
             return sources[0][node.args[1]]  # type: ignore[index]
+        is_each = [source.is_each for source in sources]
         if node.target is shape_of:
-            (source,) = sources
-            return Value(node.name, shape_of(source.example[0] if source.is_each else source.example))
-        function = called(node)
+            example = sources[0].example
+            return Value(node.name, shape_of(example[0] if is_each[0] else example))
         if _is_foreseeable(node) and all(source.is_known for source in sources):
             operands = [source.known for source in sources]
-            value = _evaluate(node, function, operands)
+            value = _evaluate(node, called(node), operands)
             if is_worth_keeping(value, operands):
                 known = value.contiguous() if isinstance(value, Tensor) else value
                 return Value(f"{node.name}_fixed", known)
-        is_each = [source.is_each for source in sources]
-        if any(is_each) and node.target is not operator.getitem:
-            function = at_once(node, is_each)
-            made = self._draft.module.graph.call_function(function, tuple(map(self._draft.node, sources)))
-            made.meta.update(node.meta, half=False)
-        else:
-            by_source = dict(zip(inputs, map(self._draft.node, sources), strict=True))
-            made = self._draft.module.graph.node_copy(node, by_source.__getitem__)
-        computed = _laid_out(node, _computed(node, function, sources))
-        return self._draft.add(node.name, made, computed, any(is_each))
+        if not any(is_each):
+            return self._added(node, called(node), sources)
+        if node.target is operator.getitem:  # of the results of several for all iterations
+            return dataclasses.replace(self._added(node, called(node), sources), is_each=True)
+        return self._added_at_once(node, at_once(node, is_each), sources)
+
+    def _added(self, node: fx.Node, function: Function, sources: Sequence[Value]) -> Value:
+        """The value of a copy of `node`."""
+        nodes = map(self._draft.node, sources)
+        by_source = dict(zip(node.all_input_nodes, nodes, strict=True))
+        made = self._draft.module.graph.node_copy(node, by_source.__getitem__)
+        return self._draft.add(node.name, made, _laid_out(node, _computed(node, function, sources)))
+
+    def _added_at_once(self, node: fx.Node, function: Function, sources: Sequence[Value]) -> Value:
+        """The values of `node` in all iterations."""
+        computed = _computed(node, function, sources)
+        nodes = tuple(map(self._draft.node, sources))
+        made = self._draft.module.graph.call_function(function, nodes)
+        made.meta.update(node.meta, half=False)
+        return dataclasses.replace(self._draft.add(node.name, made, computed), is_each=True)
 
 
 def _read(module: fx.GraphModule, draft: Draft, given: Sequence[Value]) -> Any:

@@ -78,10 +78,10 @@ class Draft:
             value.node = held.node
         return value.node
 
-    def add(self, name: str, node: fx.Node, computed: Any, is_each: bool = False) -> Value:
+    def add(self, name: str, node: fx.Node, computed: Any) -> Value:
         """The value of the new `node`, which computes `computed`."""
         node.meta["value"] = on_meta(computed)
-        return Value(name, node=node, is_each=is_each)
+        return Value(name, node=node)
 
     def call(self, name: str, layer: str, function: Callable[..., Any], *args: Any) -> Value:
         """What `function` computes of `args`, in which there are values; known where these are.
