@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from nms_oracle import KINDS, wanted
-from tactics.networks import filled, inputs_of, outputs, specialized
+from tactics.networks import filled, inputs_of, outputs, specialized, targets
 from torch import fx
 
 import trtnet
@@ -277,14 +277,16 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("how", WAYS.values(), ids=list(WAYS))
+@pytest.mark.parametrize("name", WAYS)
 @pytest.mark.parametrize("own", [False, True], ids=["boxes", "boxes of each class"])
-def test_suppression(how, own):
+def test_suppression(name, own):
+    """All classes, or all images, by one call of the operation."""
+    how = WAYS[name]
     net = trtnet.Network("torch")
     boxes = net.input("boxes", ("B", 60, 3, 4) if own else ("B", 60, 4))
     found = detection.detections(boxes, net.input("scores", ("B", 60, 3)), how)
-    for name, value in found._asdict().items():
-        net.output(name, value)
+    for key, value in found._asdict().items():
+        net.output(key, value)
     module = reference.compile(recognize_suppressions(graph.read(net)))
     assert called(module)
     for kind, make in KINDS.items():
@@ -294,11 +296,12 @@ def test_suppression(how, own):
         given = [torch.from_numpy(x) for x in (images, scores)]
         made = specialize(module, [(x.shape, torch.float32) for x in given])
         assert called(made) == []
+        assert targets(made).count("each_suppress") == (3 if "image and class" in name else 1)
         with torch.inference_mode():
             results, expected = made(*given), module(*given)
-        assert all(torch.equal(results[name], expected[name]) for name in expected), kind
+        assert all(torch.equal(results[key], expected[key]) for key in expected), kind
         for i in range(3):
             number = results["num_dets"][i, 0]
-            labels, places = (results[f"det_{name}"][i].tolist() for name in ("classes", "indices"))
+            labels, places = (results[f"det_{key}"][i].tolist() for key in ("classes", "indices"))
             rows = list(zip(labels, places, strict=True))[:number]
             assert rows == wanted(images[i], scores[i], how), kind

@@ -98,5 +98,5 @@ def joined(parts: Sequence[Tensor], axis: int, length: int, reverse: bool) -> Te
     """
     missing = length - sum(len(part) for part in parts)
     padding = [parts[0].new_zeros((missing, *parts[0].shape[1:]))] if missing else []
-    values = torch.cat([*parts, *padding])
+    values = torch.cat([*parts, *padding]) if len(parts) > 1 or padding else parts[0]
     return (values.flip(0) if reverse else values).movedim(0, axis)
