@@ -8,12 +8,14 @@ from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from trtnet.engines.torch import counting
 from trtnet.engines.torch.tactics import columns, depthwise, linear, norm, pointwise, windows
 
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
 POINTERS += ("query", "key", "value", "first", "second")
+TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32"}
 PLACES = {"source", "target", "which", "place"}
 ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
@@ -47,6 +49,7 @@ CASES = {
                                          "has_other": True, **ACTIVATION, "block": 1024}, set()),
     "means": (pointwise._image_means, {"rows": 64, "channels": 32}, set()),
     "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
+    "counting": (counting._count, {"mine": 64, "others": 128}, set()),
 }  # fmt: skip
 
 
@@ -56,6 +59,8 @@ def kind_of(name: str, dtype: str, constants: dict) -> str:
         return "constexpr"
     if name in PLACES:
         return "*i32"
+    if name in TYPES:
+        return TYPES[name]
     if name in POINTERS:
         return f"*{dtype}"
     return "fp32" if name in ("epsilon",) else "i32"

@@ -55,7 +55,7 @@ class Builder:
         """`module` for `inputs` of these shapes and types, made fast.
 
         Raises:
-            SpecializationError: a loop, a conditional, or sizes that depend on the data.
+            SpecializationError: as :func:`specialize`.
         """
         made = specialize(module, inputs)
         gather_rows(made, self._device)
