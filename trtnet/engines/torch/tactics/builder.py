@@ -17,6 +17,8 @@ from torch import Tensor, fx
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.tactics.choices import KEEP, Region, apply, extract
 from trtnet.engines.torch.tactics.movement import gather_rows
+from trtnet.engines.torch.tactics.quantized.finish import CODES
+from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
@@ -68,6 +70,7 @@ class Builder:
         made = specialize(module, inputs)
         gather_rows(made, self._device)
         simplify(made)
+        encode_before_pooling(made)
         if self.level:
             self._replace(list(find(made, COUNTS[self.level], self._device)))
         made.graph.eliminate_dead_code(is_kept)
@@ -203,6 +206,8 @@ def _example(node: fx.Node, device: torch.device) -> Tensor:
         if overlaps
         else torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device)
     )
+    if value.dtype in CODES:  # of which all are as likely
+        return made.copy_(torch.randint(-128, 128, made.shape, device=device))
     return made.normal_() if made.is_floating_point() else made.zero_()
 
 
