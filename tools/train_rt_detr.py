@@ -113,7 +113,7 @@ class Trained:
         self.steps += 1
         share = 1 - min(AVERAGE, self.steps / (self.steps + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(*map(_numbers, (self.average, self.model)), share)
+            torch._foreach_lerp_(_numbers(self.average), _numbers(self.model), share)
         return loss.detach()
 
     def parts(self) -> dict[str, Any]:
