@@ -228,6 +228,23 @@ def test_cudnn_is_timed_in_the_second_execution_without_a_graph(level, second, e
     assert [run(context) for _ in range(3)] == [False, second, second]
 
 
+def test_who_allocates_outputs_executes(engine):
+    """A session gives that thread alone memory: another would wait for it, and it for the other."""
+    context = engine(Builder(held={(SHAPE,): WITH}))
+    y, asked = torch.zeros(4, 4, 8, 8), []
+
+    def allocate(nbytes):
+        asked.append((nbytes, threading.get_ident()))
+        return y.data_ptr()
+
+    x = torch.randn(SHAPE)
+    context.set_tensor_address("x", x.data_ptr())
+    context.set_output_allocator("y", allocate)
+    context.execute(0)
+    assert asked == [(4 * y.numel(), threading.get_ident())]
+    assert torch.equal(y, context.compiled.module(x)["y"])
+
+
 def test_a_known_way_is_executed_too(engine):
     context = engine(Builder(held={(SHAPE,): WITH}))
     context.compiled.forward = None  # is not called
