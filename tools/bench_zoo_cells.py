@@ -148,7 +148,7 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
     x = images(cell.shape)
     say("float64")
     expected = _in_float64(module, x, settings.device)
-    _load_libraries(cell, settings.device)
+    load_libraries(cell, settings.device)
     sessions = _sessions(cell, settings)
     with ExitStack() as stack, torch.inference_mode():
         made, rows = _candidates(cell, settings, skip, say, module, plans, x, stack)
@@ -179,7 +179,7 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
         **asdict(cell), "shape": list(cell.shape), "engine": plans[cell.precision][1],
         "machine": machine(settings.device), "versions": installed(),
     }  # fmt: skip
-    return {"rows": [{**about, **_row(name, level, sessions, rows, times)}
+    return {"rows": [{**about, **row_of(name, level, sessions, rows, times)}
                      for name, (precision, level) in sessions.items()
                      if precision == cell.precision]}  # fmt: skip
 
@@ -195,7 +195,7 @@ def _sessions(cell: Cell, settings: Settings) -> dict[str, tuple[str, int | None
     return {**named, **others}
 
 
-def _row(
+def row_of(
     name: str, level: int | None, sessions: Mapping[str, tuple[str, int | None]],
     rows: Mapping[str, Mapping[str, Any]], times: Mapping[str, list[float]],
 ) -> dict[str, Any]:  # fmt: skip
@@ -303,7 +303,7 @@ def _module(name: str, folder: Path) -> torch.nn.Module:
     return counterpart(name, folder)
 
 
-def _load_libraries(cell: Cell, device: str) -> None:
+def load_libraries(cell: Cell, device: str) -> None:
     """Has cuBLAS and cuDNN loaded before the candidates are made, whose memory is measured."""
     if device == "cuda":
         with metered([]):

@@ -103,15 +103,15 @@ def section(rows: Sequence[Row], precision: str, batch: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def in_words(rows: Sequence[Row]) -> str:
+def in_words(rows: Sequence[Row], aim: float = AIM) -> str:
     """The means of a table, and what is below the aim."""
     found = {row["model"]: ratio for row in rows if (ratio := best_ratio(row)) is not None}
     if not found:
         return "Nothing was measured."
     mean = statistics.geometric_mean(ratio["median"] for ratio in found.values())
-    low = [model for model, ratio in found.items() if ratio["low"] < AIM]
+    low = [model for model, ratio in found.items() if ratio["low"] < aim]
     text = (f"Geometric mean of the ratios of {len(found)} of {len(rows)} models: **{mean:.2f}**. "
-            f"The interval begins below {AIM} for {len(low)}")  # fmt: skip
+            f"The interval begins below {aim} for {len(low)}")  # fmt: skip
     return f"{text}: {', '.join(low)}." if low else f"{text}."
 
 

@@ -11,7 +11,7 @@ import bench_zoo
 import numpy as np
 import pytest
 import torch
-from bench_zoo_cells import Settings, _row
+from bench_zoo_cells import Settings, row_of
 from bench_zoo_models import Cell, counterpart, error, images, in_float64
 from bench_zoo_page import latest, page, read_rows, summary
 from bench_zoo_ways import ways
@@ -242,12 +242,12 @@ def test_each_level_has_a_row_against_the_same_peers() -> None:
              "session, level 3": [1.0] * 6, "session, fp16": [1.2] * 6}  # fmt: skip
     rows = {name: {"name": name, "median_ms": values[0]} for name, values in times.items()}
     rows["session, level 5"] = {"name": "session, level 5", "reason": "too slow"}
-    third = _row("session, level 3", 3, sessions, rows, times)
+    third = row_of("session, level 3", 3, sessions, rows, times)
     ratios = {one["name"]: one.get("ratio", {}).get("median") for one in third["candidates"]}
     assert ratios == {"eager, contiguous": 2.0, "torch.compile, contiguous": 1.5,
                       "session": None, "session, fp16": 1.2}  # fmt: skip
     assert (third["best_peer"], third["level"]) == ("torch.compile, contiguous", 3)
-    fifth = _row("session, level 5", 5, sessions, rows, times)
+    fifth = row_of("session, level 5", 5, sessions, rows, times)
     assert {"name": "session", "reason": "too slow"} in fifth["candidates"]
     assert not any("ratio" in one for one in fifth["candidates"])
     assert fifth["level"] == 5

@@ -153,7 +153,7 @@ class TorchEngine:
 def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
     """The reference's module, rewritten to be fast on `device`."""
     if device.type == "cpu" or importlib.util.find_spec("triton") is not None:
-        read = recognize_suppressions(read, count=device.type == "cpu")
+        read = recognize_suppressions(read)
     module = compile_graph(read, device=device)
     fold(module)
     rewrite(module, device)

@@ -12,6 +12,7 @@ from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.launching import compile_ahead
 from trtnet.engines.torch.tactics.movement import gather_rows
+from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
@@ -55,11 +56,12 @@ class Builder:
         """`module` for `inputs` of these shapes and types, made fast.
 
         Raises:
-            SpecializationError: a loop, a conditional, or sizes that depend on the data.
+            SpecializationError: as :func:`specialize`.
         """
         made = specialize(module, inputs)
         gather_rows(made, self._device)
         simplify(made)
+        encode_before_pooling(made)
         if self.level:
             self._replace(list(find(made, COUNTS[-1], self._device)))
         made.graph.eliminate_dead_code(is_kept)

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from trtnet.engines.torch.compiled import Forward, Shapes
 from trtnet.engines.torch.tactics.builder import Builder
-from trtnet.engines.torch.tactics.specialize import SpecializationError, may_be_sizes
+from trtnet.engines.torch.tactics.values import SpecializationError, may_be_sizes
 from trtnet.escaping import printable
 
 _FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)

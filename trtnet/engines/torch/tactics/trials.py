@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, extract
+from trtnet.engines.torch.tactics.quantized.finish import CODES
 
 _TOLERANCE = 0.01  # of the norm; bfloat16 has three digits
 _COMPARED = 1 << 22  # elements that are compared at a time, in float32
@@ -56,6 +57,8 @@ def shaped_calls(region: Region, tactics: Iterable[Tactic]) -> list[Call]:
 def example(node: fx.Node, device: torch.device) -> Tensor:
     """Random values, laid out as those of `node`."""
     made = _laid_out_as(node.meta["value"], device)
+    if made.dtype in CODES:  # of which all are as likely
+        return made.copy_(torch.randint(-128, 128, made.shape, device=device))
     return made.normal_() if made.is_floating_point() else made.zero_()
 
 
