@@ -20,6 +20,7 @@ import detector_data
 import numpy as np
 import torch
 from bench_detector_networks import Network, Rules, network_of
+from bench_detectors import OF_ONE_IMAGE
 from bench_zoo_models import INPUT
 from detector_cases import CASES, Case
 from PIL import Image
@@ -34,7 +35,6 @@ from trtnet.weights.random_init import build
 from trtnet.zoo import Entry
 
 SHIPPED, ITS_WEIGHTS = "yolox_shapes", "SHAPES_V1"
-TORCHVISION = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")
 SUPPRESSED = ("yolox_", "yolov8", "yolo11")  # how names of detectors with suppression begin
 QUERIES = ("rtdetr_",)  # of those without
 TORCHVISION_SIZE = (800, 1088)  # multiples of 32 that torchvision's transform leaves as they are
@@ -71,7 +71,7 @@ class Task:
     @property
     def is_torchvision(self) -> bool:
         """Whether PyTorch's side is torchvision's model, which takes one image."""
-        return self.name in TORCHVISION
+        return self.name in OF_ONE_IMAGE
 
     @property
     def is_suppressed(self) -> bool:
@@ -88,16 +88,11 @@ class Task:
         return network_of(self.model, self.prepared.shape, dtype, device, folded)
 
 
-def is_known(name: str) -> bool:
-    """Whether there are peers for this detector of the zoo."""
-    return name in TORCHVISION or name.startswith((*SUPPRESSED, *QUERIES))
-
-
 def size_of(name: str, size: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the images: what was asked for, or those of the model."""
     if size is not None:
         return size
-    if name in TORCHVISION:
+    if name in OF_ONE_IMAGE:
         return TORCHVISION_SIZE
     _, height, width = zoo.get_entry(name).require_input_shape()
     return height, width
@@ -106,7 +101,9 @@ def size_of(name: str, size: tuple[int, int] | None) -> tuple[int, int]:
 def task_of(name: str, batch: int, folder: Path, size: tuple[int, int]) -> Task:
     """The detector, with weights that are kept in `folder` if they are drawn here."""
     entry = zoo.get_entry(name)
-    if name in TORCHVISION:
+    if not name.startswith((*SUPPRESSED, *QUERIES, *OF_ONE_IMAGE)):
+        raise ValueError(f"there are no peers for {name}")
+    if name in OF_ONE_IMAGE:
         return _torchvision_task(entry, folder, size)
     state = _state(entry, folder)
     rules: dict[str, Any] = dict(entry.preprocessing or getattr(state, "preprocessing", None) or {})
