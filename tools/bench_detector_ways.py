@@ -156,7 +156,7 @@ def of_pytorch(name: str, network: Prepared, post: str, device: str) -> Finder:
         _wait(device)
         seconds = network.seconds + time.perf_counter() - started
     taken = _together(network.memory, last(memory))
-    made = Candidate(name, call, stream_of(device), seconds, taken, keep=network)
+    made = Candidate(name, call, stream_of(device), seconds, taken, keep=(network, inside))
     return Finder(made, lambda: lists(call()), device != "cpu", network.cache)
 
 
