@@ -99,11 +99,14 @@ class Dense(torch.nn.Module):
 
 
 class Replayed(torch.nn.Module):
-    """A CUDA graph in the place of a module."""
+    """A CUDA graph in the place of a module; `keep` owns the weights that the graph reads."""
 
-    def __init__(self, launch: Callable[[], object], given: torch.Tensor, results: Any) -> None:
+    def __init__(
+        self, launch: Callable[[], object], given: torch.Tensor, results: Any, keep: Any
+    ) -> None:
         super().__init__()
         self._launch, self._given, self._results = launch, given, results
+        self._keep = (keep,)  # in a tuple it is no child
 
     def forward(self, x: torch.Tensor) -> Any:
         """What the graph writes, for `x` in any type."""
@@ -132,7 +135,7 @@ def dense_replayed(model: Any, prepared: torch.Tensor) -> torch.nn.Module:
     run = torch.compile(half, dynamic=False)
     launch, (features, heads) = recorded(lambda: run(given))
     result: torch.nn.Module = model
-    model.backbone = Replayed(launch, given, features)
+    model.backbone = Replayed(launch, given, features, run)
     if hasattr(model, "rpn"):
         model.rpn.head = Constant(heads)
     else:

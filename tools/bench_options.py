@@ -36,7 +36,12 @@ def add_options(parser: argparse.ArgumentParser, models: Sequence[str], rows: Pa
         metavar="N",
         help="of the session; several: sessions of each take turns with the same peers",
     )
-    add("--timingCacheFile", type=Path, metavar="FILE", help="of the session")
+    add(
+        "--timingCacheFile",
+        type=Path,
+        metavar="FILE",
+        help="of the session; with several levels FILE.levelN of each",
+    )
     add("--engines", type=Path, default=Path("engines"), metavar="DIR")
     add("--cache", type=Path, metavar="DIR", help="of Inductor and Triton; default: their own")
     add("--device", choices=("cuda", "cpu"), default="cuda")

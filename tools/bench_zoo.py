@@ -329,11 +329,17 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         default="auto",
         help="channels_last for convolutional networks and contiguous for others, or both for all",
     )
-    add("--reopen", action="store_true", help="open the session once more: what it then takes")
+    add(
+        "--reopen",
+        action="store_true",
+        help="open the session once more, with the timing cache that it has filled: what it takes",
+    )
     options = parser.parse_args(argv)
     options.batch = options.batch or [1, 64]
     options.precision = options.precision or ["fp16"]
     complete_options(parser, options, argv, MODELS, ROWS)
+    if options.reopen and options.timingCacheFile is None:
+        parser.error("--reopen: --timingCacheFile too, or the session opens as the first time")
     return options
 
 

@@ -57,8 +57,9 @@ class Settings:
         found: dict[str, Any] = {}
         if level is not None:
             found["optimization_level"] = level
-        if self.timing_cache is not None:
-            found["timing_cache"] = self.timing_cache
+        if self.timing_cache is not None:  # what a level has found is not timed again at another
+            tail = f".level{level}" if len(self.levels) > 1 else ""
+            found["timing_cache"] = self.timing_cache + tail
         return found
 
 
@@ -170,7 +171,7 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
                     plan = plans[precision][0]
                     options = settings.session_options(level)
                     other = of_session(plan, x, settings.device, options, again)[0]
-                    rows[name]["warm_setup_s"] = round(other.candidate.setup_s, 2)
+                    rows[name].update(_reopened(other))
                     del other
         times = {name: one.candidate.times for name, one in made.items()}
         made.clear()
@@ -267,10 +268,22 @@ def _figures(
     }  # fmt: skip
     if one.cache is not None:
         found["cache"] = one.cache
+    if one.ways is not None:
+        found["ways"] = one.ways
     if memory is not None:
         found["memory_mib"] = {key: round(value, 1) for key, value in asdict(memory).items()}
     if settings.device == "cuda" and candidate.median_ms < HOST_BOUND_MS:
         found["host_us"] = round(host_us(candidate.call), 1)
+    return found
+
+
+def _reopened(one: Made) -> dict[str, Any]:
+    """What was measured of a session that was opened once more."""
+    found: dict[str, Any] = {"warm_setup_s": round(one.candidate.setup_s, 2)}
+    if one.ways is not None:
+        found["warm_ways"] = one.ways
+    if one.candidate.memory is not None:
+        found["warm_peak_mib"] = round(one.candidate.memory.peak, 1)
     return found
 
 

@@ -78,12 +78,15 @@ class Made:
         is_captured: whether `candidate.call` launches a CUDA graph.
         cache: ``"cold"`` or ``"warm"``: whether Inductor had to compile; ``None`` where it has no
             part in it.
+        ways: of a session on a GPU, microseconds of the ways to run the whole network that it
+            timed, by name: none where the timing cache knew the fastest.
     """
 
     candidate: Candidate
     results: Callable[[], list[torch.Tensor]]
     is_captured: bool
     cache: str | None = None
+    ways: dict[str, float] | None = None
 
 
 def of_pytorch(way: Way, module: torch.nn.Module, cell: Cell, x: torch.Tensor, device: str) -> Made:
@@ -169,7 +172,9 @@ def of_session(
     why = ""
     if device == "cuda" and not lane.is_captured:
         why = " ".join((lane.capture_failure or "unknown").split())[:300]
-    return Made(candidate, results, lane.is_captured), session, why
+    tried = {name: round(us, 1) for name, us in getattr(lane.context, "tried", {}).items()}
+    made = Made(candidate, results, lane.is_captured, ways=tried if lane.is_captured else None)
+    return made, session, why
 
 
 def set_exactness(precision: str) -> None:

@@ -160,11 +160,14 @@ def test_options_of_the_session_are_given_only_if_they_are_asked_for() -> None:
     chosen = Settings(**run(*given, "--timingCacheFile", "x.cache").settings)
     cache = str(Path("x.cache").resolve())
     assert [chosen.session_options(level) for level in chosen.levels] == [
-        {"optimization_level": 3, "timing_cache": cache},
-        {"optimization_level": 5, "timing_cache": cache},
+        {"optimization_level": 3, "timing_cache": f"{cache}.level3"},
+        {"optimization_level": 5, "timing_cache": f"{cache}.level5"},
     ]
-    with pytest.raises(SystemExit):
-        bench_zoo.parsed(["--rounds", "5"])
+    one = Settings(**run(*given[:2], "--timingCacheFile", "x.cache", "--reopen").settings)
+    assert one.session_options(3) == {"optimization_level": 3, "timing_cache": cache}
+    for wrong in (["--rounds", "5"], ["--reopen"]):
+        with pytest.raises(SystemExit):
+            bench_zoo.parsed(wrong)
 
 
 def test_the_page_has_the_figures_of_the_rows() -> None:
@@ -180,6 +183,16 @@ def test_the_page_has_the_figures_of_the_rows() -> None:
         assert figure in line
     assert text.index("fp16, batch 1\n") < text.index("fp16, batch 64\n")
     assert "## NVIDIA H200, cuDNN 91900, level default" in text
+
+
+def test_the_page_says_how_often_ways_were_timed() -> None:
+    timed = {"with tactics": 350.0, "without tactics": 410.0, "with tactics, timed": 349.0}
+    one = row("a")
+    one["candidates"][1].update(ways=timed, warm_setup_s=1.84, warm_ways={}, warm_peak_mib=612.3)
+    text = page([one, row("b")])
+    assert "| 1.0 s, 3 ways (1.8 s, a known way) / 1.0 s (33 s) | 1,500 (612) / 2,000 |" in text
+    one["candidates"][1].update(ways={"with tactics": 350.0})
+    assert "| 1.0 s, 1 way (1.8 s, a known way) / " in page([one])
 
 
 def test_the_last_row_counts_and_groups_stay_apart() -> None:
