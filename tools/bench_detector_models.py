@@ -20,6 +20,7 @@ import detector_data
 import numpy as np
 import torch
 from bench_detector_networks import Network, Rules, network_of
+from bench_detectors import OF_ONE_IMAGE
 from bench_zoo_models import INPUT
 from detector_cases import CASES, Case
 from PIL import Image
@@ -34,7 +35,6 @@ from trtnet.weights.random_init import build
 from trtnet.zoo import Entry
 
 SHIPPED, ITS_WEIGHTS = "yolox_shapes", "SHAPES_V1"
-TORCHVISION = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")
 SUPPRESSED = ("yolox_", "yolov8", "yolo11")  # how names of detectors with suppression begin
 QUERIES = ("rtdetr_",)  # of those without
 TORCHVISION_SIZE = (800, 1088)  # multiples of 32 that torchvision's transform leaves as they are
@@ -71,7 +71,7 @@ class Task:
     @property
     def is_torchvision(self) -> bool:
         """Whether PyTorch's side is torchvision's model, which takes one image."""
-        return self.name in TORCHVISION
+        return self.name in OF_ONE_IMAGE
 
     @property
     def is_suppressed(self) -> bool:
@@ -88,16 +88,11 @@ class Task:
         return network_of(self.model, self.prepared.shape, dtype, device, folded)
 
 
-def is_known(name: str) -> bool:
-    """Whether there are peers for this detector of the zoo."""
-    return name in TORCHVISION or name.startswith((*SUPPRESSED, *QUERIES))
-
-
 def size_of(name: str, size: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the images: what was asked for, or those of the model."""
     if size is not None:
         return size
-    if name in TORCHVISION:
+    if name in OF_ONE_IMAGE:
         return TORCHVISION_SIZE
     _, height, width = zoo.get_entry(name).require_input_shape()
     return height, width
@@ -106,7 +101,9 @@ def size_of(name: str, size: tuple[int, int] | None) -> tuple[int, int]:
 def task_of(name: str, batch: int, folder: Path, size: tuple[int, int]) -> Task:
     """The detector, with weights that are kept in `folder` if they are drawn here."""
     entry = zoo.get_entry(name)
-    if name in TORCHVISION:
+    if not name.startswith((*SUPPRESSED, *QUERIES, *OF_ONE_IMAGE)):
+        raise ValueError(f"there are no peers for {name}")
+    if name in OF_ONE_IMAGE:
         return _torchvision_task(entry, folder, size)
     state = _state(entry, folder)
     rules: dict[str, Any] = dict(entry.preprocessing or getattr(state, "preprocessing", None) or {})
@@ -160,19 +157,20 @@ def _state(entry: Entry, folder: Path) -> Any:
 def case_of(name: str) -> Case:
     """How the heads of a detector are seeded: as those of its line's smallest model."""
     if name.startswith(QUERIES):
-        return CASES.get(name) or Case(_seed_queries, None, {}, (3, 192, 192), "transformers")
+        return Case(_seed_queries, None, settled=(3, 192, 192))
     return CASES[name if name in CASES else f"{name[:-1]}n"]
 
 
 def _seed_queries(model: Any, images: torch.Tensor) -> None:
-    """RT-DETR, whose weights as they begin let the signal fade until all images look alike."""
+    """RT-DETR, whose weights as they begin let the signal fade until all images look alike. Larger
+    ones, of the offsets too, make the decoder amplify rounding as no trained one does."""
     generator = torch.Generator().manual_seed(SEED)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
-            torch.nn.init.kaiming_normal_(module.weight, generator=generator)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and not name.endswith("sampling_offsets"):
+            torch.nn.init.xavier_uniform_(module.weight, 0.7, generator=generator)
     body, decoder = model.model, model.model.decoder
     heads = [head.layers[-1] for head in (body.enc_bbox_head, *decoder.bbox_embed)]
-    wanted = dict.fromkeys(heads, (0.0, 0.3))
+    wanted = dict.fromkeys(heads, (0.0, 0.1))
     wanted |= {body.enc_score_head: (-3.0, 1.5), decoder.class_embed[-1]: (-4.0, 1.5)}
 
     def settle(layer: torch.nn.Linear, _: Any, output: torch.Tensor) -> torch.Tensor:
