@@ -51,7 +51,7 @@ def run(
     """The outputs of the loop; the arguments are those of :meth:`Loop.forward`.
 
     Iterations that do not depend on each other are computed at once, as far as that needs little
-    memory. Others stand one after the other, or where that is long, in the loop as it is.
+    memory. Others stand one after the other, or where there are many, in the loop as it is.
 
     Raises:
         SpecializationError: the data decides on the number of iterations; there are none; or the
@@ -98,6 +98,8 @@ class _Counted:
         """The outputs, by operations on many iterations."""
         _, size = self._one()
         together = max(_MOST_BYTES // max(size, 1), 1)
+        if -(-self._trips // together) * len(self.body.graph.nodes) > _MOST_NODES:
+            raise SpecializationError(f"{self._call.layer}: iterations of {size} bytes")
         parts: list[list[Value]] = [[] for _ in self._loop.outputs]
         for first in range(0, self._trips, together):
             count = min(together, self._trips - first)
