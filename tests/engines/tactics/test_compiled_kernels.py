@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import triton
+import triton.language as tl
 from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -38,7 +39,8 @@ CASES = {
                                             "columns": 32, "depth": 64}, {"source", "target"}),
     **{f"depthwise {rows}": (depthwise._depthwise, window(rows, 3 - min(rows, 2), rows), set())
        for rows in (1, 2, 4)},
-    "norm": (norm._layer_norm, {"together": 4, "block": 128}, set()),
+    "norm": (norm._layer_norm, {"together": 4, "block": 128, "to_codes": False, "divides": False,
+                                "middle": tl.float16}, set()),
     "windows": (windows._attention, {"has_first": True, "has_second": True, "d": 32,
                                      "tokens": 64, "features": 32}, set()),
     "windows without biases": (windows._attention, {"has_first": False, "has_second": False,
@@ -63,7 +65,7 @@ def kind_of(name: str, dtype: str, constants: dict) -> str:
         return TYPES[name]
     if name in POINTERS:
         return f"*{dtype}"
-    return "fp32" if name in ("epsilon",) else "i32"
+    return "fp32" if name in ("epsilon", "step", "reciprocal") else "i32"
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
