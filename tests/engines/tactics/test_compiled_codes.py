@@ -42,6 +42,9 @@ ALL = what_follows(
     "factor",
     "other",
 )
+TOKENS = what_follows(
+    Finish(torch.float16, Activation("gelu"), step=Step(0.1, 10.0)), "bias", "term"
+)
 DIVIDED = what_follows(Finish(torch.float32, step=Step(0.1, 0.0)))
 
 
@@ -71,12 +74,12 @@ def compiled(function, constants, codes, stored, other, warps=4):
 
 
 @pytest.mark.parametrize("codes", WGMMA)
-@pytest.mark.parametrize("tail", ["codes", "all", "divided"])
+@pytest.mark.parametrize("tail", ["codes", "tokens", "all", "divided"])
 @pytest.mark.parametrize("name", ["product", "convolution"])
 def test_products(name, tail, codes):
-    after, stored = {"codes": (CODES, codes), "all": (ALL, "bf16"), "divided": (DIVIDED, codes)}[
-        tail
-    ]
+    tails = {"codes": (CODES, codes), "tokens": (TOKENS, codes), "all": (ALL, "bf16"),
+             "divided": (DIVIDED, codes)}  # fmt: skip
+    after, stored = tails[tail]
     more = {} if name == "product" else {"is_padded": True, "aligned": 16}
     function = product._product if name == "product" else convolution._convolution
     after = {**after, **TILE, **more, "is_float": codes != "i8"}
