@@ -165,10 +165,7 @@ def rounded_activation(  # type: ignore[no-untyped-def]  # as above
 ):
     """An activation of values that are rounded to `middle`, rounded again where it changes more
     than signs."""
-    if kind == "gelu_of_codes":
-        x = gelu_of_codes(x)
-    else:
-        x = activate(x, kind, low, high)
+    x = gelu_of_codes(x) if kind == "gelu_of_codes" else activate(x, kind, low, high)
     if kind != "none" and kind != "relu":
         x = rounded(x, middle)
     return x
