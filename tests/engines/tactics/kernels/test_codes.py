@@ -60,11 +60,11 @@ def on_cpu(given):
     return Operands(*(None if x is None else x.cpu() for x in given))
 
 
-def check_product(m, n, k, how, tile, place, dtype=INT8, **options):
+def check_product(m, n, k, how, tile, place, dtype=INT8, by_engine=False, **options):
     """The product and what follows, by the kernel and by the reference."""
     x, weight = codes(0, m, k, dtype=dtype), codes(1, n, k, dtype=dtype)
     given = operands(m, n, k, other_step=how.other_step, place=place, **options)
-    found = product(x.to(place), weight.to(place), given, how, tile).cpu()
+    found = product(x.to(place), weight.to(place), given, how, tile, by_engine).cpu()
     wanted = finished(x.double() @ weight.double().t(), on_cpu(given), how)
     agree(found, wanted, how, SUMS[dtype])
 
@@ -97,6 +97,12 @@ def test_tiles(tile, place):
 def test_odd_sizes(size, place):
     check_product(*size, PLAIN, TILE, place)
     check_product(*size, Finish(HALF, RELU, step=STEP), TILES[2], place)
+
+
+@pytest.mark.parametrize("size", [(17, 33, 128), (300, 10, 16), (65, 64, 304)], ids=str)
+def test_blocks_that_the_copy_engine_brings(size, place):
+    tile = TILES[2] if size[1] != 33 else TILE
+    check_product(*size, Finish(HALF, RELU, step=STEP), tile, place, by_engine=True)
 
 
 @pytest.mark.parametrize("parts", [(), *((part,) for part in PARTS), PARTS], ids=str)
