@@ -189,7 +189,7 @@ class _Pen:
         room = self.size[0] - 2 * self.pad
         if self.font.getlength(label) <= room:
             return label
-        count = len(label)
+        count = min(len(label), self.size[0])
         while count and self.font.getlength(f"{label[:count]}…") > room:
             count -= 1
         return f"{label[:count]}…"
