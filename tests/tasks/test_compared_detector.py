@@ -72,6 +72,16 @@ def test_boxes_by_hand(apart: str) -> None:
     assert (match.found, match.wanted, match.matched, match.score) == (2, 2, 1, 1 / 16)
 
 
+def test_masks_and_keypoints_are_those_of_the_engine(apart: str) -> None:
+    """Boxes alone are compared and drawn."""
+    result = compared("apart.py:masks")
+    assert result.compared == compared(apart).compared
+    assert 0.99 * 80 * 80 < result.mask(0).sum() <= 80 * 80  # its corners are rounded off
+    assert result.keypoints.shape == (2, 2, 3)
+    plain = np.asarray(compared(apart).compared_picture())
+    np.testing.assert_array_equal(np.asarray(result.compared_picture()), plain)
+
+
 @pytest.mark.parametrize(
     ("threshold", "statuses"),
     [

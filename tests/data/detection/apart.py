@@ -6,12 +6,15 @@ from __future__ import annotations
 from typing import Any
 
 import cells
+import numpy as np
 import torch
 
+import trtnet
 from trtnet import zoo
 
 EDGE, PLACES, LESS = 8, 10, 1 / 16
 SHIFTS = (0.2, 0.2, 4.0)
+FURTHER = {"det_masks": (1, PLACES, 4, 4), "det_keypoints": (1, PLACES, 2, 4, 4)}
 
 
 class Shifted(torch.nn.Module):
@@ -37,6 +40,33 @@ class Shifted(torch.nn.Module):
                 [[*(index for _, index, _ in found), *[0] * rest]], dtype=torch.int32
             ),
         }
+
+
+class ShiftedMasks(Shifted):
+    """With masks and keypoints that are no different."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        further = {name: torch.ones(shape) for name, shape in FURTHER.items()}
+        return {**super().forward(x), **further}
+
+
+class Masks(trtnet.Module):
+    """The detector of ``cells.py`` with masks and keypoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = cells.make()
+
+    def forward(self, x: Any) -> dict[str, Any]:
+        made = {name: np.ones(shape, np.float32) for name, shape in FURTHER.items()}
+        further = {name: x.network.constant(values) for name, values in made.items()}
+        return {**self.cells(x), **further}
+
+
+@zoo.register(input_shape=(3, 64, 64), task="detection", twin=ShiftedMasks)
+def masks() -> Masks:
+    """The detector, with a mask and two keypoints for each box."""
+    return Masks()
 
 
 @zoo.register(name="apart", input_shape=(3, 64, 64), task="detection", twin=Shifted)
