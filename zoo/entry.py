@@ -17,13 +17,11 @@ from trtnet.module import Module
 from trtnet.weights import random_init
 from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.first_convolution import with_in_channels
+from trtnet.zoo.families import SHIPPED
 from trtnet.zoo.pretrained import Pretrained
 
 if TYPE_CHECKING:
     import torch
-
-SHIPPED = "trtnet.zoo."
-"""Prefix of the names of the modules with the models that come with trtnet."""
 
 TASKS = ("classification", "segmentation", "detection")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trtnet.tasks.detector import Detection
 
 _FROM = 0.3  # the score that detections have at least, where no flag says another
+_PALETTE = "voc"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,17 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
     if threshold is None:
         threshold = _FROM if ids is None else 0.0
     stream = human_stream(arguments)
+    options = {"score_threshold": threshold, "device": arguments.device,
+               **builder_options(arguments), "observer": Progress(stream)}  # fmt: skip
+    said = f"scores    from {threshold:g} (--score-threshold)"
+    if arguments.compare:
+        from trtnet.cli.detect_compared import run_compared  # needs torch
+
+        return run_compared(arguments, targets, ids, options, said)
     from trtnet.tasks.detector import Detector
 
-    detector = Detector(
-        image_recipe(arguments),
-        score_threshold=threshold,
-        device=arguments.device,
-        **builder_options(arguments),
-        observer=Progress(stream),
-    )
-    with detector:
-        say(f"scores    from {threshold:g} (--score-threshold)", stream=stream)
+    with Detector(image_recipe(arguments), **options) as detector:
+        say(said, stream=stream)
         return answer(detector, list(targets), Boxes(targets, arguments, ids), arguments)
 
 
@@ -67,7 +68,7 @@ class Boxes(PictureAnswers["Detection"]):
         *(("score", "right"), ("class", "right"), ("name", "left"), ("box", "left")),
     ]
     widths: ClassVar[Sequence[int]] = (6, 5, 16, 0)
-    header = ("class", "name", "score", "x1", "y1", "x2", "y2", "picture")
+    header: Sequence[str] = ("class", "name", "score", "x1", "y1", "x2", "y2", "picture")
 
     def __init__(
         self,
@@ -82,12 +83,11 @@ class Boxes(PictureAnswers["Detection"]):
     def rows(self, result: Detection) -> list[list[str]]:
         """One for each box, or one that says that there is none; one where there may be more."""
         found = [
-            [f"{one.score:.2f}", str(one.index), one.name, _corners(one.box)]
+            [f"{one.score:.2f}", str(one.index), one.name, corners_text(one.box)]
             for one in result.objects
         ]
         if result.limit is not None:
-            found.append(["", "", f"the network gives at most {result.limit}: there may be more",
-                          ""])  # fmt: skip
+            found.append(["", "", limit_note(result.limit), ""])
         return found or [["", "", "nothing found", ""]]
 
     def values(self, result: Detection) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Boxes(PictureAnswers["Detection"]):
 
     def picture(self, result: Detection) -> Image:
         """The image with what was found."""
-        return result.picture(self.arguments.palette)
+        return result.picture(self.arguments.palette or _PALETTE)
 
     def keep(self, result: Detection) -> None:
         """Writes the picture, and keeps the results for COCO's format."""
@@ -153,8 +153,14 @@ def image_ids(paths: Sequence[Path]) -> dict[Path, int | str]:
     return found
 
 
-def _corners(box: Sequence[float]) -> str:
+def corners_text(box: Sequence[float]) -> str:
+    """A box in the table."""
     return ", ".join(f"{corner:.1f}" for corner in box)
+
+
+def limit_note(limit: int) -> str:
+    """What the table says of a network that gave as many detections as it can."""
+    return f"the network gives at most {limit}: there may be more"
 
 
 def _write_coco(results: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -168,7 +174,8 @@ def _write_coco(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _parser() -> Parser:
     parser = picture_parser("detect", "Finds things in images and draws boxes around them.")
-    add_drawing_flags(parser, "detected", "voc")
+    add_drawing_flags(parser, "detected", _PALETTE)
+    parser.set_defaults(palette=None)  # --compare has colours of its own
     found = Group(parser, "detections")
     found("--score-threshold", type=real(0, 1), metavar="T",
           help=f"lower scores are left out; default: {_FROM}, and with --coco-json 0: all that the "
@@ -176,4 +183,8 @@ def _parser() -> Parser:
     found("--coco-json", type=output_file, metavar="PATH",
           help="write the results in COCO's format: image_id, category_id (the number of the "
           "class), bbox (x, y, width, height), score")  # fmt: skip
+    found("--compare", action="store_true",
+          help="draw what PyTorch finds beside what the engine finds, with a table of what both or "
+          "one of them found: of models that have a PyTorch counterpart. Of an ENGINE, --weights "
+          "and --seed name what it was built with")  # fmt: skip
     return parser

@@ -38,7 +38,8 @@ from trtnet.tasks.task import ImageTask, Seen
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_DIGITS = 3  # of pixels, in files
+PIXEL_DIGITS = 3
+"""Of pixels, in files."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +351,7 @@ def _keypoints(
 
 
 def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(value, _DIGITS) for value in values]
+    return [round(value, PIXEL_DIGITS) for value in values]
 
 
 def boxes_in_image(boxes: np.ndarray, placed: Placement) -> np.ndarray:

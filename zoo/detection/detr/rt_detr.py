@@ -159,12 +159,14 @@ def register_rt_detr(
     num_classes: int = 80,
     num_queries: int = 300,
     edge: int = 640,
+    home: str = __name__,
     **details: Any,
 ) -> Callable[..., TwoStageDetector]:
     """Registers a model of these sizes, of the `version` ``"v1"`` or ``"v2"``.
 
     Args:
         edge: of its input by default.
+        home: the module that describes it, whose text names its papers.
         details: of :func:`detector`.
     """
     counts = {"num_classes": num_classes, "num_queries": num_queries,
@@ -185,6 +187,7 @@ def register_rt_detr(
         return detector(chosen, num_classes, num_queries, sampling, outputs, **details)
 
     builder.__name__ = builder.__qualname__ = name
+    builder.__module__ = home
     builder.__doc__ = f"""{description}
 
     Args:
