@@ -1,3 +1,12 @@
 """The YOLO lines: layers as lists of rows, blocks and heads that they share."""
 
-from trtnet.zoo.detection.yolo import v7, v8, v9, v11, v26  # noqa: F401
+from trtnet.zoo.detection.yolo import (  # noqa: F401
+    classify,
+    pose,
+    segment,
+    v7,
+    v8,
+    v9,
+    v11,
+    v26,
+)
