@@ -54,6 +54,17 @@ def seeded_model(name: str, **arguments: Any) -> torch.nn.Module:
     return twin
 
 
+def seeded_classifier(name: str, num_classes: int) -> torch.nn.Module:
+    """Logits that differ."""
+    torch.manual_seed(0)
+    twin = zoo.get_entry(name).torch_model(num_classes=num_classes)
+    for layer in twin.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.weight, 1.5, 2.5)
+            torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)
+    return twin
+
+
 def seeded_state(name: str, form: Mapping[str, Any], size: tuple[int, int]) -> State:
     """Weights that find more than COUNT boxes in each of two images of a size, the scores GAP
     apart."""

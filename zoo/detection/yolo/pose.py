@@ -21,6 +21,7 @@ from trtnet.zoo.detection.yolo import v8
 from trtnet.zoo.detection.yolo.heads import STRIDES, Detect, Found, number_branches, rows
 from trtnet.zoo.detection.yolo.model import YOLO, Choice
 from trtnet.zoo.detection.yolo.registering import ARGUMENTS, Design, registered, told
+from trtnet.zoo.entry import Undecided
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ PERSON = (17, 3)
 _NUMBERS = re.compile(r"model\.22\.cv4\.0\.2\.weight")
 _MORE = """kpt_shape: how many keypoints there are, and how many numbers the network has for each:
             3, or 2 without a probability, which is then 1. A checkpoint tells it, unless their
-            product is a multiple of 6, which fits both.
+            product is a multiple of 6: then it is refused until this is given.
         """
 
 
@@ -71,15 +72,19 @@ class Pose(Detect):
 
 
 def pose_told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """As :func:`told`, with `kpt_shape` where there is only one that fits.
+    """As :func:`told`, with `kpt_shape`.
 
     >>> pose_told({"model.22.cv4.0.2.weight": (51, 51, 1, 1)})
     {'kpt_shape': (17, 3)}
+    >>> pose_told({"model.22.cv4.0.2.weight": (24, 24, 1, 1)})
+    {'kpt_shape': Undecided(values=((12, 2), (8, 3)))}
     """
     found = told(shapes)
     sizes = {shape[0] for key, shape in shapes.items() if _NUMBERS.fullmatch(key) and shape}
     fitting = [(size // values, values) for size in sizes for values in (2, 3) if not size % values]
-    return {**found, "kpt_shape": fitting[0]} if len(fitting) == 1 else found
+    if not fitting:
+        return found
+    return {**found, "kpt_shape": fitting[0] if len(fitting) == 1 else Undecided(tuple(fitting))}
 
 
 def _checked(kpt_shape: Sequence[int]) -> tuple[int, int]:
