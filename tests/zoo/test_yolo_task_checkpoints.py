@@ -4,9 +4,6 @@ poses or classification, whose package is gone, against the PyTorch model of the
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from yolo_networks import ARGUMENTS, COUNT, images, seeded_classifier, state_for
+from yolo_networks import (
+    ARGUMENTS,
+    COUNT,
+    picture,
+    prepared,
+    run_with_package,
+    seeded_classifier,
+    state_for,
+)
 
 from trtnet import zoo
 from trtnet.cli.main import main
 from trtnet.zoo.detection.yolo import torch_blocks, torch_tasks, torch_yolo
 
 EDGE, LEAST = 640, 0.1
+PICTURE = picture(EDGE)
+INPUT = prepared(PICTURE)
 NAMES = [f"thing {number}" for number in range(ARGUMENTS["num_classes"])]
 MAKE = """
 import json, sys
@@ -45,30 +52,11 @@ make.input_shape, make.task = (3, 640, 640), "detection"
 Run = Callable[..., Any]
 
 
-def picture() -> np.ndarray:
-    """(EDGE, EDGE, 3) uint8: it fills the letterbox, so that nothing is resized."""
-    (noise,) = images(1, EDGE, EDGE)
-    levels: np.ndarray = (noise * 40 + 128).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-    return levels
-
-
-def prepared() -> np.ndarray:
-    scaled: np.ndarray = np.float32(picture() / 255).transpose(2, 0, 1)[None].copy()
-    return scaled
-
-
 def save(kind: str, state: dict[str, torch.Tensor], **arguments: Any) -> None:
     """``best.pt`` as a training script saves it; its package is deleted."""
-    package = Path("gone_yolo")
-    package.mkdir()
-    for module in (torch_yolo, torch_blocks, torch_tasks):
-        source = Path(str(module.__file__))
-        text = source.read_text().replace("trtnet.zoo.detection.yolo", package.name)
-        (package / source.name).write_text(text)
     torch.save(state, "state.pt")
-    line = [sys.executable, "-c", MAKE, kind, json.dumps(arguments), json.dumps(NAMES)]
-    subprocess.run(line, check=True)
-    shutil.rmtree(package)
+    given = [kind, json.dumps(arguments), json.dumps(NAMES)]
+    run_with_package((torch_yolo, torch_blocks, torch_tasks), MAKE, Path(), *given)
 
 
 def of_pytorch(name: str, state: dict[str, torch.Tensor], **form: Any) -> dict[str, np.ndarray]:
@@ -76,7 +64,7 @@ def of_pytorch(name: str, state: dict[str, torch.Tensor], **form: Any) -> dict[s
     twin = zoo.get_entry(name).torch_model(**ARGUMENTS, **form).eval()
     twin.load_state_dict({key: value.half() for key, value in state.items()})
     with torch.no_grad():
-        found = twin(torch.from_numpy(prepared()))
+        found = twin(torch.from_numpy(INPUT))
     good = found["det_scores"][0] >= LEAST
     kept = {key: value[0] for key, value in found.items()}
     return {key: (value[good] if len(value) == len(good) else value).numpy()
@@ -92,9 +80,9 @@ def detected(
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, kind: str, **form: Any) -> tuple[list[Any], dict[str, np.ndarray], str]:
-        state = state_for(prepared(), name, form)
+        state = state_for(INPUT, name, form)
         save(kind, state, of=["v8", "n"], **form)
-        Image.fromarray(picture()).save("image.png")
+        Image.fromarray(PICTURE).save("image.png")
         line = ["detect", name, "--weights", "best.pt", "--image", "image.png", "-o", "out.png"]
         more = ["--json", "found.json", "--score-threshold", str(LEAST), "--device", "cpu"]
         assert main([*line, *more]) == 0
@@ -138,7 +126,7 @@ def test_a_whole_model_becomes_masks(detected: Run) -> None:
     masks = [coding.decode(coding.frPyObjects(one["mask"], EDGE, EDGE)) for one in found]
     assert np.mean(np.array(masks, bool) != wanted) < 1e-5
     assert (wanted.any((1, 2)) & ~wanted.all((1, 2))).all()
-    changed = np.abs(np.asarray(Image.open("out.png")).astype(int) - picture()).max(-1)
+    changed = np.abs(np.asarray(Image.open("out.png")).astype(int) - PICTURE).max(-1)
     assert np.mean(changed[wanted.any(0)] > 5) > 0.9
 
 
@@ -163,7 +151,7 @@ def test_a_product_that_fits_two_kinds_of_keypoints_is_refused(
     form = {"num_classes": len(NAMES), "kpt_shape": (12, 2)}
     save("YoloPose", zoo.get_entry("yolov8n_pose").torch_model(**form).state_dict(),
          of=["v8", "n"], kpt_shape=(12, 2))  # fmt: skip
-    Image.fromarray(picture()).save("image.png")
+    Image.fromarray(PICTURE).save("image.png")
     flags = ["--weights", "best.pt", "--image", "image.png", "-o", "o.png", "--device", "cpu"]
     assert main(["detect", "yolov8n_pose", *flags]) == 1
     error = capsys.readouterr().err
@@ -181,12 +169,12 @@ def test_a_whole_model_becomes_a_class(tmp_path: Path, monkeypatch: pytest.Monke
     twin.model[-1].linear.weight.data *= 20
     state = twin.half().state_dict()
     save("YoloClassify", state, of=["n"])
-    Image.fromarray(picture()[:224, :224]).save("image.png")
+    Image.fromarray(PICTURE[:224, :224]).save("image.png")
     line = ["classify", "yolov8n_cls", "--weights", "best.pt", "--image", "image.png"]
     assert main([*line, "--json", "found.json", "--device", "cpu", "--top", "6"]) == 0
     (image,) = json.loads(Path("found.json").read_text())["images"]
     with torch.no_grad():
-        x = torch.from_numpy(prepared()[..., :224, :224].copy())
+        x = torch.from_numpy(INPUT[..., :224, :224].copy())
         chances = twin.float()(x).softmax(1)[0].numpy()
     order = np.argsort(-chances)
     assert chances[order[0]] - chances[order[1]] > 0.01

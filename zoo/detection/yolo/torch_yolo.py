@@ -97,6 +97,7 @@ class Layers(nn.ModuleList):
 
 
 def box_branch(cin: int, inside: int, cout: int) -> nn.Sequential:
+    """Two 3×3 convolutions, and a 1×1 one without BatchNorm."""
     return nn.Sequential(Conv(cin, inside, 3), Conv(inside, inside, 3), nn.Conv2d(inside, cout, 1))
 
 
