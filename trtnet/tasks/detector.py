@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from trtnet.detection.keypoints import heatmap_keypoints
 from trtnet.detection.masks import PrototypeMasks, paste_mask, run_lengths
 from trtnet.detection.overlap import fraction
 from trtnet.detection.reading import (
     COEFFICIENTS,
     EXPECTED,
-    KEYPOINTS,
     MASKS,
     POINTS,
-    PROTOTYPES,
     SUPPRESSED,
     FoundBoxes,
     format_of,
@@ -34,6 +31,7 @@ from trtnet.imaging import Drawn, Placement, draw_found
 from trtnet.imaging.palettes import colors_of
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
 from trtnet.pipeline.progress import Observer
+from trtnet.tasks.further_outputs import keypoints_in_image, prototypes_in_image
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
 from trtnet.tasks.pictures import in_line
 from trtnet.tasks.task import ImageTask, Seen
@@ -347,9 +345,9 @@ class Detector(ImageTask[Detection]):
             seen.seconds,
             None if squares is None else squares[found.places].astype(np.float32),
             placed.to_image(found.boxes),
-            _keypoints(seen.outputs, found, placed),
+            keypoints_in_image(seen.outputs, found, placed),
             limit,
-            _prototypes(seen.outputs, found, placed),
+            prototypes_in_image(seen.outputs, found, placed),
             _SEEN if POINTS in seen.outputs else None,
         )
 
@@ -361,32 +359,6 @@ def _reached_limit(
     places = places_of({name: array.shape for name, array in outputs.items()})
     is_full = len(found.scores) == places > 0 and found.scores.min() >= np.float32(threshold)
     return places if is_full else None
-
-
-def _keypoints(
-    outputs: Mapping[str, np.ndarray], found: FoundBoxes, placed: Placement
-) -> np.ndarray | None:
-    """Keypoints in the image, (n, N, 3), of the points or the heatmaps of all K places."""
-    if POINTS in outputs:
-        given = outputs[POINTS][found.places]
-        points, scores = given[..., :2], given[..., 2]
-    elif KEYPOINTS in outputs:
-        points, scores = heatmap_keypoints(outputs[KEYPOINTS][found.places], found.boxes)
-    else:
-        return None
-    return np.concatenate([placed.to_image(points), scores[..., None]], -1)
-
-
-def _prototypes(
-    outputs: Mapping[str, np.ndarray], found: FoundBoxes, placed: Placement
-) -> PrototypeMasks | None:
-    """Masks of the coefficients of all K places, where there are any."""
-    if COEFFICIENTS not in outputs:
-        return None
-    height, width = placed.size
-    extent = placed.to_image([0, 0, width, height])
-    coefficients = outputs[COEFFICIENTS][found.places].astype(np.float32)
-    return PrototypeMasks(coefficients, outputs[PROTOTYPES].astype(np.float32), extent)
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

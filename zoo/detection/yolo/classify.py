@@ -1,8 +1,11 @@
 """YOLOv8 for classification, under the parameters' names of public checkpoints.
 
-The first layers of YOLOv8; names and channels of what follows are those that tensorrtx
-(https://github.com/wang-xinyu/tensorrtx, MIT) reads from checkpoints, and none of its publisher's
-code is used. Weights: AGPL-3.0 as their publisher states, yours to obtain; none are shipped.
+There is no paper of it; its blocks are those of CSPNet (Wang et al.,
+https://arxiv.org/abs/1911.11929). The first layers are those of YOLOv8; names and channels of what
+follows are those that tensorrtx (https://github.com/wang-xinyu/tensorrtx, MIT) reads from
+checkpoints, and none of its publisher's code is used. That the last convolution pads nothing, and
+how images are prepared, is what tensorrtx's pull request 1551 states. Weights: AGPL-3.0 as their
+publisher states, yours to obtain; none are shipped.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """YOLOv8 for poses: keypoints of each box, under the parameters' names of public checkpoints.
 
-Layers as of YOLOv8; names and channels of this head, and what its numbers mean, are those that
-tensorrtx (https://github.com/wang-xinyu/tensorrtx, MIT) reads from checkpoints, and none of its
-publisher's code is used. Weights: AGPL-3.0 as their publisher states, yours to obtain; none are
-shipped.
+Keypoints are numbers of the cells that find boxes, as in Maji et al., YOLO-Pose,
+https://arxiv.org/abs/2204.06806. Layers as of YOLOv8; names and channels of this head, and what its
+numbers mean, are those that tensorrtx (https://github.com/wang-xinyu/tensorrtx, MIT) reads from
+checkpoints, and none of its publisher's code is used. Weights: AGPL-3.0 as their publisher states,
+yours to obtain; none are shipped.
 """
 
 from __future__ import annotations
