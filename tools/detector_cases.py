@@ -184,6 +184,8 @@ def _yolo(model: Any, images: torch.Tensor) -> None:
     classes, boxes = (getattr(head, f"{head.prefix}{branch}") for branch in ("cv3", "cv2"))
     settle_channels(model, images, [branch[-1] for branch in classes], logit(0.01), 1.0)
     settle_channels(model, images, [branch[-1] for branch in boxes], 1.0, 0.5)
+    if hasattr(head, "cv4"):  # what masks have of prototypes, or keypoints
+        settle_channels(model, images, [branch[-1] for branch in head.cv4], 0.0, 1.0)
 
 
 def _settle_norms(model: Any, images: torch.Tensor) -> None:
@@ -211,6 +213,7 @@ _FEW = {
 }
 
 
+_TASKS = "zoo/detection/yolo/torch_tasks.py"
 _MANY = {"score_thresh": 0.15, "detections_per_img": 300}
 
 
@@ -246,5 +249,9 @@ CASES = {
             ("yolo26n", "model.23"),
         )
     },
+    "yolov8n_seg": Case(_yolo, None, _MANY, (3, 192, 192), _TASKS, ("model.22",)),
+    "yolov8n_pose": Case(
+        _yolo, None, {**_MANY, "num_classes": 80}, (3, 192, 192), _TASKS, ("model.22",)
+    ),
 }
 """By name of the model."""

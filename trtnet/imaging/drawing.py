@@ -43,7 +43,8 @@ class Drawn:
         label: of one line; empty for none.
         color: RGB.
         mask: bool (height, width) of the image, drawn half transparent.
-        keypoints: (number, 2): x and y in pixels of the image. 17 are drawn as a person of COCO.
+        keypoints: (number, 2): x and y in pixels of the image, NaN of one that is not drawn. 17
+            are drawn as a person of COCO.
         dashed: whether the line of the box has gaps, which show the line of another box below, or
             else are black or white.
     """
@@ -150,12 +151,17 @@ class _Pen:
 
     def keypoints(self, points: np.ndarray, color: Color) -> None:
         """Dots, and lines between them where it is known which belong together."""
-        at = [(float(x), float(y)) for x, y in points[:, :2]]
+        at = {
+            number: (float(x), float(y))
+            for number, (x, y) in enumerate(points[:, :2])
+            if np.isfinite((x, y)).all()
+        }
+        limbs = [pair for pair in _LIMBS.get(len(points), ()) if at.keys() >= {*pair}]
         for width, shade in ((self.line + 2 * self.edge, edge_color(color)), (self.line, color)):
-            for one, other in _LIMBS.get(len(at), ()):
+            for one, other in limbs:
                 self.draw.line((at[one], at[other]), fill=shade, width=width)
         radius = 2 * self.line
-        for x, y in at:
+        for x, y in at.values():
             box = (x - radius, y - radius, x + radius, y + radius)
             self.draw.ellipse(box, fill=color, outline=edge_color(color), width=self.edge)
 
