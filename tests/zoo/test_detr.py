@@ -22,7 +22,6 @@ from trtnet.zoo.detection.detr.names import RT_DETR, rename
 
 transformers = pytest.importorskip("transformers")
 
-SIZE = (64, 96)
 COUNT = 20  # boxes of an image
 GAP = 1e-3  # between the scores of the boxes of an image
 BOUNDS = {"detections_per_img": COUNT}
@@ -31,9 +30,11 @@ MILLIONS = {
     "rtdetr_v2_r18": 20, "rtdetr_v2_r34": 31, "rtdetr_v2_r50m": 36, "rtdetr_v2_r50": 42,
     "rtdetr_v2_r101": 76, "detr_resnet50": 41, "dfine_n": 4,
     "dfine_s": 10, "dfine_m": 19, "dfine_l": 31, "dfine_x": 62,
+    "rfdetr_n": 30.5, "rfdetr_s": 32.1, "rfdetr_m": 33.7, "rfdetr_l": 33.933218,
 }  # fmt: skip
 """As published: https://github.com/lyuwenyu/RT-DETR, https://github.com/facebookresearch/detr,
-https://github.com/Peterande/D-FINE."""
+https://github.com/Peterande/D-FINE, https://github.com/roboflow/rf-detr, of the last one exactly:
+https://github.com/roboflow/model-leaderboard."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Case:
         classifier: path of the layer that gives the logits.
         config, kind: of transformers, as published.
         softmax: whether classes exclude each other; the last is that of no object.
+        size: height and width of images.
+        processor: what prepares images in transformers, and chooses boxes.
+        unused: how paths of modules begin that serve training alone.
     """
 
     classifier: str
@@ -53,12 +57,18 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     softmax: bool = False
+    size: tuple[int, int] = (64, 96)
+    processor: str = "RTDetrImageProcessor"
+    unused: tuple[str, ...] = ("model.decoder.class_embed", "model.decoder.lqe_layers")
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Those that detections are chosen by."""
         return logits.softmax(-1)[..., :-1].amax(-1) if self.softmax else logits.sigmoid()
 
 
+_TWO_GROUPS = {"num_queries": 30, "decoder_layers": 2, "num_classes": 6, "group_detr": 2}
+_SECOND_GROUP = tuple(f"model.enc_{part}.1" for part in ("output", "output_norm", "out_bbox_embed",
+                                                         "out_class_embed"))  # fmt: skip
 CASES = {
     "rtdetr_r18": Case("model.decoder.class_embed.1", "RTDetrConfig", "RTDetrForObjectDetection",
                        {"num_queries": 30, "decoder_layers": 2, "num_classes": 6}),
@@ -68,7 +78,13 @@ CASES = {
     "dfine_n": Case("model.decoder.class_embed.1", "DFineConfig", "DFineForObjectDetection",
                     {"num_queries": 23, "decoder_layers": 2, "num_classes": 6}),
     "detr_resnet50": Case("class_labels_classifier", "DetrConfig", "DetrForObjectDetection",
-                          {"num_queries": 30, "layers": 1, "num_classes": 6}, softmax=True),
+                          {"num_queries": 30, "layers": 1, "num_classes": 6}, softmax=True,
+                          processor="DetrImageProcessor", unused=("class_labels",)),
+    "rfdetr_n": Case("class_embed", "RfDetrConfig", "RfDetrForObjectDetection", _TWO_GROUPS,
+                     size=(96, 96), processor="RfDetrImageProcessor", unused=_SECOND_GROUP),
+    "rfdetr_base": Case("class_embed", "RfDetrConfig", "RfDetrForObjectDetection", _TWO_GROUPS,
+                        size=(112, 112), processor="RfDetrImageProcessor",
+                        unused=(*_SECOND_GROUP, "model.backbone.backbone.encoder.layer.11")),
 }  # fmt: skip
 
 
@@ -84,6 +100,10 @@ class Seeded:
     @property
     def arguments(self) -> dict[str, Any]:
         return CASES[self.name].arguments
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return CASES[self.name].size
 
     def counterpart(self, **others: Any) -> torch.nn.Module:
         twin = zoo.get_entry(self.name).torch_model(**self.arguments, **others)
@@ -121,17 +141,20 @@ def lively(name: str, **arguments: Any) -> torch.nn.Module:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.7, 1.3)
         if isinstance(module, torch.nn.Embedding):
-            torch.nn.init.normal_(module.weight, std=3)
+            torch.nn.init.normal_(module.weight, std=0.1 if "reference_point" in path else 3)
         if "bbox" in path and path.endswith("layers.2"):
             module.weight.data *= 0.1  # boxes stay in the image
+    for path, parameter in twin.named_parameters():
+        if path.endswith("position_embeddings"):
+            torch.nn.init.normal_(parameter)
     return twin
 
 
 @pytest.fixture(scope="module", params=CASES)
 def seeded(request: pytest.FixtureRequest) -> Seeded:
     name, case = request.param, CASES[request.param]
-    images = drawn(2, *SIZE)
-    twin = random_module(lively, 0, input_shape=(3, *SIZE), name=name, output_format="raw",
+    images = drawn(2, *case.size)
+    twin = random_module(lively, 0, input_shape=(3, *case.size), name=name, output_format="raw",
                          **case.arguments)  # fmt: skip
     classifier = twin.get_submodule(case.classifier)
     given: list[torch.Tensor] = []
@@ -308,8 +331,7 @@ def test_every_module_verifies(seeded: Seeded) -> None:
         for path in folded:  # into the BatchNorm behind it, or of training alone
             kinds = (torch.nn.Conv2d, torch.nn.Embedding)  # embeddings are read, not called
             is_other = isinstance(seeded.twin.get_submodule(path), kinds)
-            in_training = ("class_labels", "model.decoder.class_embed", "model.decoder.lqe_layers")
-            assert is_other or path.startswith(in_training)
+            assert is_other or path.startswith(case.unused)
         assert max(row.rel_l2 for row in (*found.rows, *found.outputs)) <= 1e-5
 
 
@@ -317,11 +339,13 @@ def test_every_module_verifies(seeded: Seeded) -> None:
 def test_boxes_are_those_of_transformers(image_sizes: bool, seeded: Seeded) -> None:
     inputs = {"input": seeded.images}
     if image_sizes:
-        inputs["image_sizes"] = np.array([SIZE, (SIZE[0] - 20, SIZE[1] - 30)], np.int32)
+        inputs["image_sizes"] = np.array(
+            [seeded.size, np.subtract(seeded.size, (20, 30))], np.int32
+        )
     twin = seeded.counterpart(output_format="efficientnms", **BOUNDS)
     with torch.no_grad():
         wanted = twin(*(torch.from_numpy(value) for value in inputs.values()))
-    net = seeded.network(("N", 3, *SIZE), image_sizes=image_sizes, **BOUNDS)
+    net = seeded.network(("N", 3, *seeded.size), image_sizes=image_sizes, **BOUNDS)
     found = reference.run(net, inputs)
     assert (wanted["num_dets"] == COUNT).all()
     np.testing.assert_array_equal(found["num_dets"], wanted["num_dets"])
@@ -334,7 +358,9 @@ def test_boxes_are_those_of_transformers(image_sizes: bool, seeded: Seeded) -> N
         assert (box_iou(ours, theirs).diagonal()[has_area] >= 0.999).all()
         assert has_area.sum() >= (1 if image_sizes and image else COUNT // 2)
     rows = reference.run(
-        seeded.network(("N", 3, *SIZE), image_sizes=image_sizes, output_format="rows6", **BOUNDS),
+        seeded.network(
+            ("N", 3, *seeded.size), image_sizes=image_sizes, output_format="rows6", **BOUNDS
+        ),
         inputs,
     )["detections"]
     np.testing.assert_allclose(rows[..., :4], found["det_boxes"], atol=1e-4)
@@ -362,12 +388,8 @@ def test_the_choice_is_that_of_transformers_own_processor(seeded: Seeded) -> Non
     with torch.no_grad():
         forward = getattr(transformers, CASES[seeded.name].kind).forward
         outputs = forward(twin, torch.from_numpy(seeded.images))
-    if CASES[seeded.name].softmax:
-        processor = transformers.DetrImageProcessor()
-    else:
-        processor = transformers.RTDetrImageProcessor()
-    theirs = processor.post_process_object_detection(
-        outputs, threshold=0.5, target_sizes=[SIZE, SIZE]
+    theirs = getattr(transformers, CASES[seeded.name].processor)().post_process_object_detection(
+        outputs, threshold=0.5, target_sizes=[seeded.size, seeded.size]
     )
     count = seeded.arguments["num_queries"]
     net = seeded.network(seeded.images.shape, score_thresh=0.5, detections_per_img=count)
@@ -404,9 +426,11 @@ def test_boxes_are_float32_in_half_precision(seeded: Seeded) -> None:
 
 
 def test_an_engine_builds(seeded: Seeded) -> None:
-    net = seeded.network(("N", 3, *SIZE), "fp16", image_sizes=True, **BOUNDS)
+    net = seeded.network(("N", 3, *seeded.size), "fp16", image_sizes=True, **BOUNDS)
     sizes = {
-        "input": trtnet.Shapes(min=(1, 3, *SIZE), opt=(1, 3, *SIZE), max=(2, 3, *SIZE)),
+        "input": trtnet.Shapes(
+            min=(1, 3, *seeded.size), opt=(1, 3, *seeded.size), max=(2, 3, *seeded.size)
+        ),
         "image_sizes": trtnet.Shapes(min=(1, 2), opt=(1, 2), max=(2, 2)),
     }
     assert len(trtnet.build(net, shapes=sizes).engine) > 1_000_000
