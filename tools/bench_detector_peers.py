@@ -1,5 +1,5 @@
-"""PyTorch's side of ``tools/bench_detectors.py``: detectors that are called as they are, or whose
-network is one CUDA graph, and the boxes that candidates find."""
+"""The boxes that candidates of ``tools/bench_detectors.py`` find, and torchvision's detectors among
+its peers: called as they are, or with a network that is one CUDA graph."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any
 
 import torch
 from paired_timing import recorded
-from torchvision.ops import batched_nms, box_iou
-
-from trtnet.zoo.detection.torch_yolox import YOLOX, cells, decoded
+from torchvision.ops import box_iou
 
 THIN = 1.0  # pixels
 
@@ -27,11 +25,17 @@ class Found:
     classes: torch.Tensor
 
     @staticmethod
-    def of_outputs(outputs: Sequence[torch.Tensor]) -> Found:
-        """Those of the first image of the four tensors of ``efficientnms``."""
-        counts, boxes, scores, classes = outputs
-        count = int(counts[0])
-        return Found(boxes[0, :count].double(), scores[0, :count].double(), classes[0, :count])
+    def of_outputs(outputs: Sequence[torch.Tensor]) -> list[Found]:
+        """Those of each image of the four tensors of ``efficientnms``."""
+        return [Found(boxes[:count].double(), scores[:count].double(), classes[:count])
+                for (count,), boxes, scores, classes in zip(outputs[0].int().tolist(), *outputs[1:],
+                                                            strict=True)]  # fmt: skip
+
+    @staticmethod
+    def of_rows(rows: torch.Tensor) -> Found:
+        """Those of the rows of an image, see :mod:`bench_detector_nms`."""
+        values = rows.double().cpu()
+        return Found(values[:, :4], values[:, 4], values[:, 5].long())
 
     def above(self, score: float) -> Found:
         """Those with at least this score that are not thinner than a pixel: clipping to the image
@@ -39,15 +43,21 @@ class Found:
         kept = (self.scores >= score) & (self.boxes[:, 2:] - self.boxes[:, :2] >= THIN).all(1)
         return Found(self.boxes[kept], self.scores[kept], self.classes[kept])
 
-    def share_in(self, others: Found, iou: float) -> float:
-        """The share of these that have one among the `others`: the same class, and this IoU."""
-        if not len(self.scores):
-            return 1.0
-        if not len(others.scores):
-            return 0.0
+    def count_in(self, others: Found, iou: float) -> int:
+        """How many of these have one among the `others`: the same class, and this IoU."""
+        if not len(self.scores) or not len(others.scores):
+            return 0
         fits = box_iou(self.boxes, others.boxes) >= iou
         fits &= self.classes[:, None].long() == others.classes.long()
-        return float(fits.any(1).double().mean())
+        return int(fits.any(1).sum())
+
+
+def share(expected: Sequence[Found], found: Sequence[Found], iou: float) -> float:
+    """The share of the boxes of all images that are found; of more images than are expected, the
+    first count."""
+    whole = sum(len(one.scores) for one in expected)
+    pairs = zip(expected, found, strict=False)
+    return sum(one.count_in(other, iou) for one, other in pairs) / whole if whole else 1.0
 
 
 def found_by(result: Any) -> Found:
@@ -70,45 +80,7 @@ class Peer:
             return self.model([self.image])
 
 
-class YoloxBoxes(torch.nn.Module):
-    """YOLOX with the decoding and suppression that its authors have, in FP32: called with one
-    prepared image (1, 3, H, W) in a list, it returns what torchvision's detectors return."""
-
-    def __init__(self, twin: YOLOX, image: torch.Tensor) -> None:
-        super().__init__()
-        self.network: torch.nn.Module = YoloxNetwork(twin)
-        self.limits = (twin.score_thresh, twin.nms_thresh)
-        self.counts = (twin.topk_candidates, twin.detections_per_img)
-        self.cells: torch.Tensor
-        self.register_buffer("cells", cells(*image.shape[-2:]))
-
-    def forward(self, images: Sequence[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        """Boxes, scores and labels of the one image."""
-        x = images[0]
-        found = self.network(x).float()
-        boxes = decoded(found, self.cells.float())[0]
-        height, width = x.shape[-2:]
-        boxes[:, 0::2].clamp_(0, width)
-        boxes[:, 1::2].clamp_(0, height)
-        scores, labels = (found[0, :, 5:].sigmoid() * found[0, :, 4:5].sigmoid()).max(1)
-        scores, order = scores.topk(min(self.counts[0], len(scores)))
-        order = order[scores > self.limits[0]]
-        scores, boxes, labels = scores[: len(order)], boxes[order], labels[order]
-        kept = batched_nms(boxes, scores, labels, self.limits[1])[: self.counts[1]]
-        return [{"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}]
-
-
-class YoloxNetwork(torch.nn.Module):
-    """The part of YOLOX whose sizes do not depend on the data."""
-
-    def __init__(self, twin: YOLOX) -> None:
-        super().__init__()
-        self.backbone, self.head = twin.backbone, twin.head
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(1, N, 5 + classes)."""
-        found: torch.Tensor = self.head(self.backbone(x))
-        return found
+Peers = dict[str, Callable[[], Peer]]
 
 
 class Dense(torch.nn.Module):
@@ -127,11 +99,14 @@ class Dense(torch.nn.Module):
 
 
 class Replayed(torch.nn.Module):
-    """A CUDA graph in the place of a module."""
+    """A CUDA graph in the place of a module; `keep` owns the weights that the graph reads."""
 
-    def __init__(self, launch: Callable[[], object], given: torch.Tensor, results: Any) -> None:
+    def __init__(
+        self, launch: Callable[[], object], given: torch.Tensor, results: Any, keep: Any
+    ) -> None:
         super().__init__()
         self._launch, self._given, self._results = launch, given, results
+        self._keep = (keep,)  # in a tuple it is no child
 
     def forward(self, x: torch.Tensor) -> Any:
         """What the graph writes, for `x` in any type."""
@@ -155,20 +130,39 @@ class Constant(torch.nn.Module):
 def dense_replayed(model: Any, prepared: torch.Tensor) -> torch.nn.Module:
     """`model` on the GPU with its network in FP16, compiled, as one CUDA graph for the size of
     `prepared`, a batch; the rest stays as it is."""
-    is_yolox = isinstance(model, YoloxBoxes)
-    network = model.network if is_yolox else Dense(model)
-    half = copy.deepcopy(network).half().to(memory_format=torch.channels_last)
+    half = copy.deepcopy(Dense(model)).half().to(memory_format=torch.channels_last)
     given = prepared.half().contiguous(memory_format=torch.channels_last)
     run = torch.compile(half, dynamic=False)
-    launch, results = recorded(lambda: run(given))
+    launch, (features, heads) = recorded(lambda: run(given))
     result: torch.nn.Module = model
-    if is_yolox:
-        model.network = Replayed(launch, given, results)
-        return result
-    features, heads = results
-    model.backbone = Replayed(launch, given, features)
+    model.backbone = Replayed(launch, given, features, run)
     if hasattr(model, "rpn"):
         model.rpn.head = Constant(heads)
     else:
         model.head = Constant(heads)
     return result
+
+
+def peers(model: Any, image: torch.Tensor, prepared: torch.Tensor, device: str) -> Peers:
+    """The ways to call one of torchvision's detectors, by name.
+
+    Args:
+        image: (3, H, W) of 0 to 1.
+        prepared: what its network makes of it, (1, 3, H, W).
+    """
+    if device == "cpu":
+        return {"eager": lambda: Peer(model, image)}
+
+    def moved(dtype: torch.dtype) -> tuple[torch.nn.Module, torch.Tensor]:
+        copied = copy.deepcopy(model).to(dtype).to(memory_format=torch.channels_last)
+        return copied.to(device), image.to(device).to(dtype)
+
+    def compiled() -> Peer:
+        copied, given = moved(torch.float32)
+        return Peer(dense_replayed(copied, prepared.to(device)), given, autocast=True)
+
+    return {
+        "eager, .half()": lambda: Peer(*moved(torch.float16)),
+        "eager, autocast": lambda: Peer(*moved(torch.float32), autocast=True),
+        "torch.compile of the network, the rest eager": compiled,
+    }

@@ -28,8 +28,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
+from bench_options import add_options, complete_options
 from bench_zoo_page import best_ratio, page, read_rows, summary
 from workers import STARTING, TaskError, Worker
 
@@ -42,13 +43,12 @@ MODELS = (
     "deeplabv3_resnet50", "fcn_resnet101", "unet", "timm:resnet50d", "timm:convnextv2_tiny",
     "timm:deit3_small_patch16_224", "timm:mobilenetv4_conv_medium", "timm:efficientformerv2_s1",
 )  # fmt: skip
-PEERS = ("eager", "compile")
 ROWS = Path("benchmarks/zoo_h200.jsonl")
 AUTOTUNE_LIMIT_S = 900.0
 PREPARE_SHARE = 0.6  # of the time of a run that measures too
 PREPARED = "prepared.json"
 WORKER = Path(__file__).with_name("bench_zoo_cells.py")
-LOST = ("weights", "float64", "timing", "checking", STARTING)  # without these there is no row
+LOST = ("weights", "timing", "checking", STARTING)  # without these no tool has a row
 
 
 @dataclass
@@ -56,10 +56,17 @@ class Run:
     """A run of the tool.
 
     Attributes:
+        tool: the program, as its rows name it.
+        program: what its processes run.
+        lost: parts of a task without which there is no row.
         processes: how many compiled at a time.
         cold: of each cell and way, the seconds that compiling took with an empty cache.
         skip: of each cell and candidate, why it is not tried again.
     """
+
+    tool: ClassVar[str] = "tools/bench_zoo.py"
+    program: ClassVar[Path] = WORKER
+    lost: ClassVar[tuple[str, ...]] = (*LOST, "float64", "engine")
 
     options: argparse.Namespace
     settings: dict[str, Any]
@@ -80,7 +87,7 @@ class Run:
 
     def worker(self, share: int = 1) -> Worker:
         """A process for tasks, with its `share` of the processors."""
-        paths = [str(WORKER.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(self.program.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {"PYTHONPATH": os.pathsep.join(paths)}
         if self.options.cache is not None:
             folder = self.options.cache.resolve()
@@ -89,7 +96,7 @@ class Run:
         if share > 1:
             threads = str(max((os.cpu_count() or 1) // share, 1))
             environment["OMP_NUM_THREADS"] = environment["TORCHINDUCTOR_COMPILE_THREADS"] = threads
-        return Worker([sys.executable, str(WORKER)], environment, echo=self.options.verbose)
+        return Worker([sys.executable, str(self.program)], environment, echo=self.options.verbose)
 
     def ask(self, worker: Worker, action: str, cell: Mapping[str, Any], **changes: Any) -> Any:
         """The answer of `worker` to a task. A candidate that ends the process or takes too long is
@@ -108,7 +115,7 @@ class Run:
             try:
                 return worker.ask(task, limit, self.until)
             except TaskError as error:
-                is_lost = error.doing.split()[0] in (*LOST, "engine") or error.doing in skip
+                is_lost = error.doing.split()[0] in self.lost or error.doing in skip
                 if is_lost or self.is_over():
                     raise
                 skip[error.doing] = error.reason
@@ -127,7 +134,8 @@ def is_tuned(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 def prepare(run: Run) -> None:
     """Defines networks and fills the compilers' cache in several processes, then compiles with
     max-autotune in one, alone: it chooses by timing."""
-    cells = sorted(run.cells(), key=lambda cell: run.options.batch.index(cell["batch"]))
+    order = {batch: place for place, batch in enumerate(run.options.batch)}
+    cells = sorted(run.cells(), key=lambda cell: order.get(cell["batch"], -1))
     locks = {cell["model"]: Lock() for cell in cells}
     fill = {"peers": ["compile"], "max_autotune": []}
 
@@ -145,6 +153,20 @@ def prepare(run: Run) -> None:
     in_parallel(run, 1, tuned, lambda worker, cell: compile_one(run, worker, cell, {"peers": []}))
     keep_prepared(run)
     say(f"prepared in {time.monotonic() - started:.0f} s")
+
+
+def prepare_as_asked(run: Run) -> None:
+    """Takes over what earlier calls prepared, and prepares with as many processes as the options
+    say, in a share of the time where the run measures too."""
+    options = run.options
+    recall_prepared(run)
+    if not options.prepare:
+        return
+    end, run.processes = run.until, options.prepare
+    if not options.prepare_only:
+        run.until = time.monotonic() + PREPARE_SHARE * options.seconds
+    prepare(run)
+    run.until = end
 
 
 def keep_prepared(run: Run) -> None:
@@ -218,11 +240,12 @@ def forget_choices(run: Run) -> None:
 
 
 def measure(run: Run) -> list[dict[str, Any]]:
-    """The rows of all cells for which there is time; each is written at once."""
-    rows, worker = [], run.worker()
+    """The rows of all cells for which there is time; each is written at once. None is begun in less
+    time than the longest so far took."""
+    rows, longest, worker = [], 0.0, run.worker()
     try:
         for cell in run.cells():
-            if run.is_over():
+            if time.monotonic() + longest >= run.until:
                 say(f"no time for {' '.join(key_of(cell))}")
                 continue
             started = time.monotonic()
@@ -234,8 +257,10 @@ def measure(run: Run) -> list[dict[str, Any]]:
                     continue
                 found = [{**cell, "failed": str(error), "candidates": [], "best_peer": None,
                           "level": level} for level in run.settings["levels"]]  # fmt: skip
+            seconds = time.monotonic() - started
+            longest = max(longest, seconds)
             for row in found:
-                complete(run, row, time.monotonic() - started)
+                complete(run, row, seconds)
                 append(run.options.rows, row)
                 say(summary(row))
             rows += found
@@ -253,7 +278,7 @@ def complete(run: Run, row: dict[str, Any], seconds: float) -> None:
             candidate["cold_processes"] = run.processes
     row["seconds"] = round(seconds, 1)
     row["date"] = str(datetime.date.today())
-    row["command"] = shlex.join(["python", "tools/bench_zoo.py", *run.options.argv])
+    row["command"] = shlex.join(["python", run.tool, *run.options.argv])
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
@@ -294,18 +319,10 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_options(parser, MODELS, ROWS)
     add = parser.add_argument
-    add("--model", action="append", metavar="NAME", help="several; default: " + " ".join(MODELS))
     add("--batch", action="append", type=int, metavar="N", help="several; default: 1 and 64")
     add("--precision", action="append", metavar="P", help="several; default: fp16")
-    add("--peer", action="append", choices=PEERS, help="several; default: both")
-    add(
-        "--max-autotune",
-        action="append",
-        default=[],
-        metavar="NAME@BATCH",
-        help="what is also compiled with max-autotune, which takes minutes; several",
-    )
     add(
         "--layouts",
         choices=("auto", "both"),
@@ -314,49 +331,16 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     )
     add("--cudnn-benchmark", action="store_true", help="each peer also with cuDNN's kernels timed")
     add(
-        "--builderOptimizationLevel",
-        type=int,
-        action="append",
-        metavar="N",
-        help="of the session; several: sessions of each take turns with the same peers",
+        "--reopen",
+        action="store_true",
+        help="open the session once more, with the timing cache that it has filled: what it takes",
     )
-    add("--timingCacheFile", type=Path, metavar="FILE", help="of the session")
-    add("--reopen", action="store_true", help="open the session once more: what it then takes")
-    add("--engines", type=Path, default=Path("engines"), metavar="DIR")
-    add("--cache", type=Path, metavar="DIR", help="of Inductor and Triton; default: their own")
-    add("--device", choices=("cuda", "cpu"), default="cuda")
-    add(
-        "--prepare",
-        type=int,
-        default=0,
-        metavar="N",
-        help="processes that first define the networks and compile the peers; default: none",
-    )
-    add("--prepare-only", action="store_true", help="do not measure")
-    add("--seconds", type=float, default=3600.0, help="of the whole run")
-    add("--setup-limit", type=float, default=180.0, metavar="S", help="of each candidate")
-    add("--rounds", type=int, default=41, help="at least 6")
-    add(
-        "--cell-seconds",
-        type=float,
-        default=6.0,
-        metavar="S",
-        help="of the rounds of one model and batch; then 6 are enough",
-    )
-    add("--rows", type=Path, metavar="FILE", help=f"JSON lines; rows are added; default: {ROWS}")
-    add("--page", action="store_true", help="only write the page beside the rows that there are")
-    add("--verbose", action="store_true", help="print what the processes print")  # fmt: skip
     options = parser.parse_args(argv)
-    options.argv = list(argv)
-    options.model, options.batch = options.model or list(MODELS), options.batch or [1, 64]
-    options.precision, options.peer = options.precision or ["fp16"], options.peer or list(PEERS)
-    if options.rounds < 6:
-        parser.error("--rounds: at least 6, or there is no interval")
-    if min(options.batch) < 1 or options.prepare < 0:
-        parser.error("--batch: at least 1; --prepare: at least 0")
-    if options.rows is None and options.device == "cpu" and not options.page:
-        parser.error("--device cpu: --rows too, for the default is of a GPU")
-    options.rows = options.rows or ROWS
+    options.batch = options.batch or [1, 64]
+    options.precision = options.precision or ["fp16"]
+    complete_options(parser, options, argv, MODELS, ROWS)
+    if options.reopen and options.timingCacheFile is None:
+        parser.error("--reopen: --timingCacheFile too, or the session opens as the first time")
     return options
 
 
@@ -366,13 +350,7 @@ def main(argv: Sequence[str]) -> int:
     failed = False
     if not options.page:
         run = Run(options, settings_of(options), time.monotonic() + options.seconds)
-        recall_prepared(run)
-        if options.prepare:
-            end, run.processes = run.until, options.prepare
-            if not options.prepare_only:
-                run.until = time.monotonic() + PREPARE_SHARE * options.seconds
-            prepare(run)
-            run.until = end
+        prepare_as_asked(run)
         if options.prepare_only:
             return 0
         failed = any(best_ratio(row) is None for row in measure(run))

@@ -57,8 +57,9 @@ class Settings:
         found: dict[str, Any] = {}
         if level is not None:
             found["optimization_level"] = level
-        if self.timing_cache is not None:
-            found["timing_cache"] = self.timing_cache
+        if self.timing_cache is not None:  # what a level has found is not timed again at another
+            tail = f".level{level}" if len(self.levels) > 1 else ""
+            found["timing_cache"] = self.timing_cache + tail
         return found
 
 
@@ -147,7 +148,7 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
     x = images(cell.shape)
     say("float64")
     expected = _in_float64(module, x, settings.device)
-    _load_libraries(cell, settings.device)
+    load_libraries(cell, settings.device)
     sessions = _sessions(cell, settings)
     with ExitStack() as stack, torch.inference_mode():
         made, rows = _candidates(cell, settings, skip, say, module, plans, x, stack)
@@ -170,7 +171,7 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
                     plan = plans[precision][0]
                     options = settings.session_options(level)
                     other = of_session(plan, x, settings.device, options, again)[0]
-                    rows[name]["warm_setup_s"] = round(other.candidate.setup_s, 2)
+                    rows[name].update(_reopened(other))
                     del other
         times = {name: one.candidate.times for name, one in made.items()}
         made.clear()
@@ -178,7 +179,7 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
         **asdict(cell), "shape": list(cell.shape), "engine": plans[cell.precision][1],
         "machine": machine(settings.device), "versions": installed(),
     }  # fmt: skip
-    return {"rows": [{**about, **_row(name, level, sessions, rows, times)}
+    return {"rows": [{**about, **row_of(name, level, sessions, rows, times)}
                      for name, (precision, level) in sessions.items()
                      if precision == cell.precision]}  # fmt: skip
 
@@ -194,7 +195,7 @@ def _sessions(cell: Cell, settings: Settings) -> dict[str, tuple[str, int | None
     return {**named, **others}
 
 
-def _row(
+def row_of(
     name: str, level: int | None, sessions: Mapping[str, tuple[str, int | None]],
     rows: Mapping[str, Mapping[str, Any]], times: Mapping[str, list[float]],
 ) -> dict[str, Any]:  # fmt: skip
@@ -267,10 +268,22 @@ def _figures(
     }  # fmt: skip
     if one.cache is not None:
         found["cache"] = one.cache
+    if one.ways is not None:
+        found["ways"] = one.ways
     if memory is not None:
         found["memory_mib"] = {key: round(value, 1) for key, value in asdict(memory).items()}
     if settings.device == "cuda" and candidate.median_ms < HOST_BOUND_MS:
         found["host_us"] = round(host_us(candidate.call), 1)
+    return found
+
+
+def _reopened(one: Made) -> dict[str, Any]:
+    """What was measured of a session that was opened once more."""
+    found: dict[str, Any] = {"warm_setup_s": round(one.candidate.setup_s, 2)}
+    if one.ways is not None:
+        found["warm_ways"] = one.ways
+    if one.candidate.memory is not None:
+        found["warm_peak_mib"] = round(one.candidate.memory.peak, 1)
     return found
 
 
@@ -290,7 +303,7 @@ def _module(name: str, folder: Path) -> torch.nn.Module:
     return counterpart(name, folder)
 
 
-def _load_libraries(cell: Cell, device: str) -> None:
+def load_libraries(cell: Cell, device: str) -> None:
     """Has cuBLAS and cuDNN loaded before the candidates are made, whose memory is measured."""
     if device == "cuda":
         with metered([]):

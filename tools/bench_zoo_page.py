@@ -30,11 +30,13 @@ default mode or with max-autotune (without its own CUDA graphs, which the host s
 images in their own type and layout; the session gets float32 images and converts them itself.
 
 *Error*: relative, in the L2 norm, to the model in float64, of the first four images. *Set-up*:
-seconds until the first result, the weights brought to the GPU; in parentheses that of a session
-opened again, and PyTorch's with Inductor's cache empty, while other models were compiled too (else
-the cache is filled). *Peak*: MiB of GPU memory taken at most while it was set up and run: weights,
-CUDA graphs and what libraries allocate. *Host*: microseconds until a launch of the session returns,
-and at batch 1 a whole call with images on the GPU; only where the GPU takes less than 2 ms.
+seconds until the first result, the weights brought to the GPU, and how many ways to run the whole
+network the session timed; in parentheses that of a session opened again with its timing cache, and
+PyTorch's with Inductor's cache empty, while other models were compiled too (else the cache is
+filled). *Peak*: MiB of GPU memory taken at most while it was set up and run: weights, CUDA graphs
+and what libraries allocate; in parentheses that of the session opened again. *Host*: microseconds
+until a launch of the session returns, and at batch 1 a whole call with images on the GPU; only
+where the GPU takes less than 2 ms.
 """
 
 
@@ -101,15 +103,15 @@ def section(rows: Sequence[Row], precision: str, batch: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def in_words(rows: Sequence[Row]) -> str:
+def in_words(rows: Sequence[Row], aim: float = AIM) -> str:
     """The means of a table, and what is below the aim."""
     found = {row["model"]: ratio for row in rows if (ratio := best_ratio(row)) is not None}
     if not found:
         return "Nothing was measured."
     mean = statistics.geometric_mean(ratio["median"] for ratio in found.values())
-    low = [model for model, ratio in found.items() if ratio["low"] < AIM]
+    low = [model for model, ratio in found.items() if ratio["low"] < aim]
     text = (f"Geometric mean of the ratios of {len(found)} of {len(rows)} models: **{mean:.2f}**. "
-            f"The interval begins below {AIM} for {len(low)}")  # fmt: skip
+            f"The interval begins below {aim} for {len(low)}")  # fmt: skip
     return f"{text}: {', '.join(low)}." if low else f"{text}."
 
 
@@ -118,7 +120,9 @@ def line(row: Row) -> str:
     own, peer = by_name(row)[SESSION], by_name(row)[row["best_peer"]]
     ratio = peer["ratio"]
     cold = f" ({peer['cold_setup_s']:.0f} s)" if "cold_setup_s" in peer else ""
-    warm = f" ({own['warm_setup_s']:.1f} s)" if "warm_setup_s" in own else ""
+    setup = f"{own['setup_s']:.1f} s{_ways(own, 'ways')}"
+    if "warm_setup_s" in own:
+        setup += f" ({own['warm_setup_s']:.1f} s{_ways(own, 'warm_ways')})"
     host = [f"{own[key]:.1f}" for key in ("host_us", "call_us") if key in own]
     cells = [
         row["model"],
@@ -126,7 +130,7 @@ def line(row: Row) -> str:
         f"{peer['name']}: {peer['median_ms']:.3f} ms",
         f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
         f"{_error(own)} / {_error(peer)}",
-        f"{own['setup_s']:.1f} s{warm} / {peer['setup_s']:.1f} s{cold}",
+        f"{setup} / {peer['setup_s']:.1f} s{cold}",
         " / ".join(_peak(candidate) for candidate in (own, peer)),
         " / ".join(host) + (" us" if host else ""),
     ]
@@ -191,4 +195,13 @@ def _error(candidate: Row) -> str:
 
 def _peak(candidate: Row) -> str:
     memory = candidate.get("memory_mib")
-    return "-" if memory is None else f"{memory['peak']:,.0f}"
+    warm = f" ({candidate['warm_peak_mib']:,.0f})" if "warm_peak_mib" in candidate else ""
+    return "-" if memory is None else f"{memory['peak']:,.0f}{warm}"
+
+
+def _ways(candidate: Row, key: str) -> str:
+    """How many ways a session timed; where the timing cache knew the fastest, none."""
+    if key not in candidate:
+        return ""
+    count = len(candidate[key])
+    return f", {count} way{'s' * (count > 1)}" if count else ", a known way"

@@ -26,7 +26,7 @@ MODES = {"eager": None, "compile": "default", "max-autotune": "max-autotune-no-c
 # what PyTorch counts when Inductor's or AOTAutograd's cache has not served a graph
 _NOT_SERVED = ("fxgraph_cache_miss", "fxgraph_cache_bypass")
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-_TITLES = {"eager": "eager", "compile": "torch.compile", "max-autotune": "max-autotune"}
+TITLES = {"eager": "eager", "compile": "torch.compile", "max-autotune": "max-autotune"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Way:
     @property
     def name(self) -> str:
         """What rows call it."""
-        return ", ".join([_TITLES[self.mode], self.layout] + ["cudnn.benchmark"] * self.is_timed)
+        return ", ".join([TITLES[self.mode], self.layout] + ["cudnn.benchmark"] * self.is_timed)
 
     @property
     def is_compiled(self) -> bool:
@@ -78,19 +78,22 @@ class Made:
         is_captured: whether `candidate.call` launches a CUDA graph.
         cache: ``"cold"`` or ``"warm"``: whether Inductor had to compile; ``None`` where it has no
             part in it.
+        ways: of a session on a GPU, microseconds of the ways to run the whole network that it
+            timed, by name: none where the timing cache knew the fastest.
     """
 
     candidate: Candidate
     results: Callable[[], list[torch.Tensor]]
     is_captured: bool
     cache: str | None = None
+    ways: dict[str, float] | None = None
 
 
 def of_pytorch(way: Way, module: torch.nn.Module, cell: Cell, x: torch.Tensor, device: str) -> Made:
     """A way of PyTorch's, ready to be timed: `module` and images in the cell's type."""
     layout = LAYOUTS[way.layout]
     memory: list[Memory] = []
-    missed = _not_served()
+    missed = not_served()
     with metered(memory):
         started = time.perf_counter()
         # on the CPU first: what is float32 is no part of what this takes of the GPU
@@ -120,7 +123,7 @@ def of_pytorch(way: Way, module: torch.nn.Module, cell: Cell, x: torch.Tensor, d
 
     cache = None
     if way.is_compiled:
-        cache = "cold" if _not_served() > missed else "warm"
+        cache = "cold" if not_served() > missed else "warm"
     return Made(candidate, results, device == "cuda", cache)
 
 
@@ -169,7 +172,9 @@ def of_session(
     why = ""
     if device == "cuda" and not lane.is_captured:
         why = " ".join((lane.capture_failure or "unknown").split())[:300]
-    return Made(candidate, results, lane.is_captured), session, why
+    tried = {name: round(us, 1) for name, us in getattr(lane.context, "tried", {}).items()}
+    made = Made(candidate, results, lane.is_captured, ways=tried if lane.is_captured else None)
+    return made, session, why
 
 
 def set_exactness(precision: str) -> None:
@@ -183,7 +188,7 @@ def last(memory: list[Memory]) -> Memory | None:
     return memory[-1] if memory else None
 
 
-def _not_served() -> int:
+def not_served() -> int:
     """How many graphs Inductor did not find in its cache so far."""
     from torch._dynamo.utils import counters
 

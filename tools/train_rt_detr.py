@@ -3,7 +3,8 @@
     python tools/train_rt_detr.py --cache FOLDER --checkpoint FILE [--seconds 280] [--device cuda]
 
 The pictures are those of ``tools/train_detector.py``, four of them on a square, each flipped,
-turned, in other colours and elsewhere each time. The learning rate follows the clock, so that a
+turned, in other colours and elsewhere each time; the square is enlarged, in each step to one of
+the sizes ``SIDES``. The learning rate follows the clock, so that a
 given time is used up whatever the machine. ``--checkpoint FILE`` is written every minute, and read
 where it exists: a run that was ended goes on, and one whose time is over only measures. With
 ``--only-train`` a machine without pycocotools does the first part, and another the second.
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from detector_data import CLASSES, EDGES, Labelled, Pictures, cached_pictures, coco_map, held_out
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -39,6 +41,7 @@ MODEL = "rtdetr_shapes"
 QUERIES, DENOISING = 100, 100
 RATE, WEIGHT_DECAY, LARGEST_GRADIENT = 1e-3, 1e-4, 0.5
 AVERAGE = 0.998
+SIDES = (320, 352, 384, 416, 448)  # of the squares, in pixels
 Batch = tuple[torch.Tensor, list[dict[str, torch.Tensor]]]
 
 
@@ -98,7 +101,9 @@ class Trained:
         """Follows the gradient of the loss, which is returned."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        side = SIDES[int(np.random.default_rng(self.steps).integers(len(SIDES)))]
         images = images.to(self.device, non_blocking=True).float() / 255
+        images = F.interpolate(images, (side, side), mode="bilinear")
         there = [{key: value.to(self.device) for key, value in each.items()} for each in labels]
         loss = self.model(images, labels=there).loss
         self.optimizer.zero_grad()
@@ -108,12 +113,7 @@ class Trained:
         self.steps += 1
         share = 1 - min(AVERAGE, self.steps / (self.steps + 10))
         with torch.no_grad():
-            mine = self.model.state_dict()
-            for name, value in self.average.state_dict().items():
-                if value.is_floating_point():
-                    value.lerp_(mine[name], share)
-                else:
-                    value.copy_(mine[name])
+            torch._foreach_lerp_(_numbers(self.average), _numbers(self.model), share)
         return loss.detach()
 
     def parts(self) -> dict[str, Any]:
@@ -132,6 +132,12 @@ class Trained:
         for name, part in self.parts().items():
             part.load_state_dict(states[name])
         self.steps, self.seconds = states["steps"], states["seconds"]
+
+
+def _numbers(model: torch.nn.Module) -> list[torch.Tensor]:
+    """The parameters and the statistics of `model`, in the order of its definition."""
+    held = (*model.parameters(), *model.buffers())
+    return [value for value in held if value.is_floating_point()]
 
 
 def train(

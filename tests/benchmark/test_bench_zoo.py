@@ -11,7 +11,7 @@ import bench_zoo
 import numpy as np
 import pytest
 import torch
-from bench_zoo_cells import Settings, _row
+from bench_zoo_cells import Settings, row_of
 from bench_zoo_models import Cell, counterpart, error, images, in_float64
 from bench_zoo_page import latest, page, read_rows, summary
 from bench_zoo_ways import ways
@@ -160,11 +160,14 @@ def test_options_of_the_session_are_given_only_if_they_are_asked_for() -> None:
     chosen = Settings(**run(*given, "--timingCacheFile", "x.cache").settings)
     cache = str(Path("x.cache").resolve())
     assert [chosen.session_options(level) for level in chosen.levels] == [
-        {"optimization_level": 3, "timing_cache": cache},
-        {"optimization_level": 5, "timing_cache": cache},
+        {"optimization_level": 3, "timing_cache": f"{cache}.level3"},
+        {"optimization_level": 5, "timing_cache": f"{cache}.level5"},
     ]
-    with pytest.raises(SystemExit):
-        bench_zoo.parsed(["--rounds", "5"])
+    one = Settings(**run(*given[:2], "--timingCacheFile", "x.cache", "--reopen").settings)
+    assert one.session_options(3) == {"optimization_level": 3, "timing_cache": cache}
+    for wrong in (["--rounds", "5"], ["--reopen"]):
+        with pytest.raises(SystemExit):
+            bench_zoo.parsed(wrong)
 
 
 def test_the_page_has_the_figures_of_the_rows() -> None:
@@ -180,6 +183,16 @@ def test_the_page_has_the_figures_of_the_rows() -> None:
         assert figure in line
     assert text.index("fp16, batch 1\n") < text.index("fp16, batch 64\n")
     assert "## NVIDIA H200, cuDNN 91900, level default" in text
+
+
+def test_the_page_says_how_often_ways_were_timed() -> None:
+    timed = {"with tactics": 350.0, "without tactics": 410.0, "with tactics, timed": 349.0}
+    one = row("a")
+    one["candidates"][1].update(ways=timed, warm_setup_s=1.84, warm_ways={}, warm_peak_mib=612.3)
+    text = page([one, row("b")])
+    assert "| 1.0 s, 3 ways (1.8 s, a known way) / 1.0 s (33 s) | 1,500 (612) / 2,000 |" in text
+    one["candidates"][1].update(ways={"with tactics": 350.0})
+    assert "| 1.0 s, 1 way (1.8 s, a known way) / " in page([one])
 
 
 def test_the_last_row_counts_and_groups_stay_apart() -> None:
@@ -229,12 +242,12 @@ def test_each_level_has_a_row_against_the_same_peers() -> None:
              "session, level 3": [1.0] * 6, "session, fp16": [1.2] * 6}  # fmt: skip
     rows = {name: {"name": name, "median_ms": values[0]} for name, values in times.items()}
     rows["session, level 5"] = {"name": "session, level 5", "reason": "too slow"}
-    third = _row("session, level 3", 3, sessions, rows, times)
+    third = row_of("session, level 3", 3, sessions, rows, times)
     ratios = {one["name"]: one.get("ratio", {}).get("median") for one in third["candidates"]}
     assert ratios == {"eager, contiguous": 2.0, "torch.compile, contiguous": 1.5,
                       "session": None, "session, fp16": 1.2}  # fmt: skip
     assert (third["best_peer"], third["level"]) == ("torch.compile, contiguous", 3)
-    fifth = _row("session, level 5", 5, sessions, rows, times)
+    fifth = row_of("session, level 5", 5, sessions, rows, times)
     assert {"name": "session", "reason": "too slow"} in fifth["candidates"]
     assert not any("ratio" in one for one in fifth["candidates"])
     assert fifth["level"] == 5

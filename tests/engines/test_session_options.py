@@ -156,21 +156,6 @@ def test_without_a_note() -> None:
             assert session.notes == ()
 
 
-def test_what_is_told_of_a_timing_cache() -> None:
-    assert torch_engine._notes(Path("t"), None) == ()
-    (note,) = torch_engine._notes(Path("t"), "it is of another machine: gpu 'A', here 'B'")
-    assert note.startswith("t is ignored, and replaced by what is found here: it is of another")
-
-
-def test_a_timing_cache_that_cannot_be_saved_is_a_warning() -> None:
-    class Full:
-        def save(self) -> None:
-            raise OSError(28, "No space left on device")
-
-    with pytest.warns(RuntimeWarning, match=r"t\.cache is not written .*No space left"):
-        torch_engine._save(Full(), Path("t.cache"))
-
-
 def test_a_builder_reads_the_timing_cache_and_says_what_it_ignores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raises: Any
 ) -> None:
@@ -179,15 +164,16 @@ def test_a_builder_reads_the_timing_cache_and_says_what_it_ignores(
     compiled = torch_engine.load(trtnet.Plan.load(plans.path("static")), device="cpu")._compiled
     here, path = {"gpu": "A", "torch": "2"}, tmp_path / "t.cache"
     monkeypatch.setattr(builder, "machine", lambda: here)
-    assert torch_engine._builder(compiled, 3, path)[1] == ()
+    assert torch_engine._builder(compiled, 3, path).notes == ()
     held = {"format": "trtnet timing cache 1", "choices": {}}
     for gpu, texts in (("A", ()), ("B", (str(path), "is ignored", "gpu 'B', here 'A'"))):
         path.write_text(json.dumps({**held, "machine": {**here, "gpu": gpu}}))
-        build, notes = torch_engine._builder(compiled, 3, path)
+        made = torch_engine._builder(compiled, 3, path)
+        notes = made.notes
         assert len(notes) == bool(texts)
         assert all(text in notes[0] for text in texts)
     x = torch.ones(4, 3, 8, 8)
-    found = build([(4, 3, 8, 8)])(x)["y"]  # float32 has no tactics
+    found = made.build(((4, 3, 8, 8),))(x)["y"]  # float32 has no tactics
     assert torch.equal(found, compiled.forward(x)["y"])
     path.write_bytes(b"{")
     with raises(UsageError, f"{path} is no timing cache", "name another file"):

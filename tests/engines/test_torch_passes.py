@@ -185,6 +185,19 @@ def test_images_are_resized_as_in_the_reference(transformation, size):
     torch.testing.assert_close(resize(x, torch.tensor(size), **options), want)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("rounding", ["HALF_UP", "HALF_DOWN", "FLOOR", "CEIL"])
+@pytest.mark.parametrize("transformation", ["HALF_PIXEL", "ALIGN_CORNERS", "ASYMMETRIC"])
+@pytest.mark.parametrize(
+    "size",
+    [(2, 3, 10, 12), (2, 3, 20, 6), (2, 3, 15, 18), (2, 3, 7, 12), (2, 3, 3, 4), (2, 6, 10, 12)],
+)
+def test_nearest_pixels_are_those_of_the_reference(size, transformation, rounding, dtype):
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 5, 6))).to(dtype)
+    options = RESIZE | {"mode": "NEAREST", "transformation": transformation, "rounding": rounding}
+    assert torch.equal(resize(x, size, **options), interpolate(x, size, **options))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_resizing_can_be_captured_in_a_cuda_graph():
     x = torch.randn(1, 3, 5, 6, device="cuda")

@@ -48,7 +48,7 @@ def interpolate(
         step = None if scales is None else scales[axis]
         if count == n and step in (None, 1):
             continue
-        positions = source_positions(n, count, step, transformation, selector).to(x.device)
+        positions = source_positions(n, count, step, transformation, selector, x.device)
         if mode == "NEAREST":
             x = x.index_select(axis, nearest(positions, rounding).clamp(0, n - 1))
         else:
@@ -58,10 +58,18 @@ def interpolate(
 
 
 def source_positions(
-    n: int, count: int, scale: float | None, transformation: str, selector: str
+    n: int,
+    count: int,
+    scale: float | None,
+    transformation: str,
+    selector: str,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Where each of the `count` output elements lies among the `n` input elements, in float64."""
-    output = torch.arange(count, dtype=torch.float64)
+    """Where each of the `count` output elements lies among the `n` input elements, in float64.
+
+    They are computed on `device`: a CUDA graph cannot copy them from the host.
+    """
+    output = torch.arange(count, dtype=torch.float64, device=device)
     if count == 1 and (selector == "UPPER" or transformation == "ALIGN_CORNERS"):
         return output
     if transformation == "ALIGN_CORNERS":

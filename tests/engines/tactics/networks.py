@@ -14,6 +14,7 @@ from trtnet import graph, nn
 from trtnet.engines.torch import fusion
 from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.passes import optimize
+from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.engines.torch.tactics.choices import Region
 from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.regions import find
@@ -50,9 +51,10 @@ def compiled(model: Callable[..., Any], *shapes: Shape, precision: str = "fp16")
     net = trtnet.Network("torch", precision=precision)
     inputs = [net.input(f"x{i}", tuple(shape)) for i, shape in enumerate(shapes)]
     made = model(*inputs)
+    made = list(made.values()) if isinstance(made, dict) else made
     for i, output in enumerate(made if isinstance(made, (tuple, list)) else [made]):
         net.output(f"y{i}", output)
-    module = compiler.compile(graph.read(net), device="cpu")
+    module = compiler.compile(recognize_suppressions(graph.read(net)), device="cpu")
     fold(module)
     fusion.lay_out_kernels(module)
     fusion.fuse(module.graph)

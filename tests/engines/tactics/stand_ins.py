@@ -11,6 +11,7 @@ from tactics.oracles import activated, finished
 from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.reference.quantize import to_quantized
 
 LAST = torch.channels_last
 
@@ -53,11 +54,18 @@ def finish(x, bias, factor, other, epilogue):
     return x.copy_(finished(x.float(), wide(bias), wide(factor), wide(other), epilogue))
 
 
-def layer_norm(x, scale, bias, epsilon, dtype, warps):
+def layer_norm(x, scale, bias, epsilon, dtype, warps, step=None, codes=None):
     """As :func:`trtnet.engines.torch.tactics.norm.layer_norm`."""
     assert x.dim() == 2
     assert x.is_contiguous()
-    return F.layer_norm(x.float(), x.shape[1:], scale.float(), bias.float(), epsilon).to(dtype)
+    y = F.layer_norm(x.float(), x.shape[1:], scale.float(), bias.float(), epsilon).to(dtype)
+    return y if step is None else encode(y, step, codes)
+
+
+def encode(x, step, dtype):
+    """As :func:`trtnet.engines.torch.tactics.quantized.passes.encode`."""
+    name = "int8" if dtype is torch.int8 else "float8_e4m3"
+    return to_quantized(x.float(), torch.tensor(step.size), (), dtype=name)
 
 
 def window_attention(query, key, value, biases, scale, warps):
@@ -122,7 +130,7 @@ class Clock:
         self.tactics: list[str] = []
         self.kept = 0
 
-    def __call__(self, call: Any) -> float:
+    def __call__(self, call: Any, limit: float) -> float:
         call()
         if isinstance(call.func, fx.GraphModule):
             self.kept += 1

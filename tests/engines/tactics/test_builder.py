@@ -12,8 +12,7 @@ from tactics.stand_ins import Clock
 from torch import fx
 
 from trtnet import nn
-from trtnet.engines.torch.tactics import builder as building
-from trtnet.engines.torch.tactics import calls, choices, depthwise, linear
+from trtnet.engines.torch.tactics import calls, choices, depthwise, linear, trials
 from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -134,6 +133,20 @@ def test_a_second_build_times_nothing(module, stand_ins, tmp_path):
         assert torch.equal(one, other)
 
 
+def test_a_choice_of_a_higher_level_is_taken_at_a_lower_one(module, stand_ins):
+    def time(call):
+        return 10.0 if call.func.__name__ == "product" and next(turns) == 15 else 50.0
+
+    turns, cache = iter([*range(16), *range(16)]), TimingCache({})
+    made = build(module, 5, Clock(time), cache)
+    chosen = [cache.get(problem) for problem in cache._choices]
+    names = {str(tile) for tile in linear.tiles(18, 24, 8, 4)}
+    assert all(name.removeprefix("tile ") not in names for name in chosen)
+    clock = Clock()
+    assert build(module, 1, clock, cache).code == made.code
+    assert clock.kept == 0
+
+
 def test_keep_is_remembered_too(module, stand_ins):
     cache, clock = TimingCache({}), Clock()
     build(module, 1, Clock(lambda _: 500.0), cache)
@@ -243,7 +256,7 @@ def test_an_extracted_region_is_the_nodes_as_they_are(module):
         assert [node.op for node in part.graph.nodes].count("placeholder") == len(given)
         made_of = [node for node in part.graph.nodes if node.op.startswith("call")]
         assert [n.target for n in made_of] == [n.target for n in region.nodes]
-        examples = [building._example(node, CPU) for node in given]
+        examples = [trials.example(node, CPU) for node in given]
         assert part(*examples).shape == region.nodes[-1].meta["value"].shape
 
 
@@ -252,5 +265,5 @@ def test_random_operands_lie_as_the_real_ones():
     for like in (torch.empty(2, 3, 4).mT, torch.empty(2, 3, 4, dtype=torch.int32)):
         node = net.placeholder("x")
         node.meta["value"] = like.to("meta")
-        made = building._example(node, CPU)
+        made = trials.example(node, CPU)
         assert (made.shape, made.stride(), made.dtype) == (like.shape, like.stride(), like.dtype)

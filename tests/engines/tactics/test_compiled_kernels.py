@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pytest
 import triton
+import triton.language as tl
 from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from trtnet.engines.torch import counting
 from trtnet.engines.torch.tactics import columns, depthwise, linear, norm, pointwise, windows
 
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
 POINTERS += ("query", "key", "value", "first", "second")
+TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32"}
 PLACES = {"source", "target", "which", "place"}
 ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
@@ -36,7 +39,8 @@ CASES = {
                                             "columns": 32, "depth": 64}, {"source", "target"}),
     **{f"depthwise {rows}": (depthwise._depthwise, window(rows, 3 - min(rows, 2), rows), set())
        for rows in (1, 2, 4)},
-    "norm": (norm._layer_norm, {"together": 4, "block": 128}, set()),
+    "norm": (norm._layer_norm, {"together": 4, "block": 128, "to_codes": False, "divides": False,
+                                "middle": tl.float16}, set()),
     "windows": (windows._attention, {"has_first": True, "has_second": True, "d": 32,
                                      "tokens": 64, "features": 32}, set()),
     "windows without biases": (windows._attention, {"has_first": False, "has_second": False,
@@ -47,6 +51,7 @@ CASES = {
                                          "has_other": True, **ACTIVATION, "block": 1024}, set()),
     "means": (pointwise._image_means, {"rows": 64, "channels": 32}, set()),
     "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
+    "counting": (counting._count, {"mine": 64, "others": 128}, set()),
 }  # fmt: skip
 
 
@@ -56,9 +61,11 @@ def kind_of(name: str, dtype: str, constants: dict) -> str:
         return "constexpr"
     if name in PLACES:
         return "*i32"
+    if name in TYPES:
+        return TYPES[name]
     if name in POINTERS:
         return f"*{dtype}"
-    return "fp32" if name in ("epsilon",) else "i32"
+    return "fp32" if name in ("epsilon", "step", "reciprocal") else "i32"
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])

@@ -9,7 +9,8 @@ from torch import fx
 
 from trtnet import nn, ops
 from trtnet.engines.torch.constants import to_device
-from trtnet.engines.torch.tactics.specialize import SpecializationError, specialize
+from trtnet.engines.torch.tactics.specialize import specialize
+from trtnet.engines.torch.tactics.values import SpecializationError
 from trtnet.nn import functional as F
 from trtnet.reference.rearrange import cut, shape_of
 
@@ -144,18 +145,11 @@ def test_no_value_larger_than_its_operands_is_stored(as_on_a_gpu):
     assert found["z"].tolist() == [4, 9]
 
 
-def test_loops_are_refused(as_on_a_gpu):
-    lstm = filled(nn.LSTM(4, 5, batch_first=True))
-    module = as_on_a_gpu(lambda x: lstm(x)[0], ("N", 6, 4))
-    with pytest.raises(SpecializationError, match="a loop or a conditional"):
-        specialized(module, (2, 6, 4))
-
-
-def test_bodies_are_refused():
+def test_modules_of_other_kinds_are_refused():
     body = fx.symbolic_trace(torch.nn.ReLU())
     outer = fx.Graph()
     outer.output({"y": outer.call_module("body", (outer.placeholder("x"),))})
-    with pytest.raises(SpecializationError, match="a loop or a conditional"):
+    with pytest.raises(SpecializationError, match="body is a module of an unknown kind"):
         specialized(fx.GraphModule({"body": body}, outer), (2, 6))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, fx
@@ -12,7 +13,26 @@ from trtnet.engines.protocol import Binding
 from trtnet.engines.torch.shapes import OutputShapes
 
 Forward = Callable[..., dict[str, Tensor]]
-Build = Callable[[Sequence[tuple[int, ...]]], Forward | None]
+Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in order
+
+
+class ShapeBuilder(Protocol):
+    """Makes an engine's module fast for input shapes, and keeps which way to run it was the
+    fastest."""
+
+    @property
+    def level(self) -> int:
+        """The optimization level, 0 to 5."""
+
+    def build(self, shapes: Shapes) -> Forward | None:
+        """A faster forward for inputs of these shapes; None where it can make none. The present
+        CUDA stream is used."""
+
+    def recall(self, shapes: Shapes) -> str | None:
+        """The name of the way that was the fastest for `shapes`; None where that is not known."""
+
+    def remember(self, shapes: Shapes, way: str, microseconds: Mapping[str, float]) -> None:
+        """Keeps that name, with the times of all ways that were tried."""
 
 
 @dataclass
@@ -27,8 +47,7 @@ class CompiledGraph:
         runtime: its name, version and threads.
         device: where the weights are.
         output_shapes: answers with the outputs' shapes for given input shapes.
-        build: what makes a faster forward for given shapes of the inputs, in order, or None where
-            it cannot; None without a builder.
+        builder: None where tactics cannot be timed.
         tf32: whether matrix products and convolutions of float32 values may use TF32.
     """
 
@@ -39,9 +58,9 @@ class CompiledGraph:
     device: torch.device
     output_shapes: OutputShapes
     tf32: bool
-    build: Build | None = None
+    builder: ShapeBuilder | None = None
 
     def release(self) -> None:
         """Frees the weights; nothing can run afterwards."""
         self.module = fx.GraphModule({}, fx.Graph())
-        self.forward, self.build = self.module.forward, None
+        self.forward, self.builder = self.module.forward, None

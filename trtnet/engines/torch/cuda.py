@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import functools
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
-from trtnet.engines.torch.compiled import CompiledGraph, Forward
+from trtnet.engines.torch.compiled import CompiledGraph, Shapes
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.context import TorchContext
-from trtnet.errors import ExecutionError
+from trtnet.engines.torch.ways import WITHOUT, Way, Ways
+from trtnet.errors import ExecutionError, OutOfMemoryError
+from trtnet.escaping import printable
 from trtnet.workers import Workers
 
-_TRIALS = 5
+_TRIALS = 10
+_MARGIN = 0.97  # of the time of a way that is set up faster, above which that one is kept
 
 # PyTorch's precision flags belong to the whole process, and only one capture at a time is safe.
 _LOCK = threading.Lock()
-
-
-Key = tuple[tuple[str, tuple[int, ...]], ...]  # the names and shapes of the inputs
-
-
-class Way(NamedTuple):
-    """One way to run a graph.
-
-    Attributes:
-        forward: what is called.
-        is_timed: whether cuDNN's kernels are timed.
-    """
-
-    forward: Forward
-    is_timed: bool
 
 
 class CudaContexts:
@@ -44,7 +33,7 @@ class CudaContexts:
 
     def __init__(self, compiled: CompiledGraph) -> None:
         self._compiled = compiled
-        self._ways: dict[Key, Way] = {}
+        self._ways = Ways(compiled)
 
     def create(self) -> CudaContext:
         """A new context."""
@@ -57,8 +46,8 @@ class CudaContexts:
 
 
 @functools.cache
-def _capturing(is_timed: bool) -> Workers:
-    """The thread that captures CUDA graphs with cuDNN's kernels chosen in this way.
+def _thread(is_timed: bool) -> Workers:
+    """The thread that runs networks with cuDNN's kernels chosen in this way.
 
     They are chosen by a heuristic, or by timing each of them once, which misleads where they take
     a few microseconds. PyTorch keeps the choice, and the kernels themselves, for the lifetime of
@@ -74,19 +63,25 @@ class CudaContext(TorchContext):
 
     PyTorch keeps memory and library handles for each stream it has seen, so running on the
     callers' streams would make it grow.
+
+    Attributes:
+        tried: microseconds of the ways among which the last capture chose, by name; empty where
+            the way was known.
     """
 
     runs_aside = True  # it sets PyTorch's flags
 
-    def __init__(self, compiled: CompiledGraph, ways: dict[Key, Way]) -> None:
-        """`ways` are those found for input shapes, for all contexts of the engine."""
+    def __init__(self, compiled: CompiledGraph, ways: Ways) -> None:
+        """`ways` are those of the engine, for all its contexts."""
         super().__init__(compiled)
+        self.tried: dict[str, float] = {}
         self._ways = ways
+        self._executed: Shapes | None = None  # the shapes of the last execution without a graph
         self._stream = torch.cuda.Stream(compiled.device)
         self._pool = torch.cuda.graph_pool_handle()  # one execution at a time needs one pool
 
     @contextmanager
-    def _on(self, stream: int, is_timed: bool = True) -> Iterator[None]:
+    def _on(self, stream: int, is_timed: bool = False) -> Iterator[None]:
         given = torch.cuda.ExternalStream(stream, self.compiled.device)
         with (
             _LOCK,
@@ -101,11 +96,39 @@ class CudaContext(TorchContext):
             finally:
                 given.wait_stream(self._stream)
 
+    def execute(self, stream: int) -> None:
+        """Runs once, see :meth:`TorchContext.execute`.
+
+        The way that is known for the present shapes is taken. Where none is, cuDNN's kernels are
+        not timed in the first execution, which a capture may follow, or other shapes.
+        """
+        shapes = self._given()
+        way = self._known(stream, shapes)
+        if way is None:
+            way = self._ways.timed if self._executed == shapes else self._ways.without
+        self._executed = shapes
+        try:
+            self._execute(stream, way)
+        except ExecutionError as error:
+            if way.forward is self.compiled.forward or isinstance(error, OutOfMemoryError):
+                raise
+            self._execute(stream, self._ways.without)  # raises again if the inputs are the reason
+            self._ways.forget(shapes)
+            text = "the tactics of this network fail, and are not used any more"
+            warnings.warn(f"{text}: {printable(error)}", RuntimeWarning, stacklevel=2)
+
+    def _execute(self, stream: int, way: Way) -> None:
+        def run() -> None:
+            with self._on(stream, way.is_timed), self._named():
+                self._run(way.forward)
+
+        _thread(way.is_timed).submit(run).result()
+
     def capture(self, stream: int) -> CudaReplay:
         """Captures one execution for the present shapes.
 
-        The first capture for some shapes tries the module as it is and what the builder makes of
-        it for these shapes, each with both ways to choose cuDNN's kernels; the fastest is kept.
+        The first capture for some shapes tries several ways (:mod:`trtnet.engines.torch.ways`), one
+        at a time, unless the timing cache knows which is the fastest.
 
         Raises:
             CaptureError: inputs in host memory, outputs of unknown size, or work that PyTorch
@@ -115,50 +138,75 @@ class CudaContext(TorchContext):
             raise CaptureError("the values of inputs in host memory would be captured as well")
         if self._allocators:
             raise CaptureError("the data decides on the size of an output")
-        shapes = tuple(self._shapes.items())
-        known = self._ways.get(shapes)
-        if known is not None:
-            return self._captured(stream, known)
-        ways = [Way(self.compiled.forward, is_timed) for is_timed in (False, True)]
-        built = _capturing(False).submit(self._build, stream).result()
-        ways += [] if built is None else [Way(built, is_timed) for is_timed in (False, True)]
-        replays = {way: self._captured(stream, way) for way in ways}
-        fast, *slow = sorted(replays, key=lambda way: self._fastest(replays[way]))
-        self._ways[shapes] = fast
-        for way in slow:
-            replays[way].close()
-        return replays[fast]
+        shapes = self._given()
+        self.tried = {}
+        way = self._known(stream, shapes)
+        if way is not None:
+            try:
+                return self._captured(stream, way, self._pool)
+            except CaptureError:
+                if way.name == WITHOUT:
+                    raise
+                self._ways.forget(shapes)
+        return self._captured(stream, self._choose(stream, shapes), self._pool)
 
-    def _captured(self, stream: int, way: Way) -> CudaReplay:
-        return _capturing(way.is_timed).submit(self._capture, stream, way).result()
+    def _given(self) -> Shapes:
+        return tuple(self._shapes[binding.name] for binding in self._inputs)
 
-    def _build(self, stream: int) -> Forward | None:
-        """What the builder makes for the present shapes; None where it can make nothing."""
-        build = self.compiled.build
-        if build is None:
-            return None
-        shapes = [self._shapes[binding.name] for binding in self._inputs]
-        with self._on(stream, is_timed=False):
-            return build(shapes)
+    def _known(self, stream: int, shapes: Shapes) -> Way | None:
+        """The way for `shapes`, where one is known."""
 
-    def _capture(self, stream: int, way: Way) -> CudaReplay:
+        def ask() -> None:
+            with self._on(stream):
+                self._ways.ask(shapes)
+
+        if not self._ways.was_asked(shapes):
+            _thread(False).submit(ask).result()
+        return self._ways.known(shapes)
+
+    def _choose(self, stream: int, shapes: Shapes) -> Way:
+        """The fastest way. Of the graphs that are captured for this, one exists at a time."""
+
+        def candidates() -> list[Way]:
+            with self._on(stream):
+                return self._ways.candidates(shapes)
+
+        best: Way | None = None
+        reason: CaptureError | None = None
+        for way in _thread(False).submit(candidates).result():
+            try:
+                replay = self._captured(stream, way, torch.cuda.graph_pool_handle())
+            except CaptureError as error:
+                reason = error
+                continue
+            self.tried[way.name] = 1e3 * self._fastest(replay)
+            replay.close()
+            if best is None or self.tried[way.name] < _MARGIN * self.tried[best.name]:
+                best = way
+        if best is None:
+            raise reason or CaptureError("there is no way to run this graph")
+        self._ways.keep(shapes, best, self.tried)
+        return best
+
+    def _captured(self, stream: int, way: Way, pool: Any) -> CudaReplay:
+        return _thread(way.is_timed).submit(self._capture, stream, way, pool).result()
+
+    def _capture(self, stream: int, way: Way, pool: Any) -> CudaReplay:
         graph = torch.cuda.CUDAGraph()
         try:
             with self._on(stream, way.is_timed):
                 with recorded() as copies:
                     self._run(way.forward)  # chooses the kernels
-                with given(copies), self._recording(graph):
+                with given(copies), self._recording(graph, pool):
                     self._run(way.forward)
         except (RuntimeError, ValueError) as error:
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
         return CudaReplay(graph, [moved for _, moved in copies])
 
     @contextmanager
-    def _recording(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        """Captures what is done inside, on the present stream."""
-        recording = torch.cuda.graph(
-            graph, self._pool, self._stream, capture_error_mode="thread_local"
-        )
+    def _recording(self, graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
+        """Captures what is done inside, on the present stream, with memory of `pool`."""
+        recording = torch.cuda.graph(graph, pool, self._stream, capture_error_mode="thread_local")
         inside: BaseException | None = None
         try:
             with recording:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from trtnet.building.profiles import Shapes
 from trtnet.building.sidecar import StatedShapes
 from trtnet.engines.forking import is_forked
 from trtnet.engines.protocol import Binding
-from trtnet.engines.torch.compiled import Build, CompiledGraph, Forward
+from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
@@ -28,7 +27,6 @@ from trtnet.engines.torch.selections import select_at_once
 from trtnet.engines.torch.shapes import OutputShapes
 from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.errors import BackendError, ExecutionError, PlanError, TrtnetError, located
-from trtnet.escaping import printable
 from trtnet.graph import Graph, TensorInfo
 from trtnet.hardware import missing_gpu
 from trtnet.reference.compiler import compile as compile_graph
@@ -36,10 +34,9 @@ from trtnet.reference.dtypes import DTYPES, execution_dtype
 from trtnet.reference.layer_context import is_shape_value
 
 if TYPE_CHECKING:
-    from trtnet.engines.torch.tactics.timing_cache import TimingCache
+    from trtnet.engines.torch.tactics.network_builder import NetworkBuilder
 
 _UNLIMITED = 2**31 - 1
-_FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 _LEVEL = 3  # of optimization, by default
 
 
@@ -100,7 +97,8 @@ def load(
     notes: tuple[str, ...] = ()
     if has_triton and not compile:
         level = _LEVEL if optimization_level is None else optimization_level
-        compiled.build, notes = _builder(compiled, level, timing_cache)
+        builder = _builder(compiled, level, timing_cache)
+        compiled.builder, notes = builder, builder.notes
     return TorchEngine(compiled, profiles, _contexts(compiled), notes)
 
 
@@ -155,7 +153,7 @@ class TorchEngine:
 def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
     """The reference's module, rewritten to be fast on `device`."""
     if device.type == "cpu" or importlib.util.find_spec("triton") is not None:
-        read = recognize_suppressions(read, count=device.type == "cpu")
+        read = recognize_suppressions(read)
     module = compile_graph(read, device=device)
     fold(module)
     rewrite(module, device)
@@ -167,47 +165,16 @@ def _compile(read: Graph, device: torch.device) -> fx.GraphModule:
     return module
 
 
-def _builder(
-    compiled: CompiledGraph, level: int, cache: Path | None
-) -> tuple[Build, tuple[str, ...]]:
-    """What builds faster modules of `compiled`, where PyTorch and Triton can run kernels; and
-    notes."""
-    from trtnet.engines.torch.tactics.builder import Builder, machine, time_captured
-    from trtnet.engines.torch.tactics.specialize import SpecializationError
+def _builder(compiled: CompiledGraph, level: int, cache: Path | None) -> NetworkBuilder:
+    """What builds faster modules of `compiled`, where PyTorch and Triton can run kernels."""
+    from trtnet.engines.torch.tactics.builder import Builder, machine
+    from trtnet.engines.torch.tactics.network_builder import NetworkBuilder
     from trtnet.engines.torch.tactics.timing_cache import TimingCache
+    from trtnet.engines.torch.tactics.trials import time_captured
 
     types = [DTYPES[binding.dtype] for binding in compiled.bindings if binding.is_input]
-    choices = TimingCache(machine(), cache)
-    builder = Builder(level, choices, compiled.device, time_captured)
-
-    def build(shapes: Sequence[tuple[int, ...]]) -> Forward | None:
-        try:
-            made = builder.build(compiled.module, list(zip(shapes, types, strict=True)))
-        except SpecializationError:
-            return None
-        except _FAILURES as error:  # memory, above all; the module runs as it is
-            text = "the builder made nothing faster for these shapes, because it failed"
-            warnings.warn(f"{text}: {printable(error)}", RuntimeWarning, stacklevel=2)
-            return None
-        _save(choices, cache)
-        return made.forward
-
-    return build, _notes(cache, choices.ignored)
-
-
-def _notes(cache: Path | None, ignored: str | None) -> tuple[str, ...]:
-    if ignored is None:
-        return ()
-    return (f"{cache} is ignored, and replaced by what is found here: {ignored}",)
-
-
-def _save(choices: TimingCache, cache: Path | None) -> None:
-    """Writes the timing cache. A failure is a warning only: the same is timed again next time."""
-    try:
-        choices.save()
-    except OSError as error:
-        text = f"the timing cache {printable(cache)} is not written ({printable(error)})"
-        warnings.warn(f"{text}: tactics will be timed again", RuntimeWarning, stacklevel=2)
+    builder = Builder(level, TimingCache(machine(), cache), compiled.device, time_captured)
+    return NetworkBuilder(compiled.module, types, builder, cache)
 
 
 def _contexts(compiled: CompiledGraph) -> Contexts:

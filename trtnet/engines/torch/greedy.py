@@ -28,12 +28,18 @@ def counting(layer: LayerContext) -> TorchCall:
 
 
 def count_better(mask: Tensor, scores: Tensor, order: Tensor) -> Tensor:
-    """How many boxes of `mask` are better than each, (B, 1, N) float32, on the host.
+    """How many boxes of `mask` are better than each, (B, 1, N) float32.
 
     Args:
         mask: (B, N) bool, as :func:`suppress` takes its candidates; `scores` and `order` as there.
     """
     shaped = torch.broadcast_tensors(mask, scores, order)
+    if mask.is_meta:  # shapes alone are asked for
+        return torch.empty_like(shaped[1]).unsqueeze(1)
+    if mask.is_cuda:
+        from trtnet.engines.torch import counting  # needs Triton
+
+        return counting.count_better(*shaped).unsqueeze(1)
     rows = zip(*(x.contiguous().numpy() for x in shaped), strict=True)
     counts = [_count_better(*row) for row in rows]
     counted = np.array(counts, np.float32).reshape(shaped[0].shape)

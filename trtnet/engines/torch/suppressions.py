@@ -34,13 +34,10 @@ _SIDES = ("x1", "y1", "x2", "y2")
 _INPUTS = (*_SIDES, "candidates", "scores", "order")
 
 
-def recognize_suppressions(graph: Graph, count: bool = False) -> Graph:
-    """`graph`, with one layer in place of each suppression; `graph` itself where there is none.
-
-    Args:
-        count: also put one layer of the type :data:`COUNTED` in place of the matrix product that
-            counts the better boxes. On a CPU memory for all pairs of boxes costs more than that.
-    """
+def recognize_suppressions(graph: Graph) -> Graph:
+    """`graph`, with one layer in place of each suppression and of each matrix product that counts
+    better boxes; `graph` itself where there is neither. What is left needs no memory for
+    all pairs of boxes, but for a limit of each class."""
     loops = [layer for layer in graph.layers if layer.type == "LOOP_OUTPUT"]
     products = [layer for layer in graph.layers if layer.type == "MATRIX_MULTIPLY"]
     if not products:
@@ -48,8 +45,7 @@ def recognize_suppressions(graph: Graph, count: bool = False) -> Graph:
     finder = _Finder(graph)
     made = [found for layer in loops if (found := finder.loop(layer))]
     made += finder.chains()
-    if count:
-        made += [found for layer in products if (found := finder.counted(layer))]
+    made += [found for layer in products if (found := finder.counted(layer))]
     return _replaced(graph, made) if made else graph
 
 

@@ -197,5 +197,5 @@ rtdetr_r18, rtdetr_r34, rtdetr_r50, rtdetr_r101 = (
 rtdetr_shapes = register_rt_detr(
     "rtdetr_shapes", SHAPES, "v1",
     "A small RT-DETR for drawn shapes, which ``tools/train_rt_detr.py`` trains.",
-    num_classes=4, num_queries=100, edge=320,
+    num_classes=4, num_queries=100, edge=416,
 )  # fmt: skip

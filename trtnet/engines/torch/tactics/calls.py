@@ -15,6 +15,7 @@ from trtnet.engines.torch.tactics.epilogue import Epilogue
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.pointwise import finish, image_means, scale_shift
+from trtnet.engines.torch.tactics.quantized.finish import Step
 from trtnet.engines.torch.tactics.windows import unit_vectors, window_attention
 
 _LAST = torch.channels_last
@@ -68,11 +69,11 @@ def product(
 ) -> Tensor:
     """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape."""
     y = linear(
-        _spaced_rows(x, layout.of_image),
+        spaced_rows(x, layout.of_image),
         layout.weight(weight),
         bias,
-        _vector(factor),
-        None if other is None else _spaced_rows(other, layout.is_image),
+        vector(factor),
+        None if other is None else spaced_rows(other, layout.is_image),
         None if gate is None else gate.reshape(gate.shape[0], -1).contiguous(),
         source,
         target,
@@ -94,10 +95,10 @@ def library_product(
 ) -> Tensor:
     """A product by PyTorch's library, which adds the bias, and its epilogue in a pass of its
     own."""
-    y = F.linear(_spaced_rows(x, layout.of_image), layout.weight(weight), _vector(bias))
+    y = F.linear(spaced_rows(x, layout.of_image), layout.weight(weight), vector(bias))
     if epilogue:
         other = None if other is None else _rows(other, layout.is_image)
-        finish(y, None, _vector(factor), other, epilogue)
+        finish(y, None, vector(factor), other, epilogue)
     return layout.result(y)
 
 
@@ -132,16 +133,25 @@ def finished(
     y = F.conv2d(x, kernel, None, *window).contiguous(memory_format=_LAST)
     rows = _rows(y, True)
     other = None if other is None else _rows(other, is_image)
-    finish(rows, bias, _vector(factor), other, epilogue)
+    finish(rows, bias, vector(factor), other, epilogue)
     return y if is_image else y.permute(0, 2, 3, 1)
 
 
 def normalized(
-    x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    epsilon: float,
+    dtype: torch.dtype,
+    warps: int,
+    step: Step | None = None,
+    codes: torch.dtype = torch.int8,
 ) -> Tensor:
     """:func:`trtnet.engines.torch.tactics.norm.layer_norm` of tensors of any shape."""
     rows = _rows(x, False)
-    y = layer_norm(rows, scale.reshape(-1), bias.reshape(-1), epsilon, dtype, warps)
+    parameters = (scale.reshape(-1), bias.reshape(-1))
+    y = layer_norm(rows, *parameters, epsilon, dtype, warps, step, codes)
     return y.view(x.shape)
 
 
@@ -155,7 +165,7 @@ def scaled_image(x: Tensor, scale: Tensor, shift: Tensor, *, epilogue: Epilogue)
 def shuffled(a: Tensor, b: Tensor, which: Tensor, place: Tensor, *, warps: int) -> Tensor:
     """:func:`trtnet.engines.torch.tactics.columns.take_columns` of images of any layout."""
     n, _, h, w = a.shape
-    y = take_columns(_spaced_rows(a, True), _spaced_rows(b, True), which, place, warps)
+    y = take_columns(spaced_rows(a, True), spaced_rows(b, True), which, place, warps)
     return y.view(n, h, w, -1).permute(0, 3, 1, 2)
 
 
@@ -194,21 +204,22 @@ def attention_of_windows(
     return y[0] if flat else y
 
 
-def _five(bias: Tensor) -> Tensor:
-    return bias.contiguous()[(None,) * (5 - bias.dim())]
-
-
-def _vector(x: Tensor | None) -> Tensor | None:
+def vector(x: Tensor | None) -> Tensor | None:
+    """`x` with one axis."""
     return None if x is None else x.reshape(-1)
 
 
-def _rows(x: Tensor, is_image: bool) -> Tensor:
-    """The rows of channels, without gaps."""
-    return _spaced_rows(x, is_image).contiguous()
-
-
-def _spaced_rows(x: Tensor, is_image: bool) -> Tensor:
+def spaced_rows(x: Tensor, is_image: bool) -> Tensor:
     """The rows of channels, between which there may be gaps, as in a part of the channels."""
     x = x.permute(0, 2, 3, 1) if is_image else x
     rows = x.reshape(-1, x.shape[-1])
     return rows if rows.stride(-1) == 1 else rows.contiguous()
+
+
+def _five(bias: Tensor) -> Tensor:
+    return bias.contiguous()[(None,) * (5 - bias.dim())]
+
+
+def _rows(x: Tensor, is_image: bool) -> Tensor:
+    """The rows of channels, without gaps."""
+    return spaced_rows(x, is_image).contiguous()

@@ -50,6 +50,12 @@ class Chain:
         """What follows on the product."""
         return Epilogue(self.first, self.last, self.factor is not None, self.other is not None)
 
+    @property
+    def shape_of_rows(self) -> tuple[int, ...]:
+        """The shape of the result with the channels last."""
+        shape = tuple(self.result.meta["value"].shape)
+        return (shape[0], *shape[2:], shape[1]) if self.is_image else shape
+
     def follow(self, moves: bool = False) -> None:
         """Adds what can be computed with it; with `moves` rows may go to other places."""
         while self._step(moves):

@@ -21,11 +21,13 @@ class Tactic:
     Attributes:
         name: among those of one region.
         function: called with the operands of the region, and with `options` by name.
+        always: whether it is timed at each level, whatever its place.
     """
 
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any]
+    always: bool = False
 
     def bound(self) -> Callable[..., Any]:
         """A function of the operands, which a graph can call: its code holds no options."""
@@ -52,6 +54,11 @@ class Region:
     operands: tuple[fx.Node | None, ...]
     problem: str
     tactics: tuple[Tactic, ...]
+
+    def most_promising(self, count: int) -> tuple[Tactic, ...]:
+        """The first `count` tactics, and those that are always timed."""
+        ranked = [tactic for tactic in self.tactics if not tactic.always][:count]
+        return tuple(t for t in self.tactics if t.always or t in ranked)
 
 
 def apply(region: Region, tactic: Tactic, replaced: Mapping[fx.Node, fx.Node]) -> fx.Node:

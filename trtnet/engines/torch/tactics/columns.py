@@ -8,6 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trtnet.engines.torch.tactics.launching import launch
+
 _VALUES = 4096  # of a program, at most
 
 
@@ -28,7 +30,8 @@ def take_columns(a: Tensor, b: Tensor, which: Tensor, place: Tensor, warps: int)
     if y.numel():
         block = triton.next_power_of_2(columns)
         together = max(1, _VALUES // block)
-        _take_columns[(triton.cdiv(rows, together),)](
+        launch(
+            _take_columns, (triton.cdiv(rows, together),),
             a, b, which, place, y, rows, columns, a.stride(0), b.stride(0), together, block,
             num_warps=warps,
         )  # fmt: skip

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trtnet.engines.torch.tactics.device_functions import activate
 from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.launching import launch
 
 Pair = tuple[int, int]
 
@@ -80,7 +81,8 @@ def depthwise(
     bands = triton.cdiv(oh, block.rows)
     grid = (n * bands, triton.cdiv(ow, block.pixels), triton.cdiv(c, block.channels))
     first = epilogue.first
-    _depthwise[grid](
+    launch(
+        _depthwise, grid,
         x, kernel, bias, y, h, w, oh, ow, c, bands, *window, *stride, *padding, *dilation,
         bias is not None, first.kind, first.low, first.high,
         block.rows, block.pixels, block.channels,

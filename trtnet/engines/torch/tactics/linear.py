@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trtnet.engines.torch.tactics.device_functions import activate
 from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.launching import launch
 
 _PROCESSORS = 132  # of the GPU for which the order of the tiles was tried; others time them anyway
 
@@ -102,7 +103,8 @@ def linear(
         return y
     grid = (triton.cdiv(m, tile.rows) * triton.cdiv(n, tile.columns),)
     first, last = epilogue.first, epilogue.last
-    _linear[grid](
+    launch(
+        _linear, grid,
         x, weight, bias, factor, other, gate, source, target, y,
         m, n, k, x.stride(0), n if other is None else other.stride(0), *weight.stride(),
         1 if gate is None else m // gate.shape[0],

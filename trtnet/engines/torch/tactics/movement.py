@@ -32,7 +32,7 @@ def gather_rows(module: fx.GraphModule, device: torch.device) -> None:
     :func:`take_rows`; chains without real copies stay.
 
     Args:
-        device: where the places of the rows are kept.
+        device: where the places of the rows are worked out, and kept.
     """
     known: set[fx.Node] = set()
     for node in reversed(list(module.graph.nodes)):
@@ -43,12 +43,12 @@ def gather_rows(module: fx.GraphModule, device: torch.device) -> None:
         if len(sources) != 1 or not copies(chain):
             continue
         (source,) = sources
-        places = _places(chain, source, node)
+        places = _places(chain, source, node, device)
         if places is None:
             continue
         with module.graph.inserting_before(node):
-            stored = new_buffer(module, f"{node.name}_places", places.to(device, torch.int32))
-            stored.meta["value"] = places.to("meta", torch.int32)
+            stored = new_buffer(module, f"{node.name}_places", places)
+            stored.meta["value"] = places.to("meta")
             shape = tuple(node.meta["value"].shape)
             taken = module.graph.call_function(take_rows, (source, stored, shape))
         taken.meta.update(node.meta)
@@ -111,19 +111,22 @@ def _is_view(x: Tensor, shape: torch.Size) -> bool:
     return True
 
 
-def _places(chain: list[fx.Node], source: Any, last: fx.Node) -> Tensor | None:
-    """Which row of `source` each row of `last` is; None where rows do not stay together."""
+def _places(
+    chain: list[fx.Node], source: Any, last: fx.Node, device: torch.device
+) -> Tensor | None:
+    """Which row of `source` each row of `last` is, in int32 on `device`; None where rows do not
+    stay together."""
     given, made = source.meta.get("value"), last.meta["value"]
     if given is None or given.dim() == 0 or made.dim() == 0 or made.shape[-1] != given.shape[-1]:
         return None
     count, width = given.numel(), given.shape[-1]
     if not 0 < count <= _LARGEST or not made.numel() or not given.is_contiguous():
         return None
-    index = torch.arange(count, dtype=torch.int32).view(given.shape)
+    index = torch.arange(count, dtype=torch.int32, device=device).view(given.shape)
     moved = moved_values(chain, {source: index}).reshape(-1, width)
     first = moved[:, :1]
     keeps_rows = bool((first % width == 0).all()) and torch.equal(
-        moved, first + torch.arange(width, dtype=torch.int32)
+        moved, first + torch.arange(width, dtype=torch.int32, device=device)
     )
     return (first[:, 0] // width) if keeps_rows and moved.numel() == math.prod(made.shape) else None
 
@@ -131,16 +134,17 @@ def _places(chain: list[fx.Node], source: Any, last: fx.Node) -> Tensor | None:
 def moved_values(chain: list[fx.Node], values: dict[fx.Node, Any]) -> Tensor:
     """What the movements of `chain` make of `values` in the places of their sources."""
     found = dict(values)
+    device = next(iter(values.values())).device
     for node in chain:
         args, kwargs = fx.node.map_arg(
-            (node.args, node.kwargs), lambda x: found[x] if x in found else _stored(x)
+            (node.args, node.kwargs), lambda x: found[x] if x in found else _stored(x, device)
         )
         found[node] = node.target(*args, **kwargs)  # type: ignore[operator]
     result: Tensor = found[chain[-1]]
     return result
 
 
-def _stored(node: fx.Node) -> Tensor:
-    """A stored tensor, on the host, where the places of elements are worked out."""
+def _stored(node: fx.Node, device: torch.device) -> Tensor:
+    """A stored tensor, on `device` where it is not on the host."""
     stored: Tensor = getattr(node.graph.owning_module, str(node.target))
-    return stored.cpu()
+    return stored if stored.device.type == "cpu" else stored.to(device)

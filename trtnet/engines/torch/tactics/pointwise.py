@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trtnet.engines.torch.tactics.device_functions import activate
 from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.launching import launch
 
 _BLOCK = 1024
 
@@ -56,7 +57,8 @@ def _run(
     if not x.numel():
         return
     first, last = epilogue.first, epilogue.last
-    _pointwise[(triton.cdiv(x.numel(), _BLOCK),)](
+    launch(
+        _pointwise, (triton.cdiv(x.numel(), _BLOCK),),
         x, y, scale, bias, factor, other, x.numel(), x.shape[1],
         scale is not None, bias is not None, factor is not None, other is not None,
         first.kind, first.low, first.high, last.kind, last.low, last.high, _BLOCK,
@@ -103,7 +105,7 @@ def image_means(x: Tensor, rows: int, channels: int, warps: int) -> Tensor:
     y = torch.empty((n, c), dtype=x.dtype, device=x.device)
     if y.numel():
         grid = (n, triton.cdiv(c, channels))
-        _image_means[grid](x, y, pixels, c, rows, channels, num_warps=warps)
+        launch(_image_means, grid, x, y, pixels, c, rows, channels, num_warps=warps)
     return y
 
 

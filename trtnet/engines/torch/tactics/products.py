@@ -41,7 +41,7 @@ def of_rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
         source, places = x.args[0], x.args[1]
         nodes = [x, *nodes]
     columns, depth = size[::-1] if by_columns else size
-    how = calls.Layout(_shape_of_rows(chain), by_columns, chain.is_image, False)
+    how = calls.Layout(chain.shape_of_rows, by_columns, chain.is_image, False)
     operands = (source, weight, bias, chain.factor, chain.other, None, places, chain.places)
     sizes = (node.meta["value"].numel() // columns, columns, depth)
     return _product(nodes, operands, chain, how, sizes, count)
@@ -71,7 +71,7 @@ def of_images(
     if value.shape[2:] == (1, 1) and (stride, padding, dilation) == _POINT and groups == 1:
         is_free = x not in taken
         source, gate, nodes = _gate(x, chain.nodes) if is_free else (x, None, chain.nodes)
-        how = calls.Layout(_shape_of_rows(chain), False, chain.is_image, True)
+        how = calls.Layout(chain.shape_of_rows, False, chain.is_image, True)
         operands = (source, kernel, bias, chain.factor, chain.other, gate, None, None)
         return _product(nodes, operands, chain, how, (n * oh * ow, out, value.shape[1]), count)
     plain = chain.factor is None and chain.other is None and not chain.last and chain.is_image
@@ -80,12 +80,6 @@ def of_images(
     if node.target is F.conv2d and chain.epilogue:
         return _finished(node, chain)
     return None
-
-
-def _shape_of_rows(chain: Chain) -> tuple[int, ...]:
-    """The shape of the result with the channels last."""
-    shape = tuple(chain.result.meta["value"].shape)
-    return (shape[0], *shape[2:], shape[1]) if chain.is_image else shape
 
 
 def _product(
@@ -101,7 +95,7 @@ def _product(
         for tile in linear.tiles(*sizes, count)
     ]
     if not any(operands[5:]) and (how.of_image or chain.epilogue):
-        tactics.append(Tactic("library", calls.library_product, shared))
+        tactics.append(Tactic("library", calls.library_product, shared, always=True))
     return Region(tuple(nodes), operands, problem, tuple(tactics))
 
 

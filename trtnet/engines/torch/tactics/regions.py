@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.passes import linear_of_columns
 from trtnet.engines.torch.tactics import image_regions, products, token_regions
 from trtnet.engines.torch.tactics.choices import Region, is_half
+from trtnet.engines.torch.tactics.quantized.regions import of_codes
 from trtnet.reference import elementwise
 from trtnet.reference.linear import multiply
 from trtnet.reference.reduction import mean, normalize
@@ -30,23 +31,32 @@ def find(module: fx.GraphModule, count: int, device: torch.device) -> Iterator[R
     for node in list(module.graph.nodes):
         if node.op != "call_function" or node in taken:
             continue
-        region = None
-        if node.target in (linear_of_columns, multiply):
-            region = products.of_rows(node, count, taken)
-        elif node.target in _CONVOLUTIONS and is_half(node):
-            region = products.of_images(module, node, count, taken)
-        elif node.target is normalize:
-            region = token_regions.normalization(node)
-        elif node.target is torch.softmax:
-            region = token_regions.attention(module, node)
-        elif node.target is elementwise.scale_shift:
-            region = image_regions.scaled(node)
-        elif node.target is mean:
-            region = image_regions.means(node)
-        elif node.target is torch.div:
-            region = token_regions.units(module, node)
-        elif node.target is torch.reshape and is_half(node):
-            region = image_regions.shuffle(module, node, device)
+        region = of_codes(module, node, count)
+        if region is None:
+            region = _of_values(module, node, count, device, taken)
         if region is not None and taken.isdisjoint(region.nodes):
             taken.update(region.nodes)
             yield region
+
+
+def _of_values(
+    module: fx.GraphModule, node: fx.Node, count: int, device: torch.device, taken: Set[fx.Node]
+) -> Region | None:
+    """The region of `node`, which is not one of codes."""
+    if node.target in (linear_of_columns, multiply):
+        return products.of_rows(node, count, taken)
+    if node.target in _CONVOLUTIONS and is_half(node):
+        return products.of_images(module, node, count, taken)
+    if node.target is normalize:
+        return token_regions.normalization(node)
+    if node.target is torch.softmax:
+        return token_regions.attention(module, node)
+    if node.target is elementwise.scale_shift:
+        return image_regions.scaled(node)
+    if node.target is mean:
+        return image_regions.means(node)
+    if node.target is torch.div:
+        return token_regions.units(module, node)
+    if node.target is torch.reshape and is_half(node):
+        return image_regions.shuffle(module, node, device)
+    return None

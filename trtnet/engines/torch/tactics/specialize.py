@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,19 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from trtnet.engines.torch.constants import is_worth_keeping, new_buffer
+from trtnet.engines.torch.constants import is_worth_keeping
 from trtnet.engines.torch.fusion import convolution_relu
+from trtnet.engines.torch.tactics import loops
+from trtnet.engines.torch.tactics.iterations import Function, at_once, called
+from trtnet.engines.torch.tactics.values import Draft, SpecializationError, Value, on_meta
+from trtnet.reference.control import Conditional, Loop
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.fill import draw
 from trtnet.reference.module_builder import is_kept
 from trtnet.reference.rearrange import shape_of
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
-_MOST_SIZES = 64
-
-
-class SpecializationError(Exception):
-    """What a node computes depends on more than the shapes of the inputs, or is not known."""
 
 
 def specialize(
@@ -30,132 +31,138 @@ def specialize(
     """`module` for inputs of fixed shapes; its buffers are those of `module`.
 
     Each node has in ``meta["value"]`` what it computes: a tensor on PyTorch's device ``meta``, or
-    a tuple of these.
+    a tuple of these. Loops become their iterations, see
+    :func:`trtnet.engines.torch.tactics.loops.run`, and conditionals a branch.
 
     Args:
-        module: without loops and conditionals.
         inputs: the shape and type of each, in order.
 
     Raises:
-        SpecializationError: a loop, a conditional, or sizes that depend on the data.
+        SpecializationError: a loop or a conditional on which the data decides, or sizes that
+            depend on the data.
     """
-    for name, _ in module.named_children():
-        raise SpecializationError(f"{name} is a loop or a conditional")
-    return _Specialization(module).run(inputs)
+    draft = Draft()
+    nodes = module.graph.find_nodes(op="placeholder")
+    given = [
+        draft.input(str(node.target), torch.empty(tuple(shape), dtype=dtype, device="meta"))
+        for node, (shape, dtype) in zip(nodes, inputs, strict=True)
+    ]
+    with torch.no_grad():
+        results = _Reading(module, draft).read(given)
+    return draft.finish(results)
 
 
-class _Specialization:
-    """Specializes one module."""
+class _Reading:
+    """Adds to a draft what one module computes of some values."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
-        self._module = module
-        self._made = fx.GraphModule({}, fx.Graph())
-        for name, value in module.named_buffers(recurse=False):
-            self._made.register_buffer(name, value)
-        self._known: dict[fx.Node, Any] = {}
-        self._nodes: dict[fx.Node, fx.Node] = {}
+    def __init__(self, module: fx.GraphModule, draft: Draft) -> None:
+        self._module, self._draft = module, draft
+        self._values: dict[fx.Node, Any] = {}  # of a region the tuple of its outputs
 
-    def run(self, inputs: Sequence[tuple[Sequence[int], torch.dtype]]) -> fx.GraphModule:
-        """The module."""
-        given = iter(inputs)
-        with torch.no_grad():
-            for node in self._module.graph.nodes:
-                if node.op == "placeholder":
-                    shape, dtype = next(given)
-                    made = self._copy(node)
-                    made.meta["value"] = torch.empty(tuple(shape), dtype=dtype, device="meta")
-                elif node.op == "get_attr":
-                    self._constant(node)
-                elif node.op == "output":
-                    self._copy(node)
-                else:
-                    self._call(node)
-        self._made.graph.eliminate_dead_code(is_kept)
-        self._made.recompile()
-        return self._made
+    def read(self, given: Sequence[Value]) -> Any:
+        """The results of the module for its inputs `given`, in the form in which it returns them,
+        with a :class:`Value` for each node."""
+        inputs = iter(given)
+        for node in self._module.graph.nodes:
+            if node.op == "placeholder":
+                self._values[node] = next(inputs)
+            elif node.op == "get_attr":
+                self._values[node] = self._constant(node)
+            elif node.op == "output":
+                return fx.node.map_arg(node.args[0], self._values.__getitem__)
+            elif node.op == "call_module":
+                self._values[node] = self._region(node)
+            else:
+                self._values[node] = self._call(node)
+        raise AssertionError("a module without an output")
 
-    def _constant(self, node: fx.Node) -> None:
+    def _constant(self, node: fx.Node) -> Value:
         value = getattr(self._module, str(node.target))
         if not isinstance(value, Tensor):
             raise SpecializationError(f"{node.name} is no tensor")
-        self._known[node] = value
+        return Value(str(node.target), value)
 
-    def _call(self, node: fx.Node) -> None:
+    def _region(self, node: fx.Node) -> tuple[Value, ...]:
+        region = self._module.get_submodule(str(node.target))
+        arguments: Any = fx.node.map_arg(node.args, self._values.__getitem__)
+        if isinstance(region, Loop):
+            call = loops.Call(region, node.meta["layer"], self._draft, _read)
+            return loops.run(call, *arguments)
+        if isinstance(region, Conditional):
+            condition, captured = arguments
+            if not condition.is_known:
+                raise SpecializationError(f"{node.target}: the data decides on the branch")
+            branch: Any = region.then if bool(condition.known) else region.otherwise
+            results: tuple[Value, ...] = _read(branch, self._draft, captured)
+            return results
+        raise SpecializationError(f"{node.target} is a module of an unknown kind")
+
+    def _call(self, node: fx.Node) -> Any:
+        sources = [self._values[source] for source in node.all_input_nodes]
+        if node.target is operator.getitem and isinstance(sources[0], tuple):
+            return sources[0][node.args[1]]  # type: ignore[index]
+        is_each = [source.is_each for source in sources]
         if node.target is shape_of:
-            source = node.args[0]
-            value = self._known.get(source)  # type: ignore[arg-type]
-            shaped = self._nodes[source].meta["value"] if value is None else value  # type: ignore[index]
-            self._known[node] = shape_of(shaped)
-            return
-        if self._is_known(node):
-            value = self._evaluate(node, self._known.__getitem__)
-            operands = [self._known[source] for source in node.all_input_nodes]
+            example = sources[0].example
+            return Value(node.name, shape_of(example[0] if is_each[0] else example))
+        if _is_foreseeable(node) and all(source.is_known for source in sources):
+            operands = [source.known for source in sources]
+            value = _evaluate(node, called(node), operands)
             if is_worth_keeping(value, operands):
-                self._known[node] = value
-                return
-        value = self._shapes(node)
-        self._copy(node).meta["value"] = _laid_out(node, value)
+                known = value.contiguous() if isinstance(value, Tensor) else value
+                return Value(f"{node.name}_fixed", known)
+        if not any(is_each):
+            return self._added(node, called(node), sources)
+        if node.target is operator.getitem:  # of the results of several for all iterations
+            return dataclasses.replace(self._added(node, called(node), sources), is_each=True)
+        return self._added_at_once(node, at_once(node, is_each), sources)
 
-    def _is_known(self, node: fx.Node) -> bool:
-        return (
-            node.op in ("call_function", "call_method")
-            and not is_kept(node)
-            and node.target is not draw
-            and all(source in self._known for source in node.all_input_nodes)
-        )
+    def _added(self, node: fx.Node, function: Function, sources: Sequence[Value]) -> Value:
+        """The value of a copy of `node`."""
+        nodes = map(self._draft.node, sources)
+        by_source = dict(zip(node.all_input_nodes, nodes, strict=True))
+        made = self._draft.module.graph.node_copy(node, by_source.__getitem__)
+        return self._draft.add(node.name, made, _laid_out(node, _computed(node, function, sources)))
 
-    def _shapes(self, node: fx.Node) -> Any:
-        """What `node` computes, on PyTorch's device ``meta``.
-
-        Small integers on the host may be sizes; where the function cannot take them beside tensors
-        without values, they are none.
-        """
-        try:
-            return self._evaluate(node, self._example)
-        except SpecializationError:
-            return self._evaluate(node, lambda source: _on_meta(self._example(source)))
-
-    def _evaluate(self, node: fx.Node, value_of: Any) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), value_of)
-        try:
-            if node.op == "call_method":
-                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            return node.target(*args, **kwargs)  # type: ignore[operator]
-        except Exception as error:  # of many kinds, as the functions are
-            raise SpecializationError(f"{node.name}: {error}") from error
-
-    def _example(self, node: fx.Node) -> Any:
-        """What stands for the value of `node`: small ones on the host may be sizes."""
-        if node not in self._known:
-            return self._nodes[node].meta["value"]
-        value = self._known[node]
-        return value if _may_be_sizes(value) else _on_meta(value)
-
-    def _copy(self, node: fx.Node) -> fx.Node:
-        made = self._made.graph.node_copy(node, self._node)
-        self._nodes[node] = made
-        return made
-
-    def _node(self, node: fx.Node) -> Any:
-        """The new node, or number, for `node`."""
-        if node not in self._nodes:
-            value = self._known[node]
-            if not isinstance(value, Tensor):
-                return value
-            if node.op == "get_attr":
-                made = self._made.graph.get_attr(str(node.target))
-            else:
-                made = new_buffer(self._made, f"{node.name}_fixed", value.contiguous())
-            made.meta["value"] = _on_meta(value)
-            self._nodes[node] = made
-        return self._nodes[node]
+    def _added_at_once(self, node: fx.Node, function: Function, sources: Sequence[Value]) -> Value:
+        """The values of `node` in all iterations."""
+        computed = _computed(node, function, sources)
+        nodes = tuple(map(self._draft.node, sources))
+        made = self._draft.module.graph.call_function(function, nodes)
+        made.meta.update(node.meta, half=False)
+        return dataclasses.replace(self._draft.add(node.name, made, computed), is_each=True)
 
 
-def _may_be_sizes(value: Any) -> bool:
-    if not isinstance(value, Tensor):
-        return True
-    is_small = value.numel() <= _MOST_SIZES and not value.is_floating_point()
-    return is_small and value.device.type == "cpu"
+def _read(module: fx.GraphModule, draft: Draft, given: Sequence[Value]) -> Any:
+    return _Reading(module, draft).read(given)
+
+
+def _is_foreseeable(node: fx.Node) -> bool:
+    return (
+        node.op in ("call_function", "call_method")
+        and not is_kept(node)
+        and node.target is not draw
+    )
+
+
+def _computed(node: fx.Node, function: Function, sources: Sequence[Value]) -> Any:
+    """What `node` computes, on PyTorch's device ``meta``.
+
+    Small integers on the host may be sizes; where the function cannot take them beside tensors
+    without values, they are none.
+    """
+    examples = [source.example for source in sources]
+    try:
+        return _evaluate(node, function, examples)
+    except SpecializationError:
+        return _evaluate(node, function, [on_meta(example) for example in examples])
+
+
+def _evaluate(node: fx.Node, function: Function, values: Sequence[Any]) -> Any:
+    try:
+        return function(*values)
+    except Exception as error:  # of many kinds, as the functions are
+        raise SpecializationError(f"{node.name}: {error}") from error
 
 
 def _laid_out(node: fx.Node, value: Any) -> Any:
@@ -165,9 +172,3 @@ def _laid_out(node: fx.Node, value: Any) -> Any:
     if node.target not in _CONVOLUTIONS or value.dim() != 4 or value.dtype not in HALF_DTYPES:
         return value
     return value.contiguous(memory_format=torch.channels_last)
-
-
-def _on_meta(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(_on_meta, value))
-    return value.to("meta") if isinstance(value, Tensor) else value

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trtnet.engines.torch.tactics.launching import launch
+
 LARGEST_TOKENS = 128
 LARGEST_FEATURES = 128
 
@@ -36,7 +38,8 @@ def window_attention(
     first, second = (*given, None, None)[:2]
     strides = [x.stride()[:4] for x in (query, key, value, y)]
     strides += [(0, 0, 0, 0) if x is None else x.stride()[:4] for x in (first, second)]
-    _attention[(b * w * h,)](
+    launch(
+        _attention, (b * w * h,),
         query, key, value, first, second, y, scale, w, h, t,
         *[stride for each in strides for stride in each],
         first is not None, second is not None, d,
@@ -56,7 +59,8 @@ def unit_vectors(x: Tensor, epsilon: float, dtype: torch.dtype, warps: int) -> T
     b, w, h, t, d = x.shape
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
     if y.numel():
-        _unit_vectors[(b * w * h,)](
+        launch(
+            _unit_vectors, (b * w * h,),
             x, y, epsilon, w, h, t, *x.stride()[:4], d,
             triton.next_power_of_2(t), triton.next_power_of_2(d), num_warps=warps,
         )  # fmt: skip

@@ -1,0 +1,96 @@
+"""What runs on a GPU copies nothing between host and device, on a stand-in for one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from doubles import cuda_tensors
+from doubles.cuda_tensors import GPU, Device, OnGpu, values
+from tactics.stand_ins import Clock
+
+import trtnet
+from trtnet import graph, zoo
+from trtnet.engines.torch import counting, engine, greedy, kernels
+from trtnet.engines.torch.constants import given, recorded
+from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.timing_cache import TimingCache
+
+LAST = torch.channels_last
+MODELS = {
+    "yolox_shapes": (64, 96), "yolov8n": (64, 96), "retinanet_resnet50_fpn": (64, 96),
+    "ssdlite320_mobilenet_v3_large": (320, 320), "rtdetr_shapes": (320, 320), "unet": (64, 96),
+    "swin_v2_t": (64, 64), "deeplabv3_mobilenet_v3_large": (65, 97),
+}  # fmt: skip
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A device that is entered; kernels of ours are PyTorch's functions."""
+
+    def packed(x, channels, dtype):
+        padded = F.pad(x.to(dtype), (0, 0, 0, 0, 0, channels - x.shape[1]))
+        return padded.contiguous(memory_format=LAST)
+
+    def by_kernel(tensors, threshold, rounds):
+        found = greedy._on_host(tuple(map(values, tensors)), threshold, rounds)
+        return [OnGpu(torch.from_numpy(mask)) for mask in found]
+
+    monkeypatch.setattr(kernels, "max_pool2d", F.max_pool2d)
+    monkeypatch.setattr(kernels, "pack_channels_last", packed)
+
+    def counted(*tensors):
+        mask, scores, order = map(values, tensors)
+        return OnGpu(greedy.count_better(mask, scores, order).squeeze(1))
+
+    monkeypatch.setattr(greedy, "_by_kernel", by_kernel)
+    monkeypatch.setattr(counting, "count_better", counted)
+    cuda_tensors.allow(monkeypatch)
+    with torch.no_grad(), Device() as made:
+        yield made
+
+
+def network(name, shape):
+    """The network of a model with random weights, read back."""
+    entry = zoo.get_entry(name)
+    model = entry.build()
+    model.load_state_dict(
+        {key: value.numpy() for key, value in entry.torch_model().state_dict().items()}
+    )
+    net = trtnet.Network("torch", precision="fp16")
+    found = model(net.input("input", shape))
+    outputs = found._asdict() if hasattr(found, "_asdict") else found
+    for key, tensor in (outputs if isinstance(outputs, dict) else {"out": outputs}).items():
+        net.output(key, tensor)
+    return graph.read(net)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_execution_that_is_captured_copies_nothing_between_host_and_device(
+    name, stand_ins, request
+):
+    """Neither in the module of the engine nor in the one that the builder makes of it."""
+    shape = (1, 3, *MODELS[name])
+    read = network(name, ("N", *shape[1:]))
+    device = request.getfixturevalue("device")  # now PyTorch's random weights are drawn
+    module = engine._compile(read, GPU)
+    x = OnGpu(torch.rand(shape))
+    wanted = executed(module, x, device)
+    clock = Clock()
+    made = Builder(1, TimingCache({}), GPU, clock).build(module, [(shape, torch.float32)])
+    assert clock.tactics
+    found = executed(made, x, device)
+    for key, value in wanted.items():
+        assert found[key].inner.shape == value.inner.shape
+
+
+def executed(module, x, device):
+    """What `module` gives as it is captured; no transfer is made."""
+    with recorded() as copies:
+        module.forward(x)
+    device.transfers.clear()
+    with given(copies):
+        outputs = module.forward(x)
+    assert device.transfers == []
+    assert all(isinstance(output, OnGpu) for output in outputs.values())
+    return outputs

@@ -1,0 +1,260 @@
+"""Which way a network runs on a GPU; capturing and timing are imitated, so that none is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import plans
+import pytest
+
+import trtnet
+from trtnet.engines.protocol import CaptureError
+from trtnet.errors import ExecutionError, OutOfMemoryError
+
+torch = pytest.importorskip("torch")
+cuda = pytest.importorskip("trtnet.engines.torch.cuda")
+torch_engine = pytest.importorskip("trtnet.engines.torch.engine")
+ways = pytest.importorskip("trtnet.engines.torch.ways")
+
+SHAPE = (4, 3, 8, 8)
+TIMED = ", cuDNN's kernels timed"
+WITH, WITHOUT = "with tactics", "without tactics"
+
+
+class Builder:
+    """Builds `forward`; remembers in a dictionary."""
+
+    forward: Any = None
+
+    def __init__(self, level=3, held=None, builds=True):
+        self.level, self.held, self.builds = level, {} if held is None else held, builds
+        self.built = 0
+
+    def build(self, shapes):
+        self.built += 1
+        return self.forward if self.builds else None
+
+    def recall(self, shapes):
+        return self.held.get(shapes)
+
+    def remember(self, shapes, way, microseconds):
+        self.held[shapes] = way
+
+
+LIVE: list[Replay] = []
+
+
+class Replay:
+    """A captured graph: nothing but its life."""
+
+    def __init__(self, way, pool):
+        self.way, self.pool = way, pool
+        LIVE.append(self)
+
+    def close(self):
+        LIVE.remove(self)
+
+
+@pytest.fixture
+def engine():
+    """A context of an engine; capturing takes what `milliseconds` says of each way."""
+    compiled = torch_engine.load(trtnet.Plan.load(plans.path("static")), device="cpu")._compiled
+    pools = itertools.count()
+
+    class Context(cuda.CudaContext):
+        def __init__(self, ways):
+            super().__init__(compiled, ways)
+            self.captured, self.threads, self.most = [], {}, 0
+
+        @contextlib.contextmanager
+        def _on(self, stream, is_timed=False):
+            self.threads.setdefault(is_timed, set()).add(threading.get_ident())
+            yield
+
+        def _capture(self, stream, way, pool):
+            if way.name in self.refused:
+                raise CaptureError("PyTorch cannot capture this graph", got=way.name)
+            with self._on(stream, way.is_timed):
+                self.captured.append(way.name)
+            replay = Replay(way.name, pool)
+            self.most = max(self.most, len(LIVE))
+            return replay
+
+        def _fastest(self, replay):
+            return self.milliseconds[replay.way]
+
+    def make(builder, milliseconds=None, refused=()):
+        compiled.builder = builder
+        if builder is not None and builder.forward is None:
+            builder.forward = lambda x: compiled.module(x)
+        context = Context(ways.Ways(compiled))
+        context.milliseconds, context.refused = milliseconds or {}, set(refused)
+        context.set_input_shape("x", SHAPE)
+        context.output_shapes()
+        return context
+
+    LIVE.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "Stream", lambda _: SimpleNamespace(cuda_stream=7))
+        patch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
+        yield make
+
+
+TIMES = {WITH: 1.0, WITHOUT: 2.0, WITH + TIMED: 0.9, WITHOUT + TIMED: 1.5}
+
+
+@pytest.mark.parametrize(
+    ("level", "tried"),
+    [(0, [WITH]), (1, [WITH]), (2, [WITH]), (3, [WITH, WITHOUT, WITH + TIMED]),
+     (4, list(TIMES)), (5, list(TIMES))],
+)  # fmt: skip
+def test_levels_try_so_many_ways(level, tried, engine):
+    context = engine(Builder(level), TIMES)
+    best = min(tried, key=TIMES.__getitem__)
+    assert context.capture(0).way == best
+    assert context.captured == [*tried, best]
+    assert context.tried == {name: pytest.approx(1e3 * TIMES[name]) for name in tried}
+
+
+def test_without_a_builder_both_choices_of_cudnn_are_tried(engine):
+    context = engine(None, TIMES)
+    assert context.capture(0).way == WITHOUT + TIMED
+    assert context.captured[:2] == [WITHOUT, WITHOUT + TIMED]
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_what_cannot_be_built_runs_as_it_is(level, engine):
+    context = engine(Builder(level, builds=False), TIMES)
+    assert context.capture(0).way == (WITHOUT if level == 1 else WITHOUT + TIMED)
+
+
+def test_one_graph_exists_at_a_time(engine):
+    """And each that is tried has a pool of its own, which is freed with it."""
+    context = engine(Builder(5), TIMES)
+    kept = context.capture(0)
+    assert context.most == 1
+    assert [kept] == LIVE
+    assert kept.pool == context._pool
+    again = context.capture(0)
+    assert again.pool == kept.pool
+
+
+def test_a_slow_set_up_must_be_worth_it(engine):
+    assert engine(Builder(), {**TIMES, WITH + TIMED: 0.98}).capture(0).way == WITH
+    assert engine(Builder(), {**TIMES, WITH + TIMED: 0.96}).capture(0).way == WITH + TIMED
+    assert engine(Builder(), {**TIMES, WITHOUT: 0.5}).capture(0).way == WITHOUT
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_a_known_way_is_the_only_one_that_is_made(name, engine):
+    held = {(SHAPE,): name}
+    context = engine(Builder(held=held))  # no times: none may be asked for
+    assert context.capture(0).way == name
+    assert (context.captured, context.tried) == ([name], {})
+    assert context.compiled.builder.built == (name in (WITH, WITH + TIMED))
+    assert held == {(SHAPE,): name}
+
+
+def test_the_choice_is_that_of_the_first_session(engine):
+    held = {}
+    first = engine(Builder(held=held), TIMES).capture(0).way
+    other = engine(Builder(held=held), {**TIMES, WITHOUT: 0.1})
+    assert other.capture(0).way == first == held[(SHAPE,)]
+    assert len(other.captured) == 1
+
+
+def test_contexts_of_an_engine_share_what_is_known(engine):
+    context = engine(Builder(), TIMES)
+    context.capture(0)
+    second = type(context)(context._ways)
+    second.set_input_shape("x", SHAPE)
+    second.milliseconds, second.refused = {}, ()
+    assert second.capture(0).way == WITH + TIMED
+    assert len(second.captured) == 1
+
+
+def test_an_unknown_name_is_chosen_anew(engine):
+    held = {(SHAPE,): "of a later version"}
+    assert engine(Builder(held=held), TIMES).capture(0).way == WITH + TIMED
+    assert held == {(SHAPE,): WITH + TIMED}
+
+
+def test_other_shapes_are_chosen_anew(engine):
+    context = engine(Builder(held={((1, 3, 8, 8),): WITHOUT}), TIMES)
+    assert context.capture(0).way == WITH + TIMED
+
+
+def test_ways_that_cannot_be_captured_are_left_out(engine, raises):
+    assert engine(Builder(), TIMES, {WITH, WITH + TIMED}).capture(0).way == WITHOUT
+    with raises(CaptureError, "cannot capture this graph", WITH + TIMED):
+        engine(Builder(), TIMES, TIMES).capture(0)
+
+
+def test_a_known_way_that_cannot_be_captured_is_replaced(engine, raises):
+    held = {(SHAPE,): WITH}
+    assert engine(Builder(held=held), TIMES, {WITH, WITH + TIMED}).capture(0).way == WITHOUT
+    assert held == {(SHAPE,): WITHOUT}
+    with raises(CaptureError, "cannot capture this graph"):
+        engine(Builder(held={(SHAPE,): WITHOUT}), TIMES, {WITHOUT}).capture(0)
+
+
+def test_threads_belong_to_choices_of_cudnn(engine):
+    """PyTorch keeps the chosen kernels for each thread: what ran once is not chosen again."""
+    context = engine(Builder(), TIMES)
+    run(context)
+    context.capture(0)
+    assert [len(context.threads[is_timed]) for is_timed in (False, True)] == [1, 1]
+    assert context.threads[False].isdisjoint(context.threads[True])
+
+
+def run(context):
+    """Executes on memory of the host, which stands for the GPU's."""
+    x, y = torch.randn(SHAPE), torch.zeros(4, 4, 8, 8)
+    for name, array in (("x", x), ("y", y)):
+        context.set_tensor_address(name, array.data_ptr())
+    context.execute(0)
+    assert torch.equal(y, context.compiled.module(x)["y"])
+    return True in context.threads
+
+
+@pytest.mark.parametrize(("level", "second"), [(0, False), (2, False), (3, True), (5, True)])
+def test_cudnn_is_timed_in_the_second_execution_without_a_graph(level, second, engine):
+    """The first may be followed by a capture, or by other shapes."""
+    context = engine(Builder(level))
+    assert [run(context) for _ in range(3)] == [False, second, second]
+
+
+def test_a_known_way_is_executed_too(engine):
+    context = engine(Builder(held={(SHAPE,): WITH}))
+    context.compiled.forward = None  # is not called
+    run(context)
+    assert context.compiled.builder.built == 1
+    run(context)
+    assert context.compiled.builder.built == 1
+    assert context.capture(0).way == WITH
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a kernel fails"), torch.OutOfMemoryError("full")])
+def test_tactics_that_fail_in_an_execution(error, engine, raises):
+    def fail(x):
+        raise error
+
+    class Failing(Builder):
+        forward = staticmethod(fail)
+
+    context = engine(Failing(held={(SHAPE,): WITH}), {WITHOUT: 1.0, WITHOUT + TIMED: 1.0})
+    if isinstance(error, torch.OutOfMemoryError):
+        with raises(OutOfMemoryError, "out of memory"):
+            run(context)
+        return
+    with pytest.warns(RuntimeWarning, match=r"tactics of this network fail.*a kernel fails"):
+        run(context)
+    run(context)  # without a warning
+    context.compiled.forward = fail
+    context = engine(Failing(held={(SHAPE,): WITH}))
+    with raises(ExecutionError, "the layer fails on these inputs"):
+        run(context)

@@ -1,0 +1,238 @@
+"""What ``tools/bench_detectors.py`` measures: detectors with seeded weights whose heads find
+something, their images and their engines.
+
+Weights are kept in ``DIR/MODEL-seeded.safetensors``, the scores that are worth a comparison in
+``DIR/MODEL-HxW.json``, and engines beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import detector_data
+import numpy as np
+import torch
+from bench_detector_networks import Network, Rules, network_of
+from bench_zoo_models import INPUT
+from detector_cases import CASES, Case
+from PIL import Image
+from verify_detectors import seeded
+
+import trtnet
+from trtnet import weights, zoo
+from trtnet.files import atomic_write
+from trtnet.imaging import prepare
+from trtnet.pipeline import mark_outputs
+from trtnet.weights.random_init import build
+from trtnet.zoo import Entry
+
+SHIPPED, ITS_WEIGHTS = "yolox_shapes", "SHAPES_V1"
+TORCHVISION = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")
+SUPPRESSED = ("yolox_", "yolov8", "yolo11")  # how names of detectors with suppression begin
+QUERIES = ("rtdetr_",)  # of those without
+TORCHVISION_SIZE = (800, 1088)  # multiples of 32 that torchvision's transform leaves as they are
+CANDIDATES, COMPARED = 100, 50  # of an image: above the threshold; boxes without suppression
+SEED, DRAWN = 0, 4  # pictures; the others are these, mirrored
+LEAST_SCORE = (
+    0.1  # of the boxes that are compared, where the model's own weights or threshold count
+)
+MARGIN = 1.05  # times the threshold: nearer to it rounding decides
+
+
+@dataclass
+class Task:
+    """A detector, its images and what of its boxes is compared.
+
+    Attributes:
+        model: PyTorch's in float32 on the CPU, in evaluation mode.
+        images: float32; (3, H, W) of 0 to 1 for torchvision's, which prepares it, and what the
+            network takes for all others.
+        prepared: (B, 3, H, W) float32, what the network takes.
+        state: the weights, for the network.
+        arguments: of the network's builder.
+        compared: boxes with at least this score in float32 are compared.
+    """
+
+    name: str
+    model: Any
+    images: torch.Tensor
+    prepared: torch.Tensor
+    state: Any
+    arguments: Mapping[str, Any]
+    compared: float
+
+    @property
+    def is_torchvision(self) -> bool:
+        """Whether PyTorch's side is torchvision's model, which takes one image."""
+        return self.name in TORCHVISION
+
+    @property
+    def is_suppressed(self) -> bool:
+        """Whether its boxes suppress each other after the network."""
+        return self.name.startswith(SUPPRESSED)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What becomes of the boxes of a detector with suppression."""
+        return Rules.of(self.model)
+
+    def network(self, dtype: torch.dtype, device: str, folded: bool = True) -> Network:
+        """PyTorch's model up to boxes and scores, but for torchvision's."""
+        return network_of(self.model, self.prepared.shape, dtype, device, folded)
+
+
+def is_known(name: str) -> bool:
+    """Whether there are peers for this detector of the zoo."""
+    return name in TORCHVISION or name.startswith((*SUPPRESSED, *QUERIES))
+
+
+def size_of(name: str, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width of the images: what was asked for, or those of the model."""
+    if size is not None:
+        return size
+    if name in TORCHVISION:
+        return TORCHVISION_SIZE
+    _, height, width = zoo.get_entry(name).require_input_shape()
+    return height, width
+
+
+def task_of(name: str, batch: int, folder: Path, size: tuple[int, int]) -> Task:
+    """The detector, with weights that are kept in `folder` if they are drawn here."""
+    entry = zoo.get_entry(name)
+    if name in TORCHVISION:
+        return _torchvision_task(entry, folder, size)
+    state = _state(entry, folder)
+    rules: dict[str, Any] = dict(entry.preprocessing or getattr(state, "preprocessing", None) or {})
+    key = "letterbox_size" if "letterbox_size" in rules else "resize_size"
+    rules[key] = list(size)
+    pictures = [Image.fromarray(values) for values in islice(_pictures(size), batch)]
+    prepared = torch.from_numpy(np.concatenate([prepare(one, rules) for one in pictures]))
+    arguments = {} if name == SHIPPED else dict(_chosen(entry, state, folder, size, prepared[:1]))
+    compared = arguments.pop("compared", LEAST_SCORE)
+    model = _counterpart(entry, state, **arguments)
+    return Task(name, model, prepared, prepared, state, arguments, compared)
+
+
+def _torchvision_task(entry: Entry, folder: Path, size: tuple[int, int]) -> Task:
+    state = _state(entry, folder)
+    model: Any = build(entry.name, min_size=min(size)).eval()  # as it is, for this size
+    model.load_state_dict(_tensors(state))
+    image = torch.from_numpy(next(_pictures(size)).copy()).permute(2, 0, 1).float() / 255
+    prepared = model.transform([image])[0].tensors
+    assert prepared.shape[2:] == image.shape[1:], "torchvision resizes or pads this image"
+    return Task(entry.name, model, image, prepared, state, {}, LEAST_SCORE)
+
+
+def _pictures(size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """(H, W, 3) uint8: pictures of shapes, each in four ways."""
+    height, width = size
+    drawn = _drawn((height, width))
+    for down, right in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        for picture in drawn:
+            yield np.ascontiguousarray(picture[::down, ::right])
+
+
+@lru_cache(maxsize=1)
+def _drawn(size: tuple[int, int]) -> list[np.ndarray]:
+    """Drawing takes seconds, and cells of one size follow each other."""
+    return [detector_data.labelled((detector_data.HELD_OUT, 1 + index), *size).image
+            for index in range(DRAWN)]  # fmt: skip
+
+
+def _state(entry: Entry, folder: Path) -> Any:
+    if entry.name == SHIPPED:
+        return weights.load(entry.weights_file(ITS_WEIGHTS))
+    path = folder / f"{entry.name}-seeded.safetensors"
+    if not path.exists():
+        case = dataclasses.replace(case_of(entry.name), arguments={})
+        folder.mkdir(parents=True, exist_ok=True)
+        weights.save(path, seeded(entry, case).state_dict())
+    return weights.load(path)
+
+
+def case_of(name: str) -> Case:
+    """How the heads of a detector are seeded: as those of its line's smallest model."""
+    if name.startswith(QUERIES):
+        return CASES.get(name) or Case(_seed_queries, None, {}, (3, 192, 192), "transformers")
+    return CASES[name if name in CASES else f"{name[:-1]}n"]
+
+
+def _seed_queries(model: Any, images: torch.Tensor) -> None:
+    """RT-DETR, whose weights as they begin let the signal fade until all images look alike."""
+    generator = torch.Generator().manual_seed(SEED)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight, generator=generator)
+    body, decoder = model.model, model.model.decoder
+    heads = [head.layers[-1] for head in (body.enc_bbox_head, *decoder.bbox_embed)]
+    wanted = dict.fromkeys(heads, (0.0, 0.3))
+    wanted |= {body.enc_score_head: (-3.0, 1.5), decoder.class_embed[-1]: (-4.0, 1.5)}
+
+    def settle(layer: torch.nn.Linear, _: Any, output: torch.Tensor) -> torch.Tensor:
+        """Gives the channels of a layer's outputs their mean and deviation."""
+        mean, deviation = wanted[layer]
+        values = output.flatten(0, -2)
+        scale = deviation / values.std(0).clamp_min(1e-4)
+        shift = mean - values.mean(0) * scale
+        layer.weight.mul_(scale[:, None])
+        layer.bias.mul_(scale).add_(shift)
+        return output * scale + shift
+
+    hooks = [layer.register_forward_hook(settle) for layer in wanted]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+
+
+def _counterpart(entry: Entry, state: Any, **arguments: Any) -> Any:
+    model = entry.torch_model(**arguments).eval()
+    model.load_state_dict(_tensors(state))
+    return model
+
+
+def _tensors(state: Any) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(np.array(state[key])) for key in state}
+
+
+def _chosen(
+    entry: Entry, state: Any, folder: Path, size: tuple[int, int], image: torch.Tensor
+) -> Mapping[str, float]:
+    """The threshold above which the first image has :data:`CANDIDATES` boxes, where boxes suppress
+    each other, and the least score that is compared. Kept in `folder`."""
+    path = folder / f"{entry.name}-{size[0]}x{size[1]}.json"
+    if not path.exists():
+        network = network_of(_counterpart(entry, state), image.shape, torch.float32, "cpu", False)
+        with torch.inference_mode():
+            scores = network(image).scores[0]
+        has_queries = entry.name.startswith(QUERIES)
+        rank = min(COMPARED if has_queries else CANDIDATES, len(scores))
+        least = round(float(scores.sort(descending=True).values[rank - 1]), 4)
+        chosen = {"compared": least} if has_queries else {
+            "score_thresh": least, "compared": round(MARGIN * least, 4)}  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(json.dumps(chosen).encode())
+    found: Mapping[str, float] = json.loads(path.read_text())
+    return found
+
+
+def engine(task: Task, folder: Path, precision: str) -> Path:
+    """The engine's file for the images' shape; defined and kept if it is missing."""
+    shape = tuple(task.prepared.shape)
+    path = folder / f"{task.name}-{precision}-{'x'.join(map(str, shape))}.engine"
+    if not path.exists():
+        model = zoo.get_entry(task.name).build(**task.arguments)
+        model.load_state_dict(task.state)
+        net = trtnet.Network("torch", precision=precision)
+        mark_outputs(net, model(net.input(INPUT, shape)))
+        folder.mkdir(parents=True, exist_ok=True)
+        trtnet.build(net).save(path)
+    return path

@@ -1,0 +1,156 @@
+"""Trials: the tactics of one region on random operands, compared with its nodes and timed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, extract
+from trtnet.engines.torch.tactics.quantized.finish import CODES
+
+_TOLERANCE = 0.01  # of the norm; bfloat16 has three digits
+_COMPARED = 1 << 22  # elements that are compared at a time, in float32
+_HOPELESS = 1.5  # times as long as the best so far: nothing more is measured
+_HOST_US = 300.0  # that the host may take for a call whose kernels take none
+_MOST_CALLS, _LEAST_CALLS, _ENOUGH_US, _ROUNDS = 10, 2, 2000.0, 4
+
+Call = Callable[[], Any]
+Time = Callable[[Call, float], float]
+
+
+class Trial:
+    """The nodes of a region and tactics of it. Its operands are freed with it, and no result is
+    kept longer than it is compared."""
+
+    def __init__(self, region: Region, tactics: Sequence[Tactic], device: torch.device) -> None:
+        module, given = extract(region)
+        values = {node: example(node, device) for node in given}
+        self._keep: Call = partial(module, *[values[node] for node in given])
+        operands = [_operand(node, values, device) for node in region.operands]
+        self._calls: dict[str, Call] = {
+            tactic.name: partial(tactic.bound(), *operands) for tactic in tactics
+        }
+
+    def times(self, time: Time) -> dict[str, float]:
+        """Microseconds of each; infinity where one fails or gives something else. One that is
+        clearly slower than another is measured less exactly."""
+        found = {KEEP: time(self._keep, math.inf)}
+        right = self._keep()
+        allowed = _TOLERANCE * _norm(right)
+        for name, call in self._calls.items():
+            fits = _agrees(call, right, allowed)
+            found[name] = time(call, min(found.values())) if fits else math.inf
+        return found
+
+
+def shaped_calls(region: Region, tactics: Iterable[Tactic]) -> list[Call]:
+    """Calls of `tactics` on operands without memory, laid out as the real ones."""
+    operands = [_shape_of(node) for node in region.operands]
+    return [partial(tactic.bound(), *operands) for tactic in tactics]
+
+
+def example(node: fx.Node, device: torch.device) -> Tensor:
+    """Random values, laid out as those of `node`."""
+    made = _laid_out_as(node.meta["value"], device)
+    if made.dtype in CODES:  # of which all are as likely
+        return made.copy_(torch.randint(-128, 128, made.shape, device=device))
+    return made.normal_() if made.is_floating_point() else made.zero_()
+
+
+def _operand(
+    node: fx.Node | None, values: dict[fx.Node, Tensor], device: torch.device
+) -> Tensor | None:
+    if node is None:
+        return None
+    if node.op == "get_attr":
+        return _stored(node)
+    if node not in values:
+        values[node] = example(node, device)
+    return values[node]
+
+
+def _shape_of(node: fx.Node | None) -> Tensor | None:
+    if node is None:
+        return None
+    value = _stored(node) if node.op == "get_attr" else node.meta["value"]
+    return _laid_out_as(value, torch.device("meta"))
+
+
+def _stored(node: fx.Node) -> Tensor:
+    stored: Tensor = getattr(node.graph.owning_module, str(node.target))
+    return stored
+
+
+def _laid_out_as(value: Tensor, device: torch.device) -> Tensor:
+    """An empty tensor of the shape, type and strides of `value`; one without gaps where its
+    elements overlap, as of a tensor that is expanded."""
+    if 0 in value.stride():
+        return torch.empty(value.shape, dtype=value.dtype, device=device)
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device)
+
+
+def _agrees(call: Call, right: Tensor, allowed: float) -> bool:
+    """Whether what `call` gives has a distance of at most `allowed` from `right`."""
+    try:
+        found = call()
+    except Exception:  # of many kinds, as kernels and libraries are
+        return False
+    if found.shape != right.shape or found.dtype != right.dtype:
+        return False
+    return _norm(found, right) <= allowed
+
+
+def _norm(x: Tensor, other: Tensor | None = None) -> float:
+    """The norm of `x`, or of ``x - other``, computed in parts, as float32 values take memory."""
+    operands = [y.reshape(1) if y.dim() == 0 else y for y in (x, other) if y is not None]
+    shape = operands[0].shape
+    axis = max(range(len(shape)), key=shape.__getitem__)
+    step = max(1, _COMPARED * shape[axis] // max(1, x.numel()))
+    norms = []
+    for part in zip(*(y.split(step, axis) for y in operands), strict=True):
+        wide = part[0].float()
+        norms.append((wide if other is None else wide - part[1].float()).norm())
+    return float(torch.stack(norms).norm())
+
+
+def time_captured(call: Call, limit: float) -> float:
+    """Microseconds of one `call` inside of a CUDA graph, on the present stream; infinity where it
+    fails. Much more than `limit` is not measured exactly."""
+    stream = torch.cuda.current_stream()
+    try:
+        call()
+        alone = _microseconds(call, stream)  # the host has a part in it
+        if alone - _HOST_US > _HOPELESS * limit:
+            return alone
+        count = min(_MOST_CALLS, max(_LEAST_CALLS, int(_ENOUGH_US / max(alone, 1.0))))
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            for _ in range(count):
+                call()
+        return _best(graph.replay, stream, count, limit)
+    except (RuntimeError, ValueError, AssertionError):
+        return math.inf
+
+
+def _best(replay: Call, stream: torch.cuda.Stream, count: int, limit: float) -> float:
+    """Microseconds of one of `count` calls in the fastest round."""
+    best = math.inf
+    for done in range(_ROUNDS):
+        best = min(best, _microseconds(replay, stream) / count)
+        if done and best > _HOPELESS * limit:
+            break
+    return best
+
+
+def _microseconds(call: Call, stream: torch.cuda.Stream) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record(stream)
+    call()
+    end.record(stream)
+    end.synchronize()
+    return 1e3 * float(start.elapsed_time(end))

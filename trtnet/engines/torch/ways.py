@@ -1,0 +1,116 @@
+"""The ways to run an engine's network on a GPU, and which was the fastest for input shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from trtnet.engines.torch.compiled import CompiledGraph, Forward, Shapes
+
+WITH, WITHOUT = "with tactics", "without tactics"
+_TIMED = ", cuDNN's kernels timed"
+_DEFAULT_LEVEL = 3  # of a session that has no builder
+
+
+class Way(NamedTuple):
+    """One way to run a network.
+
+    Attributes:
+        name: among the ways of one network.
+        forward: what is called.
+        is_timed: whether cuDNN's kernels are timed.
+    """
+
+    name: str
+    forward: Forward
+    is_timed: bool = False
+
+
+class Ways:
+    """The ways of one engine, for all its contexts. One thread at a time uses it."""
+
+    def __init__(self, compiled: CompiledGraph) -> None:
+        self._compiled = compiled
+        self._known: dict[Shapes, Way] = {}
+        self._asked: set[Shapes] = set()
+
+    @property
+    def level(self) -> int:
+        """The optimization level."""
+        builder = self._compiled.builder
+        return _DEFAULT_LEVEL if builder is None else builder.level
+
+    @property
+    def without(self) -> Way:
+        """The module as it is."""
+        return Way(WITHOUT, self._compiled.forward)
+
+    @property
+    def timed(self) -> Way:
+        """The module as it is with cuDNN's kernels timed, at levels that time them."""
+        return _timed(self.without) if self.level >= _DEFAULT_LEVEL else self.without
+
+    def known(self, shapes: Shapes) -> Way | None:
+        """The way that was the fastest; None where that is not known."""
+        return self._known.get(shapes)
+
+    def was_asked(self, shapes: Shapes) -> bool:
+        """Whether :meth:`ask` has nothing to add to what is known."""
+        return shapes in self._asked
+
+    def ask(self, shapes: Shapes) -> None:
+        """Asks the timing cache which way was the fastest, and makes that.
+
+        The network is built on the present CUDA stream.
+        """
+        self._asked.add(shapes)
+        builder = self._compiled.builder
+        name = None if builder is None else builder.recall(shapes)
+        way = None if name is None else self._named(shapes, name)
+        if way is not None:
+            self._known[shapes] = way
+
+    def candidates(self, shapes: Shapes) -> list[Way]:
+        """The ways that are worth timing at this level, those that are set up fastest first.
+
+        The network is built on the present CUDA stream.
+        """
+        builder = self._compiled.builder
+        built = None if builder is None else builder.build(shapes)
+        some = [] if built is None else [Way(WITH, built)]
+        if self.level < _DEFAULT_LEVEL:
+            return some or [self.without]
+        every = [*some, self.without]
+        again = every if self.level > _DEFAULT_LEVEL else every[:1]  # cuDNN's timing takes seconds
+        return every + [_timed(way) for way in again]
+
+    def keep(self, shapes: Shapes, way: Way, microseconds: Mapping[str, float]) -> None:
+        """Keeps the fastest way, and the times of all that were tried."""
+        self._known[shapes] = way
+        self._asked.add(shapes)
+        if self._compiled.builder is not None:
+            self._compiled.builder.remember(shapes, way.name, microseconds)
+
+    def forget(self, shapes: Shapes) -> None:
+        """Forgets a way that does not run; the timing cache is not asked for it again."""
+        self._known.pop(shapes, None)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._known.clear()
+
+    def _named(self, shapes: Shapes, name: str) -> Way | None:
+        """The way called `name`; None where it cannot be made, or there is none."""
+        base, is_timed = name.removesuffix(_TIMED), name.endswith(_TIMED)
+        builder = self._compiled.builder
+        if base == WITHOUT:
+            way = self.without
+        elif base == WITH and builder is not None and (built := builder.build(shapes)) is not None:
+            way = Way(WITH, built)
+        else:
+            return None
+        return _timed(way) if is_timed else way
+
+
+def _timed(way: Way) -> Way:
+    return Way(way.name + _TIMED, way.forward, is_timed=True)
