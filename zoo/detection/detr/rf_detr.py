@@ -255,7 +255,7 @@ def _model(name: str, sizing: RFDETRSizing) -> Callable[..., RFDETR]:
     Args:
         num_classes: 91 are COCO's numbers, of which some are unused.
         num_queries: boxes that the decoder refines.
-        decoder_layers: trained ones may be left out, from the last: boxes are less exact then.
+        decoder_layers: how many there are; the weights of trained ones belong to their number.
         group_detr: groups of queries that were trained; the first one is used.
         positional_encoding_size: patches along an edge of the images that it was trained on; for
             images of another size the embeddings of positions are interpolated.
