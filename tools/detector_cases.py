@@ -35,8 +35,8 @@ class Case:
         arguments: of both builders.
         settled: (C, H, W) of the images that settle its BatchNorms and heads; of a model with a
             letterbox also its size.
-        twin: the file of the PyTorch model to compare with, where torchvision has none: it is ours,
-            written apart from the network.
+        twin: what to compare with where torchvision has no such model: the file of a PyTorch model
+            of ours, written apart from the network, or the package that has one.
         heads: how the names of its heads' modules begin.
     """
 
@@ -58,7 +58,7 @@ def settle_channels(
 ) -> None:
     """Scales each of `layers`, convolutions or linear layers with a bias, so that its outputs have
     these statistics when `model` is called with `images`, channel by channel; of a layer that is
-    called several times, over all calls.
+    called several times, over all calls. A linear layer's channels are its last axis.
 
     Args:
         mean: a number, or a function of the number of channels that gives one for each.
@@ -66,7 +66,8 @@ def settle_channels(
     seen: dict[Any, list[torch.Tensor]] = {layer: [] for layer in layers}
 
     def keep(layer: nn.Module, args: Any, output: torch.Tensor) -> None:
-        seen[layer].append(output.detach().transpose(0, 1).flatten(1))
+        channels = -1 if isinstance(layer, nn.Linear) else 1
+        seen[layer].append(output.detach().movedim(channels, 0).flatten(1))
 
     hooks = [layer.register_forward_hook(keep) for layer in layers]
     with torch.no_grad():
@@ -188,6 +189,24 @@ def _yolo(model: Any, images: torch.Tensor) -> None:
         settle_channels(model, images, [branch[-1] for branch in head.cv4], 0.0, 1.0)
 
 
+def _rf_detr(model: Any, images: torch.Tensor) -> None:
+    """All layers but the norms: those that transformers begins with hardly let an image through."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for path, parameter in model.named_parameters():
+            if path.endswith("position_embeddings"):
+                nn.init.normal_(parameter)
+            elif "reference_point" in path:
+                nn.init.normal_(parameter, std=0.1)
+            elif parameter.ndim >= 2:
+                nn.init.kaiming_normal_(parameter)
+    of_pixels = model.model.enc_out_class_embed[0]
+    settle_channels(model, images, [of_pixels], 0.0, 3.0)  # far apart: their order matters
+    settle_channels(model, images, [model.model.enc_out_bbox_embed[0].layers[-1]], 0.0, 0.3)
+    settle_channels(model, images, [model.class_embed], logit(0.01), 1.5)
+    settle_channels(model, images, [model.bbox_embed.layers[-1]], 0.0, 0.3)
+
+
 def _settle_norms(model: Any, images: torch.Tensor) -> None:
     """The layers before the heads. With shifts of 1 SiLU is nearly linear: signals neither fade nor
     do rounding errors grow with the depth."""
@@ -253,5 +272,16 @@ CASES = {
     "yolov8n_pose": Case(
         _yolo, None, {**_MANY, "num_classes": 80}, (3, 192, 192), _TASKS, ("model.22",)
     ),
+    **{
+        f"rfdetr_{size}": Case(
+            _rf_detr,
+            None,
+            {"score_thresh": 0.15, "num_queries": 60},
+            (3, edge, edge),
+            "transformers",
+            ("class_embed", "bbox_embed"),
+        )
+        for size, edge in (("n", 384), ("s", 512), ("m", 576), ("l", 704), ("base", 560))
+    },
 }
 """By name of the model."""

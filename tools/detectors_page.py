@@ -72,6 +72,8 @@ def stored_rows(text: str) -> Rows:
 def page(rows: Mapping[str, Mapping[str, str]]) -> str:
     """``benchmarks/detectors.md``."""
     twins = list(dict.fromkeys(case.twin for case in CASES.values() if case.twin is not None))
+    files = ", ".join(f"`{twin}`" for twin in twins if twin.endswith(".py"))
+    packages = ", ".join(twin for twin in twins if not twin.endswith(".py"))
     texts = {
         "modules": "Modules: in float64, the largest relative error of all modules and outputs, at "
         f"most {FLOAT64_TOLERANCE.rel_l2:g}, or twice what PyTorch alone loses in float64 where "
@@ -84,8 +86,9 @@ def page(rows: Mapping[str, Mapping[str, str]]) -> str:
         f"within {MOST_SCORE:g} in FP32. Distinct: how many scores of an image are {GAP:g} apart, "
         "at least.\n\n"
         "torchvision has neither RefineDet nor a YOLO: they are compared with PyTorch models that "
-        f"are ours too ({', '.join(f'`{twin}`' for twin in twins)}), written apart from the "
-        "networks, whose suppression is `torchvision.ops.nms`; both get the same prepared images.",
+        f"are ours too ({files}), written apart from the networks, whose suppression is "
+        f"`torchvision.ops.nms`. RF-DETR is compared with the model of {packages}. Both get the "
+        "same prepared images.",
         "extras": "Masks and keypoints in the original images, of every object that both found: "
         "the share of clear mask pixels that are the same (the probability at least "
         f"{detector_masks.CLEAR:g} from one half), and the share of keypoints at most "

@@ -40,6 +40,7 @@ FAMILIES = {
     "detection.darknet": "yolov3 yolov3_tiny yolov4 yolov4_tiny",
     "detection.detr.d_fine": "dfine_n dfine_s dfine_m dfine_l dfine_x",
     "detection.detr.detr": "detr_resnet50",
+    "detection.detr.rf_detr": "rfdetr_n rfdetr_s rfdetr_m rfdetr_l rfdetr_base",
     "detection.detr.rt_detr": "rtdetr_r18 rtdetr_r34 rtdetr_r50 rtdetr_r101 rtdetr_shapes",
     "detection.detr.rt_detr_v2": """
         rtdetr_v2_r18 rtdetr_v2_r34 rtdetr_v2_r50m rtdetr_v2_r50 rtdetr_v2_r101
