@@ -155,10 +155,10 @@ def _state(entry: Entry, folder: Path) -> Any:
 
 
 def case_of(name: str) -> Case:
-    """How the heads of a detector are seeded: as those of its line's smallest model."""
+    """How the heads of a detector are seeded."""
     if name.startswith(QUERIES):
         return Case(_seed_queries, None, settled=(3, 192, 192))
-    return CASES[name if name in CASES else f"{name[:-1]}n"]
+    return CASES[name]
 
 
 def _seed_queries(model: Any, images: torch.Tensor) -> None:
