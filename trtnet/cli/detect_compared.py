@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trtnet.cli.detect import Boxes, corners_text, limit_note
+from trtnet.cli.detected_boxes import Boxes, corners_text, limit_note
 from trtnet.cli.pictures import answer, human_stream, image_recipe
 from trtnet.cli.streams import say
 from trtnet.cli.tables import Columns

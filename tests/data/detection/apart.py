@@ -3,9 +3,9 @@ by 1/16, boxes lie 0.2 pixels to the right, those of class 2 lie 4 pixels to the
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import cells
 import numpy as np
 import torch
 
@@ -55,7 +55,7 @@ class Masks(trtnet.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cells = cells.make()
+        self.cells = make()
 
     def forward(self, x: Any) -> dict[str, Any]:
         made = {name: np.ones(shape, np.float32) for name, shape in FURTHER.items()}
@@ -72,4 +72,4 @@ def masks() -> Masks:
 @zoo.register(name="apart", input_shape=(3, 64, 64), task="detection", twin=Shifted)
 def make() -> Any:
     """The detector."""
-    return cells.make()
+    return zoo.get_model(f"{Path(__file__).with_name('cells.py')}:make")
