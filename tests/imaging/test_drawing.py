@@ -111,11 +111,13 @@ def test_keypoints_are_dots_and_those_of_a_person_are_joined() -> None:
         assert (drawn[120, 120] == RED).all()
         assert (drawn[180, 280] == RED).all()
         assert (drawn[150, 200] == RED).all() == joined  # the nose and an eye
-        every[1] = np.nan
-        drawn = pixels(draw_found(plain(40), [Drawn((100, 100, 300, 200), "", RED, None, every)]))
-        assert (drawn[120, 120] == RED).all()
-        assert not (drawn[180, 280] == RED).all()
-        assert not (drawn[150, 200] == RED).all()
+        for far in (np.nan, 1e30):
+            every[1] = far
+            found = Drawn((100, 100, 300, 200), "", RED, None, every)
+            drawn = pixels(draw_found(plain(40), [found]))
+            assert (drawn[120, 120] == RED).all()
+            assert not (drawn[180, 280] == RED).all()
+            assert not (drawn[150, 200] == RED).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (12, 12), (40, 30)])

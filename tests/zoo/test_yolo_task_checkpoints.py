@@ -22,9 +22,12 @@ from yolo_networks import (
     state_for,
 )
 
+import trtnet
 from trtnet import zoo
 from trtnet.cli.main import main
+from trtnet.weights.torch_import import without_memory
 from trtnet.zoo.detection.yolo import torch_blocks, torch_tasks, torch_yolo
+from trtnet.zoo.settling import settle
 
 EDGE, LEAST = 640, 0.1
 PICTURE = picture(EDGE)
@@ -141,6 +144,33 @@ def test_a_whole_model_becomes_poses(detected: Run, kpt_shape: tuple[int, int]) 
     np.testing.assert_allclose(points, expected["det_points"], atol=2e-2)
     if kpt_shape[1] == 2:
         assert (points[..., 2] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("kpt_shape", "given", "settled"),
+    [
+        ((17, 2), {}, {"kpt_shape": (17, 2), "num_classes": 3}),
+        ((5, 3), {}, {"kpt_shape": (5, 3), "num_classes": 3}),
+        ((12, 2), {"kpt_shape": (12, 2)}, {"kpt_shape": (12, 2), "num_classes": 3}),
+        ((12, 2), {}, None),
+    ],
+)
+def test_the_keypoints_are_those_of_the_checkpoint(
+    kpt_shape: Any, given: dict[str, Any], settled: dict[str, Any] | None
+) -> None:
+    """Where two kinds fit nothing is guessed."""
+    entry = zoo.get_entry("yolov8n_pose")
+    with without_memory():
+        shapes = entry.torch_model(num_classes=3, kpt_shape=kpt_shape).state_dict()
+    zeros = {key: np.zeros(tuple(value.shape), np.float32) for key, value in shapes.items()}
+    weights = trtnet.weights.Weights(zeros)
+    if settled is None:
+        with pytest.raises(trtnet.WeightsError, match=r"kpt_shape=\(12, 2\) or kpt_shape=\(8, 3\)"):
+            settle(entry, entry.build(), weights, given, {*given})
+        return
+    found = settle(entry, entry.build(**given), weights, given, {*given})
+    assert found.arguments == settled
+    found.module.load_state_dict(found.weights)
 
 
 def test_a_product_that_fits_two_kinds_of_keypoints_is_refused(

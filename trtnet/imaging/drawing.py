@@ -43,8 +43,9 @@ class Drawn:
         label: of one line; empty for none.
         color: RGB.
         mask: bool (height, width) of the image, drawn half transparent.
-        keypoints: (number, 2): x and y in pixels of the image, NaN of one that is not drawn. 17
-            are drawn as a person of COCO.
+        keypoints: (number, 2): x and y in pixels of the image, NaN of one that is not drawn, as
+            are those that lie outside of the image by more than its size. 17 are drawn as a person
+            of COCO.
         dashed: whether the line of the box has gaps, which show the line of another box below, or
             else are black or white.
     """
@@ -151,10 +152,11 @@ class _Pen:
 
     def keypoints(self, points: np.ndarray, color: Color) -> None:
         """Dots, and lines between them where it is known which belong together."""
+        size = np.array(self.size)
+        is_near = (points[:, :2] >= -size) & (points[:, :2] <= 2 * size)  # false of NaN
         at = {
-            number: (float(x), float(y))
-            for number, (x, y) in enumerate(points[:, :2])
-            if np.isfinite((x, y)).all()
+            int(number): (float(points[number, 0]), float(points[number, 1]))
+            for number in np.flatnonzero(is_near.all(1))
         }
         limbs = [pair for pair in _LIMBS.get(len(points), ()) if at.keys() >= {*pair}]
         for width, shade in ((self.line + 2 * self.edge, edge_color(color)), (self.line, color)):
