@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from bench_detector_networks import Network, Rules, network_of
 from bench_zoo_models import INPUT
-from detector_cases import CASES, Case
+from detector_cases import CASES
 from PIL import Image
 from verify_detectors import seeded
 
@@ -39,7 +39,7 @@ SUPPRESSED = ("yolox_", "yolov8", "yolo11")  # how names of detectors with suppr
 QUERIES = ("rtdetr_",)  # of those without
 TORCHVISION_SIZE = (800, 1088)  # multiples of 32 that torchvision's transform leaves as they are
 CANDIDATES, COMPARED = 100, 50  # of an image: above the threshold; boxes without suppression
-SEED, DRAWN = 0, 4  # pictures; the others are these, mirrored
+DRAWN = 4  # pictures; the others are these, mirrored
 LEAST_SCORE = (
     0.1  # of the boxes that are compared, where the model's own weights or threshold count
 )
@@ -151,45 +151,10 @@ def _state(entry: Entry, folder: Path) -> Any:
         return weights.load(entry.weights_file(ITS_WEIGHTS))
     path = folder / f"{entry.name}-seeded.safetensors"
     if not path.exists():
-        case = dataclasses.replace(case_of(entry.name), arguments={})
+        case = dataclasses.replace(CASES[entry.name], arguments={})
         folder.mkdir(parents=True, exist_ok=True)
         weights.save(path, seeded(entry, case).state_dict())
     return weights.load(path)
-
-
-def case_of(name: str) -> Case:
-    """How the heads of a detector are seeded: as those of its line's smallest model."""
-    if name.startswith(QUERIES):
-        return CASES.get(name) or Case(_seed_queries, None, {}, (3, 192, 192), "transformers")
-    return CASES[name if name in CASES else f"{name[:-1]}n"]
-
-
-def _seed_queries(model: Any, images: torch.Tensor) -> None:
-    """RT-DETR, whose weights as they begin let the signal fade until all images look alike."""
-    generator = torch.Generator().manual_seed(SEED)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
-            torch.nn.init.kaiming_normal_(module.weight, generator=generator)
-    body, decoder = model.model, model.model.decoder
-    heads = [head.layers[-1] for head in (body.enc_bbox_head, *decoder.bbox_embed)]
-    wanted = dict.fromkeys(heads, (0.0, 0.3))
-    wanted |= {body.enc_score_head: (-3.0, 1.5), decoder.class_embed[-1]: (-4.0, 1.5)}
-
-    def settle(layer: torch.nn.Linear, _: Any, output: torch.Tensor) -> torch.Tensor:
-        """Gives the channels of a layer's outputs their mean and deviation."""
-        mean, deviation = wanted[layer]
-        values = output.flatten(0, -2)
-        scale = deviation / values.std(0).clamp_min(1e-4)
-        shift = mean - values.mean(0) * scale
-        layer.weight.mul_(scale[:, None])
-        layer.bias.mul_(scale).add_(shift)
-        return output * scale + shift
-
-    hooks = [layer.register_forward_hook(settle) for layer in wanted]
-    with torch.no_grad():
-        model(images)
-    for hook in hooks:
-        hook.remove()
 
 
 def _counterpart(entry: Entry, state: Any, **arguments: Any) -> Any:

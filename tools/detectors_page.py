@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import detector_masks
@@ -19,9 +20,9 @@ def head() -> str:
     return (
         "# Detectors against PyTorch\n\n"
         f"`python tools/verify_detectors.py`: torchvision {torchvision.__version__}, PyTorch "
-        f"{torch.__version__}, TensorRT-RTX {trtnet.backend.load('rtx').version}. Seeded weights; "
-        "nothing here says how well a trained model finds things. Networks run in the reference; "
-        "no engine was executed.\n"
+        f"{torch.__version__}, transformers {version('transformers')}, TensorRT-RTX "
+        f"{trtnet.backend.load('rtx').version}. Seeded weights; nothing here says how well a "
+        "trained model finds things. Networks run in the reference; no engine was executed.\n"
     )
 
 
@@ -73,22 +74,22 @@ def page(rows: Mapping[str, Mapping[str, str]]) -> str:
     """``benchmarks/detectors.md``."""
     twins = list(dict.fromkeys(case.twin for case in CASES.values() if case.twin is not None))
     files = ", ".join(f"`{twin}`" for twin in twins if twin.endswith(".py"))
-    packages = ", ".join(twin for twin in twins if not twin.endswith(".py"))
     texts = {
         "modules": "Modules: in float64, the largest relative error of all modules and outputs, at "
         f"most {FLOAT64_TOLERANCE.rel_l2:g}, or twice what PyTorch alone loses in float64 where "
         "its BatchNorms are folded into the convolutions and the weights rounded to FP32, as a "
-        "network holds them (*of rounding alone*). Boxes: five "
-        "images of drawn shapes and of noise, in batches of two sizes and alone, with dynamic and "
-        "static sizes; matched one to one with those of torchvision's own model, which prepares "
-        f"the images itself: the same class, IoU at least {LEAST_IOU} (corners "
-        f"within {NEAR:g} pixels for those that clipping leaves thinner than {THIN:g}), scores "
-        f"within {MOST_SCORE:g} in FP32. Distinct: how many scores of an image are {GAP:g} apart, "
-        "at least.\n\n"
-        "torchvision has neither RefineDet nor a YOLO: they are compared with PyTorch models that "
-        f"are ours too ({files}), written apart from the networks, whose suppression is "
-        f"`torchvision.ops.nms`. RF-DETR is compared with the model of {packages}. Both get the "
-        "same prepared images.",
+        "network holds them (*of rounding alone*). Boxes: five images of drawn shapes and of "
+        "noise, four in batches of two with a dynamic batch, whose images have different sizes, "
+        "and one alone with a static size. Where a model prepares all images in one size, that "
+        "one has another size, if the network takes one. Boxes are matched one to one with those "
+        "of torchvision's own model, which prepares the images itself: the same class, IoU at "
+        f"least {LEAST_IOU} (corners within {NEAR:g} pixels for those that clipping leaves thinner "
+        f"than {THIN:g}), scores within {MOST_SCORE:g} in FP32. Distinct: how many scores of an "
+        f"image are {GAP:g} apart, at least.\n\n"
+        "torchvision has no DETR, no RefineDet and no YOLO. The DETR line is compared with the "
+        f"models of transformers, the others with PyTorch models that are ours too ({files}), "
+        "written apart from the networks, whose suppression is `torchvision.ops.nms`. In both "
+        "cases the two get the same prepared images.",
         "extras": "Masks and keypoints in the original images, of every object that both found: "
         "the share of clear mask pixels that are the same (the probability at least "
         f"{detector_masks.CLEAR:g} from one half), and the share of keypoints at most "

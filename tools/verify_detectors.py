@@ -6,10 +6,10 @@ Each gets seeded weights whose heads find something (``tools/detector_cases.py``
 torchvision's model. Compared are the names and numbers of parameters; every module's output, the
 heads' among them; and the boxes: pictures of shapes and of noise, two sizes, batches of two images
 of different sizes. torchvision prepares the images itself; ours are prepared by trtnet, and the
-boxes mapped back. Where torchvision has no such model, a PyTorch model of ours takes its place, and
-both get the same prepared images. Networks run in the reference, from what TensorRT holds. Writes
-``benchmarks/detectors.md``, whose rows of other models stay if they are of the same versions; needs
-no GPU. Exit status 1 where something differs.
+boxes mapped back. Where torchvision has no such model, transformers' or a PyTorch model of ours
+takes its place, and both get the same prepared images. Networks run in the reference, from what
+TensorRT holds. Writes ``benchmarks/detectors.md``, whose rows of other models stay if they are of
+the same versions; needs no GPU. Exit status 1 where something differs.
 """
 
 from __future__ import annotations
@@ -87,17 +87,20 @@ def seeded(entry: Entry, case: Case) -> torch.nn.Module:
     return model
 
 
-def preparation(entry: Entry, case: Case) -> Preprocessing:
-    """The entry's or that of its shipped weights, of the case's sizes."""
+def preparation(entry: Entry, case: Case, size: tuple[int, int] | None = None) -> Preprocessing:
+    """The entry's or that of its shipped weights, of the case's sizes.
+
+    Args:
+        size: (height, width), of a model whose images become one size.
+    """
     said = entry.preprocessing
     if said is None:
         said = trtnet.weights.load(entry.weights_file(entry.default_weights)).preprocessing or {}
     rules = checked_preprocessing(said)
-    if rules.letterbox_size is not None:
-        return msgspec.structs.replace(rules, letterbox_size=case.settled[1:])
-    if case.edges is None:
-        return rules
-    return msgspec.structs.replace(rules, resize_size=case.edges[:1], max_size=case.edges[1])
+    if case.edges is not None:
+        return msgspec.structs.replace(rules, resize_size=case.edges[:1], max_size=case.edges[1])
+    name = "resize_size" if rules.letterbox_size is None else "letterbox_size"
+    return msgspec.structs.replace(rules, **{name: size or case.settled[1:]})
 
 
 def padded_batch(images: list[Image.Image], rules: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
@@ -145,8 +148,10 @@ def in_images(
     return found
 
 
-def found_by_torchvision(model: torch.nn.Module, images: list[Image.Image]) -> list[Boxes]:
-    """What torchvision's own model finds; it prepares the images."""
+def found_by_torchvision(
+    model: torch.nn.Module, images: list[Image.Image], rules: Preprocessing
+) -> list[Boxes]:
+    """What torchvision's own model finds; it prepares the images, in its own way."""
     with torch.no_grad():
         found = model([pil_to_tensor(image).float() / 255 for image in images])
     return [Boxes(*(one[name].numpy() for name in ("boxes", "scores", "labels"))) for one in found]
@@ -155,7 +160,7 @@ def found_by_torchvision(model: torch.nn.Module, images: list[Image.Image]) -> l
 def found_by_twin(
     twin: torch.nn.Module, images: list[Image.Image], rules: Preprocessing
 ) -> list[Boxes]:
-    """What a PyTorch model of ours finds in the images as trtnet prepares them."""
+    """What another PyTorch model finds in the images as trtnet prepares them."""
     with torch.no_grad():
         outputs = twin(*map(torch.from_numpy, padded_batch(images, rules)))
     return in_images({name: value.numpy() for name, value in outputs.items()}, images, rules)
@@ -184,8 +189,8 @@ def difference(ours: Boxes, theirs: Boxes) -> dict[str, float]:
 
 
 def oracle(
-    entry: Entry, case: Case, state: Any, rules: Preprocessing
-) -> Callable[[list[Image.Image]], list[Boxes]]:
+    entry: Entry, case: Case, state: Any
+) -> Callable[[list[Image.Image], Preprocessing], list[Boxes]]:
     """What finds boxes in images with PyTorch."""
     if case.twin is None:
         theirs = build(entry.name, **case.arguments, **case.transform_arguments).eval()
@@ -193,13 +198,13 @@ def oracle(
         return partial(found_by_torchvision, theirs)
     twin = entry.torch_model(image_sizes=True, **case.arguments)
     twin.load_state_dict(state)
-    return partial(found_by_twin, twin, rules=rules)
+    return partial(found_by_twin, twin)
 
 
 def compare_boxes(entry: Entry, case: Case, state: Any) -> dict[str, Any]:
-    """End to end, in batches of two images of different sizes."""
+    """End to end, in batches of two images of different sizes, and one alone."""
     rules, images = preparation(entry, case), pictures()
-    find = oracle(entry, case, state, rules)
+    find = oracle(entry, case, state)
     batches = [images[:2], images[2:]]
     one_size = rules.size
     shape = ("N", 3, *one_size) if one_size else ("N", 3, "H", "W")
@@ -207,12 +212,12 @@ def compare_boxes(entry: Entry, case: Case, state: Any) -> dict[str, Any]:
     least, counts, worst = np.inf, [], {"unmatched": 0, "iou": 1.0, "score": 0.0}
     pairs = [
         pair for batch in batches
-        for pair in zip(found_by(net, batch, rules), find(batch), strict=True)
+        for pair in zip(found_by(net, batch, rules), find(batch, rules), strict=True)
     ]  # fmt: skip
-    alone = images[0]
-    fixed = (1, 3, *prepare(alone, rules).shape[2:])
+    alone, rules = images[:1], preparation(entry, case, case.other_size)
+    fixed = (1, 3, *prepare(alone[0], rules).shape[2:])
     single = network(entry, state, fixed, image_sizes=True, **case.arguments)
-    pairs.append((found_by(single, [alone], rules)[0], find([alone])[0]))
+    pairs.append((found_by(single, alone, rules)[0], find(alone, rules)[0]))
     for ours, wanted in pairs:
         found = difference(ours, wanted)
         worst["unmatched"] += found["unmatched"]
@@ -325,6 +330,8 @@ def main() -> int:
     if args.record:
         print(json.dumps(check(args.models[0])))
         return 0
+    if unknown := [name for name in args.models if name not in CASES]:
+        parser.error(f"tools/detector_cases.py has no case of {', '.join(unknown)}")
     rows = stored_rows(args.page.read_text(encoding="utf-8") if args.page.is_file() else "")
     failed = []
     for name in args.models or CASES:

@@ -6,6 +6,7 @@ Results go to ``benchmarks/zoo.jsonl`` as they come, one line per model, and at 
 ``docs/zoo.md``. Killed and started again, it goes on with the models that have no result of these
 versions and these sources; a MODEL that is named is measured in any case. Each has a process of
 its own, so that its memory goes back; there are as many as cores, and one for a large model.
+Detectors have a sweep of their own, ``tools/verify_detectors.py``.
 
 Needs ``pip install -e ".[rtx,torch,dev]"``; no GPU. See ``tools/zoo_checks.py`` for the checks.
 """
@@ -186,8 +187,9 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, default=zoo_page.JOURNAL)
     parser.add_argument("--page", type=Path, default=zoo_page.PAGE)
     args = parser.parse_args()
-    for name in args.models:
-        zoo.get_entry(name)  # raises for a name that is none
+    for name in args.models:  # raises for a name that is none
+        if zoo.get_entry(name).task == "detection":
+            parser.error(f"{name} is a detector: python tools/verify_detectors.py {name}")
     names = args.models or outdated(zoo_page.load(args.journal), args.backend)
     sweep = Sweep(names, args.journal, args.backend)
     sweep.run()

@@ -9,6 +9,7 @@ The sweep is ``tools/verify_zoo.py``, which ends with this; its journal is
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from trtnet.zoo import Card
 ROOT = Path(__file__).resolve().parents[1]
 JOURNAL = ROOT / "benchmarks" / "zoo.jsonl"
 PAGE = ROOT / "docs" / "zoo.md"
+DETECTORS = ROOT / "benchmarks" / "detectors.md"
 
 Records = dict[str, dict[str, Any]]
 """What ``tools/zoo_checks.py`` has measured, by model."""
@@ -171,16 +173,28 @@ def summary(records: Records) -> Iterator[str]:
     """How many models pass, and with what."""
     passed = sum(record["passed"] for record in records.values())
     names = zoo.list_models(shipped=True)
-    detectors = sum(zoo.get_entry(name).task == "detection" for name in names)
-    yield f"{passed} of {len(names) - detectors} models pass every check."
-    yield f"Of the {detectors} detectors, torchvision's are compared box by box in"
-    yield "[detectors.md](../benchmarks/detectors.md), the others in the project's tests."
+    detectors = [name for name in names if zoo.get_entry(name).task == "detection"]
+    others = len(names) - len(detectors)
+    yield f"{passed} of {others} models that are no detectors pass every check."
     keys = ("date", "machine", "backend", "versions")
     runs = {tuple(_text(record[key]) for key in keys) for record in records.values()}
     for run in sorted(runs):
         yield f"Measured {', '.join(run)}."
     minutes = sum(record["seconds"] for record in records.values()) / 60
     yield f"The sum of their times is {minutes:.0f} minutes."
+    yield ""
+    yield from about_detectors(detectors)
+
+
+def about_detectors(names: list[str]) -> Iterator[str]:
+    """Which detectors have a row on the page of their sweep."""
+    text = DETECTORS.read_text() if DETECTORS.exists() else ""
+    compared = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    missing = [name for name in names if name not in compared]
+    yield f"{len(names) - len(missing)} of {len(names)} detectors are compared box by box in"
+    yield "[detectors.md](../benchmarks/detectors.md), which `tools/verify_detectors.py` writes."
+    if missing:
+        yield f"Without a row there: {', '.join(missing)}."
 
 
 def _text(value: Any) -> str:

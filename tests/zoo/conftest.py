@@ -105,6 +105,16 @@ def detector_cases() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def verify_detectors() -> ModuleType:
+    return _load("verify_detectors")
+
+
+@pytest.fixture(scope="session")
+def detector_heads() -> ModuleType:
+    return _load("detector_heads")
+
+
+@pytest.fixture(scope="session")
 def detectors_page() -> ModuleType:
     return _load("detectors_page")
 

@@ -163,7 +163,33 @@ def test_a_result_belongs_to_sources_and_versions(
     assert verify_zoo.outdated(records, "rtx") == COMPARED
 
 
+def test_a_detector_is_sent_to_its_own_sweep(
+    verify_zoo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    journal = tmp_path / "zoo.jsonl"
+    monkeypatch.setattr(sys, "argv", ["verify_zoo.py", "yolov8n", f"--journal={journal}"])
+    with pytest.raises(SystemExit):
+        verify_zoo.main()
+    assert "python tools/verify_detectors.py yolov8n" in capsys.readouterr().err
+    assert not journal.exists()
+
+
 # The page
+
+
+def test_the_page_says_which_detectors_are_compared(
+    page: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [name for name in SHIPPED if zoo.get_entry(name).task == "detection"]
+    path = tmp_path / "detectors.md"
+    monkeypatch.setattr(page, "DETECTORS", path)
+    path.write_text("".join(f"| `{name}` | 7 |\n" for name in names[1:]))
+    text = "\n".join(page.summary({}))
+    assert f"{len(names) - 1} of {len(names)} detectors are compared" in text
+    assert text.endswith(f"Without a row there: {names[0]}.")
+    path.write_text("".join(f"| `{name}` | 7 |\n" for name in names))
+    assert "Without" not in "\n".join(page.summary({}))
 
 
 def test_the_page_has_every_card_and_what_was_measured(page: ModuleType) -> None:
@@ -173,7 +199,7 @@ def test_the_page_has_every_card_and_what_was_measured(page: ModuleType) -> None
     text = "\n".join(page.page(records))
     detectors = [name for name in SHIPPED if zoo.get_entry(name).task == "detection"]
     others = len(SHIPPED) - len(detectors)
-    assert f"1 of {others} models pass every check.\nOf the {len(detectors)} detectors" in text
+    assert f"1 of {others} models that are no detectors pass every check.\n" in text
     assert "Measured 2026-01-01, 2 cores, rtx, a 1.\nThe sum of their times is 1 minutes." in text
     card = ("| resnet50 | classification | 3x224x224 | 25,557,032 | 4.089 | IMAGENET1K_V1 76.13<br>"
             "**IMAGENET1K_V2 80.86** |")  # fmt: skip
