@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import detector_heads as heads
@@ -78,6 +78,12 @@ def _detr(seed_heads: SeedHeads, *names: str, **arguments: Any) -> Case:
     return Case(seed_heads, None, chosen, _SIZE, "transformers", names, _OTHER)
 
 
+def _rf_detr(edge: int, other: int) -> Case:
+    """Images are squares."""
+    case = _detr(heads.rf_detr, "model.enc_out", "class_embed", "bbox_embed", num_queries=60)
+    return replace(case, settled=(3, edge, edge), other_size=(other, other))
+
+
 def _darknet(*layers: int) -> Case:
     """`layers`: the numbers of ``[yolo]``, each of which follows a convolution."""
     names = (f"layers.{number}" for layer in layers for number in (layer - 1, layer))
@@ -123,8 +129,7 @@ CASES = {
     **{f"rtdetr_{size}": _TWO_STAGE for size in ("shapes", "r18", "r34", "r50", "r101")},
     **{f"rtdetr_v2_{size}": _TWO_STAGE for size in ("r18", "r34", "r50m", "r50", "r101")},
     **{f"dfine_{size}": _TWO_STAGE for size in "nsmlx"},
-    **{f"rfdetr_{size}": Case(heads.rf_detr, None, {"score_thresh": 0.15, "num_queries": 60},
-                              (3, edge, edge), "transformers", ("class_embed", "bbox_embed"))
-       for size, edge in (("n", 384), ("s", 512), ("m", 576), ("l", 704), ("base", 560))},
+    **{f"rfdetr_{size}": _rf_detr(192, 160) for size in "nsml"},
+    "rfdetr_base": _rf_detr(224, 168),
 }  # fmt: skip
 """By name of the model."""

@@ -257,21 +257,16 @@ def two_stage(model: Any, images: torch.Tensor) -> None:
 
 
 def rf_detr(model: Any, images: torch.Tensor) -> None:
-    """All layers but the norms: those that transformers begins with hardly let an image through."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        for path, parameter in model.named_parameters():
-            if path.endswith("position_embeddings"):
-                nn.init.normal_(parameter)
-            elif "reference_point" in path:
-                nn.init.normal_(parameter, std=0.1)
-            elif parameter.ndim >= 2:
-                nn.init.kaiming_normal_(parameter)
-    of_pixels = model.model.enc_out_class_embed[0]
-    settle_channels(model, images, [of_pixels], 0.0, 3.0)  # far apart: their order matters
-    settle_channels(model, images, [model.model.enc_out_bbox_embed[0].layers[-1]], 0.0, 0.3)
+    """From the choice of the queries' boxes to the last layers. transformers calls the first of
+    them twice, so that they are not settled in turn."""
+    _liven(model)
+    with torch.no_grad():
+        model.model.reference_point_embed.weight.mul_(0.03)  # logarithms of sides
+    body, boxes = model.model, (0.0, 0.3)
+    settle_channels(model, images, [body.enc_out_class_embed[0]], 0.0, 3.0)
+    settle_channels(model, images, [body.enc_out_bbox_embed[0].layers[-1]], *boxes)
     settle_channels(model, images, [model.class_embed], logit(0.01), 1.5)
-    settle_channels(model, images, [model.bbox_embed.layers[-1]], 0.0, 0.3)
+    settle_channels(model, images, [model.bbox_embed.layers[-1]], *boxes)
 
 
 def _liven(model: Any) -> None:
@@ -289,6 +284,9 @@ def _liven(model: Any) -> None:
                 module.weight.data *= 0.2
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=3)
+        for name, parameter in model.named_parameters():
+            if name.endswith("position_embeddings"):
+                nn.init.normal_(parameter)
 
 
 def _settle_norms(model: Any, images: torch.Tensor) -> None:
