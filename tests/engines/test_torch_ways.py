@@ -88,7 +88,7 @@ def engine():
             return self.milliseconds[replay.way]
 
     def make(builder, milliseconds=None, refused=()):
-        compiled.for_shapes = builder
+        compiled.tactics = builder
         if builder is not None and builder.forward is None:
             builder.forward = lambda x: compiled.module(x)
         context = Context(ways.Ways(compiled))
@@ -155,7 +155,7 @@ def test_a_known_way_is_the_only_one_that_is_made(name, engine):
     context = engine(Builder(held=held))  # no times: none may be asked for
     assert context.capture(0).way == name
     assert (context.captured, context.tried) == ([name], {})
-    assert context.compiled.for_shapes.built == (name in (WITH, WITH + TIMED))
+    assert context.compiled.tactics.built == (name in (WITH, WITH + TIMED))
     assert held == {(SHAPE,): name}
 
 
@@ -249,9 +249,9 @@ def test_a_known_way_is_executed_too(engine):
     context = engine(Builder(held={(SHAPE,): WITH}))
     context.compiled.forward = None  # is not called
     run(context)
-    assert context.compiled.for_shapes.built == 1
+    assert context.compiled.tactics.built == 1
     run(context)
-    assert context.compiled.for_shapes.built == 1
+    assert context.compiled.tactics.built == 1
     assert context.capture(0).way == WITH
 
 

@@ -98,7 +98,7 @@ def load(
     if has_triton and not compile:
         level = _LEVEL if optimization_level is None else optimization_level
         builder = _builder(compiled, level, timing_cache)
-        compiled.for_shapes, notes = builder, builder.notes
+        compiled.tactics, notes = builder, builder.notes
     return TorchEngine(compiled, profiles, _contexts(compiled), notes)
 
 
