@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from bench_detector_ways import (
     prepared,
     session,
     way_name,
+    with_timed_kernels,
 )
 from bench_zoo_cells import (
     Say,
@@ -95,8 +96,9 @@ def define(
 def compile_peers(
     cell: Cell, settings: DetectorSettings, skip: Mapping[str, str], say: Say
 ) -> dict[str, Any]:
-    """Fills Inductor's cache for a cell; seconds of each way by name, or why it fails."""
-    made = Making(cell, settings, {**skip}, say)
+    """Fills Inductor's cache for a cell; seconds of each way by name, or why it fails. Nothing that
+    cuDNN timed would be kept."""
+    made = Making(cell, replace(settings, cudnn_benchmark=False), {**skip}, say)
     found: dict[str, Any] = {"seconds": {}, "failed": {}}
     for name, make in made.pytorch().items():
         finder = made.attempt(name, make)
@@ -152,12 +154,15 @@ class Making:
             return {name: partial(of_torchvision, name, make, device)
                     for name, make in peers(task.model, task.images, task.prepared, device).items()
                     if name.startswith("eager") or "compile" in self.settings.peers}  # fmt: skip
+        timed = [False, True] if self.settings.cudnn_benchmark else [False]
         return {
-            way_name(mode, post): partial(self._way, mode, post)
-            for mode in self.settings.modes(self.cell) for post in posts(mode, task)
+            way_name(mode, post, is_timed): partial(self._way, mode, post, is_timed)
+            for mode in self.settings.modes(self.cell) for is_timed in timed
+            for post in posts(mode, task)
         }  # fmt: skip
 
-    def _way(self, mode: str, post: str) -> Finder:
+    def _way(self, mode: str, post: str, is_timed: bool) -> Finder:
+        name = way_name(mode, post, is_timed)
         if mode not in self._networks:
             title = f"{TITLES[mode]}, network"
             try:
@@ -169,8 +174,9 @@ class Making:
                 if not is_of_the_device(failure):
                     self.skip.setdefault(title, in_one_line(failure))
                 raise
-            self.say(way_name(mode, post))
-        return of_pytorch(way_name(mode, post), self._networks[mode], post, self.settings.device)
+            self.say(name)
+        make = partial(of_pytorch, name, self._networks[mode], post, self.settings.device)
+        return with_timed_kernels(make) if is_timed else make()
 
     def sessions(self, stack: ExitStack) -> dict[str, Callable[[], Finder]]:
         """One of each level."""

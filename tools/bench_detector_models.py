@@ -20,8 +20,9 @@ import detector_data
 import numpy as np
 import torch
 from bench_detector_networks import Network, Rules, network_of
+from bench_detectors import OF_ONE_IMAGE
 from bench_zoo_models import INPUT
-from detector_cases import CASES
+from detector_cases import CASES, Case
 from PIL import Image
 from verify_detectors import seeded
 
@@ -34,12 +35,11 @@ from trtnet.weights.random_init import build
 from trtnet.zoo import Entry
 
 SHIPPED, ITS_WEIGHTS = "yolox_shapes", "SHAPES_V1"
-TORCHVISION = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")
 SUPPRESSED = ("yolox_", "yolov8", "yolo11")  # how names of detectors with suppression begin
 QUERIES = ("rtdetr_",)  # of those without
 TORCHVISION_SIZE = (800, 1088)  # multiples of 32 that torchvision's transform leaves as they are
 CANDIDATES, COMPARED = 100, 50  # of an image: above the threshold; boxes without suppression
-DRAWN = 4  # pictures; the others are these, mirrored
+SEED, DRAWN = 0, 4  # pictures; the others are these, mirrored
 LEAST_SCORE = (
     0.1  # of the boxes that are compared, where the model's own weights or threshold count
 )
@@ -71,7 +71,7 @@ class Task:
     @property
     def is_torchvision(self) -> bool:
         """Whether PyTorch's side is torchvision's model, which takes one image."""
-        return self.name in TORCHVISION
+        return self.name in OF_ONE_IMAGE
 
     @property
     def is_suppressed(self) -> bool:
@@ -88,16 +88,11 @@ class Task:
         return network_of(self.model, self.prepared.shape, dtype, device, folded)
 
 
-def is_known(name: str) -> bool:
-    """Whether there are peers for this detector of the zoo."""
-    return name in TORCHVISION or name.startswith((*SUPPRESSED, *QUERIES))
-
-
 def size_of(name: str, size: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the images: what was asked for, or those of the model."""
     if size is not None:
         return size
-    if name in TORCHVISION:
+    if name in OF_ONE_IMAGE:
         return TORCHVISION_SIZE
     _, height, width = zoo.get_entry(name).require_input_shape()
     return height, width
@@ -106,7 +101,9 @@ def size_of(name: str, size: tuple[int, int] | None) -> tuple[int, int]:
 def task_of(name: str, batch: int, folder: Path, size: tuple[int, int]) -> Task:
     """The detector, with weights that are kept in `folder` if they are drawn here."""
     entry = zoo.get_entry(name)
-    if name in TORCHVISION:
+    if not name.startswith((*SUPPRESSED, *QUERIES, *OF_ONE_IMAGE)):
+        raise ValueError(f"there are no peers for {name}")
+    if name in OF_ONE_IMAGE:
         return _torchvision_task(entry, folder, size)
     state = _state(entry, folder)
     rules: dict[str, Any] = dict(entry.preprocessing or getattr(state, "preprocessing", None) or {})
@@ -151,10 +148,46 @@ def _state(entry: Entry, folder: Path) -> Any:
         return weights.load(entry.weights_file(ITS_WEIGHTS))
     path = folder / f"{entry.name}-seeded.safetensors"
     if not path.exists():
-        case = dataclasses.replace(CASES[entry.name], arguments={})
+        case = dataclasses.replace(case_of(entry.name), arguments={})
         folder.mkdir(parents=True, exist_ok=True)
         weights.save(path, seeded(entry, case).state_dict())
     return weights.load(path)
+
+
+def case_of(name: str) -> Case:
+    """How the heads of a detector are seeded."""
+    if name.startswith(QUERIES):
+        return Case(_seed_queries, None, settled=(3, 192, 192))
+    return CASES[name]
+
+
+def _seed_queries(model: Any, images: torch.Tensor) -> None:
+    """RT-DETR, whose weights as they begin let the signal fade until all images look alike. Larger
+    ones, of the offsets too, make the decoder amplify rounding as no trained one does."""
+    generator = torch.Generator().manual_seed(SEED)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and not name.endswith("sampling_offsets"):
+            torch.nn.init.xavier_uniform_(module.weight, 0.7, generator=generator)
+    body, decoder = model.model, model.model.decoder
+    heads = [head.layers[-1] for head in (body.enc_bbox_head, *decoder.bbox_embed)]
+    wanted = dict.fromkeys(heads, (0.0, 0.1))
+    wanted |= {body.enc_score_head: (-3.0, 1.5), decoder.class_embed[-1]: (-4.0, 1.5)}
+
+    def settle(layer: torch.nn.Linear, _: Any, output: torch.Tensor) -> torch.Tensor:
+        """Gives the channels of a layer's outputs their mean and deviation."""
+        mean, deviation = wanted[layer]
+        values = output.flatten(0, -2)
+        scale = deviation / values.std(0).clamp_min(1e-4)
+        shift = mean - values.mean(0) * scale
+        layer.weight.mul_(scale[:, None])
+        layer.bias.mul_(scale).add_(shift)
+        return output * scale + shift
+
+    hooks = [layer.register_forward_hook(settle) for layer in wanted]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
 
 
 def _counterpart(entry: Entry, state: Any, **arguments: Any) -> Any:

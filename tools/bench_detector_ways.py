@@ -30,7 +30,7 @@ from bench_detector_nms import (
 )
 from bench_detector_peers import Found, Peer, found_by
 from bench_zoo_ways import MODES, TITLES, last, not_served, of_session
-from paired_timing import WARM_UP, Candidate, Memory, metered, recorded
+from paired_timing import WARM_UP, Candidate, Memory, in_new_thread, metered, recorded
 
 FIXED = (300, 1000)  # candidates of an image in suppression of fixed size
 EACH, ALL = "batched_nms of each image", "one batched_nms"
@@ -113,9 +113,20 @@ def _fixed(count: int) -> str:
     return f"suppression of {count} in the graph"
 
 
-def way_name(mode: str, post: str) -> str:
-    """What rows call a way."""
-    return f"{TITLES[mode]}, {post}"
+def way_name(mode: str, post: str, is_timed: bool) -> str:
+    """What rows call a way. `is_timed`: whether cuDNN chooses its kernels by timing."""
+    return ", ".join([TITLES[mode], *["cudnn.benchmark"] * is_timed, post])
+
+
+def with_timed_kernels(make: Callable[[], Finder]) -> Finder:
+    """What `make` makes where cuDNN times its kernels (``torch.backends.cudnn.benchmark``)."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        found: Finder = in_new_thread(make)
+        return found
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def of_pytorch(name: str, network: Prepared, post: str, device: str) -> Finder:
@@ -145,7 +156,7 @@ def of_pytorch(name: str, network: Prepared, post: str, device: str) -> Finder:
         _wait(device)
         seconds = network.seconds + time.perf_counter() - started
     taken = _together(network.memory, last(memory))
-    made = Candidate(name, call, stream_of(device), seconds, taken, keep=network)
+    made = Candidate(name, call, stream_of(device), seconds, taken, keep=(network, inside))
     return Finder(made, lambda: lists(call()), device != "cpu", network.cache)
 
 

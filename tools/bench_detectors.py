@@ -62,6 +62,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "peers": options.peer, "max_autotune": options.max_autotune, "rounds": options.rounds,
         "cell_seconds": options.cell_seconds, "size": options.size,
         "levels": options.builderOptimizationLevel or [None],
+        "cudnn_benchmark": options.cudnn_benchmark,
         "timing_cache": None if cache is None else str(cache.resolve()),
     }  # fmt: skip
 

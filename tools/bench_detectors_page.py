@@ -25,7 +25,8 @@ its median and, in brackets, the 95 % interval of that median; above 1 the sessi
 
 PyTorch's ways of YOLO and RT-DETR are the counterpart in FP16 and channels_last, BatchNorms folded
 into convolutions, boxes decoded and scores made in FP32, as one CUDA graph: `eager`, or by
-`torch.compile` in its default mode or with max-autotune (without its own CUDA graphs). After it:
+`torch.compile` in its default mode or with max-autotune (without its own CUDA graphs);
+`cudnn.benchmark`: cuDNN chose its kernels by timing. After it:
 
 * `batched_nms of each image`: the candidates above the threshold are picked and given to
   torchvision's `batched_nms`, image by image, outside of the graph, for the data decide on sizes;

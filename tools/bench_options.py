@@ -28,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser, models: Sequence[str], rows: Pa
         metavar="NAME@BATCH",
         help="what is also compiled with max-autotune, which takes minutes; several",
     )
+    add("--cudnn-benchmark", action="store_true", help="each peer also with cuDNN's kernels timed")
     add(
         "--builderOptimizationLevel",
         type=int,

@@ -329,7 +329,6 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         default="auto",
         help="channels_last for convolutional networks and contiguous for others, or both for all",
     )
-    add("--cudnn-benchmark", action="store_true", help="each peer also with cuDNN's kernels timed")
     add(
         "--reopen",
         action="store_true",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_zoo_models import Cell, counterpart, engine, error, images, in_float64
+from bench_zoo_models import Cell, by_reference, counterpart, engine, error, images, in_float64
 from bench_zoo_ways import SESSION, Made, Way, of_pytorch_with, of_session, set_exactness, ways
 from paired_timing import host_us, interleave, metered, paired_ratio
 from workers import in_one_line, serve
@@ -148,6 +148,7 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
     x = images(cell.shape)
     say("float64")
     expected = _in_float64(module, x, settings.device)
+    quantized = by_reference(*plans[cell.precision], x) if is_quantized(cell) else None
     load_libraries(cell, settings.device)
     sessions = _sessions(cell, settings)
     with ExitStack() as stack, torch.inference_mode():
@@ -159,6 +160,9 @@ def measure(cell: Cell, settings: Settings, skip: Mapping[str, str], say: Say) -
         for name, one_of_them in made.items():
             say(f"checking {name}")
             rows[name].update(_figures(one_of_them, expected, cell, settings))
+            if quantized is not None and sessions.get(name, ("",))[0] == cell.precision:
+                distance, is_within = error(one_of_them.results(), quantized, cell.tolerance)
+                rows[name].update(reference_error=_finite(distance), as_reference=is_within)
         for name, (precision, level) in sessions.items():
             session = rows[name].pop("opened", None)
             if session is None or settings.device == "cpu":
@@ -264,7 +268,7 @@ def _figures(
     found: dict[str, Any] = {
         "median_ms": round(candidate.median_ms, 5), "setup_s": round(candidate.setup_s, 2),
         "captured": one.is_captured, "within": is_within,
-        "error": float(f"{relative:.3g}") if math.isfinite(relative) else None,
+        "error": _finite(relative),
     }  # fmt: skip
     if one.cache is not None:
         found["cache"] = one.cache
@@ -285,6 +289,11 @@ def _reopened(one: Made) -> dict[str, Any]:
     if one.candidate.memory is not None:
         found["warm_peak_mib"] = round(one.candidate.memory.peak, 1)
     return found
+
+
+def _finite(relative: float) -> float | None:
+    """An error with three digits, for JSON; None where it is no number."""
+    return float(f"{relative:.3g}") if math.isfinite(relative) else None
 
 
 def _in_float64(module: torch.nn.Module, x: torch.Tensor, device: str) -> list[torch.Tensor]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import trtnet
-from trtnet import graph, weights, zoo
+from trtnet import graph, reference, weights, zoo
 from trtnet.errors import TrtnetError
 from trtnet.pipeline import mark_outputs
 from trtnet.precision.table import TABLE
@@ -28,6 +28,7 @@ from trtnet.zoo import Entry
 
 INPUT = "input"
 SEED = 0
+ANY_BATCH = "any batch"  # what an engine is made for
 LARGEST_BATCH = 64  # that engines are made for, or the largest asked for
 CHECKED = 4  # images whose outputs are compared with float64
 CALIBRATION, METHOD = 8, "mse"  # images, and how ranges are found
@@ -83,13 +84,13 @@ def engine(cell: Cell, folder: Path, largest: int = LARGEST_BATCH) -> tuple[Path
     """The file of the engine for the cell, defined and kept in `folder` if it is missing.
 
     Returns:
-        the file, and ``"any batch"`` or ``"one batch"``: a model whose code cannot take an open
+        the file, and :data:`ANY_BATCH` or ``"one batch"``: a model whose code cannot take an open
         batch axis gets an engine for each batch.
     """
     stem = f"{_file_name(cell.model)}-{cell.precision}"
     open_axis, fixed = folder / f"{stem}.engine", folder / f"{stem}-{cell.batch}.engine"
     if open_axis.exists():
-        return open_axis, "any batch"
+        return open_axis, ANY_BATCH
     if fixed.exists():
         return fixed, "one batch"
     module = counterpart(cell.model, folder)
@@ -99,7 +100,7 @@ def engine(cell: Cell, folder: Path, largest: int = LARGEST_BATCH) -> tuple[Path
         most = max(largest, cell.batch)
         shapes = trtnet.Shapes((1, *one), (min(8, most), *one), (most, *one))
         trtnet.build(net, {INPUT: shapes}).save(open_axis)
-        return open_axis, "any batch"
+        return open_axis, ANY_BATCH
     except TrtnetError:
         trtnet.build(_network(cell, module, (cell.batch, *one))).save(fixed)
         return fixed, "one batch"
@@ -151,6 +152,18 @@ def in_float64(module: torch.nn.Module, x: torch.Tensor, device: str) -> list[to
     double = copy.deepcopy(module).double().to(device)
     with torch.inference_mode():
         return checked(double(x[:CHECKED].double().to(device)))
+
+
+def by_reference(plan: Path, kind: str, x: torch.Tensor) -> list[torch.Tensor]:
+    """The outputs for the first :data:`CHECKED` images by the reference, on the CPU.
+
+    Args:
+        plan: an engine of the torch backend, of the `kind` that :func:`engine` says.
+    """
+    network = graph.loads(trtnet.Plan.load(plan).engine, plan.name)
+    images = x[:CHECKED] if kind == ANY_BATCH else x
+    found = reference.run(network, {INPUT: images.numpy()})
+    return checked({name: torch.as_tensor(value) for name, value in found.items()})
 
 
 def outputs(result: Any) -> list[torch.Tensor]:

@@ -150,6 +150,10 @@ def notes(row: Row) -> Iterable[str]:
             yield f"{model}: {name} runs without a CUDA graph: {candidate['not_captured']}"
         if name.startswith(SESSION) and candidate.get("within") is False:
             yield f"{model}: the error of the {name} is above the limit of {row['precision']}"
+        if "reference_error" in candidate:
+            within = "within" if candidate["as_reference"] else "beyond"
+            yield (f"{model}: the distance of the {name} to the reference in {row['precision']} is "
+                   f"{_error(candidate, 'reference_error')}, {within} the limit")  # fmt: skip
         if name.startswith(f"{SESSION}, ") and "ratio" in candidate:
             ratio = candidate["ratio"]
             yield (f"{model}: {name} takes {ratio['median']:.2f} [{ratio['low']:.2f}, "
@@ -189,8 +193,8 @@ def summary(row: Row) -> str:
     return f"{title}  x{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]  {tail}"
 
 
-def _error(candidate: Row) -> str:
-    return "not finite" if candidate["error"] is None else f"{candidate['error']:.1e}"
+def _error(candidate: Row, key: str = "error") -> str:
+    return "not finite" if candidate[key] is None else f"{candidate[key]:.1e}"
 
 
 def _peak(candidate: Row) -> str:

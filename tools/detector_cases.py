@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import detector_heads as heads
@@ -66,9 +66,9 @@ def _of_one_size(edge: int) -> Case:
 _SIZE, _OTHER = (3, 192, 192), (128, 224)  # multiples of 32
 
 
-def _yolo(seed_heads: SeedHeads, twin: str, *names: str) -> Case:
+def _yolo(seed_heads: SeedHeads, twin: str, *names: str, **arguments: Any) -> Case:
     """`names`: see :attr:`Case.heads`."""
-    arguments = {"score_thresh": 0.15, "detections_per_img": 300}
+    arguments = {"score_thresh": 0.15, "detections_per_img": 300, **arguments}
     return Case(seed_heads, None, arguments, _SIZE, f"zoo/detection/{twin}.py", names, _OTHER)
 
 
@@ -76,6 +76,12 @@ def _detr(seed_heads: SeedHeads, *names: str, **arguments: Any) -> Case:
     """The same for the DETR line."""
     chosen = {"score_thresh": 0.15, **arguments}
     return Case(seed_heads, None, chosen, _SIZE, "transformers", names, _OTHER)
+
+
+def _rf_detr(edge: int, other: int) -> Case:
+    """Images are squares."""
+    case = _detr(heads.rf_detr, "model.enc_out", "class_embed", "bbox_embed", num_queries=60)
+    return replace(case, settled=(3, edge, edge), other_size=(other, other))
 
 
 def _darknet(*layers: int) -> Case:
@@ -111,6 +117,8 @@ CASES = {
     **{f"{line}{size}": _yolo(heads.yolo, "yolo/torch_yolo", head)
        for line, head in (("yolov8", "model.22"), ("yolo11", "model.23"), ("yolo26", "model.23"))
        for size in "nsmlx"},
+    "yolov8n_seg": _yolo(heads.yolo, "yolo/torch_tasks", "model.22"),
+    "yolov8n_pose": _yolo(heads.yolo, "yolo/torch_tasks", "model.22", num_classes=80),
     **{f"yolov9{size}": _yolo(heads.yolov9, "yolo/torch_v9", "22.heads") for size in "tsmc"},
     "yolov7": _yolo(heads.yolov7, "yolo/torch_v7", "105.heads"),
     "yolov3": _darknet(82, 94, 106),
@@ -121,5 +129,7 @@ CASES = {
     **{f"rtdetr_{size}": _TWO_STAGE for size in ("shapes", "r18", "r34", "r50", "r101")},
     **{f"rtdetr_v2_{size}": _TWO_STAGE for size in ("r18", "r34", "r50m", "r50", "r101")},
     **{f"dfine_{size}": _TWO_STAGE for size in "nsmlx"},
+    **{f"rfdetr_{size}": _rf_detr(192, 160) for size in "nsml"},
+    "rfdetr_base": _rf_detr(224, 168),
 }  # fmt: skip
 """By name of the model."""

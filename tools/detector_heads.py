@@ -177,6 +177,8 @@ def yolo(model: Any, images: torch.Tensor) -> None:
     classes, boxes = (getattr(head, f"{head.prefix}{branch}") for branch in ("cv3", "cv2"))
     settle_channels(model, images, [branch[-1] for branch in classes], logit(0.01), 1.0)
     settle_channels(model, images, [branch[-1] for branch in boxes], 1.0, 0.5)
+    if hasattr(head, "cv4"):  # what masks have of prototypes, or keypoints
+        settle_channels(model, images, [branch[-1] for branch in head.cv4], 0.0, 1.0)
 
 
 def yolov9(model: Any, images: torch.Tensor) -> None:
@@ -254,6 +256,19 @@ def two_stage(model: Any, images: torch.Tensor) -> None:
     settle_in_turn(model, images, wanted)
 
 
+def rf_detr(model: Any, images: torch.Tensor) -> None:
+    """From the choice of the queries' boxes to the last layers. transformers calls the first of
+    them twice, so that they are not settled in turn."""
+    _liven(model)
+    with torch.no_grad():
+        model.model.reference_point_embed.weight.mul_(0.03)  # logarithms of sides
+    body, boxes = model.model, (0.0, 0.3)
+    settle_channels(model, images, [body.enc_out_class_embed[0]], 0.0, 3.0)
+    settle_channels(model, images, [body.enc_out_bbox_embed[0].layers[-1]], *boxes)
+    settle_channels(model, images, [model.class_embed], logit(0.01), 1.5)
+    settle_channels(model, images, [model.bbox_embed.layers[-1]], *boxes)
+
+
 def _liven(model: Any) -> None:
     """Weights that keep the signal as large as it is: those that transformers begins with make it
     so small that all images look alike. Branches of transformers are weak beside what they are
@@ -269,6 +284,9 @@ def _liven(model: Any) -> None:
                 module.weight.data *= 0.2
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=3)
+        for name, parameter in model.named_parameters():
+            if name.endswith("position_embeddings"):
+                nn.init.normal_(parameter)
 
 
 def _settle_norms(model: Any, images: torch.Tensor) -> None:

@@ -49,6 +49,7 @@ from trtnet.zoo import Entry, get_entry
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "detectors.md"
 SEED, LEAST_BOXES = 0, 20
 SIZES = ((150, 200), (170, 130))  # (height, width) of pictures
+FURTHER = {"det_masks", "det_keypoints", "det_coefficients", "det_points"}
 
 
 @dataclass(frozen=True)
@@ -244,19 +245,23 @@ def compare_modules(entry: Entry, case: Case, twin: torch.nn.Module, state: Any)
 
 def compare_extras(entry: Entry, case: Case, state: Any) -> dict[str, float]:
     """Masks and keypoints, in the original images; nothing where the model has none."""
-    if case.twin is not None:
-        return {}
-    theirs = build(entry.name, **case.arguments, **case.transform_arguments).eval()
-    theirs.load_state_dict(state)
-    if "roi_heads.mask_head" not in dict(theirs.named_modules()) and (
-        "roi_heads.keypoint_head" not in dict(theirs.named_modules())
-    ):
-        return {}
     rules, images = preparation(entry, case), pictures()[1:3]
     batch, sizes = padded_batch(images, rules)
     net = network(entry, state, batch.shape, image_sizes=True, **case.arguments)
+    if FURTHER.isdisjoint(trtnet.graph.read(net.definition).outputs):
+        return {}
     ran = reference.run(net, {"input": batch, "image_sizes": sizes})
     outputs = {name: np.asarray(value) for name, value in ran.items()}
+    if case.twin is None:
+        model = build(entry.name, **case.arguments, **case.transform_arguments).eval()
+        model.load_state_dict(state)
+        theirs = detector_masks.of_torchvision(model, images)
+    else:
+        model = entry.torch_model(image_sizes=True, **case.arguments)
+        model.load_state_dict(state)
+        with torch.no_grad():
+            found = model(torch.from_numpy(batch), torch.from_numpy(sizes))
+        theirs = list(detector_masks.of_twin(found, images, rules))
     return detector_masks.compare(outputs, theirs, images, rules)
 
 

@@ -21,18 +21,24 @@ from trtnet import weights, zoo
 from trtnet.files import atomic_write
 from trtnet.weights.torchvision_source import preprocessing_of
 from trtnet.zoo import Entry
-from trtnet.zoo.cards import FILE
+from trtnet.zoo.cards import FILE, papers
 from trtnet.zoo.measuring import mac_count, parameter_count
 
 
 def facts(entry: Entry) -> dict[str, Any]:
     """What ``cards.json`` has about one model."""
     return {
+        **stated(entry),
         "parameters": parameters(entry),
         "macs": macs(entry),
         "default_weights": default_weights(entry),
         "weights": published_weights(entry),
     }
+
+
+def stated(entry: Entry) -> dict[str, Any]:
+    """What the model's file says, so that ``--list`` need not import it."""
+    return {"task": entry.task, "input_shape": entry.input_shape, "papers": papers(entry)}
 
 
 def parameters(entry: Entry) -> int:

@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,7 +22,7 @@ from trtnet.reading.arrays import MOST_INFLATED, check_inflated
 from trtnet.reading.documents import shortened
 from trtnet.values import require_readable
 from trtnet.weights.checkpoint_entries import choose
-from trtnet.weights.checkpoint_names import classes_in
+from trtnet.weights.checkpoint_names import classes_in, names_beside
 from trtnet.weights.container import image_metadata
 from trtnet.weights.pickle_stubs import standing_in
 from trtnet.weights.pickled_modules import ModuleState, described, unfolded
@@ -52,8 +52,8 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         arrays: the weights; BF16 becomes float32, as numpy lacks it.
-        metadata: which of the file's entries they are, where there was a choice; what a checkpoint
-            with a whole model says about its classes.
+        metadata: which of the file's entries they are, where there was a choice; what it says about
+            classes.
         notes: the same in words.
         sha256: of the file.
     """
@@ -103,8 +103,12 @@ def read(
     metadata = {"checkpoint_entry": taken.record} if taken.record else {}
     found = Checkpoint(arrays, metadata, taken.notes, sha256)
     if isinstance(taken.state, ModuleState):
-        found = _of_module(found, taken.state, loaded)
-    return found
+        return _of_module(found, taken.state, loaded)
+    names = names_beside(loaded)
+    if names is None:
+        return found
+    notes = (*found.notes, _named(names))
+    return found._replace(metadata={**metadata, **image_metadata(None, names)}, notes=notes)
 
 
 def _check_archive(file: BinaryIO, size: int, path: Path) -> None:
@@ -143,10 +147,14 @@ def _of_module(found: Checkpoint, state: ModuleState, loaded: Any) -> Checkpoint
     if classes.number is not None:
         metadata["num_classes"] = str(classes.number)
     if classes.names is not None:
-        notes.append(f"it names its {len(classes.names)} classes")
+        notes.append(_named(classes.names))
     if classes.note is not None:
         notes.append(classes.note)
     return found._replace(arrays=arrays, metadata=metadata, notes=tuple(notes))
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"it names its {len(names)} classes"
 
 
 def _sha256(file: BinaryIO) -> str:

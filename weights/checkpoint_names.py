@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+
+from trtnet.weights.pickle_stubs import Stub
 
 _NAMES = ("names", "class_names")
 _COUNTS = ("nc", "num_classes")
+_BESIDE = ("args", "opt", "hyper_parameters", "meta")
+"""Entries beside a state_dict in which training scripts keep their arguments."""
 
 
 class Classes(NamedTuple):
@@ -41,12 +45,34 @@ def classes_in(*places: Mapping[Any, Any]) -> Classes:
     return Classes(None, count)
 
 
+def names_beside(loaded: Mapping[Any, Any]) -> list[str] | None:
+    """The class names that a checkpoint with a plain state_dict tells: its entry ``names`` or
+    ``class_names``, or one of that name in the arguments of the training, which are a dict or a
+    command line. ``None`` where there are none."""
+    found = (_listed(place.get(key)) for place in _places(loaded) for key in _NAMES)
+    return next(filter(None, found), None)
+
+
+def _places(loaded: Mapping[Any, Any]) -> Iterator[Mapping[Any, Any]]:
+    yield loaded
+    for key in _BESIDE:
+        held = loaded.get(key)
+        attributes = held.state if isinstance(held, Stub) else held
+        if isinstance(attributes, Mapping):
+            yield attributes
+
+
 def _listed(names: Any) -> list[str] | None:
     """The names in order; ``None`` where these are none."""
     if type(names) is dict:
         if {type(key) for key in names} != {int} or set(names) != set(range(len(names))):
             return None
         names = [names[number] for number in range(len(names))]
-    if type(names) not in (list, tuple) or not all(type(name) is str and name for name in names):
+    if type(names) not in (list, tuple) or not all(map(_is_name, names)):
         return None
     return [*names]
+
+
+def _is_name(name: Any) -> bool:
+    """Whether it is text that files can hold: pickles may have half of a character."""
+    return type(name) is str and name != "" and name == name.encode(errors="ignore").decode()

@@ -48,9 +48,10 @@ def load(
     The arrays of a safetensors file are views of what was read (BF16, which numpy lacks, becomes
     float32, and tensors at unaligned offsets are copied). A checkpoint is read with
     ``torch.load(weights_only=True)``, which runs no code; its tensors may sit under any name, such
-    as ``state_dict`` or ``model_ema``, at any depth. Of a model that was pickled as a whole the
-    state_dict is read, in float32, and its class names, without its package. A ``.wts`` file has no
-    shapes: its weights are `flat` until they are loaded into a module.
+    as ``state_dict`` or ``model_ema``, at any depth, and class names beside them under ``names`` or
+    ``class_names``, or there in ``args``. Of a model that was pickled as a whole the state_dict is
+    read, in float32, and its class names, without its package. A ``.wts`` file has no shapes: its
+    weights are `flat` until they are loaded into a module.
 
     With `model`, prefixes that its keys lack are dropped: ``model.``, ``_orig_mod.``,
     ``module.backbone.`` and whatever else makes the keys those of the model. Without it only the

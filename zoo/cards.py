@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trtnet.zoo.entry import Entry
+from trtnet.zoo.families import HOMES
 from trtnet.zoo.installed import offers
 from trtnet.zoo.measuring import mac_count, parameter_count
 from trtnet.zoo.registry import get_entry, registered
@@ -78,8 +79,8 @@ class Card:
 def card(model: str | Entry, *, compute: bool = True) -> Card:
     """The :class:`Card` of a model.
 
-    For a model that comes with trtnet the facts are stored, and neither torch nor TensorRT is
-    loaded. For any other model they are computed, if `compute`: parameters from the module,
+    For a model that comes with trtnet the facts are stored: neither its file nor torch or TensorRT
+    is loaded. For any other model they are computed, if `compute`: parameters from the module,
     multiply-accumulates from a network, where TensorRT is installed and the input shape is known.
 
     >>> card("resnet50").parameters, card("resnet50").weights[1].accuracy["acc@1"]
@@ -95,6 +96,8 @@ def card(model: str | Entry, *, compute: bool = True) -> Card:
     """
     if isinstance(model, Entry):
         entry = model
+    elif model in HOMES and model in _facts():
+        return _stored(model)
     elif compute:
         entry = get_entry(model)
     else:
@@ -103,30 +106,44 @@ def card(model: str | Entry, *, compute: bool = True) -> Card:
             distribution = offers()[model][0].distribution
             return Card(model, None, None, None, None, (), (), None, distribution)
         entry = known or get_entry(model)
-    facts = _facts().get(entry.name) if entry.shipped else None
-    if facts is None:
-        facts = {"weights": {}, "default_weights": None, **(_computed(entry) if compute else {})}
-    about = entry.home.__doc__ or ""
+    if entry.shipped and entry.name in _facts():
+        return _stored(entry.name)
     return Card(
         name=entry.name,
         task=entry.task,
         input_shape=entry.input_shape,
-        parameters=facts.get("parameters"),
-        macs=facts.get("macs"),
-        papers=tuple(re.findall(r"https://\S+[^\s.,:;)]", about)),
-        weights=tuple(Pretrained(key, **value) for key, value in facts["weights"].items()),
-        default_weights=facts["default_weights"],
+        parameters=parameter_count(entry.build()) if compute else None,
+        macs=_macs(entry) if compute else None,
+        papers=papers(entry),
+        weights=(),
+        default_weights=None,
         distribution=_distribution(model, entry),
     )
 
 
-def _computed(entry: Entry) -> dict[str, Any]:
-    built = entry.build()
-    shape = entry.input_shape
-    return {
-        "parameters": parameter_count(built),
-        "macs": None if shape is None else mac_count(built, shape),
-    }
+def papers(entry: Entry) -> tuple[str, ...]:
+    """Addresses of the papers that the model's file names."""
+    return tuple(re.findall(r"https://\S+[^\s.,:;)]", entry.home.__doc__ or ""))
+
+
+def _stored(name: str) -> Card:
+    """The card of a model that comes with trtnet."""
+    facts = _facts()[name]
+    shape = facts["input_shape"]
+    return Card(
+        name=name,
+        task=facts["task"],
+        input_shape=None if shape is None else tuple(shape),
+        parameters=facts["parameters"],
+        macs=facts["macs"],
+        papers=tuple(facts["papers"]),
+        weights=tuple(Pretrained(key, **value) for key, value in facts["weights"].items()),
+        default_weights=facts["default_weights"],
+    )
+
+
+def _macs(entry: Entry) -> int | None:
+    return None if entry.input_shape is None else mac_count(entry.build(), entry.input_shape)
 
 
 def _distribution(model: str | Entry, entry: Entry) -> str | None:

@@ -21,8 +21,8 @@ _EPS = 1e-6  # of every LayerNorm
 class LayerNorm2d(nn.LayerNorm):
     """Normalizes the channels of (N, C, H, W), at each position."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=_EPS)
+    def __init__(self, channels: int, eps: float = _EPS) -> None:
+        super().__init__(channels, eps=eps)
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

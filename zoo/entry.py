@@ -17,15 +17,24 @@ from trtnet.module import Module
 from trtnet.weights import random_init
 from trtnet.weights.first_convolution import NAME as IN_CHANNELS
 from trtnet.weights.first_convolution import with_in_channels
+from trtnet.zoo.families import SHIPPED
 from trtnet.zoo.pretrained import Pretrained
 
 if TYPE_CHECKING:
     import torch
 
-SHIPPED = "trtnet.zoo."
-"""Prefix of the names of the modules with the models that come with trtnet."""
-
 TASKS = ("classification", "segmentation", "detection")
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Values of an argument of a model, all of which fit a state_dict.
+
+    Attributes:
+        values: two at least.
+    """
+
+    values: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -55,8 +64,9 @@ class Entry:
         fixed_size: whether the model takes images of `input_shape` alone, whatever its arguments.
         preprocessing: of images, where weights do not say it: the entries of
             :class:`trtnet.imaging.preprocessing.Preprocessing`.
-        telling: gives the arguments of the builder that the shapes of a state_dict, by name, tell;
-            for those that :mod:`trtnet.zoo.settling` cannot conclude.
+        telling: gives the arguments of the builder that the shapes of a state_dict, by name, tell,
+            for those that :mod:`trtnet.zoo.settling` cannot conclude; :class:`Undecided` where
+            several values fit.
         library: the package that the model is from, where it is another library's; its PyTorch
             module itself defines the network.
         published: makes the library's model with its published weights.

@@ -1,16 +1,15 @@
 """Which models there are, and what builds each of them.
 
-A model is known by its name in the registry, by the name that an installed distribution offers it
+A model is known by its name in the registry, where those of trtnet are registered when they are
+asked for (:mod:`trtnet.zoo.families`), by the name that an installed distribution offers it
 under (:mod:`trtnet.zoo.installed`), or by its address (:mod:`trtnet.zoo.addresses`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib
 import os
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +20,8 @@ from trtnet.importing import PRIVATE
 from trtnet.module import Module
 from trtnet.names import did_you_mean
 from trtnet.zoo import addresses
-from trtnet.zoo.entry import SHIPPED, Entry, is_torch_module
+from trtnet.zoo.entry import Entry, is_torch_module
+from trtnet.zoo.families import HOMES, SHIPPED, check_listed
 from trtnet.zoo.features import Features
 from trtnet.zoo.installed import Offer, offers
 from trtnet.zoo.libraries import library_entry, library_of
@@ -37,20 +37,7 @@ _ENTRIES: dict[tuple[str, str], Entry] = {}
 """By scope and name. The scope is empty, except for a file that was addressed by its path: the
 names in it are its own, so that two versions of one file can be compared."""
 
-_NOT_MODELS = (
-    *("__main__", "converting", "pretrained", "settling", "timm_keys", "timm_weights"),
-    "trained_arguments",
-)
 _FILES = (".engine", ".plan", ".trt", ".graph", ".safetensors", ".onnx")  # of networks
-
-
-@functools.cache
-def _import_shipped() -> None:
-    """Imports every file of this folder, so that a new model is one file. Not imported are the
-    PyTorch twins, ``torch_*.py``, and what converts weights."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if module.name not in _NOT_MODELS and not module.name.startswith("torch_"):
-            importlib.import_module(f"{SHIPPED}{module.name}")
 
 
 @overload
@@ -110,7 +97,8 @@ def register(
 
     Raises:
         ValueError: another function has registered the name; both places are named. A function
-            that is defined again, in a module that is reloaded, replaces its former self.
+            that is defined again, in a module that is reloaded, replaces its former self. A
+            function of trtnet itself whose name is not in ``zoo/families.py``.
         UsageError: `input_shape` is no shape, or `task` is unknown.
     """
 
@@ -130,12 +118,13 @@ def register(
             **details,
         )
         module = function.__module__
-        if not module.startswith(SHIPPED):
-            _import_shipped()  # their names are taken
+        if module.startswith(SHIPPED):
+            check_listed(entry.name, module)
         key = (module if module.startswith(PRIVATE) else "", entry.name)
-        if key in _ENTRIES and _ENTRIES[key].place != entry.place:
+        former = _ENTRIES.get(key) if key[0] else registered(entry.name)
+        if former is not None and former.place != entry.place:
             raise ValueError(
-                f"a model named {entry.name!r} is registered already, by {_ENTRIES[key].place}; "
+                f"a model named {entry.name!r} is registered already, by {former.place}; "
                 f"{entry.place} needs another name: @register(name=...)"
             )
         _ENTRIES[key] = entry
@@ -147,23 +136,22 @@ def register(
 def list_models(pattern: str | None = None, *, shipped: bool = False) -> list[str]:
     """The names of all models, or of those that match a shell pattern such as ``resne*t*``.
 
-    Those of installed distributions are among them; nothing of a distribution is imported.
+    Those of installed distributions are among them. No model is imported.
 
     Args:
         shipped: only the models that come with trtnet.
     """
-    _import_shipped()
-    names = {
-        name for (scope, name), entry in _ENTRIES.items()
-        if not scope and (entry.shipped or not shipped)
-    }  # fmt: skip
-    names.update(() if shipped else offers())
+    names = set(HOMES)
+    if not shipped:
+        names.update(name for scope, name in _ENTRIES if not scope)
+        names.update(offers())
     return sorted(name for name in names if fnmatchcase(name, pattern or "*"))
 
 
 def registered(name: str) -> Entry | None:
-    """The model that is registered as `name`."""
-    _import_shipped()
+    """The model that is registered as `name`; the file of one of trtnet's is imported now."""
+    if name in HOMES:
+        importlib.import_module(HOMES[name])
     return _ENTRIES.get(("", name))
 
 
@@ -264,7 +252,6 @@ def _offered(offer: Offer) -> Entry:
 def _at(address: addresses.Address) -> Entry:
     """The registered or new entry of the callable at an address."""
     found = addresses.find(address)
-    _import_shipped()
     for entry in _ENTRIES.values():
         if entry.builder is found.value:
             return dataclasses.replace(entry, folder=found.folder)

@@ -12,7 +12,7 @@ from trtnet.module import Module
 from trtnet.weights.container import Weights
 from trtnet.weights.loading import fitted
 from trtnet.weights.places import wanted
-from trtnet.zoo.entry import Entry
+from trtnet.zoo.entry import Entry, Undecided
 
 Shape = tuple[int, ...]
 Difference = tuple[str, Shape, Shape]  # key, shape in the model, shape in the weights
@@ -56,7 +56,8 @@ def settle(
 
     Raises:
         WeightsError: several prefixes of the keys fit; one argument that may not be changed here
-            explains the shapes: the error names it with its value.
+            explains the shapes: the error names it with its value; several values of an argument
+            fit, and nobody has chosen one.
     """
     chosen, notes = _told(entry, weights, arguments, given)
     module = entry.build(**chosen) if notes else module
@@ -82,12 +83,28 @@ def _told(
     shapes = {key: array.shape for key, array in weights.items()}
     told = entry.telling(shapes) if entry.telling is not None else {}
     known = {**entry.defaults, **arguments}
+    for name, value in told.items():
+        if isinstance(value, Undecided) and known[name] not in value.values and name not in given:
+            raise _undecided(entry, weights, name, value)
+    told = {name: value for name, value in told.items() if not isinstance(value, Undecided)}
     changed = {
         name: value for name, value in told.items() if name not in given and known[name] != value
     }
     notes = [f"{name}={value}, as names and shapes of the weights tell"
              for name, value in changed.items()]  # fmt: skip
     return {**arguments, **changed}, notes
+
+
+def _undecided(entry: Entry, weights: Weights, name: str, found: Undecided) -> WeightsError:
+    each = [f"{name}={value}" for value in found.values]
+    return WeightsError(
+        f"the weights in {weights.source} fit several values of {name}",
+        module=entry.name,
+        expected=" or ".join(each),
+        got="shapes that are the same for all",
+        fix="say which in a file of your own, and name it in place of the model (own.py:make): "
+        f"def make(): return trtnet.zoo.get_model({entry.name!r}, {each[0]}, ...)",
+    )
 
 
 def _differences(module: Module, weights: Weights) -> list[Difference]:

@@ -230,17 +230,19 @@ def run(rows: Path, engines: Path, *others: str) -> int:
 
 def test_a_run_on_a_cpu(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    chosen = ["--model", "yolox_nano", "--model", "nosuch", "--batch", "2"]
+    chosen = ["--model", "yolox_nano", "--model", "nosuch", "--batch", "2", "--cudnn-benchmark"]
     assert run(rows, tmp_path / "engines", *chosen) == 1  # for there is no such model
     one, other = read_rows(rows)
-    peer, session = one["candidates"]
+    peer, timed, session = one["candidates"]
     assert (one["model"], one["shape"]) == ("yolox_nano", [2, 3, 64, 64])
     assert (peer["name"], session["name"]) == ("eager, batched_nms of each image", "session")
+    assert timed["name"] == "eager, cudnn.benchmark, batched_nms of each image"
     assert peer["ratio"]["low"] <= peer["ratio"]["median"] <= peer["ratio"]["high"]
     assert session["matched"] == peer["matched"] == 1
     assert min(one["boxes"]) >= 20
     assert "no model 'nosuch'" in other["failed"]
     text = rows.with_suffix(".md").read_text()
+    assert timed["matched"] == 1
     assert "| yolox_nano, 64x64 | **session** |" in text
     assert "nosuch was not measured" in text
 

@@ -63,6 +63,9 @@ def test_a_run_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [c["name"] for c in quantized["candidates"]][1:] == ["session", "session, fp16"]
     assert all(c["median_ms"] > 0 for c in quantized["candidates"])
     assert quantized["candidates"][1]["error"] > quantized["candidates"][2]["error"] > 0
+    assert quantized["candidates"][1]["reference_error"] < 0.05
+    assert quantized["candidates"][1]["as_reference"]
+    assert "reference_error" not in quantized["candidates"][2]
     assert quantized["best_peer"] == "eager, channels_last"
     assert "no model 'nosuch'" in found["nosuch", "fp32"]["failed"]
     written = rows.with_suffix(".md").read_text()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import trtnet
-from trtnet.cli.detect import image_ids
+from trtnet.cli.detected_boxes import image_ids
 from trtnet.cli.main import main
 from trtnet.imaging import palette
 

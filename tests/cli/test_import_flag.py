@@ -14,6 +14,7 @@ from trtnet.cli import main as program
 from trtnet.cli.main import main
 from trtnet.plugins import registry
 from trtnet.zoo import registry as zoo_registry
+from trtnet.zoo.families import HOMES
 
 PLUGIN = """
 import trtnet
@@ -55,7 +56,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder, in a process that has no plugins, no models but trtnet's own, and none of
     the modules of the tests."""
     monkeypatch.chdir(tmp_path)
-    zoo_registry.list_models()  # imports the models that come with trtnet, which stay
+    for name in HOMES:  # the models that come with trtnet stay
+        zoo_registry.registered(name)
     monkeypatch.setattr(registry, "_DECLARED", {})
     monkeypatch.setattr(zoo_registry, "_ENTRIES", dict(zoo_registry._ENTRIES))
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -229,6 +229,24 @@ def test_a_session_on_a_gpu_keeps_its_choices(tmp_path: Path) -> None:
 
 
 @needs_builder
+def test_a_second_session_on_a_gpu_tries_no_ways(tmp_path: Path) -> None:
+    def tried() -> dict[str, float]:
+        with (
+            trtnet.Session(plans.path("static"), timing_cache=tmp_path / "t.cache") as session,
+            session.lane() as lane,
+        ):
+            lane.bind({"x": (4, 3, 8, 8)})
+            assert lane.is_captured, lane.capture_failure
+            context: Any = lane.context
+            return dict(context.tried)
+
+    first = tried()
+    assert len(first) > 1
+    assert min(first.values()) > 0
+    assert tried() == {}
+
+
+@needs_builder
 def test_a_damaged_timing_cache(tmp_path: Path, raises: Any) -> None:
     path = tmp_path / "t.cache"
     path.write_bytes(b"\0")

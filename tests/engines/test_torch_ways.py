@@ -88,7 +88,7 @@ def engine():
             return self.milliseconds[replay.way]
 
     def make(builder, milliseconds=None, refused=()):
-        compiled.builder = builder
+        compiled.tactics = builder
         if builder is not None and builder.forward is None:
             builder.forward = lambda x: compiled.module(x)
         context = Context(ways.Ways(compiled))
@@ -155,7 +155,7 @@ def test_a_known_way_is_the_only_one_that_is_made(name, engine):
     context = engine(Builder(held=held))  # no times: none may be asked for
     assert context.capture(0).way == name
     assert (context.captured, context.tried) == ([name], {})
-    assert context.compiled.builder.built == (name in (WITH, WITH + TIMED))
+    assert context.compiled.tactics.built == (name in (WITH, WITH + TIMED))
     assert held == {(SHAPE,): name}
 
 
@@ -228,13 +228,30 @@ def test_cudnn_is_timed_in_the_second_execution_without_a_graph(level, second, e
     assert [run(context) for _ in range(3)] == [False, second, second]
 
 
+def test_who_allocates_outputs_executes(engine):
+    """A session gives that thread alone memory: another would wait for it, and it for the other."""
+    context = engine(Builder(held={(SHAPE,): WITH}))
+    y, asked = torch.zeros(4, 4, 8, 8), []
+
+    def allocate(nbytes):
+        asked.append((nbytes, threading.get_ident()))
+        return y.data_ptr()
+
+    x = torch.randn(SHAPE)
+    context.set_tensor_address("x", x.data_ptr())
+    context.set_output_allocator("y", allocate)
+    context.execute(0)
+    assert asked == [(4 * y.numel(), threading.get_ident())]
+    assert torch.equal(y, context.compiled.module(x)["y"])
+
+
 def test_a_known_way_is_executed_too(engine):
     context = engine(Builder(held={(SHAPE,): WITH}))
     context.compiled.forward = None  # is not called
     run(context)
-    assert context.compiled.builder.built == 1
+    assert context.compiled.tactics.built == 1
     run(context)
-    assert context.compiled.builder.built == 1
+    assert context.compiled.tactics.built == 1
     assert context.capture(0).way == WITH
 
 

@@ -104,13 +104,20 @@ def test_a_mask_is_half_transparent() -> None:
 
 
 def test_keypoints_are_dots_and_those_of_a_person_are_joined() -> None:
-    points = np.array([[120, 120], [280, 180]])
+    points = np.array([[120.0, 120.0], [280.0, 180.0]])
     for number, joined in ((2, False), (17, True)):
         every = np.concatenate([points, np.full((number - 2, 2), 150)])
         drawn = pixels(draw_found(plain(40), [Drawn((100, 100, 300, 200), "", RED, None, every)]))
         assert (drawn[120, 120] == RED).all()
         assert (drawn[180, 280] == RED).all()
         assert (drawn[150, 200] == RED).all() == joined  # the nose and an eye
+        for far in (np.nan, 1e30):
+            every[1] = far
+            found = Drawn((100, 100, 300, 200), "", RED, None, every)
+            drawn = pixels(draw_found(plain(40), [found]))
+            assert (drawn[120, 120] == RED).all()
+            assert not (drawn[180, 280] == RED).all()
+            assert not (drawn[150, 200] == RED).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (12, 12), (40, 30)])

@@ -26,6 +26,11 @@ def found() -> trtnet.tasks.Detection:
         "det_boxes": np.float32([[5, 5, 60, 70], [70, 10, 140, 90], [-9, 30, 40, 74]]),
         "det_classes": np.int32([1, 2, 2]), "det_masks": squares,
     }  # fmt: skip
+    return of_outputs(outputs)
+
+
+def of_outputs(outputs: dict[str, np.ndarray]) -> trtnet.tasks.Detection:
+    """What an engine that gives `outputs` finds in a black image."""
     net = trtnet.Network(backend="torch")
     zero = (net.input("input", (1, 3, 75, 150)) * 0.0).sum()
     for name, value in outputs.items():
@@ -54,6 +59,27 @@ def test_masks_in_json() -> None:
     decoded = [coding.decode(coding.frPyObjects(one["mask"], *SIZE)) for one in values]
     assert np.array_equal(np.array(decoded, bool), by_torchvision(result))
     assert all(one["mask"]["size"] == [*SIZE] for one in values)
+
+
+def test_points_are_keypoints_of_the_image() -> None:
+    """x and y twice as large as in the network's input; those of a low probability are not drawn,
+    which the picture of a person of COCO would join."""
+    points = np.zeros((1, 17, 3), np.float32)
+    points[0, :, :2] = np.linspace((20, 20), (100, 60), 17)
+    points[0, :, 2] = np.where(np.arange(17) == 5, 0.4, 0.9)
+    outputs = {
+        "detections": np.float32([[10, 10, 120, 70, 0.9, 0]]), "det_points": points,
+    }  # fmt: skip
+    result = of_outputs(outputs)
+    assert result.keypoints is not None
+    np.testing.assert_allclose(result.keypoints, points.astype(float) * [2, 2, 1], rtol=1e-6)
+    assert not result.has_masks
+    (value,) = result.as_dicts()
+    np.testing.assert_allclose(value["keypoints"], result.keypoints[0], atol=6e-4)
+    drawn = np.asarray(result.picture())
+    at = result.keypoints[0, :, :2].round().astype(int)
+    seen = [(drawn[y, x] > 0).any() for x, y in at]
+    assert seen == [number != 5 for number in range(17)]
 
 
 def test_masks_in_coco_results() -> None:

@@ -47,6 +47,17 @@ def keypoints(value: float) -> dict[str, np.ndarray]:
     return {**FOUR, "det_keypoints": np.full((3, 5, 56, 56), value, np.float32)}
 
 
+def prototypes(value: float, name: str) -> dict[str, np.ndarray]:
+    """Masks of prototypes, of which the output `name` has this value."""
+    shapes = {"det_coefficients": (3, 8), "prototypes": (8, 16, 16)}
+    return {**FOUR, **{each: np.full(shape, value if each == name else 1, np.float32)
+                       for each, shape in shapes.items()}}  # fmt: skip
+
+
+def points(value: float) -> dict[str, np.ndarray]:
+    return {**FOUR, "det_points": np.full((3, 5, 3), value, np.float32)}
+
+
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
@@ -64,6 +75,9 @@ def keypoints(value: float) -> dict[str, np.ndarray]:
         (masks(INF), "det_masks: values are not finite"),
         (keypoints(NAN), "det_keypoints: values are not finite"),
         (keypoints(-INF), "det_keypoints: values are not finite"),
+        (points(NAN), "det_points: values are not finite"),
+        (prototypes(NAN, "det_coefficients"), "det_coefficients: values are not finite"),
+        (prototypes(INF, "prototypes"), "prototypes: values are not finite"),
     ],
 )
 def test_an_image_fails(outputs: Mapping[str, Any], message: str) -> None:
@@ -93,12 +107,35 @@ def test_what_is_not_a_detection_may_be_anything() -> None:
         {"det_keypoints": (2, 5, 56, 56)},
         {"det_keypoints": (3, 5, 56)},
         {"det_keypoints": (3, 5, 56, 55)},
+        {"det_points": (2, 5, 3)},
+        {"det_points": (3, 5, 2)},
+        {"det_points": (3, 15)},
+        {"det_coefficients": (2, 8), "prototypes": (8, 16, 16)},
+        {"det_coefficients": (3, 8, 1), "prototypes": (8, 16, 16)},
     ],
 )
 def test_further_outputs_that_do_not_fit_are_refused(further: dict[str, tuple[int, ...]]) -> None:
     outputs = {name: np.zeros(shape, np.float32) for name, shape in further.items()}
-    (name,) = further
-    with pytest.raises(trtnet.ShapeError, match=rf"{name}(.|\n)*expected: \(B, 3, (N, )?M, M\)"):
+    name = next(iter(further))
+    wanted = r"\(B, 3, ((N, )?M, M|N, 3|P)\)"
+    with pytest.raises(trtnet.ShapeError, match=rf"{name}(.|\n)*expected: {wanted}"):
+        result({**FOUR, **outputs})
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"det_coefficients": (3, 8)},
+        {"prototypes": (8, 16, 16)},
+        {"det_coefficients": (3, 8), "prototypes": (9, 16, 16)},
+        {"det_coefficients": (3, 8), "prototypes": (8, 256)},
+    ],
+)
+def test_prototypes_that_do_not_fit_are_refused(further: dict[str, tuple[int, ...]]) -> None:
+    outputs = {name: np.zeros(shape, np.float32) for name, shape in further.items()}
+    with pytest.raises(
+        trtnet.ShapeError, match=r"prototypes of masks do not fit(.|\n)*\(B, K, P\)"
+    ):
         result({**FOUR, **outputs})
 
 

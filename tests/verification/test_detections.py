@@ -196,6 +196,17 @@ def test_masks_are_compared_box_by_box() -> None:
     assert detection_rows(ours, theirs)[1].max_abs > 0.1
 
 
+def test_prototypes_are_compared_as_a_whole() -> None:
+    """They belong to the image, not to its boxes."""
+    theirs = {"detections": torch.tensor([[[0.0, 0, 9, 9, 0.9, 1]]]),
+              "prototypes": torch.rand(1, 8, 5, 6)}  # fmt: skip
+    _, row = detection_rows(theirs, theirs)
+    assert (row.module, row.shape, row.max_abs) == ("prototypes", (1, 8, 5, 6), 0)
+    ours = {**theirs, "prototypes": theirs["prototypes"].clone()}
+    ours["prototypes"][0, 7, 4, 5] += 1
+    assert detection_rows(ours, theirs)[1].max_abs == pytest.approx(1)
+
+
 def test_images_without_boxes() -> None:
     none = {"num_dets": torch.zeros(1, 1), "det_boxes": torch.zeros(1, 6, 4),
             "det_scores": torch.zeros(1, 6), "det_classes": torch.zeros(1, 6)}  # fmt: skip

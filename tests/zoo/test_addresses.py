@@ -122,6 +122,7 @@ def test_registered_models_of_a_file_and_the_tools(
     assert zoo.get_entry(f"{path}:bare").input_shape is None
     facts = zoo_cards.facts(entry)
     assert facts == {
+        "task": "classification", "input_shape": (3, 16, 16), "papers": (),
         "parameters": PARAMETERS, "macs": MACS, "default_weights": None, "weights": {}
     }  # fmt: skip
     record = zoo_checks.measure(f"{path}:small_net")

@@ -11,7 +11,7 @@ import torchvision
 
 from trtnet import zoo
 from trtnet.errors import UsageError
-from trtnet.zoo.cards import FILE
+from trtnet.zoo.cards import FILE, papers
 
 SHIPPED = zoo.list_models(shipped=True)
 TORCHVISION = [name for name in SHIPPED if name in torchvision.models.list_models()]
@@ -64,6 +64,8 @@ def test_parameters_and_macs_are_those_torchvision_states(
 def test_the_file_is_what_the_tool_writes(name: str, zoo_cards: ModuleType) -> None:
     entry, card = zoo.get_entry(name), zoo.card(name)
     facts = STORED[name]
+    assert (card.task, card.input_shape) == (entry.task, entry.input_shape)
+    assert card.papers == papers(entry)
     assert facts["weights"] == zoo_cards.published_weights(entry)
     assert facts["default_weights"] == zoo_cards.default_weights(entry)
     assert card.parameters == zoo_cards.parameters(entry)

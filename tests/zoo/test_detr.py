@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +17,9 @@ import trtnet
 from trtnet import reference, zoo
 from trtnet.errors import ShapeError, UsageError
 from trtnet.weights.random_init import random_module
-from trtnet.zoo.detection.detr.names import RT_DETR, rename
 
 transformers = pytest.importorskip("transformers")
 
-SIZE = (64, 96)
 COUNT = 20  # boxes of an image
 GAP = 1e-3  # between the scores of the boxes of an image
 BOUNDS = {"detections_per_img": COUNT}
@@ -31,9 +28,11 @@ MILLIONS = {
     "rtdetr_v2_r18": 20, "rtdetr_v2_r34": 31, "rtdetr_v2_r50m": 36, "rtdetr_v2_r50": 42,
     "rtdetr_v2_r101": 76, "detr_resnet50": 41, "dfine_n": 4,
     "dfine_s": 10, "dfine_m": 19, "dfine_l": 31, "dfine_x": 62,
+    "rfdetr_n": 30.5, "rfdetr_s": 32.1, "rfdetr_m": 33.7, "rfdetr_l": 33.933218,
 }  # fmt: skip
 """As published: https://github.com/lyuwenyu/RT-DETR, https://github.com/facebookresearch/detr,
-https://github.com/Peterande/D-FINE."""
+https://github.com/Peterande/D-FINE, https://github.com/roboflow/rf-detr, of the last one exactly:
+https://github.com/roboflow/model-leaderboard."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,9 @@ class Case:
         classifier: path of the layer that gives the logits.
         config, kind: of transformers, as published.
         softmax: whether classes exclude each other; the last is that of no object.
+        size: height and width of images.
+        processor: what prepares images in transformers, and chooses boxes.
+        unused: how paths of modules begin that serve training alone.
     """
 
     classifier: str
@@ -53,12 +55,18 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     softmax: bool = False
+    size: tuple[int, int] = (64, 96)
+    processor: str = "RTDetrImageProcessor"
+    unused: tuple[str, ...] = ("model.decoder.class_embed", "model.decoder.lqe_layers")
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Those that detections are chosen by."""
         return logits.softmax(-1)[..., :-1].amax(-1) if self.softmax else logits.sigmoid()
 
 
+_TWO_GROUPS = {"num_queries": 30, "decoder_layers": 2, "num_classes": 6, "group_detr": 2}
+_SECOND_GROUP = tuple(f"model.enc_{part}.1" for part in ("output", "output_norm", "out_bbox_embed",
+                                                         "out_class_embed"))  # fmt: skip
 CASES = {
     "rtdetr_r18": Case("model.decoder.class_embed.1", "RTDetrConfig", "RTDetrForObjectDetection",
                        {"num_queries": 30, "decoder_layers": 2, "num_classes": 6}),
@@ -68,7 +76,13 @@ CASES = {
     "dfine_n": Case("model.decoder.class_embed.1", "DFineConfig", "DFineForObjectDetection",
                     {"num_queries": 23, "decoder_layers": 2, "num_classes": 6}),
     "detr_resnet50": Case("class_labels_classifier", "DetrConfig", "DetrForObjectDetection",
-                          {"num_queries": 30, "layers": 1, "num_classes": 6}, softmax=True),
+                          {"num_queries": 30, "layers": 1, "num_classes": 6}, softmax=True,
+                          processor="DetrImageProcessor", unused=("class_labels",)),
+    "rfdetr_n": Case("class_embed", "RfDetrConfig", "RfDetrForObjectDetection", _TWO_GROUPS,
+                     size=(96, 96), processor="RfDetrImageProcessor", unused=_SECOND_GROUP),
+    "rfdetr_base": Case("class_embed", "RfDetrConfig", "RfDetrForObjectDetection", _TWO_GROUPS,
+                        size=(112, 112), processor="RfDetrImageProcessor",
+                        unused=(*_SECOND_GROUP, "model.backbone.backbone.encoder.layer.11")),
 }  # fmt: skip
 
 
@@ -84,6 +98,10 @@ class Seeded:
     @property
     def arguments(self) -> dict[str, Any]:
         return CASES[self.name].arguments
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return CASES[self.name].size
 
     def counterpart(self, **others: Any) -> torch.nn.Module:
         twin = zoo.get_entry(self.name).torch_model(**self.arguments, **others)
@@ -121,17 +139,20 @@ def lively(name: str, **arguments: Any) -> torch.nn.Module:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.7, 1.3)
         if isinstance(module, torch.nn.Embedding):
-            torch.nn.init.normal_(module.weight, std=3)
+            torch.nn.init.normal_(module.weight, std=0.1 if "reference_point" in path else 3)
         if "bbox" in path and path.endswith("layers.2"):
             module.weight.data *= 0.1  # boxes stay in the image
+    for path, parameter in twin.named_parameters():
+        if path.endswith("position_embeddings"):
+            torch.nn.init.normal_(parameter)
     return twin
 
 
 @pytest.fixture(scope="module", params=CASES)
 def seeded(request: pytest.FixtureRequest) -> Seeded:
     name, case = request.param, CASES[request.param]
-    images = drawn(2, *SIZE)
-    twin = random_module(lively, 0, input_shape=(3, *SIZE), name=name, output_format="raw",
+    images = drawn(2, *case.size)
+    twin = random_module(lively, 0, input_shape=(3, *case.size), name=name, output_format="raw",
                          **case.arguments)  # fmt: skip
     classifier = twin.get_submodule(case.classifier)
     given: list[torch.Tensor] = []
@@ -193,107 +214,6 @@ def formerly(model: Any) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in state.items()}
 
 
-NAMES = {  # of the authors' files: some of R18, and what becomes of them
-    "backbone.conv1.conv1_3.norm.running_mean":
-        "model.backbone.model.embedder.embedder.2.normalization.running_mean",
-    "backbone.res_layers.0.blocks.0.short.conv.weight":
-        "model.backbone.model.encoder.stages.0.layers.0.shortcut.convolution.weight",
-    "backbone.res_layers.2.blocks.0.short.conv.norm.bias":
-        "model.backbone.model.encoder.stages.2.layers.0.shortcut.1.normalization.bias",
-    "backbone.res_layers.3.blocks.1.branch2b.conv.weight":
-        "model.backbone.model.encoder.stages.3.layers.1.layer.1.convolution.weight",
-    "encoder.input_proj.1.0.weight": "model.encoder_input_proj.1.0.weight",
-    "encoder.input_proj.2.norm.weight": "model.encoder_input_proj.2.1.weight",
-    "encoder.encoder.0.layers.0.linear1.bias": "model.encoder.aifi.0.layers.0.mlp.fc1.bias",
-    "encoder.encoder.0.layers.0.norm1.bias":
-        "model.encoder.aifi.0.layers.0.self_attn_layer_norm.bias",
-    "encoder.encoder.0.layers.0.norm2.bias": "model.encoder.aifi.0.layers.0.final_layer_norm.bias",
-    "encoder.fpn_blocks.1.bottlenecks.2.conv1.norm.bias":
-        "model.encoder.fpn_blocks.1.bottlenecks.2.conv1.norm.bias",
-    "decoder.input_proj.0.conv.weight": "model.decoder_input_proj.0.0.weight",
-    "decoder.decoder.layers.1.self_attn.out_proj.weight":
-        "model.decoder.layers.1.self_attn.o_proj.weight",
-    "decoder.decoder.layers.1.cross_attn.value_proj.bias":
-        "model.decoder.layers.1.encoder_attn.value_proj.bias",
-    "decoder.decoder.layers.0.norm2.weight":
-        "model.decoder.layers.0.encoder_attn_layer_norm.weight",
-    "decoder.decoder.layers.0.norm3.weight": "model.decoder.layers.0.final_layer_norm.weight",
-    "decoder.dec_score_head.1.bias": "model.decoder.class_embed.1.bias",
-    "decoder.dec_bbox_head.1.layers.2.bias": "model.decoder.bbox_embed.1.layers.2.bias",
-    "decoder.query_pos_head.layers.0.weight": "model.decoder.query_pos_head.layers.0.weight",
-    "decoder.enc_output.0.weight": "model.enc_output.0.weight",
-    "decoder.enc_output.norm.bias": "model.enc_output.1.bias",
-    "decoder.enc_bbox_head.layers.1.bias": "model.enc_bbox_head.layers.1.bias",
-    "decoder.denoising_class_embed.weight": "model.denoising_class_embed.weight",
-}  # fmt: skip
-
-
-def of_authors(state: dict[str, np.ndarray], names: Any) -> dict[str, np.ndarray]:
-    """`state` under the names of the authors of RT-DETR, the other way round than `names` do it:
-    every entry of the model has one name there, but for attentions, which are one matrix."""
-    found, parts = {}, {}
-    for key, value in state.items():
-        old = key
-        for new, former in names:
-            old = re.sub(new, former, old)
-        match = re.fullmatch(r"(.*self_attn)\.([qkv])_proj\.(weight|bias)", old)
-        if match:
-            parts[f"{match[1]}.in_proj_{match[3]}", match[2]] = value
-        else:
-            found[old] = value
-    for name in {name for name, _ in parts}:
-        found[name] = np.concatenate([parts[name, each] for each in "qkv"])
-    return found
-
-
-BACKWARD = [
-    (r"^model\.backbone\.model\.embedder\.embedder\.0", "backbone.conv1.conv1_1"),
-    (r"^model\.backbone\.model\.embedder\.embedder\.1", "backbone.conv1.conv1_2"),
-    (r"^model\.backbone\.model\.embedder\.embedder\.2", "backbone.conv1.conv1_3"),
-    (r"^model\.backbone\.model\.encoder\.stages\.(\d)\.layers", r"backbone.res_layers.\1.blocks"),
-    (r"shortcut\.1\.", "short.conv."), ("shortcut", "short"),
-    (r"layer\.0\.(conv|norm)", r"branch2a.\1"), (r"layer\.1\.(conv|norm)", r"branch2b.\1"),
-    (r"layer\.2\.(conv|norm)", r"branch2c.\1"),
-    ("convolution", "conv"), ("normalization", "norm"),
-    (r"^model\.(en|de)coder_input_proj\.(\d)\.0", r"\1coder.input_proj.\2.conv"),
-    (r"^model\.(en|de)coder_input_proj\.(\d)\.1", r"\1coder.input_proj.\2.norm"),
-    (r"^model\.encoder\.aifi", "encoder.encoder"), (r"^model\.encoder\.", "encoder."),
-    (r"^model\.decoder\.layers", "decoder.decoder.layers"),
-    (r"^model\.decoder\.class_embed", "decoder.dec_score_head"),
-    (r"^model\.decoder\.bbox_embed", "decoder.dec_bbox_head"),
-    (r"^model\.decoder\.", "decoder."),
-    (r"^model\.enc_output\.0", "decoder.enc_output.proj"),
-    (r"^model\.enc_output\.1", "decoder.enc_output.norm"), (r"^model\.", "decoder."),
-    ("n_points_scale", "num_points_scale"), ("encoder_attn_layer_norm", "norm2"),
-    ("self_attn_layer_norm", "norm1"), ("encoder_attn", "cross_attn"),
-    (r"(encoder.*)\.final_layer_norm", r"\1.norm2"), ("final_layer_norm", "norm3"),
-    (r"mlp\.fc", "linear"), ("o_proj", "out_proj"),
-]  # fmt: skip
-"""Names here, and those of the authors' second version."""
-
-
-@pytest.mark.parametrize("name", ["rtdetr_r18", "rtdetr_r50", "rtdetr_v2_r18"])
-def test_files_of_the_authors_are_taken(name: str) -> None:
-    random = np.random.default_rng(0)
-    model = zoo.get_model(name, decoder_layers=2)
-    entries = [*model.named_parameters(), *model.named_buffers()]
-    state = {key: random.standard_normal(entry.shape).astype(np.float32) for key, entry in entries
-             if not key.endswith("num_batches_tracked")}  # fmt: skip
-    theirs = of_authors(state, BACKWARD)
-    assert not [key for key in theirs if key.startswith("model.")]
-    extra = {"decoder.anchors": np.zeros(4), "decoder.valid_mask": np.zeros(4),
-             "decoder.denoising_class_embed.weight": np.zeros(4)}  # fmt: skip
-    assert model.load_state_dict({**theirs, **extra}) == ([], [])
-    held = model.state_dict()
-    assert all((held[key] == value).all() for key, value in state.items())
-
-
-def test_names_of_the_authors() -> None:
-    state = {name: np.zeros(1) for name in NAMES}
-    rename(state, RT_DETR)
-    assert set(state) == set(NAMES.values())
-
-
 def test_every_module_verifies(seeded: Seeded) -> None:
     case = CASES[seeded.name]
     forms = [{"sampling": form} for form in ("layer", "gathers")]
@@ -308,8 +228,7 @@ def test_every_module_verifies(seeded: Seeded) -> None:
         for path in folded:  # into the BatchNorm behind it, or of training alone
             kinds = (torch.nn.Conv2d, torch.nn.Embedding)  # embeddings are read, not called
             is_other = isinstance(seeded.twin.get_submodule(path), kinds)
-            in_training = ("class_labels", "model.decoder.class_embed", "model.decoder.lqe_layers")
-            assert is_other or path.startswith(in_training)
+            assert is_other or path.startswith(case.unused)
         assert max(row.rel_l2 for row in (*found.rows, *found.outputs)) <= 1e-5
 
 
@@ -317,11 +236,13 @@ def test_every_module_verifies(seeded: Seeded) -> None:
 def test_boxes_are_those_of_transformers(image_sizes: bool, seeded: Seeded) -> None:
     inputs = {"input": seeded.images}
     if image_sizes:
-        inputs["image_sizes"] = np.array([SIZE, (SIZE[0] - 20, SIZE[1] - 30)], np.int32)
+        inputs["image_sizes"] = np.array(
+            [seeded.size, np.subtract(seeded.size, (20, 30))], np.int32
+        )
     twin = seeded.counterpart(output_format="efficientnms", **BOUNDS)
     with torch.no_grad():
         wanted = twin(*(torch.from_numpy(value) for value in inputs.values()))
-    net = seeded.network(("N", 3, *SIZE), image_sizes=image_sizes, **BOUNDS)
+    net = seeded.network(("N", 3, *seeded.size), image_sizes=image_sizes, **BOUNDS)
     found = reference.run(net, inputs)
     assert (wanted["num_dets"] == COUNT).all()
     np.testing.assert_array_equal(found["num_dets"], wanted["num_dets"])
@@ -334,7 +255,9 @@ def test_boxes_are_those_of_transformers(image_sizes: bool, seeded: Seeded) -> N
         assert (box_iou(ours, theirs).diagonal()[has_area] >= 0.999).all()
         assert has_area.sum() >= (1 if image_sizes and image else COUNT // 2)
     rows = reference.run(
-        seeded.network(("N", 3, *SIZE), image_sizes=image_sizes, output_format="rows6", **BOUNDS),
+        seeded.network(
+            ("N", 3, *seeded.size), image_sizes=image_sizes, output_format="rows6", **BOUNDS
+        ),
         inputs,
     )["detections"]
     np.testing.assert_allclose(rows[..., :4], found["det_boxes"], atol=1e-4)
@@ -362,12 +285,8 @@ def test_the_choice_is_that_of_transformers_own_processor(seeded: Seeded) -> Non
     with torch.no_grad():
         forward = getattr(transformers, CASES[seeded.name].kind).forward
         outputs = forward(twin, torch.from_numpy(seeded.images))
-    if CASES[seeded.name].softmax:
-        processor = transformers.DetrImageProcessor()
-    else:
-        processor = transformers.RTDetrImageProcessor()
-    theirs = processor.post_process_object_detection(
-        outputs, threshold=0.5, target_sizes=[SIZE, SIZE]
+    theirs = getattr(transformers, CASES[seeded.name].processor)().post_process_object_detection(
+        outputs, threshold=0.5, target_sizes=[seeded.size, seeded.size]
     )
     count = seeded.arguments["num_queries"]
     net = seeded.network(seeded.images.shape, score_thresh=0.5, detections_per_img=count)
@@ -404,9 +323,11 @@ def test_boxes_are_float32_in_half_precision(seeded: Seeded) -> None:
 
 
 def test_an_engine_builds(seeded: Seeded) -> None:
-    net = seeded.network(("N", 3, *SIZE), "fp16", image_sizes=True, **BOUNDS)
+    net = seeded.network(("N", 3, *seeded.size), "fp16", image_sizes=True, **BOUNDS)
     sizes = {
-        "input": trtnet.Shapes(min=(1, 3, *SIZE), opt=(1, 3, *SIZE), max=(2, 3, *SIZE)),
+        "input": trtnet.Shapes(
+            min=(1, 3, *seeded.size), opt=(1, 3, *seeded.size), max=(2, 3, *seeded.size)
+        ),
         "image_sizes": trtnet.Shapes(min=(1, 2), opt=(1, 2), max=(2, 2)),
     }
     assert len(trtnet.build(net, shapes=sizes).engine) > 1_000_000

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.ops import box_iou
-from yolo_networks import COUNT, State, define, images, run_twin, seeded_model, seeded_state
+from yolo_networks import (
+    COUNT,
+    State,
+    define,
+    images,
+    require_same_boxes,
+    run_twin,
+    seeded_model,
+    seeded_state,
+)
 
 import trtnet
 from trtnet import reference, zoo
@@ -35,13 +43,7 @@ def test_detections_are_those_of_the_twin(seeded: Seeded) -> None:
     x = images(2, *size)
     found = reference.run(define(name, state, ("N", 3, "H", "W"), **form).definition, {"input": x})
     expected = run_twin(name, state, x, **form)
-    assert (expected["num_dets"] == COUNT).all()
-    np.testing.assert_array_equal(found["num_dets"], expected["num_dets"])
-    np.testing.assert_array_equal(found["det_classes"], expected["det_classes"])
-    np.testing.assert_allclose(found["det_scores"], expected["det_scores"], atol=1e-4)
-    for ours, theirs in zip(found["det_boxes"], expected["det_boxes"], strict=True):
-        overlap = box_iou(torch.from_numpy(ours), torch.from_numpy(theirs))
-        assert overlap.diagonal().min() >= 0.999
+    require_same_boxes(found, expected)
 
 
 @pytest.mark.parametrize("name", SMALLEST)

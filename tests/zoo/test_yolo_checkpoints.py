@@ -4,22 +4,21 @@ gone, against the PyTorch model of the same weights."""
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from yolo_networks import ARGUMENTS, COUNT, images, state_for
+from yolo_networks import ARGUMENTS, COUNT, picture, prepared, run_with_package, state_for
 
 from trtnet import zoo
 from trtnet.cli.main import main
 from trtnet.zoo.detection.yolo import torch_blocks, torch_yolo
 
 NAME, EDGE, LEAST = "yolov8n", 640, 0.1
+PICTURE = picture(EDGE)
+INPUT = prepared(PICTURE)
 NAMES = [f"thing {number}" for number in range(ARGUMENTS["num_classes"])]
 MAKE = """
 import copy, json, sys
@@ -41,21 +40,9 @@ torch.save(checkpoint, "best.pt")
 """
 
 
-def picture() -> np.ndarray:
-    """(EDGE, EDGE, 3) uint8: it fills the letterbox, so that nothing is resized."""
-    (noise,) = images(1, EDGE, EDGE)
-    levels: np.ndarray = (noise * 40 + 128).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-    return levels
-
-
-def prepared() -> np.ndarray:
-    scaled: np.ndarray = np.float32(picture() / 255).transpose(2, 0, 1)[None].copy()
-    return scaled
-
-
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    return state_for(prepared(), NAME, {})
+    return state_for(INPUT, NAME, {})
 
 
 def folded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -72,16 +59,8 @@ def folded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def save(folder: Path, state: dict[str, torch.Tensor], kind: str) -> None:
     """``best.pt`` as a training script saves it; its package is deleted."""
-    package = folder / "gone_yolo"
-    package.mkdir()
-    for module in (torch_yolo, torch_blocks):
-        source = Path(str(module.__file__))
-        text = source.read_text().replace("trtnet.zoo.detection.yolo", package.name)
-        (package / source.name).write_text(text)
     torch.save(state, folder / "state.pt")
-    line = [sys.executable, "-c", MAKE, kind, json.dumps(NAMES)]
-    subprocess.run(line, cwd=folder, check=True)
-    shutil.rmtree(package)
+    run_with_package((torch_yolo, torch_blocks), MAKE, folder, kind, json.dumps(NAMES))
 
 
 def of_pytorch(state: dict[str, torch.Tensor], fused: bool) -> list[np.ndarray]:
@@ -89,7 +68,7 @@ def of_pytorch(state: dict[str, torch.Tensor], fused: bool) -> list[np.ndarray]:
     twin = zoo.get_entry(NAME).torch_model(**ARGUMENTS, fused=fused).eval()
     twin.load_state_dict({key: value.half() for key, value in state.items()})
     with torch.no_grad():
-        found = twin(torch.from_numpy(prepared()))
+        found = twin(torch.from_numpy(INPUT))
     good = found["det_scores"][0] >= LEAST
     return [found[f"det_{name}"][0][good].numpy() for name in ("boxes", "scores", "classes")]
 
@@ -104,7 +83,7 @@ def test_a_whole_model_becomes_boxes(
     state = folded(state) if fused else state
     save(tmp_path, state, kind)
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(picture()).save("image.png")
+    Image.fromarray(PICTURE).save("image.png")
     line = ["detect", NAME, "--weights", "best.pt", "--image", "image.png", "-o", "out.png"]
     more = ["--json", "found.json", "--score-threshold", str(LEAST), "--device", "cpu"]
     assert main([*line, *more]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,24 @@ PARAMETERS = {  # of the published tables; the 16 weights of the DFL count
     "yolo11l": 25372160, "yolo11x": 56966176,
 }  # fmt: skip
 MILLIONS_26 = {"yolo26n": 2.4, "yolo26x": 55.7}  # https://arxiv.org/abs/2606.03748, without a head
-NAMES = [*PARAMETERS, *(f"yolo26{size}" for size in "nsmlx"), *(f"yolov9{size}" for size in "tsmc"),
-         "yolov7"]  # fmt: skip
+PRINTED: list[tuple[str, dict[str, Any], int]] = [  # in logs of trainings that users published
+    ("yolov8n_seg", {"fused": True}, 3404320),
+    ("yolov8x_seg", {"num_classes": 3}, 71753737),
+    ("yolov8n_pose", {"fused": True}, 3289964),
+    ("yolov8n_pose", {"kpt_shape": (5, 3)}, 3083424),
+    ("yolov8s_pose", {"kpt_shape": (5, 3)}, 11423552),
+    ("yolov8n_cls", {"num_classes": 15}, 1457503),
+    ("yolov8n_cls", {"num_classes": 10, "fused": True}, 1447690),
+    ("yolov8m_cls", {"num_classes": 3}, 15776179),
+]
+MILLIONS_8 = {  # https://docs.ultralytics.com/models/yolov8
+    "seg": (3.4, 11.8, 27.3, 46.0, 71.8),
+    "pose": (3.3, 11.6, 26.4, 44.4, 69.4),
+    "cls": (2.7, 6.4, 17.0, 37.5, 57.4),
+}
+TASKS = [f"yolov8{size}_{task}" for task in MILLIONS_8 for size in "nsmlx"]
+NAMES = [*PARAMETERS, *TASKS, *(f"yolo26{size}" for size in "nsmlx"),
+         *(f"yolov9{size}" for size in "tsmc"), "yolov7"]  # fmt: skip
 MILLIONS_9 = {"yolov9t": 2.0, "yolov9s": 7.1, "yolov9m": 20.0, "yolov9c": 25.3}
 """https://arxiv.org/abs/2402.13616, table 1: branches of convolutions and BatchNorms folded."""
 SMALLEST = ("yolov8n", "yolo11n", "yolo26n")
@@ -66,14 +83,47 @@ def _head(path: str, classes: tuple[str, ...], prefix: str = "") -> Iterator[str
 LIGHT = ("0.0", "0.1", "1.0", "1.1")
 
 
-def names_of_v8() -> Iterator[str]:
-    for layer in (0, 1, 3, 5, 7, 16, 19):
+def _first_of_v8() -> Iterator[str]:
+    for layer in (0, 1, 3, 5, 7):
         yield from _conv(f"model.{layer}")
-    for layer, count in ((2, 1), (4, 2), (6, 2), (8, 1), (12, 1), (15, 1), (18, 1), (21, 1)):
+    for layer, count in ((2, 1), (4, 2), (6, 2), (8, 1)):
         yield from _c2f(f"model.{layer}", count)
+
+
+def names_of_v8() -> Iterator[str]:
+    yield from _first_of_v8()
+    for layer in (16, 19):
+        yield from _conv(f"model.{layer}")
+    for layer in (12, 15, 18, 21):
+        yield from _c2f(f"model.{layer}", 1)
     yield from _convs("model.9", "cv1", "cv2")
     yield from _head("model.22", ("0", "1"))
     yield "model.22.dfl.conv.weight"
+
+
+# Names that https://github.com/wang-xinyu/tensorrtx (MIT) reads of YOLOv8's other tasks
+
+
+def names_of_v8_pose() -> Iterator[str]:
+    yield from names_of_v8()
+    for level in range(3):
+        yield from _convs(f"model.22.cv4.{level}", "0", "1")
+        yield f"model.22.cv4.{level}.2.weight"
+        yield f"model.22.cv4.{level}.2.bias"
+
+
+def names_of_v8_seg() -> Iterator[str]:
+    yield from names_of_v8_pose()
+    yield from _convs("model.22.proto", "cv1", "cv2", "cv3")
+    yield "model.22.proto.upsample.weight"
+    yield "model.22.proto.upsample.bias"
+
+
+def names_of_v8_cls() -> Iterator[str]:
+    yield from _first_of_v8()
+    yield from _conv("model.9.conv")
+    yield "model.9.linear.weight"
+    yield "model.9.linear.bias"
 
 
 def _names_of_11(nested: tuple[int, ...], others: tuple[int, ...]) -> Iterator[str]:
@@ -171,6 +221,9 @@ def names_of_7() -> Iterator[str]:
 
 PUBLISHED = {
     "yolov8n": names_of_v8,
+    "yolov8n_seg": names_of_v8_seg,
+    "yolov8n_pose": names_of_v8_pose,
+    "yolov8n_cls": names_of_v8_cls,
     "yolo11n": names_of_11,
     "yolo26n": names_of_26,
     "yolov9t": names_of_9t,
@@ -210,6 +263,21 @@ def test_modules_and_parameters_are_those_of_the_twin(name: str) -> None:
 def test_the_published_numbers_of_parameters(name: str) -> None:
     parameters = zoo.get_model(name).parameters()
     assert sum(parameter.numel() for parameter in parameters) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(("name", "arguments", "count"), PRINTED, ids=str)
+def test_the_printed_numbers_of_parameters(name: str, arguments: Any, count: int) -> None:
+    parameters = zoo.get_model(name, **arguments).parameters()
+    assert sum(parameter.numel() for parameter in parameters) == count
+
+
+@pytest.mark.parametrize("task", MILLIONS_8)
+def test_the_published_millions_of_yolov8(task: str) -> None:
+    """BatchNorms folded; some of the tables are rounded, some cut."""
+    for size, millions in zip("nsmlx", MILLIONS_8[task], strict=True):
+        parameters = zoo.get_model(f"yolov8{size}_{task}", fused=True).parameters()
+        count = sum(parameter.numel() for parameter in parameters)
+        assert -0.05 < count / 1e6 - millions < 0.1, size
 
 
 @pytest.mark.parametrize("name", MILLIONS_9)

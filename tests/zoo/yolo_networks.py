@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from torchvision.ops import box_iou
 
 import trtnet
 from trtnet import zoo
@@ -27,6 +33,44 @@ def images(count: int, height: int, width: int) -> np.ndarray:
     noise = rng.standard_normal((count, 3, height, width))
     squares = rng.uniform(-2, 2, (count, 3, height // 16, width // 16))
     return (squares.repeat(16, 2).repeat(16, 3) + noise / 2).astype(np.float32)
+
+
+def picture(edge: int) -> np.ndarray:
+    """(edge, edge, 3) uint8: it fills a letterbox of this size, so that nothing is resized."""
+    (noise,) = images(1, edge, edge)
+    levels: np.ndarray = (noise * 40 + 128).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return levels
+
+
+def prepared(levels: np.ndarray) -> np.ndarray:
+    """The input that a picture which is not resized becomes."""
+    scaled: np.ndarray = np.float32(levels / 255).transpose(2, 0, 1)[None].copy()
+    return scaled
+
+
+def run_with_package(modules: Iterable[ModuleType], program: str, folder: Path, *line: str) -> None:
+    """Runs a program in `folder`, in which there is a package ``gone_yolo`` of these modules of the
+    twins; it is deleted then."""
+    package = folder / "gone_yolo"
+    package.mkdir()
+    for module in modules:
+        source = Path(str(module.__file__))
+        text = source.read_text().replace("trtnet.zoo.detection.yolo", package.name)
+        (package / source.name).write_text(text)
+    subprocess.run([sys.executable, "-c", program, *line], cwd=folder, check=True)
+    shutil.rmtree(package)
+
+
+def require_same_boxes(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Of outputs of the format efficientnms: equal numbers and classes, an IoU of 0.999, scores
+    within 1e-4; as many as fit in every image."""
+    assert (expected["num_dets"] == COUNT).all()
+    np.testing.assert_array_equal(found["num_dets"], expected["num_dets"])
+    np.testing.assert_array_equal(found["det_classes"], expected["det_classes"])
+    np.testing.assert_allclose(found["det_scores"], expected["det_scores"], atol=1e-4)
+    for ours, theirs in zip(found["det_boxes"], expected["det_boxes"], strict=True):
+        overlap = box_iou(torch.from_numpy(ours), torch.from_numpy(theirs))
+        assert overlap.diagonal().min() >= 0.999
 
 
 def twin_of(name: str, **arguments: Any) -> torch.nn.Module:
@@ -51,6 +95,17 @@ def seeded_model(name: str, **arguments: Any) -> torch.nn.Module:
         inside = ".m." in path or ".bottleneck." in path
         if inside and path.endswith(_ADDED):  # weak beside what it is added to
             module.weight.data *= _BRANCH
+    return twin
+
+
+def seeded_classifier(name: str, num_classes: int) -> torch.nn.Module:
+    """Logits that differ."""
+    torch.manual_seed(0)
+    twin = zoo.get_entry(name).torch_model(num_classes=num_classes)
+    for layer in twin.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.weight, 1.5, 2.5)
+            torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)
     return twin
 
 

@@ -73,6 +73,10 @@ class Answers(ABC, Generic[R]):
     def records(self, result: R) -> list[list[object]]:
         """Rows of the CSV file: the cells of `header`."""
 
+    def about(self) -> dict[str, Any]:
+        """JSON values for the report, of all images."""
+        return {}
+
     def keep(self, result: R) -> None:
         """Writes what the command makes of an image."""
 
@@ -208,7 +212,7 @@ def answer(
     said = answers.written()
     if arguments.json is not None:
         about = {"target": str(arguments.target), **task.preparation.as_dict(), **_about(session)}
-        report.write_json({**about, **run.report()}, arguments.json)
+        report.write_json({**about, **answers.about(), **run.report()}, arguments.json)
     if arguments.csv is not None:
         write_csv(arguments.csv, run.records)
         said += [] if arguments.csv == STDOUT else [f"written   {arguments.csv}"]

@@ -11,7 +11,7 @@ from trtnet.detection.deformable import deformable_attention
 from trtnet.detection.distances import boxes_around, expected_distances
 from trtnet.detection.formats import OUTPUT_FORMATS, checked_output_format, output_tensors
 from trtnet.detection.keypoints import Keypoints, heatmap_keypoints
-from trtnet.detection.masks import paste_mask, paste_masks
+from trtnet.detection.masks import PrototypeMasks, paste_mask, paste_masks
 from trtnet.detection.overlap import box_area, box_iou
 from trtnet.detection.ranking import best_detections
 from trtnet.detection.reading import FoundBoxes, format_of, read_detections, require_converged
@@ -27,6 +27,7 @@ __all__ = [
     "FoundBoxes",
     "Kept",
     "Keypoints",
+    "PrototypeMasks",
     "Pyramid",
     "Suppression",
     "best_detections",

@@ -37,6 +37,14 @@ def checked_output_format(value: str) -> str:
     return value
 
 
+def where_found(found: Detections, x: Tensor) -> Tensor:
+    """`x`, (B, K, …), with zeros in the places without a detection."""
+    is_one = lt(positions(found.det_scores), found.num_dets)
+    while is_one.ndim < x.ndim:
+        is_one = unsqueeze(is_one, -1)
+    return where(is_one, x, 0.0)
+
+
 def output_tensors(found: Detections, output_format: str = "efficientnms") -> dict[str, Tensor]:
     """Outputs by name.
 

@@ -1,12 +1,15 @@
-"""Masks of detected objects: from the network's squares of probabilities to the whole image, and to
-COCO's run lengths.
+"""Masks of detected objects: from what the network gives to the whole image, and to COCO's run
+lengths.
 
-He et al., Mask R-CNN, https://arxiv.org/abs/1703.06870, section 3.1; the steps are those of
-torchvision's ``paste_masks_in_image``. NumPy alone.
+A network gives squares of probabilities in the boxes (He et al., Mask R-CNN,
+https://arxiv.org/abs/1703.06870, section 3.1; the steps are those of torchvision's
+``paste_masks_in_image``), or prototypes, of which masks are sums (Bolya et al., YOLACT,
+https://arxiv.org/abs/1904.02689, section 3.1). NumPy alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,6 +62,59 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, target: np.ndarray) -> None:
     target[y, x] = rows @ padded @ columns.T
 
 
+@dataclass(frozen=True, eq=False)
+class PrototypeMasks:
+    """Masks of n objects: the sigmoid of a sum of prototypes, within the object's box.
+
+    The probabilities are enlarged to the image, bilinearly and without a border; a pixel belongs to
+    a box where its centre lies in it.
+
+    Attributes:
+        coefficients: (n, P) float32: what each mask has of each prototype, such as one image of
+            ``det_coefficients``.
+        prototypes: (P, height, width) float32, such as one image of ``prototypes``.
+        extent: (4,) float64: the corners of what the prototypes cover, the network's input, in
+            pixels of the image.
+
+    Raises:
+        ShapeError: arrays that do not fit together.
+
+    >>> half = np.float32([[[-9, 9]]])
+    >>> masks = PrototypeMasks(np.float32([[1]]), half, np.array([0, 0, 4, 2]))
+    >>> pasted = np.zeros((2, 4), np.float32)
+    >>> masks.paste(0, np.array([0, 1, 4, 2]), pasted)
+    >>> (pasted > 0.5).astype(int).tolist()
+    [[0, 0, 0, 0], [0, 0, 1, 1]]
+    """
+
+    coefficients: np.ndarray
+    prototypes: np.ndarray
+    extent: np.ndarray
+
+    def __post_init__(self) -> None:
+        shapes = self.coefficients.shape, self.prototypes.shape, self.extent.shape
+        count = shapes[1][0] if len(shapes[1]) == 3 else None
+        if len(shapes[0]) != 2 or shapes[0][1] != count or shapes[2] != (4,):
+            raise ShapeError("coefficients, prototypes and what they cover",
+                             expected="(n, P), (P, height, width) and (4,)",
+                             got=" and ".join(map(str, shapes)))  # fmt: skip
+
+    def paste(self, place: int, box: np.ndarray, target: np.ndarray) -> None:
+        """Writes the mask of one object into `target`, (H, W) float32 zeros.
+
+        Args:
+            place: which of the n objects.
+            box: (4,) corners in pixels of the image.
+        """
+        count, height, width = self.prototypes.shape
+        logits = self.coefficients[place] @ self.prototypes.reshape(count, -1)
+        chances = _sigmoid(logits.astype(np.float32)).reshape(height, width)
+        left, top, right, bottom = self.extent.tolist()
+        rows, y = _covered(height, (top, bottom), (box[1], box[3]), target.shape[0])
+        columns, x = _covered(width, (left, right), (box[0], box[2]), target.shape[1])
+        target[y, x] = rows @ chances @ columns.T
+
+
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:
     """`mask` in COCO's format, as ``pycocotools.mask.frPyObjects`` reads it: ``size``, [height,
     width], and ``counts``, lengths of runs of pixels down one column after another, by turns
@@ -105,6 +161,30 @@ def _linear_weights(count: int, size: int, begin: int, end: int) -> np.ndarray:
     ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``."""
     scale = np.float32(count) / np.float32(size)
     place = scale * (np.arange(begin, end, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    return _weights_at(place, count)
+
+
+def _covered(
+    count: int, extent: tuple[float, float], side: tuple[float, float], limit: int
+) -> tuple[np.ndarray, slice]:
+    """The pixels of an axis of `limit` pixels whose centres lie on `side`, and in each of them the
+    weights of `count` values that `extent` is divided into, as (pixels, count)."""
+    first, last = (int(np.clip(np.ceil(end - 0.5), 0, limit)) for end in side)
+    centres = np.arange(first, last) + 0.5
+    place = (centres - extent[0]) / (extent[1] - extent[0]) * count - 0.5
+    return _weights_at(place.astype(np.float32), count), slice(first, max(first, last))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    """Without an overflow, of finite numbers."""
+    small = np.exp(-np.abs(x))
+    chances: np.ndarray = np.where(x >= 0, 1, small) / (1 + small)
+    return chances
+
+
+def _weights_at(place: np.ndarray, count: int) -> np.ndarray:
+    """The weights of `count` values, linear between them, at places from 0 to count - 1, as
+    (places, count); places outside are taken for the nearest end."""
     place = np.maximum(place, np.float32(0))
     lower = np.minimum(place.astype(np.int64), count - 1)
     fraction = (place - lower.astype(np.float32))[:, None]

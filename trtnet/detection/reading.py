@@ -15,13 +15,25 @@ SUPPRESSED = ("efficientnms", "rows6")
 MASKS, KEYPOINTS = "det_masks", "det_keypoints"
 """Further outputs, K places each: squares of probabilities (B, K, M, M), and heatmaps of logits
 (B, K, N, M, M)."""
+COEFFICIENTS, POINTS = "det_coefficients", "det_points"
+"""Further outputs, K places each: what a mask has of each prototype (B, K, P), and keypoints
+themselves (B, K, N, 3): x and y in pixels of the network's input, and a probability."""
+PROTOTYPES = "prototypes"
+"""A further output of the image: masks (B, P, height, width) over the whole input, of which those
+of objects are sums, see :class:`trtnet.detection.masks.PrototypeMasks`."""
 EXPECTED = (
     "num_dets (B, 1), det_boxes (B, K, 4), det_scores (B, K) and det_classes (B, K), "
     "or detections (B, K, 6)"
 )
 """Of whoever reads detections."""
 
-_AXES = {MASKS: "(B, {}, M, M)", KEYPOINTS: "(B, {}, N, M, M)"}
+_SQUARES = (MASKS, KEYPOINTS)
+_AXES = {
+    MASKS: "(B, {}, M, M)",
+    KEYPOINTS: "(B, {}, N, M, M)",
+    COEFFICIENTS: "(B, {}, P)",
+    POINTS: "(B, {}, N, 3)",
+}
 _COLUMNS = 6  # x1, y1, x2, y2, score, class
 _CLASSES = 1 << 24  # from here on float32, which rows6 has, does not hold every number
 _SLACK = 1e-3  # by which rounding may leave 0..1
@@ -85,23 +97,42 @@ def places_of(shapes: Mapping[str, Sequence[int]]) -> int:
 
 
 def require_further_fit(shapes: Mapping[str, Sequence[int]]) -> None:
-    """Checks the shapes of :data:`MASKS` and :data:`KEYPOINTS`, where a detector has them.
+    """Checks the shapes of the further outputs, where a detector has them.
 
     Args:
         shapes: of all outputs, which have a format of :data:`SUPPRESSED`; by name, -1 for a size
             that is known at run time only.
 
     Raises:
-        ShapeError: other places than the detections have, or other axes.
+        ShapeError: other places than the detections have, or other axes; prototypes without
+            coefficients, or the other way round.
     """
     places = (shapes[FOUR[1]] if format_of(shapes) == "efficientnms" else shapes[ROWS])[1]
     for name, axes in _AXES.items():
         shape = tuple(shapes.get(name, ()))
         wanted = axes.format("K" if places < 0 else places)
         fits = len(shape) == wanted.count(",") + 1 and _agree(shape[1], places)
-        if name in shapes and not (fits and _agree(*shape[-2:])):
+        if name in _SQUARES:
+            fits = fits and _agree(*shape[-2:])
+        if name == POINTS:
+            fits = fits and _agree(shape[-1], 3)
+        if name in shapes and not fits:
             raise ShapeError("an output of a detector does not fit its detections", module=name,
                              expected=wanted, got=shape)  # fmt: skip
+    _require_prototypes_fit(shapes)
+
+
+def _require_prototypes_fit(shapes: Mapping[str, Sequence[int]]) -> None:
+    given, of_masks = (tuple(shapes.get(name, ())) for name in (COEFFICIENTS, PROTOTYPES))
+    if not (given or of_masks):
+        return
+    if not (given and len(of_masks) == 4 and _agree(given[-1], of_masks[1])):
+        raise ShapeError(
+            "prototypes of masks do not fit their coefficients",
+            module=PROTOTYPES,
+            expected=f"{PROTOTYPES} (B, P, height, width) and {COEFFICIENTS} (B, K, P)",
+            got=f"{of_masks or 'none'} and {given or 'none'}",
+        )
 
 
 def _agree(*sizes: int) -> bool:
@@ -170,8 +201,9 @@ def read_detections(outputs: Mapping[str, np.ndarray]) -> FoundBoxes:
         raise ExecutionError("a detection has no class",
                              expected=f"a whole number from 0 to {_CLASSES - 1}",
                              got=f"{classes[wrong[0]]} in place {places[wrong[0]]}")  # fmt: skip
-    for name in (MASKS, KEYPOINTS):
-        if name in outputs and not np.isfinite(outputs[name][places]).all():
+    for name, values in outputs.items():
+        given = values[places] if name in _AXES else values
+        if name in (*_AXES, PROTOTYPES) and not np.isfinite(given).all():
             raise ExecutionError("values are not finite", module=name, fix=_COMPARE)
     return FoundBoxes(boxes.astype(np.float32), scores.astype(np.float32),
                       classes.astype(np.int64), places)  # fmt: skip

@@ -117,7 +117,7 @@ class ExecutionSlot:
         """The context for the shapes of `views`."""
         key: Any = profile
         if self._graphs:
-            key = (profile, *((name, view.shape) for name, view in views.items()))
+            key = (profile, *[(name, view.shape) for name, view in views.items()])
         if key == self._newest and not self._has_shape_values:
             return self._contexts[key]
         self._newest = None

@@ -7,7 +7,7 @@ from trtnet.imaging.classes import map_of_image, map_of_size, shares
 from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, images_in, read_image, upright, upright_size
 from trtnet.imaging.drawing import Drawn, draw_found
 from trtnet.imaging.palettes import PALETTES, palette
-from trtnet.imaging.pictures import color_map, overlay
+from trtnet.imaging.pictures import color_map, overlay, with_legend
 from trtnet.imaging.placement import Placement, placement, prepared_size
 from trtnet.imaging.prepare import image_mode, load_image, prepare
 
@@ -33,4 +33,5 @@ __all__ = [
     "shares",
     "upright",
     "upright_size",
+    "with_legend",
 ]

@@ -25,6 +25,7 @@ _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _LUMA = (0.299, 0.587, 0.114)
 _LINE = 250  # edges of the image for a line as wide as a pixel
 _TEXT, _SMALLEST_TEXT = 32, 10
+_DASH = 6  # widths of the line
 _LIMBS = {  # pairs of keypoints that a line joins, by the number of keypoints: 17 of COCO's persons
     17: (
         *((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11)),
@@ -42,7 +43,11 @@ class Drawn:
         label: of one line; empty for none.
         color: RGB.
         mask: bool (height, width) of the image, drawn half transparent.
-        keypoints: (number, 2): x and y in pixels of the image. 17 are drawn as a person of COCO.
+        keypoints: (number, 2): x and y in pixels of the image, NaN of one that is not drawn, as
+            are those that lie outside of the image by more than its size. 17 are drawn as a person
+            of COCO.
+        dashed: whether the line of the box has gaps, which show the line of another box below, or
+            else are black or white.
     """
 
     box: tuple[float, float, float, float]
@@ -50,6 +55,7 @@ class Drawn:
     color: Color
     mask: np.ndarray | None = None
     keypoints: np.ndarray | None = None
+    dashed: bool = False
 
 
 def draw_found(image: Image, found: Iterable[Drawn]) -> Image:
@@ -78,8 +84,10 @@ def draw_found(image: Image, found: Iterable[Drawn]) -> Image:
             picture = _masked(picture, each.mask, each.color)
         kept.append(dataclasses.replace(each, mask=None))
     pen = _Pen(ImageDraw.Draw(picture), picture.size)
+    for each in (each for each in kept if each.dashed):  # what is in the gaps, where nothing is
+        pen.rectangle(each.box, edge_color(each.color))
     for each in reversed(kept):
-        pen.rectangle(each.box, each.color)
+        (pen.dashes if each.dashed else pen.rectangle)(each.box, each.color)
         if each.keypoints is not None:
             pen.keypoints(each.keypoints, each.color)
     places = [pen.place(each.box, each.label) for each in kept]
@@ -126,23 +134,36 @@ class _Pen:
 
     def rectangle(self, box: Sequence[float], color: Color) -> None:
         """The pixels at the border of `box`, which has part of each of them."""
-        left, top = (int(np.floor(corner)) for corner in box[:2])
-        right, bottom = (
-            max(int(np.ceil(corner)) - 1, low)
-            for corner, low in zip(box[2:], (left, top), strict=True)
-        )
+        left, top, right, bottom = _pixels(box)
         around = (left - self.edge, top - self.edge, right + self.edge, bottom + self.edge)
         self.draw.rectangle(around, outline=edge_color(color), width=self.line + 2 * self.edge)
         self.draw.rectangle((left, top, right, bottom), outline=color, width=self.line)
 
+    def dashes(self, box: Sequence[float], color: Color) -> None:
+        """Along the border of `box`, from its upper left corner on, without an edge."""
+        left, top, right, bottom = _pixels(box)
+        line, dash = self.line, _DASH * self.line
+        for x in range(left, right + 1, 2 * dash):
+            for y in (top, bottom - line + 1):
+                self.draw.rectangle((x, y, min(x + dash - 1, right), y + line - 1), fill=color)
+        for y in range(top, bottom + 1, 2 * dash):
+            for x in (left, right - line + 1):
+                self.draw.rectangle((x, y, x + line - 1, min(y + dash - 1, bottom)), fill=color)
+
     def keypoints(self, points: np.ndarray, color: Color) -> None:
         """Dots, and lines between them where it is known which belong together."""
-        at = [(float(x), float(y)) for x, y in points[:, :2]]
+        size = np.array(self.size)
+        is_near = (points[:, :2] >= -size) & (points[:, :2] <= 2 * size)  # false of NaN
+        at = {
+            int(number): (float(points[number, 0]), float(points[number, 1]))
+            for number in np.flatnonzero(is_near.all(1))
+        }
+        limbs = [pair for pair in _LIMBS.get(len(points), ()) if at.keys() >= {*pair}]
         for width, shade in ((self.line + 2 * self.edge, edge_color(color)), (self.line, color)):
-            for one, other in _LIMBS.get(len(at), ()):
+            for one, other in limbs:
                 self.draw.line((at[one], at[other]), fill=shade, width=width)
         radius = 2 * self.line
-        for x, y in at:
+        for x, y in at.values():
             box = (x - radius, y - radius, x + radius, y + radius)
             self.draw.ellipse(box, fill=color, outline=edge_color(color), width=self.edge)
 
@@ -176,10 +197,19 @@ class _Pen:
         room = self.size[0] - 2 * self.pad
         if self.font.getlength(label) <= room:
             return label
-        count = len(label)
+        count = min(len(label), self.size[0])
         while count and self.font.getlength(f"{label[:count]}…") > room:
             count -= 1
         return f"{label[:count]}…"
+
+
+def _pixels(box: Sequence[float]) -> Spot:
+    """The first and last columns and rows that `box` has part of."""
+    left, top = (int(np.floor(corner)) for corner in box[:2])
+    right, bottom = (
+        max(int(np.ceil(corner)) - 1, low) for corner, low in zip(box[2:], (left, top), strict=True)
+    )
+    return left, top, right, bottom
 
 
 def _overlap(one: Spot, other: Spot) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +49,7 @@ def overlay(
     return with_legend(mixed, [(name, tuple(colors[i])) for i, name in names.items()])
 
 
-def with_legend(image: Image, entries: list[tuple[str, tuple[int, ...]]]) -> Image:
+def with_legend(image: Image, entries: Sequence[tuple[str, tuple[int, ...]]]) -> Image:
     """A picture of `image` with a legend below.
 
     Args:

@@ -165,11 +165,33 @@ def fill(
         settled = settle(entry, module, weights, arguments, given)
         weights = settled.weights.noted(settled.notes)
         filled = Filled(settled.module, weights, settled.arguments)
+    _require_names_fit(recipe, filled)
     filled.module.load_state_dict(filled.weights)
     if observer is not None:
         for note in weights.notes:
             observer.note(f"{weights.source}: {note}")
     return filled
+
+
+def _require_names_fit(recipe: Recipe, filled: Filled) -> None:
+    """Checks the number of class names of a detector, whose outputs do not tell how many classes
+    there are; see :func:`trtnet.pipeline.preprocessing.require_one_name_per_class` for others.
+
+    Raises:
+        UsageError: the names, those of the recipe or else of the weights, are more or fewer.
+    """
+    names = recipe.class_names or filled.weights.class_names
+    count = {**recipe.entry.defaults, **filled.arguments}.get("num_classes")
+    if recipe.entry.task != "detection" or not names or not isinstance(count, int):
+        return
+    if len(names) != count:
+        from trtnet.pipeline.preprocessing import wrong_count  # not for --help
+
+        error = wrong_count(names, [count])
+        if not recipe.class_names:
+            error.locate(filled.weights.source)
+            error.fix = "name all classes: --class-names FILE (class_names=)"
+        raise error
 
 
 def _prepared(entry: Entry, weights: Weights) -> Weights:

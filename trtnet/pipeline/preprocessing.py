@@ -344,7 +344,7 @@ def wrong_count(names: Sequence[str], counts: Sequence[int]) -> UsageError:
     return UsageError(
         f"{len(names)} class names for {' or '.join(map(str, counts))} classes",
         expected="one name for each class, in the order of the outputs",
-        got=f"{', '.join(names[:3])}{', ...' * (len(names) > 3)}",
+        got=f"{', '.join(f'{name:.40}' for name in names[:3])}{', ...' * (len(names) > 3)}",
         fix="correct the file of --class-names (class_names=), or give the number of classes with "
         "--num-classes (num_classes=)",
     )

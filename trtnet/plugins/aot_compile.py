@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -19,8 +21,11 @@ from typing import Any
 
 from trtnet import cuda
 from trtnet.errors import BackendError, BuildError, CudaError, TrtnetError, UnsupportedError
+from trtnet.escaping import printable
 from trtnet.extras import install
 from trtnet.files import atomic_write
+from trtnet.files.own_folder import fault_of
+from trtnet.plugins.triton_folder import require_own, triton_folder
 from trtnet.reading.documents import Source
 from trtnet.reading.schema import read_checked
 
@@ -72,6 +77,7 @@ def compile_triton(
     Raises:
         BuildError: the kernel does not compile; the message has the line.
         BackendError: Triton is not installed.
+        ExecutionError: others may write to the folder of Triton's own kernels.
         UnsupportedError: the capability is too low, or the kernel needs scratch memory.
     """
     _check_capability(capability)
@@ -106,6 +112,7 @@ def compile_triton(
             "ptx_version": _PTX if capability < 100 else _PTX_OF_BLACKWELL,
         }
         target = targets.GPUTarget("cuda", capability, 32)
+        require_own(triton_folder())
         with _triton_errors(function), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Triton warns of defaults that will change
             made = compiler.compile(source, target=target, options=options)
@@ -194,18 +201,39 @@ def _cached(key: object, capability: int, compile: Callable[[], PtxKernel]) -> P
     if folder is None:
         return compile()
     path = folder / "kernels" / f"{digest}.json"
+    if not _is_own(path.parent):
+        return compile()
     try:
         return _read_entry(path, digest)
     except TrtnetError:  # no file yet, or a damaged one
         made = compile()
     entry = {"sha256": _entry_sha256(made, digest), "kernel": asdict(made)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, durable=False) as file:
-            file.write(json.dumps(entry).encode())
-    except OSError:  # a read-only or full disk only costs time: the kernel is compiled again
-        pass
+    with contextlib.suppress(OSError), atomic_write(path, durable=False) as file:
+        file.write(json.dumps(entry).encode())  # a full disk only costs time: it is compiled again
     return made
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether kernels may be kept in `folder`, and taken from it; warns where others could put
+    theirs there. A read-only disk only costs time."""
+    try:
+        fault = fault_of(folder)
+    except OSError:
+        return False
+    if fault is None:
+        return True
+    fix = f"{fault.fix}, or " if fault.fix else ""
+    _warn_once(
+        f"compiled kernels are neither kept in {folder} nor taken from it, which {fault.problem} "
+        f"({fault.got} in place of {fault.expected}): {fix}name a folder of your own in {CACHE}"
+    )
+    return False
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    """Each kernel would warn again: Triton's warnings are caught, which resets Python's list."""
+    warnings.warn(printable(text), RuntimeWarning, stacklevel=4)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,12 @@ from .classifier import (
     Classifier as Classifier,
     ScoredClass as ScoredClass,
 )
+from .compared_detector import (
+    ComparedBox as ComparedBox,
+    ComparedDetection as ComparedDetection,
+    ComparedDetector as ComparedDetector,
+    ScoredBox as ScoredBox,
+)
 from .detector import (
     DetectedObject as DetectedObject,
     Detection as Detection,

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from trtnet.detection.keypoints import heatmap_keypoints
-from trtnet.detection.masks import paste_mask, run_lengths
+from trtnet.detection.masks import PrototypeMasks, paste_mask, run_lengths
 from trtnet.detection.overlap import fraction
 from trtnet.detection.reading import (
+    COEFFICIENTS,
     EXPECTED,
-    KEYPOINTS,
     MASKS,
+    POINTS,
     SUPPRESSED,
     FoundBoxes,
     format_of,
@@ -31,6 +31,7 @@ from trtnet.imaging import Drawn, Placement, draw_found
 from trtnet.imaging.palettes import colors_of
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
 from trtnet.pipeline.progress import Observer
+from trtnet.tasks.further_outputs import keypoints_in_image, prototypes_in_image
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
 from trtnet.tasks.pictures import in_line
 from trtnet.tasks.task import ImageTask, Seen
@@ -38,7 +39,9 @@ from trtnet.tasks.task import ImageTask, Seen
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_DIGITS = 3  # of pixels, in files
+PIXEL_DIGITS = 3
+"""Of pixels, in files."""
+_SEEN = 0.5  # the probability from which on a keypoint is drawn
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class DetectedObject:
         score: 0 to 1: the shortest decimal number of the network's float32.
         box: corners (x1, y1, x2, y2) in pixels of the image; (0, 0) is the upper left corner of its
             first pixel, (width, height) the lower right one of its last.
-        keypoints: x and y in pixels of the image, and a score, the logit that the network gives;
+        keypoints: x and y in pixels of the image, and a score, see :attr:`Detection.keypoints`;
             ``None`` of a network without keypoints.
     """
 
@@ -79,13 +82,16 @@ class Detection:
         names: of the classes of the n boxes.
         seconds: how long the network took; of a batch, the image's part.
         squares: float32 of shape (n, M, M): probabilities of the masks in the boxes, of which
-            :meth:`mask` makes those of the image; ``None`` of a network without masks.
+            :meth:`mask` makes those of the image; ``None`` of a network without such masks.
         frames: float64 of shape (n, 4): the boxes before they were clipped to the image, in which
             the squares lie.
-        keypoints: float64 of shape (n, N, 3): x and y in pixels of the image, and a score, the
-            logit that the network gives; ``None`` of a network without keypoints.
+        keypoints: float64 of shape (n, N, 3): x and y in pixels of the image, and a score: the
+            logit in the network's heatmap, or the probability that a network without heatmaps
+            gives; ``None`` of a network without keypoints.
         limit: how many detections the network gives at most, where it gave so many, all with
             scores that count: there may be more in the image. ``None`` where it gave fewer.
+        prototypes: what :meth:`mask` sums; ``None`` of a network without prototypes of masks.
+        seen_from: keypoints of a lower score are not drawn; ``None`` where all are.
     """
 
     path: Path | None
@@ -99,6 +105,8 @@ class Detection:
     frames: np.ndarray | None = None
     keypoints: np.ndarray | None = None
     limit: int | None = None
+    prototypes: PrototypeMasks | None = None
+    seen_from: float | None = None
 
     @property
     def width(self) -> int:
@@ -123,6 +131,11 @@ class Detection:
         index = int(self.classes[place])
         return DetectedObject(index, self.names[place], score, (x1, y1, x2, y2), named)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the network gives masks."""
+        return self.squares is not None or self.prototypes is not None
+
     def mask(self, place: int, threshold: float = 0.5) -> np.ndarray:
         """The pixels of the image that show the object, bool of shape (height, width).
 
@@ -134,10 +147,14 @@ class Detection:
         Raises:
             UsageError: the network gives no masks; a threshold outside of 0..1.
         """
-        if self.squares is None or self.frames is None:
-            raise UsageError("the network gives no masks", expected="an output det_masks")
+        if self.frames is None or not self.has_masks:
+            raise UsageError("the network gives no masks",
+                             expected=f"an output {MASKS}, or {COEFFICIENTS}")  # fmt: skip
         pasted = np.zeros((self.height, self.width), np.float32)
-        paste_mask(self.squares[place], self.frames[place], pasted)
+        if self.squares is not None:
+            paste_mask(self.squares[place], self.frames[place], pasted)
+        elif self.prototypes is not None:
+            self.prototypes.paste(place, self.frames[place], pasted)
         return np.asarray(pasted > fraction("threshold", threshold))
 
     def as_dicts(self) -> list[dict[str, Any]]:
@@ -149,7 +166,7 @@ class Detection:
         for place, one in enumerate(self.objects):
             value = {"class": one.index, "name": one.name, "score": one.score}
             values.append({**value, "box": _rounded(one.box)})
-            if self.squares is not None:
+            if self.has_masks:
                 values[-1]["mask"] = run_lengths(self.mask(place))
             if one.keypoints is not None:
                 values[-1]["keypoints"] = [_rounded(point) for point in one.keypoints]
@@ -171,7 +188,7 @@ class Detection:
             box = _rounded((x1, y1, x2 - x1, y2 - y1))
             about = {"image_id": image_id, "category_id": one.index}
             results.append({**about, "bbox": box, "score": one.score})
-            if self.squares is not None:
+            if self.has_masks:
                 results[-1]["segmentation"] = run_lengths(self.mask(place))
             if one.keypoints is not None:
                 flat = [(*_rounded((x, y)), 1) for x, y, _ in one.keypoints]
@@ -196,9 +213,14 @@ class Detection:
                 one.box,
                 f"{printable(one.name)} {one.score:.2f}",
                 (red, green, blue),
-                None if self.squares is None else self.mask(place),
-                None if self.keypoints is None else self.keypoints[place, :, :2],
+                self.mask(place) if self.has_masks else None,
+                None if self.keypoints is None else self._seen(self.keypoints[place]),
             )
+
+    def _seen(self, keypoints: np.ndarray) -> np.ndarray:
+        """x and y, NaN of those that are not drawn."""
+        least = -np.inf if self.seen_from is None else self.seen_from
+        return np.where(keypoints[:, 2:] >= least, keypoints[:, :2], np.nan)
 
     def __str__(self) -> str:
         return in_line(self.path, self.objects or ["nothing found"])
@@ -209,9 +231,8 @@ class Detector(ImageTask[Detection]):
 
     Args:
         model: as for :class:`trtnet.Classifier`. An engine has the outputs of the format
-            ``efficientnms`` or ``rows6``, see :mod:`trtnet.detection.formats`; it may also have
-            ``det_masks`` (B, K, M, M), probabilities in the boxes, and ``det_keypoints``
-            (B, K, N, M, M), heatmaps in the boxes.
+            ``efficientnms`` or ``rows6``, see :mod:`trtnet.detection.formats`, and may have what
+            masks and keypoints are made of, see :mod:`trtnet.detection.reading`.
         weights: of a model: as ``--weights`` of ``trtnet detect``.
         weights_key, num_classes, in_channels: of a model, as for :class:`trtnet.Classifier`.
         score_threshold: 0 to 1: detections of a lower score are left out; by default none that the
@@ -325,8 +346,10 @@ class Detector(ImageTask[Detection]):
             seen.seconds,
             None if squares is None else squares[found.places].astype(np.float32),
             placed.to_image(found.boxes),
-            _keypoints(seen.outputs.get(KEYPOINTS), found, placed),
+            keypoints_in_image(seen.outputs, found, placed),
             limit,
+            prototypes_in_image(seen.outputs, found, placed),
+            _SEEN if POINTS in seen.outputs else None,
         )
 
 
@@ -339,18 +362,8 @@ def _reached_limit(
     return places if is_full else None
 
 
-def _keypoints(
-    heatmaps: np.ndarray | None, found: FoundBoxes, placed: Placement
-) -> np.ndarray | None:
-    """Keypoints in the image, (n, N, 3), of the heatmaps of all K places."""
-    if heatmaps is None:
-        return None
-    points, scores = heatmap_keypoints(heatmaps[found.places], found.boxes)
-    return np.concatenate([placed.to_image(points), scores[..., None]], -1)
-
-
 def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(value, _DIGITS) for value in values]
+    return [round(value, PIXEL_DIGITS) for value in values]
 
 
 def boxes_in_image(boxes: np.ndarray, placed: Placement) -> np.ndarray:

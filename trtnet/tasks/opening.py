@@ -162,9 +162,15 @@ class Opener:
             self.open_for(())
 
     @property
+    def model_recipe(self) -> Recipe | None:
+        """The recipe of a model, of which an engine must be built; ``None`` of an engine."""
+        subject = self.subject
+        return subject if isinstance(subject, Recipe) and not _is_engine(subject) else None
+
+    @property
     def _is_model(self) -> bool:
         """Whether an engine must be built."""
-        return isinstance(self.subject, Recipe) and not _is_engine(self.subject)
+        return self.model_recipe is not None
 
     def open_for(self, sizes: Iterable[ImageSize]) -> Opened:
         """A session for images of these sizes, (width, height) each. A model is built where there

@@ -210,9 +210,10 @@ class ImageTask(ABC, Generic[R]):
         if not batch:
             return []
         try:
-            arrays = _arrays(batch, opened.session)
+            session = opened.session
+            arrays = {k: _padded(v, session) for k, v in arrays_of(batch, session).items()}
             started = time.perf_counter()
-            outputs = opened.session(arrays)
+            outputs = session(arrays)
             seconds = (time.perf_counter() - started) / len(batch)
             found: list[R | Failure] = []
             for index, item in enumerate(batch):
@@ -260,13 +261,13 @@ def _batches(items: Iterable[Loaded | Failure], most: int) -> Iterator[list[Load
         yield batch
 
 
-def _arrays(batch: Sequence[Loaded], session: Session) -> dict[str, np.ndarray]:
+def arrays_of(batch: Sequence[Loaded], session: Session) -> dict[str, np.ndarray]:
     """The inputs of `session`, by name: the images, and their sizes where it takes them."""
     images, *sizes = (binding.name for binding in session.inputs)
     found = {images: np.concatenate([item.values for item in batch])}
     if sizes:
         found[SIZES] = np.array([_extent(item.placement) for item in batch], np.int32)
-    return {name: _padded(array, session) for name, array in found.items()}
+    return found
 
 
 def _extent(placed: Placement) -> tuple[int, int]:

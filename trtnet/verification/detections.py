@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trtnet.detection.formats import ROWS
 from trtnet.detection.matching import NAMES, aligned, boxes_in, is_detection, match_of, pairs_of
+from trtnet.detection.reading import PROTOTYPES
 from trtnet.verification.comparison import Row, compare, without_metrics
 
 ROW = "detections"
@@ -27,8 +28,8 @@ def of_boxes(names: Collection[str]) -> tuple[str, ...]:
 
 
 def detection_rows(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[Row]:
-    """One row for the boxes, called :data:`ROW`, and one for each further output, such as masks, of
-    the boxes that are matched.
+    """One row for the boxes, called :data:`ROW`, and one for each further output, such as masks: of
+    the boxes that are matched, or of the whole image.
 
     Args:
         ours: the network's outputs, by name.
@@ -50,7 +51,9 @@ def detection_rows(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> 
     rows = [dataclasses.replace(row, shape=shape, boxes=match_of(found, wanted))]
     at = [pairs_of(*pair) for pair in zip(found, wanted, strict=True)]
     for name in (name for name in ours if name not in named):
-        pair = _rows_of(ours[name], at, 0), _rows_of(theirs[name], at, 1)
+        pair = ours[name], theirs[name]
+        if name != PROTOTYPES:
+            pair = _rows_of(ours[name], at, 0), _rows_of(theirs[name], at, 1)
         rows.append(dataclasses.replace(compare(name, *pair), shape=tuple(ours[name].shape)))
     return rows
 

@@ -13,12 +13,11 @@ import numpy as np
 
 from trtnet import nn
 from trtnet.detection.coding import SSD, clip_to_image, decode_boxes
-from trtnet.detection.formats import output_tensors
+from trtnet.detection.formats import output_tensors, where_found
 from trtnet.detection.roi_align import Pyramid
 from trtnet.detection.selection import Detections, Suppression, detections, pick
-from trtnet.detection.suppression import positions
 from trtnet.dtypes import float32
-from trtnet.ops.elementwise import logical_and, lt, where
+from trtnet.ops.elementwise import logical_and, where
 from trtnet.ops.shape import flatten, reshape, unsqueeze
 from trtnet.zoo.detection.rpn import Proposals, is_large
 
@@ -118,9 +117,9 @@ class RoIHeads(nn.Module):
         found = detections(boxes, scores, self.how)
         outputs = output_tensors(found, output_format)
         if self.mask_roi_pool is not None:
-            outputs["det_masks"] = _where_found(found, self._masks(features, found))
+            outputs["det_masks"] = where_found(found, self._masks(features, found))
         if self.keypoint_roi_pool is not None:
-            outputs["det_keypoints"] = _where_found(found, self._heatmaps(features, found))
+            outputs["det_keypoints"] = where_found(found, self._heatmaps(features, found))
         return outputs
 
     def _boxes(
@@ -168,11 +167,3 @@ def _probabilities(logits: Tensor) -> Tensor:
     and thresholds and the order of boxes depend on them."""
     wide = logits.to(float32)
     return wide.network.emit("softmax", "add_softmax", wide, dims=wide.shape, axes=1 << 1)
-
-
-def _where_found(found: Detections, x: Tensor) -> Tensor:
-    """`x`, (B, K, …), with zeros where there is no detection."""
-    is_one = lt(positions(found.det_scores), found.num_dets)
-    while is_one.ndim < x.ndim:
-        is_one = unsqueeze(is_one, -1)
-    return where(is_one, x, 0.0)

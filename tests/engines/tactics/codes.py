@@ -45,7 +45,9 @@ def finished(sums: Tensor, given: Operands, how: Finish) -> Tensor:
     return y if how.step is None else encoded(y, how.step.size, how.codes)
 
 
-def product(x: Tensor, weight: Tensor, given: Operands, how: Finish, tile: object) -> Tensor:
+def product(
+    x: Tensor, weight: Tensor, given: Operands, how: Finish, tile: object, by_engine: bool = False
+) -> Tensor:
     """As :func:`trtnet.engines.torch.tactics.quantized.product.product`."""
     assert x.dim() == weight.dim() == 2
     assert x.stride(1) == 1

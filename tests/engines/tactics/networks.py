@@ -17,9 +17,11 @@ from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.engines.torch.tactics.choices import Region
 from trtnet.engines.torch.tactics.movement import gather_rows
+from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
+from trtnet.quantization import calibrate
 from trtnet.reference import compiler
 from trtnet.reference.module_builder import is_kept
 
@@ -46,14 +48,20 @@ def filled(model: nn.Module, seed: int = 0, **given: np.ndarray) -> nn.Module:
     return model
 
 
-def compiled(model: Callable[..., Any], *shapes: Shape, precision: str = "fp16") -> fx.GraphModule:
-    """What the engine makes of `model` of inputs of these shapes for a GPU, but on the CPU."""
-    net = trtnet.Network("torch", precision=precision)
-    inputs = [net.input(f"x{i}", tuple(shape)) for i, shape in enumerate(shapes)]
-    made = model(*inputs)
-    made = list(made.values()) if isinstance(made, dict) else made
-    for i, output in enumerate(made if isinstance(made, (tuple, list)) else [made]):
-        net.output(f"y{i}", output)
+def compiled(
+    model: Callable[..., Any], *shapes: Shape, precision: str | trtnet.Policy = "fp16"
+) -> fx.GraphModule:
+    """What the engine makes of `model` of inputs of these shapes for a GPU, but on the CPU.
+
+    A quantized network is calibrated with the values of :func:`inputs_of`.
+    """
+    net = _network(model, shapes, precision)
+    if net.observed:
+        values = inputs_of(map(shape_of_input, shapes))
+        given = {f"x{i}": value.numpy() for i, value in enumerate(values)}
+        seen = calibrate(graph.read(net.definition), net.observed, [given])
+        table = seen.table("minmax", weights_sha256=net.weights_sha256)
+        net = _network(model, shapes, precision, table)
     module = compiler.compile(recognize_suppressions(graph.read(net)), device="cpu")
     fold(module)
     fusion.lay_out_kernels(module)
@@ -64,6 +72,18 @@ def compiled(model: Callable[..., Any], *shapes: Shape, precision: str = "fp16")
     optimize(module)
     copy_by_call(module)
     return module
+
+
+def _network(
+    model: Callable[..., Any], shapes: Sequence[Shape], precision: Any, table: Any = None
+) -> trtnet.Network:
+    net = trtnet.Network("torch", precision=precision, calibration=table)
+    inputs = [net.input(f"x{i}", tuple(shape)) for i, shape in enumerate(shapes)]
+    made = model(*inputs)
+    made = list(made.values()) if isinstance(made, dict) else made
+    for i, output in enumerate(made if isinstance(made, (tuple, list)) else [made]):
+        net.output(f"y{i}", output)
+    return net
 
 
 def inputs_of(shapes: Iterable[Sequence[int]], seed: int = 0) -> list[torch.Tensor]:
@@ -99,4 +119,5 @@ def regions(module: fx.GraphModule, *shapes: Sequence[int], count: int = 1) -> l
     made = specialized(module, *shapes)
     gather_rows(made, CPU)
     simplify(made)
+    encode_before_pooling(made)
     return list(find(made, count, CPU))

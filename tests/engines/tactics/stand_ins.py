@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from tactics.codes import encoded
 from tactics.oracles import activated, finished
 from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.epilogue import Epilogue
-from trtnet.reference.quantize import to_quantized
 
 LAST = torch.channels_last
 
@@ -59,13 +59,7 @@ def layer_norm(x, scale, bias, epsilon, dtype, warps, step=None, codes=None):
     assert x.dim() == 2
     assert x.is_contiguous()
     y = F.layer_norm(x.float(), x.shape[1:], scale.float(), bias.float(), epsilon).to(dtype)
-    return y if step is None else encode(y, step, codes)
-
-
-def encode(x, step, dtype):
-    """As :func:`trtnet.engines.torch.tactics.quantized.passes.encode`."""
-    name = "int8" if dtype is torch.int8 else "float8_e4m3"
-    return to_quantized(x.float(), torch.tensor(step.size), (), dtype=name)
+    return y if step is None else encoded(y, step.size, codes)
 
 
 def window_attention(query, key, value, biases, scale, warps):

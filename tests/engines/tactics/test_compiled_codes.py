@@ -42,6 +42,9 @@ ALL = what_follows(
     "factor",
     "other",
 )
+TOKENS = what_follows(
+    Finish(torch.float16, Activation("gelu"), step=Step(0.1, 10.0)), "bias", "term"
+)
 DIVIDED = what_follows(Finish(torch.float32, step=Step(0.1, 0.0)))
 
 
@@ -52,6 +55,9 @@ def compiled(function, constants, codes, stored, other, warps=4):
         if name in constants:
             return "constexpr"
         if name in ("x", "weight"):
+            if constants.get("by_engine"):
+                high = constants["rows" if name == "x" else "columns"]
+                return f"tensordesc<{codes}[{high}, {constants['depth']}]>"
             return f"*{codes}"
         types = {"scales": "fp32", "bias": "fp32", "sums": "i32", "other": other, "y": stored}
         if name in types:
@@ -71,19 +77,28 @@ def compiled(function, constants, codes, stored, other, warps=4):
 
 
 @pytest.mark.parametrize("codes", WGMMA)
-@pytest.mark.parametrize("tail", ["codes", "all", "divided"])
+@pytest.mark.parametrize("tail", ["codes", "tokens", "all", "divided"])
 @pytest.mark.parametrize("name", ["product", "convolution"])
 def test_products(name, tail, codes):
-    after, stored = {"codes": (CODES, codes), "all": (ALL, "bf16"), "divided": (DIVIDED, codes)}[
-        tail
-    ]
-    more = {} if name == "product" else {"is_padded": True, "aligned": 16}
+    tails = {"codes": (CODES, codes), "tokens": (TOKENS, codes), "all": (ALL, "bf16"),
+             "divided": (DIVIDED, codes)}  # fmt: skip
+    after, stored = tails[tail]
+    more = {"by_engine": False} if name == "product" else {"is_padded": True, "aligned": 16}
     function = product._product if name == "product" else convolution._convolution
     after = {**after, **TILE, **more, "is_float": codes != "i8"}
     ptx = compiled(function, after, codes, stored, codes if tail == "codes" else "bf16")
     assert f"wgmma.mma_async.sync.aligned.m64n64k32.{WGMMA[codes]}" in ptx
     assert "cp.async.cg.shared.global" in ptx  # 16 bytes at a time, while others are multiplied
     assert ("div.rn.f32" in ptx) == (tail == "divided")
+
+
+@pytest.mark.parametrize("codes", WGMMA)
+def test_products_of_blocks_that_the_copy_engine_brings(codes):
+    after = {**CODES, **TILE, "is_float": codes != "i8", "by_engine": True}
+    ptx = compiled(product._product, after, codes, codes, codes)
+    assert f"wgmma.mma_async.sync.aligned.m64n64k32.{WGMMA[codes]}" in ptx
+    assert "cp.async.bulk.tensor.2d" in ptx
+    assert "cp.async.cg.shared.global" not in ptx
 
 
 def test_windows_of_packed_images():

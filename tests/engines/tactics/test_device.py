@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from doubles import cuda_tensors
 from doubles.cuda_tensors import GPU, Device, OnGpu, values
+from nms_oracle import KINDS
+from tactics.networks import filled
 from tactics.stand_ins import Clock
 
 import trtnet
-from trtnet import graph, zoo
+from trtnet import detection, graph, nn, reference, zoo
+from trtnet.detection import Suppression
 from trtnet.engines.torch import counting, engine, greedy, kernels
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
 
 LAST = torch.channels_last
 MODELS = {
     "yolox_shapes": (64, 96), "yolov8n": (64, 96), "retinanet_resnet50_fpn": (64, 96),
     "ssdlite320_mobilenet_v3_large": (320, 320), "rtdetr_shapes": (320, 320), "unet": (64, 96),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": (64, 96),
     "swin_v2_t": (64, 64), "deeplabv3_mobilenet_v3_large": (65, 97),
 }  # fmt: skip
+
+WAYS = {
+    "class by class": Suppression(candidates=None, max_detections=60),
+    "image by image": Suppression(candidates=100, images="one by one"),
+    "by image and class": Suppression(candidates=None, images="one by one"),
+}
 
 
 @pytest.fixture
@@ -75,22 +87,47 @@ def test_an_execution_that_is_captured_copies_nothing_between_host_and_device(
     device = request.getfixturevalue("device")  # now PyTorch's random weights are drawn
     module = engine._compile(read, GPU)
     x = OnGpu(torch.rand(shape))
-    wanted = executed(module, x, device)
+    wanted = executed(module, x, device=device)
     clock = Clock()
     made = Builder(1, TimingCache({}), GPU, clock).build(module, [(shape, torch.float32)])
     assert clock.tactics
-    found = executed(made, x, device)
+    found = executed(made, x, device=device)
     for key, value in wanted.items():
         assert found[key].inner.shape == value.inner.shape
 
 
-def executed(module, x, device):
+@pytest.mark.parametrize("name", WAYS)
+def test_suppression_in_loops_copies_nothing(name, device):
+    net = trtnet.Network("torch")
+    boxes, scores = net.input("boxes", ("B", 60, 3, 4)), net.input("scores", ("B", 60, 3))
+    for key, value in detection.detections(boxes, scores, WAYS[name])._asdict().items():
+        net.output(key, value)
+    sets = [KINDS["ties"](np.random.default_rng(i), 60, 3) for i in range(3)]
+    corners, ranks = (torch.from_numpy(np.stack(part)) for part in zip(*sets, strict=True))
+    inputs = [corners[:, :, None].repeat(1, 1, 3, 1), ranks]
+    made = specialize(engine._compile(graph.read(net), GPU), [(x.shape, x.dtype) for x in inputs])
+    found = executed(made, *map(OnGpu, inputs), device=device)
+    wanted = reference.compile(graph.read(net))(*inputs)
+    assert all(torch.equal(found[key].inner, value) for key, value in wanted.items())
+
+
+@pytest.mark.parametrize("steps", [6, 2000])
+def test_recurrent_networks_copy_nothing(steps, device):
+    lstm, net = filled(nn.LSTM(4, 5, batch_first=True)), trtnet.Network("torch")
+    net.output("y", lstm(net.input("x", ("N", "T", 4)))[0])
+    x = torch.randn(2, steps, 4)
+    made = specialize(engine._compile(graph.read(net), GPU), [(x.shape, x.dtype)])
+    found = executed(made, OnGpu(x), device=device)["y"].inner
+    torch.testing.assert_close(found, reference.compile(graph.read(net))(x)["y"])
+
+
+def executed(module, *inputs, device):
     """What `module` gives as it is captured; no transfer is made."""
     with recorded() as copies:
-        module.forward(x)
+        module.forward(*inputs)
     device.transfers.clear()
     with given(copies):
-        outputs = module.forward(x)
+        outputs = module.forward(*inputs)
     assert device.transfers == []
     assert all(isinstance(output, OnGpu) for output in outputs.values())
     return outputs

@@ -95,7 +95,7 @@ def test_tactics_of_a_region_are_compiled_for_its_operands(compiled, as_on_a_gpu
 
 def test_all_kernels_are_launched_by_one_function():
     """A kernel that is called otherwise would run on tensors without memory."""
-    for path in Path(tactics.__file__).parent.glob("*.py"):
+    for path in Path(tactics.__file__).parent.rglob("*.py"):
         called = [node.func for node in ast.walk(ast.parse(path.read_text()))
                   if isinstance(node, ast.Call)]  # fmt: skip
         names = [ast.unparse(f) for f in called if isinstance(f, ast.Subscript)]

@@ -162,6 +162,18 @@ def test_iterations_at_once_need_little_memory(as_on_a_gpu, monkeypatch):
         assert torch.equal(found, expected)
 
 
+def test_large_iterations_stay_in_their_loop(as_on_a_gpu, monkeypatch):
+    module = as_on_a_gpu(products, ("N", 3, 4))
+    inputs = inputs_of([(7, 3, 4)])
+    monkeypatch.setattr(loops, "_MOST_BYTES", 1)
+    assert called(specialized(module, (7, 3, 4))) == []
+    monkeypatch.setattr(loops, "_MOST_NODES", 10)
+    made = specialized(module, (7, 3, 4))
+    assert len(called(made)) == 1
+    for found, expected in zip(outputs(made, inputs), outputs(module, inputs), strict=True):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("steps", [6, 2000])
 def test_recurrent_networks(steps, as_on_a_gpu):
     """A long loop stays one, and the layers around it are for fixed shapes as well."""

@@ -47,7 +47,7 @@ class CompiledGraph:
         runtime: its name, version and threads.
         device: where the weights are.
         output_shapes: answers with the outputs' shapes for given input shapes.
-        builder: None where tactics cannot be timed.
+        tactics: None where tactics cannot be timed.
         tf32: whether matrix products and convolutions of float32 values may use TF32.
     """
 
@@ -58,9 +58,9 @@ class CompiledGraph:
     device: torch.device
     output_shapes: OutputShapes
     tf32: bool
-    builder: ShapeBuilder | None = None
+    tactics: ShapeBuilder | None = None
 
     def release(self) -> None:
         """Frees the weights; nothing can run afterwards."""
         self.module = fx.GraphModule({}, fx.Graph())
-        self.forward, self.builder = self.module.forward, None
+        self.forward, self.tactics = self.module.forward, None

@@ -100,8 +100,12 @@ class CudaContext(TorchContext):
         """Runs once, see :meth:`TorchContext.execute`.
 
         The way that is known for the present shapes is taken. Where none is, cuDNN's kernels are
-        not timed in the first execution, which a capture may follow, or other shapes.
+        not timed in the first execution, which a capture may follow, or other shapes. With outputs
+        of unknown size there is no capture, and this thread runs it: it allocates the outputs.
         """
+        if self._allocators:
+            self._run_by(self._ways.timed, stream)
+            return
         shapes = self._given()
         way = self._known(stream, shapes)
         if way is None:
@@ -118,11 +122,11 @@ class CudaContext(TorchContext):
             warnings.warn(f"{text}: {printable(error)}", RuntimeWarning, stacklevel=2)
 
     def _execute(self, stream: int, way: Way) -> None:
-        def run() -> None:
-            with self._on(stream, way.is_timed), self._named():
-                self._run(way.forward)
+        _thread(way.is_timed).submit(self._run_by, way, stream).result()
 
-        _thread(way.is_timed).submit(run).result()
+    def _run_by(self, way: Way, stream: int) -> None:
+        with self._on(stream, way.is_timed), self._named():
+            self._run(way.forward)
 
     def capture(self, stream: int) -> CudaReplay:
         """Captures one execution for the present shapes.

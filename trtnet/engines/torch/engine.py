@@ -20,7 +20,6 @@ from trtnet.engines.torch.compiled import CompiledGraph
 from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
-from trtnet.engines.torch.kernel_cache import cache_folder, require_own
 from trtnet.engines.torch.passes import optimize
 from trtnet.engines.torch.runtimes import choose
 from trtnet.engines.torch.selections import select_at_once
@@ -29,6 +28,7 @@ from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.errors import BackendError, ExecutionError, PlanError, TrtnetError, located
 from trtnet.graph import Graph, TensorInfo
 from trtnet.hardware import missing_gpu
+from trtnet.plugins.triton_folder import require_own, triton_folder
 from trtnet.reference.compiler import compile as compile_graph
 from trtnet.reference.dtypes import DTYPES, execution_dtype
 from trtnet.reference.layer_context import is_shape_value
@@ -75,7 +75,7 @@ def load(
     profiles = _profiles(read, plan.described.profiles)
     has_triton = place.type == "cuda" and importlib.util.find_spec("triton") is not None
     if has_triton:
-        require_own(cache_folder())
+        require_own(triton_folder())
     elif optimization_level is not None or timing_cache is not None:
         raise BackendError("tactics are timed with Triton, which is not installed",
                            fix="pip install triton")  # fmt: skip
@@ -98,7 +98,7 @@ def load(
     if has_triton and not compile:
         level = _LEVEL if optimization_level is None else optimization_level
         builder = _builder(compiled, level, timing_cache)
-        compiled.builder, notes = builder, builder.notes
+        compiled.tactics, notes = builder, builder.notes
     return TorchEngine(compiled, profiles, _contexts(compiled), notes)
 
 

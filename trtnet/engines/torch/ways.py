@@ -37,8 +37,8 @@ class Ways:
     @property
     def level(self) -> int:
         """The optimization level."""
-        builder = self._compiled.builder
-        return _DEFAULT_LEVEL if builder is None else builder.level
+        tactics = self._compiled.tactics
+        return _DEFAULT_LEVEL if tactics is None else tactics.level
 
     @property
     def without(self) -> Way:
@@ -64,8 +64,8 @@ class Ways:
         The network is built on the present CUDA stream.
         """
         self._asked.add(shapes)
-        builder = self._compiled.builder
-        name = None if builder is None else builder.recall(shapes)
+        tactics = self._compiled.tactics
+        name = None if tactics is None else tactics.recall(shapes)
         way = None if name is None else self._named(shapes, name)
         if way is not None:
             self._known[shapes] = way
@@ -75,8 +75,8 @@ class Ways:
 
         The network is built on the present CUDA stream.
         """
-        builder = self._compiled.builder
-        built = None if builder is None else builder.build(shapes)
+        tactics = self._compiled.tactics
+        built = None if tactics is None else tactics.build(shapes)
         some = [] if built is None else [Way(WITH, built)]
         if self.level < _DEFAULT_LEVEL:
             return some or [self.without]
@@ -88,8 +88,8 @@ class Ways:
         """Keeps the fastest way, and the times of all that were tried."""
         self._known[shapes] = way
         self._asked.add(shapes)
-        if self._compiled.builder is not None:
-            self._compiled.builder.remember(shapes, way.name, microseconds)
+        if self._compiled.tactics is not None:
+            self._compiled.tactics.remember(shapes, way.name, microseconds)
 
     def forget(self, shapes: Shapes) -> None:
         """Forgets a way that does not run; the timing cache is not asked for it again."""
@@ -102,10 +102,10 @@ class Ways:
     def _named(self, shapes: Shapes, name: str) -> Way | None:
         """The way called `name`; None where it cannot be made, or there is none."""
         base, is_timed = name.removesuffix(_TIMED), name.endswith(_TIMED)
-        builder = self._compiled.builder
+        tactics = self._compiled.tactics
         if base == WITHOUT:
             way = self.without
-        elif base == WITH and builder is not None and (built := builder.build(shapes)) is not None:
+        elif base == WITH and tactics is not None and (built := tactics.build(shapes)) is not None:
             way = Way(WITH, built)
         else:
             return None

@@ -22,7 +22,11 @@ _TEMPERATURE = 10000.0
 
 
 class ConvNormLayer(nn.Module):
-    """A convolution that keeps the image's size but for its stride, BatchNorm and an activation."""
+    """A convolution that keeps the image's size but for its stride, a norm and an activation.
+
+    Args:
+        norm: makes the norm of so many channels.
+    """
 
     def __init__(
         self,
@@ -32,11 +36,12 @@ class ConvNormLayer(nn.Module):
         stride: int = 1,
         activation: Callable[[], nn.Module] = nn.SiLU,
         groups: int = 1,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, (kernel - 1) // 2,
                               groups=groups, bias=False)  # fmt: skip
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = norm(out_channels)
         self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:

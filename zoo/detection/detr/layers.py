@@ -136,6 +136,26 @@ class DeformableAttention(DeformableReading):
         return self.output_proj(super().forward(x, self.value_proj(memory), sizes, boxes))
 
 
+class Sampling(nn.Module):
+    """What queries read, which is a module of its own in some detectors."""
+
+    def forward(
+        self, read: Callable[..., Tensor], value: Tensor, sizes: Sizes, *others: Tensor
+    ) -> Tensor:
+        return read(value, sizes, *others)
+
+
+class SampledAttention(DeformableAttention):
+    """Deformable attention as transformers has it in RT-DETR's first version and in RF-DETR."""
+
+    def __init__(self, channels: int, heads: int, points: Sequence[int], sampling: str) -> None:
+        super().__init__(channels, heads, points, sampling)
+        self.attn = Sampling()
+
+    def read(self, value: Tensor, sizes: Sizes, places: Tensor, weights: Tensor) -> Tensor:
+        return self.attn(super().read, value, sizes, places, weights)
+
+
 class DecoderLayer(nn.Module):
     """Queries (B, Q, C) attend to each other and to the image.
 

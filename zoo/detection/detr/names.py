@@ -1,8 +1,9 @@
 """Names of parameters in published files, and what they are here.
 
-Those of transformers' files from before its version 5 are in its ``conversion_mapping.py``, those
-of the authors of RT-DETR in its ``convert_rt_detr_original_pytorch_checkpoint_to_hf.py`` and
-``convert_rt_detr_v2_weights_to_hf.py``, both under Apache-2.0.
+Those of transformers' files from before its version 5 are in its ``conversion_mapping.py``, and so
+are those of the authors of RF-DETR, which transformers' own files of it have; those of the authors
+of RT-DETR are in its ``convert_rt_detr_original_pytorch_checkpoint_to_hf.py`` and
+``convert_rt_detr_v2_weights_to_hf.py``: all under Apache-2.0.
 """
 
 from __future__ import annotations
@@ -60,6 +61,25 @@ DETR = {
     r"\.conv_encoder\.": ".",
     r"\.out_proj\.": ".o_proj.",
     r"\.layers\.(\d+)\.(fc[12])\.": r".layers.\1.mlp.\2.",
+}
+RF_DETR = {
+    r"^backbone\.0\.encoder\.encoder\.": "model.backbone.backbone.",
+    r"\.attention\.attention\.(q|k|v)(uery|ey|alue)\.": r".attention.\1_proj.",
+    r"\.attention\.output\.dense\.": ".attention.o_proj.",
+    r"^backbone\.0\.projector\.stages\.0\.1\.": "model.backbone.projector.layer_norm.",
+    r"^backbone\.0\.projector\.stages\.0\.0\.": "model.backbone.projector.projector_layer.",
+    r"\.projector_layer\.m\.": ".projector_layer.bottlenecks.",
+    r"(\.projector_layer\..*)cv([12])\.": r"\1conv\2.",
+    r"(\.projector_layer\..*)\.bn\.": r"\1.norm.",
+    r"^transformer\.decoder\.norm\.": "model.decoder.layernorm.",
+    r"^(transformer\.decoder\.layers\.\d+)\.norm1\.": r"\1.self_attn_layer_norm.",
+    r"^(transformer\.decoder\.layers\.\d+)\.norm2\.": r"\1.cross_attn_layer_norm.",
+    r"^(transformer\.decoder\.layers\.\d+)\.norm3\.": r"\1.layer_norm.",
+    r"^(transformer\.decoder\.layers\.\d+)\.linear([12])\.": r"\1.mlp.fc\2.",
+    r"^transformer\.": "model.",
+    r"\.out_proj\.": ".o_proj.",
+    r"^refpoint_embed\.": "model.reference_point_embed.",
+    r"^query_feat\.": "model.query_feat.",
 }
 _PACKED = re.compile(r"\.self_attn\.in_proj_(weight|bias)$")
 

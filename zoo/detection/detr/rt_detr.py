@@ -7,7 +7,7 @@ published weights, ``PekingU/rtdetr_*``, are under Apache-2.0.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from trtnet.zoo.detection.detr.layers import (
     DecoderLayer,
     DeformableAttention,
     PredictionHead,
+    SampledAttention,
     Sizes,
     inverse_sigmoid,
 )
@@ -50,26 +51,6 @@ if TYPE_CHECKING:
     import torch
 
     from trtnet.tensor import Tensor
-
-
-class Sampling(nn.Module):
-    """What queries read, which is a module of its own in the first version."""
-
-    def forward(
-        self, read: Callable[..., Tensor], value: Tensor, sizes: Sizes, *others: Tensor
-    ) -> Tensor:
-        return read(value, sizes, *others)
-
-
-class Attention(DeformableAttention):
-    """Deformable attention as transformers has it in the first version."""
-
-    def __init__(self, channels: int, heads: int, points: Sequence[int], sampling: str) -> None:
-        super().__init__(channels, heads, points, sampling)
-        self.attn = Sampling()
-
-    def read(self, value: Tensor, sizes: Sizes, places: Tensor, weights: Tensor) -> Tensor:
-        return self.attn(super().read, value, sizes, places, weights)
 
 
 class Decoder(nn.Module):
@@ -126,7 +107,7 @@ def detector(
     num_queries: int,
     sampling: str,
     outputs: Outputs,
-    attention: type[DeformableAttention] = Attention,
+    attention: type[DeformableAttention] = SampledAttention,
 ) -> TwoStageDetector:
     """An RT-DETR of these sizes."""
     widths = sizing.widths
@@ -159,12 +140,14 @@ def register_rt_detr(
     num_classes: int = 80,
     num_queries: int = 300,
     edge: int = 640,
+    home: str = __name__,
     **details: Any,
 ) -> Callable[..., TwoStageDetector]:
     """Registers a model of these sizes, of the `version` ``"v1"`` or ``"v2"``.
 
     Args:
         edge: of its input by default.
+        home: the module that describes it, whose text names its papers.
         details: of :func:`detector`.
     """
     counts = {"num_classes": num_classes, "num_queries": num_queries,
@@ -185,6 +168,7 @@ def register_rt_detr(
         return detector(chosen, num_classes, num_queries, sampling, outputs, **details)
 
     builder.__name__ = builder.__qualname__ = name
+    builder.__module__ = home
     builder.__doc__ = f"""{description}
 
     Args:

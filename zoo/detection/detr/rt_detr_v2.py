@@ -37,6 +37,7 @@ rtdetr_v2_r18, rtdetr_v2_r34, rtdetr_v2_r50m, rtdetr_v2_r50, rtdetr_v2_r101 = (
         "v2",
         f"RT-DETRv2 on ResNet-{name[1:].rstrip('m')}-D (Lv et al., "
         "https://arxiv.org/abs/2407.17140).",
+        home=__name__,
         attention=ScaledAttention,
     )
     for name, sizing in RT_DETR_V2.items()

@@ -1,8 +1,10 @@
-"""The sizes of RT-DETR and D-FINE.
+"""The sizes of RT-DETR, D-FINE and RF-DETR.
 
 They are those of the published weights, as transformers' programs that convert these have them
 (Apache-2.0): ``convert_rt_detr_original_pytorch_checkpoint_to_hf.py``,
-``convert_rt_detr_v2_weights_to_hf.py`` and ``convert_d_fine_original_pytorch_checkpoint_to_hf.py``.
+``convert_rt_detr_v2_weights_to_hf.py``, ``convert_d_fine_original_pytorch_checkpoint_to_hf.py`` and
+``convert_rf_detr_weights_to_hf.py``. Those of RF-DETR are also in its authors'
+``src/rfdetr/config.py`` (https://github.com/roboflow/rf-detr, Apache-2.0).
 """
 
 from __future__ import annotations
@@ -104,4 +106,35 @@ D_FINE = {
         channels=384,
         hidden=2048,
     ),
+}
+
+
+@dataclass(frozen=True)
+class RFDETRSizing:
+    """What RF-DETR models differ in.
+
+    Attributes:
+        edge: of images.
+        positions: patches along an edge that the weights have position embeddings of.
+        decoder_layers: how many there are.
+        patch: edge of the backbone's patches.
+        windows: along an edge of the image, in most layers of the backbone.
+        taken: the layers of the backbone, counted from 1, whose results are features. The next
+            layer behind each sees the whole image.
+    """
+
+    edge: int
+    positions: int
+    decoder_layers: int
+    patch: int = 16
+    windows: int = 2
+    taken: tuple[int, ...] = (3, 6, 9, 12)
+
+
+RF_DETR = {
+    "n": RFDETRSizing(384, 24, 2),
+    "s": RFDETRSizing(512, 32, 3),
+    "m": RFDETRSizing(576, 36, 4),
+    "l": RFDETRSizing(704, 44, 4),
+    "base": RFDETRSizing(560, 37, 3, 14, 4, (2, 5, 8, 11)),
 }

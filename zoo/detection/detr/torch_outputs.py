@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from trtnet.zoo.detection.torch_outputs import padded
+
+
+class Called(torch.nn.Module):
+    """What is the same in models of transformers whose scores are sigmoids: called on prepared
+    images, outputs as ours."""
+
+    model: Any
+
+    def __init__(self, config: Any, **wanted: Any) -> None:
+        super().__init__(config)
+        self.wanted = wanted
+
+    def forward(
+        self, images: torch.Tensor, image_sizes: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        found = super().forward(images)  # type: ignore[misc]
+        scores = found.logits.sigmoid()
+        return outputs(scores, found.pred_boxes, images, image_sizes, **self.wanted)
 
 
 def outputs(

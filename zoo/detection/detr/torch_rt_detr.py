@@ -13,37 +13,27 @@ from transformers import (
     RTDetrV2ForObjectDetection,
 )
 
-from trtnet.zoo.detection.detr.torch_outputs import outputs
+from trtnet.zoo.detection.detr.torch_outputs import Called
 
 if TYPE_CHECKING:
     from trtnet.zoo.detection.detr.sizes import RTDetrSizing
 
 
-class Found(torch.nn.Module):
-    """What is the same in RT-DETR and what came of it: called on prepared images, outputs as ours.
+class Found(Called):
+    """What is the same in RT-DETR and what came of it.
 
     The embedding of classes that serves training alone is left out, and BatchNorms are not frozen,
     which changes neither their keys nor what they compute.
     """
 
-    model: Any
-
     def __init__(self, config: Any, **wanted: Any) -> None:
-        super().__init__(config)
+        super().__init__(config, **wanted)
         del self.model.denoising_class_embed
         for twice in {"class_embed", "bbox_embed"} & self._modules.keys():
             delattr(self, twice)  # the decoder's, under a second name
         for module in self.modules():  # transformers begins near 0, where no image leaves a trace
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.ones_(module.weight)
-        self.wanted = wanted
-
-    def forward(
-        self, images: torch.Tensor, image_sizes: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        found = super().forward(images)  # type: ignore[misc]
-        scores = found.logits.sigmoid()
-        return outputs(scores, found.pred_boxes, images, image_sizes, **self.wanted)
 
 
 class RTDetr(Found, RTDetrForObjectDetection):

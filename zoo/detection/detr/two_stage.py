@@ -90,10 +90,7 @@ class TwoStageModel(nn.Module):
     def select(self, memory: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """The best pixels (B, Q, channels), and the logits of their boxes (B, Q, 4), float32."""
         first, is_inside = first_boxes(sizes)
-        if len(first) < self.num_queries:
-            raise ShapeError("the image has fewer pixels of features than there are queries",
-                             expected=f"at least {self.num_queries}", got=len(first),
-                             fix="give a larger image, or the model fewer num_queries")  # fmt: skip
+        check_pixels(len(first), self.num_queries)
         network = memory.network
         inside = network.constant(is_inside.astype(np.float32)[None]).to(memory.dtype)
         pixels = self.enc_output(memory * inside)
@@ -103,9 +100,21 @@ class TwoStageModel(nn.Module):
         return pick(pixels, best), pick(boxes, best)
 
 
-def first_boxes(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """For N pixels the logits of a box around each, (N, 4) float32, and whether it is far enough
-    from the edge of the image, (N, 1); the largest float32 where it is not."""
+def check_pixels(count: int, num_queries: int) -> None:
+    """Checks that of `count` pixels as many can be chosen as there are queries.
+
+    Raises:
+        ShapeError: there are fewer.
+    """
+    if count < num_queries:
+        raise ShapeError("the image has fewer pixels of features than there are queries",
+                         expected=f"at least {num_queries}", got=count,
+                         fix="give a larger image, or the model fewer num_queries")  # fmt: skip
+
+
+def pixel_boxes(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """For N pixels a box around each, (N, 4) float32: centre, width and height, in images; and
+    whether it is far enough from the edge of the image, (N, 1)."""
     found = []
     for level, (height, width) in enumerate(sizes):
         boxes = np.full((height, width, 4), _SIDE * 2.0**level, np.float32)
@@ -115,6 +124,13 @@ def first_boxes(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarra
     boxes = np.concatenate(found)
     inside = (boxes > _MARGIN) & (boxes < 1 - _MARGIN)
     is_inside: np.ndarray = np.all(inside, 1, keepdims=True)
+    return boxes, is_inside
+
+
+def first_boxes(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The logits of :func:`pixel_boxes`, the largest float32 for those too near to the edge; and
+    which are far enough from it."""
+    boxes, is_inside = pixel_boxes(sizes)
     logits = np.log(boxes.astype(np.float64)) - np.log1p(-boxes.astype(np.float64))
     largest = np.finfo(np.float32).max
     return np.where(is_inside, logits, largest).astype(np.float32), is_inside

@@ -1,3 +1,1 @@
 """The YOLO lines: layers as lists of rows, blocks and heads that they share."""
-
-from trtnet.zoo.detection.yolo import v7, v8, v9, v11, v26  # noqa: F401

@@ -51,6 +51,13 @@ class Conv(nn.Module):
         self.bn = nn.Identity()
 
 
+def fuse(module: nn.Module) -> None:
+    """Makes every :class:`Conv` in `module` one whose BatchNorm was folded."""
+    for part in [*module.modules()]:
+        if isinstance(part, Conv):
+            part.fuse()
+
+
 def depthwise(channels: int, kernel: int) -> Conv:
     """A convolution of each channel by itself."""
     return Conv(channels, channels, kernel, groups=channels)

@@ -7,7 +7,8 @@ itself where there is one bin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from trtnet import nn, ops
@@ -33,10 +34,14 @@ class Found(NamedTuple):
     Attributes:
         boxes: (B, N, 4) float32 corners in pixels.
         scores: (B, N, classes) float32.
+        of_boxes: what else is known of each box, (B, N, …) float32, by name.
+        of_image: what is known of the image, by name.
     """
 
     boxes: Tensor
     scores: Tensor
+    of_boxes: Mapping[str, Tensor] = MappingProxyType({})
+    of_image: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class DFL(nn.Module):
@@ -128,6 +133,12 @@ def class_width(num_classes: int, channels: int) -> int:
         channels: of the first feature.
     """
     return max(channels, min(num_classes, _MOST_CLASSES))
+
+
+def number_branches(channels: Sequence[int], count: int) -> nn.ModuleList:
+    """Branches that give `count` numbers for each cell, of features of so many `channels`."""
+    hidden = max(channels[0] // 4, count)
+    return nn.ModuleList(plain(channel, hidden, count) for channel in channels)
 
 
 def _box_branches(channels: Sequence[int], bins: int) -> nn.ModuleList:

@@ -16,8 +16,11 @@ from trtnet.detection import (
     image_size,
     output_tensors,
 )
+from trtnet.detection.formats import where_found
+from trtnet.detection.selection import pick
+from trtnet.ops.shape import flatten
 from trtnet.zoo.detection.model import check_image_sizes, check_multiple
-from trtnet.zoo.detection.yolo.blocks import Conv
+from trtnet.zoo.detection.yolo.blocks import fuse
 from trtnet.zoo.detection.yolo.heads import STRIDES, Found
 from trtnet.zoo.detection.yolo.rows import Row, Scale, features, layers
 
@@ -68,13 +71,21 @@ class Choice:
         """The outputs of the network by name."""
         boxes, scores = clip_to_image(found.boxes, image_size(images, image_sizes)), found.scores
         if self.output_format == "raw":
-            return {"boxes": boxes, "scores": scores}
+            return {"boxes": boxes, "scores": scores, **found.of_boxes, **found.of_image}
         how = self.how
         if self.suppressed:
             best = detections_of_best_class(boxes, scores, how)
         else:
             best = best_detections(boxes, scores, how.max_detections, how.score_threshold)
-        return output_tensors(best, self.output_format)
+        outputs = output_tensors(best, self.output_format)
+        for name, values in found.of_boxes.items():
+            outputs[f"det_{name}"] = where_found(best, _picked(values, best.det_indices))
+        return {**outputs, **found.of_image}
+
+
+def _picked(x: Tensor, indices: Tensor) -> Tensor:
+    """The rows of (B, N, …) at `indices` (B, K), as (B, K, …)."""
+    return pick(flatten(x, 2), indices).reshape(*indices.shape, *x.shape[2:])
 
 
 class YOLO(nn.Module):
@@ -95,9 +106,8 @@ class YOLO(nn.Module):
         made, widths = layers(rows, scale)
         self.model = nn.ModuleList([*made, head([widths[level] for level in levels])])
         self.rows, self.levels, self.choice = rows, levels, choice
-        for module in [*self.modules()] if fused else ():
-            if isinstance(module, Conv):
-                module.fuse()
+        if fused:
+            fuse(self)
 
     def forward(self, images: Tensor, image_sizes: Tensor | None = None) -> dict[str, Tensor]:
         self.choice.check(images, image_sizes)

@@ -27,7 +27,7 @@ LISTED_PREPROCESSING = {**PREPROCESSING, "interpolation": "lanczos", "antialias"
 """How MultimediaTechLab's release makes inputs of images."""
 
 _CLASSES = re.compile(r"model\.\d+\.(?:one2one_)?cv3\.0\.2\.weight")
-_ARGUMENTS = """
+ARGUMENTS = """
 
     Args:
         num_classes: without a background.
@@ -40,6 +40,7 @@ _ARGUMENTS = """
         output_format: see :mod:`trtnet.detection.formats`.
         image_sizes: whether there is a second input with the sizes of images in a padded batch.
     """
+"""Of a builder, for its docstring."""
 _END2END = """end2end: whether the boxes are those of the head that gives one for each object: they
             are not suppressed, and the two arguments of suppression mean nothing.
         """
@@ -50,7 +51,7 @@ class Design(NamedTuple):
 
     Attributes:
         home: the module that describes it, whose text names its papers.
-        line: what its PyTorch twin is called; the last letter of the model's name is its size.
+        line, size: what its PyTorch twin is called.
         rows: the layers before the head.
         levels: which of them the head takes.
         scale: of the rows.
@@ -59,6 +60,7 @@ class Design(NamedTuple):
 
     home: str
     line: str
+    size: str
     rows: Sequence[Row]
     levels: Sequence[int]
     scale: Scale
@@ -66,11 +68,25 @@ class Design(NamedTuple):
     of_classes: Branch = plain
 
 
-def register_suppressed(name: str, about: str, design: Design) -> Callable[..., YOLO]:
+Twin = Callable[..., "torch.nn.Module"]
+"""Makes the PyTorch counterpart of a line, of a size, with the arguments of the builder."""
+
+
+def detecting(line: str, size: str, **arguments: Any) -> torch.nn.Module:
+    """The :data:`Twin` of a model that finds boxes alone."""
+    from trtnet.zoo.detection.yolo.torch_yolo import Yolo  # imports torch
+
+    return Yolo(line, size, **arguments)
+
+
+def register_suppressed(
+    name: str, about: str, design: Design, head: type[Detect] = Detect, twin: Twin = detecting
+) -> Callable[..., YOLO]:
     """Registers a model with one head, whose boxes suppress each other.
 
     Args:
         about: what the model is, in a sentence.
+        head: its class.
     """
 
     def builder(
@@ -83,14 +99,14 @@ def register_suppressed(name: str, about: str, design: Design) -> Callable[..., 
         output_format: str = "efficientnms",
         image_sizes: bool = False,
     ) -> YOLO:
-        def head(channels: Sequence[int]) -> Detect:
-            return Detect(num_classes, channels, design.bins, design.of_classes)
+        def made(channels: Sequence[int]) -> Detect:
+            return head(num_classes, channels, design.bins, design.of_classes)
 
         how = Suppression(nms_thresh, score_thresh, detections_per_img, candidates=topk_candidates)
         choice = Choice(how, output_format, image_sizes)
-        return YOLO(design.rows, design.levels, design.scale, head, choice, fused)
+        return YOLO(design.rows, design.levels, design.scale, made, choice, fused)
 
-    return _registered(builder, name, about + _ARGUMENTS.format(more=""), design)
+    return registered(builder, name, about + ARGUMENTS.format(more=""), design, twin)
 
 
 def register_end_to_end(name: str, about: str, design: Design) -> Callable[..., YOLO]:
@@ -114,15 +130,11 @@ def register_end_to_end(name: str, about: str, design: Design) -> Callable[..., 
         choice = Choice(how, output_format, image_sizes, not end2end)
         return YOLO(design.rows, design.levels, design.scale, head, choice, fused)
 
-    return _registered(builder, name, about + _ARGUMENTS.format(more=_END2END), design)
+    return registered(builder, name, about + ARGUMENTS.format(more=_END2END), design)
 
 
-def _registered(builder: Builder, name: str, doc: str, design: Design) -> Builder:
-    builder.__name__ = builder.__qualname__ = name
-    builder.__doc__, builder.__module__ = doc, design.home
-    twin = functools.partial(_twin, design.line, name[-1])
-    return register(input_shape=(3, EDGE, EDGE), twin=twin, task="detection",
-                    preprocessing=PREPROCESSING, telling=told)(builder)  # fmt: skip
+Telling = Callable[[Mapping[str, tuple[int, ...]]], dict[str, Any]]
+"""Arguments of a builder, of the names and shapes of a checkpoint."""
 
 
 def told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -137,7 +149,13 @@ def told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     return {**found, "fused": True} if "model.0.conv.bias" in shapes else found
 
 
-def _twin(line: str, size: str, **arguments: Any) -> torch.nn.Module:
-    from trtnet.zoo.detection.yolo.torch_yolo import Yolo  # imports torch
-
-    return Yolo(line, size, **arguments)
+def registered(
+    builder: Builder, name: str, doc: str, design: Design, twin: Twin = detecting,
+    telling: Telling = told,
+) -> Builder:  # fmt: skip
+    """`builder`, which makes a model of `design`, under its name in the zoo."""
+    builder.__name__ = builder.__qualname__ = name
+    builder.__doc__, builder.__module__ = doc, design.home
+    made = functools.partial(twin, design.line, design.size)
+    return register(input_shape=(3, EDGE, EDGE), twin=made, task="detection",
+                    preprocessing=PREPROCESSING, telling=telling)(builder)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -34,6 +34,7 @@ SCALES = {  # depth, width, largest number of channels
 }  # fmt: skip
 SCALES["v26"] = SCALES["v11"]
 STRIDES = (8, 16, 32)
+Tensors = dict[str, torch.Tensor]
 WORD = re.compile(r"(c2f|[a-z]+)(\d*)(?:x(\d+))?(\+?)")  # kind, channels or layer, repeats, adding
 
 
@@ -95,7 +96,8 @@ class Layers(nn.ModuleList):
         return found
 
 
-def _box_branch(cin: int, inside: int, cout: int) -> nn.Sequential:
+def box_branch(cin: int, inside: int, cout: int) -> nn.Sequential:
+    """Two 3×3 convolutions, and a 1×1 one without BatchNorm."""
     return nn.Sequential(Conv(cin, inside, 3), Conv(inside, inside, 3), nn.Conv2d(inside, cout, 1))
 
 
@@ -111,9 +113,9 @@ class Detect(nn.Module):
                  end2end: bool) -> None:  # fmt: skip
         super().__init__()
         box, kind = max(16, sizes[0] // 4, 4 * bins), max(sizes[0], min(classes, 100))
-        branch = _light_branch if light else _box_branch
+        branch = _light_branch if light else box_branch
         for prefix in ("", "one2one_") if dual else ("",):
-            boxes = nn.ModuleList([_box_branch(size, box, 4 * bins) for size in sizes])
+            boxes = nn.ModuleList([box_branch(size, box, 4 * bins) for size in sizes])
             kinds = nn.ModuleList([branch(size, kind, classes) for size in sizes])
             self.add_module(f"{prefix}cv2", boxes)
             self.add_module(f"{prefix}cv3", kinds)
@@ -157,6 +159,10 @@ class Choosing(nn.Module):
         """(B, N, 4) boxes in pixels and (B, N, classes) scores."""
         raise NotImplementedError
 
+    def further(self, features: list[torch.Tensor]) -> tuple[Tensors, Tensors]:
+        """What there is more, by name: of each box (B, N, …), and of each image."""
+        return {}, {}
+
     def forward(
         self, x: torch.Tensor, image_sizes: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
@@ -168,11 +174,18 @@ class Choosing(nn.Module):
         boxes, scores = self.head(features)
         limits = size.to(boxes)[:, None, [1, 0, 1, 0]]
         boxes = torch.minimum(boxes.relu(), limits)
+        of_boxes, of_images = self.further(features)
         if self.output_format == "raw":
-            return {"boxes": boxes, "scores": scores}
+            return {"boxes": boxes, "scores": scores, **of_boxes, **of_images}
         choose = self._suppressed if self.suppressed else self._best
         images = [choose(*one) for one in zip(boxes, scores, strict=True)]
-        return padded(images, self.detections_per_img, self.output_format)
+        found = padded(images, self.detections_per_img, self.output_format)
+        for name, values in of_boxes.items():
+            found[f"det_{name}"] = values.new_zeros(len(boxes), self.detections_per_img,
+                                                    *values.shape[2:])  # fmt: skip
+            for number, image in enumerate(images):
+                found[f"det_{name}"][number, : len(image["at"])] = values[number, image["at"]]
+        return {**found, **of_images}
 
     def _suppressed(self, boxes: torch.Tensor, scores: torch.Tensor) -> dict[str, torch.Tensor]:
         best, kinds = scores.max(1)
@@ -180,13 +193,13 @@ class Choosing(nn.Module):
         order = order[best[order] > self.score_thresh]
         kept = batched_nms(boxes[order], best[order], kinds[order], self.nms_thresh)
         order = order[kept[: self.detections_per_img]]
-        return {"boxes": boxes[order], "scores": best[order], "labels": kinds[order]}
+        return {"boxes": boxes[order], "scores": best[order], "labels": kinds[order], "at": order}
 
     def _best(self, boxes: torch.Tensor, scores: torch.Tensor) -> dict[str, torch.Tensor]:
         order = scores.flatten().argsort(descending=True, stable=True)[: self.detections_per_img]
         order = order[scores.flatten()[order] > self.score_thresh]
         box, kind = order // scores.shape[1], order % scores.shape[1]
-        return {"boxes": boxes[box], "scores": scores[box, kind], "labels": kind}
+        return {"boxes": boxes[box], "scores": scores[box, kind], "labels": kind, "at": box}
 
 
 class Yolo(Choosing):
@@ -196,6 +209,7 @@ class Yolo(Choosing):
     Args:
         line: a key of :data:`LAYERS`.
         size: a key of its :data:`SCALES`.
+        detect: makes the head, as :class:`Detect` does.
     """
 
     def __init__(
@@ -211,6 +225,7 @@ class Yolo(Choosing):
         fused: bool = False,
         output_format: str = "efficientnms",
         image_sizes: bool = False,
+        detect: Callable[..., nn.Module] = Detect,
     ) -> None:
         super().__init__()
         self.model = Layers(LAYERS[line], SCALES[line][size], line != "v8" and size in "mlx")
@@ -218,7 +233,7 @@ class Yolo(Choosing):
         dual = line == "v26"
         self.taken, self.suppressed = TAKEN[line], not (dual and end2end)
         self.model.append(
-            Detect(num_classes, sizes, 1 if dual else 16, line != "v8", dual, end2end)
+            detect(num_classes, sizes, 1 if dual else 16, line != "v8", dual, end2end)
         )
         for module in [*self.modules()] if fused else ():
             if isinstance(module, Conv):

@@ -95,7 +95,7 @@ def _pooling(in_channels: int, out_channels: int, _: int) -> nn.Module:
 def _design(size: str) -> Design:
     nested = size in NESTED
     rows = backbone(nested, _pooling) + neck(nested, Row(splitting(True), 1024, 2))
-    return Design(__name__, "v11", rows, LEVELS, SCALES[size], of_classes=light)
+    return Design(__name__, "v11", size, rows, LEVELS, SCALES[size], of_classes=light)
 
 
 yolo11n, yolo11s, yolo11m, yolo11l, yolo11x = (

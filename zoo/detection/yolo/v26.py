@@ -28,7 +28,7 @@ def _pooling(in_channels: int, out_channels: int, _: int) -> nn.Module:
 def _design(size: str) -> Design:
     last = Row(splitting(True, attention=True), 1024)
     rows = backbone(size in NESTED, _pooling) + neck(True, last)
-    return Design(__name__, "v26", rows, LEVELS, SCALES[size], bins=1, of_classes=light)
+    return Design(__name__, "v26", size, rows, LEVELS, SCALES[size], bins=1, of_classes=light)
 
 
 yolo26n, yolo26s, yolo26m, yolo26l, yolo26x = (

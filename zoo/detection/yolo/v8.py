@@ -65,7 +65,7 @@ ROWS = (
 
 yolov8n, yolov8s, yolov8m, yolov8l, yolov8x = (
     register_suppressed(
-        f"yolov8{size}", f"YOLOv8{size}.", Design(__name__, "v8", ROWS, LEVELS, scale)
+        f"yolov8{size}", f"YOLOv8{size}.", Design(__name__, "v8", size, ROWS, LEVELS, scale)
     )
     for size, scale in SCALES.items()
 )

@@ -60,11 +60,11 @@ def on_cpu(given):
     return Operands(*(None if x is None else x.cpu() for x in given))
 
 
-def check_product(m, n, k, how, tile, place, dtype=INT8, **options):
+def check_product(m, n, k, how, tile, place, dtype=INT8, by_engine=False, **options):
     """The product and what follows, by the kernel and by the reference."""
     x, weight = codes(0, m, k, dtype=dtype), codes(1, n, k, dtype=dtype)
     given = operands(m, n, k, other_step=how.other_step, place=place, **options)
-    found = product(x.to(place), weight.to(place), given, how, tile).cpu()
+    found = product(x.to(place), weight.to(place), given, how, tile, by_engine).cpu()
     wanted = finished(x.double() @ weight.double().t(), on_cpu(given), how)
     agree(found, wanted, how, SUMS[dtype])
 
@@ -97,6 +97,12 @@ def test_tiles(tile, place):
 def test_odd_sizes(size, place):
     check_product(*size, PLAIN, TILE, place)
     check_product(*size, Finish(HALF, RELU, step=STEP), TILES[2], place)
+
+
+@pytest.mark.parametrize("size", [(17, 33, 128), (300, 10, 16), (65, 64, 304)], ids=str)
+def test_blocks_that_the_copy_engine_brings(size, place):
+    tile = TILES[2] if size[1] != 33 else TILE
+    check_product(*size, Finish(HALF, RELU, step=STEP), tile, place, by_engine=True)
 
 
 @pytest.mark.parametrize("parts", [(), *((part,) for part in PARTS), PARTS], ids=str)
@@ -264,4 +270,17 @@ def test_normalized_codes(middle, place):
     wanted = oracle.encoded(normal, 0.02, INT8)
     assert found.dtype is INT8
     assert (found != wanted).double().mean() < 0.005
+    assert (found.int() - wanted.int()).abs().max() <= 1
+
+
+def test_a_gelu_before_codes(place):
+    """Of all values around zero: in nearly all cases the code of PyTorch's."""
+    x = torch.linspace(-9, 9, 40 * 500).view(40, 500)
+    how = Finish(HALF, GELU, step=step_of(9 / 127, HALF, INT8))
+    one = Operands(torch.ones(500, device=place), term=None, other=x.half().to(place))
+    sums = torch.zeros(40, 500, dtype=torch.int32, device=place)
+    later = replace(how, first=Activation(), last=GELU)
+    found = finish_sums(sums, one, later, replace(TILE, columns=64)).cpu()
+    wanted = oracle.encoded(F.gelu(x.half().float()).half(), 9 / 127, INT8)
+    assert (found != wanted).double().mean() < 5e-4
     assert (found.int() - wanted.int()).abs().max() <= 1

@@ -56,13 +56,13 @@ def shuffle(module: fx.GraphModule, node: fx.Node, device: torch.device) -> Regi
         return None
     if not all(isinstance(x, fx.Node) and is_half(x) for x in sources):
         return None
-    columns = _columns(chain, sources, node.meta["value"])
+    columns = _columns(chain, sources, node.meta["value"], device)
     if columns is None:
         return None
     stored = []
     with module.graph.inserting_before(node):
         for name, value in zip(("which", "place"), columns, strict=True):
-            made = new_buffer(module, f"{node.name}_{name}", value.to(device, torch.int32))
+            made = new_buffer(module, f"{node.name}_{name}", value.to(torch.int32))
             made.meta["value"] = value.to("meta", torch.int32)
             stored.append(made)
     sizes = [tuple(x.meta["value"].shape) for x in sources]
@@ -72,10 +72,10 @@ def shuffle(module: fx.GraphModule, node: fx.Node, device: torch.device) -> Regi
 
 
 def _columns(
-    chain: list[fx.Node], sources: list[fx.Node], made: Tensor
+    chain: list[fx.Node], sources: list[fx.Node], made: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
-    """From which of two sources, and which channel of it, each channel of `made` is; None where
-    more than channels moves."""
+    """From which of two sources, and which channel of it, each channel of `made` is, on `device`;
+    None where more than channels moves."""
     shapes = [x.meta["value"].shape for x in sources]
     n, c, h, w = made.shape
     if any(len(shape) != 4 or (shape[0], *shape[2:]) != (n, h, w) for shape in shapes):
@@ -83,9 +83,9 @@ def _columns(
     width = 1 << 16  # more than there are channels
     if max(c, *(shape[1] for shape in shapes)) >= width // 2 or n * h * w >= 1 << 14 << 14:
         return None
-    pixels = torch.arange(n * h * w).view(n, 1, h, w) * width
+    pixels = torch.arange(n * h * w, device=device).view(n, 1, h, w) * width
     values = {
-        x: pixels + torch.arange(shape[1]).view(1, -1, 1, 1) + i * (width // 2)
+        x: pixels + torch.arange(shape[1], device=device).view(1, -1, 1, 1) + i * (width // 2)
         for i, (x, shape) in enumerate(zip(sources, shapes, strict=True))
     }
     moved = moved_values(chain, values)

@@ -17,7 +17,7 @@ from trtnet.reference.fill import draw
 from trtnet.reference.module_builder import identifier, is_kept
 
 _LAST = "LAST_VALUE"
-_MOST_NODES = 4096  # of the iterations one after the other
+_MOST_NODES = 4096  # of a module with its iterations
 _MOST_BYTES = 1 << 28  # of the largest tensor of the iterations at once
 
 Values = tuple[Value, ...]
@@ -51,7 +51,7 @@ def run(
     """The outputs of the loop; the arguments are those of :meth:`Loop.forward`.
 
     Iterations that do not depend on each other are computed at once, as far as that needs little
-    memory. Others stand one after the other, or where that is long, in the loop as it is.
+    memory. Others stand one after the other; where there are many, the loop stays as it is.
 
     Raises:
         SpecializationError: the data decides on the number of iterations; there are none; or the
@@ -69,7 +69,7 @@ def run(
     if trips > 1 and not state and loop.is_repeatable():
         with suppress(SpecializationError):  # of operations that PyTorch cannot map
             return loop.at_once()
-    if trips == 1 or trips * len(loop.body.graph.nodes) <= _MOST_NODES:
+    if trips == 1 or loop.fits(trips):
         return loop.one_by_one(state)
     return loop.as_it_is((limit, scanned, state, captured, lengths))
 
@@ -94,10 +94,17 @@ class _Counted:
             if node.op not in ("placeholder", "output")
         )
 
+    def fits(self, times: int) -> bool:
+        """Whether the module stays small enough with the nodes of the body so many times."""
+        before = len(self._draft.module.graph.nodes)
+        return before + times * len(self.body.graph.nodes) <= _MOST_NODES
+
     def at_once(self) -> Values:
         """The outputs, by operations on many iterations."""
         _, size = self._one()
         together = max(_MOST_BYTES // max(size, 1), 1)
+        if not self.fits(-(-self._trips // together)):
+            raise SpecializationError(f"{self._call.layer}: iterations of {size} bytes")
         parts: list[list[Value]] = [[] for _ in self._loop.outputs]
         for first in range(0, self._trips, together):
             count = min(together, self._trips - first)

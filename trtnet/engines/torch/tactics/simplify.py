@@ -13,6 +13,8 @@ from trtnet.reference import elementwise, reduction
 from trtnet.reference.dtypes import HALF_DTYPES, HALF_METHODS
 from trtnet.reference.module_builder import is_kept
 
+_OR_EQUAL = {torch.gt: torch.ge, torch.lt: torch.le}
+
 
 def simplify(module: fx.GraphModule) -> None:
     """Rewrites `module`, which :func:`specialize` made, in place."""
@@ -23,6 +25,8 @@ def simplify(module: fx.GraphModule) -> None:
             _scale_inside(module, node)
         elif node.op == "call_function" and node.target is elementwise.hard_sigmoid:
             _round_inside(node)
+        elif node.op == "call_function" and node.target in (torch.logical_or, torch.logical_not):
+            _compare_once(node)
     module.graph.eliminate_dead_code(is_kept)
     module.recompile()
 
@@ -35,6 +39,27 @@ def scaled_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) ->
 def hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
     """The hard sigmoid of half-precision values, computed in float32 and rounded once."""
     return elementwise.hard_sigmoid(x.float(), alpha, beta).to(x.dtype)
+
+
+def _compare_once(node: fx.Node) -> None:
+    """``a > b or a == b`` and ``not a == b``, for which TensorRT has no layers, by one comparison.
+
+    Of NaN they say what the comparison says.
+    """
+    parts: Any = [part for part in node.args if isinstance(part, fx.Node)]
+    equal = next((part for part in parts if part.target is torch.eq), None)
+    if equal is None:
+        return
+    function, compared = torch.ne, equal
+    if node.target is torch.logical_or:
+        compared = next((part for part in parts if part.target in _OR_EQUAL), None)
+        if compared is None or set(compared.args) != set(equal.args):
+            return
+        function = _OR_EQUAL[compared.target]
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(function, compared.args)
+    made.meta.update(node.meta)
+    node.replace_all_uses_with(made)
 
 
 def _round_inside(node: fx.Node) -> None:

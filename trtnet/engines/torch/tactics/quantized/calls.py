@@ -23,11 +23,13 @@ _FINISH = Tile(32, 128, 1, 1, 8)
 
 def product_of_codes(
     x: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None, term: Tensor | None,
-    factor: Tensor | None, other: Tensor | None, *, layout: Layout, how: Finish, tile: Tile,
+    factor: Tensor | None, other: Tensor | None,
+    *, layout: Layout, how: Finish, tile: Tile, by_engine: bool = False,
 ) -> Tensor:  # fmt: skip
     """:func:`product.product`."""
     given = _operands(scales, bias, term, factor, other, layout)
-    return layout.result(product(spaced_rows(x, layout.of_image), weight, given, how, tile))
+    rows = spaced_rows(x, layout.of_image)
+    return layout.result(product(rows, weight, given, how, tile, by_engine))
 
 
 def library_product_of_codes(

@@ -92,7 +92,8 @@ def _convolution(  # type: ignore[no-untyped-def]  # Triton reads its parameters
 ):  # fmt: skip
     """One program computes `columns` channels of `rows` pixels, `depth` channels of one position
     of the window after the other."""
-    row, column = place_of_tile(tl.program_id(0), m, n, rows, columns)
+    first_row, first_column = place_of_tile(tl.program_id(0), m, n, rows, columns)
+    row, column = first_row + tl.arange(0, rows), first_column + tl.arange(0, columns)
     index = tl.arange(0, depth)
     row_in, column_in = row < m, column < n
     image = row // (oh * ow)

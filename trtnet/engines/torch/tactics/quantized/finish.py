@@ -19,7 +19,7 @@ TRITON_TYPES = {
     torch.float32: tl.float32,
 }
 CODES = (torch.int8, torch.float8_e4m3fn)
-_RELU = Activation("relu")
+_RELU, _ROUGH = Activation("relu"), Activation("gelu_of_codes")
 # Added to this, a float32 has no bits for a fraction, and its integer in the last byte.
 _SHIFT = tl.constexpr(1.5 * 2**23)
 
@@ -83,6 +83,8 @@ def constants(given: Operands, how: Finish) -> dict[str, object]:
             is_positive, last = True, NOTHING
         elif first == _RELU and not last and given.factor is None and given.other is None:
             is_positive, first = True, NOTHING
+    if how.step is not None and how.codes is torch.int8:
+        first, last = (_ROUGH if one.kind == "gelu" else one for one in (first, last))
     return {
         "step": step.size, "reciprocal": step.reciprocal, "other_step": how.other_step,
         "has_bias": given.bias is not None, "has_term": given.term is not None,
@@ -163,7 +165,27 @@ def rounded_activation(  # type: ignore[no-untyped-def]  # as above
 ):
     """An activation of values that are rounded to `middle`, rounded again where it changes more
     than signs."""
-    x = activate(x, kind, low, high)
+    x = gelu_of_codes(x) if kind == "gelu_of_codes" else activate(x, kind, low, high)
     if kind != "none" and kind != "relu":
         x = rounded(x, middle)
     return x
+
+
+@triton.jit
+def gelu_of_codes(x):  # type: ignore[no-untyped-def]
+    """GELU within 3e-5, with half the instructions of the exact one, which take as long as the
+    product in 8 bits: ``x * (0.5 + x * p(x * x))``, the polynomial p fitted up to 4.5²."""
+    inner = tl.minimum(tl.maximum(x, -4.5), 4.5)
+    place = tl.fma(inner * inner, 0.0987654321, -1.0)  # -1 to 1
+    factor = 0.000647854991
+    factor = tl.fma(factor, place, -0.00210983399)
+    factor = tl.fma(factor, place, 0.00340491114)
+    factor = tl.fma(factor, place, -0.00568527356)
+    factor = tl.fma(factor, place, 0.0109505998)
+    factor = tl.fma(factor, place, -0.0187538341)
+    factor = tl.fma(factor, place, 0.0284219105)
+    factor = tl.fma(factor, place, -0.0401686244)
+    factor = tl.fma(factor, place, 0.054687988)
+    factor = tl.fma(factor, place, -0.0771904066)
+    factor = tl.fma(factor, place, 0.15690513)
+    return x * tl.fma(inner, factor, 0.5)

@@ -36,8 +36,8 @@ def encode(x: Tensor, step: Step, dtype: torch.dtype) -> Tensor:
     """
     y = torch.empty_like(x, dtype=dtype)
     if x.numel():
-        _encode[(triton.cdiv(x.numel(), _BLOCK),)](x, y, x.numel(), *step, step.reciprocal == 0,
-                                                   _BLOCK, enable_fp_fusion=False)  # fmt: skip
+        launch(_encode, (triton.cdiv(x.numel(), _BLOCK),), x, y, x.numel(), *step,
+               step.reciprocal == 0, _BLOCK, enable_fp_fusion=False)  # fmt: skip
     return y
 
 

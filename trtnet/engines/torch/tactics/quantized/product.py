@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from trtnet.engines.torch.tactics.launching import launch
 from trtnet.engines.torch.tactics.linear import Tile
 from trtnet.engines.torch.tactics.quantized.finish import Finish, Operands, constants, finish
 
+_ALIGNED = 16  # bytes
 
-def product(x: Tensor, weight: Tensor, given: Operands, how: Finish, tile: Tile) -> Tensor:
+
+def product(
+    x: Tensor, weight: Tensor, given: Operands, how: Finish, tile: Tile, by_engine: bool = False
+) -> Tensor:
     """`how` of ``x @ weight.T``.
 
     Args:
@@ -20,6 +27,8 @@ def product(x: Tensor, weight: Tensor, given: Operands, how: Finish, tile: Tile)
         weight: (N, K) codes of the same type, without gaps.
         given: `other` of any stride between rows and 1 in them.
         tile: how the kernel works.
+        by_engine: whether the GPU's copy engine brings the operands, block by block; it takes rows
+            that begin at multiples of 16 bytes.
 
     Returns:
         (M, N), of the type ``how.dtype``.
@@ -29,11 +38,18 @@ def product(x: Tensor, weight: Tensor, given: Operands, how: Finish, tile: Tile)
     if y.numel() == 0:
         return y
     grid = (triton.cdiv(m, tile.rows) * triton.cdiv(n, tile.columns),)
+    operands: tuple[Any, ...] = (x, weight)
+    if by_engine:
+        x = x if x.data_ptr() % _ALIGNED == 0 else x.clone()
+        operands = (
+            TensorDescriptor.from_tensor(x, [tile.rows, tile.depth]),
+            TensorDescriptor.from_tensor(weight, [tile.columns, tile.depth]),
+        )
     launch(
         _product, grid,
-        x, weight, *given, y, m, n, k, x.stride(0),
+        *operands, *given, y, m, n, k, x.stride(0),
         n if given.other is None else given.other.stride(0),
-        **constants(given, how), is_float=x.dtype is not torch.int8,
+        **constants(given, how), is_float=x.dtype is not torch.int8, by_engine=by_engine,
         is_whole=k % tile.depth == 0, rows=tile.rows, columns=tile.columns, depth=tile.depth,
         num_stages=tile.stages, num_warps=tile.warps, enable_fp_fusion=False,
     )  # fmt: skip
@@ -42,7 +58,7 @@ def product(x: Tensor, weight: Tensor, given: Operands, how: Finish, tile: Tile)
 
 @triton.jit
 def place_of_tile(program, m, n, rows: tl.constexpr, columns: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The rows and columns of the tile of `program`; 8 rows of tiles go together, so that their
+    """The first row and column of the tile of `program`; 8 rows of tiles go together, so that their
     operands stay in the cache."""
     tiles_m, tiles_n = tl.cdiv(m, rows), tl.cdiv(n, columns)
     per_group = 8 * tiles_n
@@ -50,7 +66,7 @@ def place_of_tile(program, m, n, rows: tl.constexpr, columns: tl.constexpr):  # 
     height = min(tiles_m - group * 8, 8)
     tile_m = group * 8 + (program % per_group) % height
     tile_n = (program % per_group) // height
-    return tile_m * rows + tl.arange(0, rows), tile_n * columns + tl.arange(0, columns)
+    return tile_m * rows, tile_n * columns
 
 
 @triton.jit(do_not_specialize=["m"])
@@ -62,27 +78,34 @@ def _product(  # type: ignore[no-untyped-def]  # Triton reads its parameters' an
     divides: tl.constexpr, is_positive: tl.constexpr, middle: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
-    is_float: tl.constexpr, is_whole: tl.constexpr,
+    is_float: tl.constexpr, by_engine: tl.constexpr, is_whole: tl.constexpr,
     rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
 ):  # fmt: skip
     """One program computes a tile of `rows` by `columns` values."""
-    row, column = place_of_tile(tl.program_id(0), m, n, rows, columns)
+    first_row, first_column = place_of_tile(tl.program_id(0), m, n, rows, columns)
+    row, column = first_row + tl.arange(0, rows), first_column + tl.arange(0, columns)
     index = tl.arange(0, depth)
     row_in, column_in = row < m, column < n
-    a = x + row.to(tl.int64)[:, None] * x_m + index[None, :]
-    b = weight + column.to(tl.int64)[None, :] * k + index[:, None]
     total = tl.zeros((rows, columns), tl.float32 if is_float else tl.int32)
-    for i in range(tl.cdiv(k, depth)):
-        if is_whole:
-            left = tl.load(a, row_in[:, None], 0.0)
-            right = tl.load(b, column_in[None, :], 0.0)
-        else:
-            inside = index < k - i * depth
-            left = tl.load(a, row_in[:, None] & inside[None, :], 0.0)
-            right = tl.load(b, column_in[None, :] & inside[:, None], 0.0)
-        total = multiplied(left, right, total, is_float)
-        a += depth
-        b += depth
+    if by_engine:
+        for i in range(tl.cdiv(k, depth)):
+            left = x.load([first_row, i * depth])
+            right = weight.load([first_column, i * depth])
+            total = multiplied(left, right.T, total, is_float)
+    else:
+        a = x + row.to(tl.int64)[:, None] * x_m + index[None, :]
+        b = weight + column.to(tl.int64)[None, :] * k + index[:, None]
+        for i in range(tl.cdiv(k, depth)):
+            if is_whole:
+                left = tl.load(a, row_in[:, None], 0.0)
+                right = tl.load(b, column_in[None, :], 0.0)
+            else:
+                inside = index < k - i * depth
+                left = tl.load(a, row_in[:, None] & inside[None, :], 0.0)
+                right = tl.load(b, column_in[None, :] & inside[:, None], 0.0)
+            total = multiplied(left, right, total, is_float)
+            a += depth
+            b += depth
     finish(
         total, scales, bias, term, factor, other, y, row, column, m, n, o_m,
         step, reciprocal, other_step, has_bias, has_term, has_factor, has_other, of_codes,

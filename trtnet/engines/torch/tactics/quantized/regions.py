@@ -144,6 +144,12 @@ def _tactics(given: Given, tail: Tail, layout: Layout, rows: int, count: int) ->
     if given.window is None:
         made = [Tactic(f"tile {tile}", calls.product_of_codes, {**shared, "tile": tile})
                 for tile in fitting]  # fmt: skip
+        if has_copy_engine(given.weight.device) and depth % 16 == 0:
+            made += [
+                Tactic(f"tile {tile} by engine", calls.product_of_codes,
+                       {**shared, "tile": tile, "by_engine": True})
+                for tile in fitting[: max(count // 2, 1)]
+            ]  # fmt: skip
         if rows > 16 and columns % 16 == depth % 16 == 0:
             made.append(Tactic("library", calls.library_product_of_codes, shared))
         return tuple(made)
@@ -153,6 +159,11 @@ def _tactics(given: Given, tail: Tail, layout: Layout, rows: int, count: int) ->
         shared |= {"packing": given.packing, "step": given.step}
         function = calls.convolution_of_image
     return tuple(Tactic(f"tile {tile}", function, {**shared, "tile": tile}) for tile in fitting)
+
+
+def has_copy_engine(device: torch.device) -> bool:
+    """Whether the GPU copies blocks of matrices by itself, as those since Hopper do."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
 def _words(given: Given) -> str:

@@ -12,6 +12,7 @@ TILES = (
     Tile(32, 64, 256, 3, 4),
     Tile(64, 64, 128, 4, 4),
     Tile(64, 128, 128, 4, 4),
+    Tile(64, 128, 64, 4, 4),
     Tile(64, 256, 64, 4, 4),
     Tile(128, 64, 64, 4, 4),
     Tile(128, 64, 128, 4, 4),
@@ -29,6 +30,7 @@ _PROCESSORS = 132
 _SHARED, _REGISTERS = 227 << 10, 1 << 16
 _OWN = 48  # registers of a thread beside its sums
 _SHALLOWEST = 32
+_WAIT, _STEP = 2500, 60  # clocks
 
 
 def tiles(rows: int, columns: int, depth: int, count: int, windows: int = 1) -> list[Tile]:
@@ -44,24 +46,24 @@ def tiles(rows: int, columns: int, depth: int, count: int, windows: int = 1) -> 
     def estimate(tile: Tile) -> float:
         return _estimate(tile, rows, columns, windows * math.ceil(depth / tile.depth))
 
-    return sorted(fitting, key=estimate)[:count]
+    ordered = sorted(fitting, key=estimate)
+    shapes = list({(tile.rows, tile.columns): tile for tile in reversed(ordered)}.values())
+    first = sorted(shapes, key=estimate)  # of each shape the best; then other depths
+    return [*first, *(tile for tile in ordered if tile not in first)][:count]
 
 
 def _estimate(tile: Tile, rows: int, columns: int, steps: int) -> float:
-    """Clocks of a processor, about: programs on it overlap, and what each of them waits for when it
-    begins and ends is hidden by the others."""
+    """Clocks, about: what a program waits for, when it begins and when it ends, is hidden by the
+    others on its processor, and so is the work of one unit by that of another."""
     programs = math.ceil(rows / tile.rows) * math.ceil(columns / tile.columns)
-    resident = _resident(tile)
-    per_processor = math.ceil(programs / (_PROCESSORS * resident)) * resident
-    if programs < _PROCESSORS * resident:  # what is resident does not count, but how many there are
-        per_processor = math.ceil(programs / _PROCESSORS)
+    resident = min(_resident(tile), math.ceil(programs / _PROCESSORS))
+    rounds = math.ceil(programs / (_PROCESSORS * resident))
     multiply = max(tile.rows, 64) * tile.columns * tile.depth / 3000
     load = (tile.rows + tile.columns) * tile.depth / 40
-    finish = tile.rows * tile.columns / 8
-    wait = 1500 + 150 * steps / tile.stages
-    return per_processor * (steps * max(multiply, load) + finish) + wait * math.ceil(
-        per_processor / resident
-    )
+    main, finish = steps * (_STEP + max(multiply, load)), tile.rows * tile.columns / 8
+    alone = _WAIT + main + finish
+    together = resident * (max(main, finish) + 0.3 * min(main, finish))
+    return rounds * max(alone, together)
 
 
 def _resident(tile: Tile) -> int:

@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from trtnet.errors import ExecutionError
-
-pytest.importorskip("torch")
-from trtnet.engines.torch.kernel_cache import cache_folder, require_own
+from trtnet.plugins.triton_folder import require_own, triton_folder
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
 
@@ -125,8 +123,8 @@ def test_where_triton_keeps_its_kernels(tmp_path: Path, monkeypatch: pytest.Monk
         if value is None:
             monkeypatch.delenv(name)
             monkeypatch.delenv("TRITON_HOME", raising=False)
-            assert cache_folder() == wanted
+            assert triton_folder() == wanted
         else:
             monkeypatch.setenv(name, str(value))
-            assert cache_folder() == wanted
+            assert triton_folder() == wanted
             assert Path(cache.FileCacheManager("key").cache_dir).parent == wanted
