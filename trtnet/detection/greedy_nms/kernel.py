@@ -43,7 +43,11 @@ def greedy_nms(
         (B, N) bool: what is kept; with `rounds` a second one, after one more round.
     """
     images, count = candidates.shape
-    masks = tuple(torch.empty_like(candidates, dtype=torch.bool) for _ in range(2 if rounds else 1))
+    # Not empty_like: `candidates` may lie in another order, and the kernels write row by row.
+    masks = tuple(
+        torch.empty(candidates.shape, dtype=torch.bool, device=boxes.device)
+        for _ in range(2 if rounds else 1)
+    )
     if not candidates.numel():
         return masks
     words = triton.cdiv(count, _WORD)
