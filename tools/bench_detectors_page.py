@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bench_zoo_page import SESSION, Row, group, in_words, latest
+from bench_zoo_page import LEAST_FOUND, SESSION, Row, group, in_words, latest
 
 AIM = 1.0  # below it a session is slower than PyTorch's best
 
@@ -44,6 +44,7 @@ one CUDA graph, in FP16, and the rest is called as it is.
 of the same class with an IoU of at least 0.9. Of YOLO these are boxes with a score 5 % above the
 threshold, of RT-DETR the 50 best of the first image and those of others with such scores, else
 boxes with a score of at least 0.1.
+A way that finds less than 95 % of what the best of PyTorch's ways finds is not compared with.
 Seeded weights round worse than trained ones. *Set-up*: seconds until the first results, weights
 brought to the GPU; in parentheses with Inductor's cache empty, while others were compiled too (else
 the cache is filled). *Peak*: MiB of GPU memory taken at most while it was set up and run.
@@ -113,3 +114,7 @@ def notes(row: Row) -> Iterable[str]:
             yield f"{row['model']}: no {one['name']}: {one['reason']}"
         if "not_captured" in one:
             yield f"{row['model']}: {one['name']} runs without a CUDA graph: {one['not_captured']}"
+    shares = {one["name"]: one["matched"] for one in row["candidates"] if "matched" in one}
+    own, most = shares.pop(SESSION, 1.0), max(shares.values(), default=0.0)
+    if own < LEAST_FOUND * most:
+        yield f"**{row['model']}: the session finds {own:.1%}, PyTorch in this precision {most:.1%}**"

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from bench_zoo_models import Cell, by_reference, counterpart, engine, error, images, in_float64
+from bench_zoo_page import LEAST_FOUND
 from bench_zoo_ways import SESSION, Made, Way, of_pytorch_with, of_session, set_exactness, ways
 from paired_timing import host_us, interleave, metered, paired_ratio
 from workers import in_one_line, serve
@@ -217,7 +218,9 @@ def row_of(
         candidates.append(candidate)
     peers = [one for one in candidates if one["name"] not in (SESSION, *sessions)]
     measured = [one for one in peers if "median_ms" in one]
-    best = min(measured, key=lambda one: one["median_ms"])["name"] if measured else None
+    most = max((one.get("matched", 1.0) for one in measured), default=1.0)
+    right = [one for one in measured if one.get("matched", 1.0) >= LEAST_FOUND * most]
+    best = min(right, key=lambda one: one["median_ms"])["name"] if right else None
     return {"candidates": candidates, "best_peer": best, "level": level}
 
 

@@ -254,3 +254,15 @@ def test_each_level_has_a_row_against_the_same_peers() -> None:
     assert {"name": "session", "reason": "too slow"} in fifth["candidates"]
     assert not any("ratio" in one for one in fifth["candidates"])
     assert fifth["level"] == 5
+
+
+def test_a_way_that_finds_too_few_boxes_is_no_peer() -> None:
+    times = {"one": [1.0] * 6, "other": [2.0] * 6, "session": [1.5] * 6}
+    shares = {"one": 0.57, "other": 0.99, "session": 1.0}
+    rows = {name: {"name": name, "median_ms": values[0], "matched": shares[name]}
+            for name, values in times.items()}  # fmt: skip
+    found = row_of("session", None, {"session": ("fp16", None)}, rows, times)
+    assert found["best_peer"] == "other"
+    rows["other"]["matched"] = 0.59  # both find few, as with random weights
+    found = row_of("session", None, {"session": ("fp16", None)}, rows, times)
+    assert found["best_peer"] == "one"
