@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -177,6 +180,41 @@ def test_contexts_of_an_engine_share_what_is_known(engine):
     assert len(second.captured) == 1
 
 
+def test_contexts_that_capture_at_once_choose_once(engine):
+    context = engine(Builder(), TIMES)
+    second = type(context)(context._ways)
+    second.set_input_shape("x", SHAPE)
+    second.milliseconds, second.refused = TIMES, set()
+    both = threading.Barrier(2)
+    second._given = context._given = lambda: both.wait() * 0 or (SHAPE,)
+    with ThreadPoolExecutor(2) as pool:
+        replays = list(pool.map(lambda each: each.capture(0), (context, second)))
+    assert [replay.way for replay in replays] == [WITH + TIMED] * 2
+    assert context.compiled.tactics.built == 1
+    assert sorted(len(each.captured) for each in (context, second)) == [1, 4]
+
+
+def test_a_context_waits_for_the_way_that_another_asks_for(engine):
+    started, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Builder):
+        def build(self, shapes):
+            started.set()
+            assert goes_on.wait(60)
+            return super().build(shapes)
+
+    context = engine(Slow(held={(SHAPE,): WITH}))
+    second = type(context)(context._ways)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(context._known, 0, (SHAPE,))
+        assert started.wait(60)
+        other = pool.submit(second._known, 0, (SHAPE,))
+        assert not other.done()
+        goes_on.set()
+        assert first.result().name == other.result().name == WITH
+    assert context.compiled.tactics.built == 1
+
+
 def test_an_unknown_name_is_chosen_anew(engine):
     held = {(SHAPE,): "of a later version"}
     assert engine(Builder(held=held), TIMES).capture(0).way == WITH + TIMED
@@ -275,3 +313,34 @@ def test_tactics_that_fail_in_an_execution(error, engine, raises):
     context = engine(Failing(held={(SHAPE,): WITH}))
     with raises(ExecutionError, "the layer fails on these inputs"):
         run(context)
+
+
+def test_a_graph_keeps_what_it_reads(engine, monkeypatch):
+    """Its way may be forgotten, or chosen again by another context, while it is replayed."""
+
+    class Graph:
+        def reset(self):
+            pass
+
+    class Stored(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("term", torch.ones(SHAPE))
+
+        def forward(self, x):
+            return {"y": (x + self.term)[:, :1].expand(4, 4, 8, 8)}
+
+    context = engine(None)
+    x, y, module = torch.randn(SHAPE), torch.zeros(4, 4, 8, 8), Stored()
+    for name, array in (("x", x), ("y", y)):
+        context.set_tensor_address(name, array.data_ptr())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    context._recording = lambda *_: contextlib.nullcontext()
+    way, term = ways.Way(WITH, module.forward), weakref.ref(module.term)
+    replay = cuda.CudaContext._capture(context, 0, way, None)
+    del way, module
+    gc.collect()
+    assert term() is not None
+    replay.close()
+    gc.collect()
+    assert term() is None

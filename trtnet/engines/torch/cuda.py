@@ -152,7 +152,9 @@ class CudaContext(TorchContext):
                 if way.name == WITHOUT:
                     raise
                 self._ways.forget(shapes)
-        return self._captured(stream, self._choose(stream, shapes), self._pool)
+        with self._ways.choosing:  # else the executions of two contexts would be timed together
+            way = self._ways.known(shapes) or self._choose(stream, shapes)
+        return self._captured(stream, way, self._pool)
 
     def _given(self) -> Shapes:
         return tuple(self._shapes[binding.name] for binding in self._inputs)
@@ -205,7 +207,7 @@ class CudaContext(TorchContext):
                     self._run(way.forward)
         except (RuntimeError, ValueError) as error:
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
-        return CudaReplay(graph, [moved for _, moved in copies])
+        return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)])
 
     @contextmanager
     def _recording(self, graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
@@ -272,8 +274,9 @@ class CudaReplay:
 
     is_standalone = True
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, read: Sequence[torch.Tensor]) -> None:
-        """`read` are tensors that the graph reads by their addresses."""
+    def __init__(self, graph: torch.cuda.CUDAGraph, read: Sequence[Any]) -> None:
+        """`read` holds the tensors that the graph reads by their addresses: those that were copied,
+        and what was captured, which may be forgotten or replaced while other contexts replay it."""
         self._graph, self._read = graph, read
         self._executable: Any = None
         if hasattr(graph, "raw_cuda_graph_exec"):  # not in older versions of PyTorch

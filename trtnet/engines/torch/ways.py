@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -27,9 +28,16 @@ class Way(NamedTuple):
 
 
 class Ways:
-    """The ways of one engine, for all its contexts. One thread at a time uses it."""
+    """The ways of one engine, for all its contexts.
+
+    One thread at a time calls :meth:`ask` and :meth:`candidates`, which build networks.
+
+    Attributes:
+        choosing: locked while a context times ways; others then wait for what it finds.
+    """
 
     def __init__(self, compiled: CompiledGraph) -> None:
+        self.choosing = threading.Lock()
         self._compiled = compiled
         self._known: dict[Shapes, Way] = {}
         self._asked: set[Shapes] = set()
@@ -63,12 +71,16 @@ class Ways:
 
         The network is built on the present CUDA stream.
         """
-        self._asked.add(shapes)
+        if shapes in self._asked:  # for another context, which was first
+            return
         tactics = self._compiled.tactics
         name = None if tactics is None else tactics.recall(shapes)
-        way = None if name is None else self._named(shapes, name)
-        if way is not None:
-            self._known[shapes] = way
+        try:
+            way = None if name is None else self._named(shapes, name)
+            if way is not None:
+                self._known[shapes] = way
+        finally:
+            self._asked.add(shapes)
 
     def candidates(self, shapes: Shapes) -> list[Way]:
         """The ways that are worth timing at this level, those that are set up fastest first.
