@@ -198,6 +198,20 @@ def test_nearest_pixels_are_those_of_the_reference(size, transformation, roundin
     assert torch.equal(resize(x, size, **options), interpolate(x, size, **options))
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.bool, torch.int8, torch.int32, torch.int64, torch.float8_e4m3fn]
+)
+def test_values_that_pytorch_does_not_repeat_are_resized_too(dtype):
+    """Its kernel of nearest pixels is for floating-point numbers."""
+    x = torch.arange(12).reshape(1, 2, 2, 3).to(dtype)
+    options = RESIZE | {"mode": "NEAREST", "transformation": "ASYMMETRIC"}
+    found, wanted = resize(x, (1, 2, 4, 6), **options), x.float()
+    for axis in (2, 3):
+        wanted = wanted.repeat_interleave(2, axis)
+    assert torch.equal(found.float(), wanted)
+    assert found.dtype == dtype
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_resizing_can_be_captured_in_a_cuda_graph():
     x = torch.randn(1, 3, 5, 6, device="cuda")

@@ -28,6 +28,13 @@ TIMED = ", cuDNN's kernels timed"
 WITH, WITHOUT = "with tactics", "without tactics"
 
 
+class StrangeError(Exception):
+    """As Triton's errors: of no kind that Python has."""
+
+
+ERRORS = [RuntimeError, AssertionError, StrangeError]
+
+
 class Builder:
     """Builds `forward`; remembers in a dictionary."""
 
@@ -232,6 +239,19 @@ def test_ways_that_cannot_be_captured_are_left_out(engine, raises):
         engine(Builder(), TIMES, TIMES).capture(0)
 
 
+@pytest.mark.parametrize("error", ERRORS)
+def test_any_failure_of_a_way_is_one_to_capture_it(error, engine, monkeypatch, raises):
+    def fail(x):
+        raise error("a kernel fails")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    context = engine(None)
+    x = torch.randn(SHAPE)
+    context.set_tensor_address("x", x.data_ptr())
+    with raises(CaptureError, "cannot capture this graph", "a kernel fails"):
+        cuda.CudaContext._capture(context, 0, ways.Way(WITH, fail), None)
+
+
 def test_a_known_way_that_cannot_be_captured_is_replaced(engine, raises):
     held = {(SHAPE,): WITH}
     assert engine(Builder(held=held), TIMES, {WITH, WITH + TIMED}).capture(0).way == WITHOUT
@@ -293,7 +313,9 @@ def test_a_known_way_is_executed_too(engine):
     assert context.capture(0).way == WITH
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a kernel fails"), torch.OutOfMemoryError("full")])
+@pytest.mark.parametrize(
+    "error", [*(kind("a kernel fails") for kind in ERRORS), torch.OutOfMemoryError("full")]
+)
 def test_tactics_that_fail_in_an_execution(error, engine, raises):
     def fail(x):
         raise error
@@ -309,6 +331,8 @@ def test_tactics_that_fail_in_an_execution(error, engine, raises):
     with pytest.warns(RuntimeWarning, match=r"tactics of this network fail.*a kernel fails"):
         run(context)
     run(context)  # without a warning
+    if isinstance(error, StrangeError):
+        return
     context.compiled.forward = fail
     context = engine(Failing(held={(SHAPE,): WITH}))
     with raises(ExecutionError, "the layer fails on these inputs"):

@@ -63,6 +63,8 @@ def allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: None)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    on_host = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device=None: on_host())
     for name in ("synchronize", "empty_cache"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
 

@@ -53,6 +53,18 @@ def test_a_way_is_remembered_in_the_file(module, tmp_path):
     assert choice == {"tactic": "with tactics", "us": TIMES}
 
 
+def test_ways_in_tf32_are_others(module, tmp_path):
+    path = tmp_path / "t.cache"
+    builder = Builder(1, TimingCache(HERE, path), CPU, Clock())
+    exact, rough = (
+        NetworkBuilder(module, [torch.float32], builder, path, tf32) for tf32 in (False, True)
+    )
+    exact.remember(SHAPES, "without tactics", TIMES)
+    assert rough.recall(SHAPES) is None
+    rough.remember(SHAPES, "with tactics", TIMES)
+    assert exact.recall(SHAPES) == "without tactics"
+
+
 def test_another_machine_remembers_nothing_and_says_so(module, tmp_path):
     path = tmp_path / "t.cache"
     of(module, path).remember(SHAPES, "with tactics", TIMES)

@@ -141,6 +141,17 @@ class Net(nn.Module):
         return self.line(nn.functional.silu(self.point(x)).mean((2, 3)))
 
 
+def test_random_numbers_of_the_process_are_left_as_they_are(as_on_a_gpu, stand_ins):
+    """Or what a program draws after ``torch.manual_seed`` would depend on what was timed."""
+    module = as_on_a_gpu(filled(Net()), (2, 3, 9, 9))
+    (region, *_) = regions(module, (2, 3, 9, 9), count=1)
+    before = torch.get_rng_state()
+    trial = trials.Trial(region, region.tactics, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+    again = trials.Trial(region, region.tactics, CPU)
+    assert torch.equal(trial._keep(), again._keep())
+
+
 def addresses(module):
     return {b.untyped_storage().data_ptr(): b.untyped_storage().nbytes() for b in module.buffers()}
 

@@ -113,7 +113,7 @@ class CudaContext(TorchContext):
         self._executed = shapes
         try:
             self._execute(stream, way)
-        except ExecutionError as error:
+        except Exception as error:  # of many kinds, as those of Triton are
             if way.forward is self.compiled.forward or isinstance(error, OutOfMemoryError):
                 raise
             self._execute(stream, self._ways.without)  # raises again if the inputs are the reason
@@ -205,7 +205,7 @@ class CudaContext(TorchContext):
                     self._run(way.forward)  # chooses the kernels
                 with given(copies), self._recording(graph, pool):
                     self._run(way.forward)
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # of many kinds, as kernels and Triton's are
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
         return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)])
 

@@ -174,7 +174,7 @@ def _builder(compiled: CompiledGraph, level: int, cache: Path | None) -> Network
 
     types = [DTYPES[binding.dtype] for binding in compiled.bindings if binding.is_input]
     builder = Builder(level, TimingCache(machine(), cache), compiled.device, time_captured)
-    return NetworkBuilder(compiled.module, types, builder, cache)
+    return NetworkBuilder(compiled.module, types, builder, cache, compiled.tf32)
 
 
 def _contexts(compiled: CompiledGraph) -> Contexts:

@@ -12,6 +12,7 @@ from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.layer_context import integers
 from trtnet.reference.resize import interpolate, nearest, source_positions
 
+_REPEATED = (*HALF_DTYPES, torch.float32, torch.float64)  # types that PyTorch's kernel has
 _ALIGN_CORNERS = {"HALF_PIXEL": False, "ALIGN_CORNERS": True}
 
 
@@ -47,7 +48,7 @@ def _is_bilinear(x: Tensor, size: Any, options: dict[str, Any]) -> bool:
 def _is_repetition(x: Tensor, size: Any, options: dict[str, Any]) -> bool:
     """Whether each pixel is repeated 1, 2, 4, 8 ... times in both directions, which PyTorch's
     kernel does as well: its scales, in float32, are exact then."""
-    if options["mode"] != "NEAREST" or x.dim() != 4 or size is None:
+    if options["mode"] != "NEAREST" or x.dim() != 4 or size is None or x.dtype not in _REPEATED:
         return False
     target = integers(size)
     return target[:2] == x.shape[:2] and all(

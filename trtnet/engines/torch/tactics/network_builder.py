@@ -35,10 +35,12 @@ class NetworkBuilder:
         types: Sequence[torch.dtype],
         builder: Builder,
         path: Path | None = None,
+        tf32: bool = False,
     ) -> None:
-        """`types` are those of the inputs of `module`, and `path` is where the choices of `builder`
-        are kept."""
+        """`types` are those of the inputs of `module`, `path` is where the choices of `builder` are
+        kept, and `tf32` says whether float32 values are multiplied in TF32."""
         self._module, self._types, self._builder, self._path = module, types, builder, path
+        self._tf32 = tf32
         self._failed: set[Shapes] = set()
         ignored = builder.cache.ignored
         self.notes = () if ignored is None else (_note(path, ignored),)
@@ -75,7 +77,7 @@ class NetworkBuilder:
     def _problem(self, shapes: Shapes) -> str:
         types = (str(dtype).removeprefix("torch.") for dtype in self._types)
         words = [f"{shape} {name}" for shape, name in zip(shapes, types, strict=True)]
-        return f"network {self._digest} {', '.join(words)}"
+        return f"network {self._digest} {'tf32 ' * self._tf32}{', '.join(words)}"
 
     @cached_property
     def _digest(self) -> str:

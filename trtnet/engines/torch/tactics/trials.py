@@ -29,9 +29,9 @@ class Trial:
 
     def __init__(self, region: Region, tactics: Sequence[Tactic], device: torch.device) -> None:
         module, given = extract(region)
-        values = {node: example(node, device) for node in given}
-        self._keep: Call = partial(module, *[values[node] for node in given])
-        operands = [_operand(node, values, device) for node in region.operands]
+        examples = Examples(device)
+        self._keep: Call = partial(module, *[examples.of(node) for node in given])
+        operands = [examples.operand(node) for node in region.operands]
         self._calls: dict[str, Call] = {
             tactic.name: partial(tactic.bound(), *operands) for tactic in tactics
         }
@@ -54,24 +54,35 @@ def shaped_calls(region: Region, tactics: Iterable[Tactic]) -> list[Call]:
     return [partial(tactic.bound(), *operands) for tactic in tactics]
 
 
-def example(node: fx.Node, device: torch.device) -> Tensor:
-    """Random values, laid out as those of `node`."""
-    made = _laid_out_as(node.meta["value"], device)
-    if made.dtype in CODES:  # of which all are as likely
-        return made.copy_(torch.randint(-128, 128, made.shape, device=device))
-    return made.normal_() if made.is_floating_point() else made.zero_()
+class Examples:
+    """Random values for nodes. PyTorch's own generators, which belong to the whole process, are
+    left as they are."""
 
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._random = torch.Generator(device).manual_seed(0)
+        self._values: dict[fx.Node, Tensor] = {}
 
-def _operand(
-    node: fx.Node | None, values: dict[fx.Node, Tensor], device: torch.device
-) -> Tensor | None:
-    if node is None:
-        return None
-    if node.op == "get_attr":
-        return _stored(node)
-    if node not in values:
-        values[node] = example(node, device)
-    return values[node]
+    def of(self, node: fx.Node) -> Tensor:
+        """The values for `node`, laid out as its own; always the same ones."""
+        if node not in self._values:
+            self._values[node] = self._made(node)
+        return self._values[node]
+
+    def operand(self, node: fx.Node | None) -> Tensor | None:
+        """What a tactic is given for `node`: what is stored, else :meth:`of`."""
+        if node is None:
+            return None
+        return _stored(node) if node.op == "get_attr" else self.of(node)
+
+    def _made(self, node: fx.Node) -> Tensor:
+        made = _laid_out_as(node.meta["value"], self._device)
+        if made.dtype in CODES:  # of which all are as likely
+            codes = torch.randint(
+                -128, 128, made.shape, device=self._device, generator=self._random
+            )
+            return made.copy_(codes)
+        return made.normal_(generator=self._random) if made.is_floating_point() else made.zero_()
 
 
 def _shape_of(node: fx.Node | None) -> Tensor | None:
