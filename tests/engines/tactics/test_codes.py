@@ -17,6 +17,8 @@ from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.quantized.steps import reciprocal
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
 from trtnet.nn import functional as F
+from trtnet.reference.integer import scaled
+from trtnet.reference.quantize import to_quantized
 
 CPU = torch.device("cpu")
 PRODUCTS = {
@@ -93,6 +95,25 @@ def test_layers_of_other_types(base, as_on_a_gpu, stand_ins):
                    precision=trtnet.Policy("int8", base=base))  # fmt: skip
     assert count(called, *PRODUCTS) == 6
     assert not {"scaled", "to_quantized", "from_quantized"} & {*called}
+
+
+def test_steps_of_other_types_stay(as_on_a_gpu, stand_ins):
+    """A graph that others made may have them: its layers round to them, and give that type."""
+    model = Model(lambda m, x: m.two(F.relu(m.one(x))), one=nn.Linear(16, 16, bias=False),
+                  two=nn.Linear(16, 8, bias=False))  # fmt: skip
+    policy = trtnet.Policy("int8", base="fp32")
+    module = as_on_a_gpu(filled(model), ("N", 16), precision=policy)
+    builder, inputs = Builder(1, TimingCache({}), CPU, Clock()), [((3, 16), torch.float32)]
+    builder.build(module, inputs)  # these choices are not tried again
+    steps = {x.target for node in module.graph.nodes if node.target in (to_quantized, scaled)
+             for x in node.args[1:3] if getattr(x, "op", "") == "get_attr"}  # fmt: skip
+    for name in steps:
+        setattr(module, name, getattr(module, name).half())
+    made = builder.build(module, inputs)
+    (found,), (wanted,) = (outputs(one, inputs_of([(3, 16)])) for one in (made, module))
+    assert len(steps) >= 4
+    assert found.dtype == wanted.dtype
+    assert torch.equal(found, wanted)
 
 
 def test_fp8(as_on_a_gpu, stand_ins):

@@ -81,7 +81,7 @@ def _attention(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
 ):  # fmt: skip
     """One program computes one head of one window."""
     program = tl.program_id(0)
-    head, window = program % h, (program // h) % w
+    head, window = program % h, ((program // h) % w).to(tl.int64)
     image = (program // h // w).to(tl.int64)
     token, other = tl.arange(0, tokens), tl.arange(0, tokens)
     feature = tl.arange(0, features)

@@ -14,7 +14,13 @@ from trtnet.engines.torch.tactics.quantized.convolution import Window
 from trtnet.engines.torch.tactics.quantized.finish import CODES, Step
 from trtnet.engines.torch.tactics.quantized.passes import Packing, packed_kernel
 from trtnet.engines.torch.tactics.quantized.steps import step_of
-from trtnet.engines.torch.tactics.quantized.tails import is_plain, is_widening, number, only_user
+from trtnet.engines.torch.tactics.quantized.tails import (
+    is_plain,
+    is_step,
+    is_widening,
+    number,
+    only_user,
+)
 from trtnet.reference.linear import multiply
 
 _POINT = Window((1, 1), (0, 0), (1, 1))
@@ -54,7 +60,7 @@ def operands_of(module: fx.GraphModule, node: fx.Node) -> Given | None:
     """The operands of the product that `node` scales; None where no kernel takes them."""
     arguments: Any = node.args
     sums, a, b, bias, _, repeats = arguments
-    if repeats != 1 or only_user(sums) is None or not (is_stored(a) and is_stored(b)):
+    if repeats != 1 or only_user(sums) is None or not (is_step(a) and is_step(b)):
         return None
     if bias is not None and not is_stored(bias):
         return None

@@ -108,7 +108,7 @@ def dequantized(node: fx.Node) -> tuple[fx.Node, float, tuple[fx.Node, ...]] | N
     if first.target is not from_quantized or any(only_user(one) is None for one in nodes):
         return None
     codes, scale, view = first.args
-    if view != () or first.kwargs.get("zero") is not None or not is_stored(scale):
+    if view != () or first.kwargs.get("zero") is not None or not is_step(scale):
         return None
     if codes.meta["value"].dtype not in _CODES.values():  # type: ignore[union-attr]
         return None
@@ -120,7 +120,13 @@ def is_plain(node: fx.Node) -> bool:
     if node.target is not to_quantized or node.kwargs.get("zero") is not None:
         return False
     _, scale, view = node.args
-    return bool(view == ()) and is_stored(scale) and node.kwargs["dtype"] in _CODES
+    return bool(view == ()) and is_step(scale) and node.kwargs["dtype"] in _CODES
+
+
+def is_step(node: Any) -> bool:
+    """Whether `node` is stored in float32, as the steps with which kernels compute: with others the
+    graph's layers compute in the type of these."""
+    return is_stored(node) and node.meta["value"].dtype is torch.float32
 
 
 def is_widening(node: fx.Node) -> bool:
