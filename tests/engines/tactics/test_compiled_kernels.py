@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import triton
 import triton.language as tl
@@ -68,9 +70,8 @@ def kind_of(name: str, dtype: str, constants: dict) -> str:
     return "fp32" if name in ("epsilon", "step", "reciprocal") else "i32"
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-@pytest.mark.parametrize("case", CASES)
-def test_kernels_compile(case, dtype):
+def compiled(case: str, dtype: str):
+    """A kernel for a GPU, in all forms that Triton gives."""
     function, constants, absent = CASES[case]
     constants = {**constants, **dict.fromkeys(absent)}
     names = function.arg_names
@@ -79,5 +80,28 @@ def test_kernels_compile(case, dtype):
     if "windows" in case:
         signature["scale"] = "fp32"
     source = ASTSource(fn=function, signature=signature, constexprs=constants)
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
-    assert f".entry {function.__name__}" in made.asm["ptx"]
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_compile(case, dtype):
+    made = compiled(case, dtype)
+    assert f".entry {CASES[case][0].__name__}" in made.asm["ptx"]
+
+
+STRIDES = {
+    "windows": [f"{of}_{axis}" for of in "qkvyfs" for axis in "bwh"],
+    "units": ["x_b", "x_w", "x_h"],
+    "linear": ["x_m", "o_m"],
+    "columns": ["a_m", "b_m"],
+}
+
+
+@pytest.mark.parametrize("case", STRIDES)
+def test_places_are_computed_in_64_bits(case):
+    """The windows of a batch of large images are more than 2³¹ values."""
+    text = compiled(case, "fp16").asm["ttir"]
+    for name in STRIDES[case]:
+        assert re.search(rf"arith\.extsi %{name}\b", text)
+        assert not re.search(rf"arith\.muli .*%{name}\b.* : i32", text)

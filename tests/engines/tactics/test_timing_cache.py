@@ -42,6 +42,34 @@ def test_choices_come_back(written):
     assert (cache.ignored, cache.is_changed) == (None, False)
 
 
+def test_a_choice_that_comes_while_others_are_written_is_written_too(path, monkeypatch):
+    """One thread keeps tactics, and another the way to run a network."""
+    cache = TimingCache(HERE, path)
+    cache.put("one", "keep", {"keep": 1.0})
+
+    def dumps(held, *args, write=json.dumps, **options):
+        text = write(held, *args, **options)
+        if "two" not in held["choices"]:
+            cache.put("two", "keep", {"keep": 2.0})
+        return text
+
+    monkeypatch.setattr(json, "dumps", dumps)
+    cache.save()
+    cache.save()
+    assert len(TimingCache(HERE, path)) == 2
+
+
+def test_what_was_not_written_is_written_the_next_time(path, monkeypatch):
+    cache = TimingCache(HERE, path)
+    cache.put("one", "keep", {"keep": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(timing_cache, "atomic_write", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cache.save()
+    cache.save()
+    assert len(TimingCache(HERE, path)) == 1
+
+
 def test_the_file_holds_words_and_numbers(written):
     held = json.loads(written.read_bytes())
     assert held["machine"] == HERE

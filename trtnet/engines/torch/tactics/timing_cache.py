@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class TimingCache:
         self.ignored: str | None = None
         self._path = None if path is None else Path(path)
         self._choices: dict[str, dict[str, Any]] = {}
+        self._saving = threading.Lock()
         if self._path is not None and self._path.exists():
             self._read(self._path)
 
@@ -51,13 +53,19 @@ class TimingCache:
         self.is_changed = True
 
     def save(self) -> None:
-        """Writes the file, where there is one and choices were added."""
-        if self._path is None or not self.is_changed:
-            return
-        held = {"format": _FORMAT, "machine": self.machine, "choices": self._choices}
-        with atomic_write(self._path) as file:
-            file.write(json.dumps(held, indent=1, sort_keys=True).encode())
-        self.is_changed = False
+        """Writes the file, where there is one and choices were added. Other threads may add some
+        at the same time, and save them afterwards."""
+        with self._saving:
+            if self._path is None or not self.is_changed:
+                return
+            self.is_changed = False
+            held = {"format": _FORMAT, "machine": self.machine, "choices": dict(self._choices)}
+            try:
+                with atomic_write(self._path) as file:
+                    file.write(json.dumps(held, indent=1, sort_keys=True).encode())
+            except BaseException:
+                self.is_changed = True
+                raise
 
     def _read(self, path: Path) -> None:
         held = _load(path)

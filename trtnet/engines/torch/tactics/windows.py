@@ -80,9 +80,8 @@ def _attention(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
     tokens: tl.constexpr, features: tl.constexpr,
 ):  # fmt: skip
     """One program computes one head of one window."""
-    program = tl.program_id(0)
-    head, window = program % h, ((program // h) % w).to(tl.int64)
-    image = (program // h // w).to(tl.int64)
+    program = tl.program_id(0).to(tl.int64)
+    head, window, image = program % h, program // h % w, program // h // w
     token, other = tl.arange(0, tokens), tl.arange(0, tokens)
     feature = tl.arange(0, features)
     rows = (token < t)[:, None] & (feature < d)[None, :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import fx
@@ -123,7 +123,7 @@ def is_plain(node: fx.Node) -> bool:
     return bool(view == ()) and is_step(scale) and node.kwargs["dtype"] in _CODES
 
 
-def is_step(node: Any) -> bool:
+def is_step(node: Any) -> TypeGuard[fx.Node]:
     """Whether `node` is stored in float32, as the steps with which kernels compute: with others the
     graph's layers compute in the type of these."""
     return is_stored(node) and node.meta["value"].dtype is torch.float32
