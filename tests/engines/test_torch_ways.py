@@ -8,7 +8,6 @@ import itertools
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any
 
 import plans
@@ -69,6 +68,18 @@ class Replay:
         LIVE.remove(self)
 
 
+class Stream:
+    """Counts how often it was waited for."""
+
+    cuda_stream = 7
+
+    def __init__(self, device):
+        self.waited = 0
+
+    def synchronize(self):
+        self.waited += 1
+
+
 @pytest.fixture
 def engine():
     """A context of an engine; capturing takes what `milliseconds` says of each way."""
@@ -109,7 +120,7 @@ def engine():
 
     LIVE.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "Stream", lambda _: SimpleNamespace(cuda_stream=7))
+        patch.setattr(torch.cuda, "Stream", Stream)
         patch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
         yield make
 
@@ -220,6 +231,25 @@ def test_a_context_waits_for_the_way_that_another_asks_for(engine):
         goes_on.set()
         assert first.result().name == other.result().name == WITH
     assert context.compiled.tactics.built == 1
+
+
+@pytest.mark.parametrize("held", [{}, {(SHAPE,): WITH}], ids=["chosen", "known"])
+def test_what_is_built_is_complete_before_others_read_it(held, engine):
+    """Other contexts read it on streams of their own, which do not wait for the builder's."""
+    context = engine(Builder(held=held), TIMES)
+    find = context._ways.known
+    seen = []
+
+    def known(shapes):
+        seen.append((context.compiled.tactics.built, context._stream.waited))
+        return find(shapes)
+
+    context._ways.known = known
+    context.capture(0)
+    context.capture(0)
+    assert context.compiled.tactics.built == 1
+    assert all(waited >= built for built, waited in seen)
+    assert seen[-1][0] == 1
 
 
 def test_an_unknown_name_is_chosen_anew(engine):

@@ -96,6 +96,13 @@ class CudaContext(TorchContext):
             finally:
                 given.wait_stream(self._stream)
 
+    @contextmanager
+    def _building(self, stream: int) -> Iterator[None]:
+        """What is built inside is complete behind it: other contexts read it on their streams."""
+        with self._on(stream):
+            yield
+            self._stream.synchronize()
+
     def execute(self, stream: int) -> None:
         """Runs once, see :meth:`TorchContext.execute`.
 
@@ -163,7 +170,7 @@ class CudaContext(TorchContext):
         """The way for `shapes`, where one is known."""
 
         def ask() -> None:
-            with self._on(stream):
+            with self._building(stream):
                 self._ways.ask(shapes)
 
         if not self._ways.was_asked(shapes):
@@ -174,7 +181,7 @@ class CudaContext(TorchContext):
         """The fastest way. Of the graphs that are captured for this, one exists at a time."""
 
         def candidates() -> list[Way]:
-            with self._on(stream):
+            with self._building(stream):
                 return self._ways.candidates(shapes)
 
         best: Way | None = None
