@@ -123,3 +123,13 @@ SMALL = {
 def test_passes(name):
     function, after = SMALL[name]
     compiled(function, after, "fp16" if name in ("encode", "pack") else "i8", "i8", "i8")
+
+
+def test_limits_of_fp8_let_nan_through():
+    """As the graph's layers do, so that a network shows it; the conversion to FP8 gives NaN too,
+    which the interpreter's does not."""
+    ptx = compiled(*SMALL["encode"], "fp16", "fp8e4nv", "i8")
+    assert "cvt.rn.satfinite.e4m3x2.f32" in ptx
+    for limit in ("max", "min"):
+        assert f"{limit}.NaN.f32" in ptx
+        assert f"{limit}.f32" not in ptx

@@ -108,7 +108,7 @@ def encoded(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
     x, step, reciprocal, divides: tl.constexpr, is_positive: tl.constexpr, dtype: tl.constexpr
 ):
     """The codes of float32 values: rounded half to even, saturated; with `is_positive` those of
-    their ReLU."""
+    their ReLU. Of a NaN that of FP8 is NaN; int8 has none."""
     if dtype == tl.int8:
         shifted = tl.div_rn(x, step) + _SHIFT if divides else tl.fma(x, reciprocal, _SHIFT)
         shifted = tl.maximum(shifted, _SHIFT if is_positive else _SHIFT - 128)
@@ -116,8 +116,8 @@ def encoded(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
         return shifted.to(tl.int32, bitcast=True).to(tl.int8)
     else:
         scaled = tl.div_rn(x, step) if divides else x * reciprocal
-        scaled = tl.maximum(scaled, 0.0 if is_positive else -448.0)
-        return tl.minimum(scaled, 448.0).to(dtype)
+        scaled = tl.maximum(scaled, 0.0 if is_positive else -448.0, tl.PropagateNan.ALL)
+        return tl.minimum(scaled, 448.0, tl.PropagateNan.ALL).to(dtype)
 
 
 @triton.jit
