@@ -22,17 +22,16 @@ import torch
 from bench_detector_networks import Network, Rules, network_of
 from bench_detectors import OF_ONE_IMAGE
 from bench_zoo_models import INPUT
-from detector_cases import CASES, Case
-from detector_heads import calm_two_stage
+from detector_cases import CASES
 from PIL import Image
-from verify_detectors import seeded
+from verify_detectors import SEED, preparation, seeded
 
 import trtnet
 from trtnet import weights, zoo
 from trtnet.files import atomic_write
 from trtnet.imaging import prepare
 from trtnet.pipeline import mark_outputs
-from trtnet.weights.random_init import build
+from trtnet.weights.random_init import build, random_module
 from trtnet.zoo import Entry
 
 SHIPPED, ITS_WEIGHTS = "yolox_shapes", "SHAPES_V1"
@@ -107,11 +106,7 @@ def task_of(name: str, batch: int, folder: Path, size: tuple[int, int]) -> Task:
     if name in OF_ONE_IMAGE:
         return _torchvision_task(entry, folder, size)
     state = _state(entry, folder, size)
-    rules: dict[str, Any] = dict(entry.preprocessing or getattr(state, "preprocessing", None) or {})
-    key = "letterbox_size" if "letterbox_size" in rules else "resize_size"
-    rules[key] = list(size)
-    pictures = [Image.fromarray(values) for values in islice(_pictures(size), batch)]
-    prepared = torch.from_numpy(np.concatenate([prepare(one, rules) for one in pictures]))
+    prepared = _prepared(entry, size, batch)
     arguments = {} if name == SHIPPED else dict(_chosen(entry, state, folder, size, prepared[:1]))
     compared = arguments.pop("compared", LEAST_SCORE)
     model = _counterpart(entry, state, **arguments)
@@ -150,17 +145,27 @@ def _state(entry: Entry, folder: Path, size: tuple[int, int]) -> Any:
     path = folder / f"{entry.name}-{size[0]}x{size[1]}-seeded.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        weights.save(path, seeded(entry, case_of(entry.name, size)).state_dict())
+        weights.save(path, _seeded(entry, size).state_dict())
     return weights.load(path)
 
 
-def case_of(name: str, size: tuple[int, int]) -> Case:
-    """How a detector is seeded: on images of the size that is measured, for an RT-DETR that was
-    seeded on smaller ones gives one box, with one score, 300 times."""
-    case = dataclasses.replace(CASES[name], arguments={})
-    if name.startswith(QUERIES):
-        case = dataclasses.replace(case, seed_heads=calm_two_stage)
-    return case if case.edges else dataclasses.replace(case, settled=(3, *size))
+def _seeded(entry: Entry, size: tuple[int, int]) -> torch.nn.Module:
+    """The heads are settled on images like those that are measured: an RT-DETR that was settled on
+    smaller ones gives one box, with one score, 300 times."""
+    case = CASES[entry.name]
+    if entry.name in OF_ONE_IMAGE:
+        return seeded(entry, dataclasses.replace(case, arguments={}))
+    model = random_module(entry.torch_model, SEED, input_shape=(3, *size),
+                          image_sizes=False, output_format="raw")  # fmt: skip
+    case.seed_heads(model, _prepared(entry, size, DRAWN))
+    return model
+
+
+def _prepared(entry: Entry, size: tuple[int, int], count: int) -> torch.Tensor:
+    """The first `count` pictures as the network takes them."""
+    rules = preparation(entry, CASES[entry.name], size)
+    made = [prepare(Image.fromarray(values), rules) for values in islice(_pictures(size), count)]
+    return torch.from_numpy(np.concatenate(made))
 
 
 def _counterpart(entry: Entry, state: Any, **arguments: Any) -> Any:

@@ -12,7 +12,7 @@ import bench_detectors
 import bench_zoo
 import pytest
 import torch
-from bench_detector_models import Task, case_of, engine, task_of
+from bench_detector_models import Task, engine, task_of
 from bench_detector_networks import Predictions, Rules
 from bench_detector_nms import (
     Candidates,
@@ -184,13 +184,6 @@ def test_seeded_rtdetr_finds_the_same_in_fp16(engines: Path) -> None:
     expected = [one.above(task.compared) for one in expected]
     assert share(expected, found, 0.9) >= 0.95
     assert all(len(scores.mul(100).round().unique()) >= 20 for scores in exact.scores)
-
-
-def test_heads_are_seeded_on_images_of_the_size_that_is_measured() -> None:
-    """But those that torchvision prepares."""
-    assert case_of("rtdetr_r50", (640, 672)).settled == (3, 640, 672)
-    assert case_of("yolov8n", (320, 320)).settled == (3, 320, 320)
-    assert case_of("retinanet_resnet50_fpn", (800, 1088)).settled == (3, 160, 192)
 
 
 def overlapping(images: int, places: int, classes: int) -> tuple[Predictions, Rules]:
