@@ -23,6 +23,7 @@ from bench_detector_networks import Network, Rules, network_of
 from bench_detectors import OF_ONE_IMAGE
 from bench_zoo_models import INPUT
 from detector_cases import CASES
+from detector_heads import calm_two_stage
 from PIL import Image
 from verify_detectors import SEED, preparation, seeded
 
@@ -157,7 +158,8 @@ def _seeded(entry: Entry, size: tuple[int, int]) -> torch.nn.Module:
         return seeded(entry, dataclasses.replace(case, arguments={}))
     model = random_module(entry.torch_model, SEED, input_shape=(3, *size),
                           image_sizes=False, output_format="raw")  # fmt: skip
-    case.seed_heads(model, _prepared(entry, size, DRAWN))
+    seed_heads = calm_two_stage if entry.name.startswith(QUERIES) else case.seed_heads
+    seed_heads(model, _prepared(entry, size, DRAWN))
     return model
 
 
