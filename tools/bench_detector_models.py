@@ -1,7 +1,7 @@
 """What ``tools/bench_detectors.py`` measures: detectors with seeded weights whose heads find
 something, their images and their engines.
 
-Weights are kept in ``DIR/MODEL-seeded.safetensors``, the scores that are worth a comparison in
+Weights are kept in ``DIR/MODEL-HxW-seeded.safetensors``, the scores that are worth a comparison in
 ``DIR/MODEL-HxW.json``, and engines beside them.
 """
 
@@ -22,16 +22,17 @@ import torch
 from bench_detector_networks import Network, Rules, network_of
 from bench_detectors import OF_ONE_IMAGE
 from bench_zoo_models import INPUT
-from detector_cases import CASES, Case
+from detector_cases import CASES
+from detector_heads import calm_two_stage
 from PIL import Image
-from verify_detectors import seeded
+from verify_detectors import SEED, preparation, seeded
 
 import trtnet
 from trtnet import weights, zoo
 from trtnet.files import atomic_write
 from trtnet.imaging import prepare
 from trtnet.pipeline import mark_outputs
-from trtnet.weights.random_init import build
+from trtnet.weights.random_init import build, random_module
 from trtnet.zoo import Entry
 
 SHIPPED, ITS_WEIGHTS = "yolox_shapes", "SHAPES_V1"
@@ -39,7 +40,7 @@ SUPPRESSED = ("yolox_", "yolov8", "yolo11")  # how names of detectors with suppr
 QUERIES = ("rtdetr_",)  # of those without
 TORCHVISION_SIZE = (800, 1088)  # multiples of 32 that torchvision's transform leaves as they are
 CANDIDATES, COMPARED = 100, 50  # of an image: above the threshold; boxes without suppression
-SEED, DRAWN = 0, 4  # pictures; the others are these, mirrored
+DRAWN = 4  # pictures; the others are these, mirrored
 LEAST_SCORE = (
     0.1  # of the boxes that are compared, where the model's own weights or threshold count
 )
@@ -105,12 +106,8 @@ def task_of(name: str, batch: int, folder: Path, size: tuple[int, int]) -> Task:
         raise ValueError(f"there are no peers for {name}")
     if name in OF_ONE_IMAGE:
         return _torchvision_task(entry, folder, size)
-    state = _state(entry, folder)
-    rules: dict[str, Any] = dict(entry.preprocessing or getattr(state, "preprocessing", None) or {})
-    key = "letterbox_size" if "letterbox_size" in rules else "resize_size"
-    rules[key] = list(size)
-    pictures = [Image.fromarray(values) for values in islice(_pictures(size), batch)]
-    prepared = torch.from_numpy(np.concatenate([prepare(one, rules) for one in pictures]))
+    state = _state(entry, folder, size)
+    prepared = _prepared(entry, size, batch)
     arguments = {} if name == SHIPPED else dict(_chosen(entry, state, folder, size, prepared[:1]))
     compared = arguments.pop("compared", LEAST_SCORE)
     model = _counterpart(entry, state, **arguments)
@@ -118,7 +115,7 @@ def task_of(name: str, batch: int, folder: Path, size: tuple[int, int]) -> Task:
 
 
 def _torchvision_task(entry: Entry, folder: Path, size: tuple[int, int]) -> Task:
-    state = _state(entry, folder)
+    state = _state(entry, folder, size)
     model: Any = build(entry.name, min_size=min(size)).eval()  # as it is, for this size
     model.load_state_dict(_tensors(state))
     image = torch.from_numpy(next(_pictures(size)).copy()).permute(2, 0, 1).float() / 255
@@ -143,51 +140,34 @@ def _drawn(size: tuple[int, int]) -> list[np.ndarray]:
             for index in range(DRAWN)]  # fmt: skip
 
 
-def _state(entry: Entry, folder: Path) -> Any:
+def _state(entry: Entry, folder: Path, size: tuple[int, int]) -> Any:
     if entry.name == SHIPPED:
         return weights.load(entry.weights_file(ITS_WEIGHTS))
-    path = folder / f"{entry.name}-seeded.safetensors"
+    path = folder / f"{entry.name}-{size[0]}x{size[1]}-seeded.safetensors"
     if not path.exists():
-        case = dataclasses.replace(case_of(entry.name), arguments={})
         folder.mkdir(parents=True, exist_ok=True)
-        weights.save(path, seeded(entry, case).state_dict())
+        weights.save(path, _seeded(entry, size).state_dict())
     return weights.load(path)
 
 
-def case_of(name: str) -> Case:
-    """How the heads of a detector are seeded."""
-    if name.startswith(QUERIES):
-        return Case(_seed_queries, None, settled=(3, 192, 192))
-    return CASES[name]
+def _seeded(entry: Entry, size: tuple[int, int]) -> torch.nn.Module:
+    """The heads are settled on images like those that are measured: an RT-DETR that was settled on
+    smaller ones gives one box, with one score, 300 times."""
+    case = CASES[entry.name]
+    if entry.name in OF_ONE_IMAGE:
+        return seeded(entry, dataclasses.replace(case, arguments={}))
+    model = random_module(entry.torch_model, SEED, input_shape=(3, *size),
+                          image_sizes=False, output_format="raw")  # fmt: skip
+    seed_heads = calm_two_stage if entry.name.startswith(QUERIES) else case.seed_heads
+    seed_heads(model, _prepared(entry, size, DRAWN))
+    return model
 
 
-def _seed_queries(model: Any, images: torch.Tensor) -> None:
-    """RT-DETR, whose weights as they begin let the signal fade until all images look alike. Larger
-    ones, of the offsets too, make the decoder amplify rounding as no trained one does."""
-    generator = torch.Generator().manual_seed(SEED)
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and not name.endswith("sampling_offsets"):
-            torch.nn.init.xavier_uniform_(module.weight, 0.7, generator=generator)
-    body, decoder = model.model, model.model.decoder
-    heads = [head.layers[-1] for head in (body.enc_bbox_head, *decoder.bbox_embed)]
-    wanted = dict.fromkeys(heads, (0.0, 0.1))
-    wanted |= {body.enc_score_head: (-3.0, 1.5), decoder.class_embed[-1]: (-4.0, 1.5)}
-
-    def settle(layer: torch.nn.Linear, _: Any, output: torch.Tensor) -> torch.Tensor:
-        """Gives the channels of a layer's outputs their mean and deviation."""
-        mean, deviation = wanted[layer]
-        values = output.flatten(0, -2)
-        scale = deviation / values.std(0).clamp_min(1e-4)
-        shift = mean - values.mean(0) * scale
-        layer.weight.mul_(scale[:, None])
-        layer.bias.mul_(scale).add_(shift)
-        return output * scale + shift
-
-    hooks = [layer.register_forward_hook(settle) for layer in wanted]
-    with torch.no_grad():
-        model(images)
-    for hook in hooks:
-        hook.remove()
+def _prepared(entry: Entry, size: tuple[int, int], count: int) -> torch.Tensor:
+    """The first `count` pictures as the network takes them."""
+    rules = preparation(entry, CASES[entry.name], size)
+    made = [prepare(Image.fromarray(values), rules) for values in islice(_pictures(size), count)]
+    return torch.from_numpy(np.concatenate(made))
 
 
 def _counterpart(entry: Entry, state: Any, **arguments: Any) -> Any:

@@ -117,4 +117,6 @@ def notes(row: Row) -> Iterable[str]:
     shares = {one["name"]: one["matched"] for one in row["candidates"] if "matched" in one}
     own, most = shares.pop(SESSION, 1.0), max(shares.values(), default=0.0)
     if own < LEAST_FOUND * most:
-        yield f"**{row['model']}: the session finds {own:.1%}, PyTorch in FP16 {most:.1%}**"
+        yield (
+            f"**{row['model']}: the session finds {own:.1%}, PyTorch in this precision {most:.1%}**"
+        )

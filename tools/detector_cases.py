@@ -117,8 +117,9 @@ CASES = {
     **{f"{line}{size}": _yolo(heads.yolo, "yolo/torch_yolo", head)
        for line, head in (("yolov8", "model.22"), ("yolo11", "model.23"), ("yolo26", "model.23"))
        for size in "nsmlx"},
-    "yolov8n_seg": _yolo(heads.yolo, "yolo/torch_tasks", "model.22"),
-    "yolov8n_pose": _yolo(heads.yolo, "yolo/torch_tasks", "model.22", num_classes=80),
+    **{f"yolov8{size}_seg": _yolo(heads.yolo, "yolo/torch_tasks", "model.22") for size in "nsmlx"},
+    **{f"yolov8{size}_pose": _yolo(heads.yolo, "yolo/torch_tasks", "model.22", num_classes=80)
+       for size in "nsmlx"},
     **{f"yolov9{size}": _yolo(heads.yolov9, "yolo/torch_v9", "22.heads") for size in "tsmc"},
     "yolov7": _yolo(heads.yolov7, "yolo/torch_v7", "105.heads"),
     "yolov3": _darknet(82, 94, 106),

@@ -168,6 +168,23 @@ def test_rtdetr_finds_what_the_counterpart_finds(engines: Path) -> None:
         assert one.count_in(mine, 0.999) == len(one.scores)
 
 
+def test_seeded_rtdetr_finds_the_same_with_weights_in_fp16(engines: Path) -> None:
+    """Weights that amplify rounding, or give one score to all, would say nothing of a session."""
+    pytest.importorskip("transformers")
+    task = drawn("rtdetr_shapes", engines)
+    with torch.inference_mode():
+        exact = task.network(torch.float32, "cpu")(task.prepared)
+        task.model.half().float()
+        half = task.network(torch.float32, "cpu")(task.prepared.half().float())
+    expected, found = (
+        [Found(*(values.double() for values in one)) for one in zip(*each, strict=True)]
+        for each in (exact, half)
+    )
+    expected = [one.above(task.compared) for one in expected]
+    assert share(expected, found, 0.9) >= 0.95
+    assert all(len(scores.mul(100).round().unique()) >= 20 for scores in exact.scores)
+
+
 def overlapping(images: int, places: int, classes: int) -> tuple[Predictions, Rules]:
     """Clusters of boxes, of which many suppress each other."""
     random = torch.Generator().manual_seed(0)

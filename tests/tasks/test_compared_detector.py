@@ -173,6 +173,12 @@ def test_other_weights_than_the_engine_s_are_refused(engine: Path, tmp_path: Pat
             ComparedDetector(engine, **HERE, **options)
 
 
+@pytest.mark.parametrize("options", [{"torch_weights": "SHAPES_V1"}, {"torch_seed": 3}])
+def test_what_an_engine_was_built_with_is_not_said_of_a_model(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="torch_weights and torch_seed"):
+        ComparedDetector("yolox_shapes", backend="torch", device="cpu", **options)
+
+
 @pytest.mark.parametrize("name", ["code.py:make", "nothing", None])
 def test_a_sidecar_names_no_code(engine: Path, tmp_path: Path, name: str | None,
                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip

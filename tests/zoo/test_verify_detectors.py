@@ -50,3 +50,10 @@ def test_the_image_that_is_alone_has_another_size(verify_detectors: ModuleType) 
         entry, case = zoo.get_entry(name), verify_detectors.CASES[name]
         assert verify_detectors.preparation(entry, case, case.other_size).size == size
         assert verify_detectors.preparation(entry, case).size == case.settled[1:]
+
+
+def test_every_detector_has_a_case(verify_detectors: ModuleType) -> None:
+    """Of each family with masks or keypoints too, all sizes."""
+    names = zoo.list_models(shipped=True)
+    detectors = {name for name in names if zoo.card(name).task == "detection"}
+    assert detectors == verify_detectors.CASES.keys()

@@ -11,6 +11,7 @@ import numpy as np
 
 from trtnet.detection.matching import Boxes, Match, overlaps_of, pairs_of
 from trtnet.detection.reading import read_detections
+from trtnet.errors import UsageError
 from trtnet.escaping import printable
 from trtnet.imaging import Drawn, draw_found, with_legend
 from trtnet.pipeline.counterpart import Counterpart, counterpart_of, counterpart_of_plan
@@ -138,7 +139,7 @@ class ComparedDetector(Detector):
 
     Raises:
         UsageError: as for :class:`trtnet.Detector`; the model has no counterpart in PyTorch; an
-            engine that was built with other weights.
+            engine that was built with other weights; `torch_weights` or `torch_seed` of a model.
     """
 
     def __init__(
@@ -159,6 +160,13 @@ class ComparedDetector(Detector):
 
     def _counterpart(self, weights: str | None, seed: int, observer: Observer) -> Counterpart:
         recipe, opened = self._opener.model_recipe, self._opener.current
+        if recipe is not None and (weights is not None or seed != 0):
+            raise UsageError(
+                "torch_weights and torch_seed say what an engine was built with",
+                expected="an engine",
+                got=f"the model {recipe.entry.name}, whose weights PyTorch gets too",
+                fix="leave them out; weights= names those of a model",
+            )
         with observer.step("PyTorch"):
             if recipe is not None:
                 return counterpart_of(recipe)

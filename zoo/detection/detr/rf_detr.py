@@ -272,7 +272,7 @@ def _model(name: str, sizing: RFDETRSizing) -> Callable[..., RFDETR]:
         task="detection",
         preprocessing={
             "resize_size": [sizing.edge, sizing.edge],
-            "antialias": False,  # as the authors and transformers resize
+            "antialias": False,  # as the authors' predict; transformers' processor smooths
             "rounding": False,
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],

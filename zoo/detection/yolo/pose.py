@@ -61,7 +61,7 @@ class Pose(Detect):
         return found._replace(of_boxes={"points": ops.cat(points, 1)})
 
     def _points(self, level: int, x: Tensor) -> Tensor:
-        """Those of one level's cells. x and y are distances from the cell's corner in half
+        """Those of one level's cells. x and y are distances from the cell's corner, in two
         strides."""
         stride, (count, values) = STRIDES[level], self.kpt_shape
         given = rows(self.cv4[level](x))
