@@ -256,7 +256,8 @@ def test_an_extracted_region_is_the_nodes_as_they_are(module):
         assert [node.op for node in part.graph.nodes].count("placeholder") == len(given)
         made_of = [node for node in part.graph.nodes if node.op.startswith("call")]
         assert [n.target for n in made_of] == [n.target for n in region.nodes]
-        examples = [trials.example(node, CPU) for node in given]
+        values = trials.Examples(CPU)
+        examples = [values.of(node) for node in given]
         assert part(*examples).shape == region.nodes[-1].meta["value"].shape
 
 
@@ -265,5 +266,5 @@ def test_random_operands_lie_as_the_real_ones():
     for like in (torch.empty(2, 3, 4).mT, torch.empty(2, 3, 4, dtype=torch.int32)):
         node = net.placeholder("x")
         node.meta["value"] = like.to("meta")
-        made = trials.example(node, CPU)
+        made = trials.Examples(CPU).of(node)
         assert (made.shape, made.stride(), made.dtype) == (like.shape, like.stride(), like.dtype)
