@@ -65,10 +65,9 @@ def product(rows, tile):
 
 def test_each_kernel_is_compiled_once_and_none_is_launched(compiled):
     calls = [product(rows, tile) for rows in (32, 64, 128) for tile in TILES[:2]]
-    launching.compile_ahead(calls)
+    for _ in range(2):  # also what a busy machine failed to compile the first time
+        launching.compile_ahead(calls)
     assert compiled == ["_linear"] * 2
-    launching.compile_ahead(calls)
-    assert len(compiled) == 2
     with pytest.raises(AttributeError, match="launcher"):  # of the machine, which has none
         calls[0]()
 
