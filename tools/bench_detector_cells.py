@@ -3,7 +3,6 @@ answers."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from bench_detector_ways import (
 from bench_zoo_cells import (
     Say,
     Settings,
+    cleaned,
     installed,
     is_of_the_device,
     load_libraries,
@@ -53,13 +53,6 @@ class DetectorSettings(Settings):
         """What a cell measures."""
         return task_of(cell.model, cell.batch, self.folder, size_of(cell.model, self.size))
 
-    def modes(self, cell: Cell) -> list[str]:
-        """How PyTorch runs networks in a cell."""
-        return [
-            *self.peers,
-            *["max-autotune"] * (f"{cell.model}@{cell.batch}" in self.max_autotune),
-        ]
-
 
 def main() -> None:
     """Does the tasks of standard input."""
@@ -71,14 +64,8 @@ def do(task: dict[str, Any], say: Say) -> Mapping[str, Any]:
     cell, settings = Cell(**task["cell"]), DetectorSettings(**task["settings"])
     set_exactness(cell.precision)
     action = {"define": define, "compile": compile_peers, "measure": measure}[task["do"]]
-    try:
-        with torch.inference_mode():
-            return action(cell, settings, task["skip"], say)
-    finally:
-        torch.compiler.reset()
-        gc.collect()
-        if settings.device == "cuda":
-            torch.cuda.empty_cache()
+    with cleaned(settings.device), torch.inference_mode():
+        return action(cell, settings, task["skip"], say)
 
 
 def define(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bench_zoo_page import LEAST_FOUND, SESSION, Row, group, in_words, latest
+from bench_zoo_page import LEAST_FOUND, SESSION, Row, in_words, whole
 
 AIM = 1.0  # below it a session is slower than PyTorch's best
 
@@ -53,21 +53,7 @@ the cache is filled). *Peak*: MiB of GPU memory taken at most while it was set u
 
 def page(rows: Sequence[Row], name: str) -> str:
     """The whole page. `name`: the file of the rows."""
-    chosen = latest(rows)
-    parts = [HEAD.format(rows=name)]
-    for shared in dict.fromkeys(map(group, chosen)):
-        machine, versions, level = shared
-        own = [row for row in chosen if group(row) == shared]
-        dates = sorted({row["date"] for row in own})
-        span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-        parts.append(f"## {machine}, level {level}\n\n{span}; {versions}.\n")
-        kinds = dict.fromkeys((row["precision"], row["batch"]) for row in own)
-        for precision, batch in sorted(kinds):
-            picked = [row for row in own if (row["precision"], row["batch"]) == (precision, batch)]
-            parts.append(section(picked, precision, batch))
-        commands = dict.fromkeys(row["command"] for row in own)
-        parts.append("".join(f"* `{command}`\n" for command in commands))
-    return "\n".join(parts)
+    return whole(rows, HEAD.format(rows=name), section)
 
 
 def section(rows: Sequence[Row], precision: str, batch: int) -> str:

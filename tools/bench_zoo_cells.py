@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -47,11 +47,14 @@ class Settings:
         """Where weights and engines are."""
         return Path(self.engines)
 
+    def modes(self, cell: Cell) -> list[str]:
+        """How PyTorch runs networks in a cell."""
+        tuned = f"{cell.model}@{cell.batch}" in self.max_autotune
+        return [*self.peers, *["max-autotune"] * tuned]
+
     def ways(self, cell: Cell, module: torch.nn.Module) -> list[Way]:
         """PyTorch's ways that are compared in a cell."""
-        tuned = f"{cell.model}@{cell.batch}" in self.max_autotune
-        modes = [*self.peers, *["max-autotune"] * tuned]
-        return ways(module, modes, self.layouts, self.cudnn_benchmark)
+        return ways(module, self.modes(cell), self.layouts, self.cudnn_benchmark)
 
     def session_options(self, level: int | None) -> dict[str, Any]:
         """Arguments of the session of a level: those that were asked for."""
@@ -74,12 +77,19 @@ def do(task: dict[str, Any], say: Say) -> Mapping[str, Any]:
     cell, settings = Cell(**task["cell"]), Settings(**task["settings"])
     set_exactness(cell.precision)
     action = {"define": define, "compile": compile_peers, "measure": measure}[task["do"]]
-    try:
+    with cleaned(settings.device):
         return action(cell, settings, task["skip"], say)
+
+
+@contextmanager
+def cleaned(device: str) -> Iterator[None]:
+    """Gives memory back at the end, and what torch.compile holds, for the next task."""
+    try:
+        yield
     finally:
         torch.compiler.reset()
         gc.collect()
-        if settings.device == "cuda":
+        if device == "cuda":
             torch.cuda.empty_cache()
 
 

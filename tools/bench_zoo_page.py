@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ AIM = 0.98  # below it the session counts as slower than PyTorch's best
 
 Row = Mapping[str, Any]
 Group = tuple[str, str, str]
+Section = Callable[[Sequence[Row], str, int], str]
 
 HEAD = """\
 # Sessions of the torch backend against PyTorch's best
@@ -71,8 +72,14 @@ def group(row: Row) -> Group:
 
 def page(rows: Sequence[Row], name: str = "benchmarks/zoo_h200.jsonl") -> str:
     """The whole page."""
+    return whole(rows, HEAD.format(rows=name), section)
+
+
+def whole(rows: Sequence[Row], head: str, section: Section) -> str:
+    """A page of `head` and the tables that `section` makes of the rows of one machine, versions and
+    level, and of one precision and batch of these."""
     chosen = latest(rows)
-    parts = [HEAD.format(rows=name)]
+    parts = [head]
     for shared in dict.fromkeys(map(group, chosen)):
         machine, versions, level = shared
         own = [row for row in chosen if group(row) == shared]
