@@ -41,7 +41,13 @@ MODEL = "rtdetr_shapes"
 QUERIES, DENOISING = 100, 100
 RATE, WEIGHT_DECAY, LARGEST_GRADIENT = 1e-3, 1e-4, 0.5
 AVERAGE = 0.998
-SIDES = (320, 352, 384, 416, 448)  # of the squares, in pixels
+SIDES = (
+    512,
+    576,
+    640,
+    736,
+    832,
+)  # of the squares, in pixels: objects as large as in the network's input
 Batch = tuple[torch.Tensor, list[dict[str, torch.Tensor]]]
 
 

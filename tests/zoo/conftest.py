@@ -57,6 +57,11 @@ def train_detector() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def train_rt_detr() -> ModuleType:
+    return _load("train_rt_detr")
+
+
+@pytest.fixture(scope="session")
 def detector_data() -> ModuleType:
     return _load("detector_data")
 

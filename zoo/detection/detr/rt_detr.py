@@ -7,7 +7,7 @@ published weights, ``PekingU/rtdetr_*``, are under Apache-2.0.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +141,7 @@ def register_rt_detr(
     num_queries: int = 300,
     edge: int = 640,
     home: str = __name__,
+    embedded: Mapping[str, str] | None = None,
     **details: Any,
 ) -> Callable[..., TwoStageDetector]:
     """Registers a model of these sizes, of the `version` ``"v1"`` or ``"v2"``.
@@ -148,6 +149,7 @@ def register_rt_detr(
     Args:
         edge: of its input by default.
         home: the module that describes it, whose text names its papers.
+        embedded: the weights that ship, by name; the first are the default.
         details: of :func:`detector`.
     """
     counts = {"num_classes": num_classes, "num_queries": num_queries,
@@ -187,6 +189,8 @@ def register_rt_detr(
         twin=functools.partial(_twin, version, sizing, **counts),
         task="detection",
         preprocessing={"resize_size": [edge, edge]},
+        embedded=embedded or {},
+        default_weights=next(iter(embedded or {}), "random"),
     )(builder)
     return builder
 
@@ -200,5 +204,5 @@ rtdetr_r18, rtdetr_r34, rtdetr_r50, rtdetr_r101 = (
 rtdetr_shapes = register_rt_detr(
     "rtdetr_shapes", SHAPES, "v1",
     "A small RT-DETR for drawn shapes, which ``tools/train_rt_detr.py`` trains.",
-    num_classes=4, num_queries=100, edge=416,
+    num_classes=4, num_queries=100, embedded={"SHAPES_V1": "rtdetr_shapes.safetensors"},
 )  # fmt: skip
