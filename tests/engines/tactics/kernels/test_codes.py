@@ -12,6 +12,7 @@ from tactics import codes as oracle
 from tactics.codes import codes, finished
 from tactics.oracles import ACTIVATIONS, HALVES_OF_PRODUCTS, IS_INTERPRETED, values
 
+from trtnet.engines.torch.kernels import pool_images
 from trtnet.engines.torch.tactics.epilogue import Activation
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.quantized.convolution import Window, convolution
@@ -23,7 +24,6 @@ from trtnet.engines.torch.tactics.quantized.passes import (
     mean_codes,
     pack,
     packed_kernel,
-    pool_rows,
 )
 from trtnet.engines.torch.tactics.quantized.product import product
 from trtnet.engines.torch.tactics.quantized.steps import step_of
@@ -247,11 +247,17 @@ def test_packed_images(channels, kernel, stride, padding, dtype, place):
 
 @pytest.mark.parametrize(("window", "stride", "padding"), [
     ((3, 3), (2, 2), (1, 1)), ((2, 3), (2, 1), (1, 0)), ((1, 1), (2, 2), (0, 0))])  # fmt: skip
-def test_pooled_codes(window, stride, padding, place):
-    x = codes(0, 2, 9, 12, 20)
-    wanted = F.max_pool2d(x.permute(0, 3, 1, 2).float(), window, stride, padding)
-    found = pool_rows(x.to(place), window, stride, padding).cpu()
-    assert torch.equal(found.float(), wanted.permute(0, 2, 3, 1))
+@pytest.mark.parametrize("dtype", [INT8, HALF, torch.float32], ids=str)
+def test_pooled_images(dtype, window, stride, padding, place):
+    """Of values too: NaN is kept, and a window of -inf has no larger one."""
+    x = codes(0, 2, 20, 9, 12).to(dtype)
+    if dtype is not INT8:
+        x[0, :3, 4, 5], x[1, 7] = float("nan"), -float("inf")
+    wanted = F.max_pool2d(x.double(), window, stride, padding)
+    laid_out = x.to(place).contiguous(memory_format=torch.channels_last)
+    found = pool_images(laid_out, window, stride, padding).cpu()
+    assert found.dtype is dtype
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("to_codes", [False, True])
