@@ -46,10 +46,11 @@ class BoundContext:
         self._seen: set[tuple[int, ...]] = set()
         self._has_run = False
 
-    @property
-    def can_be_captured(self) -> bool:
-        """Whether it has run for these shapes, so that a CUDA graph can be tried."""
-        return self._has_run and self.capture_failure is None and not self.data_dependent
+    def can_be_captured(self, at_once: bool = False) -> bool:
+        """Whether a CUDA graph can be tried: it has run for these shapes, or, if it is to be
+        captured `at_once`, its context needs no execution before."""
+        is_ready = self._has_run or (at_once and getattr(self.context, "captures_at_once", False))
+        return is_ready and self.capture_failure is None and not self.data_dependent
 
     @property
     def graph(self) -> Replay | None:

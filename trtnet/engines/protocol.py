@@ -105,9 +105,12 @@ class Context(Protocol):
     Attributes:
         runs_aside: whether :meth:`execute` belongs into :meth:`Device.aside`, because it calls
             Python back, or sets flags of the whole process, so that no interrupt may reach it.
+        captures_at_once: whether :meth:`capture` needs no execution before; one that does not say
+            so does.
     """
 
     runs_aside: bool
+    captures_at_once: bool
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
         """Sets the shape of an input; output shapes must be asked for again afterwards."""
@@ -138,7 +141,7 @@ class Context(Protocol):
 
     def capture(self, stream: int) -> Replay:
         """The execution as one launch, for these shapes and addresses. `stream` is idle and not
-        the default one; the execution has run once before.
+        the default one; the execution has run once before, unless `captures_at_once`.
 
         Raises:
             CaptureError: why it cannot be captured. The context can still :meth:`execute`.

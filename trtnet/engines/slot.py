@@ -136,11 +136,12 @@ class ExecutionSlot:
             self._contexts.popitem(last=False)[1].close()
         self._contexts[key] = BoundContext(self._engine, self.device, profile)
 
-    def prepare(self, bound: BoundContext) -> None:
+    def prepare(self, bound: BoundContext, at_once: bool = False) -> None:
         """Binds memory of the context itself; captures a CUDA graph if graphs are used, there is
-        none yet, and the first execution without one is done."""
+        none yet, and the first execution without one is done; `at_once` where the backend needs
+        none."""
         bound.bind_buffers()
-        if self._graphs and bound.can_be_captured and bound.graph is None:
+        if self._graphs and bound.graph is None and bound.can_be_captured(at_once):
             self.settle()
             self.device.aside(lambda: bound.capture(self.stream))
 

@@ -67,8 +67,8 @@ class Steps:
             raise ShapeError("the batch is not the engine's", expected=fit.chunk_size, got=shapes)
         self._now = self._slot.bound(self._inputs, fit.profile)
         self.fill(zeros)
-        for _ in range(2):  # the second time, a CUDA graph is captured
-            self._slot.prepare(self._now)
+        for _ in range(2):  # the second time at the latest, a CUDA graph is captured
+            self._slot.prepare(self._now, at_once=True)
             self.copy_in()
             self.enqueue()
             self.stream.synchronize()

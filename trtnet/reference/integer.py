@@ -112,8 +112,12 @@ def _may_leave(node: fx.Node, b: _Operand, buffers: Mapping[str, Any]) -> bool:
     if node.target in _PRODUCTS:
         transposed = node.target is linear.multiply and node.args[3] == "TRANSPOSE"
         channel = weight.dim() - (2 if transposed else 1)
-    sums = weight.to(torch.int64).abs().movedim(channel, 0).flatten(1).sum(1)
-    return int(sums.max()) > _LARGEST_EXACT_INTEGER // _LARGEST_INT8
+    rows = weight.movedim(channel, 0).flatten(1)
+    # |x| in 8 bits has no 128; wider copies of all weights would take several times their memory
+    above, below = (
+        part.sum(1, dtype=torch.int64) for part in (rows.clamp(min=0), rows.clamp(max=0))
+    )
+    return int((above - below).max()) > _LARGEST_EXACT_INTEGER // _LARGEST_INT8
 
 
 def _rewrite(

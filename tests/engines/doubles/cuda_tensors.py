@@ -7,8 +7,10 @@ the host to the device, one that the host reads, and tensors on the host beside 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -18,6 +20,50 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("cuda", 0)
+
+
+class Ledger:
+    """Counts the memory of tensors on :data:`GPU`.
+
+    Attributes:
+        held: bytes that live now.
+        peak: the most at a time since :meth:`restart`.
+    """
+
+    def __init__(self) -> None:
+        self.held = self.peak = 0
+        self._known: set[int] = set()
+
+    def note(self, storage: torch.UntypedStorage) -> None:
+        """Counts `storage` for as long as it lives."""
+        key, nbytes = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.held += nbytes
+            self.peak = max(self.peak, self.held)
+            weakref.finalize(storage, self._drop, key, nbytes)
+
+    def _drop(self, key: int, nbytes: int) -> None:
+        self._known.discard(key)
+        self.held -= nbytes
+
+    def restart(self) -> None:
+        """Begins a new measurement."""
+        self.peak = self.held
+
+
+_LEDGER: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
+
+
+@contextmanager
+def counted() -> Iterator[Ledger]:
+    """Inside, the tensors that are made on :data:`GPU` are counted."""
+    made = Ledger()
+    token = _LEDGER.set(made)
+    try:
+        yield made
+    finally:
+        _LEDGER.reset(token)
 
 
 class OnGpu(torch.Tensor):
@@ -32,6 +78,9 @@ class OnGpu(torch.Tensor):
             dtype=inner.dtype, device=GPU,
         )  # fmt: skip
         made.inner = inner
+        ledger = _LEDGER.get()
+        if ledger is not None:
+            ledger.note(inner.untyped_storage())
         return made
 
     @classmethod

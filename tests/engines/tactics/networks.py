@@ -51,17 +51,8 @@ def filled(model: nn.Module, seed: int = 0, **given: np.ndarray) -> nn.Module:
 def compiled(
     model: Callable[..., Any], *shapes: Shape, precision: str | trtnet.Policy = "fp16"
 ) -> fx.GraphModule:
-    """What the engine makes of `model` of inputs of these shapes for a GPU, but on the CPU.
-
-    A quantized network is calibrated with the values of :func:`inputs_of`.
-    """
-    net = _network(model, shapes, precision)
-    if net.observed:
-        values = inputs_of(map(shape_of_input, shapes))
-        given = {f"x{i}": value.numpy() for i, value in enumerate(values)}
-        seen = calibrate(graph.read(net.definition), net.observed, [given])
-        table = seen.table("minmax", weights_sha256=net.weights_sha256)
-        net = _network(model, shapes, precision, table)
+    """What the engine makes of :func:`network` for a GPU, but on the CPU."""
+    net = network(model, shapes, precision)
     module = compiler.compile(recognize_suppressions(graph.read(net)), device="cpu")
     fold(module)
     fusion.lay_out_kernels(module)
@@ -72,6 +63,19 @@ def compiled(
     optimize(module)
     copy_by_call(module)
     return module
+
+
+def network(model: Callable[..., Any], shapes: Sequence[Shape], precision: Any) -> trtnet.Network:
+    """The network of `model` of inputs of these shapes; a quantized one is calibrated with the
+    values of :func:`inputs_of`."""
+    net = _network(model, shapes, precision)
+    if net.observed:
+        values = inputs_of(map(shape_of_input, shapes))
+        given = {f"x{i}": value.numpy() for i, value in enumerate(values)}
+        seen = calibrate(graph.read(net.definition), net.observed, [given])
+        table = seen.table("minmax", weights_sha256=net.weights_sha256)
+        net = _network(model, shapes, precision, table)
+    return net
 
 
 def _network(

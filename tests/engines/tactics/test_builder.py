@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 import torch
@@ -172,6 +173,70 @@ def test_a_name_that_no_longer_exists_is_timed_again(module, stand_ins):
     assert cache.get(problems[0]).startswith("tile ")
     assert "older" not in cache.get(problems[0])
     assert targets(made).count("product") == 3
+
+
+def test_what_a_build_saves(module, stand_ins, tmp_path):
+    """The nodes of each of three regions take 100 us, of which a tactic takes some."""
+    cache = TimingCache({}, tmp_path / "cache")
+    assert build(module, 0, cache=cache).meta["saved_us"] == 0
+    assert build(module, 1, Clock(lambda _: 40.0), cache).meta["saved_us"] == 3 * 60
+    cache.save()
+    again = build(module, 1, None, TimingCache({}, tmp_path / "cache"))
+    assert again.meta["saved_us"] == 3 * 60
+    assert build(module, 1, Clock(lambda _: 99.0)).meta["saved_us"] == 0  # nothing is replaced
+
+
+@pytest.mark.parametrize(
+    "times", [None, [], {}, {"keep": "9"}, {"keep": 10**400}, {"keep": math.nan}, {"keep": -1.0}],
+    ids=repr,
+)  # fmt: skip
+def test_times_that_make_no_sense_save_nothing(times, module, stand_ins):
+    cache = TimingCache({})
+    build(module, 1, cache=cache)
+    for problem in list(cache._choices):
+        cache._choices[problem]["us"] = times
+    made = build(module, 1, cache=cache)
+    assert made.meta["saved_us"] == 0
+    assert targets(made).count("product") == 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cache_that_is_wrong_gives_right_results(seed, as_on_a_gpu, stand_ins):
+    """Whatever tactic a file names for whatever problem: each that a region knows is right, and
+    others are not taken."""
+    model = filled(Several())
+    module = as_on_a_gpu(model, ("N", 3, 10, 12))
+    inputs = [((2, 3, 10, 12), torch.float32)]
+    known = TimingCache({})
+    build(module, 5, Clock(), known, inputs)
+    choices = known._choices
+    names = sorted({name for choice in choices.values() for name in choice["us"]})
+    order = random.Random(seed)
+    wrong = TimingCache({})
+    for problem, choice in choices.items():
+        own = order.choice([*choice["us"]])
+        foreign = order.choice([*names, "with tactics", "", "tile 1x1x1s1w1"])
+        wrong.put(problem, own if order.random() < 0.7 else foreign, choice["us"])
+    made = build(module, 1, Clock(lambda _: math.inf), wrong, inputs)
+    assert {*targets(made)} & {"product", "library_product", "depthwise_image", "finished"}
+    x = inputs_of([inputs[0][0]])
+    for one, other in zip(outputs(made, x), outputs(module, x), strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        torch.testing.assert_close(one, other, rtol=4e-3, atol=4e-3)
+
+
+class Several(nn.Module):
+    """Regions of several kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, groups=8)
+        self.point, self.norm, self.line = nn.Conv2d(8, 16, 1), nn.LayerNorm(16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = nn.functional.silu(self.deep(nn.functional.silu(self.stem(x))))
+        x = nn.functional.gelu(self.point(x)).mean((2, 3))
+        return self.line(self.norm(x)), x
 
 
 def disturbed(kernel, change):

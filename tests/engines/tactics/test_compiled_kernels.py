@@ -11,7 +11,7 @@ from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trtnet.engines.torch import counting
+from trtnet.engines.torch import counting, kernels
 from trtnet.engines.torch.tactics import columns, depthwise, linear, norm, pointwise, windows
 
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
@@ -52,6 +52,9 @@ CASES = {
     "pointwise": (pointwise._pointwise, {"has_scale": True, "has_bias": True, "has_factor": True,
                                          "has_other": True, **ACTIVATION, "block": 1024}, set()),
     "means": (pointwise._image_means, {"rows": 64, "channels": 32}, set()),
+    "largest": (kernels._largest, {"window_h": 3, "window_w": 2, "stride_h": 2, "stride_w": 1,
+                                  "padding_h": 1, "padding_w": 0, "channels": 64,
+                                  "lowest": float("-inf"), "block": 1024}, set()),
     "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
     "counting": (counting._count, {"mine": 64, "others": 128}, set()),
 }  # fmt: skip

@@ -87,9 +87,30 @@ def test_level_0_neither_takes_nor_keeps_a_way(module, tmp_path):
 def test_a_build_is_saved(module, tmp_path):
     path = tmp_path / "t.cache"
     x = torch.randn(SHAPES[0])
-    found = of(module, path).build(SHAPES)(x)["y0"]
+    found = of(module, path).build(SHAPES).forward(x)["y0"]
     torch.testing.assert_close(found, module(x)["y0"], rtol=4e-3, atol=4e-3)
     assert len(TimingCache(HERE, path)) == 2
+
+
+CONVOLUTIONS = {
+    "a convolution": (nn.Conv2d(3, 8, 3), True),
+    "one with a ReLU": (nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), True),
+    "one whose epilogue is a tactic": (nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU()), True),
+    "a transposed one": (nn.ConvTranspose2d(3, 8, 3), True),
+    "one that is a product": (nn.Conv2d(3, 8, 1), False),
+    "one that is a kernel of our own": (nn.Conv2d(3, 3, 3, groups=3), False),
+    "none": (nn.MaxPool2d(2), False),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_whether_cudnn_has_a_part(name, as_on_a_gpu, stand_ins):
+    model, convolves = CONVOLUTIONS[name]
+    compiled = as_on_a_gpu(filled(model), ("N", 3, 8, 8))
+    made = of(compiled).build(((2, 3, 8, 8),))
+    assert made.convolves is convolves
+    is_replaced = name not in ("a transposed one", "none", "a convolution", "one with a ReLU")
+    assert (made.saved_us == 99.0) is is_replaced
 
 
 def test_what_cannot_be_specialized_is_not_built():

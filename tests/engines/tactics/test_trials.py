@@ -149,7 +149,7 @@ def test_random_numbers_of_the_process_are_left_as_they_are(as_on_a_gpu, stand_i
     trial = trials.Trial(region, region.tactics, CPU)
     assert torch.equal(torch.get_rng_state(), before)
     again = trials.Trial(region, region.tactics, CPU)
-    assert torch.equal(trial._keep(), again._keep())
+    assert torch.equal(trial._nodes.call(), again._nodes.call())
 
 
 def addresses(module):

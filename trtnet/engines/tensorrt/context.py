@@ -48,7 +48,7 @@ class TensorRTContext(Context):
         self._outputs = [binding.name for binding in bindings if not binding.is_input]
         self._on_host = [binding.name for binding in bindings if binding.on_host]
         self._allocators: dict[str, tensorrt_callbacks.OutputAllocator] = {}
-        self._has_shapes = self.runs_aside = False
+        self._has_shapes = self.runs_aside = self.captures_at_once = False
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
         context = self._open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, fx
@@ -16,6 +16,21 @@ Forward = Callable[..., dict[str, Tensor]]
 Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in order
 
 
+class Built(NamedTuple):
+    """What a :class:`ShapeBuilder` made of a network for some shapes.
+
+    Attributes:
+        forward: what is called.
+        saved_us: microseconds that it takes less than the network as it is, say the times of its
+            parts; infinity where that emulates.
+        convolves: whether cuDNN, whose kernels can be timed, has a part in it.
+    """
+
+    forward: Forward
+    saved_us: float
+    convolves: bool
+
+
 class ShapeBuilder(Protocol):
     """Makes an engine's module fast for input shapes, and keeps which way to run it was the
     fastest."""
@@ -24,8 +39,8 @@ class ShapeBuilder(Protocol):
     def level(self) -> int:
         """The optimization level, 0 to 5."""
 
-    def build(self, shapes: Shapes) -> Forward | None:
-        """A faster forward for inputs of these shapes; None where it can make none. The present
+    def build(self, shapes: Shapes) -> Built | None:
+        """Something faster for inputs of these shapes; None where it can make nothing. The present
         CUDA stream is used."""
 
     def recall(self, shapes: Shapes) -> str | None:

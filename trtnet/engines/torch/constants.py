@@ -131,6 +131,18 @@ def drop_unused(module: fx.GraphModule) -> None:
             delattr(module, name)
 
 
+def release(module: fx.GraphModule, *nodes: fx.Node) -> None:
+    """Erases `nodes`, in this order, but for those that are still used, and frees the buffers that
+    no other node reads: the originals of packed weights would take as much memory again."""
+    for node in nodes:
+        if node.users:
+            continue
+        module.graph.erase_node(node)
+        stored = module.graph.find_nodes(op="get_attr")
+        if node.op == "get_attr" and all(other.target != node.target for other in stored):
+            delattr(module, str(node.target))
+
+
 class _Folding:
     """Folds one module."""
 

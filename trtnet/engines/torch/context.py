@@ -54,6 +54,7 @@ class TorchContext:
     """
 
     runs_aside = False
+    captures_at_once = True
 
     def __init__(self, compiled: CompiledGraph) -> None:
         self.compiled = compiled

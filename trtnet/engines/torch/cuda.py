@@ -6,7 +6,7 @@ import functools
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,12 +16,14 @@ from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph, Shapes
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.context import TorchContext
+from trtnet.engines.torch.recording import recording
 from trtnet.engines.torch.ways import WITHOUT, Way, Ways
-from trtnet.errors import ExecutionError, OutOfMemoryError
+from trtnet.errors import OutOfMemoryError
 from trtnet.escaping import printable
 from trtnet.workers import Workers
 
 _TRIALS = 10
+_CLEAR = 0.1  # of a way's time: what is behind by more, say the times of its parts, is not timed
 _MARGIN = 0.97  # of the time of a way that is set up faster, above which that one is kept
 
 # PyTorch's precision flags belong to the whole process, and only one capture at a time is safe.
@@ -154,14 +156,16 @@ class CudaContext(TorchContext):
         way = self._known(stream, shapes)
         if way is not None:
             try:
-                return self._captured(stream, way, self._pool)
+                return self._captured(stream, way)
             except CaptureError:
                 if way.name == WITHOUT:
                     raise
                 self._ways.forget(shapes)
         with self._ways.choosing:  # else the executions of two contexts would be timed together
-            way = self._ways.known(shapes) or self._choose(stream, shapes)
-        return self._captured(stream, way, self._pool)
+            way = self._ways.known(shapes)
+            if way is None:
+                return self._choose(stream, shapes)
+        return self._captured(stream, way)
 
     def _given(self) -> Shapes:
         return tuple(self._shapes[binding.name] for binding in self._inputs)
@@ -177,78 +181,60 @@ class CudaContext(TorchContext):
             _thread(False).submit(ask).result()
         return self._ways.known(shapes)
 
-    def _choose(self, stream: int, shapes: Shapes) -> Way:
-        """The fastest way. Of the graphs that are captured for this, one exists at a time."""
+    def _choose(self, stream: int, shapes: Shapes) -> CudaReplay:
+        """Captures the fastest way. Of the graphs that are captured for this, one exists at a time,
+        and its memory is free before the next way runs."""
 
         def candidates() -> list[Way]:
             with self._building(stream):
                 return self._ways.candidates(shapes)
 
         best: Way | None = None
+        last: tuple[Way, CudaReplay] | None = None
         reason: CaptureError | None = None
         for way in _thread(False).submit(candidates).result():
+            if best is not None and way.behind_us > _CLEAR * self.tried[best.name]:
+                continue
+            self._drop(last)
+            last = None
             try:
-                replay = self._captured(stream, way, torch.cuda.graph_pool_handle())
+                replay = self._captured(stream, way)
             except CaptureError as error:
                 reason = error
                 continue
+            last = way, replay
             self.tried[way.name] = 1e3 * self._fastest(replay)
-            replay.close()
             if best is None or self.tried[way.name] < _MARGIN * self.tried[best.name]:
                 best = way
         if best is None:
             raise reason or CaptureError("there is no way to run this graph")
         self._ways.keep(shapes, best, self.tried)
-        return best
+        if last is not None and last[0] is best:
+            return last[1]
+        self._drop(last)
+        return self._captured(stream, best)
 
-    def _captured(self, stream: int, way: Way, pool: Any) -> CudaReplay:
-        return _thread(way.is_timed).submit(self._capture, stream, way, pool).result()
+    def _drop(self, captured: tuple[Way, CudaReplay] | None) -> None:
+        """Gives the memory of a graph that is not used any more back to the device."""
+        if captured is not None:
+            captured[1].close()
+            torch.cuda.empty_cache()
+            self._pool = torch.cuda.graph_pool_handle()  # PyTorch refuses one without a graph
 
-    def _capture(self, stream: int, way: Way, pool: Any) -> CudaReplay:
+    def _captured(self, stream: int, way: Way) -> CudaReplay:
+        return _thread(way.is_timed).submit(self._capture, stream, way).result()
+
+    def _capture(self, stream: int, way: Way) -> CudaReplay:
         graph = torch.cuda.CUDAGraph()
         try:
             with self._on(stream, way.is_timed):
                 with recorded() as copies:
                     self._run(way.forward)  # chooses the kernels
-                with given(copies), self._recording(graph, pool):
+                with given(copies), recording(graph, self._stream, self._pool):
                     self._run(way.forward)
         except Exception as error:  # of many kinds, as kernels and Triton's are
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
         return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)])
-
-    @contextmanager
-    def _recording(self, graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
-        """Captures what is done inside, on the present stream, with memory of `pool`."""
-        recording = torch.cuda.graph(graph, pool, self._stream, capture_error_mode="thread_local")
-        inside: BaseException | None = None
-        try:
-            with recording:
-                try:
-                    yield
-                except BaseException as error:
-                    inside = error
-                    raise
-        except BaseException as error:
-            if error is not inside:  # CUDA refused to end the capture
-                with suppress(RuntimeError, ExecutionError):  # the reason is already on its way
-                    self._end(graph)
-            raise
-        finally:
-            inside = None  # it holds this frame, and the arrays of all others
-
-    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
-        """Ends a capture that CUDA has ended with an error.
-
-        PyTorch gives it up half-way: its allocators and its default random generator go on as if
-        in a capture, and the next ``torch.randn(..., device="cuda")`` of the process would raise.
-        So PyTorch is given another capture to end.
-        """
-        mode = cuda.runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        some = torch.empty(1, device=self.compiled.device)
-        cuda.call("cudaStreamBeginCapture", self._stream.cuda_stream, mode)
-        some.zero_()  # PyTorch warns of an empty graph
-        graph.capture_end()
-        graph.reset()
 
     def _fastest(self, replay: CudaReplay) -> float:
         """Milliseconds of the fastest of some executions."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from trtnet.engines.torch.constants import drop_unused, is_stored, new_buffer
+from trtnet.engines.torch.constants import drop_unused, is_stored, new_buffer, release
 from trtnet.engines.torch.fusion import convolution_relu, is_fusible
 from trtnet.engines.torch.resize import resize
 from trtnet.plugins.kernel_execution import execute_plugin
@@ -101,6 +101,7 @@ class _Passes:
                     self._constant(bias, "row", shift.reshape(-1)),
                 )
                 self._replace((product, total), linear_of_columns, arguments)
+            release(self.module, total, product, weight, bias)
 
     def join_attention(self) -> None:
         """``softmax(q @ k.mT) @ v`` without a matrix of all weights in memory."""

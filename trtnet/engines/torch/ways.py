@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from trtnet.engines.torch.compiled import CompiledGraph, Forward, Shapes
 
 WITH, WITHOUT = "with tactics", "without tactics"
 _TIMED = ", cuDNN's kernels timed"
+_MOST_SHAPES = 64  # of which ways are kept, each with a module; others are built again
 _DEFAULT_LEVEL = 3  # of a session that has no builder
 
 
@@ -20,11 +23,14 @@ class Way(NamedTuple):
         name: among the ways of one network.
         forward: what is called.
         is_timed: whether cuDNN's kernels are timed.
+        behind_us: microseconds that it takes longer than the one with tactics, as far as is known
+            before it is timed.
     """
 
     name: str
     forward: Forward
     is_timed: bool = False
+    behind_us: float = 0.0
 
 
 class Ways:
@@ -39,8 +45,8 @@ class Ways:
     def __init__(self, compiled: CompiledGraph) -> None:
         self.choosing = threading.Lock()
         self._compiled = compiled
-        self._known: dict[Shapes, Way] = {}
-        self._asked: set[Shapes] = set()
+        self._known: OrderedDict[Shapes, Way | None] = OrderedDict()  # those used last at the end
+        self._ordering = threading.Lock()
 
     @property
     def level(self) -> int:
@@ -60,56 +66,73 @@ class Ways:
 
     def known(self, shapes: Shapes) -> Way | None:
         """The way that was the fastest; None where that is not known."""
-        return self._known.get(shapes)
+        with self._ordering:
+            if shapes in self._known:
+                self._known.move_to_end(shapes)
+            return self._known.get(shapes)
 
     def was_asked(self, shapes: Shapes) -> bool:
         """Whether :meth:`ask` has nothing to add to what is known."""
-        return shapes in self._asked
+        return shapes in self._known
 
     def ask(self, shapes: Shapes) -> None:
         """Asks the timing cache which way was the fastest, and makes that.
 
         The network is built on the present CUDA stream.
         """
-        if shapes in self._asked:  # for another context, which was first
+        if shapes in self._known:  # for another context, which was first
             return
         tactics = self._compiled.tactics
         name = None if tactics is None else tactics.recall(shapes)
+        way = None
         try:
             way = None if name is None else self._named(shapes, name)
-            if way is not None:
-                self._known[shapes] = way
         finally:
-            self._asked.add(shapes)
+            self._remember(shapes, way)
 
     def candidates(self, shapes: Shapes) -> list[Way]:
         """The ways that are worth timing at this level, those that are set up fastest first.
 
-        The network is built on the present CUDA stream.
+        One that is clearly behind is worth it only where none before it can be captured. The
+        network is built on the present CUDA stream.
         """
         tactics = self._compiled.tactics
         built = None if tactics is None else tactics.build(shapes)
-        some = [] if built is None else [Way(WITH, built)]
+        if built is None:
+            return [self.without, _timed(self.without)][: 1 if self.level < _DEFAULT_LEVEL else 2]
+        with_tactics = Way(WITH, built.forward)
         if self.level < _DEFAULT_LEVEL:
-            return some or [self.without]
-        every = [*some, self.without]
-        again = every if self.level > _DEFAULT_LEVEL else every[:1]  # cuDNN's timing takes seconds
-        return every + [_timed(way) for way in again]
+            return [with_tactics]
+        is_thorough = self.level > _DEFAULT_LEVEL
+        # At the default level the times of the parts are believed; what emulates is always slower,
+        # and needs several times the memory.
+        is_tried = is_thorough and not math.isinf(built.saved_us)
+        without = self.without._replace(behind_us=0.0 if is_tried else built.saved_us)
+        again = [with_tactics] if built.convolves else []
+        again += [without] if is_thorough else []  # cuDNN's timing takes seconds
+        return [with_tactics, without, *map(_timed, again)]
 
     def keep(self, shapes: Shapes, way: Way, microseconds: Mapping[str, float]) -> None:
         """Keeps the fastest way, and the times of all that were tried."""
-        self._known[shapes] = way
-        self._asked.add(shapes)
+        self._remember(shapes, way)
         if self._compiled.tactics is not None:
             self._compiled.tactics.remember(shapes, way.name, microseconds)
 
     def forget(self, shapes: Shapes) -> None:
         """Forgets a way that does not run; the timing cache is not asked for it again."""
-        self._known.pop(shapes, None)
+        self._remember(shapes, None)
 
     def clear(self) -> None:
         """Forgets all."""
-        self._known.clear()
+        with self._ordering:
+            self._known.clear()
+
+    def _remember(self, shapes: Shapes, way: Way | None) -> None:
+        with self._ordering:
+            self._known[shapes] = way
+            self._known.move_to_end(shapes)
+            while len(self._known) > _MOST_SHAPES:
+                self._known.popitem(last=False)
 
     def _named(self, shapes: Shapes, name: str) -> Way | None:
         """The way called `name`; None where it cannot be made, or there is none."""
@@ -118,11 +141,11 @@ class Ways:
         if base == WITHOUT:
             way = self.without
         elif base == WITH and tactics is not None and (built := tactics.build(shapes)) is not None:
-            way = Way(WITH, built)
+            way = Way(WITH, built.forward)
         else:
             return None
         return _timed(way) if is_timed else way
 
 
 def _timed(way: Way) -> Way:
-    return Way(way.name + _TIMED, way.forward, is_timed=True)
+    return way._replace(name=way.name + _TIMED, is_timed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -53,7 +54,9 @@ class Builder:
     def build(
         self, module: fx.GraphModule, inputs: Sequence[tuple[Sequence[int], torch.dtype]]
     ) -> fx.GraphModule:
-        """`module` for `inputs` of these shapes and types, made fast.
+        """`module` for `inputs` of these shapes and types, made fast. In ``meta["saved_us"]`` are
+        the microseconds that this saves, says the time of each region; infinity where nodes
+        emulate.
 
         Raises:
             SpecializationError: as :func:`specialize`.
@@ -62,8 +65,9 @@ class Builder:
         gather_rows(made, self._device)
         simplify(made)
         encode_before_pooling(made)
-        if self.level:
-            self._replace(list(find(made, COUNTS[-1], self._device)))
+        regions = list(find(made, COUNTS[-1], self._device)) if self.level else []
+        self._replace(regions)
+        made.meta["saved_us"] = math.fsum(map(self._saved, regions))
         made.graph.eliminate_dead_code(is_kept)
         drop_unused(made)
         made.recompile()
@@ -96,6 +100,13 @@ class Builder:
         are."""
         name = self.cache.get(region.problem)
         return tuple(tactic for tactic in region.tactics if tactic.name == name)
+
+    def _saved(self, region: Region) -> float:
+        """Microseconds that the chosen tactic takes less than the nodes as they are."""
+        times = self.cache.times(region.problem)
+        chosen = times.get(self.cache.get(region.problem) or KEEP, math.inf)
+        saved = times.get(KEEP, 0.0) - chosen
+        return saved if saved > 0 else 0.0  # neither less nor NaN, of a file that says so
 
     def _compile(
         self, regions: Mapping[str, Region], unknown: Mapping[str, Sequence[Tactic]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,12 +31,13 @@ class Tactic:
     always: bool = False
 
     def bound(self) -> Callable[..., Any]:
-        """A function of the operands, which a graph can call: its code holds no options."""
+        """A function of the operands, which a graph can call: its code holds no options. Its
+        ``__wrapped__`` is the tactic's."""
 
         def call(*operands: Any) -> Any:
             return self.function(*operands, **self.options)
 
-        call.__name__ = self.function.__name__
+        functools.update_wrapper(call, self.function, assigned=("__name__",), updated=())
         return call
 
 
@@ -48,12 +50,15 @@ class Region:
         operands: what tactics are given: nodes, or None.
         problem: what the time depends on, in words; regions of one problem take the same choice.
         tactics: the ways, those that promise most first.
+        is_emulated: whether the nodes compute in other numbers what is meant to be computed in 8
+            bits. Any tactic is faster, and the nodes take several times the memory.
     """
 
     nodes: tuple[fx.Node, ...]
     operands: tuple[fx.Node | None, ...]
     problem: str
     tactics: tuple[Tactic, ...]
+    is_emulated: bool = False
 
     def most_promising(self, count: int) -> tuple[Tactic, ...]:
         """The first `count` tactics, and those that are always timed."""

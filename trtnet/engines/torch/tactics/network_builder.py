@@ -11,14 +11,22 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 
-from trtnet.engines.torch.compiled import Forward, Shapes
+from trtnet.engines.torch.compiled import Built, Shapes
+from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.calls import finished
 from trtnet.engines.torch.tactics.values import SpecializationError, may_be_sizes
 from trtnet.escaping import printable
+from trtnet.reference.convolution import cropped_deconvolution, padded_convolution
 
 _FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
+_CONVOLUTIONS = (
+    *(F.conv2d, F.conv3d, F.conv_transpose2d, F.conv_transpose3d),
+    *(padded_convolution, cropped_deconvolution, convolution_relu, finished),
+)
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -50,7 +58,7 @@ class NetworkBuilder:
         """The optimization level."""
         return self._builder.level
 
-    def build(self, shapes: Shapes) -> Forward | None:
+    def build(self, shapes: Shapes) -> Built | None:
         """See :meth:`trtnet.engines.torch.compiled.ShapeBuilder.build`."""
         try:
             made = self._builder.build(self._module, list(zip(shapes, self._types, strict=True)))
@@ -62,7 +70,7 @@ class NetworkBuilder:
             warnings.warn(f"{text}: {printable(error)}", RuntimeWarning, stacklevel=2)
             return None
         self._save()
-        return made.forward
+        return Built(made.forward, made.meta["saved_us"], _convolves(made))
 
     def recall(self, shapes: Shapes) -> str | None:
         """See :meth:`trtnet.engines.torch.compiled.ShapeBuilder.recall`."""
@@ -91,6 +99,13 @@ class NetworkBuilder:
         except OSError as error:
             text = f"the timing cache {printable(self._path)} is not written ({printable(error)})"
             warnings.warn(f"{text}: tactics will be timed again", RuntimeWarning, stacklevel=2)
+
+
+def _convolves(module: fx.GraphModule) -> bool:
+    """Whether `module`, or the body of a region, calls cuDNN's convolutions."""
+    parts = (part for part in module.modules() if isinstance(part, fx.GraphModule))
+    targets = (node.target for part in parts for node in part.graph.nodes)
+    return any(getattr(target, "__wrapped__", target) in _CONVOLUTIONS for target in targets)
 
 
 def digest(module: fx.GraphModule) -> str:

@@ -46,6 +46,13 @@ class TimingCache:
         found = self._choices.get(problem)
         return None if found is None else str(found["tactic"])
 
+    def times(self, problem: str) -> dict[str, float]:
+        """Microseconds of each tactic that was tried for `problem`; what is no number is left
+        out."""
+        held = self._choices.get(problem, {}).get("us")
+        pairs = held.items() if isinstance(held, dict) else ()
+        return {name: us for name, us in pairs if isinstance(us, float)}
+
     def put(self, problem: str, tactic: str, microseconds: dict[str, float]) -> None:
         """Keeps a choice, and the time of each tactic that was tried."""
         times = {name: round(time, 2) for name, time in microseconds.items()}

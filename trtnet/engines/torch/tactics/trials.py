@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch.recording import recording
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, extract
 from trtnet.engines.torch.tactics.quantized.finish import CODES
 
 _TOLERANCE = 0.01  # of the norm; bfloat16 has three digits
-_COMPARED = 1 << 22  # elements that are compared at a time, in float32
+_COMPARED = 1 << 20  # elements that are compared at a time, in float32
+_PART = 1 << 25  # bytes of one of the tensors from which a part of a result is computed
+_EMULATED_BYTES = 8  # of an element
 _HOPELESS = 1.5  # times as long as the best so far: nothing more is measured
 _HOST_US = 300.0  # that the host may take for a call whose kernels take none
 _MOST_CALLS, _LEAST_CALLS, _ENOUGH_US, _ROUNDS = 10, 2, 2000.0, 4
@@ -25,27 +28,93 @@ Time = Callable[[Call, float], float]
 
 class Trial:
     """The nodes of a region and tactics of it. Its operands are freed with it, and no result is
-    kept longer than it is compared."""
+    kept longer than it is compared: nodes are computed again for each tactic, which takes less
+    time than memory is worth."""
 
     def __init__(self, region: Region, tactics: Sequence[Tactic], device: torch.device) -> None:
         module, given = extract(region)
+        _overwrite(module)
         examples = Examples(device)
-        self._keep: Call = partial(module, *[examples.of(node) for node in given])
+        self._nodes = _Nodes(module, [examples.of(node) for node in given], region)
         operands = [examples.operand(node) for node in region.operands]
         self._calls: dict[str, Call] = {
             tactic.name: partial(tactic.bound(), *operands) for tactic in tactics
         }
 
     def times(self, time: Time) -> dict[str, float]:
-        """Microseconds of each; infinity where one fails or gives something else. One that is
-        clearly slower than another is measured less exactly."""
-        found = {KEEP: time(self._keep, math.inf)}
-        right = self._keep()
-        allowed = _TOLERANCE * _norm(right)
+        """Microseconds of each; infinity where one fails or gives something else, and for nodes
+        that emulate. One that is clearly slower than another is measured less exactly."""
+        nodes = self._nodes
+        found = {KEEP: math.inf if nodes.is_emulated else time(nodes.call, math.inf)}
         for name, call in self._calls.items():
-            fits = _agrees(call, right, allowed)
+            fits = _agrees(call, nodes)
             found[name] = time(call, min(found.values())) if fits else math.inf
         return found
+
+
+class _Nodes:
+    """The nodes of a region as a function of fixed operands.
+
+    Attributes:
+        call: what computes all.
+        shape: of the result.
+        is_emulated: see :class:`Region`.
+    """
+
+    def __init__(self, module: fx.GraphModule, operands: Sequence[Tensor], region: Region) -> None:
+        self.call: Call = partial(module, *operands)
+        self.shape = tuple(region.nodes[-1].meta["value"].shape)
+        self.is_emulated = region.is_emulated
+        self._last, self._module, self._operands = region.nodes[-1], module, operands
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """The result: one that is large in parts along its first axis."""
+        step = self._step
+        if not step:
+            yield slice(None), self.call()
+            return
+        for start in range(0, self.shape[0], step):
+            rows = slice(start, min(start + step, self.shape[0]))
+            yield rows, self._part(rows)
+
+    def _part(self, rows: slice) -> Tensor:
+        part: Tensor = self._module(*(x[rows] for x in self._operands))
+        return part
+
+    @cached_property
+    def _step(self) -> int:
+        """Rows of a part; 0 where there is one part, as the nodes do not work row by row."""
+        if not self.shape or any(x.shape[:1] != self.shape[:1] for x in self._operands):
+            return 0
+        example = self._last.meta["value"]
+        item = _EMULATED_BYTES if self.is_emulated else example.itemsize
+        largest = max(example.numel(), *(x.numel() for x in self._operands)) * item
+        count = min(math.ceil(largest / _PART), self.shape[0])
+        if count < 2:
+            return 0
+        step = math.ceil(self.shape[0] / count)
+        try:
+            shape = self._part(slice(0, step)).shape
+        except RuntimeError:  # as of a shape that is stated
+            return 0
+        return step if shape == (step, *self.shape[1:]) else 0
+
+
+def _overwrite(module: fx.GraphModule) -> None:
+    """Has a product overwrite the sigmoid that it alone uses, as in SiLU: the same values, and a
+    third less memory for what is the largest tensor of many networks."""
+    for product in module.graph.find_nodes(op="call_function", target=torch.mul):
+        for gate, other in (product.args, product.args[::-1]):
+            fits = isinstance(gate, fx.Node) and gate.target is torch.sigmoid
+            if fits and len(gate.users) == 1 and _is_alike(gate, product):
+                product.target, product.args = Tensor.mul_, (gate, other)
+                break
+    module.recompile()
+
+
+def _is_alike(one: fx.Node, other: fx.Node) -> bool:
+    a, b = one.meta["value"], other.meta["value"]
+    return bool(a.dtype == b.dtype and a.shape == b.shape)
 
 
 def shaped_calls(region: Region, tactics: Iterable[Tactic]) -> list[Call]:
@@ -105,15 +174,23 @@ def _laid_out_as(value: Tensor, device: torch.device) -> Tensor:
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device)
 
 
-def _agrees(call: Call, right: Tensor, allowed: float) -> bool:
-    """Whether what `call` gives has a distance of at most `allowed` from `right`."""
+def _agrees(call: Call, nodes: _Nodes) -> bool:
+    """Whether what `call` gives has a distance of at most a hundredth of the norm from what `nodes`
+    give."""
     try:
         found = call()
     except Exception:  # of many kinds, as kernels and libraries are
         return False
-    if found.shape != right.shape or found.dtype != right.dtype:
+    if found.shape != nodes.shape:
         return False
-    return _norm(found, right) <= allowed
+    distances, sizes = [], []
+    for rows, right in nodes.parts():
+        if found.dtype != right.dtype:
+            return False
+        distances.append(_norm(found[rows] if nodes.shape else found, right))
+        sizes.append(_norm(right))
+        del right  # before the next part is computed
+    return math.hypot(*distances) <= _TOLERANCE * math.hypot(*sizes) < math.inf
 
 
 def _norm(x: Tensor, other: Tensor | None = None) -> float:
@@ -140,11 +217,11 @@ def time_captured(call: Call, limit: float) -> float:
             return alone
         count = min(_MOST_CALLS, max(_LEAST_CALLS, int(_ENOUGH_US / max(alone, 1.0))))
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with recording(graph, stream):
             for _ in range(count):
                 call()
         return _best(graph.replay, stream, count, limit)
-    except (RuntimeError, ValueError, AssertionError):
+    except Exception:  # as above
         return math.inf
 
 

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trtnet.engines.torch.kernels import pool_images
 from trtnet.engines.torch.tactics.launching import launch
 from trtnet.engines.torch.tactics.linear import Tile
 from trtnet.engines.torch.tactics.quantized.finish import (
@@ -130,44 +131,7 @@ def pool(
     """The largest code of each window: ``F.max_pool2d`` of codes, (N, C, H, W)."""
     if not x.is_cuda or x.dtype is not torch.int8:
         return F.max_pool2d(x.float(), window, stride, padding).to(x.dtype)
-    return pool_rows(x.permute(0, 2, 3, 1).contiguous(), window, stride, padding).permute(
-        0, 3, 1, 2
-    )
-
-
-def pool_rows(
-    x: Tensor, window: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
-) -> Tensor:
-    """:func:`pool` of int8 codes (N, H, W, C), without gaps."""
-    n, h, w, c = x.shape
-    oh, ow = ((x.shape[i + 1] + 2 * padding[i] - window[i]) // stride[i] + 1 for i in (0, 1))
-    y = torch.empty((n, oh, ow, c), dtype=x.dtype, device=x.device)
-    if y.numel():
-        grid = (n * oh, triton.cdiv(ow * c, _BLOCK))
-        launch(_pool, grid, x, y, h, w, oh, ow, c, *window, *stride, *padding, _BLOCK)
-    return y
-
-
-@triton.jit
-def _pool(  # type: ignore[no-untyped-def]  # as above
-    x, y, h, w, oh, ow, channels: tl.constexpr,
-    window_h: tl.constexpr, window_w: tl.constexpr,
-    stride_h: tl.constexpr, stride_w: tl.constexpr,
-    padding_h: tl.constexpr, padding_w: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
-    """One program computes `block` codes of one row of the result, channels innermost."""
-    row = tl.program_id(0)
-    image, top = (row // oh).to(tl.int64), (row % oh) * stride_h - padding_h
-    place = tl.program_id(1) * block + tl.arange(0, block)
-    channel, left = place % channels, place // channels * stride_w - padding_w
-    inside = place < ow * channels
-    best = tl.full((block,), -128, tl.int8)
-    for i in tl.static_range(window_h):
-        line = x + (image * h + top + i) * w * channels + channel
-        for j in tl.static_range(window_w):
-            fits = inside & (top + i >= 0) & (top + i < h) & (left + j >= 0) & (left + j < w)
-            best = tl.maximum(best, tl.load(line + (left + j) * channels, fits, -128))
-    tl.store(y + row.to(tl.int64) * ow * channels + place, best, inside)
+    return pool_images(x.contiguous(memory_format=torch.channels_last), window, stride, padding)
 
 
 def mean_codes(x: Tensor, size: float, how: Finish, rows: int, channels: int) -> Tensor:

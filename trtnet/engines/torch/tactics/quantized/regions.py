@@ -42,13 +42,16 @@ _MEANS = ((64, 32), (16, 128), (8, 256))  # pixels and channels of a program
 def of_codes(module: fx.GraphModule, node: fx.Node, count: int) -> Region | None:
     """The region of codes that is known by `node`, with `count` tiles at most; None where there is
     none."""
+    region: Region | None = None
     if node.target is scaled:
-        return _product(module, node, count)
-    if node.target is to_quantized:
-        return _encoding(node)
-    if node.target is mean:
-        return _means(node)
-    return _normalization(node) if node.target is normalize else None
+        region = _product(module, node, count)
+    elif node.target is to_quantized:
+        region = _encoding(node)
+    elif node.target is mean:
+        region = _means(node)
+    elif node.target is normalize:
+        region = _normalization(node)
+    return None if region is None else replace(region, is_emulated=True)
 
 
 def _product(module: fx.GraphModule, node: fx.Node, count: int) -> Region | None:

@@ -1,0 +1,129 @@
+"""How much GPU memory it takes to load and to build a network, counted on a stand-in for one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+
+import pytest
+import torch
+import torch._dynamo  # before what it asks for is replaced
+from doubles import cuda_tensors
+from doubles.cuda_tensors import GPU, Device, OnGpu, counted, values
+from tactics import codes, stand_ins
+from tactics.networks import filled, network
+from tactics.stand_ins import Clock
+from torch.utils._pytree import tree_map
+
+from trtnet import graph, nn
+from trtnet.engines.torch import engine, kernels
+from trtnet.engines.torch.tactics import calls, trials
+from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.quantized import calls as calls_of_codes
+from trtnet.engines.torch.tactics.timing_cache import TimingCache
+
+LEVEL = 3
+
+
+def kernel(function):
+    """`function` of the host's tensors as a kernel, which takes no memory but its result's."""
+
+    @functools.wraps(function)
+    def call(*args, **options):
+        return OnGpu(function(*tree_map(values, args), **tree_map(values, options)))
+
+    return call
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Enters a device, and counts its memory."""
+
+    def enter():
+        for owner, functions in ((calls, stand_ins.KERNELS), (calls_of_codes, codes.KERNELS)):
+            for function in functions:
+                monkeypatch.setattr(owner, function.__name__, kernel(function))
+
+        def packed(x, channels, dtype):
+            padded = torch.nn.functional.pad(x.to(dtype), (0, 0, 0, 0, 0, channels - x.shape[1]))
+            return padded.contiguous(memory_format=torch.channels_last)
+
+        monkeypatch.setattr(kernels, "pack_channels_last", kernel(packed))
+        monkeypatch.setattr(trials, "_COMPARED", 1 << 8)
+        monkeypatch.setattr(trials, "_PART", 1 << 12)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
+        cuda_tensors.allow(monkeypatch)
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(Device())
+        return stack.enter_context(counted())
+
+    with contextlib.ExitStack() as stack:
+        yield enter
+
+
+class Image(nn.Module):
+    """Blocks like those of networks for images: the first tensors are by far the largest."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.widen, self.deep = nn.Conv2d(16, 64, 1), nn.Conv2d(64, 64, 3, 2, 1, groups=64)
+        self.narrow, self.more = nn.Conv2d(64, 32, 1), nn.Conv2d(32, 32, 3, padding=1)
+        self.line = nn.Linear(32, 10)
+
+    def forward(self, x):
+        silu = nn.functional.silu
+        x = silu(self.deep(silu(self.widen(silu(self.stem(x))))))
+        x = self.narrow(x)
+        return self.line(nn.functional.relu(x + self.more(x)).mean((2, 3)))
+
+
+class Tokens(nn.Module):
+    """Linear layers, whose weights take more memory than values."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *[nn.Sequential(nn.Linear(96, 192), nn.GELU(), nn.Linear(192, 96)) for _ in range(4)]
+        )
+        self.norm = nn.LayerNorm(96)
+
+    def forward(self, x):
+        return self.norm(x + self.layers(x))
+
+
+CASES = {  # and what a build may take, of what the activations of the network as it is take
+    "image": (Image, (8, 3, 32, 32), "fp16", 0.8),
+    "tokens": (Tokens, (2, 12, 96), "fp16", 1.1),
+    "image in int8": (Image, (8, 3, 32, 32), "int8", 0.25),  # which is emulated
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_build_takes(name, memory):
+    """Loading takes one weight beside all of them, and its copy in another layout. A build takes no
+    more than the weights, what an execution takes, and weights that are packed for its kernels."""
+    kind, shape, precision, limit = CASES[name]
+    read = graph.read(network(filled(kind()), [("N", *shape[1:])], precision))
+    ledger = memory()
+    module = engine._compile(read, GPU)
+    weights, largest = ledger.held, max(b.nbytes for b in module.buffers())
+    assert ledger.peak <= weights + 2.1 * largest
+    x, clock = OnGpu(torch.randn(shape)), Clock()
+    ledger.restart()
+    module.forward(x)
+    as_it_is = ledger.peak - ledger.held
+    ledger.restart()
+    before = ledger.held
+    made = Builder(LEVEL, TimingCache({}), GPU, clock).build(module, [(shape, torch.float32)])
+    taken = ledger.peak - before
+    assert len(clock.tactics) > LEVEL
+    ledger.restart()
+    made.forward(x)
+    with_tactics = ledger.peak - ledger.held
+    assert taken <= limit * as_it_is
+    assert precision == "fp16" or taken <= with_tactics
+    del made
+    gc.collect()
+    assert ledger.held == before

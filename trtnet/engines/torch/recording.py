@@ -1,0 +1,52 @@
+"""Recording what PyTorch enqueues on a stream as a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+
+from trtnet import cuda
+from trtnet.errors import ExecutionError
+
+
+@contextmanager
+def recording(
+    graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream, pool: Any = None
+) -> Iterator[None]:
+    """Captures what is done inside, on `stream`, with memory of `pool`; without one, of a pool
+    that is freed with `graph`. Unused memory goes back to the device before."""
+    record = torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local")
+    inside: BaseException | None = None
+    try:
+        with record:
+            try:
+                yield
+            except BaseException as error:
+                inside = error
+                raise
+    except BaseException as error:
+        if error is not inside:  # CUDA refused to end the capture
+            with suppress(RuntimeError, ExecutionError):  # the reason is already on its way
+                _end(graph, stream)
+        raise
+    finally:
+        inside = None  # it holds this frame, and the arrays of all others
+
+
+def _end(graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream) -> None:
+    """Ends a capture that CUDA has ended with an error.
+
+    PyTorch gives it up half-way: its allocators and its default random generator go on as if in a
+    capture, and the next ``torch.randn(..., device="cuda")`` of the process would raise. So PyTorch
+    is given another capture to end.
+    """
+    mode = cuda.runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    with torch.cuda.stream(stream):
+        some = torch.empty(1, device=stream.device)
+        cuda.call("cudaStreamBeginCapture", stream.cuda_stream, mode)
+        some.zero_()  # PyTorch warns of an empty graph
+        graph.capture_end()
+        graph.reset()
