@@ -10,6 +10,7 @@ from torch import fx
 
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
+from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
 from trtnet.engines.torch.tactics.launching import compile_ahead
 from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
@@ -64,6 +65,7 @@ class Builder:
         encode_before_pooling(made)
         if self.level:
             self._replace(list(find(made, COUNTS[-1], self._device)))
+            write_kernels(made, self._device)
         made.graph.eliminate_dead_code(is_kept)
         drop_unused(made)
         made.recompile()
