@@ -15,6 +15,7 @@ from trtnet.engines.torch.tactics.launching import compile_ahead
 from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
+from trtnet.engines.torch.tactics.selection import select_by_kernel
 from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -63,6 +64,7 @@ class Builder:
         gather_rows(made, self._device)
         simplify(made)
         encode_before_pooling(made)
+        select_by_kernel(made)
         if self.level:
             self._replace(list(find(made, COUNTS[-1], self._device)))
             write_kernels(made, self._device)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence, Set
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ from trtnet.engines.torch.tactics.elements.planning import (
     unsupported,
 )
 from trtnet.engines.torch.tactics.elements.reading import TooDeep
+from trtnet.engines.torch.tactics.launching import compile_ahead, only_compiling
+from trtnet.escaping import printable
 from trtnet.reference.module_builder import is_kept
 
 _LEAST = 2  # functions that a launch must replace
@@ -44,12 +48,33 @@ def write_kernels(module: fx.GraphModule, device: torch.device) -> int:
         if not more:
             break
         refused |= more
+    if device.type == "cuda":
+        launches = _that_compile(launches)
     _replace(module, launches)
     return len(launches)
 
 
+def _that_compile(launches: Sequence[_Launch]) -> list[_Launch]:
+    """Compiles the kernels; the nodes of one that cannot be compiled stay."""
+    calls = [partial(x.kernel.run, *(node.meta["value"] for node in x.kernel.operands))
+             for x in launches]  # fmt: skip
+    compile_ahead(calls)
+    found = []
+    for launch, call in zip(launches, calls, strict=True):
+        try:
+            with only_compiling():
+                call()
+        except Exception as error:  # of many kinds, as Triton's are
+            text = "a kernel is not used, because it could not be compiled"
+            warnings.warn(f"{text}: {printable(error)}", RuntimeWarning, stacklevel=2)
+        else:
+            found.append(launch)
+    return found
+
+
 class _Launch:
-    """A kernel, what it computes, and the node before which it runs."""
+    """A kernel, what it computes, the node before which it runs, and how many functions it
+    replaces."""
 
     def __init__(
         self, nodes: Sequence[fx.Node], before: fx.Node, plan: Plan, known: Set[fx.Node],
@@ -59,11 +84,7 @@ class _Launch:
         given = dict.fromkeys(x for node in nodes for x in plan.sources(node, known))
         self.inside = {x for node in nodes for x in plan.inside(node, known)}
         self.kernel = Kernel(nodes, list(given), device)
-
-    @property
-    def is_worth_it(self) -> bool:
-        """Whether it replaces several kernels."""
-        return sum(not is_view(node) for node in self.inside) >= _LEAST
+        self.replaces = sum(not is_view(node) for node in self.inside)
 
 
 class _Schedule:
@@ -84,7 +105,7 @@ class _Schedule:
             elif node not in self._plan.computable:
                 roots = (self._plan.root(source) for source in node.all_input_nodes)
                 self._compute([root for root in roots if root in self._waiting], node)
-        return [launch for launch in self._launches if launch.is_worth_it]
+        return [launch for launch in self._launches if launch.replaces >= _LEAST]
 
     def _wave(self, node: fx.Node) -> int:
         sources = self._plan.sources(node, self._known)
@@ -136,11 +157,14 @@ def _function(kernel: Kernel, module: fx.GraphModule) -> Callable[..., Any]:
     """What a graph can call: the kernel on a GPU, elsewhere the nodes that it replaces."""
 
     def elements(*given: Tensor) -> Sequence[Tensor]:
-        on_gpu = given[0].is_cuda or given[0].is_meta
-        values: Sequence[Tensor] = kernel.run(*given) if on_gpu else module.forward(*given)
+        values: Sequence[Tensor] = (kernel.run if _on_gpu(given[0]) else module.forward)(*given)
         return values
 
     return elements
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return x.is_cuda or x.is_meta  # without memory where kernels are compiled ahead
 
 
 def _as_module(module: fx.GraphModule, launch: _Launch) -> fx.GraphModule:
