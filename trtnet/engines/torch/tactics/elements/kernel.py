@@ -25,7 +25,7 @@ _TILE = 4096  # elements of a tile with a reduction
 _BLOCK = 512  # of one without
 _PROGRAMS = 264  # that keep a large GPU busy
 _LEAST = 64
-_WARPS = 4
+_LONG = 4096  # elements of a reduction that wants twice the threads
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Kernel:
         self.results = [Result.of(node) for node in nodes]
         for i, result in enumerate(self.results):
             by_shape.setdefault(result.laid_out, []).append(i)
-        self._programs = 0
+        self._programs, self._longest = 0, 1
         body = []
         for count, members in enumerate(by_shape.values()):
             body += self._part(f"v{count}_", members, nodes, is_first=not count)
@@ -111,7 +111,7 @@ class Kernel:
         ]  # fmt: skip
         values = [_bytes(x) for x in (*operands, *(memory for memory, _ in made))]
         launch(self._function, (self._programs,), *values, *strides,
-               num_warps=_WARPS, enable_fp_fusion=False)  # fmt: skip
+               num_warps=8 if self._longest >= _LONG else 4, enable_fp_fusion=False)  # fmt: skip
         return [result for _, result in made]
 
     @cached_property
@@ -150,6 +150,7 @@ class Kernel:
             value = reading.of(nodes[i], index, inside)
             shown = f"{value.text}.to(tl.uint8)" if self.results[i].dtype is torch.bool else value.text
             writer.lines.append(f"tl.store(y{i} + {place.text}, {shown}, {inside.text})")
+        self._longest = max(self._longest, reading.longest)
         block = _block(count, reading.longest)
         begin, self._programs = self._programs, self._programs + triton.cdiv(count, block)
         head = [

@@ -21,6 +21,7 @@ _STORED = 4  # what an element costs that is written or read, in operations
 _LAUNCH = 1e7  # what a launch costs, in operations: two microseconds
 _WASTE = 2e7  # operations for the same sums again
 _REDUCTIONS = (torch.sum, torch.amax, torch.amin, torch.matmul)
+_SOFTMAX = 3.0  # elements for one of a softmax that is reduced along its axis
 _TRIVIAL = 4  # operations for an element that are never worth a tensor of their own
 
 
@@ -95,10 +96,16 @@ class Plan:
         return self._uses_of_each()
 
     def _saves(self, node: fx.Node, cost: float, uses: Mapping[fx.Node, float]) -> bool:
-        """Whether to write and read `node` is less work than to compute it for each use."""
-        count, total = node.meta["value"].numel(), sum(uses.values())
-        again = total if node in self._asked else total - count
-        return again * cost > _STORED * (total + count) + _LAUNCH and not is_movement(node)
+        """Whether to write and read `node` is less work than to compute it for each use. Values of
+        one shape are computed together."""
+        count = float(node.meta["value"].numel())
+        by_shape = {shape_of(node): count if node in self._asked else 0.0}
+        for root, times in uses.items():
+            shape = shape_of(root)
+            by_shape[shape] = max(by_shape.get(shape, 0.0), times)
+        total = sum(by_shape.values())
+        work = (total - count) * cost - _STORED * (total + count) - _LAUNCH
+        return work > 0 and not is_movement(node)
 
     def _uses_of_each(self) -> dict[fx.Node, dict[fx.Node, float]]:
         uses: dict[fx.Node, dict[fx.Node, float]] = {}
@@ -125,7 +132,8 @@ class Plan:
                 node = left.pop()
                 if node.target is torch.softmax:
                     count = root.meta["value"].numel() if node is root else self._uses[node][root]
-                    if count * dict(_reads(node))[node.all_input_nodes[0]] > _WASTE:
+                    axis: Any = node.args[1]
+                    if count * shape_of(node)[axis] > _WASTE:
                         found.add(node)
                 elif node.target not in _REDUCTIONS:
                     left += (
@@ -187,16 +195,18 @@ def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
     """The tensors that `node` is computed of, and how many elements of each for one of its own."""
     arguments: Any = node.args
     if node.target is torch.cat:
-        return [(part, 1.0) for part in arguments[0]]
+        whole = node.meta["value"].numel()
+        return [(part, part.meta["value"].numel() / whole) for part in arguments[0]]
     if is_movement(node):
         fill = node.kwargs.get("fill")
         return [(arguments[0], 1.0), *([(fill, 1.0)] if isinstance(fill, fx.Node) else [])]
     times = 1.0
     if node.target in _REDUCTIONS[:3]:
         times = arguments[0].meta["value"].numel() / node.meta["value"].numel()
-    elif node.target in (torch.softmax, torch.matmul):
-        axis = arguments[1] if node.target is torch.softmax else -1
-        times = float(shape_of(arguments[0])[axis])
+    elif node.target is torch.softmax:
+        times = _SOFTMAX
+    elif node.target is torch.matmul:
+        times = float(shape_of(arguments[0])[-1])
     elif node.target is torch.nn.functional.grid_sample:
         return [(arguments[0], 4.0), (arguments[1], 2.0)]
     elif len(arguments) == 2 and isinstance(arguments[0], fx.Node) and _is_choice_of_one(arguments[0]):

@@ -30,9 +30,10 @@ from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer, nu
 from trtnet.engines.torch.tactics.movement import take_rows
 from trtnet.reference.index import gather_elements, select_k, take
 
-LONGEST = 2048
+LONGEST = 8192
 """The elements that are reduced at once, at most."""
-_LARGEST_PRODUCT = 1 << 21  # multiplications of a product that is computed element by element
+_FEW_COLUMNS, _LARGEST_PRODUCT = 4, 1 << 27  # of a product that is computed element by element:
+# the columns, and the multiplications
 
 
 class TooDeep(Exception):
@@ -301,7 +302,8 @@ class Reading:
         arguments: Any = node.args
         left, right = arguments
         mine, table = shape_of(left), shape_of(right)
-        is_small = node.meta["value"].numel() * mine[-1] <= _LARGEST_PRODUCT
+        is_small = table[-1] <= _FEW_COLUMNS
+        is_small &= node.meta["value"].numel() * mine[-1] <= _LARGEST_PRODUCT
         types = {x.meta["value"].dtype for x in (left, right)}
         if right.op != "get_attr" or types != {torch.float32} or not is_small:
             raise Unsupported(node)
