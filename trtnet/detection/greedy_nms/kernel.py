@@ -58,7 +58,7 @@ def greedy_nms(
     labels = order if groups is None else groups.contiguous()
     _sort[(words, images)](taking_part, scores, order, places, count, word=_WORD)
     _overlaps[(words, words, images)](
-        boxes, scores, order, labels, places, hits, count, words, threshold,
+        boxes, taking_part, scores, order, labels, places, hits, count, words, threshold,
         is_grouped=groups is not None, word=_WORD, enable_fp_fusion=False,
     )  # fmt: skip
     width = triton.next_power_of_2(words)
@@ -98,13 +98,18 @@ def _sort(candidates, scores, order, places, count, word: tl.constexpr):
 
 @triton.jit
 def _overlaps(
-    boxes, scores, order, groups, places, hits, count, words, threshold,
+    boxes, candidates, scores, order, groups, places, hits, count, words, threshold,
     is_grouped: tl.constexpr, word: tl.constexpr,
 ):  # fmt: skip
-    """One program writes one word of `word` boxes: the worse boxes that each of them suppresses."""
-    if tl.program_id(1) >= tl.program_id(0):
-        image = tl.program_id(2).to(tl.int64)
-        first = image * count
+    """One program writes one word of `word` boxes: the worse boxes that each of them suppresses.
+
+    Nothing is written for words of boxes that take no part, which stand behind all others.
+    """
+    image = tl.program_id(2).to(tl.int64)
+    first = image * count
+    worst = tl.load(places + first + tl.program_id(1) * word)
+    is_used = tl.load(candidates + first + worst) != 0
+    if (tl.program_id(1) >= tl.program_id(0)) & is_used:
         bit = tl.arange(0, word)
         row, column = tl.program_id(0) * word + bit, tl.program_id(1) * word + bit
         a = first + tl.load(places + first + row, row < count, 0)
@@ -171,6 +176,22 @@ def _store(masks, places, first, kept, k, count, word: tl.constexpr):
 
 
 @triton.jit
+def _used(candidates, mask, places, first, count, width: tl.constexpr, word: tl.constexpr):
+    """How many words have candidates, which stand before all others; the others are not kept."""
+    total = tl.zeros((width,), tl.int32)
+    for start in range(0, count, width):
+        box = start + tl.arange(0, width)
+        total += (tl.load(candidates + first + box, box < count, 0) != 0).to(tl.int32)
+    used = (tl.sum(total, 0) + word - 1) // word
+    for start in range(0, count, width):
+        place = start + tl.arange(0, width)
+        is_behind = (place >= used * word) & (place < count)
+        box = tl.load(places + first + place, is_behind, 0)
+        tl.store(mask + first + box, tl.zeros((width,), tl.uint8), is_behind)
+    return used
+
+
+@triton.jit
 def _scan(
     candidates, places, hits, mask, count, words,
     width: tl.constexpr, rows: tl.constexpr, word: tl.constexpr,
@@ -180,7 +201,8 @@ def _scan(
     first, line = image * count, image * words * word
     column, bit = tl.arange(0, width), tl.arange(0, word)
     gone = tl.zeros((width,), tl.int64)
-    for k in range(words):
+    used = _used(candidates, mask, places, first, count, 1024, word)
+    for k in range(used):
         own = tl.load(hits + (line + k * word + bit) * words + k)
         here = tl.sum(tl.where(column == k, gone, 0), 0)
         left = _word_of(candidates, places, first, k, count, word) & ~here

@@ -7,6 +7,8 @@ of the layers, bit for bit: the same operations of float32, in the same order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -88,25 +90,45 @@ def suppress(
         (B, 1, N): int32, 1 where a box is kept; with `rounds` two of bool, after `rounds` rounds
         and after one more.
     """
-    given = [x1, y1, x2, y2, candidates, scores, order]
-    shaped = torch.broadcast_tensors(*given, *([] if groups is None else [groups]))
-    if x1.is_meta:  # shapes alone are asked for
+    given = [x1, y1, x2, y2, candidates, scores, order, *([] if groups is None else [groups])]
+    masks = _masks(given, threshold, rounds)
+    return masks[0].to(torch.int32) if rounds is None else (masks[0], masks[1])
+
+
+def kept(*given: Tensor, threshold: float) -> Tensor:
+    """(B, 1, N) bool: the boxes that are kept; `given` is what :func:`suppress` takes, in order."""
+    return _masks(given, threshold, None)[0]
+
+
+def _masks(given: Sequence[Tensor], threshold: float, rounds: int | None) -> list[Tensor]:
+    shaped = torch.broadcast_tensors(*given)
+    if shaped[0].is_meta:  # shapes alone are asked for
         kept = [torch.empty_like(shaped[4], dtype=torch.bool)] * (1 if rounds is None else 2)
-    elif x1.is_cuda:
+    elif shaped[0].is_cuda:
         kept = _by_kernel(list(shaped), threshold, rounds)
     else:
         kept = [torch.from_numpy(mask) for mask in _on_host(shaped, threshold, rounds)]
-    masks = [mask.view(shaped[0].shape).unsqueeze(1) for mask in kept]
-    return masks[0].to(torch.int32) if rounds is None else (masks[0], masks[1])
+    return [mask.view(shaped[0].shape).unsqueeze(1) for mask in kept]
 
 
 def _by_kernel(given: list[Tensor], threshold: float, rounds: int | None) -> list[Tensor]:
     from trtnet.detection.greedy_nms.kernel import greedy_nms  # needs Triton
 
-    boxes = torch.stack(given[:4], -1)
+    boxes = _joined(given[:4])
     candidates, scores, order, *rest = given[4:]
     groups = rest[0] if rest else None
     return list(greedy_nms(boxes, candidates, scores, order, groups, threshold, rounds))
+
+
+def _joined(sides: list[Tensor]) -> Tensor:
+    """The sides (B, N) as boxes (B, N, 4): where they are columns of such a tensor, without a
+    copy."""
+    first, offsets = sides[0], [side.storage_offset() for side in sides]
+    step = offsets[1] - offsets[0]
+    is_one = len({(side.untyped_storage().data_ptr(), side.stride()) for side in sides}) == 1
+    if is_one and step > 0 and offsets == [offsets[0] + i * step for i in range(4)]:
+        return first.as_strided((*first.shape, 4), (*first.stride(), step))
+    return torch.stack(sides, -1)
 
 
 def _on_host(

@@ -11,10 +11,12 @@ from torch import fx
 
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
+from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
 from trtnet.engines.torch.tactics.launching import compile_ahead
 from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
+from trtnet.engines.torch.tactics.selection import select_by_kernel
 from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -65,9 +67,12 @@ class Builder:
         gather_rows(made, self._device)
         simplify(made)
         encode_before_pooling(made)
+        select_by_kernel(made)
         regions = list(find(made, COUNTS[-1], self._device)) if self.level else []
         self._replace(regions)
         made.meta["saved_us"] = math.fsum(map(self._saved, regions))
+        if self.level:
+            write_kernels(made, self._device)
         made.graph.eliminate_dead_code(is_kept)
         drop_unused(made)
         made.recompile()

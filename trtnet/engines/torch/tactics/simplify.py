@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.torch.constants import is_stored
+from trtnet.engines.torch.greedy import kept, suppress
 from trtnet.engines.torch.passes import attention
 from trtnet.reference import elementwise, reduction
 from trtnet.reference.dtypes import HALF_DTYPES, HALF_METHODS
@@ -27,6 +28,8 @@ def simplify(module: fx.GraphModule) -> None:
             _round_inside(node)
         elif node.op == "call_function" and node.target in (torch.logical_or, torch.logical_not):
             _compare_once(node)
+    for node in module.graph.find_nodes(op="call_function", target=torch.ne):
+        _compare_no_mask(module, node)
     module.graph.eliminate_dead_code(is_kept)
     module.recompile()
 
@@ -59,6 +62,23 @@ def _compare_once(node: fx.Node) -> None:
     with node.graph.inserting_before(node):
         made = node.graph.call_function(function, compared.args)
     made.meta.update(node.meta)
+    node.replace_all_uses_with(made)
+
+
+def _compare_no_mask(module: fx.GraphModule, node: fx.Node) -> None:
+    """What suppression keeps, which its layers give as numbers that are compared with zero."""
+    found, zero = node.args
+    is_known = isinstance(found, fx.Node) and found.target is suppress
+    if not is_known or found.kwargs["rounds"] is not None or not is_stored(zero):  # type: ignore[union-attr]
+        return
+    stored = getattr(module, str(zero.target))
+    if stored.numel() != 1 or stored.dim() > 3 or bool(stored != 0):
+        return
+    options = {"threshold": found.kwargs["threshold"]}  # type: ignore[union-attr]
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(kept, found.args, options)  # type: ignore[union-attr]
+    made.meta.update(found.meta)  # type: ignore[union-attr]
+    made.meta["value"] = node.meta["value"]
     node.replace_all_uses_with(made)
 
 

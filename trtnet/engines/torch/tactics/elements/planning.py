@@ -1,0 +1,231 @@
+"""Which values kernels write, and which are computed anew by each kernel that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from trtnet.engines.torch.tactics.elements.functions import Unsupported
+from trtnet.engines.torch.tactics.elements.movements import is_movement, shape_of
+from trtnet.engines.torch.tactics.elements.reading import Reading, TooDeep, is_tensor
+from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer
+from trtnet.reference.dtypes import HALF_DTYPES
+from trtnet.reference.index import select_k
+from trtnet.reference.module_builder import is_kept
+
+_LARGEST = 1 << 31  # elements of a tensor that is read, whose places are int32
+_STORED = 4  # what an element costs that is written or read, in operations
+_LAUNCH = 1e7  # what a launch costs, in operations: two microseconds
+_WASTE = 2e7  # operations for the same sums again
+_REDUCTIONS = (torch.sum, torch.amax, torch.amin, torch.matmul)
+_SOFTMAX = 3.0  # elements for one of a softmax that is reduced along its axis
+_TRIVIAL = 4  # operations for an element that are never worth a tensor of their own
+
+
+class Plan:
+    """What kernels compute in one graph.
+
+    Attributes:
+        computable: the nodes for which kernels can be written.
+        shared: those of them that are better written and read than computed again.
+    """
+
+    shared: set[fx.Node]
+
+    def __init__(self, graph: fx.Graph, refused: Set[fx.Node], stored: Set[fx.Node]) -> None:
+        """No kernel is written for `refused`; `stored` are written in any case."""
+        self._graph = graph
+        self.computable = {node for node in graph.nodes if node not in refused and _is_known(node)}
+        self._asked = set(self._asked_for())
+        self._uses = self._share({node for node in stored if node in self.computable})
+
+    @property
+    def stored(self) -> Set[fx.Node]:
+        """Those of the computable nodes whose values are written."""
+        return self._asked | self.shared
+
+    def root(self, node: fx.Node) -> fx.Node:
+        """What `node` is a view of, where a kernel can compute that; else `node`."""
+        while node in self.computable and is_view(node):
+            node = node.args[0]  # type: ignore[assignment]
+        return node
+
+    def sources(self, node: fx.Node, known: Set[fx.Node]) -> Iterator[fx.Node]:
+        """What the kernel for `node` reads, where the values of `known` are there."""
+        inside = self.inside(node, known)
+        for part in inside:
+            yield from (source for source in operands(part) if source not in inside)
+
+    def inside(self, node: fx.Node, known: Set[fx.Node]) -> dict[fx.Node, None]:
+        """The nodes that the kernel for `node` computes, where the values of `known` are there."""
+        found, left = {node: None}, [node]
+        while left:
+            for source in operands(left.pop()):
+                is_read = source in self.shared or source in known
+                if source in self.computable and not is_read and source not in found:
+                    found[source] = None
+                    left.append(source)
+        return found
+
+    def _asked_for(self) -> Iterator[fx.Node]:
+        """What nodes need that no kernel is written for."""
+        for node in self._graph.nodes:
+            if node in self.computable or _is_choice_of_one(node):
+                continue
+            for source in node.all_input_nodes:
+                root = self.root(source)
+                if root in self.computable:
+                    yield root
+
+    def _share(self, wanted: Set[fx.Node]) -> dict[fx.Node, dict[fx.Node, float]]:
+        """Decides what is shared, `wanted` in any case: first as if nothing else was, then once
+        more among that. Returns how often each node is computed, for each stored one."""
+        self.shared = set(wanted)
+        for candidates in (self.computable, None):
+            uses, chosen = self._uses_of_each(), set(wanted)
+            costs: dict[fx.Node, float] = {}
+            for node in (x for x in self._graph.nodes if x in self.computable):
+                own = costs[node] = _cost(node, costs, self._asked | chosen)
+                may_be = node in (self.shared if candidates is None else candidates)
+                if may_be and own > _TRIVIAL and self._saves(node, own, uses.get(node, {})):
+                    chosen.add(node)
+            self.shared = chosen
+        return self._uses_of_each()
+
+    def _saves(self, node: fx.Node, cost: float, uses: Mapping[fx.Node, float]) -> bool:
+        """Whether to write and read `node` is less work than to compute it for each use. Values of
+        one shape are computed together."""
+        count = float(node.meta["value"].numel())
+        by_shape = {shape_of(node): count if node in self._asked else 0.0}
+        for root, times in uses.items():
+            shape = shape_of(root)
+            by_shape[shape] = max(by_shape.get(shape, 0.0), times)
+        total = sum(by_shape.values())
+        work = (total - count) * cost - _STORED * (total + count) - _LAUNCH
+        return work > 0 and not is_movement(node)
+
+    def _uses_of_each(self) -> dict[fx.Node, dict[fx.Node, float]]:
+        uses: dict[fx.Node, dict[fx.Node, float]] = {}
+        for node in reversed(self._graph.nodes):
+            if node not in self.computable or not (node in self.stored or node in uses):
+                continue
+            own = {} if node in self.shared else dict(uses.get(node, {}))
+            if node in self.stored:
+                own[node] = float(node.meta["value"].numel())
+            for source, times in _reads(node):
+                if source in self.computable:
+                    known = uses.setdefault(source, {})
+                    for root, number in own.items():
+                        known[root] = max(known.get(root, 0.0), number * times)
+        return uses
+
+    def wasteful(self) -> set[fx.Node]:
+        """The softmaxes that a kernel would do once for each element, with too much work: where
+        they are not reduced along the same axis."""
+        found = set()
+        for root in self.stored:
+            left = [root]
+            while left:
+                node = left.pop()
+                if node.target is torch.softmax:
+                    count = root.meta["value"].numel() if node is root else self._uses[node][root]
+                    axis: Any = node.args[1]
+                    if count * shape_of(node)[axis] > _WASTE:
+                        found.add(node)
+                elif node.target not in _REDUCTIONS:
+                    left += (
+                        x for x in operands(node) if x in self.computable and x not in self.stored
+                    )
+        return found
+
+
+def unsupported(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose function is known, but not with these arguments or types; and images, which
+    are left to the tactics of convolutions."""
+    return {
+        node for node in graph.nodes
+        if _is_known(node) and (_is_image(node) or not _can_be_written(node))
+    }  # fmt: skip
+
+
+def operands(node: fx.Node) -> list[fx.Node]:
+    """The nodes that a kernel for `node` reads or computes before it; of a choice of one element
+    what it chooses from. Sizes and axes are none."""
+    return [source for source, _ in _reads(node)]
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether PyTorch computes `node` without a kernel."""
+    if not is_movement(node):
+        return False
+    made, source = node.meta["value"], node.args[0].meta["value"]  # type: ignore[union-attr]
+    return bool(made.untyped_storage()._cdata == source.untyped_storage()._cdata)
+
+
+def _is_choice_of_one(node: fx.Node) -> bool:
+    return node.target is select_k and node.args[1] == 1
+
+
+def _is_known(node: fx.Node) -> bool:
+    """Whether kernels may compute `node`, as far as that can be told without writing one."""
+    if node.op not in ("call_function", "call_method") or is_kept(node) or not is_tensor(node):
+        return False
+    value: Tensor = node.meta["value"]
+    return value.dtype in NAMES and value.numel() < _LARGEST
+
+
+def _can_be_written(node: fx.Node) -> bool:
+    def load(source: fx.Node, *_: Any) -> Term:
+        if not is_tensor(source) or source.meta["value"].dtype not in NAMES:
+            raise Unsupported(source)
+        return Term("x", 1)
+
+    index = [Term(f"i{axis}", 1, size) for axis, size in enumerate(shape_of(node))]
+    try:
+        Reading(Writer("v"), None, load).computed(node, index, None)
+    except (Unsupported, TooDeep, KeyError, ValueError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
+    """The tensors that `node` is computed of, and how many elements of each for one of its own."""
+    arguments: Any = node.args
+    if node.target is torch.cat:
+        whole = node.meta["value"].numel()
+        return [(part, part.meta["value"].numel() / whole) for part in arguments[0]]
+    if is_movement(node):
+        fill = node.kwargs.get("fill")
+        return [(arguments[0], 1.0), *([(fill, 1.0)] if isinstance(fill, fx.Node) else [])]
+    times = 1.0
+    if node.target in _REDUCTIONS[:3]:
+        times = arguments[0].meta["value"].numel() / node.meta["value"].numel()
+    elif node.target is torch.softmax:
+        times = _SOFTMAX
+    elif node.target is torch.matmul:
+        times = float(shape_of(arguments[0])[-1])
+    elif node.target is torch.nn.functional.grid_sample:
+        return [(arguments[0], 4.0), (arguments[1], 2.0)]
+    elif len(arguments) == 2 and isinstance(arguments[0], fx.Node) and _is_choice_of_one(arguments[0]):
+        source, _, axis = arguments[0].args  # type: ignore[misc]
+        return [(source, float(shape_of(source)[axis]))]  # type: ignore[list-item,index]
+    return [(source, times) for source in node.all_input_nodes]
+
+
+def _cost(node: fx.Node, costs: dict[fx.Node, float], stored: Set[fx.Node]) -> float:
+    """Operations for one element of `node`, where those of `stored` are read."""
+    own = 0.0 if is_movement(node) else 1.0
+    parts = (
+        times * (1.0 if source in stored else costs.get(source, 1.0))
+        for source, times in _reads(node)
+    )
+    return own + sum(parts)
+
+
+def _is_image(node: fx.Node) -> bool:
+    """Whether `node` computes images in half precision, whose layout convolutions want."""
+    value: Tensor = node.meta["value"]
+    return value.dim() == 4 and value.dtype in HALF_DTYPES

@@ -1,0 +1,383 @@
+"""Writes what the nodes of a specialized module compute, for one element or for a tile of them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Set
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from trtnet.engines.torch.tactics.elements.functions import (
+    CASTS,
+    POINTWISE,
+    Unsupported,
+    converted,
+    literal,
+    narrowed,
+    pointwise,
+    widened,
+)
+from trtnet.engines.torch.tactics.elements.movements import (
+    Index,
+    is_movement,
+    place,
+    shape_of,
+)
+from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer, number
+from trtnet.engines.torch.tactics.movement import take_rows
+from trtnet.reference.index import gather_elements, select_k, take
+
+LONGEST = 8192
+"""The elements that are reduced at once, at most."""
+_FEW_COLUMNS, _LARGEST_PRODUCT = 4, 1 << 27  # of a product that is computed element by element:
+# the columns, and the multiplications
+
+
+class TooDeep(Exception):
+    """A reduction inside of another one, of elements that depend on it.
+
+    Attributes:
+        node: what has to be computed before.
+    """
+
+    def __init__(self, node: fx.Node) -> None:
+        super().__init__(node.name)
+        self.node = node
+
+
+class Reading:
+    """Writes values of nodes with one writer."""
+
+    def __init__(
+        self, writer: Writer, given: Set[fx.Node] | None, load: Callable[..., Term]
+    ) -> None:
+        """Of the nodes in `given`, or of all with None, ``load(node, index, mask)`` gives the
+        values."""
+        self._writer, self._given, self._load = writer, given, load
+        self._known: dict[Any, Term] = {}
+        self.longest = 1
+
+    def of(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        """The value of `node` at `index`, anything where `mask` does not hold.
+
+        Raises:
+            Unsupported: a node that kernels do not compute.
+            TooDeep: a reduction in a reduction.
+        """
+        key = (node, tuple(part.text for part in index), mask and mask.text)
+        if key not in self._known:
+            if self._given is not None and node in self._given:
+                self._known[key] = self._load(node, index, mask)
+            else:
+                self._known[key] = self.computed(node, index, mask)
+        return self._known[key]
+
+    def computed(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        """As :meth:`of`, of the operands of `node`."""
+        if node.op == "call_method":
+            return self._cast(node, index, mask)
+        if node.op != "call_function":
+            raise Unsupported(node)
+        if is_movement(node):
+            return self._moved(node, index, mask)
+        if node.target in POINTWISE:
+            return self._pointwise(node, index, mask)
+        special = _SPECIAL.get(node.target)
+        if special is None:
+            raise Unsupported(node)
+        return special(self, node, index, mask)
+
+    def _operand(self, node: Any, index: Index, mask: Term | None) -> Term:
+        if self._given is None:
+            return self._load(node, index, mask)
+        return self.of(node, index, mask)
+
+    def _cast(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        source: Any = node.args[0]
+        given, made = source.meta["value"].dtype, node.meta["value"].dtype
+        wanted = CASTS.get(str(node.target))
+        if node.target == "to" and len(node.args) == 2 and isinstance(node.args[1], torch.dtype):
+            wanted = node.args[1]
+        if wanted is not made:
+            raise Unsupported(node)
+        return converted(self._writer, self._operand(source, index, mask), given, made)
+
+    def _moved(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        source: Any = node.args[0]
+        found = place(self._writer, node, index)
+        value = self._operand(source, found.index, self._writer.both(mask, found.exists))
+        if found.exists is None:
+            return value
+        if found.fill is None:
+            other = self._zero(source)
+        else:
+            other = self._operand(found.fill, _broadcast(found.fill, index), mask)
+        return self._writer.apply("tl.where({0}, {1}, {2})", found.exists, value, other)
+
+    def _zero(self, node: fx.Node) -> Term:
+        return self._filled(0, node.meta["value"].dtype)
+
+    def _filled(self, value: float, dtype: torch.dtype) -> Term:
+        return self._writer.let(f"tl.full((1,), {literal(value, dtype)}, {NAMES[dtype]})", 1)
+
+    def _pointwise(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        tensors = [x for x in node.args if isinstance(x, fx.Node)]
+        options = tuple(x for x in node.args if not isinstance(x, fx.Node))
+        if node.kwargs or tuple(node.args) != (*tensors, *options):
+            raise Unsupported(node)
+        types = tuple(x.meta["value"].dtype for x in tensors)
+        operands = [self._operand(x, _broadcast(x, index), mask) for x in tensors]
+        made = node.meta["value"].dtype
+        return pointwise(self._writer, node.target, operands, types, made, options)
+
+    def _joined(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        """The parts of a concatenation, each where it is."""
+        parts: Any = node.args[0]
+        axis = int(node.args[1]) % len(index)  # type: ignore[arg-type]
+        if {part.meta["value"].dtype for part in parts} != {node.meta["value"].dtype}:
+            raise Unsupported(node)
+        found, begin = None, 0
+        for part in parts:
+            own = list(index)
+            own[axis] = self._writer.add(index[axis], number(-begin))
+            end = begin + shape_of(part)[axis]
+            if index[axis].number is not None:
+                if begin <= index[axis].number < end:  # type: ignore[operator]
+                    return self._operand(part, own, mask)
+                begin = end
+                continue
+            inside = self._writer.apply(f"(({{0}} >= {begin}) & ({{0}} < {end}))", index[axis])
+            value = self._operand(part, own, self._writer.both(mask, inside))
+            found = value if found is None else self._writer.apply(
+                "tl.where({0}, {1}, {2})", inside, value, found)  # fmt: skip
+            begin = end
+        if found is None:
+            raise Unsupported(node)
+        return found
+
+    def _gathered(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        arguments: Any = node.args
+        source, which, axis = arguments
+        axis %= len(index)
+        at = self._operand(which, index, mask)
+        return self._element(source, index, axis, at, mask)
+
+    def _taken(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        arguments: Any = node.args
+        source, which, axis, batch = arguments
+        count = which.meta["value"].dim() - batch
+        inside = index[axis : axis + count]
+        at = self._operand(which, [*index[:batch], *inside], mask)
+        own = [*index[:axis], number(0), *index[axis + count :]]
+        return self._element(source, own, axis, at, mask)
+
+    def _element(
+        self, source: fx.Node, index: Index, axis: int, at: Term, mask: Term | None
+    ) -> Term:
+        """The element of `source` at `index`, but at `at`, as an index layer has it, along
+        `axis`."""
+        size = shape_of(source)[axis]
+        near = self._writer.apply(f"tl.where({{0}} < 0, {{0}} + {size}, {{0}}).to(tl.int32)", at,
+                                  bound=size)  # fmt: skip
+        exists = self._writer.apply(f"(({{0}} >= 0) & ({{0}} < {size}))", near)
+        own = list(index)
+        own[axis] = near
+        return self._operand(source, own, self._writer.both(mask, exists))
+
+    def _rows(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        arguments: Any = node.args
+        source, which, shape = arguments
+        row = self._writer.joined(index[:-1], shape[:-1])
+        at = self._operand(which, [row], mask)
+        at = Term(self._writer.apply("{0}.to(tl.int32)", at).text, at.rank)
+        own = self._writer.split(at, shape_of(source)[:-1])
+        return self._operand(source, [*own, index[-1]], mask)
+
+    def _reduced(
+        self, node: fx.Node, source: fx.Node, index: Index, axis: int, mask: Term | None
+    ) -> tuple[Term, Term, Term]:
+        """The elements of `source` along `axis`, their positions and where they exist."""
+        if any(part.rank > 1 for part in index) or (mask is not None and mask.rank > 1):
+            raise TooDeep(node)
+        size = shape_of(source)[axis]
+        if size > LONGEST:
+            raise Unsupported(node)
+        self.longest = max(self.longest, 1 << (size - 1).bit_length())
+        place = self._writer.range(size)
+        exists = self._writer.apply(f"({{0}} < {size})", place)
+        own = [*index[:axis], place, *index[axis:]]
+        is_whole = size & (size - 1) == 0
+        value = self._operand(source, own, self._writer.both(mask, None if is_whole else exists))
+        return value, place, exists
+
+    def _reduction(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        arguments: Any = node.args
+        source, axes, keeps = arguments
+        kind, made = source.meta["value"].dtype, node.meta["value"].dtype
+        if len(axes) != 1 or kind not in NAMES:
+            raise Unsupported(node)
+        axis = axes[0] % source.meta["value"].dim()
+        index = [*index[:axis], *index[axis + 1 :]] if keeps else index
+        value, _, exists = self._reduced(node, source, index, axis, mask)
+        if node.target is torch.sum:
+            if kind is torch.bool or made is not kind:
+                raise Unsupported(node)
+            return self._sum(value, kind, exists)
+        if made is not kind:
+            raise Unsupported(node)
+        return self._extreme(value, kind, exists, node.target is torch.amax)
+
+    def _sum(self, value: Term, kind: torch.dtype, exists: Term) -> Term:
+        wide = widened(self._writer, value, kind)
+        held = self._writer.apply("tl.where({0}, {1}, 0)", exists, wide)
+        return narrowed(self._writer, self._writer.let(f"tl.sum({held.text}, 1)", 1), kind)
+
+    def _extreme(self, value: Term, kind: torch.dtype, exists: Term, largest: bool) -> Term:
+        if kind is torch.bool:
+            raise Unsupported(kind)
+        wide = widened(self._writer, value, kind)
+        name = "max" if largest else "min"
+        if not kind.is_floating_point:
+            limits = torch.iinfo(kind)
+            worst = limits.min if largest else limits.max
+            held = self._writer.apply(f"tl.where({{0}}, {{1}}, {worst})", exists, wide)
+            return self._writer.let(f"tl.{name}({held.text}, 1)", 1)
+        worst = literal(float("-inf") if largest else float("inf"), torch.float32)
+        held = self._writer.apply(f"tl.where({{0}}, {{1}}, {worst})", exists, wide)
+        best = self._writer.let(f"tl.{name}({held.text}, 1)", 1)
+        # Triton's reductions leave NaN out.
+        bad = self._writer.let(f"tl.max(({held.text} != {held.text}).to(tl.int32), 1)", 1)
+        nan = literal(float("nan"), torch.float32)
+        best = self._writer.apply(f"tl.where({{0}} != 0, {nan}, {{1}})", bad, best)
+        return narrowed(self._writer, best, kind)
+
+    def _best(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        """One of the results of a choice of a single element: its value, or its position."""
+        arguments: Any = node.args
+        choice, which = arguments
+        if choice.target is not select_k:
+            raise Unsupported(node)
+        source, count, axis = choice.args
+        largest = choice.kwargs["largest"]
+        kind = source.meta["value"].dtype
+        if count != 1 or not kind.is_floating_point or kind not in NAMES:
+            raise Unsupported(node)
+        axis %= len(index)
+        rest = [*index[:axis], *index[axis + 1 :]]
+        value, place, exists = self._reduced(node, source, rest, axis, mask)
+        best = self._extreme(value, kind, exists, largest)
+        if which == 0:
+            return best
+        size = shape_of(source)[axis]
+        form = f"tl.where({{0}} & (({{1}} == {{2}}) | ({{1}} != {{1}})), {{3}}, {size - 1})"
+        at = self._writer.apply(form, exists, value, best, place)
+        first = self._writer.let(f"tl.min({at.text}, 1)", 1)
+        return converted(self._writer, first, torch.int32, node.meta["value"].dtype)
+
+    def _softmax(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        arguments: Any = node.args
+        source, axis = arguments
+        kind = source.meta["value"].dtype
+        if not kind.is_floating_point or node.meta["value"].dtype is not kind or node.kwargs:
+            raise Unsupported(node)
+        axis %= len(index)
+        rest = [*index[:axis], *index[axis + 1 :]]
+        within = None if mask is None or mask.rank > 1 else mask
+        if any(part.rank > 1 for part in rest):
+            raise TooDeep(node)
+        value, _, exists = self._reduced(node, source, rest, axis, within)
+        largest = self._extreme(value, kind, exists, True)
+        form = "tl.exp({0} - {1})"
+        wide = [widened(self._writer, x, kind) for x in (value, largest)]
+        total = self._sum(self._writer.apply(form, *wide), torch.float32, exists)
+        mine = widened(self._writer, self._operand(source, index, mask), kind)
+        found = self._writer.apply(form, mine, wide[1])
+        return narrowed(self._writer, self._writer.apply("tl.div_rn({0}, {1})", found, total), kind)
+
+    def _product(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        """A matrix product with a small table."""
+        arguments: Any = node.args
+        left, right = arguments
+        mine, table = shape_of(left), shape_of(right)
+        is_small = table[-1] <= _FEW_COLUMNS
+        is_small &= node.meta["value"].numel() * mine[-1] <= _LARGEST_PRODUCT
+        types = {x.meta["value"].dtype for x in (left, right)}
+        if right.op != "get_attr" or types != {torch.float32} or not is_small:
+            raise Unsupported(node)
+        if len(mine) < 2 or len(table) not in (2, 3) or (len(table) == 3 and table[0] != 1):
+            raise Unsupported(node)
+        if len(index) != len(mine):
+            raise Unsupported(node)
+        value, place, exists = self._reduced(node, left, index[:-1], len(index) - 1, mask)
+        own = [*[number(0)] * (len(table) - 2), place, index[-1]]
+        factor = self._operand(right, own, self._writer.both(mask, exists))
+        return self._sum(self._writer.apply("({0} * {1})", value, factor), torch.float32, exists)
+
+    def _sampled(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        """Images at positions between pixels, by the operations of PyTorch's grid_sample."""
+        arguments: Any = node.args
+        image, grid, mode, padding, aligned = arguments
+        types = {x.meta["value"].dtype for x in (image, grid)}
+        if types != {torch.float32} or len(index) != 4 or (mode, padding) != ("bilinear", "zeros"):
+            raise Unsupported(node)
+        n, c, *pixel = index
+        sizes = shape_of(image)[2:]
+        near, far = [], []
+        for axis in (0, 1):  # x, y
+            size = sizes[1 - axis]
+            form = f"({{0}} + 1.0) * 0.5 * {size - 1}.0" if aligned else (
+                f"(({{0}} + 1.0) * {size}.0 - 1.0) * 0.5")  # fmt: skip
+            given = self._operand(grid, [n, *pixel, number(axis)], mask)
+            at = self._writer.apply(form, given)
+            low = self._writer.apply("tl.floor({0})", at)
+            begin = self._writer.apply("{0}.to(tl.int32)", low)
+            end = self._writer.add(begin, number(1))
+            weights = [self._writer.apply("(({1} + 1.0) - {0})", at, low),
+                       self._writer.apply("({0} - {1})", at, low)]  # fmt: skip
+            near.append([begin, end])
+            far.append(weights)
+        total = None
+        for down in (0, 1):
+            for right in (0, 1):
+                x, y = near[0][right], near[1][down]
+                inside = self._writer.apply(
+                    f"(({{0}} >= 0) & ({{0}} < {sizes[1]}) & ({{1}} >= 0) & ({{1}} < {sizes[0]}))",
+                    x, y)  # fmt: skip
+                value = self._operand(image, [n, c, y, x], self._writer.both(mask, inside))
+                weight = self._writer.apply("({0} * {1})", far[0][right], far[1][down])
+                part = self._writer.apply("tl.where({0}, {1} * {2}, 0.0)", inside, value, weight)
+                total = part if total is None else self._writer.apply("({0} + {1})", total, part)
+        assert total is not None
+        return total
+
+
+def _broadcast(node: fx.Node, index: Index) -> Index:
+    """`index` of a result as the index of an operand that is broadcast to it."""
+    shape = shape_of(node)
+    own = index[len(index) - len(shape) :]
+    return [number(0) if size == 1 else part for size, part in zip(shape, own, strict=True)]
+
+
+Special = Callable[[Reading, fx.Node, Index, "Term | None"], Term]
+_SPECIAL: dict[Any, Special] = {
+    torch.cat: Reading._joined,
+    gather_elements: Reading._gathered,
+    take: Reading._taken,
+    take_rows: Reading._rows,
+    torch.sum: Reading._reduction,
+    torch.amax: Reading._reduction,
+    torch.amin: Reading._reduction,
+    torch.softmax: Reading._softmax,
+    torch.matmul: Reading._product,
+    F.grid_sample: Reading._sampled,
+    operator.getitem: Reading._best,
+}
+
+
+def is_tensor(node: Any) -> bool:
+    """Whether `node` computes one tensor that is not empty."""
+    value = node.meta.get("value") if isinstance(node, fx.Node) else None
+    return isinstance(value, Tensor) and value.numel() > 0

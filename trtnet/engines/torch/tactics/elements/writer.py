@@ -1,0 +1,153 @@
+"""The text of a kernel while it is written: values, each computed once, and arithmetic of indices.
+
+A tile has one axis for the elements that a program computes, and a second one where it reduces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+NAMES = {
+    torch.float32: "tl.float32", torch.float16: "tl.float16", torch.bfloat16: "tl.bfloat16",
+    torch.int32: "tl.int32", torch.int64: "tl.int64", torch.bool: "tl.int1",
+}  # fmt: skip
+"""The types of elements that kernels compute, as Triton calls them."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A value in a kernel.
+
+    Attributes:
+        text: a name, or a number.
+        rank: axes of the tile that it has: 0 for one value, 1 for one of each element, 2 for one of
+            each element and position of a reduction.
+        bound: of an index, the number below which it lies.
+    """
+
+    text: str
+    rank: int = 0
+    bound: int | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The value of an index that is the same everywhere."""
+        return int(self.text) if self.text.lstrip("-").isdigit() else None
+
+    def at(self, rank: int) -> str:
+        """The value in a tile of `rank` axes."""
+        return f"{self.text}[:, None]" if self.rank == 1 and rank == 2 else self.text
+
+
+def number(value: int) -> Term:
+    """An index that is the same everywhere."""
+    return Term(str(value), 0, value + 1)
+
+
+class Writer:
+    """Collects the lines of one part of a kernel.
+
+    Attributes:
+        lines: so far.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        """`prefix` begins the names of all values."""
+        self.lines: list[str] = []
+        self._prefix = prefix
+        self._known: dict[str, Term] = {}
+
+    def let(self, text: str, rank: int, bound: int | None = None) -> Term:
+        """A name for the value of `text`, which is computed once."""
+        if text not in self._known:
+            made = Term(f"{self._prefix}{len(self._known)}", rank, bound)
+            self.lines.append(f"{made.text} = {text}")
+            self._known[text] = made
+        return self._known[text]
+
+    def apply(self, form: str, *operands: Term, bound: int | None = None) -> Term:
+        """The value of `form`, in which ``{0}``, ``{1}`` … stand for operands."""
+        rank = max((operand.rank for operand in operands), default=0)
+        return self.let(form.format(*(x.at(rank) for x in operands)), rank, bound)
+
+    def range(self, size: int) -> Term:
+        """The positions of a reduction over `size` elements."""
+        whole = 1 << (size - 1).bit_length()
+        return Term(self.let(f"tl.arange(0, {whole})[None, :]", 2).text, 2, size)
+
+    def both(self, *masks: Term | None) -> Term | None:
+        """Where all of `masks` hold; None for everywhere."""
+        found: Term | None = None
+        for mask in masks:
+            if mask is not None:
+                found = mask if found is None else self.apply("({0} & {1})", found, mask)
+        return found
+
+    def add(self, a: Term, b: Term) -> Term:
+        """The sum of indices."""
+        if a.number == 0 or b.number == 0:
+            return b if a.number == 0 else a
+        if a.number is not None and b.number is not None:
+            return number(a.number + b.number)
+        bound = None if a.bound is None or b.bound is None else a.bound + b.bound - 1
+        return self.apply("({0} + {1})", a, b, bound=bound)
+
+    def scale(self, a: Term, factor: int) -> Term:
+        """An index times a number."""
+        if factor == 1:
+            return a
+        if factor == 0 or a.number is not None:
+            return number(0 if a.number is None else a.number * factor)
+        bound = None if a.bound is None or factor < 0 else (a.bound - 1) * factor + 1
+        return self.apply(f"({{0}} * {factor})", a, bound=bound)
+
+    def divide(self, a: Term, size: int) -> tuple[Term, Term]:
+        """Quotient and remainder of an index."""
+        if size == 1:
+            return a, number(0)
+        if a.number is not None:
+            return number(a.number // size), number(a.number % size)
+        if a.bound is not None and a.bound <= size:
+            return number(0), a
+        bound = None if a.bound is None else (a.bound - 1) // size + 1
+        quotient = self.apply(f"({{0}} // {size})", a, bound=bound)
+        return quotient, self.apply(f"({{0}} % {size})", a, bound=size)
+
+    def joined(self, index: Iterable[Term], shape: Iterable[int]) -> Term:
+        """The position in row-major order of `index` in a tensor of `shape`."""
+        found = number(0)
+        for part, size in zip(index, shape, strict=True):
+            found = self.add(self.scale(found, size), part)
+        return found
+
+    def split(self, place: Term, shape: tuple[int, ...]) -> list[Term]:
+        """The index in a tensor of `shape` of a position in row-major order."""
+        found: list[Term] = []
+        for size in shape[:0:-1]:
+            place, rest = self.divide(place, size)
+            found.insert(0, rest)
+        return [place, *found] if shape else []
+
+    def reshaped(
+        self, index: list[Term], shape: tuple[int, ...], source: tuple[int, ...]
+    ) -> list[Term]:
+        """The index in a tensor of shape `source` of what is at `index` after a reshape to
+        `shape`. Axes that stay are not divided."""
+        found: list[Term] = []
+        i = j = 0
+        while i < len(shape) or j < len(source):
+            first, last = i, j
+            mine = shape[i] if i < len(shape) else 1
+            other = source[j] if j < len(source) else 1
+            i, j = min(i + 1, len(shape)), min(j + 1, len(source))
+            while mine != other:
+                if mine < other:
+                    mine, i = mine * shape[i], i + 1
+                else:
+                    other, j = other * source[j], j + 1
+            place = self.joined(index[first:i], shape[first:i])
+            found += self.split(place, source[last:j])
+        return found
