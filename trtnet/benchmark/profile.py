@@ -65,6 +65,7 @@ class LayerTime:
         first = self.members[0] if self.members else None
         low, high = self.interval_ms or (None, None)
         bound = _seconds(self.bound_ms)
+        least = self.median_ms if self.min_ms is None else self.min_ms
         return {
             "layer": first,
             **(LayerName.read(first or "")).row,
@@ -77,7 +78,7 @@ class LayerTime:
             "high_s": _seconds(high),
             "share": self.share,
             "bound_s": bound,
-            "gap": self.median_ms / 1e3 / bound if bound else None,
+            "gap": least / 1e3 / bound if bound else None,
         }
 
 

@@ -130,8 +130,7 @@ def _set_up(
 ) -> SearchSetup:
     policy = recipe.policy
     to = present_mix.lowered_to(policy)
-    key = gpu.key if isinstance(gpu, Gpu) else gpu
-    settings = SearchSettings(str(data), items, to, policy.base, key or _ANY_GPU)
+    settings = SearchSettings(str(data), items, to, policy.base, gpu or _ANY_GPU)
     return set_up_search(recipe, settings, observer)
 
 
