@@ -242,10 +242,10 @@ def _bound(
             "this CPU, measure it: trtnet ceilings -o FILE (benchmark.measure_ceilings()), and "
             "--ceilings FILE (gpu=)",
         )
-    known = None if asked is not None else benchmark.known_gpu(device)
-    if asked is None and known is None:
+    known = benchmark.known_gpu(device)
+    gpu = asked or (None if known is None else graph.find_gpu(known))
+    if gpu is None:
         return None
-    gpu = asked or graph.find_gpu(known or "")
     in_fp32 = precision == "fp32" or (precision == "tf32" and "tf32" not in gpu.flops)
     try:
         return graph.cost(network, shapes).bound(gpu, "fp32" if in_fp32 else None)
