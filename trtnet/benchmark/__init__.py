@@ -5,8 +5,9 @@
 0.41
 """
 
+from trtnet.benchmark.ceilings import measure_ceilings
 from trtnet.benchmark.measure import Settings, measure
-from trtnet.benchmark.profile import LayerTime, average, by_module, profile
+from trtnet.benchmark.profile import LayerTime, average, by_module, noise, profile
 from trtnet.benchmark.roofline import Roofline, known_gpu, limited_by, roofline
 from trtnet.benchmark.statistics import (
     Distribution,
@@ -33,7 +34,9 @@ __all__ = [
     "known_gpu",
     "limited_by",
     "measure",
+    "measure_ceilings",
     "median_interval",
+    "noise",
     "percentile",
     "profile",
     "roofline",

@@ -21,6 +21,7 @@ from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
 from trtnet.cli.device_flags import builder_options, notes_of
+from trtnet.cli.gpu_flags import chosen_gpu
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.streams import say
@@ -39,6 +40,7 @@ from trtnet.hardware import gpus
 from trtnet.pipeline.files import is_model_file
 
 _PROFILED = 10  # executions, layer by layer
+_NOISY = 0.1  # of the least time of all layers
 _COLUMNS = ("times in ms", "min", "max", "mean", "median", "90%", "95%", "99%")
 
 
@@ -119,7 +121,7 @@ def measure(
     precision = session.plan.described.precision
     bound = None
     if network is not None:
-        bound = _bound(network, shapes, device, precision, arguments.gpu)
+        bound = _bound(network, shapes, device, precision, arguments)
     values = random_inputs(session.inputs, shapes, arguments.seed)
     layers: list[LayerTime] = []
     with contextlib.ExitStack() as stack:
@@ -166,6 +168,8 @@ def as_json(result: BenchResult, arguments: argparse.Namespace) -> dict[str, Any
         "roofline": report.roofline_json(result.roofline),
         "limited_by": result.limited_by,
         "layers": report.layers_json(result.layers),
+        "modules": report.modules_json(result.layers),
+        "profile_noise": benchmark.noise(result.layers) if result.layers else None,
     }
 
 
@@ -223,22 +227,25 @@ def _bound(
     shapes: Mapping[str, tuple[int, ...]],
     device: str,
     precision: str | None,
-    asked: str | None,
+    arguments: argparse.Namespace,
 ) -> Bound | None:
     """The least time on the GPU that is `asked` for, or on the `device` if it is known.
 
     Raises:
         UsageError: a GPU was asked for that is unknown, or has no ceiling for the precision.
     """
-    if asked is not None and device == "cpu":
+    asked = chosen_gpu(arguments)
+    if asked is not None and device == "cpu" and arguments.ceilings is None:
         raise UsageError(
-            f"--gpu {asked}: this runs on a CPU, whose times say nothing about a GPU",
-            fix="leave it out; trtnet cost tells the bound without running",
+            f"--gpu {asked.key}: this runs on a CPU, whose times say nothing about a GPU",
+            fix="leave it out; trtnet cost tells the bound without running. For the roofline of "
+            "this CPU, measure it: trtnet ceilings -o FILE (benchmark.measure_ceilings()), and "
+            "--ceilings FILE (gpu=)",
         )
-    key = asked or benchmark.known_gpu(device)
-    if key is None:
+    known = benchmark.known_gpu(device)
+    gpu = asked or (None if known is None else graph.find_gpu(known))
+    if gpu is None:
         return None
-    gpu = graph.find_gpu(key)
     in_fp32 = precision == "fp32" or (precision == "tf32" and "tf32" not in gpu.flops)
     try:
         return graph.cost(network, shapes).bound(gpu, "fp32" if in_fp32 else None)
@@ -280,11 +287,13 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
 def _print_layers(layers: Sequence[LayerTime], stream: TextIO) -> None:
     has_bounds = any(layer.bound_ms is not None for layer in layers)
     columns = [("layer", "left"), ("module", "left"), ("mean ms", "right"), ("median ms", "right"),
-               ("time %", "right"), *([("bound ms", "right")] if has_bounds else [])]  # fmt: skip
+               ("min ms", "right"), ("time %", "right"),
+               *([("bound ms", "right")] if has_bounds else [])]  # fmt: skip
     rows = []
     for layer in layers:
         row = [layer.name, ", ".join(layer.modules), f"{layer.mean_ms:.4f}",
-               f"{layer.median_ms:.4f}", f"{100 * layer.share:.1f}"]  # fmt: skip
+               f"{layer.median_ms:.4f}", "" if layer.min_ms is None else f"{layer.min_ms:.4f}",
+               f"{100 * layer.share:.1f}"]  # fmt: skip
         if has_bounds:
             row.append("" if layer.bound_ms is None else f"{layer.bound_ms:.4f}")
         rows.append(row)
@@ -293,7 +302,12 @@ def _print_layers(layers: Sequence[LayerTime], stream: TextIO) -> None:
     modules = sorted(benchmark.by_module(layers).items(), key=lambda item: -item[1])
     rows = [[name or "(none)", f"{time:.4f}"] for name, time in modules]
     say("", stream=stream)
-    table([("module", "left"), ("mean ms", "right")], rows, stream)
+    table([("module", "left"), ("min ms", "right")], rows, stream)
+    noise = benchmark.noise(layers)
+    if noise > _NOISY:
+        say("", f"* The mean time of all layers is {noise:.0%} above the least: the machine was "
+            "busy with other work, or its clock changed. Only the least times mean something.",
+            stream=stream)  # fmt: skip
 
 
 def _write(path: Path, flag: str, content: list[dict[str, Any]]) -> None:

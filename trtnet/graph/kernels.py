@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from trtnet.graph.types import Graph, Layer, TensorShapes
 
@@ -36,14 +37,50 @@ class Kernel:
     """Layers that share one pass over memory.
 
     Attributes:
-        layers: the main layer first, then those fused into it.
+        layers: the main layer first, then those fused into it, in the order in which they joined.
         reads: names of the tensors read from memory, once each, constants included.
         writes: names of the tensors written to memory.
+        sources: for each layer the tensors in memory, or made by the layers before, that it takes.
     """
 
     layers: tuple[Layer, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    sources: tuple[tuple[str, ...], ...]
+
+    def steps(self) -> Iterator[Step]:
+        """What each layer adds to the traffic of the kernel of the layers before it."""
+        last = {name: at for at, names in enumerate(self.sources) for name in names}
+        written, made, read = {*self.writes}, set[str](), set[str]()
+        for at, (layer, names) in enumerate(zip(self.layers, self.sources, strict=True)):
+            taken = dict.fromkeys(names)
+            outside = tuple(name for name in taken if name not in made and name not in read)
+            kept = tuple(
+                name for name in taken
+                if name in made and last[name] == at and name not in written
+            )  # fmt: skip
+            leaving = tuple(
+                name for name in layer.outputs if name in written or last.get(name, -1) > at
+            )
+            made.update(layer.outputs)
+            read.update(outside)
+            yield Step(layer, outside, leaving, kept)
+
+
+class Step(NamedTuple):
+    """What a layer adds to the traffic of a kernel that it joins.
+
+    Attributes:
+        layer: the layer.
+        reads: tensors that it reads from memory and that the layers before do not.
+        writes: tensors that it writes, if only for layers that join later.
+        kept: tensors that the layers before would have to write without it.
+    """
+
+    layer: Layer
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    kept: tuple[str, ...]
 
 
 def group_into_kernels(graph: Graph, shapes: TensorShapes) -> list[Kernel]:
@@ -114,14 +151,19 @@ class _Grouping:
                 tuple(layers),
                 taken,
                 tuple(name for layer in layers for name in layer.outputs if name in leaving),
+                tuple(map(self._sources, layers)),
             )
             for layers, taken in zip(self.members, reads, strict=True)
         ]
 
     def _reads(self, position: int) -> tuple[str, ...]:
-        names = (name for layer in self.members[position] for name in data_inputs(layer))
-        sources = dict.fromkeys(map(self._stored, names))
+        sources = dict.fromkeys(
+            name for layer in self.members[position] for name in self._sources(layer)
+        )
         return tuple(name for name in sources if self.kernel_of.get(name) != position)
+
+    def _sources(self, layer: Layer) -> tuple[str, ...]:
+        return tuple(map(self._stored, data_inputs(layer)))
 
     def _stored(self, name: str) -> str:
         return self.stored.get(name, name)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from trtnet.errors import UnsupportedError, UsageError
 from trtnet.escaping import printable
+from trtnet.layer_names import without_calls
 from trtnet.names import nearest
 from trtnet.precision.budget import Budget
 from trtnet.precision.policy_file import read_entries, write_entries
@@ -23,6 +24,7 @@ from trtnet.precision.table import (
     TENSOR_TYPES,
     coarsest,
 )
+from trtnet.records import Records, Row
 
 PRESETS = (*PRECISIONS, "mixed")
 
@@ -64,6 +66,18 @@ class Explanation:
     kind: str
     precision: str
     reason: str
+
+    def row(self) -> Row:
+        """The module as a row, with the names of docs/study.md."""
+        return {
+            "module": self.module,
+            "call": None,
+            "op": None,
+            "module_class": self.type,
+            "kind": self.kind,
+            "precision": self.precision,
+            "reason": self.reason,
+        }
 
 
 class ModuleTree(Protocol):
@@ -167,7 +181,7 @@ class Policy:
             groups: of a convolution.
         """
         asked, reason = self.compute, f"compute = {self.compute}"
-        names = _with_parents(re.sub(r"#\d+", "", path))
+        names = _with_parents(without_calls(path))
         named = False
         for pattern, precision in self.keep.items():
             if any(fnmatchcase(name, pattern) for name in names):
@@ -183,7 +197,11 @@ class Policy:
             reason, named = _by_kind(kind, by_kind), True
         return Decision(self.base, unsuited) if unsuited else Decision(asked, reason, named)
 
-    def explain(self, target: ModuleTree | NetworkRoots) -> list[Explanation]:
+    def rows(self, target: ModuleTree | NetworkRoots) -> list[Row]:
+        """:meth:`explain` as a table, with the names of docs/study.md."""
+        return self.explain(target).rows()
+
+    def explain(self, target: ModuleTree | NetworkRoots) -> Records[Explanation]:
         """One row for each module without submodules, and each that computes something itself.
 
         Args:
@@ -195,11 +213,11 @@ class Policy:
         roots = target.roots if isinstance(target, NetworkRoots) else [("", target)]
         found = dict(pair for prefix, root in roots for pair in root.named_modules(prefix=prefix))
         self.check(found)
-        return [
+        return Records(
             self._explanation(path, module)
             for path, module in found.items()
             if module.computes or not any(module.children())
-        ]
+        )
 
     def _explanation(self, path: str, module: ModuleTree) -> Explanation:
         kind, groups = module.computes, getattr(module, "groups", 1)
