@@ -1,8 +1,8 @@
 """Makes the pages that docs/explorer.md shows: ``python tools/explore_pages.py FOLDER [NAME ...]``.
 
 They need neither a GPU nor a network: weights are those that trtnet ships, or none where a page
-does not depend on their values. The searched mix needs scikit-learn, for its digits; the model of timm
-needs timm.
+does not depend on their values. The searched mix needs scikit-learn, for its digits; the model of
+timm needs timm.
 """
 
 from __future__ import annotations
