@@ -121,6 +121,10 @@ class ResultJournal(ResumableJournal):
             return None
         return checked({key: self._results[key]}, dict[str, kind], self.source)[key]  # type: ignore[valid-type]
 
+    def keys(self) -> list[str]:
+        """The keys of all results, in order."""
+        return [*self._results]
+
     def put(self, key: str, value: Any) -> None:
         """Keeps the result `value`, a JSON value.
 
