@@ -1,0 +1,6 @@
+"use strict";
+
+Page.shell.create([
+  { key: "modules", label: "Modules", create: Page.tree.create },
+]);
+document.documentElement.dataset.ready = "yes";
