@@ -26,6 +26,13 @@ SCRIPTS = (  # in the order in which they run: each uses only names of those bef
     "printing.js",
     "tree.js",
     "details.js",
+    "plot.js",
+    "scatter.js",
+    "bars.js",
+    "roofline.js",
+    "charts.js",
+    "folding.js",
+    "graph.js",
     "shell.js",
     "main.js",
 )
