@@ -33,6 +33,12 @@ SCRIPTS = (  # in the order in which they run: each uses only names of those bef
     "charts.js",
     "folding.js",
     "graph.js",
+    "whatif.js",
+    "precision.js",
+    "memory.js",
+    "engine.js",
+    "comparison.js",
+    "provenance.js",
     "shell.js",
     "main.js",
 )

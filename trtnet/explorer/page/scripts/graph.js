@@ -30,7 +30,7 @@ Page.graph = (() => {
     }
     if (node[0] === "m") {
       const row = modules[at];
-      return { kind: "folded", row, title: row.path, more: `${row.type}, ${Page.format.plural(row.below.length, "kernel")}`, tint: columns.tint(row.precision) };
+      return { kind: "folded", row, title: row.path, more: `${row.type}, ${row.below.length ? Page.format.plural(row.below.length, "kernel") : "no kernel of its own"}`, tint: columns.tint(row.precision) };
     }
     const type = model.value(build.layers.type, at) || "";
     const home = modules[build.layers.module[at]];

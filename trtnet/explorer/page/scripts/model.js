@@ -93,7 +93,7 @@ Page.model = (() => {
       const path = columns.path[at];
       return {
         id: `m${at}`, module: at, isModule: true, parent: columns.parent[at], depth: columns.depth[at],
-        end: columns.end[at], path, name: at ? columns.name[at] : "whole network",
+        end: columns.end[at], path, module_path: columns.module[at], name: at ? columns.name[at] : "whole network",
         type: value(columns.class, at) || "", kind: value(columns.kind, at),
         policy: value(columns.precision, at), reason: value(columns.reason, at),
         entry: value(columns.entry, at) ?? -1, children: [], below: [], casts: null, order: at,
