@@ -44,7 +44,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "benchmark",
     "zoo",
     "pipeline",
-    "tasks",
+    "tasks explorer",
     "trtnet",
     "cli",
 )

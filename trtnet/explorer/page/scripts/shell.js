@@ -8,6 +8,7 @@ Page.shell = (() => {
   const data = model.document;
 
   function header() {
+    document.title = Page.dom.shortened(data.title, 160);
     byId("title").replaceChildren(name(data.title, 160));
     const { provenance, kind } = rows.build();
     const facts = [

@@ -1,0 +1,81 @@
+"""``trtnet explore``: a page that shows a network to the bottom."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from trtnet.cli.flags import Parser
+from trtnet.cli.paths import STDOUT, input_model, output_file, word
+from trtnet.cli.progress import Progress
+from trtnet.cli.recipes import network_recipe
+from trtnet.cli.report import human_stream
+from trtnet.cli.streams import say
+from trtnet.cli.target_flags import HELP, parser
+from trtnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from trtnet.explorer import Subject
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    arguments = explore_parser().parse_args(argv)
+    return run(arguments, shlex.join(["trtnet", "explore", *argv]))
+
+
+def run(arguments: argparse.Namespace, command: str) -> int:
+    """Writes the page, and the document, that are asked for.
+
+    Args:
+        arguments: parsed.
+        command: that was called, which the page tells.
+    """
+    if arguments.output is None and arguments.json is None:
+        raise UsageError("there is nothing to write", expected="-o PAGE.html, --json FILE, or both",
+                         fix="-o page.html (path=)")  # fmt: skip
+    from trtnet.explorer import write
+    from trtnet.explorer.page import to_json
+
+    stream = human_stream(arguments.json)
+    subject = _subject(arguments, arguments.target)
+    other = None if arguments.other is None else _subject(arguments, arguments.other)
+    to_stdout = arguments.json == STDOUT
+    found = write(
+        subject,
+        arguments.output,
+        other=other,
+        json=None if to_stdout else arguments.json,
+        gpu=arguments.gpu,
+        command=command,
+    )
+    if to_stdout:
+        say(to_json(found))
+    for path in (arguments.output, None if to_stdout else arguments.json):
+        if path is not None:
+            say(f"written to {path}, {os.path.getsize(path) / 1e6:.2f} MB", stream=stream)
+    return 0
+
+
+def _subject(arguments: argparse.Namespace, text: str) -> Subject:
+    from trtnet.explorer import subject_of
+
+    observer = Progress(human_stream(arguments.json))
+    return subject_of(network_recipe(arguments, text), observer=observer, name=text)
+
+
+def explore_parser() -> Parser:
+    """The parser of ``trtnet explore``."""
+    made = parser("explore", "Writes a page that shows a network to the bottom: one HTML file that "
+                  "needs no network and no server.")  # fmt: skip
+    made.add_argument("target", type=input_model, metavar="MODEL|GRAPH", help=HELP)
+    made.add_argument(
+        "other", type=input_model, metavar="OTHER", nargs="?", help="another one, beside the first"
+    )
+    made.add_argument("-o", dest="output", type=output_file, metavar="PAGE", help="the page")
+    made.add_argument("--gpu", type=word, default="h200", metavar="GPU",
+                      help="the GPU that is shown first; default: h200")  # fmt: skip
+    return made

@@ -1,0 +1,115 @@
+"""The document: everything that a page shows, as JSON values; docs/explorer.md describes it."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from trtnet import graph
+from trtnet.errors import TrtnetError
+from trtnet.explorer.columns import transposed
+from trtnet.explorer.comparison import comparison
+from trtnet.explorer.costs import call_paths, gpu_figures, kernel_numbers, variant
+from trtnet.explorer.gaps import gaps
+from trtnet.explorer.memory import memory
+from trtnet.explorer.modules import ModuleTree, classes_of
+from trtnet.explorer.precisions import decisions, policy_json
+from trtnet.explorer.provenance import provenance
+from trtnet.explorer.structure import layer_columns, tensor_columns
+from trtnet.explorer.subject import Subject
+from trtnet.version import __version__
+
+FORMAT = "trtnet.explorer 1"
+DEFAULT_GPU = "h200"
+
+
+def document(
+    subject: Subject, other: Subject | None = None, *, gpu: str = DEFAULT_GPU, command: str = ""
+) -> dict[str, Any]:
+    """What a page shows of `subject`, or of `subject` and `other` side by side.
+
+    Args:
+        subject: the network.
+        other: another one, to compare it with.
+        gpu: the GPU that is shown first.
+        command: makes the page again.
+
+    Raises:
+        UsageError: there is no such GPU.
+        ShapeError: a network whose cost depends on shapes that are not known.
+    """
+    chosen = graph.find_gpu(gpu)
+    subjects = [subject] if other is None else [subject, other]
+    built = [_build(one) for one in subjects]
+    title = " and ".join(one.name for one in subjects)
+    return {
+        "format": FORMAT,
+        "title": title,
+        "command": command,
+        "made_by": {"trtnet": __version__, "python": platform.python_version()},
+        "gpus": gpu_figures(),
+        "start": {"gpu": chosen.key, "variant": 0},
+        "builds": [build for build, _ in built],
+        "comparison": None if other is None else comparison(
+            subject, other, (built[0][1], built[1][1])),
+    }  # fmt: skip
+
+
+def _build(subject: Subject) -> tuple[dict[str, Any], ModuleTree]:
+    """One network, and the tree of its modules."""
+    read, known = subject.graph, subject.known_shapes
+    found = list(subject.variants())
+    others = [(name, one) for name, one in found if not isinstance(one, TrtnetError)]
+    notes = [
+        f"{name} is not offered: {one.problem}" for name, one in found
+        if isinstance(one, TrtnetError)
+    ]  # fmt: skip
+    tree = ModuleTree(classes_of(subject.roots), call_paths([read, *(one for _, one in others)]))
+    decided, tensors = decisions(subject), {name: row for row, name in enumerate(read.tensors)}
+    build = {
+        "name": subject.name,
+        "kind": "graph" if subject.network is None else "model",
+        "inputs": [tensors[name] for name in read.inputs],
+        "outputs": [tensors[name] for name in read.outputs],
+        "modules": tree.columns(decided.explained, decided.entries),
+        "layers": layer_columns(read, tree, kernel_numbers(subject.cost)),
+        "tensors": tensor_columns(read, known),
+        "variants": [
+            _own_variant(subject, tree),
+            *(_variant(subject, tree, *one) for one in others),
+        ],
+        "precision": policy_json(subject, _zoo_command(subject)),
+        "memory": memory(read, known, subject.kernels, tree),
+        "engine": None,
+        "study": None,
+        "lint": _lint(subject),
+        "gaps": gaps(subject.cost, tree),
+        "notes": notes,
+        "provenance": provenance(subject),
+    }
+    return build, tree
+
+
+def _own_variant(subject: Subject, tree: ModuleTree) -> dict[str, Any]:
+    policy, preset = subject.policy, subject.preset
+    name = preset or (None if policy is None else policy.compute)
+    label = f"{name} (as asked for)" if preset else "as it is"
+    return variant(preset or "given", label, name, subject.graph, subject.cost, tree)
+
+
+def _variant(subject: Subject, tree: ModuleTree, name: str, read: graph.Graph) -> dict[str, Any]:
+    return variant(name, name, name, read, graph.cost(read, subject.shapes), tree)
+
+
+def _lint(subject: Subject) -> dict[str, list[Any]]:
+    rows = {layer.name: row for row, layer in enumerate(subject.graph.layers)}
+    found = graph.lint(subject.graph)
+    return transposed(
+        ("code", "layer", "message", "fix"),
+        [(one.code, rows.get(one.layer, -1), one.message, one.fix) for one in found],
+    )
+
+
+def _zoo_command(subject: Subject) -> str:
+    model = "MODEL" if subject.model is None else subject.model.entry.name
+    return f"trtnet zoo {model} --policy policy.toml"
