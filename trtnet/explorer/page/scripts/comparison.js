@@ -33,7 +33,11 @@ Page.comparison = (() => {
   }
 
   const change = (row, key) => (row.a && row.b && row.a[key] !== null && row.b[key] !== null ? row.b[key] - row.a[key] : null);
-  const signed = (value, digits) => (value === null ? UNKNOWN : `${value > 0 ? "+" : ""}${fixed(value, digits)}`);
+  function signed(value, digits) {
+    const text = fixed(value === null ? null : Math.abs(value), digits);
+    if (value === null || !/[1-9]/.test(text)) return text;
+    return `${value > 0 ? "+" : "−"}${text}`;
+  }
   const microOf = (row) => (row && row.bound !== null ? 1e6 * row.bound : null);
 
   const COLUMNS = [
@@ -54,8 +58,14 @@ Page.comparison = (() => {
     if (!shown.length) return el("p", { class: "note" }, row ? "The module's own layers are equal; select one below it." : "No layer differs.");
     const cell = (at, key) => name(model.value(all[key], at) ?? UNKNOWN, 200);
     return el("div", {}, Page.dom.table(title, ["layer", "what", "a", "b"],
-      shown.slice(0, 100).map((at) => [cell(at, "layer"), cell(at, "what"), cell(at, "a"), cell(at, "b")])),
-    shown.length > 100 ? el("p", { class: "note" }, `and ${shown.length - 100} more, in the JSON`) : "");
+      shown.slice(0, row ? 100 : 12).map((at) => [cell(at, "layer"), cell(at, "what"), cell(at, "a"), cell(at, "b")])),
+    el("p", { class: "note" }, leftOut(shown.length, row)));
+  }
+
+  function leftOut(count, row) {
+    const left = count - (row ? 100 : 12);
+    if (left <= 0) return "";
+    return row ? `and ${left} more, in the JSON` : `and ${left} more: select a module to see its own`;
   }
 
   function totals() {
@@ -68,7 +78,7 @@ Page.comparison = (() => {
       ...found().casts.map(([kind, x, y]) => [name(kind, 60), String(x), String(y)]),
     ];
     const title = `a: ${Page.dom.shortened(data.builds[0].name, 60)}, b: ${Page.dom.shortened(data.builds[1].name, 60)}`;
-    return Page.dom.table(title, ["", { text: "a", number: true }, { text: "b", number: true }], rows);
+    return Page.dom.table(title, ["of the network", { text: "a", number: true }, { text: "b", number: true }], rows);
   }
 
   function create(panel) {
@@ -89,7 +99,7 @@ Page.comparison = (() => {
     });
     const equal = found().modules.status.filter((status) => status === "equal").length;
     panel.append(
-      el("p", { class: "lead" }, name(found().equal, 400), found().weights_compared ? "" : " Weights were not compared."), tops,
+      el("p", { class: "lead" }, name(found().equal, 400), "."), tops,
       el("div", { class: "tools" }, el("label", {}, all, `show also the ${plural(equal, "module")} proved equal`)), grid.element, below);
     Page.printing(panel, () => ({ columns: COLUMNS, entries: grid.entries() }));
     const refresh = () => { tops.replaceChildren(totals()); grid.refresh(); };

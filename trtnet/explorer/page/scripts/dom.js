@@ -15,7 +15,7 @@ Page.dom = (() => {
         for (const [event, handler] of Object.entries(value)) node.addEventListener(event, handler);
       } else if (key === "data") Object.assign(node.dataset, value);
       else if (key === "value") node.value = value;
-      else node.setAttribute(key, value === true ? "" : String(value));
+      else node.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : String(value));
     }
     for (const child of children.flat(Infinity)) {
       if (child === null || child === undefined || child === false) continue;

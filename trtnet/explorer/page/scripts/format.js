@@ -5,19 +5,24 @@ Page.format = (() => {
   const UNKNOWN = "–";
   const known = (value) => typeof value === "number" && Number.isFinite(value);
 
-  function fixed(value, digits) {
-    if (!known(value)) return UNKNOWN;
-    return value.toLocaleString("en-US", {
-      minimumFractionDigits: digits, maximumFractionDigits: digits,
-    });
+  // Making a formatter takes longer than a row of a table may take: each is made once.
+  const formatters = new Map();
+  function formatter(options) {
+    const key = JSON.stringify(options);
+    if (!formatters.has(key)) formatters.set(key, new Intl.NumberFormat("en-US", options));
+    return formatters.get(key);
   }
+  const FIXED = [0, 1, 2, 3].map((digits) =>
+    formatter({ minimumFractionDigits: digits, maximumFractionDigits: digits }));
+
+  const fixed = (value, digits) => (known(value) ? FIXED[digits].format(value) : UNKNOWN);
 
   function significant(value, digits = 3) {
     if (!known(value)) return UNKNOWN;
     if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e7)) {
       return value.toExponential(digits - 1);
     }
-    return value.toLocaleString("en-US", { maximumSignificantDigits: digits });
+    return formatter({ maximumSignificantDigits: digits }).format(value);
   }
 
   function scaled(value, units, digits) {

@@ -45,7 +45,8 @@ Page.grid = (() => {
     grid.element.setAttribute("aria-colcount", grid.columns.length);
     const widths = grid.columns.map((c) => (c.grow ? `minmax(${c.width}px, ${c.grow}fr)` : `${c.width}px`));
     grid.element.style.setProperty("--columns", widths.join(" "));
-    grid.element.style.setProperty("--least", `${Page.model.sum(grid.columns.map((c) => c.width))}px`);
+    grid.least = Page.model.sum(grid.columns.map((c) => c.width));
+    grid.element.style.setProperty("--least", `${grid.least}px`);
     grid.body.style.height = `${grid.entries.length * HEIGHT}px`;
     drawHead(grid);
     grid.body.replaceChildren();
@@ -83,50 +84,65 @@ Page.grid = (() => {
   function draw(grid) {
     if (!grid.columns) return;
     const height = grid.element.clientHeight || 600;
+    grid.element.classList.toggle("wider", grid.least > grid.element.clientWidth);
     const first = Math.max(0, Math.floor(grid.element.scrollTop / HEIGHT) - SPARE);
     const last = Math.min(grid.entries.length, first + Math.ceil(height / HEIGHT) + 2 * SPARE);
+    const free = [];
     for (const [at, node] of grid.drawn) {
-      if (at < first || at >= last) {
-        node.remove();
-        grid.drawn.delete(at);
-      }
+      if (at >= first && at < last) continue;
+      free.push(node);
+      grid.drawn.delete(at);
     }
     for (let at = first; at < last; at++) {
       if (grid.drawn.has(at)) continue;
-      const node = drawRow(grid, at);
+      const node = free.pop() || emptyRow(grid);
+      fillRow(grid, node, at);
       grid.drawn.set(at, node);
-      grid.body.append(node);
     }
+    for (const node of free) node.remove();
     mark(grid);
   }
 
-  function drawRow(grid, at) {
-    const entry = grid.entries[at];
-    const chosen = grid.options.isSelected?.(entry) || false;
-    const node = el("div", {
-      role: "row", class: `row ${entry.kind || ""}`, id: `${grid.prefix}-${at}`, "aria-rowindex": at + 2,
-      "aria-level": grid.options.tree ? entry.level : null,
-      "aria-expanded": entry.open === null || entry.open === undefined ? null : String(entry.open),
-      "aria-posinset": entry.position, "aria-setsize": entry.size, "aria-selected": String(chosen),
-      data: { at },
-    }, grid.columns.map((column, index) => drawCell(column, index, entry)));
-    node.style.transform = `translateY(${at * HEIGHT}px)`;
+  // Rows that leave the window are used again: making elements takes longer than filling them.
+  function emptyRow(grid) {
+    const cells = grid.columns.map((column, index) => el("div", {
+      role: index === 0 ? "rowheader" : "gridcell", class: column.number ? "cell number" : "cell",
+    }, index === 0 ? [el("span", { class: "twist", "aria-hidden": true }, ""), el("span", {}, "")] : ""));
+    const node = el("div", { role: "row" }, cells);
+    grid.body.append(node);
     return node;
   }
 
-  function drawCell(column, index, entry) {
+  function fillRow(grid, node, at) {
+    const entry = grid.entries[at];
+    const attributes = {
+      "aria-rowindex": at + 2, "aria-level": grid.options.tree ? entry.level : null, "aria-expanded": entry.open,
+      "aria-posinset": entry.position, "aria-setsize": entry.size,
+      "aria-selected": Boolean(grid.options.isSelected?.(entry)),
+    };
+    for (const [key, value] of Object.entries(attributes)) {
+      if (value === null || value === undefined) node.removeAttribute(key);
+      else node.setAttribute(key, String(value));
+    }
+    node.className = `row ${entry.kind || ""}`;
+    node.id = `${grid.prefix}-${at}`;
+    node.dataset.at = at;
+    node.style.transform = `translateY(${at * HEIGHT}px)`;
+    grid.columns.forEach((column, index) => fillCell(column, node.children[index], entry, index));
+  }
+
+  function fillCell(column, cell, entry, index) {
     const content = column.cell(entry.row, entry);
-    const cell = el("div", {
-      role: index === 0 ? "rowheader" : "gridcell", class: column.number ? "cell number" : "cell",
-      title: column.title ? Page.dom.shortened(column.title(entry.row), 300) : null,
-    });
+    if (column.title) cell.title = Page.dom.shortened(column.title(entry.row), 300);
+    let place = cell;
     if (index === 0) {
       cell.style.setProperty("--level", Math.min(entry.level ?? 1, 12) - 1);
-      cell.append(el("span", { class: "twist", "aria-hidden": true },
-        entry.open === true ? "▾" : entry.open === false ? "▸" : ""));
+      cell.firstChild.textContent = entry.open === true ? "▾" : entry.open === false ? "▸" : "";
+      place = cell.lastChild;
     }
-    cell.append(content instanceof Node ? content : document.createTextNode(String(content)));
-    return cell;
+    if (content instanceof Node) place.replaceChildren(content);
+    else if (place.firstChild?.nodeType === Node.TEXT_NODE) place.firstChild.data = String(content);
+    else place.textContent = String(content);
   }
 
   // The active row is the one that keys act on; it is named by aria-activedescendant while drawn.

@@ -134,7 +134,7 @@ Page.shell = (() => {
     };
     state.listen((changed) => changed.has("view") && show());
     const aside = el("aside", { class: "details", "aria-label": "Selected row", hidden: true });
-    byId("main").append(el("div", { class: "columns" }, holder, aside));
+    byId("views").append(el("div", { class: "columns" }, holder, aside));
     Page.details.create(aside);
     show();
   }

@@ -97,11 +97,11 @@ Page.tree = (() => {
   }
 
   function toolbar() {
-    const depth = el("select", { on: { change: () => state.set({ depth: depth.value, open: "", shut: "" }) } });
+    const depth = el("select", { id: "depth", on: { change: () => state.set({ depth: depth.value, open: "", shut: "" }) } });
     const deepest = Math.max(...rows.network().modules.map((row) => row.depth)) + 1;
     const levels = Array.from({ length: deepest }, (_, at) => [String(at + 1), String(at + 1)]);
     Page.dom.options(depth, [["", `${startDepth()} (fits)`], ...levels, ["all", "all"]], state.values.depth);
-    const layout = el("select", { on: { change: () => state.set({ layout: layout.value }) } });
+    const layout = el("select", { id: "layout", on: { change: () => state.set({ layout: layout.value }) } });
     Page.dom.options(layout, [["tree", "tree of modules"], ["flat", "list of layers"]], state.values.layout);
     return el("div", { class: "tools" },
       el("label", {}, "Rows ", layout), el("label", {}, "Open to depth ", depth),
@@ -122,12 +122,13 @@ Page.tree = (() => {
     panel.append(toolbar(), grid.element, total);
     Page.printing(panel, () => ({ columns: columns.present(), entries: grid.entries() }));
     update();
+    reveal();
     state.listen((changed) => {
       const own = ["sort", "layout", "depth", "open", "shut", "query", "type", "own", "gpu", "rate",
-        "precision", "brush", "selected"];
-      if (!own.some((key) => changed.has(key))) return;
+        "precision", "brush", "selected", "view"];
+      if (panel.hidden || !own.some((key) => changed.has(key))) return;
       update();
-      if (changed.has("selected")) reveal();
+      if (changed.has("selected") || changed.has("view")) reveal();
     });
   }
 
