@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trtnet.cli.flags import Parser
-from trtnet.cli.paths import STDOUT, input_model, output_file, word
+from trtnet.cli.flags import Group, Parser
+from trtnet.cli.paths import STDOUT, input_file, input_model, output_file, word
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import network_recipe
 from trtnet.cli.report import human_stream
@@ -50,6 +50,9 @@ def run(arguments: argparse.Namespace, command: str) -> int:
         other=other,
         json=None if to_stdout else arguments.json,
         gpu=arguments.gpu,
+        search=arguments.journal,
+        layer_info=arguments.layer_info,
+        profile=arguments.profile,
         command=command,
     )
     if to_stdout:
@@ -64,7 +67,9 @@ def _subject(arguments: argparse.Namespace, text: str) -> Subject:
     from trtnet.explorer import subject_of
 
     observer = Progress(human_stream(arguments.json))
-    return subject_of(network_recipe(arguments, text), observer=observer, name=text)
+    values = arguments.journal is not None
+    recipe = network_recipe(arguments, text)
+    return subject_of(recipe, values=values, observer=observer, name=text)
 
 
 def explore_parser() -> Parser:
@@ -78,4 +83,11 @@ def explore_parser() -> Parser:
     made.add_argument("-o", dest="output", type=output_file, metavar="PAGE", help="the page")
     made.add_argument("--gpu", type=word, default="h200", metavar="GPU",
                       help="the GPU that is shown first; default: h200")  # fmt: skip
+    known = Group(made, "what is known of the first network")
+    known("--journal", type=input_file, metavar="FILE",
+          help="what trtnet search or trtnet sensitivity has measured of it")  # fmt: skip
+    known("--layer-info", type=input_file, metavar="FILE",
+          help="the layers of its engine: JSON of trtexec --exportLayerInfo")  # fmt: skip
+    known("--profile", type=input_file, metavar="FILE",
+          help="their times: JSON of --exportProfile, of trtexec or trtnet bench")  # fmt: skip
     return made

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from trtnet import graph
@@ -10,21 +12,44 @@ from trtnet.errors import TrtnetError
 from trtnet.explorer.columns import transposed
 from trtnet.explorer.comparison import comparison
 from trtnet.explorer.costs import call_paths, gpu_figures, kernel_numbers, variant
+from trtnet.explorer.engines import engine_json
 from trtnet.explorer.gaps import gaps
+from trtnet.explorer.inspector import EngineFile
 from trtnet.explorer.memory import memory
 from trtnet.explorer.modules import ModuleTree, classes_of
 from trtnet.explorer.precisions import decisions, policy_json
 from trtnet.explorer.provenance import provenance
 from trtnet.explorer.structure import layer_columns, tensor_columns
 from trtnet.explorer.subject import Subject
+from trtnet.explorer.trials import Measured, trials_json
 from trtnet.version import __version__
 
 FORMAT = "trtnet.explorer 1"
 DEFAULT_GPU = "h200"
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What is known of the first network beside itself.
+
+    Attributes:
+        search: measurements of a search; ``None`` for none.
+        engine: the layers of its engine; ``None`` where they are not known.
+        times: measured seconds by the engine's name of a layer; empty for none.
+    """
+
+    search: Measured | None = None
+    engine: EngineFile | None = None
+    times: Mapping[str, float] = field(default_factory=dict)
+
+
 def document(
-    subject: Subject, other: Subject | None = None, *, gpu: str = DEFAULT_GPU, command: str = ""
+    subject: Subject,
+    other: Subject | None = None,
+    *,
+    gpu: str = DEFAULT_GPU,
+    command: str = "",
+    extras: Extras | None = None,
 ) -> dict[str, Any]:
     """What a page shows of `subject`, or of `subject` and `other` side by side.
 
@@ -33,6 +58,7 @@ def document(
         other: another one, to compare it with.
         gpu: the GPU that is shown first.
         command: makes the page again.
+        extras: what else is known of `subject`.
 
     Raises:
         UsageError: there is no such GPU.
@@ -41,6 +67,7 @@ def document(
     chosen = graph.find_gpu(gpu)
     subjects = [subject] if other is None else [subject, other]
     built = [_build(one) for one in subjects]
+    _add(extras or Extras(), subject, *built[0], chosen.key)
     title = " and ".join(one.name for one in subjects)
     return {
         "format": FORMAT,
@@ -53,6 +80,17 @@ def document(
         "comparison": None if other is None else comparison(
             subject, other, (built[0][1], built[1][1])),
     }  # fmt: skip
+
+
+def _add(
+    extras: Extras, subject: Subject, build: dict[str, Any], tree: ModuleTree, gpu: str
+) -> None:
+    """Adds `extras` to the `build` of the network that they belong to."""
+    if extras.search is not None:
+        build["precision"] |= trials_json(extras.search, subject, tree)
+    if extras.engine is not None or extras.times:
+        file = extras.engine or EngineFile("profile", ())
+        build["engine"] = engine_json(file, extras.times, subject, tree, gpu)
 
 
 def _build(subject: Subject) -> tuple[dict[str, Any], ModuleTree]:

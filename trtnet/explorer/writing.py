@@ -6,9 +6,11 @@ import os
 from typing import Any
 
 from trtnet.errors import UsageError
-from trtnet.explorer.assembling import DEFAULT_GPU, document
+from trtnet.explorer.assembling import DEFAULT_GPU, Extras, document
+from trtnet.explorer.inspector import read_layers, read_profile
 from trtnet.explorer.page import page, to_json
 from trtnet.explorer.subject import Subject, subject_of
+from trtnet.explorer.trials import measured_in
 from trtnet.files import atomic_write
 
 Path = str | os.PathLike[str]
@@ -21,6 +23,9 @@ def write(
     other: Any = None,
     json: Path | None = None,
     gpu: str = DEFAULT_GPU,
+    search: Any = None,
+    layer_info: Path | None = None,
+    profile: Path | None = None,
     command: str = "",
 ) -> dict[str, Any]:
     """Writes the page of a network: one HTML file that needs no network and no server.
@@ -33,6 +38,10 @@ def write(
         other: another network, which is shown beside the first.
         json: a file for the document, which holds all that the page shows; ``None`` for none.
         gpu: the GPU that is shown first; one of :func:`trtnet.graph.gpus`.
+        search: measurements of the first network: a :class:`trtnet.search.SearchResult`, or the
+            journal of ``trtnet search`` or ``trtnet sensitivity``.
+        layer_info: the layers of its engine, as ``trtexec --exportLayerInfo`` writes them.
+        profile: their times, as ``trtexec --exportProfile`` and ``trtnet bench`` write them.
         command: what makes the page again, which it tells.
 
     Returns:
@@ -42,12 +51,19 @@ def write(
         UsageError: nothing to show, or a file that cannot be written; an old file is as it was.
     """
     first, second = (
-        given if given is None or isinstance(given, Subject) else subject_of(given)
+        given
+        if given is None or isinstance(given, Subject)
+        else subject_of(given, values=search is not None)
         for given in (subject, other)
     )
     if first is None:
         raise UsageError("there is no network to show", got=None)
-    found = document(first, second, gpu=gpu, command=command)
+    extras = Extras(
+        None if search is None else measured_in(search, first),
+        None if layer_info is None else read_layers(layer_info),
+        {} if profile is None else read_profile(profile),
+    )
+    found = document(first, second, gpu=gpu, command=command, extras=extras)
     text = to_json(found)
     if json is not None:
         _write(json, f"{text}\n", "--json (json=)")
