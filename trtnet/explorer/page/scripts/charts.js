@@ -6,6 +6,8 @@ Page.charts = (() => {
   const { rows, state, model, columns } = Page;
   const { time, fixed, significant, plural, percent } = Page.format;
   const MOST_BARS = 40;
+  const MOST_STAGES = 26;
+  const MOST_BEFORE_JOINING = 400;
 
   const absent = (title, text) =>
     el("figure", { class: "card" }, el("figcaption", { class: "panelhead" }, el("h2", {}, title)), el("p", { class: "note" }, text));
@@ -85,30 +87,49 @@ Page.charts = (() => {
     let list = visit(modules[0]);
     for (;;) { // opens the largest module while the list stays short
       const open = list.filter((row) => row.isModule && row.children.length)
-        .sort((a, b) => (b.bound || 0) - (a.bound || 0)).find((row) => list.length + visit(row).length - 1 <= 26);
+        .sort((a, b) => (b.bound || 0) - (a.bound || 0)).find((row) => list.length + visit(row).length - 1 <= MOST_STAGES);
       if (!open) break;
       list = list.flatMap((row) => (row === open ? visit(row) : [row]));
     }
-    return list.filter((row) => (row.isModule ? row.visible.length : row.passes)).slice(0, MOST_BARS);
+    return joined(list.filter((row) => row.bound !== null && (row.isModule ? row.visible.length : row.passes)));
+  }
+
+  // Neighbours that take little become one bar where there are too many.
+  function joined(list) {
+    const chunk = Math.ceil(list.length / MOST_BEFORE_JOINING);
+    const groups = d3.range(0, list.length, chunk || 1).map((at) => list.slice(at, at + chunk));
+    const sums = groups.map((group) => model.sum(group.map((row) => row.bound)));
+    while (groups.length > MOST_STAGES) {
+      const at = d3.minIndex(groups.slice(1), (_, left) => sums[left] + sums[left + 1]);
+      groups.splice(at, 2, [...groups[at], ...groups[at + 1]]);
+      sums.splice(at, 2, sums[at] + sums[at + 1]);
+    }
+    return groups;
+  }
+
+  function stage(group, start) {
+    const bound = model.fsum(group.map((row) => row.bound));
+    const limits = new Set(group.map((row) => row.limit));
+    const limit = limits.size === 1 ? group[0].limit : "both";
+    const many = group.length > 1;
+    const first = group[0].path || group[0].name;
+    return {
+      name: many ? `${first} and ${group.length - 1} more` : first, start, end: start + bound, text: `${fixed(1e6 * bound, 2)} µs`,
+      value: group[0], tint: { compute: "fp16", memory: "int8" }[limit] || "mixed",
+      selected: group.some((row) => rows.keyOf(row) === state.values.selected),
+      label: `${Page.dom.shortened(first, 80)}${many ? ` to ${Page.dom.shortened(group.at(-1).path, 80)}` : ""}: ${time(bound)}, ` +
+        `${percent(model.sum(group.map((row) => row.share)))}, limited by ${limit}`,
+    };
   }
 
   function waterfall() {
     return Page.bars({
       title: "Where the bound goes", file: "waterfall",
-      note: () => {
-        const left = rows.shown().length - model.sum(stages().map((row) => (row.isModule ? row.visible.length : 1)));
-        return `From the first layer to the last; blue: limited by arithmetic, brown: by memory, violet: by both in turn.${
-          left > 0 ? ` ${plural(left, "kernel")} beyond these ${MOST_BARS} rows are not drawn.` : ""}`;
-      },
+      note: "From the first layer to the last; blue: limited by arithmetic, brown: by memory, violet: by both in turn.",
       rows: () => {
         let start = 0;
-        return stages().filter((row) => row.bound !== null).map((row) => {
-          const made = {
-            name: row.path, start, end: start + row.bound, text: `${fixed(1e6 * row.bound, 2)} µs`, value: row,
-            tint: { compute: "fp16", memory: "int8" }[row.limit] || "mixed",
-            selected: rows.keyOf(row) === state.values.selected,
-            label: `${Page.dom.shortened(row.path, 80)}: ${time(row.bound)}, ${percent(row.share)}, limited by ${row.limit}`,
-          };
+        return stages().map((group) => {
+          const made = stage(group, start);
           start = made.end;
           return made;
         });

@@ -55,7 +55,11 @@ Page.columns = (() => {
     share: (row) => fixed(row.share === null ? null : 100 * row.share, 1), time: (row) => fixed(micro(row.time), 2),
     saved: (row) => fixed(micro(row.saved), 2),
   };
-  for (const column of ALL) if (SHOWN[column.key]) column.cell = SHOWN[column.key];
+  // A module without a kernel of its own runs inside of others': its figures are theirs.
+  for (const column of ALL.filter((one) => one.number && !["casts", "sqnr", "saved"].includes(one.key))) {
+    const cell = SHOWN[column.key] || column.cell;
+    column.cell = (row) => (row.isModule && !row.count ? UNKNOWN : cell(row));
+  }
 
   // Columns that no row of the document fills are left out.
   const OPTIONAL = ["time", "gap", "casts", "sqnr", "saved"];

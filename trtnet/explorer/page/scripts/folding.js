@@ -5,6 +5,7 @@
 Page.folding = (() => {
   const { model, rows } = Page;
   const MOST_UNFOLDED = 36; // layers of a module that are drawn without folding
+  const LONGEST_RUN = 11; // operations of one module in a row; longer runs are one node
 
   // Edges between layers, once for a build: {from, to, tensor}; -1 is outside of the network.
   let cached = null;
@@ -32,7 +33,8 @@ Page.folding = (() => {
     const end = modules[focus].end;
     const inside = layersOf(build, focus, end);
     if (inside <= MOST_UNFOLDED) {
-      return new Set(modules.slice(focus, end).map((row) => row.module));
+      const runs = build.layers.name.map((_, at) => runKey(modules, at));
+      return new Set([...modules.slice(focus, end).map((row) => row.module), ...runs]);
     }
     return new Set([focus, ...chosen]);
   }
@@ -45,9 +47,24 @@ Page.folding = (() => {
     return found;
   }
 
-  // The node that stands for a layer: "l7" itself, "m3" a folded module. `focus` holds what is inside.
-  function standsFor(build, modules, open, focus, layer) {
-    let node = `l${layer}`;
+  // For each layer the first of the run of operations of the same module that it is in, and the run's length.
+  function runsOf(build) {
+    const runs = [];
+    build.layers.module.forEach((module, at) => {
+      const before = runs[at - 1];
+      const run = before && before.module === module ? before : { module, first: at, layers: 0 };
+      if (!isConstant(build, at)) run.layers += 1;
+      runs.push(run);
+    });
+    return runs;
+  }
+  const runKey = (modules, first) => modules.length + first; // in the state, beside numbers of modules
+
+  // The node that stands for a layer: "l7" itself, "r5" the run from layer 5 on, "m3" a folded module.
+  // `focus` holds what is inside.
+  function standsFor(build, modules, open, focus, layer, run) {
+    const short = run.layers <= LONGEST_RUN || open.has(runKey(modules, run.first));
+    let node = short ? `l${layer}` : `r${run.first}`;
     for (let at = build.layers.module[layer]; at >= 0; at = modules[at].parent) {
       const outside = !(at <= focus && focus < modules[at].end);
       if (at === focus) return { node, inside: true };
@@ -62,8 +79,9 @@ Page.folding = (() => {
     const nodes = new Map();
     const joined = new Map();
     const cache = new Map();
+    const runs = runsOf(build);
     const find = (layer) => {
-      if (!cache.has(layer)) cache.set(layer, standsFor(build, modules, open, focus, layer));
+      if (!cache.has(layer)) cache.set(layer, standsFor(build, modules, open, focus, layer, runs[layer]));
       return cache.get(layer);
     };
     build.layers.module.forEach((module, at) => {
@@ -83,8 +101,9 @@ Page.folding = (() => {
       edge.tensors.add(tensor);
       joined.set(key, edge);
     }
-    return { nodes, edges: [...joined.values()], open };
+    for (const [id, node] of nodes) if (id[0] === "r") node.run = runs[Number(id.slice(1))];
+    return { nodes, edges: [...joined.values()] };
   }
 
-  return { graphOf };
+  return { graphOf, runKey };
 })();

@@ -22,15 +22,19 @@ Page.graph = (() => {
     return SHORT[name] || name;
   };
 
-  function describe(node) {
+  function describe(node, run) {
     const { build, modules, kernels } = rows.network();
     const at = Number(node.slice(1));
+    if (run) {
+      const home = modules[run.module];
+      return { kind: "folded", row: home, title: `${run.layers} operations`, more: `from ${build.layers.op[at]} on, of ${home.path || "the network"}`, tint: "other", opens: folding.runKey(modules, at) };
+    }
     if (node[0] === "t" || node[0] === "o") {
       return { kind: "end", title: build.tensors.name[at], more: `${node[0] === "t" ? "input" : "output"}, ${Page.details.shape(build, at)}`, tint: columns.tint(dtypeOf(build, at)) };
     }
     if (node[0] === "m") {
       const row = modules[at];
-      return { kind: "folded", row, title: row.path, more: `${row.type}, ${row.below.length ? Page.format.plural(row.below.length, "kernel") : "no kernel of its own"}`, tint: columns.tint(row.precision) };
+      return { kind: "folded", row, title: row.path, more: `${row.type}, ${row.below.length ? Page.format.plural(row.below.length, "kernel") : "no kernel of its own"}`, tint: columns.tint(row.precision), opens: at };
     }
     const type = model.value(build.layers.type, at) || "";
     const home = modules[build.layers.module[at]];
@@ -45,7 +49,7 @@ Page.graph = (() => {
     graph.setGraph({ rankdir: "TB", nodesep: 22, ranksep: 46, marginx: 14, marginy: 14 });
     graph.setDefaultEdgeLabel(() => ({}));
     for (const [id, node] of found.nodes) {
-      node.about = describe(id);
+      node.about = describe(id, node.run);
       const widest = Math.max(node.about.title.length, node.about.more.length * 0.92);
       graph.setNode(id, { width: Math.min(250, 28 + 7.3 * Math.min(widest, 30)), height: 44 });
     }
@@ -77,7 +81,7 @@ Page.graph = (() => {
     const { about } = node;
     const most = Math.floor((width - 16) / 7);
     const title = about.title.length > most ? `…${about.title.slice(1 - most)}` : about.title;
-    const selected = about.row && rows.keyOf(about.row) === state.values.selected && about.kind !== "end";
+    const selected = about.row && rows.keyOf(about.row) === state.values.selected && !["end", "folded"].includes(about.kind);
     return svg("g", {
       class: `node ${about.kind} tint-${about.tint}${node.inside ? "" : " outside"}${selected ? " selected" : ""}`,
       transform: `translate(${x - width / 2},${y - height / 2})`,
@@ -130,14 +134,13 @@ Page.graph = (() => {
   function onSelect(mark) {
     const { kind, row } = mark.value;
     if (kind === "end" || !row) return;
-    if (kind === "folded") return toggle(row.module);
+    if (kind === "folded") return toggle(mark.value.opens);
     rows.select(row);
   }
 
-  function toggle(module) {
+  function toggle(key) {
     const open = new Set(chosen());
-    if (open.has(module)) open.delete(module);
-    else open.add(module);
+    if (!open.delete(key)) open.add(key);
     state.set({ fold: [...open].join(".") });
   }
 

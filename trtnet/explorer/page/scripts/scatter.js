@@ -6,8 +6,8 @@
 Page.scatter = (() => {
   const { svg } = Page.dom;
   const SYMBOLS = {
-    fp32: d3.symbolSquare, tf32: d3.symbolWye, fp16: d3.symbolCircle, bf16: d3.symbolTriangle, int8: d3.symbolDiamond,
-    fp8: d3.symbolStar, fp4: d3.symbolCross,
+    fp32: d3.symbolSquare, tf32: d3.symbolTriangle, fp16: d3.symbolCircle, bf16: d3.symbolCross, int8: d3.symbolDiamond,
+    fp8: d3.symbolStar, fp4: d3.symbolWye,
   };
 
   function scale(axis, range) {

@@ -102,7 +102,7 @@ Page.shell = (() => {
     byId("clear").disabled = !rows.filtered() && !state.values.query;
   }
 
-  // `views`: [{key, label, create(panel)}]; a view is made when it is first opened.
+  // `views`: [{key, label, filtered, create(panel)}]; a view is made when it is first opened.
   function tabs(views) {
     const holder = el("div", { class: "panels" });
     const panels = new Map();
@@ -126,6 +126,7 @@ Page.shell = (() => {
         buttons[at].setAttribute("aria-selected", String(own));
         buttons[at].tabIndex = own ? 0 : -1;
         panels.get(view.key).hidden = !own;
+        if (own) byId("filter").hidden = !view.filtered;
         if (own && !view.made) {
           view.made = true;
           view.create(panels.get(view.key));

@@ -122,7 +122,6 @@ Page.tree = (() => {
     panel.append(toolbar(), grid.element, total);
     Page.printing(panel, () => ({ columns: columns.present(), entries: grid.entries() }));
     update();
-    reveal();
     state.listen((changed) => {
       const own = ["sort", "layout", "depth", "open", "shut", "query", "type", "own", "gpu", "rate",
         "precision", "brush", "selected", "view"];
@@ -130,6 +129,7 @@ Page.tree = (() => {
       update();
       if (changed.has("selected") || changed.has("view")) reveal();
     });
+    reveal();
   }
 
   function openSiblings(item) {
