@@ -59,6 +59,8 @@ from .network import Network as Network
 from .ops import *
 from .plugins.decorator import plugin as plugin
 from .precision.policy import Policy as Policy
+from .studies.making import study as study
+from .studies.study import Study as Study
 from .tasks.classifier import Classifier as Classifier
 from .tasks.detector import Detector as Detector
 from .tasks.segmenter import Segmenter as Segmenter

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
+
+from trtnet.layer_names import without_calls
 
 
 def parameter_name(path: str, name: str) -> str:
@@ -12,7 +13,7 @@ def parameter_name(path: str, name: str) -> str:
 
     `path` is that of a call: the numbers of repeated calls, such as ``block#1``, are left out.
     """
-    return re.sub(r"#\d+", "", f"{path}.{name}").strip(".")
+    return without_calls(f"{path}.{name}").strip(".")
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 0.6) -> list[str]:

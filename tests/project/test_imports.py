@@ -16,7 +16,7 @@ from sources import ROOT, Import, imports, module_of, modules
 
 ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one line none another
     "escaping",
-    "starting errors version lazy_imports exports",
+    "starting errors version lazy_imports exports layer_names records",
     "names extras dtypes files hardware amp own_version",
     "reading",
     "host",
@@ -44,6 +44,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "benchmark",
     "zoo",
     "pipeline",
+    "studies",
     "tasks explorer",
     "trtnet",
     "cli",

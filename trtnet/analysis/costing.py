@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
 
 from trtnet.analysis.counting import known_shapes, layer_macs
+from trtnet.analysis.precisions import product_type
 from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.graph.edges import Edges
 from trtnet.graph.gpu_table import Gpu, find_gpu
 from trtnet.graph.kernels import PRODUCTS, Kernel, data_inputs, group_into_kernels
 from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
+from trtnet.layer_names import LayerName
 from trtnet.precision.table import PRODUCT_RATES
+from trtnet.records import Row
 
 # What tables of GPUs call the speed of products of each type. Networks read back may hold FP4,
 # which no precision of trtnet uses.
 _RATES = {**PRODUCT_RATES, "float4_e2m1": "fp4"}
 _READS_ONLY_ITS_OUTPUT = ("GATHER", "SLICE")  # these read the elements they return
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """What one layer adds to the cost of the kernel that it is fused into.
+
+    Attributes:
+        name: the layer's name.
+        type: the layer's type.
+        macs, parameters: its own.
+        bytes_read, bytes_written: the traffic of the kernel less that of the kernel without this
+            layer and those after it; negative where the layer saves traffic, as one does that
+            gives smaller elements than it takes.
+    """
+
+    name: str
+    type: str
+    macs: int
+    parameters: int
+    bytes_read: int
+    bytes_written: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +58,7 @@ class LayerCost:
         parameters: weight elements read, constants included.
         bytes_read: bytes of activations, weights and constants read from memory.
         bytes_written: bytes of activations written to memory.
+        parts: what this layer and each of `fused` add; their sums are the figures above.
     """
 
     name: str
@@ -44,11 +69,28 @@ class LayerCost:
     parameters: int
     bytes_read: int
     bytes_written: int
+    parts: tuple[PartCost, ...] = field(repr=False)
 
     @property
     def intensity(self) -> float:
         """Operations (two per multiply-accumulate) per byte of memory traffic."""
-        return _intensity(self.macs, self.bytes_read + self.bytes_written)
+        return intensity(self.macs, self.bytes_read + self.bytes_written)
+
+    def row(self) -> Row:
+        """The layer as a row, see :meth:`Cost.rows`."""
+        return {
+            "layer": self.name,
+            **LayerName.read(self.name, self.type).row,
+            "kernel": self.name,
+            "type": self.type,
+            "rate": self.precision,
+            "fused": len(self.fused),
+            "macs": self.macs,
+            "parameters": self.parameters,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "intensity": self.intensity,
+        }
 
 
 @dataclass(frozen=True)
@@ -57,11 +99,13 @@ class LayerBound:
 
     Attributes:
         name: the layer's name.
+        type: the layer's type.
         compute: seconds that its products take at the GPU's peak rate.
         memory: seconds that its memory traffic takes at the full bandwidth.
     """
 
     name: str
+    type: str
     compute: float
     memory: float
 
@@ -92,6 +136,25 @@ class Bound:
     def seconds(self) -> float:
         """The sum over all layers."""
         return math.fsum(layer.seconds for layer in self.layers)
+
+    def rows(self) -> list[Row]:
+        """One row for each layer, with the names of docs/study.md: ``compute_s``, ``memory_s``,
+        ``bound_s`` (the larger of the two), its share of the whole, and what limits it. They join
+        the rows of the cost by ``layer``."""
+        total = self.seconds
+        return [
+            {
+                "layer": layer.name,
+                **LayerName.read(layer.name, layer.type).row,
+                "kernel": layer.name,
+                "compute_s": layer.compute,
+                "memory_s": layer.memory,
+                "bound_s": layer.seconds,
+                "bound_share": layer.seconds / total if total else 0.0,
+                "limit": layer.limit,
+            }
+            for layer in self.layers
+        ]
 
 
 @dataclass(frozen=True)
@@ -132,7 +195,11 @@ class Cost:
     @property
     def intensity(self) -> float:
         """Operations (two per multiply-accumulate) per byte of memory traffic."""
-        return _intensity(self.macs, self.bytes_read + self.bytes_written)
+        return intensity(self.macs, self.bytes_read + self.bytes_written)
+
+    def rows(self) -> list[Row]:
+        """One row for each layer that is executed, with the names of docs/study.md."""
+        return [layer.row() for layer in self.layers]
 
     def bound(self, gpu: Gpu | str, precision: str | None = None) -> Bound:
         """The roofline bound: the time of each layer is the longer of two, that of its products
@@ -168,32 +235,64 @@ def cost(graph: Graph, shapes: TensorShapes | None = None) -> Cost:
     Raises:
         ShapeError: a dynamic network without `shapes`, or `shapes` that do not fit its inputs.
     """
-    known, edges, constants = known_shapes(graph, shapes), Edges(graph), _constants(graph)
-    rows = tuple(
-        _layer_cost(kernel, graph, known, edges, constants)
-        for kernel in group_into_kernels(graph, known)
-    )
-    return Cost(rows, parameters(graph))
+    known = known_shapes(graph, shapes)
+    counter = _Counter(graph, known, Edges(graph), _constants(graph))
+    kernels = group_into_kernels(graph, known)
+    return Cost(tuple(map(counter.layer, kernels)), parameters(graph))
 
 
-def _layer_cost(
-    kernel: Kernel, graph: Graph, shapes: TensorShapes, edges: Edges, known: Set[str]
-) -> LayerCost:
-    first, *fused = kernel.layers
-    own = [array for layer in kernel.layers for array in layer.weights.values()]
-    constants = [name for name in kernel.reads if name in known]
-    macs = sum(layer_macs(layer, shapes) for layer in kernel.layers)
-    return LayerCost(
-        name=first.name,
-        type=first.type,
-        fused=tuple(layer.name for layer in fused),
-        precision=_precision(first, graph, edges, macs),
-        macs=macs,
-        parameters=sum(array.size for array in own)
-        + sum(math.prod(shapes[name]) for name in constants),
-        bytes_read=_bytes_read(kernel, graph, shapes) + sum(array.nbytes for array in own),
-        bytes_written=sum(_bytes(name, graph, shapes) for name in kernel.writes),
-    )
+@dataclass(frozen=True)
+class _Counter:
+    """Counts what kernels of one graph cost.
+
+    Attributes:
+        graph: the network.
+        shapes: the concrete shape of every tensor.
+        edges: of the graph.
+        constants: the tensors that are computed from constants alone.
+    """
+
+    graph: Graph
+    shapes: TensorShapes
+    edges: Edges
+    constants: Set[str]
+
+    def layer(self, kernel: Kernel) -> LayerCost:
+        """The cost of `kernel`, under the name of its main layer."""
+        first, *fused = kernel.layers
+        parts = tuple(self._parts(kernel))
+        macs = sum(part.macs for part in parts)
+        return LayerCost(
+            name=first.name,
+            type=first.type,
+            fused=tuple(layer.name for layer in fused),
+            precision=_rate(first, self.graph, self.edges, macs),
+            macs=macs,
+            parameters=sum(part.parameters for part in parts),
+            bytes_read=sum(part.bytes_read for part in parts),
+            bytes_written=sum(part.bytes_written for part in parts),
+            parts=parts,
+        )
+
+    def _parts(self, kernel: Kernel) -> Iterator[PartCost]:
+        """What each layer adds to the kernel of those before it."""
+        before = 0, 0, 0
+        for count, layer in enumerate(kernel.layers, start=1):
+            now = self._memory(kernel.beginning(count))
+            added = (x - y for x, y in zip(now, before, strict=True))
+            yield PartCost(layer.name, layer.type, layer_macs(layer, self.shapes), *added)
+            before = now
+
+    def _memory(self, kernel: Kernel) -> tuple[int, int, int]:
+        """Weight elements, bytes read and bytes written."""
+        own = [array for layer in kernel.layers for array in layer.weights.values()]
+        constants = [name for name in kernel.reads if name in self.constants]
+        return (
+            sum(array.size for array in own)
+            + sum(math.prod(self.shapes[name]) for name in constants),
+            _bytes_read(kernel, self.graph, self.shapes) + sum(array.nbytes for array in own),
+            sum(_bytes(name, self.graph, self.shapes) for name in kernel.writes),
+        )
 
 
 def _constants(graph: Graph) -> set[str]:
@@ -218,30 +317,22 @@ def _bytes(name: str, graph: Graph, shapes: TensorShapes) -> int:
     return math.ceil(math.prod(shapes[name]) * ELEMENT_TYPES[graph.tensors[name].dtype].bits / 8)
 
 
-def _precision(layer: Layer, graph: Graph, edges: Edges, macs: int) -> str | None:
-    """The precision of the products of `layer`; None for a layer without products.
-
-    It is a quantized one only where all operands are dequantized from the same type.
-    """
+def _rate(layer: Layer, graph: Graph, edges: Edges, macs: int) -> str | None:
+    """The precision of the products of `layer`; None for a layer without products."""
     if layer.type not in PRODUCTS and not (layer.type == "PLUGIN_V3" and macs):
         return None
-    operands = layer.inputs[: 1 if "kernel" in layer.weights else 2]
-    makers = [edges.producers.get(name or "") for name in operands]
-    sources = {
-        graph.tensors[maker.inputs[0] or ""].dtype if maker and maker.type == "DEQUANTIZE" else ""
-        for maker in makers
-    }
-    own = graph.tensors[layer.inputs[0] or ""].dtype
-    only = sources.pop() if len(sources) == 1 and "kernel" not in layer.weights else ""
-    return _RATES.get(only or own, only or own)
+    made_in = product_type(layer, graph, edges)
+    return _RATES.get(made_in, made_in)
 
 
 def _bound(layer: LayerCost, gpu: Gpu, precision: str | None) -> LayerBound:
     compute = 0.0
     if layer.precision is not None:
         compute = 2 * layer.macs / gpu.flops_in(precision or layer.precision)
-    return LayerBound(layer.name, compute, (layer.bytes_read + layer.bytes_written) / gpu.bandwidth)
+    memory = (layer.bytes_read + layer.bytes_written) / gpu.bandwidth
+    return LayerBound(layer.name, layer.type, compute, memory)
 
 
-def _intensity(macs: int, traffic: int) -> float:
+def intensity(macs: int, traffic: int) -> float:
+    """Operations (two per multiply-accumulate) per byte of memory traffic."""
     return 2 * macs / traffic if traffic else 0.0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from trtnet.benchmark.statistics import Interval, median_interval
 from trtnet.errors import UsageError
+from trtnet.layer_names import LayerName
+from trtnet.records import Records, Row
 
 LayerTimes = Sequence[tuple[str, float]]
 """The profile of one execution: name and milliseconds of each layer, in order."""
@@ -30,6 +34,8 @@ class LayerTime:
         share: share of the time of all layers, 0 to 1.
         bound_ms: the roofline bound in milliseconds; ``None`` where it is unknown. See
             :func:`bounded`.
+        min_ms: the least time in milliseconds, which noise disturbs least.
+        interval_ms: 95 % confidence interval of the median; ``None`` for fewer than six executions.
     """
 
     name: str
@@ -38,14 +44,37 @@ class LayerTime:
     median_ms: float
     share: float
     bound_ms: float | None = None
+    min_ms: float | None = None
+    interval_ms: Interval | None = None
 
     @property
     def modules(self) -> tuple[str, ...]:
         """Paths of the modules that the members belong to, in order."""
         return tuple(dict.fromkeys(name.rpartition("/")[0] for name in self.members))
 
+    def row(self) -> Row:
+        """The layer as a row with the names of docs/study.md, in seconds. It is identified by its
+        first member; ``engine_layer`` is the backend's name."""
+        first = self.members[0] if self.members else None
+        low, high = self.interval_ms or (None, None)
+        bound = _seconds(self.bound_ms)
+        return {
+            "layer": first,
+            **(LayerName.read(first or "")).row,
+            "engine_layer": self.name,
+            "members": len(self.members),
+            "time_s": self.median_ms / 1e3,
+            "mean_s": self.mean_ms / 1e3,
+            "min_s": _seconds(self.min_ms),
+            "low_s": _seconds(low),
+            "high_s": _seconds(high),
+            "share": self.share,
+            "bound_s": bound,
+            "gap": self.median_ms / 1e3 / bound if bound else None,
+        }
 
-def profile(execute: Callable[[], LayerTimes], iterations: int = 10) -> list[LayerTime]:
+
+def profile(execute: Callable[[], LayerTimes], iterations: int = 10) -> Records[LayerTime]:
     """The average profile of `iterations` executions, after one that does not count.
 
     Args:
@@ -58,7 +87,7 @@ def profile(execute: Callable[[], LayerTimes], iterations: int = 10) -> list[Lay
     return average([execute() for _ in range(iterations)])
 
 
-def average(runs: Sequence[LayerTimes]) -> list[LayerTime]:
+def average(runs: Sequence[LayerTimes]) -> Records[LayerTime]:
     """The mean, median and share of each layer over all `runs`, in the order of the first run.
 
     Raises:
@@ -74,16 +103,18 @@ def average(runs: Sequence[LayerTimes]) -> list[LayerTime]:
         )
     times = list(zip(*([time for _, time in run] for run in runs), strict=True))
     total = sum(map(sum, times))
-    return [
+    return Records(
         LayerTime(
             name=name,
             members=tuple(dict.fromkeys(_LAYER.findall(name))),
             mean_ms=sum(own) / len(own),
             median_ms=median(own),
             share=sum(own) / total if total else 0.0,
+            min_ms=min(own),
+            interval_ms=median_interval(own),
         )
         for name, own in zip(names[0], times, strict=True)
-    ]
+    )
 
 
 def by_module(layers: Sequence[LayerTime], depth: int = 1) -> dict[str, float]:
@@ -126,21 +157,23 @@ def to_json(layers: Sequence[LayerTime], iterations: int) -> list[dict[str, Any]
     ]
 
 
-def bounded(layers: Sequence[LayerTime], bounds: Mapping[str, float]) -> list[LayerTime]:
+def bounded(layers: Sequence[LayerTime], bounds: Mapping[str, float]) -> Records[LayerTime]:
     """`layers` with their roofline bounds.
 
     Args:
         layers: from :func:`profile` or :func:`average`.
         bounds: bound in milliseconds by name of the network's layer: ``Roofline.layers_ms``.
     """
-    return [
-        LayerTime(
-            layer.name,
-            layer.members,
-            layer.mean_ms,
-            layer.median_ms,
-            layer.share,
-            sum(bounds.get(name, 0.0) for name in layer.members) if layer.members else None,
+    return Records(
+        dataclasses.replace(
+            layer,
+            bound_ms=sum(bounds.get(name, 0.0) for name in layer.members)
+            if layer.members
+            else None,
         )
         for layer in layers
-    ]
+    )
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1e3

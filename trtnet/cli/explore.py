@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trtnet.cli.flags import Group, Parser
-from trtnet.cli.paths import STDOUT, input_file, input_model, output_file, word
+from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.paths import STDOUT, input_data, input_file, input_model, output_file, word
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import network_recipe
 from trtnet.cli.report import human_stream
@@ -41,8 +41,9 @@ def run(arguments: argparse.Namespace, command: str) -> int:
     from trtnet.explorer.page import to_json
 
     stream = human_stream(arguments.json)
-    subject = _subject(arguments, arguments.target)
-    other = None if arguments.other is None else _subject(arguments, arguments.other)
+    progress = Progress(stream)
+    subject = _subject(arguments, arguments.target, progress)
+    other = None if arguments.other is None else _subject(arguments, arguments.other, progress)
     to_stdout = arguments.json == STDOUT
     found = write(
         subject,
@@ -51,9 +52,12 @@ def run(arguments: argparse.Namespace, command: str) -> int:
         json=None if to_stdout else arguments.json,
         gpu=arguments.gpu,
         search=arguments.journal,
+        data=arguments.data,
+        items=arguments.items,
         layer_info=arguments.layer_info,
         profile=arguments.profile,
         command=command,
+        observer=progress,
     )
     if to_stdout:
         say(to_json(found))
@@ -63,13 +67,12 @@ def run(arguments: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def _subject(arguments: argparse.Namespace, text: str) -> Subject:
+def _subject(arguments: argparse.Namespace, text: str, progress: Progress) -> Subject:
     from trtnet.explorer import subject_of
 
-    observer = Progress(human_stream(arguments.json))
-    values = arguments.journal is not None
+    values = arguments.journal is not None or arguments.data is not None
     recipe = network_recipe(arguments, text)
-    return subject_of(recipe, values=values, observer=observer, name=text)
+    return subject_of(recipe, values=values, observer=progress, name=text)
 
 
 def explore_parser() -> Parser:
@@ -86,6 +89,11 @@ def explore_parser() -> Parser:
     known = Group(made, "what is known of the first network")
     known("--journal", type=input_file, metavar="FILE",
           help="what trtnet search or trtnet sensitivity has measured of it")  # fmt: skip
+    known("--data", type=input_data, metavar="DATA",
+          help="measure the error of each of its lowered modules on it: a folder of images, a .npy "
+          "or .npz file, or, for random weights, random")  # fmt: skip
+    known("--items", type=positive, default=8, metavar="N",
+          help="how many items of the data to use at most, spread evenly; default: 8")  # fmt: skip
     known("--layer-info", type=input_file, metavar="FILE",
           help="the layers of its engine: JSON of trtexec --exportLayerInfo")  # fmt: skip
     known("--profile", type=input_file, metavar="FILE",

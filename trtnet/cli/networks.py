@@ -181,6 +181,8 @@ def cost(argv: Sequence[str]) -> int:
 def _cost_report(found: Target, counted: graph.Cost, bound: graph.Bound | None) -> dict[str, Any]:
     layers = [{**dataclasses.asdict(layer), "intensity": layer.intensity}
               for layer in counted.layers]  # fmt: skip
+    for layer in layers:
+        del layer["parts"]
     report: dict[str, Any] = {
         "name": found.name,
         "shapes": {name: list(shape) for name, shape in found.shapes.items()},

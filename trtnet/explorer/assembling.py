@@ -12,16 +12,18 @@ from trtnet.errors import TrtnetError
 from trtnet.explorer.columns import transposed
 from trtnet.explorer.comparison import comparison
 from trtnet.explorer.costs import call_paths, gpu_figures, kernel_numbers, variant
-from trtnet.explorer.engines import engine_json
+from trtnet.explorer.engines import Engine, engine_json
 from trtnet.explorer.gaps import gaps
-from trtnet.explorer.inspector import EngineFile
 from trtnet.explorer.memory import memory
 from trtnet.explorer.modules import ModuleTree, classes_of
 from trtnet.explorer.precisions import decisions, policy_json
 from trtnet.explorer.provenance import provenance
 from trtnet.explorer.structure import layer_columns, tensor_columns
 from trtnet.explorer.subject import Subject
+from trtnet.explorer.tables import study_columns
 from trtnet.explorer.trials import Measured, trials_json
+from trtnet.studies.errors import ModuleError
+from trtnet.studies.study import Study
 from trtnet.version import __version__
 
 FORMAT = "trtnet.explorer 1"
@@ -34,13 +36,15 @@ class Extras:
 
     Attributes:
         search: measurements of a search; ``None`` for none.
-        engine: the layers of its engine; ``None`` where they are not known.
-        times: measured seconds by the engine's name of a layer; empty for none.
+        engine: of the network; ``None`` where nothing is known of it.
+        errors: of its modules, measured by a study; empty for none.
+        data: what they were measured on.
     """
 
     search: Measured | None = None
-    engine: EngineFile | None = None
-    times: Mapping[str, float] = field(default_factory=dict)
+    engine: Engine | None = None
+    errors: Mapping[str, ModuleError] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def document(
@@ -66,8 +70,8 @@ def document(
     """
     chosen = graph.find_gpu(gpu)
     subjects = [subject] if other is None else [subject, other]
-    built = [_build(one) for one in subjects]
-    _add(extras or Extras(), subject, *built[0], chosen.key)
+    known = extras or Extras()
+    built = [_build(one, known if one is subject else Extras(), chosen.key) for one in subjects]
     title = " and ".join(one.name for one in subjects)
     return {
         "format": FORMAT,
@@ -82,18 +86,7 @@ def document(
     }  # fmt: skip
 
 
-def _add(
-    extras: Extras, subject: Subject, build: dict[str, Any], tree: ModuleTree, gpu: str
-) -> None:
-    """Adds `extras` to the `build` of the network that they belong to."""
-    if extras.search is not None:
-        build["precision"] |= trials_json(extras.search, subject, tree)
-    if extras.engine is not None or extras.times:
-        file = extras.engine or EngineFile("profile", ())
-        build["engine"] = engine_json(file, extras.times, subject, tree, gpu)
-
-
-def _build(subject: Subject) -> tuple[dict[str, Any], ModuleTree]:
+def _build(subject: Subject, extras: Extras, gpu: str) -> tuple[dict[str, Any], ModuleTree]:
     """One network, and the tree of its modules."""
     read, known = subject.graph, subject.known_shapes
     found = list(subject.variants())
@@ -116,10 +109,10 @@ def _build(subject: Subject) -> tuple[dict[str, Any], ModuleTree]:
             _own_variant(subject, tree),
             *(_variant(subject, tree, *one) for one in others),
         ],
-        "precision": policy_json(subject, _zoo_command(subject)),
+        "precision": _precision(subject, extras, tree),
         "memory": memory(read, known, subject.kernels, tree),
-        "engine": None,
-        "study": None,
+        "engine": None if extras.engine is None else engine_json(extras.engine, subject, tree, gpu),
+        "study": _study(subject, extras, tree, gpu),
         "lint": _lint(subject),
         "gaps": gaps(subject.cost, tree),
         "notes": notes,
@@ -137,6 +130,34 @@ def _own_variant(subject: Subject, tree: ModuleTree) -> dict[str, Any]:
 
 def _variant(subject: Subject, tree: ModuleTree, name: str, read: graph.Graph) -> dict[str, Any]:
     return variant(name, name, name, read, graph.cost(read, subject.shapes), tree)
+
+
+def _precision(subject: Subject, extras: Extras, tree: ModuleTree) -> dict[str, Any] | None:
+    found = policy_json(subject, _zoo_command(subject))
+    if extras.search is None:
+        return found
+    return {**(found or {}), **trials_json(extras.search, subject, tree)}
+
+
+def _study(subject: Subject, extras: Extras, tree: ModuleTree, gpu: str) -> dict[str, Any]:
+    """The table of a study of `subject`, with what was measured."""
+    read, policy, network = subject.graph, subject.policy, subject.network
+    names = [layer.name for layer in read.layers]
+    explained = [] if policy is None or network is None else policy.explain(network)
+    table = Study(
+        about={},
+        graph=read,
+        shapes=subject.known_shapes,
+        cost=subject.cost,
+        bound=subject.cost.bound(gpu) if extras.engine is not None else None,
+        policy=policy,
+        explanations={row.module: row for row in explained},
+        classes=classes_of(subject.roots),
+        errors=extras.errors,
+        profile=() if extras.engine is None else tuple(extras.engine.profile(names)),
+        attribution="producer",
+    )
+    return study_columns(table.rows(), read, tree, extras.data)
 
 
 def _lint(subject: Subject) -> dict[str, list[Any]]:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trtnet.analysis import attribute
+from trtnet.benchmark.profile import LayerTime
 from trtnet.explorer.columns import transposed
-from trtnet.explorer.costs import kernel_numbers
 from trtnet.explorer.inspector import EngineFile, EngineLayer
 from trtnet.explorer.modules import ModuleTree, module_of
 from trtnet.explorer.subject import Subject
-from trtnet.graph import Bound
+from trtnet.studies.measured import Splitter
 
 _REGION = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}", re.DOTALL)
 _COPY = re.compile(r"Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|from) ")
@@ -37,44 +38,98 @@ class Members:
     opaque: bool = False
 
 
-def engine_json(
-    file: EngineFile, times: Mapping[str, float], subject: Subject, tree: ModuleTree, gpu: str
-) -> dict[str, Any]:
-    """What the page shows of an engine.
+@dataclass(frozen=True)
+class Engine:
+    """An engine of a network.
 
-    Time of an engine's layer that does the work of several modules is split between them as the
-    roofline bounds of their kernels are; such shares are estimated.
+    Attributes:
+        form: of the file that tells of it, in words.
+        layers: in execution order, with their times where they were measured.
+        members: the layers of the network that each of them does.
+    """
+
+    form: str
+    layers: tuple[EngineLayer, ...]
+    members: tuple[Members, ...]
+
+    def profile(self, names: Sequence[str]) -> list[LayerTime]:
+        """The measured times, for :func:`trtnet.study`.
+
+        Args:
+            names: of the network's layers, in execution order.
+        """
+        total = sum(layer.seconds or 0.0 for layer in self.layers)
+        return [
+            _time(layer, [names[row] for row in found.rows], total)
+            for layer, found in zip(self.layers, self.members, strict=True)
+            if layer.seconds is not None
+        ]
+
+
+def engine_of(file: EngineFile, times: Mapping[str, float], names: Sequence[str]) -> Engine:
+    """The engine that `file` tells of.
 
     Args:
-        file: the engine's layers.
+        file: its layers.
         times: measured seconds by the engine's name of a layer; layers that `file` lacks are added.
+        names: of the network's layers, in execution order.
+    """
+    known = {layer.name for layer in file.layers}
+    layers = (
+        *(dataclasses.replace(one, seconds=times.get(one.name)) for one in file.layers),
+        *(EngineLayer(name, seconds=time) for name, time in times.items() if name not in known),
+    )
+    return Engine(file.form, layers, tuple(members_of(layers, names)))
+
+
+def engine_json(engine: Engine, subject: Subject, tree: ModuleTree, gpu: str) -> dict[str, Any]:
+    """What the page shows of an engine.
+
+    Time of an engine's layer that does the work of several modules is split between them as
+    :func:`trtnet.study` splits it; such shares are estimated.
+
+    Args:
+        engine: of the network.
         subject: the network.
         tree: of its modules.
         gpu: whose bounds split times.
     """
-    known = {layer.name for layer in file.layers}
-    timed = [
-        *(dataclasses.replace(one, seconds=times.get(one.name)) for one in file.layers),
-        *(EngineLayer(name, seconds=time) for name, time in times.items() if name not in known),
-    ]
-    members = members_of(timed, [layer.name for layer in subject.graph.layers])
-    split = _Splitting(subject, tree, subject.cost.bound(gpu))
+    names = [layer.name for layer in subject.graph.layers]
+    added = attribute(subject.cost, subject.cost.bound(gpu), "marginal")
+    split = Splitter(subject.graph, added, True, "producer")
     rows = []
-    for layer, found in zip(timed, members, strict=True):
-        shares = split.shares(found.rows)
+    for layer, found in zip(engine.layers, engine.members, strict=True):
+        shares: dict[int, float] = defaultdict(float)
+        if found.rows:
+            for name, part in split.parts([names[row] for row in found.rows]):
+                shares[tree.row(module_of(name))] += part
         rows.append(
             (layer.name, layer.type or None, layer.precision, layer.tactic, layer.seconds,
-             list(found.rows), shares, len(shares) > 1, found.opaque)
+             list(found.rows), [[*pair] for pair in sorted(shares.items())], len(shares) > 1,
+             found.opaque)
         )  # fmt: skip
-    measured = [layer.seconds for layer in timed if layer.seconds is not None]
+    measured = [layer.seconds for layer in engine.layers if layer.seconds is not None]
     return {
         "source": "told by the engine; its layers are attributed by the names of the network's",
-        "format": file.form,
+        "format": engine.form,
         "unproved": True,
         "gpu": gpu,
         "layers": transposed(_COLUMNS, rows),
         "total_s": sum(measured) if measured else None,
     }
+
+
+def _time(layer: EngineLayer, members: Sequence[str], total: float) -> LayerTime:
+    """The measured time of `layer`, called after its `members`, so that those of a region are not
+    looked for again."""
+    seconds = layer.seconds or 0.0
+    return LayerTime(
+        name=" + ".join(members) or layer.name,
+        members=tuple(members),
+        mean_ms=1e3 * seconds,
+        median_ms=1e3 * seconds,
+        share=seconds / total if total else 0.0,
+    )
 
 
 def members_of(layers: Sequence[EngineLayer], names: Sequence[str]) -> list[Members]:
@@ -119,29 +174,3 @@ def _ends(name: str, rows: Mapping[str, int]) -> tuple[int, int] | None:
     if match is None or not {match[1], match[2]} <= rows.keys():
         return None
     return rows[match[1]], rows[match[2]]
-
-
-class _Splitting:
-    """Splits the time of an engine's layer between modules."""
-
-    def __init__(self, subject: Subject, tree: ModuleTree, bound: Bound) -> None:
-        kernels = kernel_numbers(subject.cost)
-        names = [layer.name for layer in subject.graph.layers]
-        self._kernel = [kernels.get(name) for name in names]
-        self._module = [tree.row(module_of(name)) for name in names]
-        self._owner = [tree.row(module_of(layer.name)) for layer in subject.cost.layers]
-        self._seconds = [layer.seconds for layer in bound.layers]
-
-    def shares(self, members: Sequence[int]) -> list[list[Any]]:
-        """Pairs of a module and its share; all of a time if only one module is in it, none where
-        there are no members."""
-        kernels = {self._kernel[row] for row in members} - {None}
-        weights: dict[int, float] = defaultdict(float)
-        for kernel in kernels:
-            if kernel is not None:
-                weights[self._owner[kernel]] += self._seconds[kernel]
-        total = sum(weights.values())
-        if not total:
-            modules = dict.fromkeys(self._module[row] for row in members)
-            return [[module, 1 / len(modules)] for module in modules]
-        return [[module, weight / total] for module, weight in sorted(weights.items())]

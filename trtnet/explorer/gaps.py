@@ -31,6 +31,7 @@ def gaps(cost: Cost, tree: ModuleTree) -> dict[str, list[dict[str, Any]]]:
 
 def _on(gpu: Gpu, cost: Cost, tree: ModuleTree) -> list[dict[str, Any]]:
     bound = cost.bound(gpu)
+    total = bound.seconds
     lost = [max(0.0, layer.memory - layer.compute) for layer in bound.layers]
     order = sorted(range(len(lost)), key=lambda i: -lost[i])[:_MOST]
     rows = []
@@ -38,7 +39,7 @@ def _on(gpu: Gpu, cost: Cost, tree: ModuleTree) -> list[dict[str, Any]]:
         if lost[i] <= 0:
             break
         layer, limit = cost.layers[i], bound.layers[i]
-        share = limit.seconds / bound.seconds if bound.seconds else math.nan
+        share = limit.seconds / total if total else math.nan
         moved = layer.bytes_read + layer.bytes_written
         products = (
             f"its products alone would take {1e6 * limit.compute:.2f} µs"

@@ -37,6 +37,7 @@ class Subject:
         shapes: of its inputs, where they are dynamic.
         network: that `graph` was read from; ``None`` for a file.
         model: that `network` is of; ``None`` for a file or a network defined by hand.
+        recipe: of that model, where it was made of one.
         values: whether the weights' values are the model's own: without them, they are all 1.
     """
 
@@ -45,6 +46,7 @@ class Subject:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     network: Network | None = None
     model: LoadedModel | None = None
+    recipe: Recipe | None = None
     values: bool = True
 
     @cached_property
@@ -106,7 +108,8 @@ def subject_of(
     Args:
         given: the name of a model (``"resnet50:fp16"``), the path of a saved graph, a
             :class:`trtnet.pipeline.Recipe`, a :class:`trtnet.pipeline.Target`, a
-            :class:`trtnet.Network`, an ``INetworkDefinition`` or a :class:`trtnet.graph.Graph`.
+            :class:`trtnet.Network`, an ``INetworkDefinition``, a :class:`trtnet.graph.Graph`, or a
+            subject, which is returned.
         values: whether the weights of a model matter; see :func:`trtnet.pipeline.find_target`.
         observer: receives the progress.
         name: what to call it; by default its own name.
@@ -114,6 +117,8 @@ def subject_of(
     Raises:
         UsageError: neither a model nor a file, or a built engine.
     """
+    if isinstance(given, Subject):
+        return given
     if isinstance(given, Graph):
         return Subject(name or given.name or "network", given)
     if isinstance(given, Network):
@@ -122,11 +127,12 @@ def subject_of(
         model, precision = split_precision(given)
         name = name or given
         given = Recipe(model, precision=precision or "tf32")
+    recipe = given if isinstance(given, Recipe) else None
     if isinstance(given, Recipe):
         values = values or given.weights is not None or given.calibration.data is not None
         given = find_target(given, values=values, observer=observer, name=name)
     if isinstance(given, Target):
-        return _of_target(given, values, name)
+        return _of_target(given, values, name, recipe)
     if hasattr(given, "num_layers"):
         return Subject(name or given.name or "network", graph.read(given))
     raise UsageError(
@@ -136,7 +142,7 @@ def subject_of(
     )
 
 
-def _of_target(target: Target, values: bool, name: str | None) -> Subject:
+def _of_target(target: Target, values: bool, name: str | None, recipe: Recipe | None) -> Subject:
     defined = target.defined
     return Subject(
         name or target.name,
@@ -144,5 +150,6 @@ def _of_target(target: Target, values: bool, name: str | None) -> Subject:
         target.shapes,
         None if defined is None else defined.network,
         None if defined is None else defined.model,
+        None if defined is None else recipe,
         values or defined is None,
     )

@@ -36,14 +36,29 @@ class Kernel:
     """Layers that share one pass over memory.
 
     Attributes:
-        layers: the main layer first, then those fused into it.
+        layers: the main layer first, then those fused into it, in the order in which they joined.
         reads: names of the tensors read from memory, once each, constants included.
         writes: names of the tensors written to memory.
+        sources: for each layer the tensors in memory, or made by the layers before, that it takes.
     """
 
     layers: tuple[Layer, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    sources: tuple[tuple[str, ...], ...]
+
+    def beginning(self, count: int) -> Kernel:
+        """The kernel as it would be without the layers after the first `count`: it writes what
+        these take."""
+        taken, later = self.sources[:count], self.sources[count:]
+        made = [name for layer in self.layers[:count] for name in layer.outputs]
+        leaving = {*self.writes, *(name for names in later for name in names)}
+        return Kernel(
+            self.layers[:count],
+            tuple(dict.fromkeys(name for names in taken for name in names if name not in made)),
+            tuple(name for name in made if name in leaving),
+            taken,
+        )
 
 
 def group_into_kernels(graph: Graph, shapes: TensorShapes) -> list[Kernel]:
@@ -114,14 +129,19 @@ class _Grouping:
                 tuple(layers),
                 taken,
                 tuple(name for layer in layers for name in layer.outputs if name in leaving),
+                tuple(map(self._sources, layers)),
             )
             for layers, taken in zip(self.members, reads, strict=True)
         ]
 
     def _reads(self, position: int) -> tuple[str, ...]:
-        names = (name for layer in self.members[position] for name in data_inputs(layer))
-        sources = dict.fromkeys(map(self._stored, names))
+        sources = dict.fromkeys(
+            name for layer in self.members[position] for name in self._sources(layer)
+        )
         return tuple(name for name in sources if self.kernel_of.get(name) != position)
+
+    def _sources(self, layer: Layer) -> tuple[str, ...]:
+        return tuple(map(self._stored, data_inputs(layer)))
 
     def _stored(self, name: str) -> str:
         return self.stored.get(name, name)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from trtnet.errors import UnsupportedError, UsageError
 from trtnet.escaping import printable
+from trtnet.layer_names import without_calls
 from trtnet.names import nearest
 from trtnet.precision.budget import Budget
 from trtnet.precision.policy_file import read_entries, write_entries
@@ -171,7 +172,7 @@ class Policy:
         """
         asked, reason = self.compute, f"compute = {self.compute}"
         entry = ("compute", "")
-        names = _with_parents(re.sub(r"#\d+", "", path))
+        names = _with_parents(without_calls(path))
         named = False
         for pattern, precision in self.keep.items():
             if any(fnmatchcase(name, pattern) for name in names):

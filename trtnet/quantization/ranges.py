@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from trtnet.errors import NetworkError
 from trtnet.finite import FLOAT16_OVERFLOW
+from trtnet.layer_names import without_calls
 from trtnet.quantization.histogram import Histogram
 
 FP16_MAX = 65504.0
@@ -114,5 +114,5 @@ def check_fp16(rows: Iterable[RangeRow]) -> None:
 
 def _keep(rows: Iterable[RangeRow]) -> str:
     """The policy line; paths without the numbers of repeated calls, as patterns want them."""
-    paths = {re.sub(r"#\d+", "", path): None for row in rows for path in row.modules}
+    paths = {without_calls(path): None for row in rows for path in row.modules}
     return "keep = {" + ", ".join(f'"{path}": "fp32"' for path in paths) + "}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TARGETS = (*QUANTIZED, *HALF)
 # Kinds whose precision follows from the module before them; a pooling is quantized after
 # quantized layers only, and then always.
-_NOT_ALONE = ("", "batch_norm", "pooling")
+NOT_ALONE = ("", "batch_norm", "pooling")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class MixableNetwork:
         """
         policy = Policy(self.to, base=self.base)
         rows = policy.explain(self.define(policy, None))
-        found = [row for row in rows if row.precision == self.to and row.kind not in _NOT_ALONE]
+        found = [row for row in rows if row.precision == self.to and row.kind not in NOT_ALONE]
         if not found:
             raise UsageError(f"the model has no module that can be {self.to}")
         return tuple(found)

@@ -8,7 +8,6 @@ input is right.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trtnet.graph.types import Graph, Layer
+from trtnet.layer_names import call_of
 from trtnet.verification.comparison import Row, Tolerance, compare
 from trtnet.verification.local_check import Failure, Place
 from trtnet.verification.torch_run import ModuleCall, tensors_in, with_tensors
@@ -73,7 +73,7 @@ class ModuleInputs:
         if maker is None:
             return True
         owner = _owner(maker)
-        known = owner is not None and re.sub(r"#\d+$", "", owner) in self.paths
+        known = owner is not None and call_of(owner)[0] in self.paths
         return known and not any(_is_in(call.path, owner) for call in by)
 
     def _is_constant(self, name: str) -> bool:
