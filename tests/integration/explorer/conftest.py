@@ -106,9 +106,13 @@ def with_search(document: Json) -> Json:
         },
     }  # fmt: skip
     kernels = build["variants"][0]["kernels"]
+    layers = [build["layers"]["name"].index(name) for name in kernels["layer"]]
     build["study"] = {
-        "layer": kernels["layer"], "kernel": kernels["layer"], "module_row": kernels["module"],
-        "time_s": [1e-6 * (row + 1) for row in range(len(kernels["layer"]))],
+        "additive": ["time_s"], "about": {},
+        "rows": {
+            "module": kernels["module"], "layer": layers, "op": ["op"] * len(layers),
+            "time_s": [1e-6 * (row + 1) for row in range(len(layers))],
+        },
     }  # fmt: skip
     build["engine"] = _engine(build)
     build["provenance"]["random_banner"] = "The weights are random."

@@ -65,33 +65,36 @@ def test_5000_layers_are_interactive_within_three_seconds(show: Any, large: Json
     assert page.locator("[role=row]").count() <= 300
 
 
-def test_scrolling_5000_rows_never_blocks(show: Any, large: Json) -> None:
-    """The best of five runs: what other processes do lengthens tasks too."""
+def test_scrolling_5000_rows_never_blocks(show: Any, large: Json, chromium: Any) -> None:
+    """No task of the page's thread takes more than 50 ms of a processor. The time on the wall is
+    as long on a machine that does nothing else."""
     page = show(large, "layout=flat")
     grid = page.locator("#panel-modules .grid")
     assert grid.get_attribute("aria-rowcount") == str(LAYERS + 1)
-    page.evaluate(
-        "window.tasks = []; new PerformanceObserver((list) => window.tasks.push("
-        "...list.getEntries().map((entry) => entry.duration))).observe({type: 'longtask'})"
-    )
     box = grid.bounding_box()
     page.mouse.move(box["x"] + 200, box["y"] + 200)
-    worst = []
-    for _ in range(5):
-        page.evaluate("window.tasks.length = 0")
-        for _ in range(40):
-            page.mouse.wheel(0, 3000)
-            page.wait_for_timeout(16)
-        assert page.locator("[role=row]").count() <= 300
-        page.wait_for_timeout(100)
-        worst.append(max(page.evaluate("window.tasks"), default=0))
-        if worst[-1] <= 50:
-            break
-        grid.evaluate("(node) => { node.scrollTop = 0; }")
-    assert min(worst) <= 50, worst
+    chromium.start_tracing(page=page, categories=["toplevel"])
+    for _ in range(40):
+        page.mouse.wheel(0, 3000)
+        page.wait_for_timeout(16)
+    events = json.loads(chromium.stop_tracing())["traceEvents"]
+    threads = {
+        (event["pid"], event["tid"]) for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }  # fmt: skip
+    tasks = [
+        event["tdur"] / 1e3 for event in events
+        if (event["pid"], event["tid"]) in threads and event["name"].endswith("RunTask")
+        and "tdur" in event
+    ]  # fmt: skip
+    assert len(tasks) > 40
+    assert max(tasks) <= 50
+    assert grid.evaluate("(node) => node.scrollTop") > 10_000
+    assert page.locator("[role=row]").count() <= 300
     grid.focus()
     page.keyboard.press("End")
-    assert page.locator("#panel-modules [role=rowheader]").last.inner_text().endswith("conv")
+    active = "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
+    assert page.evaluate(f"{active}.getAttribute('aria-rowindex')") == str(LAYERS + 1)
 
 
 def test_5000_layers_take_at_most_500_mb(show: Any, large: Json, chromium: Any) -> None:

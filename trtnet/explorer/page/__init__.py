@@ -19,6 +19,7 @@ SCRIPTS = (  # in the order in which they run: each uses only names of those bef
     "state.js",
     "query.js",
     "model.js",
+    "measured.js",
     "rows.js",
     "columns.js",
     "grid.js",

@@ -20,18 +20,18 @@ Page.charts = (() => {
   // ---- error of a module alone against what it saves
   function sensitivity() {
     const title = "Error against time saved";
-    const list = () => rows.network().modules.filter((row) => row.sqnr !== null && row.saved !== null);
+    const list = () => rows.network().modules.filter((row) => row.alone && row.alone.sqnr !== null && row.alone.saved !== null);
     if (!list().length) return null;
     return Page.scatter({
       title, file: "sensitivity", note: "Each module lowered alone: the best candidates are at the top right. Drag to filter everything.",
       axes: () => ({
-        x: { label: "bound saved, µs", zero: true, format: (v) => significant(v), values: list().map((row) => 1e6 * row.saved) },
-        y: { label: "SQNR, dB", format: (v) => significant(v), values: list().map((row) => row.sqnr) },
+        x: { label: "bound saved, µs", zero: true, format: (v) => significant(v), values: list().map((row) => 1e6 * row.alone.saved) },
+        y: { label: "SQNR, dB", format: (v) => significant(v), values: list().map((row) => row.alone.sqnr) },
       }),
       points: () => list().map((row) => ({
-        x: 1e6 * row.saved, y: row.sqnr, value: row, tint: columns.tint(row.precision), symbol: row.precision, size: 60,
+        x: 1e6 * row.alone.saved, y: row.alone.sqnr, value: row, tint: columns.tint(row.precision), symbol: row.precision, size: 60,
         dim: row.visible.length === 0, selected: rows.keyOf(row) === state.values.selected,
-        label: `${Page.dom.shortened(row.path, 80)}: ${fixed(row.sqnr, 1)} dB, saves ${time(row.saved)}`,
+        label: `${Page.dom.shortened(row.path, 80)}: ${fixed(row.alone.sqnr, 1)} dB, saves ${time(row.alone.saved)}`,
       })).sort((a, b) => a.x - b.x),
       onSelect: (mark) => rows.select(mark.value),
       onBrush: (points) => state.brush(points && new Set(points.flatMap(({ value }) => value.below.map((k) => k.kernel)))),
@@ -144,8 +144,8 @@ Page.charts = (() => {
     const best = precision?.trials && precision.best !== null && precision.best !== undefined
       ? precision.trials.changed[precision.best] : null;
     const { modules } = rows.network();
-    const list = (best || []).map((row) => modules[row]).filter((row) => row.error !== null)
-      .sort((a, b) => b.error - a.error);
+    const list = (best || []).map((row) => modules[row]).filter((row) => row.alone && row.alone.rel !== null)
+      .sort((a, b) => b.alone.rel - a.alone.rel);
     if (!list.length) return null;
     const limit = errorLimit(precision.budget);
     return Page.bars({
@@ -157,9 +157,9 @@ Page.charts = (() => {
         let start = 0;
         return list.slice(0, MOST_BARS).map((row) => {
           const made = {
-            name: row.path, start, end: start + row.error ** 2, text: (row.error ** 2).toExponential(1), value: row, tint: "int8",
+            name: row.path, start, end: start + row.alone.rel ** 2, text: (row.alone.rel ** 2).toExponential(1), value: row, tint: "int8",
             selected: rows.keyOf(row) === state.values.selected,
-            label: `${Page.dom.shortened(row.path, 80)}: squared error ${(row.error ** 2).toExponential(2)}, ${fixed(row.sqnr, 1)} dB alone`,
+            label: `${Page.dom.shortened(row.path, 80)}: squared error ${(row.alone.rel ** 2).toExponential(2)}, ${fixed(row.alone.sqnr, 1)} dB alone`,
           };
           start = made.end;
           return made;

@@ -46,23 +46,29 @@ Page.columns = (() => {
     number("time", "measured", "µs", "time_s", (row) => row.time, null, "median of a profile", 96),
     number("gap", "gap", "×", "gap", (row) => row.gap, 2, "measured time by bound", 64),
     number("casts", "casts, Q/DQ", "", "casts_and_qdq", (row) => row.casts, 0, "layers that only convert", 104),
-    number("sqnr", "SQNR", "dB", "sqnr_db", (row) => row.sqnr, 1, "of the output when this module alone is lowered", 80),
-    number("saved", "saves", "µs", "saved_s", (row) => row.saved, null, "bound that lowering this module alone saves", 76),
+    number("sqnr", "SQNR alone", "dB", "sqnr_alone_db", (row) => Page.measured.decibels(row.error2), 1, "of the output when this alone is lowered; of a module: its errors added in their squares, which predicts", 118),
+    number("marginal", "marginal", "error²", "error2_marginal", (row) => row.marginal, null, "squared error that goes away when this alone is set back in the present mix", 130),
+    number("saved", "saves", "µs", "saved_s", (row) => row.saved, null, "bound that lowering this alone saves", 76),
+    number("benefit", "benefit", "µs by error²", "benefit", (row) => (row.error2 && row.saved !== null ? row.saved / row.error2 : null), null, "time saved by squared error added", 138),
   ];
+  // Below a microsecond in all, two digits tell nothing of the parts.
+  const small = () => Page.rows.network().modules[0].bound < 1e-6;
   const SHOWN = { // how a cell of the table scales the raw value
     macs: (row) => fixed(row.macs / 1e6, 1), parameters: (row) => fixed(row.parameters / 1e3, 1),
-    bytes: (row) => fixed((row.read + row.written) / 1e6, 3), bound: (row) => fixed(micro(row.bound), 2),
+    bytes: (row) => fixed((row.read + row.written) / 1e6, 3), bound: (row) => fixed(micro(row.bound), small() ? 3 : 2),
     share: (row) => fixed(row.share === null ? null : 100 * row.share, 1), time: (row) => fixed(micro(row.time), 2),
-    saved: (row) => fixed(micro(row.saved), 2),
+    saved: (row) => fixed(micro(row.saved), 3),
+    benefit: (row) => (row.error2 && row.saved !== null ? significant(micro(row.saved) / row.error2) : UNKNOWN),
   };
-  // A module without a kernel of its own runs inside of others': its figures are theirs.
-  for (const column of ALL.filter((one) => one.number && !["casts", "sqnr", "saved"].includes(one.key))) {
+  // A module without a kernel of its own runs inside of others': its bound is theirs. What was measured is its own.
+  const MEASURED = ["time", "casts", "sqnr", "marginal", "saved", "benefit"];
+  for (const column of ALL.filter((one) => one.number)) {
     const cell = SHOWN[column.key] || column.cell;
-    column.cell = (row) => (row.isModule && !row.count ? UNKNOWN : cell(row));
+    column.cell = MEASURED.includes(column.key) ? cell : (row) => (row.isModule && !row.count ? UNKNOWN : cell(row));
   }
 
   // Columns that no row of the document fills are left out.
-  const OPTIONAL = ["time", "gap", "casts", "sqnr", "saved"];
+  const OPTIONAL = [...MEASURED, "gap"];
   function present() {
     const { modules, kernels } = Page.rows.network();
     const filled = (column) =>

@@ -22,14 +22,18 @@ Page.details = (() => {
       ["read, written", `${bytes(row.read)}, ${bytes(row.written)}`],
       ["intensity", `${fixed(row.intensity, 1)} FLOP/B`],
     ];
-    if (row.time !== null) list.push(["measured", `${time(row.time)}, ${fixed(row.gap, 2)} × the bound`]);
-    if (row.sqnr !== null) list.push(["SQNR alone", `${fixed(row.sqnr, 2)} dB`]);
+    if (row.time !== null) {
+      list.push(["measured", `${time(row.time)}, ${fixed(row.gap, 2)} × the bound${row.estimated ? ", split by modelled cost" : ""}`]);
+    }
+    if (row.error2 !== null) list.push(["SQNR alone", `${fixed(Page.measured.decibels(row.error2), 2)} dB`]);
+    if (row.marginal !== null) list.push(["marginal error²", row.marginal.toExponential(2)]);
     if (row.saved !== null) list.push(["saves alone", time(row.saved)]);
     return list.filter(([, text]) => text !== null && text !== undefined);
   }
 
   function moduleFacts(row, build) {
     const list = [["kernels", String(row.count)]];
+    if (row.alone) list.push(["lowered alone", `${fixed(row.alone.sqnr, 2)} dB, saves ${time(row.alone.saved)}`]);
     if (row.casts !== null) list.push(["casts, Q/DQ", String(row.casts)]);
     if (row.policy) list.push(["policy", Page.columns.chip(row.policy)]);
     if (row.reason) list.push(["because", name(row.reason)]);

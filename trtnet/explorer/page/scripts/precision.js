@@ -27,9 +27,9 @@ Page.precision = (() => {
     return [list[0], {
       key: "low", label: `in ${build().precision.to ?? "the lower"}`, width: 84, raw: (row) => (whatif.lowered().has(row.module) ? 1 : 0), cell: toggleOf,
     }, {
-      key: "sqnr", label: "SQNR", unit: "dB", width: 84, number: true, raw: (row) => row.sqnr, cell: (row) => fixed(row.sqnr, 1),
+      key: "sqnr", label: "SQNR", unit: "dB", width: 84, number: true, raw: (row) => row.alone?.sqnr ?? null, cell: (row) => fixed(row.alone?.sqnr, 1),
     }, {
-      key: "saved", label: "saves", unit: "µs", width: 84, number: true, raw: (row) => row.saved, cell: (row) => fixed(micro(row.saved), 2),
+      key: "saved", label: "saves", unit: "µs", width: 84, number: true, raw: (row) => row.alone?.saved ?? null, cell: (row) => fixed(micro(row.alone?.saved ?? null), 3),
     }, ...list.slice(1)];
   }
 
@@ -71,7 +71,7 @@ Page.precision = (() => {
     const draw = () => {
       const chosen = whatif.lowered();
       const found = whatif.outcome(chosen);
-      const { to, budget, measured_on: data, command } = build().precision;
+      const { to, budget, measured_on: data, command, gpus = [] } = build().precision;
       const measured = found.trial >= 0;
       const policy = whatif.policy(chosen);
       made.replaceChildren(
@@ -82,7 +82,7 @@ Page.precision = (() => {
         el("dl", { class: "figures" },
           [["SQNR", `${fixed(found.sqnr, 1)} dB`], ["relative error", significant(found.rel)],
             found.seconds !== null ? ["least time", time(found.seconds)] : ["least time saved", time(found.saved)],
-            budget ? ["budget", budget.text] : null, data ? ["measured on", `${data.items ?? UNKNOWN} items, ${data.gpu ?? UNKNOWN}`] : null,
+            budget ? ["budget", budget.text] : null, gpus.length ? ["times of", gpus.join(", ")] : null, data ? ["measured on", `${data.items ?? UNKNOWN} items, ${data.gpu ?? UNKNOWN}`] : null,
           ].filter(Boolean).map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", {}, name(text, 80))))),
         el("p", {}, button("Save policy.toml", () => download("policy.toml", "application/toml", policy), { data: { export: "policy" } }), " then run"),
         el("pre", { tabindex: 0, "aria-label": "Command" }, command),

@@ -2,11 +2,12 @@
 
 // The network as the reader sees it now: on the chosen GPU, filtered, summed over modules.
 Page.rows = (() => {
-  const { model, state, query } = Page;
+  const { model, state, query, measured } = Page;
   const { document: data } = model;
   let network = null;
   let shown = []; // the kernels that pass the filter and the brush
   let problem = "";
+  let operations = []; // what was measured, see measured.js
 
   // Numbers that a filter may compare, in the units of the table's columns.
   const NUMBERS = {
@@ -14,7 +15,7 @@ Page.rows = (() => {
     share: (row) => (row.share === null ? null : 100 * row.share), intensity: (row) => row.intensity,
     mmac: (row) => row.macs / 1e6, weights: (row) => row.parameters, mb: (row) => (row.read + row.written) / 1e6,
     compute: (row) => micro(row.compute), memory: (row) => micro(row.memory), casts: (row) => row.casts,
-    sqnr: (row) => row.sqnr, saved: (row) => micro(row.saved),
+    sqnr: (row) => measured.decibels(row.error2), saved: (row) => micro(row.saved),
   };
   const micro = (seconds) => (seconds === null || seconds === undefined ? null : 1e6 * seconds);
 
@@ -31,28 +32,15 @@ Page.rows = (() => {
     estimate();
   }
 
-  // Times of a profile and errors of a search, where the document has them.
+  // Only of the build as it was asked for.
   function attachMeasured() {
-    for (const row of [...network.modules, ...network.kernels]) {
-      Object.assign(row, { time: null, sqnr: null, saved: null, error: null });
-    }
-    if (network.variant !== build().variants[0]) return;
-    const { study, precision } = build();
-    const kernels = new Map(network.kernels.map((kernel) => [kernel.path, kernel]));
-    for (let at = 0; at < model.length(study); at++) {
-      const kernel = kernels.get(model.value(study.kernel, at) ?? model.value(study.layer, at));
-      const time = model.value(study.time_s, at);
-      if (kernel && time !== null) kernel.time = (kernel.time ?? 0) + time;
-    }
-    const found = precision?.sensitivities;
-    for (let at = 0; at < model.length(found); at++) {
-      const module = network.modules[found.module[at]];
-      module.sqnr = model.value(found.sqnr_db, at);
-      module.error = model.value(found.rel_l2, at);
-      module.saved = model.value(found.saved_s, at);
-      for (const child of module.children) {
-        if (!child.isModule && child.precision !== null) child.sqnr = module.sqnr;
-      }
+    const own = network.variant === build().variants[0];
+    operations = own ? measured.operations(build()) : [];
+    const known = own ? measured.alone(build()) : new Map();
+    for (const module of network.modules) module.alone = known.get(module.module) || null;
+    const byKernel = d3.group(operations, (row) => row.kernel);
+    for (const kernel of network.kernels) {
+      Object.assign(kernel, measured.total(byKernel.get(kernel.kernel) || []));
     }
   }
 
@@ -83,13 +71,25 @@ Page.rows = (() => {
     );
     const visible = new Set(shown);
     const whole = total(network.kernels);
+    const passing = shown.length === network.kernels.length
+      ? operations : operations.filter((row) => visible.has(network.kernels[row.kernel]));
     for (const module of network.modules) {
       module.visible = shown.length === network.kernels.length
         ? module.below : module.below.filter((kernel) => visible.has(kernel));
       Object.assign(module, total(module.visible));
       module.share = module.bound !== null && whole.bound ? module.bound / whole.bound : null;
+      attachSums(module, measured.within(passing, module.module, module.end));
     }
     for (const kernel of network.kernels) kernel.passes = visible.has(kernel);
+  }
+
+  // A module without a kernel may have measured operations, which run inside of others' kernels.
+  function attachSums(module, found) {
+    Object.assign(module, measured.total(found));
+    const timed = module.visible.filter((kernel) => kernel.time !== null);
+    const bound = timed.length && timed.every((kernel) => kernel.bound !== null)
+      ? model.fsum(timed.map((kernel) => kernel.bound)) : null;
+    module.gap = module.time !== null && bound ? module.time / bound : null;
   }
 
   // Sums over kernels; a bound is known where that of each kernel is.
@@ -99,17 +99,12 @@ Page.rows = (() => {
     const read = model.sum(kernels.map((kernel) => kernel.read));
     const written = model.sum(kernels.map((kernel) => kernel.written));
     const bound = gpu() && known("bound") ? model.fsum(kernels.map((kernel) => kernel.bound)) : null;
-    const timed = kernels.filter((kernel) => kernel.time !== null);
-    const time = timed.length ? model.fsum(timed.map((kernel) => kernel.time)) : null;
-    const timedBound = timed.every((kernel) => kernel.bound !== null)
-      ? model.fsum(timed.map((kernel) => kernel.bound)) : null;
     const compute = bound === null ? null : model.fsum(kernels.map((kernel) => kernel.compute));
     const memory = bound === null ? null : model.fsum(kernels.map((kernel) => kernel.memory));
     return {
-      macs, read, written, bound, time, compute, memory, count: kernels.length,
+      macs, read, written, bound, compute, memory, count: kernels.length,
       parameters: model.sum(kernels.map((kernel) => kernel.parameters)),
       intensity: read + written ? (2 * macs) / (read + written) : 0,
-      gap: time !== null && timedBound ? time / timedBound : null,
       limit: bound === null || !kernels.length ? null : limitOf(kernels),
       precision: precisionOf(kernels),
     };
@@ -152,7 +147,7 @@ Page.rows = (() => {
   load();
 
   return {
-    NUMBERS, build, gpu, total, unknownRates, selected, select, keyOf, moduleOf,
+    NUMBERS, build, measured: () => measured.total(operations), gpu, total, unknownRates, selected, select, keyOf, moduleOf,
     network: () => network, shown: () => shown, problem: () => problem, variantNumber,
     filtered: () => shown.length < network.kernels.length,
   };

@@ -143,12 +143,13 @@ Page.tree = (() => {
     grid.setSort(state.values.sort);
     grid.refresh();
     const sum = rows.total(rows.shown());
+    const root = rows.network().modules[0];
     const { time, bytes, count, plural } = Page.format;
     const all = rows.network().kernels.length;
     total.textContent = `${rows.filtered() ? `${sum.count} of ${plural(all, "kernel")}` : plural(all, "kernel")}: ` +
       `${count(sum.macs, "MAC")}, ${count(sum.parameters)} weights, ${bytes(sum.read + sum.written)} moved, ` +
       `bound ${time(sum.bound)}` +
-      `${sum.time === null ? "" : `, measured ${time(sum.time)}`}.`;
+      `${root.time === null ? "" : `, measured ${time(root.time)}`}.`;
   }
 
   return { create };
