@@ -54,6 +54,21 @@ def test_times_are_split_as_the_engine_view_splits_them(tmp_path: Path) -> None:
     by_engine = {module: time for module, time in by_engine.items() if time}
     assert by_study == pytest.approx(by_engine)
     assert sum(by_study.values()) == pytest.approx(build["engine"]["total_s"])
+    worst = build["gaps"]["l40s"][0]
+    assert "times its bound" in worst["text"]
+    names = build["variants"][0]["kernels"]
+    kernel = [names["layer"][worst["kernel"]], *names["fused"][worst["kernel"]]]
+    layers = build["layers"]["name"]
+    taken = [
+        row["time_s"] for row in rows(build["study"]["rows"])
+        if row["layer"] >= 0 and layers[row["layer"]] in kernel and row["time_s"] is not None
+    ]  # fmt: skip
+    bound = trtnet.graph.cost(read_again()).bound("l40s").layers[worst["kernel"]].seconds
+    assert worst["seconds"] == pytest.approx(sum(taken) - bound)
+
+
+def read_again() -> trtnet.graph.Graph:
+    return explorer.subject_of("lenet5").graph
 
 
 def test_a_network_of_one_s_own_has_a_table_and_no_data() -> None:

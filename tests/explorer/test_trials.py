@@ -91,7 +91,7 @@ def test_a_network_that_was_not_searched_is_refused(changes: dict, searched: Pat
 
 def test_a_journal_of_another_model_is_refused(searched: Path) -> None:
     with pytest.raises(trtnet.UsageError, match="of another network"):
-        explorer.write("resnet18:int8", search=searched / "mix.toml.journal")
+        explorer.write("resnet20_digits:int8", search=searched / "mix.toml.journal")
     with pytest.raises(trtnet.UsageError, match=r"no journal|not a journal|journal of a search"):
         explorer.write("lenet5:int8", search=searched / "mix.toml")
 

@@ -16,6 +16,7 @@ from trtnet.cli.report import human_stream
 from trtnet.cli.streams import say
 from trtnet.cli.target_flags import HELP, parser
 from trtnet.errors import UsageError
+from trtnet.pipeline.files import is_built_engine
 
 if TYPE_CHECKING:
     from trtnet.explorer import Subject
@@ -67,9 +68,11 @@ def run(arguments: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def _subject(arguments: argparse.Namespace, text: str, progress: Progress) -> Subject:
+def _subject(arguments: argparse.Namespace, text: str, progress: Progress) -> Subject | str:
     from trtnet.explorer import subject_of
 
+    if is_built_engine(text):
+        return text
     values = arguments.journal is not None or arguments.data is not None
     recipe = network_recipe(arguments, text)
     return subject_of(recipe, values=values, observer=progress, name=text)
@@ -79,7 +82,8 @@ def explore_parser() -> Parser:
     """The parser of ``trtnet explore``."""
     made = parser("explore", "Writes a page that shows a network to the bottom: one HTML file that "
                   "needs no network and no server.")  # fmt: skip
-    made.add_argument("target", type=input_model, metavar="MODEL|GRAPH", help=HELP)
+    made.add_argument("target", type=input_model, metavar="MODEL|GRAPH|ENGINE",
+                      help=f"{HELP}, or an engine")  # fmt: skip
     made.add_argument(
         "other", type=input_model, metavar="OTHER", nargs="?", help="another one, beside the first"
     )

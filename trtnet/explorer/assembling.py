@@ -22,6 +22,7 @@ from trtnet.explorer.structure import layer_columns, tensor_columns
 from trtnet.explorer.subject import Subject
 from trtnet.explorer.tables import study_columns
 from trtnet.explorer.trials import Measured, trials_json
+from trtnet.records import Row
 from trtnet.studies.errors import ModuleError
 from trtnet.studies.study import Study
 from trtnet.version import __version__
@@ -91,12 +92,14 @@ def _build(subject: Subject, extras: Extras, gpu: str) -> tuple[dict[str, Any], 
     read, known = subject.graph, subject.known_shapes
     found = list(subject.variants())
     others = [(name, one) for name, one in found if not isinstance(one, TrtnetError)]
-    notes = [
+    notes = list(subject.notes)
+    notes += [
         f"{name} is not offered: {one.problem}" for name, one in found
         if isinstance(one, TrtnetError)
     ]  # fmt: skip
     tree = ModuleTree(classes_of(subject.roots), call_paths([read, *(one for _, one in others)]))
     decided, tensors = decisions(subject), {name: row for row, name in enumerate(read.tensors)}
+    table = _study(subject, extras, gpu).rows()
     build = {
         "name": subject.name,
         "kind": "graph" if subject.network is None else "model",
@@ -112,9 +115,9 @@ def _build(subject: Subject, extras: Extras, gpu: str) -> tuple[dict[str, Any], 
         "precision": _precision(subject, extras, tree),
         "memory": memory(read, known, subject.kernels, tree),
         "engine": None if extras.engine is None else engine_json(extras.engine, subject, tree, gpu),
-        "study": _study(subject, extras, tree, gpu),
+        "study": study_columns(table, read, tree, extras.data),
         "lint": _lint(subject),
-        "gaps": gaps(subject.cost, tree),
+        "gaps": gaps(subject.cost, tree, _times(table), gpu),
         "notes": notes,
         "provenance": provenance(subject),
     }
@@ -139,12 +142,18 @@ def _precision(subject: Subject, extras: Extras, tree: ModuleTree) -> dict[str, 
     return {**(found or {}), **trials_json(extras.search, subject, tree)}
 
 
-def _study(subject: Subject, extras: Extras, tree: ModuleTree, gpu: str) -> dict[str, Any]:
-    """The table of a study of `subject`, with what was measured."""
+def _times(table: list[Row]) -> dict[str, float]:
+    """The measured seconds by name of a layer."""
+    return {row["layer"]: row["time_s"] for row in table
+            if row["layer"] is not None and row["time_s"] is not None}  # fmt: skip
+
+
+def _study(subject: Subject, extras: Extras, gpu: str) -> Study:
+    """A study of `subject`, with what was measured."""
     read, policy, network = subject.graph, subject.policy, subject.network
     names = [layer.name for layer in read.layers]
     explained = [] if policy is None or network is None else policy.explain(network)
-    table = Study(
+    return Study(
         about={},
         graph=read,
         shapes=subject.known_shapes,
@@ -157,7 +166,6 @@ def _study(subject: Subject, extras: Extras, tree: ModuleTree, gpu: str) -> dict
         profile=() if extras.engine is None else tuple(extras.engine.profile(names)),
         attribution="producer",
     )
-    return study_columns(table.rows(), read, tree, extras.data)
 
 
 def _lint(subject: Subject) -> dict[str, list[Any]]:

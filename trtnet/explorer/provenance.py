@@ -6,6 +6,8 @@ from typing import Any
 
 from trtnet.explorer.subject import Subject
 from trtnet.pipeline.model import is_random
+from trtnet.pipeline.packages import installed_version
+from trtnet.pipeline.recipe import Recipe
 
 _RANDOM = (
     "Random weights: the network has learned nothing; its answers, and the errors of a precision, "
@@ -23,6 +25,7 @@ def provenance(subject: Subject) -> dict[str, Any]:
         "batch": batch,
         "shapes": shapes,
         "backend": None,
+        "packages": {name: installed_version(name) for name in ("numpy", "torch")},
         "weights": None,
         "random_banner": None,
     }
@@ -40,4 +43,19 @@ def provenance(subject: Subject) -> dict[str, Any]:
             "notes": list(model.weights.notes) if subject.values else [],
         }
         found["random_banner"] = _RANDOM if random else None
+    if subject.recipe is not None and subject.recipe.quantizes:
+        found["calibration"] = _calibration(subject.recipe)
+    if subject.sidecar:
+        told = ("engine", "trtnet", "backend", "weights", "verification", "compute_capabilities")
+        found["engine"] = {name: subject.sidecar.get(name) for name in told}
     return found
+
+
+def _calibration(recipe: Recipe) -> dict[str, Any]:
+    """Where the ranges of a quantized network are from; costs do not depend on them."""
+    settings = recipe.calibration
+    if settings.data is None and settings.table is None:
+        return {"data": "none: all ranges are 1, no figure on this page depends on them"}
+    table = None if settings.table is None else str(settings.table)
+    return {"data": settings.data, "items": settings.items, "method": settings.method,
+            "table": table}  # fmt: skip

@@ -38,6 +38,8 @@ class Subject:
         network: that `graph` was read from; ``None`` for a file.
         model: that `network` is of; ``None`` for a file or a network defined by hand.
         recipe: of that model, where it was made of one.
+        sidecar: of the engine that was asked for, JSON values; empty where none was.
+        notes: what to know of the network, in words.
         values: whether the weights' values are the model's own: without them, they are all 1.
     """
 
@@ -48,6 +50,8 @@ class Subject:
     model: LoadedModel | None = None
     recipe: Recipe | None = None
     values: bool = True
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def known_shapes(self) -> Mapping[str, tuple[int, ...]]:

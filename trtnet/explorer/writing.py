@@ -8,12 +8,14 @@ from typing import Any
 
 from trtnet.errors import UsageError
 from trtnet.explorer.assembling import DEFAULT_GPU, Extras, document
+from trtnet.explorer.built import built_engine
 from trtnet.explorer.engines import Engine, engine_of
 from trtnet.explorer.inspector import EngineFile, read_layers, read_profile
 from trtnet.explorer.page import page, to_json
 from trtnet.explorer.subject import Subject, subject_of
 from trtnet.explorer.trials import measured_in
 from trtnet.files import atomic_write
+from trtnet.pipeline.files import is_built_engine
 from trtnet.pipeline.progress import Observer
 from trtnet.studies.errors import ModuleError
 from trtnet.studies.making import study
@@ -39,7 +41,8 @@ def write(
     """Writes the page of a network: one HTML file that needs no network and no server.
 
     Args:
-        subject: the name of a model (``"resnet50:fp16"``), the path of a saved graph, a
+        subject: the name of a model (``"resnet50:fp16"``), the path of a saved graph or of an
+            engine (one that TensorRT built is the network that its sidecar describes), a
             :class:`trtnet.pipeline.Recipe`, a :class:`trtnet.Network`, an ``INetworkDefinition``,
             a :class:`trtnet.graph.Graph`, or a :class:`trtnet.explorer.Subject`.
         path: the file of the page; ``None`` for none.
@@ -64,8 +67,8 @@ def write(
         UsageError: nothing to show, or a file that cannot be written; an old file is as it was.
     """
     values = search is not None or data is not None
-    first = subject_of(subject, values=values, observer=observer)
-    second = None if other is None else subject_of(other, values=values, observer=observer)
+    first = _subject(subject, values, observer)
+    second = None if other is None else _subject(other, values, observer)
     extras = Extras(
         None if search is None else measured_in(search, first),
         _engine(layer_info, profile, first),
@@ -78,6 +81,12 @@ def write(
     if path is not None:
         _write(path, page(text), "-o (path=)")
     return found
+
+
+def _subject(given: Any, values: bool, observer: Observer | None) -> Subject:
+    if isinstance(given, str) and is_built_engine(given):
+        return built_engine(given, observer)
+    return subject_of(given, values=values, observer=observer)
 
 
 def _errors(
