@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from trtnet.cli.main import main
+from trtnet.explorer import subject_of
 
 Json = dict[str, Any]
 VIEWS = (
@@ -111,6 +112,12 @@ def test_every_gpu_and_precision_gives_the_figures_of_trtnet_cost(
             ("precision", "precision"), ("limit", "limit"), ("intensity", "intensity"),
         ):  # fmt: skip
             assert [row[key] for row in rows] == [layer[own] for layer in told["layers"]]
+
+
+def test_a_chosen_rate_gives_the_bound_of_cost(show: Any, resnet: Json) -> None:
+    page = show(resnet, "gpu=h200")
+    page.locator("#rate").select_option("fp32")
+    assert bound(page) == subject_of("resnet18:fp16").cost.bound("h200", "fp32").seconds
 
 
 def test_a_gpu_without_the_rate_says_so(show: Any, resnet: Json) -> None:

@@ -4,7 +4,7 @@
 Page.comparison = (() => {
   const { el, name } = Page.dom;
   const { model, state } = Page;
-  const { time, fixed, bytes, significant, plural, UNKNOWN } = Page.format;
+  const { time, fixed, bytes, count, plural, UNKNOWN } = Page.format;
   const data = model.document;
   const found = () => data.comparison;
   let whole = false; // also the equal ones
@@ -72,7 +72,7 @@ Page.comparison = (() => {
     const [a, b] = sides.map((side) => side.modules[0]);
     const rows = [
       ["bound", time(a.bound), time(b.bound)], ["moved", bytes(a.moved), bytes(b.moved)],
-      ["multiply-accumulates", significant(found().macs[0], 5), significant(found().macs[1], 5)],
+      ["arithmetic", count(found().macs[0], "MAC"), count(found().macs[1], "MAC")],
       ["weights", found().parameters[0].toLocaleString("en-US"), found().parameters[1].toLocaleString("en-US")],
       ...found().layers.filter(([, x, y]) => x !== y).map(([type, x, y]) => [name(`layers ${type}`, 60), String(x), String(y)]),
       ...found().casts.map(([kind, x, y]) => [name(kind, 60), String(x), String(y)]),

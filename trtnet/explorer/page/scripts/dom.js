@@ -70,7 +70,7 @@ Page.dom = (() => {
           { class: numeric[at] ? "number" : null, scope: tag === "th" ? "col" : at === 0 ? "row" : null },
           cell instanceof Node || typeof cell !== "object" ? cell : cell.text));
     return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-      el("table", { class: "plain" },
+      el("table", { class: head.length > 3 ? "plain broad" : "plain" },
         el("caption", {}, caption),
         el("thead", {}, el("tr", {}, cells(head, "th"))),
         el("tbody", {}, rows.map((row) => el("tr", {}, cells(row, "td"))))));

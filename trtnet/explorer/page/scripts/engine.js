@@ -39,6 +39,7 @@ Page.engine = (() => {
     const sums = new Map();
     for (const row of rowsOf()) {
       if (row.time === null) continue;
+      if (!row.shares.length) sums.set(-1, { seconds: (sums.get(-1)?.seconds || 0) + row.time, estimated: false });
       for (const [module, share] of row.shares) {
         const sum = sums.get(module) || { seconds: 0, estimated: false };
         sum.seconds += share * row.time;
@@ -47,7 +48,7 @@ Page.engine = (() => {
       }
     }
     return [...sums].sort((a, b) => b[1].seconds - a[1].seconds).slice(0, 30).map(([module, sum]) => {
-      const row = modules[module];
+      const row = modules[module] || { path: "no module's", isModule: true };
       return {
         name: row.path || row.name, start: 0, end: sum.seconds, text: `${fixed(1e6 * sum.seconds, 2)} µs`, value: row, tint: "fp16", hatched: sum.estimated,
         selected: rows.keyOf(row) === state.values.selected,
@@ -69,7 +70,7 @@ Page.engine = (() => {
         `${found.total_s === null || found.total_s === undefined ? "" : `, ${time(found.total_s)} in all`}. ${plural(estimated, "layer")} split by modelled cost (hatched).`, 800)));
     const bars = byModule().length ? Page.bars({
       title: "Time by module", file: "engine", note: "The largest 30. Hatched: at least one layer in it was split by modelled cost.",
-      rows: byModule, onSelect: (mark) => rows.select(mark.value),
+      rows: byModule, onSelect: (mark) => mark.value.module !== undefined && rows.select(mark.value),
     }) : null;
     const grid = Page.grid({
       label: "Layers of the engine", tree: false, columns: () => COLUMNS,

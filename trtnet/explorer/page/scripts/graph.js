@@ -127,6 +127,10 @@ Page.graph = (() => {
     drawn.call(zoom.transform, start);
     parts.zoom = (factor) => drawn.call(zoom.scaleBy, factor);
     parts.pan = (dx, dy) => drawn.call(zoom.translateBy, dx, dy);
+    parts.show = ({ x, y }) => { // moves a node that keys reach into the window
+      const [left, top] = d3.zoomTransform(root).apply([x, y]);
+      if (left < 60 || left > width - 60 || top < 30 || top > height - 30) drawn.call(zoom.translateTo, x, y);
+    };
     parts.fit = () => drawn.call(zoom.transform,
       d3.zoomIdentity.translate((width - whole * size.width) / 2, (height - whole * size.height) / 2).scale(whole));
   }
@@ -163,7 +167,7 @@ Page.graph = (() => {
     const plot = Page.plot({
       title: "Graph", file: "graph", wide: true,
       note: "Colour: the type of what a layer gives. Dashed: a cast or Q/DQ. Double frame: a folded module, which a click opens. Faint: outside. Drag to move, Ctrl and the wheel to zoom.",
-      height: (width) => (width < 500 ? 520 : 640), draw, onSelect,
+      height: (width) => (width < 500 ? 520 : 640), draw, onSelect, onActive: (mark) => parts.show?.(mark),
       tools: [
         button("−", () => parts.zoom?.(0.8), { "aria-label": "Smaller" }), button("+", () => parts.zoom?.(1.25), { "aria-label": "Larger" }),
         button("↑", () => parts.pan?.(0, 120), { "aria-label": "Move up" }), button("↓", () => parts.pan?.(0, -120), { "aria-label": "Move down" }),

@@ -3,7 +3,7 @@
 // What all charts share: a figure with a title, a drawing that follows its width, marks that keys
 // and pointers reach, a tip, and the drawing as an SVG file.
 //
-// Page.plot({title, note, height(width), draw(svg, width, height) -> marks, onSelect(mark), file}) where a mark is
+// Page.plot({title, note, height(width), draw(svg, width, height) -> marks, onSelect(mark), onActive(mark), file}) where a mark is
 // {node, label, value}; marks are in the order in which arrow keys visit them.
 Page.plot = (() => {
   const { el, svg, button, download } = Page.dom;
@@ -73,6 +73,7 @@ Page.plot = (() => {
     const mark = plot.marks[plot.active];
     mark.node.classList.add("active");
     plot.svg.setAttribute("aria-activedescendant", `${plot.prefix}-${plot.active}`);
+    plot.options.onActive?.(mark);
     tell(plot, mark);
   }
 

@@ -16,10 +16,11 @@ Page.provenance = (() => {
   }
 
   function ofBuild(build) {
-    const { provenance } = build;
+    const { random_banner: banner, ...provenance } = build.provenance;
     return el("section", {}, el("h2", {}, name(build.name, 200)),
-      provenance.random_banner ? el("p", { class: "banner warning" }, name(provenance.random_banner, 1000)) : "",
-      table(`Where the figures of ${Page.dom.shortened(build.name, 60)} come from`, ["what", "value"], flat(provenance)));
+      banner ? el("p", { class: "banner warning" }, name(banner, 1000)) : "",
+      table(`Where the figures of ${Page.dom.shortened(build.name, 60)} come from`, ["what", "value"], flat(provenance)),
+      Object.keys(build.study?.about || {}).length ? table("What errors and savings were measured on", ["what", "value"], flat(build.study.about)) : "");
   }
 
   function gpus() {

@@ -20,12 +20,12 @@ Page.scatter = (() => {
   }
 
   function drawAxes(root, axes, sx, sy, box) {
+    // Of a logarithmic axis: powers of ten, and 2 and 5 times them where there are few.
     const ticks = (made, axis, most) => {
-      if (axis.log) {
-        const decades = Math.log10(made.domain()[1] / made.domain()[0]);
-        return decades > 1 ? made.ticks().filter((t) => Math.log10(t) % 1 === 0 || decades < 2) : made.ticks(most);
-      }
-      return made.ticks(most);
+      if (!axis.log) return made.ticks(most);
+      const few = Math.log10(made.domain()[1] / made.domain()[0]) < 2;
+      const first = (value) => Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
+      return made.ticks(40).filter((value) => (few ? [1, 2, 5] : [1]).includes(first(value)));
     };
     const place = (name, transform) => {
       const node = svg("g", { class: `axis ${name}`, transform, "aria-hidden": true });

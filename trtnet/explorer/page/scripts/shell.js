@@ -126,7 +126,10 @@ Page.shell = (() => {
         buttons[at].setAttribute("aria-selected", String(own));
         buttons[at].tabIndex = own ? 0 : -1;
         panels.get(view.key).hidden = !own;
-        if (own) byId("filter").hidden = !view.filtered;
+        if (own) {
+          byId("filter").hidden = !view.filtered;
+          buttons[at].scrollIntoView({ block: "nearest", inline: "nearest" });
+        }
         if (own && !view.made) {
           view.made = true;
           view.create(panels.get(view.key));
