@@ -103,11 +103,6 @@ class ResultJournal(ResumableJournal):
         if not whole:
             self._append(self.path, self._header)
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What the results are called, in the order in which they came."""
-        return tuple(self._results)
-
     def get(self, key: str, kind: type[T]) -> T | None:
         """The result called `key`; ``None`` if it is not there yet.
 

@@ -84,8 +84,8 @@ def _read(path: Path, subject: Subject) -> Measured:
     from trtnet.search.sensitivities import Sensitivity  # needs torch
 
     known = set(classes_of(subject.roots))
-    rows, trials = [], []
-    for key in journal.keys:
+    rows, trials, keys = [], [], journal.keys()
+    for key in keys:
         if key.startswith(_MODULE):
             name = key[len(_MODULE) :]
             stored = journal.get(key, StoredSensitivity)
