@@ -103,11 +103,6 @@ class ResultJournal(ResumableJournal):
         if not whole:
             self._append(self.path, self._header)
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What the results are called, in the order in which they came."""
-        return tuple(self._results)
-
     def get(self, key: str, kind: type[T]) -> T | None:
         """The result called `key`; ``None`` if it is not there yet.
 
@@ -120,6 +115,10 @@ class ResultJournal(ResumableJournal):
         if key not in self._results:
             return None
         return checked({key: self._results[key]}, dict[str, kind], self.source)[key]  # type: ignore[valid-type]
+
+    def keys(self) -> list[str]:
+        """The keys of all results, in order."""
+        return [*self._results]
 
     def put(self, key: str, value: Any) -> None:
         """Keeps the result `value`, a JSON value.

@@ -50,7 +50,7 @@ class Features(Module):
         ids = {id(module) for module in self.wanted.values()}
         found: dict[int, Any] = {}
 
-        def note(module: Module, result: Any) -> None:
+        def note(path: str, module: Module, result: Any) -> None:
             if id(module) in ids and id(module) not in found:
                 found[id(module)] = result
                 if len(found) == len(ids):

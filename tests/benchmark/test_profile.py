@@ -72,6 +72,7 @@ def test_json_has_trtexecs_keys() -> None:
         "timeMs": 15.0,
         "averageMs": 5.0,
         "medianMs": 4.0,
+        "minMs": 3.0,
         "percentage": pytest.approx(75),
         "modules": ["conv1", "relu"],
     }

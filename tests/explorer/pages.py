@@ -7,6 +7,8 @@ from fractions import Fraction
 from html.parser import HTMLParser
 from typing import Any
 
+from trtnet.graph import Graph, Layer, TensorInfo
+
 Json = dict[str, Any]
 
 
@@ -61,3 +63,18 @@ class Script(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside:
             self.text += data
+
+
+def chain(names: list[str]) -> Graph:
+    """A chain of layers of these names, each a kernel of its own."""
+    tensors = ["x", *(f"{name}:0" for name in names)]
+    return Graph(
+        name="chain",
+        inputs=("x",),
+        outputs=(tensors[-1],),
+        layers=tuple(
+            Layer(name, "SOFTMAX", (tensors[i],), (tensors[i + 1],), {"axes": 2})
+            for i, name in enumerate(names)
+        ),
+        tensors={name: TensorInfo(name, "float32", (1, 4)) for name in tensors},
+    )

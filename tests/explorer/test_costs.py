@@ -14,7 +14,7 @@ from trtnet.cli.main import main
 Json = dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=["lenet5", "resnet18:int8"])
+@pytest.fixture(scope="module", params=["lenet5", "resnet20_digits:int8"])
 def document(request: pytest.FixtureRequest) -> Json:
     return json.loads(json.dumps(explorer.write(request.param)))
 

@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from pages import Script, rows
+from pages import Script, chain, rows
 
 import trtnet
 from trtnet import explorer
 from trtnet.cli.main import main
-from trtnet.graph import Graph, Layer, TensorInfo
 
 HOSTILE = (
     '<img src=x onerror="alert(1)">',
@@ -24,21 +23,6 @@ HOSTILE = (
     "line\u2028and\u2029paragraph & \u0000 '\"\\",
     "]]>{{}}${x}",
 )
-
-
-def chain(names: list[str]) -> Graph:
-    """A chain of layers of these names, each a kernel of its own."""
-    tensors = ["x", *(f"{name}:0" for name in names)]
-    return Graph(
-        name="chain",
-        inputs=("x",),
-        outputs=(tensors[-1],),
-        layers=tuple(
-            Layer(name, "SOFTMAX", (tensors[i],), (tensors[i + 1],), {"axes": 2})
-            for i, name in enumerate(names)
-        ),
-        tensors={name: TensorInfo(name, "float32", (1, 4)) for name in tensors},
-    )
 
 
 def test_names_of_others_remain_text(tmp_path: Path) -> None:
@@ -121,7 +105,7 @@ def test_what_cannot_be_explored_is_refused() -> None:
 
 
 def test_two_networks_are_aligned_by_module_path() -> None:
-    found = explorer.write("resnet18:fp16", other="resnet18:fp16")["comparison"]
+    found = explorer.write("lenet5:fp16", other="lenet5:fp16")["comparison"]
     assert set(found["modules"]["status"]) == {"equal"}
     assert not found["weights_compared"]
     assert found["differences"]["layer"] == []

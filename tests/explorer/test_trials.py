@@ -50,6 +50,12 @@ def test_trials_and_sensitivities_are_those_of_the_search(searched: Path) -> Non
         assert mine["rel_l2"] == row["rel_l2"]
         assert mine["sqnr_db"] == pytest.approx(-20 * math.log10(row["rel_l2"]))
         assert mine["saved_s"] == row["seconds_saved"]
+    alone = {
+        paths[row["module"]]: row["error2_alone"]
+        for row in rows(build["study"]["rows"]) if row["error2_alone"] is not None
+    }  # fmt: skip
+    errors = {row["module"]: row["rel_l2"] ** 2 for row in report["modules"]}
+    assert alone == {name: errors[name] for name in report["best"]["changed"]}
     trials = list(rows(found["trials"]))
     best = trials[found["best"]]
     assert best["seconds"] == report["best"]["seconds"]

@@ -244,7 +244,8 @@ def test_plots(tmp_path: Path, raises: Any) -> None:
         TriedMix(("stem",) * n, Metrics(0.01 * n, 1 - 0.01 * n, 0.1 * n), 1e-5 / (n + 1))
         for n in range(3)
     )
-    found = SearchResult(Policy("int8"), trials[1], trials, tuple(rows()))
+    nothing: list[Any] = [None] * 4
+    found = SearchResult(Policy("int8"), trials[1], trials, tuple(rows()), *nothing)
     for name, start in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
         plot_sensitivity(rows(), "a title", tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)

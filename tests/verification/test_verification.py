@@ -55,7 +55,7 @@ class Hand:
     def __init__(self, model, precision="fp32", mistake=""):
         loaded = backend.load("rtx")
         self.trt, self.precision, self.mistake = loaded.trt, precision, mistake
-        self.exactness, self.check = precision, lambda: None
+        self.exactness, self.check, self.roots = precision, lambda: None, []
         self.builder = loaded.builder()
         self.definition = loaded.create_network(self.builder)
         self.dtype = np.float16 if precision == "fp16" else np.float32
@@ -274,7 +274,7 @@ def test_module_that_returns_several_tensors():
             return self.two(x)
 
     network = SimpleNamespace(
-        definition=net, exactness="fp32", check=lambda: None, inputs={"x": x},
+        definition=net, exactness="fp32", check=lambda: None, roots=[], inputs={"x": x},
         outputs={"h": hidden, "c": cell},
         module_outputs={"two[0]": hidden, "two[1]": cell},
     )  # fmt: skip

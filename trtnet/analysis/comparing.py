@@ -14,6 +14,8 @@ from trtnet.analysis.counting import macs
 from trtnet.escaping import printable
 from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
+from trtnet.layer_names import LayerName
+from trtnet.records import Row
 
 Pair = tuple[int, int]
 _STRETCH = 1000  # layers
@@ -38,6 +40,17 @@ class Difference:
     what: str
     a: str | None
     b: str | None
+
+    def row(self) -> Row:
+        """The difference as a row, with the names of docs/study.md."""
+        name = LayerName.read(self.layer)
+        return {
+            "layer": self.layer or None,
+            **name.row,
+            "what": self.what,
+            "a": self.a,
+            "b": self.b,
+        }
 
     def __str__(self) -> str:
         where = f"{self.layer}: " if self.layer else ""
@@ -65,6 +78,10 @@ class Diff:
     macs: tuple[int | None, int | None]
     parameters: Pair
     differences: tuple[Difference, ...]
+
+    def rows(self) -> list[Row]:
+        """One row for each difference, in execution order, with the names of docs/study.md."""
+        return [difference.row() for difference in self.differences]
 
     @property
     def first(self) -> Difference | None:

@@ -6,7 +6,7 @@
 """
 
 from trtnet.benchmark.measure import Settings, measure
-from trtnet.benchmark.profile import LayerTime, average, by_module, profile
+from trtnet.benchmark.profile import LayerTime, average, by_module, noise, profile
 from trtnet.benchmark.roofline import Roofline, known_gpu, limited_by, roofline
 from trtnet.benchmark.statistics import (
     Distribution,
@@ -34,6 +34,7 @@ __all__ = [
     "limited_by",
     "measure",
     "median_interval",
+    "noise",
     "percentile",
     "profile",
     "roofline",

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from trtnet.benchmark.inputs import random_inputs
 from trtnet.benchmark.statistics import Interval, median_interval
 from trtnet.errors import UsageError
-from trtnet.layer_names import LayerName
+from trtnet.layer_names import LayerName, cut
 from trtnet.records import Records, Row
+
+if TYPE_CHECKING:
+    from trtnet.engines.session import Session
 
 LayerTimes = Sequence[tuple[str, float]]
 """The profile of one execution: name and milliseconds of each layer, in order."""
@@ -35,6 +40,7 @@ class LayerTime:
         bound_ms: the roofline bound in milliseconds; ``None`` where it is unknown. See
             :func:`bounded`.
         min_ms: the least time in milliseconds, which noise disturbs least.
+        times_ms: of each execution, in milliseconds, where they were asked for.
         interval_ms: 95 % confidence interval of the median; ``None`` for fewer than six executions.
     """
 
@@ -46,6 +52,7 @@ class LayerTime:
     bound_ms: float | None = None
     min_ms: float | None = None
     interval_ms: Interval | None = None
+    times_ms: tuple[float, ...] = ()
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -74,17 +81,56 @@ class LayerTime:
         }
 
 
-def profile(execute: Callable[[], LayerTimes], iterations: int = 10) -> Records[LayerTime]:
+def profile(
+    execute: Callable[[], LayerTimes] | Session,
+    iterations: int = 10,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    raw: bool = False,
+) -> Records[LayerTime]:
     """The average profile of `iterations` executions, after one that does not count.
 
     Args:
-        execute: returns the profile of one execution, such as
-            ``lambda: lane.context.profile(lane.stream.handle)``. Profiled layers run one after
-            the other with an event in between, so their sum exceeds the time of an execution.
+        execute: a session, which runs on seeded random inputs; or a function that returns the
+            profile of one execution, ``lambda: lane.context.profile(lane.stream.handle)``.
+            Profiled layers run one after the other with an event in between, so their sum exceeds
+            the time of an execution.
         iterations: number of executions.
+        shapes: of the inputs of a session; needed where its engine has dynamic axes.
+        raw: also keep the time of each execution, :attr:`LayerTime.times_ms`.
     """
-    execute()
-    return average([execute() for _ in range(iterations)])
+    if callable(getattr(execute, "lane", None)):
+        return _profile_session(cast("Session", execute), iterations, shapes, raw)
+    run = cast("Callable[[], LayerTimes]", execute)
+    run()
+    runs = [run() for _ in range(iterations)]
+    layers = average(runs)
+    if not raw:
+        return layers
+    times = zip(*([time for _, time in run] for run in runs), strict=True)
+    return Records(
+        dataclasses.replace(layer, times_ms=own) for layer, own in zip(layers, times, strict=True)
+    )
+
+
+def _profile_session(
+    session: Session, iterations: int, shapes: Mapping[str, tuple[int, ...]] | None, raw: bool
+) -> Records[LayerTime]:
+    chosen = {b.name: (shapes or {}).get(b.name, tuple(b.shape)) for b in session.inputs}
+    with session.lane() as lane:
+        lane.bind(chosen)
+        lane.fill(random_inputs(session.inputs, chosen))
+        lane.copy_in()
+        lane.stream.synchronize()
+        return profile(lambda: lane.context.profile(lane.stream.handle), iterations, raw=raw)
+
+
+def noise(layers: Sequence[LayerTime]) -> float:
+    """How much the mean time of all layers exceeds the least: 0.1 for 10 %. Above that the machine
+    was busy with other work, or its clock changed, and only the least times mean something."""
+    least = math.fsum(layer.mean_ms if layer.min_ms is None else layer.min_ms for layer in layers)
+    mean = math.fsum(layer.mean_ms for layer in layers)
+    return mean / least - 1 if least else 0.0
 
 
 def average(runs: Sequence[LayerTimes]) -> Records[LayerTime]:
@@ -118,9 +164,11 @@ def average(runs: Sequence[LayerTimes]) -> Records[LayerTime]:
 
 
 def by_module(layers: Sequence[LayerTime], depth: int = 1) -> dict[str, float]:
-    """Mean milliseconds by module path, paths cut to `depth` names.
+    """Milliseconds by module path, paths cut to `depth` names: the sums of the least times of the
+    layers, which noise disturbs least, or of their means where these are not known.
 
-    A fusion across modules counts for the first one; layers of no module are under ``""``.
+    A fusion across modules counts for the first one, and layers of no module are under ``""``.
+    :func:`trtnet.study` divides fusions as it is told to.
 
     >>> conv = LayerTime("layer1.0.conv1/conv", ("layer1.0.conv1/conv",), 0.5, 0.5, 1.0)
     >>> by_module([conv])
@@ -129,8 +177,9 @@ def by_module(layers: Sequence[LayerTime], depth: int = 1) -> dict[str, float]:
     found: dict[str, float] = {}
     for layer in layers:
         path = layer.modules[0] if layer.modules else ""
-        module = ".".join(path.split(".")[:depth])
-        found[module] = found.get(module, 0.0) + layer.mean_ms
+        module = cut(path, depth)
+        time = layer.mean_ms if layer.min_ms is None else layer.min_ms
+        found[module] = found.get(module, 0.0) + time
     return found
 
 
@@ -149,6 +198,7 @@ def to_json(layers: Sequence[LayerTime], iterations: int) -> list[dict[str, Any]
                 "timeMs": layer.mean_ms * iterations,
                 "averageMs": layer.mean_ms,
                 "medianMs": layer.median_ms,
+                "minMs": layer.min_ms,
                 "percentage": 100 * layer.share,
                 "modules": list(layer.modules),
             }

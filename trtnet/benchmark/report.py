@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from trtnet.benchmark.profile import LayerTime
+from trtnet.benchmark.profile import LayerTime, by_module
 from trtnet.benchmark.roofline import Roofline
 from trtnet.benchmark.statistics import Distribution, Summary
 from trtnet.finite import json_number
@@ -53,6 +53,16 @@ def layers_json(layers: Sequence[LayerTime]) -> list[dict[str, Any]]:
     return [
         {**dataclasses.asdict(layer), "members": [*layer.members], "modules": [*layer.modules]}
         for layer in layers
+    ]
+
+
+def modules_json(layers: Sequence[LayerTime]) -> list[dict[str, Any]]:
+    """:func:`trtnet.benchmark.by_module` of every depth as JSON values."""
+    deepest = max((path.count(".") + 1 for x in layers for path in x.modules[:1]), default=0)
+    return [
+        {"depth": depth, "module": module, "time_s": milliseconds / 1e3}
+        for depth in range(1, deepest + 1)
+        for module, milliseconds in by_module(layers, depth).items()
     ]
 
 

@@ -39,6 +39,7 @@ from trtnet.hardware import gpus
 from trtnet.pipeline.files import is_model_file
 
 _PROFILED = 10  # executions, layer by layer
+_NOISY = 0.1  # of the least time of all layers
 _COLUMNS = ("times in ms", "min", "max", "mean", "median", "90%", "95%", "99%")
 
 
@@ -166,6 +167,8 @@ def as_json(result: BenchResult, arguments: argparse.Namespace) -> dict[str, Any
         "roofline": report.roofline_json(result.roofline),
         "limited_by": result.limited_by,
         "layers": report.layers_json(result.layers),
+        "modules": report.modules_json(result.layers),
+        "profile_noise": benchmark.noise(result.layers) if result.layers else None,
     }
 
 
@@ -280,11 +283,13 @@ def _print(result: BenchResult, arguments: argparse.Namespace, stream: TextIO) -
 def _print_layers(layers: Sequence[LayerTime], stream: TextIO) -> None:
     has_bounds = any(layer.bound_ms is not None for layer in layers)
     columns = [("layer", "left"), ("module", "left"), ("mean ms", "right"), ("median ms", "right"),
-               ("time %", "right"), *([("bound ms", "right")] if has_bounds else [])]  # fmt: skip
+               ("min ms", "right"), ("time %", "right"),
+               *([("bound ms", "right")] if has_bounds else [])]  # fmt: skip
     rows = []
     for layer in layers:
         row = [layer.name, ", ".join(layer.modules), f"{layer.mean_ms:.4f}",
-               f"{layer.median_ms:.4f}", f"{100 * layer.share:.1f}"]  # fmt: skip
+               f"{layer.median_ms:.4f}", "" if layer.min_ms is None else f"{layer.min_ms:.4f}",
+               f"{100 * layer.share:.1f}"]  # fmt: skip
         if has_bounds:
             row.append("" if layer.bound_ms is None else f"{layer.bound_ms:.4f}")
         rows.append(row)
@@ -293,7 +298,12 @@ def _print_layers(layers: Sequence[LayerTime], stream: TextIO) -> None:
     modules = sorted(benchmark.by_module(layers).items(), key=lambda item: -item[1])
     rows = [[name or "(none)", f"{time:.4f}"] for name, time in modules]
     say("", stream=stream)
-    table([("module", "left"), ("mean ms", "right")], rows, stream)
+    table([("module", "left"), ("min ms", "right")], rows, stream)
+    noise = benchmark.noise(layers)
+    if noise > _NOISY:
+        say("", f"* The mean time of all layers is {noise:.0%} above the least: the machine was "
+            "busy with other work, or its clock changed. Only the least times mean something.",
+            stream=stream)  # fmt: skip
 
 
 def _write(path: Path, flag: str, content: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trtnet.cli.commands import build_command, table_of
-from trtnet.cli.flags import Group, Parser, positive
+from trtnet.cli.flags import Group, Parser, positive, real
 from trtnet.cli.paths import input_file, output_file, word
 from trtnet.cli.policy import save
 from trtnet.cli.progress import Progress
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             budget,
             ranked_by=ranked_by,
             sensitivities=known,
+            margin=arguments.margin,
             journal=journal,
             progress=update,
         )
@@ -144,9 +145,15 @@ def _print(found: SearchResult, setup: SearchSetup, budget: Budget, stream: Text
         say("", f"left in {subject.rest}, each as it does alone in {subject.to}", stream=stream)
         print_rows(left, setup.data, stream)
     none, every = found.trials[:2]
+    spread = best.metrics.spread
+    sure = (
+        []
+        if spread is None
+        else [f"SQNR has a standard error of {spread.sqnr_db:.2g} dB over {spread.items} items"]
+    )
     say("", *data_lines(setup), f"{len(best.changed)} of {len(subject.modules)} modules in "
         f"{subject.to}, {budget.describe(best.metrics)} ({budget}), {setup.data.items} items, "
-        f"{len(found.trials)} networks tried", stream=stream)  # fmt: skip
+        f"{len(found.trials)} networks tried", *sure, stream=stream)  # fmt: skip
     say(f"at least {1e6 * best.seconds:.2f} µs on {subject.ceilings.name}; none in "
         f"{subject.to} {1e6 * none.seconds:.2f}, all {1e6 * every.seconds:.2f}",
         stream=stream)  # fmt: skip
@@ -177,6 +184,7 @@ def _as_json(
     return {
         **about_json(setup),
         "budget": str(budget),
+        "margin": found.budget.margin,
         "policy": found.policy.as_dict(),
         "best": _trial_json(found.best, data),
         "trials": [_trial_json(trial, data) for trial in found.trials],
@@ -222,6 +230,9 @@ def search_parser() -> Parser:
     flag("--budget", required=True, type=word, metavar="B",
          help="cosine>=0.999, sqnr>=30dB or top1_drop<=0.3 (points), of detectors map_drop<=0.003 "
          "or matched>=0.99 (fractions), against FP32")  # fmt: skip
+    flag("--margin", type=real(0, 100), default=0.0, metavar="Z",
+         help="by how many of its standard errors the figure has to be within the budget; default "
+         "0; 1.64 for about 95 %% of other data like this")  # fmt: skip
     flag("--rank-items", type=positive, default=8, metavar="N",
          help="how many items rank the modules; default 8")  # fmt: skip
     flag("--sensitivity", type=input_file, metavar="FILE",

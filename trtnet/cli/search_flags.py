@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from trtnet import graph
@@ -15,7 +14,6 @@ from trtnet.cli.preprocess_flags import add_preprocess_flags
 from trtnet.cli.progress import Progress
 from trtnet.cli.random_weights import weights_lines
 from trtnet.cli.recipes import model_recipe
-from trtnet.finite import json_number
 from trtnet.pipeline.search_setup import SearchSettings, SearchSetup, set_up_search
 from trtnet.precision.table import QUANTIZED, TENSOR_TYPES
 from trtnet.quantization.table import DEFAULT_BATCH
@@ -127,10 +125,11 @@ def row_json(row: Sensitivity, data: Data) -> dict[str, Any]:
 
 
 def metrics_json(metrics: Metrics, data: Data) -> dict[str, Any]:
-    """JSON values: ``None`` for infinity, and for what `data` does not tell."""
-    values = {**dataclasses.asdict(metrics), "sqnr_db": metrics.sqnr_db}
+    """JSON values: ``None`` for infinity, and for what `data` does not tell; ``spread`` has the
+    standard errors, see :class:`trtnet.search.Spread`."""
+    values = metrics.as_json()
     if data.lacks_top1 is not None:
         values["top1_drop"] = None
     if data.lacks_map is not None:
         values["map_drop"] = None
-    return {name: None if value is None else json_number(value) for name, value in values.items()}
+    return values

@@ -21,7 +21,7 @@ from trtnet.explorer.provenance import provenance
 from trtnet.explorer.structure import layer_columns, tensor_columns
 from trtnet.explorer.subject import Subject
 from trtnet.explorer.tables import study_columns
-from trtnet.explorer.trials import Measured, trials_json
+from trtnet.explorer.trials import Measured, errors_alone, trials_json
 from trtnet.records import Row
 from trtnet.studies.errors import ModuleError
 from trtnet.studies.study import Study
@@ -29,6 +29,9 @@ from trtnet.version import __version__
 
 FORMAT = "trtnet.explorer 1"
 DEFAULT_GPU = "h200"
+_TIMES = (
+    "Measured times are those of a file, which does not say on which GPU, nor how much they vary."
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def _build(subject: Subject, extras: Extras, gpu: str) -> tuple[dict[str, Any], 
     found = list(subject.variants())
     others = [(name, one) for name, one in found if not isinstance(one, TrtnetError)]
     notes = list(subject.notes)
+    if extras.engine is not None and any(one.seconds is not None for one in extras.engine.layers):
+        notes.append(_TIMES)
     notes += [
         f"{name} is not offered: {one.problem}" for name, one in found
         if isinstance(one, TrtnetError)
@@ -152,6 +157,9 @@ def _study(subject: Subject, extras: Extras, gpu: str) -> Study:
     """A study of `subject`, with what was measured."""
     read, policy, network = subject.graph, subject.policy, subject.network
     names = [layer.name for layer in read.layers]
+    errors = extras.errors
+    if not errors and extras.search is not None:
+        errors = errors_alone(extras.search, subject)
     explained = [] if policy is None or network is None else policy.explain(network)
     return Study(
         about={},
@@ -162,7 +170,7 @@ def _study(subject: Subject, extras: Extras, gpu: str) -> Study:
         policy=policy,
         explanations={row.module: row for row in explained},
         classes=classes_of(subject.roots),
-        errors=extras.errors,
+        errors=errors,
         profile=() if extras.engine is None else tuple(extras.engine.profile(names)),
         attribution="producer",
     )

@@ -55,7 +55,7 @@ def _calibration(recipe: Recipe) -> dict[str, Any]:
     """Where the ranges of a quantized network are from; costs do not depend on them."""
     settings = recipe.calibration
     if settings.data is None and settings.table is None:
-        return {"data": "none: all ranges are 1, no figure on this page depends on them"}
+        return {"data": "none: all ranges of the network shown are 1, which costs do not depend on"}
     table = None if settings.table is None else str(settings.table)
     return {"data": settings.data, "items": settings.items, "method": settings.method,
             "table": table}  # fmt: skip

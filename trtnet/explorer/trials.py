@@ -15,12 +15,14 @@ from trtnet.explorer.columns import number, transposed
 from trtnet.explorer.modules import ModuleTree, classes_of
 from trtnet.explorer.subject import Subject
 from trtnet.graph import gpus
+from trtnet.network import Network
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
 from trtnet.search.journal import MeasuredOn, SearchJournal, StoredSensitivity, StoredTrial
 from trtnet.search.metrics import Metrics
 from trtnet.search.mixable_network import TARGETS
 from trtnet.search.result import SearchResult, TriedMix, pareto
+from trtnet.studies.errors import ModuleError
 
 if TYPE_CHECKING:
     from trtnet.search.sensitivities import Sensitivity
@@ -84,8 +86,8 @@ def _read(path: Path, subject: Subject) -> Measured:
     from trtnet.search.sensitivities import Sensitivity  # needs torch
 
     known = set(classes_of(subject.roots))
-    rows, trials = [], []
-    for key in journal.keys:
+    rows, trials, keys = [], [], journal.keys()
+    for key in keys:
         if key.startswith(_MODULE):
             name = key[len(_MODULE) :]
             stored = journal.get(key, StoredSensitivity)
@@ -133,7 +135,7 @@ def trials_json(found: Measured, subject: Subject, tree: ModuleTree) -> dict[str
         UsageError: a policy that changes modules to nothing that a search changes them to.
     """
     policy, network = subject.policy, subject.network
-    to = found.on.to if found.on else policy.compute if policy else ""
+    to = "" if policy is None else _target(found, policy)
     if policy is None or network is None or to not in TARGETS:
         raise UsageError(
             "the policy of the network does not say what the search changed modules to",
@@ -142,7 +144,7 @@ def trials_json(found: Measured, subject: Subject, tree: ModuleTree) -> dict[str
             fix="--policy FILE (precision=Policy.load(FILE)), of the policy that was found",
         )
     base = found.on.base if found.on else policy.base
-    kinds = {row.module: row.kind for row in policy.explain(network)}
+    kinds = _kinds(policy, network)
     front = pareto(found.trials)
     best = _best(found, policy, kinds, to)
     times = [] if best is None else _gpus_with(found.trials[best].seconds, subject)
@@ -184,11 +186,41 @@ def trials_json(found: Measured, subject: Subject, tree: ModuleTree) -> dict[str
     }  # fmt: skip
 
 
-def _best(found: Measured, policy: Policy, kinds: Mapping[str, str], to: str) -> int | None:
-    """The number of the trial that is the network itself; ``None`` where none is."""
-    changed = {
+def errors_alone(found: Measured, subject: Subject) -> dict[str, ModuleError]:
+    """The error alone of the modules that `subject` has in the precision that a search changes
+    them to, for a study; what each adds to the mix was not measured."""
+    policy, network = subject.policy, subject.network
+    if policy is None or network is None:
+        return {}
+    changed = _changed(found, policy, _kinds(policy, network), _target(found, policy))
+    return {
+        row.module: ModuleError(
+            row.metrics.rel_l2**2, math.nan, math.nan, row.seconds_saved, None
+        )
+        for row in found.sensitivities
+        if row.module in changed
+    }  # fmt: skip
+
+
+def _target(found: Measured, policy: Policy) -> str:
+    """What the search changed modules to."""
+    return found.on.to if found.on else policy.compute
+
+
+def _kinds(policy: Policy, network: Network) -> dict[str, str]:
+    return {row.module: row.kind for row in policy.explain(network)}
+
+
+def _changed(found: Measured, policy: Policy, kinds: Mapping[str, str], to: str) -> set[str]:
+    """Those of the candidates that `policy` changes to `to`."""
+    return {
         name for name in found.candidates if policy.precision_of(name, kinds.get(name, "")) == to
     }
+
+
+def _best(found: Measured, policy: Policy, kinds: Mapping[str, str], to: str) -> int | None:
+    """The number of the trial that is the network itself; ``None`` where none is."""
+    changed = _changed(found, policy, kinds, to)
     return next((i for i, one in enumerate(found.trials) if {*one.changed} == changed), None)
 
 

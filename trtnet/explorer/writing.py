@@ -15,6 +15,7 @@ from trtnet.explorer.page import page, to_json
 from trtnet.explorer.subject import Subject, subject_of
 from trtnet.explorer.trials import measured_in
 from trtnet.files import atomic_write
+from trtnet.graph import find_gpu
 from trtnet.pipeline.files import is_built_engine
 from trtnet.pipeline.progress import Observer
 from trtnet.studies.errors import ModuleError
@@ -66,6 +67,7 @@ def write(
     Raises:
         UsageError: nothing to show, or a file that cannot be written; an old file is as it was.
     """
+    find_gpu(gpu)  # raises before the work begins
     values = search is not None or data is not None
     first = _subject(subject, values, observer)
     second = None if other is None else _subject(other, values, observer)

@@ -12,7 +12,8 @@ from trtnet.module import Module
 from trtnet.tensor import Tensor
 from trtnet.tensor.value import Value
 
-Watcher = Callable[[Module, Any], None]
+Watcher = Callable[[str, Module, Any], None]
+"""Called with the path of a module's call, the module, and what it returned."""
 
 
 class Scopes:
@@ -160,12 +161,12 @@ class TensorNames:
             if tensor.is_emitted:
                 self._name(tensor, name)
         for watcher in self._watchers:
-            watcher(module, result)
+            watcher(path, module, result)
 
     @contextlib.contextmanager
     def watching(self, watcher: Watcher) -> Iterator[None]:
-        """Calls ``watcher(module, result)`` after each module that returns inside the block. An
-        exception from it passes through the calls of the enclosing modules."""
+        """Calls ``watcher(path, module, result)`` after each module that returns inside the block.
+        An exception from it passes through the calls of the enclosing modules."""
         self._watchers.append(watcher)
         try:
             yield

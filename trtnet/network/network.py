@@ -371,7 +371,8 @@ class Network:
         self.names.name_returned(value)
 
     def watching(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
-        """Calls ``watcher(module, result)`` after each module that returns inside the block."""
+        """Calls ``watcher(path, module, result)`` after each module that returns inside the block;
+        the path of its second call ends in ``#1``."""
         return self.names.watching(watcher)
 
     @contextlib.contextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trtnet.errors import UsageError
-from trtnet.finite import json_number
 from trtnet.precision.budget import Budget
 
 if TYPE_CHECKING:
@@ -45,12 +43,10 @@ class BudgetCheck:
 
     def as_json(self) -> dict[str, Any]:
         """JSON values: ``None`` for infinity, and for a drop of top-1 that was not measured."""
-        values = {**dataclasses.asdict(self.metrics), "sqnr_db": self.metrics.sqnr_db}
-        numbers = {key: None if x is None else json_number(x) for key, x in values.items()}
         return {
             "budget": str(self.budget),
             "measured": self.measured,
-            **numbers,
+            **self.metrics.as_json(),
             "items": self.items,
             "passed": self.passed,
         }

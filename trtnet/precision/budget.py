@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from trtnet.errors import UsageError
@@ -58,6 +58,14 @@ class Distances(Protocol):
     def matched(self) -> float | None:
         """The share of matched boxes; ``None`` without boxes."""
 
+    @property
+    def rel_l2(self) -> float:
+        """The relative L2 distance."""
+
+    @property
+    def spread(self) -> object:
+        """The standard errors of these under the same names; ``None`` where they are unknown."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -67,6 +75,8 @@ class Budget:
         metric: ``"cosine"``, ``"sqnr"`` (dB), ``"top1_drop"`` (points), ``"map_drop"`` or
             ``"matched"`` (fractions, of a detector).
         limit: the least, or for drops the most.
+        margin: by how many of its standard errors the metric has to be within the limit. It is no
+            part of the text.
 
     >>> Budget.parse("sqnr>=30dB")
     Budget(metric='sqnr', limit=30.0)
@@ -74,6 +84,15 @@ class Budget:
 
     metric: str
     limit: float
+    margin: float = field(default=0.0, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < math.inf:
+            raise UsageError(
+                "a margin is a number of standard errors (margin=, --margin)",
+                expected="0 or more, such as 1.64",
+                got=self.margin,
+            )
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -102,10 +121,27 @@ class Budget:
         """Whether `metrics` are within the budget.
 
         Raises:
-            UsageError: a metric is asked about that the network or the data does not have.
+            UsageError: a metric is asked about that the network or the data does not have, or,
+                with a margin, one without a standard error.
         """
         value = self.value(metrics)
-        return value <= self.limit if _SIGNS[self.metric] == "<=" else value >= self.limit
+        room = self.limit - value if _SIGNS[self.metric] == "<=" else value - self.limit
+        return room >= 0 and (not self.margin or room >= self.margin * self._spread(metrics))
+
+    def _spread(self, metrics: Distances) -> float:
+        """The standard error of the one of `metrics` that counts; 0 where nothing differs."""
+        if metrics.rel_l2 == 0:
+            return 0.0
+        name = "sqnr_db" if self.metric == "sqnr" else self.metric
+        found: float | None = getattr(metrics.spread, name, None)
+        if found is None:
+            raise UsageError(
+                f"the margin of the budget {self} cannot be kept: {self.metric} has no standard "
+                "error on this data",
+                expected="cosine, sqnr or top1_drop, on two items or more",
+                fix="leave the margin out (margin=, --margin), or use more data",
+            )
+        return found
 
     def value(self, metrics: Distances) -> float:
         """The one of `metrics` that counts."""

@@ -24,6 +24,7 @@ from trtnet.precision.table import (
     TENSOR_TYPES,
     coarsest,
 )
+from trtnet.records import Records, Row
 
 PRESETS = (*PRECISIONS, "mixed")
 
@@ -68,6 +69,18 @@ class Explanation:
     kind: str
     precision: str
     reason: str
+
+    def row(self) -> Row:
+        """The module as a row, with the names of docs/study.md."""
+        return {
+            "module": self.module,
+            "call": None,
+            "op": None,
+            "module_class": self.type,
+            "kind": self.kind,
+            "precision": self.precision,
+            "reason": self.reason,
+        }
 
 
 class ModuleTree(Protocol):
@@ -191,7 +204,11 @@ class Policy:
             return Decision(self.base, unsuited, entry=("base", ""))
         return Decision(asked, reason, named, entry)
 
-    def explain(self, target: ModuleTree | NetworkRoots) -> list[Explanation]:
+    def rows(self, target: ModuleTree | NetworkRoots) -> list[Row]:
+        """:meth:`explain` as a table, with the names of docs/study.md."""
+        return self.explain(target).rows()
+
+    def explain(self, target: ModuleTree | NetworkRoots) -> Records[Explanation]:
         """One row for each module without submodules, and each that computes something itself.
 
         Args:
@@ -203,11 +220,11 @@ class Policy:
         roots = target.roots if isinstance(target, NetworkRoots) else [("", target)]
         found = dict(pair for prefix, root in roots for pair in root.named_modules(prefix=prefix))
         self.check(found)
-        return [
+        return Records(
             self._explanation(path, module)
             for path, module in found.items()
             if module.computes or not any(module.children())
-        ]
+        )
 
     def _explanation(self, path: str, module: ModuleTree) -> Explanation:
         kind, groups = module.computes, getattr(module, "groups", 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from trtnet.graph.types import Graph, TensorInfo
 from trtnet.reference.compiler import compile
 from trtnet.reference.dtypes import execution_dtype, share
 from trtnet.reference.layer_context import is_shape_value
+from trtnet.reference.regions import group_regions
 from trtnet.values import array_from
 
 
@@ -27,6 +28,7 @@ def run(
     float64: bool = False,
     device: str = "cpu",
     outputs: Sequence[str] | None = None,
+    on_tensor: Callable[[str, np.ndarray], object] | None = None,
 ) -> dict[str, np.ndarray]:
     """The outputs of `network` for `inputs`.
 
@@ -38,6 +40,10 @@ def run(
             code casts to float16 or bfloat16: nothing is rounded.
         device: ``"cpu"`` or ``"cuda"``.
         outputs: names of the tensors to return, any of the network; its outputs if None.
+        on_tensor: called with name and value of each tensor that the network computes, in
+            execution order and as soon as it is computed; it is freed afterwards. Inputs,
+            constants, and what is inside of a loop or a conditional are left out. An exception
+            from it ends the run.
 
     Returns:
         Arrays by tensor name; bfloat16 and float8 values as float32.
@@ -49,9 +55,30 @@ def run(
     """
     graph = network if isinstance(network, Graph) else read(network)
     names = graph.outputs if outputs is None else tuple(outputs)
-    module = compile(graph, float64=float64, device=device, outputs=names)
-    values = execute(module, prepare(graph, inputs, float64=float64, device=device))
-    return {name: to_numpy(values[name]) for name in names}
+    arguments = prepare(graph, inputs, float64=float64, device=device)
+    if on_tensor is None:
+        module = compile(graph, float64=float64, device=device, outputs=names)
+        values = execute(module, arguments)
+        return {name: to_numpy(values[name]) for name in names}
+    found: dict[str, np.ndarray] = {}
+    told = dict.fromkeys(computed_tensors(graph))
+    module = compile(
+        graph, float64=float64, device=device, outputs=[*{**told, **dict.fromkeys(names)}]
+    )
+    for name, value in stream(module, arguments):
+        array = to_numpy(value)
+        if name in told:
+            on_tensor(name, array)
+        if name in names:
+            found[name] = array
+    return {name: found[name] for name in names}
+
+
+def computed_tensors(graph: Graph) -> list[str]:
+    """Names of the tensors that `graph` computes, in execution order: all but inputs, constants,
+    and what is inside of a loop or a conditional."""
+    units = (unit for unit in group_regions(graph) if unit.type != "CONSTANT")
+    return [name for unit in units for name in unit.outputs]
 
 
 def execute(module: fx.GraphModule, arguments: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from trtnet.errors import UsageError
+from trtnet.records import Records, Row
 from trtnet.search.data import Data
 from trtnet.search.finding import MixRunner
 from trtnet.search.journal import SearchJournal
 from trtnet.search.metrics import Metrics
 from trtnet.search.mixable_network import MixableNetwork
+from trtnet.search.result import SearchResult
 
 Progress = Callable[[str], None]
 
@@ -32,22 +34,33 @@ class Ablation:
     seconds: float
     seconds_added: float
 
+    def row(self) -> Row:
+        """The group as a row, with the names of docs/study.md; metrics are without it."""
+        return {
+            "module": self.modules[0] if len(self.modules) == 1 else None,
+            "modules": [*self.modules],
+            **self.metrics.row(),
+            "bound_s": self.seconds,
+            "saved_marginal_s": self.seconds_added,
+        }
+
 
 def ablate(
-    subject: MixableNetwork,
-    data: Data,
-    changed: Collection[str],
+    subject: MixableNetwork | SearchResult,
+    data: Data | None = None,
+    changed: Collection[str] | None = None,
     *,
     groups: Iterable[Collection[str]] | None = None,
     journal: SearchJournal | None = None,
     progress: Progress | None = None,
-) -> list[Ablation]:
+) -> Records[Ablation]:
     """Sets each group of the modules `changed` back alone; the one that lowers the error most
     comes first.
 
     Args:
-        data: what the error is measured on.
-        changed: the changed modules of a mix, such as ``search(...).best.changed``.
+        subject: what :func:`trtnet.search.search` found, which needs no more; or a network.
+        data: what the error of a network is measured on.
+        changed: the changed modules of a mix of a network.
         groups: of these modules; by default each module is a group.
         journal: earlier results of a search on the same data, which are not measured again.
         progress: called after each group with what is done, in words.
@@ -55,6 +68,15 @@ def ablate(
     Raises:
         UsageError: a module that cannot be changed, or a group with a module that is not changed.
     """
+    if isinstance(subject, SearchResult):
+        data, changed = data or subject.data, changed or subject.best.changed
+        journal = subject.journal if journal is None else journal
+        subject = subject.subject
+    if data is None or changed is None:
+        raise UsageError(
+            "an ablation of a network needs data and the changed modules of a mix",
+            fix="ablate(network, data, changed), or ablate(search(...))",
+        )
     names = subject.in_order(changed)
     chosen = [(name,) for name in names] if groups is None else [*map(subject.in_order, groups)]
     _check(subject, changed, chosen if groups is None else groups)
@@ -67,7 +89,7 @@ def ablate(
         found.append(Ablation(group, trial.metrics, trial.seconds, added))
         if progress:
             progress(f"{len(found)} of {len(chosen)} set back, {group[0]}")
-    return sorted(found, key=lambda row: row.metrics.rel_l2)
+    return Records(sorted(found, key=lambda row: row.metrics.rel_l2))
 
 
 def _check(

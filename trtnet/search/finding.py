@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from trtnet.errors import UsageError
 from trtnet.precision.budget import Budget
+from trtnet.records import Records
 from trtnet.search.data import LEAST_LABELS, Data
 from trtnet.search.journal import SearchJournal, StoredTrial
 from trtnet.search.measuring import Outputs, measure, outputs
@@ -35,6 +36,7 @@ def search(
     *,
     ranked_by: Data | None = None,
     sensitivities: Sequence[Sensitivity] | None = None,
+    margin: float = 0.0,
     journal: SearchJournal | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
@@ -52,6 +54,8 @@ def search(
         ranked_by: the items whose errors rank the modules; by default the first eight of `data`.
         sensitivities: what :func:`trtnet.search.sensitivity` has measured of this network, in
             place of measuring it again on `ranked_by`.
+        margin: by how many of its standard errors the figure has to be within the budget, so that
+            it is on other items too: 1.64 for about 95 %. See :class:`trtnet.search.Spread`.
         journal: earlier results, such as of a search that was killed; they are not measured
             again. See :func:`trtnet.search.sensitivities.job`.
         progress: called with what has been done, in words: ``"12 of 53 modules measured"``, then
@@ -62,6 +66,7 @@ def search(
             unchanged network exceeds; sensitivities of other modules.
     """
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
+    asked, budget = budget, dataclasses.replace(budget, margin=margin)
     require_measurable(budget, data)
     journal = SearchJournal(None, "") if journal is None else journal
     if sensitivities is None:
@@ -79,10 +84,14 @@ def search(
     best = _fastest(_lists(rows, subject.modules), trials, budget, start)
     best = _improved(best, rows, trials, budget)
     return SearchResult(
-        dataclasses.replace(subject.policy(best.changed), budget=budget),
+        dataclasses.replace(subject.policy(best.changed), budget=asked),
         best,
         tuple(trials.done.values()),
         tuple(rows),
+        subject,
+        data,
+        budget,
+        journal,
     )
 
 
@@ -124,7 +133,7 @@ def _require_boxes(budget: Budget, data: Data) -> None:
         )
 
 
-def _of_the_modules(rows: Sequence[Sensitivity], subject: MixableNetwork) -> list[Sensitivity]:
+def _of_the_modules(rows: Sequence[Sensitivity], subject: MixableNetwork) -> Records[Sensitivity]:
     if sorted(row.module for row in rows) != sorted(subject.modules):
         raise UsageError(
             "the sensitivities are not those of this network",

@@ -8,13 +8,24 @@ import msgspec
 from msgspec import Meta
 
 from trtnet.journal import ResultJournal
+from trtnet.records import Row
 from trtnet.search.metrics import Metrics
+from trtnet.search.spread import Spread
 
 Ratio = Annotated[float, Meta(ge=0)]
 Cosine = Annotated[float, Meta(ge=-1.001, le=1.001)]
 Drop = Annotated[float, Meta(ge=-1, le=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Points = Annotated[float, Meta(ge=-100, le=100)]
+
+
+class StoredSpread(msgspec.Struct, frozen=True):
+    """The fields of :class:`trtnet.search.Spread`."""
+
+    items: Annotated[int, Meta(ge=2, le=2**31 - 1)]
+    sqnr_db: Ratio
+    cosine: Ratio
+    top1_drop: Ratio | None
 
 
 class StoredMetrics(msgspec.Struct, frozen=True):
@@ -25,11 +36,14 @@ class StoredMetrics(msgspec.Struct, frozen=True):
     top1_drop: Points | None
     map_drop: Drop | None = None
     matched: Share | None = None
+    spread: StoredSpread | None = None
 
     @property
     def plain(self) -> Metrics:
         """The same as :class:`trtnet.search.Metrics`."""
-        return Metrics(self.rel_l2, self.cosine, self.top1_drop, self.map_drop, self.matched)
+        spread = None if self.spread is None else Spread(**msgspec.structs.asdict(self.spread))
+        distances = self.rel_l2, self.cosine, self.top1_drop
+        return Metrics(*distances, self.map_drop, self.matched, spread)
 
 
 class StoredSensitivity(StoredMetrics, frozen=True, kw_only=True):
@@ -70,6 +84,26 @@ class StoredTrial(msgspec.Struct, frozen=True):
 class SearchJournal(ResultJournal):
     """The results of ``trtnet search`` and ``trtnet sensitivity``; its job is that of
     :func:`trtnet.search.sensitivities.job`."""
+
+    def rows(self) -> list[Row]:
+        """One row for each result, in order, with the names of docs/study.md: ``what`` is
+        ``"module"`` for one module changed alone, which `changed` names, or ``"trial"``."""
+        found = []
+        for key in self.keys():
+            what, _, names = key.partition(" ")
+            if what == "module":
+                alone = self.get(key, StoredSensitivity)
+                assert alone is not None
+                values = alone.plain.row() | {"saved_s": alone.seconds_saved, "bound_s": None}
+            elif what == "trial":
+                trial = self.get(key, StoredTrial)
+                assert trial is not None
+                values = trial.metrics.plain.row() | {"saved_s": None, "bound_s": trial.seconds}
+            else:
+                continue
+            changed = names.split(" ") if what == "trial" and names else [names] * bool(names)
+            found.append({"what": what, "changed": changed, **values})
+        return found
 
     format = "trtnet.search-journal 1"
     what = "a search"

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from trtnet import graph
+from trtnet.finite import json_number
 from trtnet.precision.policy import Explanation
+from trtnet.records import Records, Row
 from trtnet.reference.compiler import compile
 from trtnet.reference.runner import execute, prepare, to_numpy
 from trtnet.search.data import Data
@@ -50,6 +52,21 @@ class Sensitivity:
             return math.inf if self.seconds_saved > 0 else 0.0
         return self.seconds_saved / square
 
+    def row(self) -> Row:
+        """The module as a row, with the names of docs/study.md; metrics are of it alone."""
+        metrics = self.metrics.row()
+        return {
+            "module": self.module,
+            "call": None,
+            "op": None,
+            "kind": self.kind,
+            "error2_alone": metrics.pop("error2"),
+            "sqnr_alone_db": metrics.pop("sqnr_db"),
+            **metrics,
+            "saved_s": self.seconds_saved,
+            "benefit": json_number(self.merit),
+        }
+
 
 def sensitivity(
     subject: MixableNetwork,
@@ -57,7 +74,7 @@ def sensitivity(
     *,
     journal: SearchJournal | None = None,
     progress: Progress | None = None,
-) -> list[Sensitivity]:
+) -> Records[Sensitivity]:
     """One row for each module that can be changed, the most sensitive first.
 
     The network runs once in FP32, and every tensor is kept. For each module it is defined with
@@ -86,9 +103,9 @@ def sensitivity(
     return most_sensitive_first(rows)
 
 
-def most_sensitive_first(rows: Iterable[Sensitivity]) -> list[Sensitivity]:
+def most_sensitive_first(rows: Iterable[Sensitivity]) -> Records[Sensitivity]:
     """Sorted by error; equals stay in their order."""
-    return sorted(rows, key=lambda row: -row.metrics.rel_l2)
+    return Records(sorted(rows, key=lambda row: -row.metrics.rel_l2))
 
 
 def job(subject: MixableNetwork, *data: Data) -> str:

@@ -9,15 +9,12 @@ from torch import Tensor
 from trtnet.graph.types import Graph, Layer
 from trtnet.reference.compiler import compile
 from trtnet.reference.regions import LayerOrRegion, Region, group_regions
-from trtnet.reference.runner import execute
+from trtnet.reference.runner import computed_tensors, execute
 
 
 def values_of(graph: Graph, arguments: list[Tensor]) -> dict[str, Tensor]:
     """Every tensor of `graph` but its constants, for the network inputs `arguments`."""
-    names = [
-        name for unit in group_regions(graph) if not _is_constant(unit) for name in unit.outputs
-    ]
-    values = execute(compile(graph, outputs=names), arguments)
+    values = execute(compile(graph, outputs=computed_tensors(graph)), arguments)
     return {**dict(zip(graph.inputs, arguments, strict=True)), **values}
 
 

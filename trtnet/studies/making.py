@@ -10,6 +10,7 @@ from trtnet.analysis.attribution import check_attribution
 from trtnet.analysis.counting import known_shapes
 from trtnet.finite import json_number
 from trtnet.own_version import __version__
+from trtnet.search.result import SearchResult
 from trtnet.studies.errors import ModuleError, module_errors
 from trtnet.studies.study import Study
 from trtnet.studies.subject import Subject, find_subject
@@ -50,6 +51,7 @@ def study(
             a saved graph; a :class:`trtnet.pipeline.Recipe`; a :class:`trtnet.Network`, a
             :class:`trtnet.graph.Graph` or an ``INetworkDefinition``; or, with a `policy`, a
             :class:`trtnet.pipeline.SearchSetup` or a :class:`trtnet.search.MixableNetwork`.
+            A :class:`trtnet.search.SearchResult` has its policy, data and journal.
         policy: in place of the precision of `subject`, such as what :func:`trtnet.search.search`
             found.
         data: a folder of images, a ``.npy`` or ``.npz`` file, or ``"random"``; the error of each
@@ -73,6 +75,7 @@ def study(
     [('c1', None, 117600), ('tanh', None, 0), ('s2', None, 2352)]
     """
     check_attribution(attribution)
+    known = subject.journal if isinstance(subject, SearchResult) else journal
     found = find_subject(subject, policy=policy, data=data, items=items, gpu=gpu, observer=observer)
     given = dict(shapes or found.shapes)
     cost = graph.cost(found.graph, given)
@@ -80,9 +83,7 @@ def study(
     about = _about(found, bound, attribution)
     errors: dict[str, ModuleError] = {}
     if found.mix is not None and found.data is not None:
-        present, errors = module_errors(
-            found.mix, found.data, timed=gpu is not None, journal=journal
-        )
+        present, errors = module_errors(found.mix, found.data, timed=gpu is not None, journal=known)
         about |= {
             "items": found.data.items,
             "data_sha256": found.data.sha256,

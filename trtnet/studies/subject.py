@@ -18,6 +18,7 @@ from trtnet.precision.policy import Explanation, Policy
 from trtnet.precision.table import QUANTIZED
 from trtnet.search import present_mix
 from trtnet.search.mixable_network import MixableNetwork
+from trtnet.search.result import SearchResult
 
 if TYPE_CHECKING:
     from trtnet.pipeline import Observer
@@ -95,6 +96,9 @@ def find_subject(
         if data is None:
             return _of_recipe(subject, asked, observer)
         subject, wanted, data = _set_up(subject, data, items, gpu, observer), subject.policy, None
+    if isinstance(subject, SearchResult):
+        given = subject.data if data is None else data
+        return _of_mixable("", subject.subject, wanted or subject.policy, given, gpu, {})
     if isinstance(subject, SearchSetup):
         return _of_setup(subject, wanted, gpu)
     if isinstance(subject, MixableNetwork):

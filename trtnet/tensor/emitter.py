@@ -209,8 +209,8 @@ class Emitter(Protocol[T]):
     def name_returned(self, value: Any) -> None:
         """Names a value that has just been emitted after the module that returned it."""
 
-    def watching(self, watcher: Callable[[Any, Any], None]) -> AbstractContextManager[None]:
-        """Calls ``watcher(module, result)`` after each module that returns inside the block."""
+    def watching(self, watcher: Callable[[str, Any, Any], None]) -> AbstractContextManager[None]:
+        """Calls ``watcher(path, module, result)`` after each module that returns inside."""
 
     def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``module.forward`` in the module's scope."""

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from trtnet.detection.matching import Match
+from trtnet.layer_names import call_of
 from trtnet.precision.table import FLOATS, STORED, TABLE
+from trtnet.records import Row as TableRow
+from trtnet.records import plain
 
 _BLOCK = 1 << 18  # elements compared at a time, so that the difference stays in the CPU's cache
 
@@ -125,6 +128,28 @@ class Row:
     agreement: float | None = None
     positions: float | None = None
     boxes: Match | None = None
+
+    def row(self) -> TableRow:
+        """The comparison as a row, with the names of docs/study.md. ``tensor`` is what is compared;
+        of an output, which is no module, it is the name."""
+        module, call = call_of(self.module)
+        return plain(
+            {
+                "tensor": self.module,
+                "module": module,
+                "call": call,
+                "op": None,
+                "shape": [*self.shape],
+                "max_abs": self.max_abs,
+                "rel_l2": self.rel_l2,
+                "cosine": self.cosine,
+                "sqnr_db": self.sqnr_db,
+                "agreement": self.agreement,
+                "positions": self.positions,
+                "matched": None if self.boxes is None else self.boxes.share,
+                "note": self.note,
+            }
+        )
 
     def __str__(self) -> str:
         if self.note:

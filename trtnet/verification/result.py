@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trtnet.errors import VerificationError
 from trtnet.escaping import printable
+from trtnet.layer_names import call_of
+from trtnet.records import Row as TableRow
 from trtnet.verification.blame import Blame
-from trtnet.verification.comparison import Row, Tolerance
+from trtnet.verification.comparison import FINITE, Row, Tolerance
 
+_SHOWN = 5  # changed modules in str(); Verification.changed has all of them
 _FIXES = {
     "module": "compare the module's arguments and its weights with PyTorch's module",
     "code": "compare this part of forward() with PyTorch's",
@@ -39,6 +43,8 @@ class Verification:
             the network's and of PyTorch's output have the same index, or at which an output of
             such indices is equal; the lowest of all outputs. ``None`` where no output has such an
             axis.
+        only_here, only_there: paths of modules that only the network's model has, and only
+            PyTorch's; empty where the network was made of several models.
     """
 
     rows: tuple[Row, ...]
@@ -49,6 +55,8 @@ class Verification:
     first_divergent: str | None
     blame: Blame | None
     argmax_agreement: float | None
+    only_here: tuple[str, ...] = ()
+    only_there: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The verdict and the worst figures on one line."""
@@ -59,12 +67,48 @@ class Verification:
         if self.argmax_agreement is not None:
             words.append(f"argmax agreement {self.argmax_agreement:.1%}")
         words += [str(row) for row in self.outputs if row.boxes is not None]
+        changed = self.changed
+        if changed:
+            more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+            words.append(f"changed: {' '.join(changed[:_SHOWN])}{more}")
         return printable(", ".join(words))
 
     @property
     def passed(self) -> bool:
         """Whether everything is within tolerance."""
         return self.first_divergent is None
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The modules that are other than PyTorch's, as after a block was replaced on purpose:
+        those that compute something else from the same input, in execution order, and then those
+        that only one of the two models has. What is inside a changed module is left out.
+
+        Modules are compared on the same input where :attr:`local` has them; of a quantized network,
+        none are, and only what is not finite counts."""
+        modules = {row.module for row in self.rows}
+        if self.local:
+            rows = [row for row in self.local if row.module in modules]
+            found = [row.module for row in rows if not self.local_tolerance.accepts(row)]
+        else:
+            found = [row.module for row in self.rows if not FINITE.accepts(row)]
+        found += sorted({*self.only_here, *self.only_there})
+        known = {call_of(path)[0] for path in found}
+        return tuple(path for path in found if not any(map(known.__contains__, _around(path))))
+
+    def table(self) -> list[TableRow]:
+        """One row for each comparison, with the names of docs/study.md: ``part`` says whether it is
+        of a ``"module"`` or an ``"output"`` from end to end, or ``"local"``."""
+        parts = (
+            ("module", self.rows, FINITE if not self.local else self.tolerance),
+            ("output", self.outputs, self.tolerance),
+            ("local", self.local, self.local_tolerance),
+        )
+        return [
+            {"part": part, **row.row(), "accepted": limit.accepts(row)}
+            for part, rows, limit in parts
+            for row in rows
+        ]
 
     @property
     def worst(self) -> Row:
@@ -92,3 +136,10 @@ class Verification:
             got=f"{row} in {row.module}",
             fix=_FIXES[self.blame.kind],
         )
+
+
+def _around(path: str) -> Iterator[str]:
+    """The modules around `path`, but for the model itself."""
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path

@@ -116,7 +116,20 @@ def verify(
         first_divergent=diverged[0].module if diverged else None,
         blame=blame,
         argmax_agreement=rows.argmax_agreement,
+        **_unmatched(network, torch_model),
     )
+
+
+def _unmatched(network: Network, torch_model: torch.nn.Module) -> dict[str, tuple[str, ...]]:
+    """The modules that only one of both models has; nothing for a network of several models."""
+    if [prefix for prefix, _ in network.roots] != [""]:
+        return {}
+    ours = dict.fromkeys(path for path, _ in network.roots[0][1].named_modules())
+    theirs = dict.fromkeys(path for path, _ in torch_model.named_modules())
+    return {
+        "only_here": tuple(path for path in ours if path not in theirs),
+        "only_there": tuple(path for path in theirs if path not in ours),
+    }
 
 
 class _Limits(NamedTuple):
