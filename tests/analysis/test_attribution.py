@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import ModuleType
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from trtnet import graph
 from trtnet.analysis import ATTRIBUTIONS, attribute
+from trtnet.analysis.counting import known_shapes
 from trtnet.errors import UsageError
+from trtnet.graph.kernels import group_into_kernels
 
 GPU = graph.Gpu("toy", "Toy", 100.0, {"tf32": 1e9, "fp16": 1e9}, "made up")
 IMAGE = 4 * 8 * 6 * 6  # bytes of one activation: float32, 8 channels, 6 x 6
@@ -72,7 +75,14 @@ def test_totals_are_equal_and_parts_add_up(model: str) -> None:
     from trtnet import pipeline
 
     recipe = pipeline.Recipe(model, "fp16", backend="rtx")
-    cost = graph.cost(pipeline.find_target(recipe, values=False).graph)
+    read = pipeline.find_target(recipe, values=False).graph
+    for kernel in group_into_kernels(read, known_shapes(read, None)):
+        steps = [*kernel.steps()]
+        assert sorted(name for step in steps for name in step.reads) == sorted(kernel.reads)
+        written = Counter(name for step in steps for name in step.writes)
+        written.subtract(name for step in steps for name in step.kept)
+        assert sorted(written.elements()) == sorted(kernel.writes)
+    cost = graph.cost(read)
     bound = cost.bound("h200")
     for layer in cost.layers:
         for key in ("macs", "parameters", "bytes_read", "bytes_written"):

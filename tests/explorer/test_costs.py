@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,28 @@ def test_gaps_are_the_largest_ones_first(document: Json) -> None:
         lost.append((kernel["read"] + kernel["written"]) / gpu["bandwidth"] - compute)
     wanted = sorted((one for one in lost if one > 0), reverse=True)[:10]
     assert [gap["seconds"] for gap in build["gaps"]["l40s"]] == pytest.approx(wanted)
+
+
+def test_ceilings_of_one_s_own_are_a_gpu_of_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.json"
+    path.write_text(
+        json.dumps(
+            {"mine": {"name": "Mine", "gb_per_s": 40, "tflops": {"tf32": 0.5}, "source": "a guess"}}
+        )
+    )
+    found = cost_page(capsys, "lenet5", "--ceilings", str(path))
+    told = cost(capsys, "lenet5", "--ceilings", str(path))
+    assert found["start"]["gpu"] == "mine"
+    gpu = next(gpu for gpu in found["gpus"] if gpu["key"] == "mine")
+    build = found["builds"][0]
+    own = bounds(build["variants"][0], gpu)
+    assert own == [layer["seconds"] for layer in told["layers"]]
+    assert exact_sum(own) == told["bound"]["seconds"]
+    assert "mine" in build["gaps"]
+
+
+def cost_page(capsys: pytest.CaptureFixture[str], *arguments: str) -> Json:
+    assert main(["explore", *arguments, "--json", "-"]) == 0
+    return json.loads(capsys.readouterr().out)

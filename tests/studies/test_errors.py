@@ -102,3 +102,8 @@ def test_a_search_is_studied_with_what_it_measured(define: Any, data: Data) -> N
     assert study.bound.seconds == pytest.approx(found.best.seconds)
     assert study.about["sqnr_db"] == pytest.approx(found.best.metrics.sqnr_db)
     assert len(found.journal.keys()) - before <= len(found.best.changed)
+    other = trtnet.study(found, gpu="h200")  # its times are not those of the search's GPU
+    again = trtnet.study(subject, policy=found.policy, data=data, gpu="h200")
+    for row, same in zip(other.rows(9), again.rows(9), strict=True):
+        assert row["saved_s"] == same["saved_s"]
+        assert row["saved_marginal_s"] == same["saved_marginal_s"]

@@ -13,6 +13,7 @@ import trtnet
 from trtnet import benchmark, graph, nn
 from trtnet.errors import UsageError
 from trtnet.nn import functional as F
+from trtnet.search import MixableNetwork
 
 SUMS = ("bound_s", "compute_s", "memory_s", "macs", "parameters", "bytes_read", "bytes_written")
 
@@ -173,6 +174,8 @@ def test_a_saved_graph_has_the_same_figures_without_a_policy(model: Net, tmp_pat
     graph.save(path, graph.read(net.definition))
     ours, theirs = trtnet.study(str(path), gpu="h200"), trtnet.study(net, gpu="h200")
     unknown = ("module_class", "kind", "reason")
+    with pytest.raises(UsageError, match="are settled already"):
+        trtnet.study(str(path), policy="fp16")
     for a, b in zip(ours.rows(), theirs.rows(), strict=True):
         assert a == b | dict.fromkeys(unknown)
 
@@ -181,9 +184,16 @@ def test_what_cannot_be_studied(model: Net) -> None:
     net = network(model)
     with pytest.raises(UsageError, match="cannot be attributed"):
         trtnet.study(net, attribution="both")
-    with pytest.raises(UsageError, match="is defined already"):
+    with pytest.raises(UsageError, match="are settled already"):
         trtnet.study(net, data="random")
     with pytest.raises(UsageError, match="no GPU"):
         trtnet.study(net, gpu="h20O")
+    with pytest.raises(UsageError, match="are settled already"):
+        trtnet.study(net, policy="fp16")
+    mixable = MixableNetwork(lambda policy, _: network(model, policy))
+    with pytest.raises(UsageError, match="needs a policy"):
+        trtnet.study(mixable)
+    with pytest.raises(UsageError, match=r"search\.Data"):
+        trtnet.study(mixable, policy="fp16", data="random")
     with pytest.raises(UsageError, match="lowers no module"):
         trtnet.study("lenet5:fp32", data="random")

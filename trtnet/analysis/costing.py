@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from trtnet.analysis.counting import known_shapes, layer_macs
@@ -11,7 +11,7 @@ from trtnet.analysis.precisions import product_type
 from trtnet.dtypes import ELEMENT_TYPES
 from trtnet.graph.edges import Edges
 from trtnet.graph.gpu_table import Gpu, find_gpu
-from trtnet.graph.kernels import PRODUCTS, Kernel, data_inputs, group_into_kernels
+from trtnet.graph.kernels import PRODUCTS, Kernel, Step, data_inputs, group_into_kernels
 from trtnet.graph.malformed import only_layers
 from trtnet.graph.types import Graph, Layer, TensorShapes, parameters
 from trtnet.layer_names import LayerName
@@ -217,7 +217,7 @@ class Cost:
         Raises:
             UsageError: an unknown GPU, or one without a known rate for the precision.
         """
-        found = find_gpu(gpu) if isinstance(gpu, str) else gpu
+        found = find_gpu(gpu)
         return Bound(found, tuple(_bound(layer, found, precision) for layer in self.layers))
 
 
@@ -260,7 +260,7 @@ class _Counter:
     def layer(self, kernel: Kernel) -> LayerCost:
         """The cost of `kernel`, under the name of its main layer."""
         first, *fused = kernel.layers
-        parts = tuple(self._parts(kernel))
+        parts = tuple(map(self._part, kernel.steps()))
         macs = sum(part.macs for part in parts)
         return LayerCost(
             name=first.name,
@@ -274,24 +274,18 @@ class _Counter:
             parts=parts,
         )
 
-    def _parts(self, kernel: Kernel) -> Iterator[PartCost]:
-        """What each layer adds to the kernel of those before it."""
-        before = 0, 0, 0
-        for count, layer in enumerate(kernel.layers, start=1):
-            now = self._memory(kernel.beginning(count))
-            added = (x - y for x, y in zip(now, before, strict=True))
-            yield PartCost(layer.name, layer.type, layer_macs(layer, self.shapes), *added)
-            before = now
-
-    def _memory(self, kernel: Kernel) -> tuple[int, int, int]:
-        """Weight elements, bytes read and bytes written."""
-        own = [array for layer in kernel.layers for array in layer.weights.values()]
-        constants = [name for name in kernel.reads if name in self.constants]
-        return (
-            sum(array.size for array in own)
-            + sum(math.prod(self.shapes[name]) for name in constants),
-            _bytes_read(kernel, self.graph, self.shapes) + sum(array.nbytes for array in own),
-            sum(_bytes(name, self.graph, self.shapes) for name in kernel.writes),
+    def _part(self, step: Step) -> PartCost:
+        layer, shapes = step.layer, self.shapes
+        own = [*layer.weights.values()]
+        constants = [name for name in step.reads if name in self.constants]
+        return PartCost(
+            layer.name,
+            layer.type,
+            layer_macs(layer, shapes),
+            sum(array.size for array in own) + sum(math.prod(shapes[name]) for name in constants),
+            _bytes_read(step, self.graph, shapes) + sum(array.nbytes for array in own),
+            sum(_bytes(name, self.graph, shapes) for name in step.writes)
+            - sum(_bytes(name, self.graph, shapes) for name in step.kept),
         )
 
 
@@ -305,11 +299,11 @@ def _constants(graph: Graph) -> set[str]:
     return found
 
 
-def _bytes_read(kernel: Kernel, graph: Graph, shapes: TensorShapes) -> int:
-    sizes = [_bytes(name, graph, shapes) for name in kernel.reads]
-    first = kernel.layers[0]
-    if first.type in _READS_ONLY_ITS_OUTPUT:
-        sizes[0] = min(sizes[0], _bytes(first.outputs[0], graph, shapes))
+def _bytes_read(step: Step, graph: Graph, shapes: TensorShapes) -> int:
+    sizes = [_bytes(name, graph, shapes) for name in step.reads]
+    layer = step.layer
+    if sizes and layer.type in _READS_ONLY_ITS_OUTPUT:
+        sizes[0] = min(sizes[0], _bytes(layer.outputs[0], graph, shapes))
     return sum(sizes)
 
 

@@ -5,6 +5,7 @@
 0.41
 """
 
+from trtnet.benchmark.ceilings import measure_ceilings
 from trtnet.benchmark.measure import Settings, measure
 from trtnet.benchmark.profile import LayerTime, average, by_module, noise, profile
 from trtnet.benchmark.roofline import Roofline, known_gpu, limited_by, roofline
@@ -33,6 +34,7 @@ __all__ = [
     "known_gpu",
     "limited_by",
     "measure",
+    "measure_ceilings",
     "median_interval",
     "noise",
     "percentile",

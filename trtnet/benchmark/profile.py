@@ -61,13 +61,15 @@ class LayerTime:
 
     def row(self) -> Row:
         """The layer as a row with the names of docs/study.md, in seconds. It is identified by its
-        first member; ``engine_layer`` is the backend's name."""
+        first member, without one by the backend's name, which is ``engine_layer``."""
         first = self.members[0] if self.members else None
+        name = LayerName("", 0, self.name) if first is None else LayerName.read(first)
         low, high = self.interval_ms or (None, None)
         bound = _seconds(self.bound_ms)
+        least = self.median_ms if self.min_ms is None else self.min_ms
         return {
             "layer": first,
-            **(LayerName.read(first or "")).row,
+            **name.row,
             "engine_layer": self.name,
             "members": len(self.members),
             "time_s": self.median_ms / 1e3,
@@ -77,7 +79,7 @@ class LayerTime:
             "high_s": _seconds(high),
             "share": self.share,
             "bound_s": bound,
-            "gap": self.median_ms / 1e3 / bound if bound else None,
+            "gap": least / 1e3 / bound if bound else None,
         }
 
 

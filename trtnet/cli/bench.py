@@ -21,6 +21,7 @@ from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
 from trtnet.cli.device_flags import builder_options, notes_of
+from trtnet.cli.gpu_flags import chosen_gpu
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.streams import say
@@ -120,7 +121,7 @@ def measure(
     precision = session.plan.described.precision
     bound = None
     if network is not None:
-        bound = _bound(network, shapes, device, precision, arguments.gpu)
+        bound = _bound(network, shapes, device, precision, arguments)
     values = random_inputs(session.inputs, shapes, arguments.seed)
     layers: list[LayerTime] = []
     with contextlib.ExitStack() as stack:
@@ -226,22 +227,25 @@ def _bound(
     shapes: Mapping[str, tuple[int, ...]],
     device: str,
     precision: str | None,
-    asked: str | None,
+    arguments: argparse.Namespace,
 ) -> Bound | None:
     """The least time on the GPU that is `asked` for, or on the `device` if it is known.
 
     Raises:
         UsageError: a GPU was asked for that is unknown, or has no ceiling for the precision.
     """
-    if asked is not None and device == "cpu":
+    asked = chosen_gpu(arguments)
+    if asked is not None and device == "cpu" and arguments.ceilings is None:
         raise UsageError(
-            f"--gpu {asked}: this runs on a CPU, whose times say nothing about a GPU",
-            fix="leave it out; trtnet cost tells the bound without running",
+            f"--gpu {asked.key}: this runs on a CPU, whose times say nothing about a GPU",
+            fix="leave it out; trtnet cost tells the bound without running. For the roofline of "
+            "this CPU, measure it: trtnet ceilings -o FILE (benchmark.measure_ceilings()), and "
+            "--ceilings FILE (gpu=)",
         )
-    key = asked or benchmark.known_gpu(device)
-    if key is None:
+    known = benchmark.known_gpu(device)
+    gpu = asked or (None if known is None else graph.find_gpu(known))
+    if gpu is None:
         return None
-    gpu = graph.find_gpu(key)
     in_fp32 = precision == "fp32" or (precision == "tf32" and "tf32" not in gpu.flops)
     try:
         return graph.cost(network, shapes).bound(gpu, "fp32" if in_fp32 else None)

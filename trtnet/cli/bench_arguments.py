@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from trtnet import graph
 from trtnet.benchmark import Settings
 from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_flags
 from trtnet.cli.device_flags import add_builder_flags, add_device_flags, add_runtime_flag
 from trtnet.cli.flags import Group, Parser, real, whole
+from trtnet.cli.gpu_flags import add_gpu_flags
 from trtnet.cli.paths import input_model, output_file, output_report, word
 from trtnet.cli.precision import add_calibration_flags, add_precision_flags
 from trtnet.cli.preprocess_flags import add_preprocess_flags
@@ -81,13 +81,7 @@ def _add_output_flags(flag: Group) -> None:
     flag("--dumpProfile", action="store_true", help="times of each layer")
     flag("--exportProfile", type=output_file, metavar="FILE", help="the same as JSON")
     flag("--exportTimes", type=output_file, metavar="FILE", help="times of each query as JSON")
-    flag(
-        "--gpu",
-        type=word,
-        metavar="GPU",
-        help=f"whose roofline to compare with; default: the one here. One of "
-        f"{', '.join(graph.gpus())}",
-    )
+    add_gpu_flags(flag, None, "whose roofline to compare with, by default that of the one here")
     flag(
         "--network",
         type=input_model,

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trtnet.cli.flags import Group, Parser, positive
-from trtnet.cli.paths import STDOUT, input_data, input_file, input_model, output_file, word
+from trtnet.cli.gpu_flags import add_gpu_flags, chosen_gpu
+from trtnet.cli.paths import STDOUT, input_data, input_file, input_model, output_file
 from trtnet.cli.progress import Progress
 from trtnet.cli.recipes import network_recipe
 from trtnet.cli.report import human_stream
@@ -20,6 +21,8 @@ from trtnet.pipeline.files import is_built_engine
 
 if TYPE_CHECKING:
     from trtnet.explorer import Subject
+
+_GPU = "h200"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,7 +45,7 @@ def run(arguments: argparse.Namespace, command: str) -> int:
     from trtnet.explorer.page import to_json
 
     stream = human_stream(arguments.json)
-    progress = Progress(stream)
+    progress, gpu = Progress(stream), chosen_gpu(arguments, _GPU) or _GPU
     subject = _subject(arguments, arguments.target, progress)
     other = None if arguments.other is None else _subject(arguments, arguments.other, progress)
     to_stdout = arguments.json == STDOUT
@@ -51,7 +54,7 @@ def run(arguments: argparse.Namespace, command: str) -> int:
         arguments.output,
         other=other,
         json=None if to_stdout else arguments.json,
-        gpu=arguments.gpu,
+        gpu=gpu,
         search=arguments.journal,
         data=arguments.data,
         items=arguments.items,
@@ -88,8 +91,7 @@ def explore_parser() -> Parser:
         "other", type=input_model, metavar="OTHER", nargs="?", help="another one, beside the first"
     )
     made.add_argument("-o", dest="output", type=output_file, metavar="PAGE", help="the page")
-    made.add_argument("--gpu", type=word, default="h200", metavar="GPU",
-                      help="the GPU that is shown first; default: h200")  # fmt: skip
+    add_gpu_flags(made.add_argument, _GPU, "the GPU that is shown first")
     known = Group(made, "what is known of the first network")
     known("--journal", type=input_file, metavar="FILE",
           help="what trtnet search or trtnet sensitivity has measured of it")  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Any, TextIO
 
 from trtnet import graph, reference
 from trtnet.cli.flags import positive
-from trtnet.cli.paths import input_model, output_file, word
+from trtnet.cli.gpu_flags import add_gpu_flags, chosen_gpu
+from trtnet.cli.paths import input_model, output_file
 from trtnet.cli.precision import named
 from trtnet.cli.random_weights import weights_lines
 from trtnet.cli.report import divergence_lines, failure, human_stream, write_json
@@ -146,12 +147,12 @@ def cost(argv: Sequence[str]) -> int:
     """What each layer costs, and the least time it can take on a GPU."""
     command = parser("cost", "What each layer costs, and the least time it takes on a GPU.")
     command.add_argument("target", type=input_model, metavar="MODEL|GRAPH", help=HELP)
-    names = ", ".join(graph.gpus())
-    command.add_argument("--gpu", type=word, metavar="GPU", help=f"roofline bound; one of {names}")
+    add_gpu_flags(command.add_argument, None, "roofline bound")
     arguments = command.parse_args(argv)
+    gpu = chosen_gpu(arguments)
     found = find(arguments.target, arguments, values=False)
     counted = graph.cost(found.graph, found.shapes)
-    bound = counted.bound(arguments.gpu) if arguments.gpu else None
+    bound = None if gpu is None else counted.bound(gpu)
     stream = human_stream(arguments.json)
     rows = []
     for index, layer in enumerate(counted.layers):

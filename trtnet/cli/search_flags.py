@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from trtnet import graph
 from trtnet.cli.arguments import add_backend_flag, add_input_flag, add_model_flags
 from trtnet.cli.flags import Group, Parser, positive
-from trtnet.cli.paths import input_data, input_model, journal_file, output_file, output_report, word
+from trtnet.cli.gpu_flags import add_gpu_flags, chosen_gpu
+from trtnet.cli.paths import input_data, input_model, journal_file, output_file, output_report
 from trtnet.cli.precision import add_calibrator_flag
 from trtnet.cli.preprocess_flags import add_preprocess_flags
 from trtnet.cli.progress import Progress
@@ -24,6 +24,9 @@ from trtnet.search.plot_format import check_format
 if TYPE_CHECKING:
     from trtnet.search.data import Data
     from trtnet.search.sensitivities import Sensitivity
+
+
+_GPU = "l40s"
 
 
 def parser(command: str, description: str, items: int) -> Parser:
@@ -48,8 +51,7 @@ def parser(command: str, description: str, items: int) -> Parser:
         metavar="N",
         help=f"batch size of the network, whose time is estimated; default {DEFAULT_BATCH}",
     )
-    gpus = ", ".join(graph.gpus())
-    flag("--gpu", default="l40s", type=word, metavar="GPU", help=f"default l40s; one of {gpus}")
+    add_gpu_flags(flag, _GPU, "whose roofline gives times")
     model = Group(made, "model")
     add_model_flags(model)
     add_input_flag(model)
@@ -76,7 +78,7 @@ def set_up(arguments: argparse.Namespace, progress: Progress) -> SearchSetup:
         items=arguments.items,
         to=arguments.to,
         base=arguments.base,
-        gpu=arguments.gpu,
+        gpu=chosen_gpu(arguments, _GPU) or _GPU,
         method=arguments.calibrator,
     )
     return set_up_search(model_recipe(arguments, arguments.target), settings, progress)

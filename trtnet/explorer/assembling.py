@@ -11,7 +11,13 @@ from trtnet import graph
 from trtnet.errors import TrtnetError
 from trtnet.explorer.columns import transposed
 from trtnet.explorer.comparison import comparison
-from trtnet.explorer.costs import call_paths, gpu_figures, kernel_numbers, variant
+from trtnet.explorer.costs import (
+    call_paths,
+    gpu_figures,
+    kernel_numbers,
+    known_gpus,
+    variant,
+)
 from trtnet.explorer.engines import Engine, engine_json
 from trtnet.explorer.gaps import gaps
 from trtnet.explorer.memory import memory
@@ -22,6 +28,7 @@ from trtnet.explorer.structure import layer_columns, tensor_columns
 from trtnet.explorer.subject import Subject
 from trtnet.explorer.tables import study_columns
 from trtnet.explorer.trials import Measured, errors_alone, trials_json
+from trtnet.graph import Gpu
 from trtnet.records import Row
 from trtnet.studies.errors import ModuleError
 from trtnet.studies.study import Study
@@ -55,7 +62,7 @@ def document(
     subject: Subject,
     other: Subject | None = None,
     *,
-    gpu: str = DEFAULT_GPU,
+    gpu: Gpu | str = DEFAULT_GPU,
     command: str = "",
     extras: Extras | None = None,
 ) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def document(
     Args:
         subject: the network.
         other: another one, to compare it with.
-        gpu: the GPU that is shown first.
+        gpu: the GPU that is shown first: a name of :func:`trtnet.graph.gpus`, or a ``Gpu``.
         command: makes the page again.
         extras: what else is known of `subject`.
 
@@ -75,14 +82,14 @@ def document(
     chosen = graph.find_gpu(gpu)
     subjects = [subject] if other is None else [subject, other]
     known = extras or Extras()
-    built = [_build(one, known if one is subject else Extras(), chosen.key) for one in subjects]
+    built = [_build(one, known if one is subject else Extras(), chosen) for one in subjects]
     title = " and ".join(one.name for one in subjects)
     return {
         "format": FORMAT,
         "title": title,
         "command": command,
         "made_by": {"trtnet": __version__, "python": platform.python_version()},
-        "gpus": gpu_figures(),
+        "gpus": gpu_figures(known_gpus(chosen).values()),
         "start": {"gpu": chosen.key, "variant": 0},
         "builds": [build for build, _ in built],
         "comparison": None if other is None else comparison(
@@ -90,7 +97,7 @@ def document(
     }  # fmt: skip
 
 
-def _build(subject: Subject, extras: Extras, gpu: str) -> tuple[dict[str, Any], ModuleTree]:
+def _build(subject: Subject, extras: Extras, gpu: Gpu) -> tuple[dict[str, Any], ModuleTree]:
     """One network, and the tree of its modules."""
     read, known = subject.graph, subject.known_shapes
     found = list(subject.variants())
@@ -117,7 +124,7 @@ def _build(subject: Subject, extras: Extras, gpu: str) -> tuple[dict[str, Any], 
             _own_variant(subject, tree),
             *(_variant(subject, tree, *one) for one in others),
         ],
-        "precision": _precision(subject, extras, tree),
+        "precision": _precision(subject, extras, tree, gpu),
         "memory": memory(read, known, subject.kernels, tree),
         "engine": None if extras.engine is None else engine_json(extras.engine, subject, tree, gpu),
         "study": study_columns(table, read, tree, extras.data),
@@ -140,11 +147,13 @@ def _variant(subject: Subject, tree: ModuleTree, name: str, read: graph.Graph) -
     return variant(name, name, name, read, graph.cost(read, subject.shapes), tree)
 
 
-def _precision(subject: Subject, extras: Extras, tree: ModuleTree) -> dict[str, Any] | None:
+def _precision(
+    subject: Subject, extras: Extras, tree: ModuleTree, gpu: Gpu
+) -> dict[str, Any] | None:
     found = policy_json(subject, _zoo_command(subject))
     if extras.search is None:
         return found
-    return {**(found or {}), **trials_json(extras.search, subject, tree)}
+    return {**(found or {}), **trials_json(extras.search, subject, tree, gpu)}
 
 
 def _times(table: list[Row]) -> dict[str, float]:
@@ -153,7 +162,7 @@ def _times(table: list[Row]) -> dict[str, float]:
             if row["layer"] is not None and row["time_s"] is not None}  # fmt: skip
 
 
-def _study(subject: Subject, extras: Extras, gpu: str) -> Study:
+def _study(subject: Subject, extras: Extras, gpu: Gpu) -> Study:
     """A study of `subject`, with what was measured."""
     read, policy, network = subject.graph, subject.policy, subject.network
     names = [layer.name for layer in read.layers]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trtnet.explorer.columns import repeated
 from trtnet.explorer.modules import ModuleTree, module_of
-from trtnet.graph import Cost, Graph, gpus
+from trtnet.graph import Cost, Gpu, Graph, gpus
 
 CASTS = ("CAST",)
 QUANTIZERS = ("QUANTIZE", "DEQUANTIZE")
 
 
-def gpu_figures() -> list[dict[str, Any]]:
-    """Every GPU of the table: bytes and operations per second."""
+def known_gpus(chosen: Gpu) -> dict[str, Gpu]:
+    """Every GPU of the table, and `chosen`, which may be of a file of ceilings, by key."""
+    return {**gpus(), chosen.key: chosen}
+
+
+def gpu_figures(known: Iterable[Gpu]) -> list[dict[str, Any]]:
+    """Bytes and operations per second of the GPUs `known`."""
     return [
         {
             "key": gpu.key,
@@ -24,7 +29,7 @@ def gpu_figures() -> list[dict[str, Any]]:
             "flops": dict(gpu.flops),
             "source": gpu.source,
         }
-        for gpu in gpus().values()
+        for gpu in known
     ]
 
 

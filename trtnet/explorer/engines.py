@@ -15,6 +15,7 @@ from trtnet.explorer.columns import transposed
 from trtnet.explorer.inspector import EngineFile, EngineLayer
 from trtnet.explorer.modules import ModuleTree, module_of
 from trtnet.explorer.subject import Subject
+from trtnet.graph import Gpu
 from trtnet.studies.measured import Splitter
 
 _REGION = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}", re.DOTALL)
@@ -82,7 +83,7 @@ def engine_of(file: EngineFile, times: Mapping[str, float], names: Sequence[str]
     return Engine(file.form, layers, tuple(members_of(layers, names)))
 
 
-def engine_json(engine: Engine, subject: Subject, tree: ModuleTree, gpu: str) -> dict[str, Any]:
+def engine_json(engine: Engine, subject: Subject, tree: ModuleTree, gpu: Gpu) -> dict[str, Any]:
     """What the page shows of an engine.
 
     Time of an engine's layer that does the work of several modules is split between them as
@@ -113,7 +114,7 @@ def engine_json(engine: Engine, subject: Subject, tree: ModuleTree, gpu: str) ->
         "source": "told by the engine; its layers are attributed by the names of the network's",
         "format": engine.form,
         "unproved": True,
-        "gpu": gpu,
+        "gpu": gpu.key,
         "layers": transposed(_COLUMNS, rows),
         "total_s": sum(measured) if measured else None,
     }

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from trtnet.errors import UsageError
+from trtnet.explorer.costs import known_gpus
 from trtnet.explorer.modules import ModuleTree, module_of
-from trtnet.graph import Cost, Gpu, find_gpu, gpus
+from trtnet.graph import Cost, Gpu
 
 _MOST = 10
 
 
 def gaps(
-    cost: Cost, tree: ModuleTree, measured: Mapping[str, float], gpu: str
+    cost: Cost, tree: ModuleTree, measured: Mapping[str, float], gpu: Gpu
 ) -> dict[str, list[dict[str, Any]]]:
     """For each GPU that has all ceilings of the network, the kernels with the largest gaps, the
     largest first: between what was measured and the bound, where something was measured, on the
@@ -27,13 +28,13 @@ def gaps(
         gpu: what `measured` is held against.
     """
     found = {}
-    for key, each in gpus().items():
+    for key, each in known_gpus(gpu).items():
         try:
             found[key] = _on(each, cost, tree)
         except UsageError:  # a precision that the GPU, or its table, lacks
             continue
     if measured:
-        found[gpu] = _above_bound(find_gpu(gpu), cost, tree, measured)
+        found[gpu.key] = _above_bound(gpu, cost, tree, measured)
     return found
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from trtnet.errors import UsageError
 from trtnet.explorer.columns import number, transposed
+from trtnet.explorer.costs import known_gpus
 from trtnet.explorer.modules import ModuleTree, classes_of
 from trtnet.explorer.subject import Subject
-from trtnet.graph import gpus
+from trtnet.graph import Gpu
 from trtnet.network import Network
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
@@ -123,13 +124,14 @@ def _require(path: Path, names: Sequence[str], known: set[str]) -> None:
             )
 
 
-def trials_json(found: Measured, subject: Subject, tree: ModuleTree) -> dict[str, Any]:
+def trials_json(found: Measured, subject: Subject, tree: ModuleTree, gpu: Gpu) -> dict[str, Any]:
     """The measurements for the page, beside the policy.
 
     Args:
         found: the measurements.
         subject: the network; its policy says what was changed to what.
         tree: of its modules.
+        gpu: one whose times they may be, besides those of the table.
 
     Raises:
         UsageError: a policy that changes modules to nothing that a search changes them to.
@@ -147,7 +149,7 @@ def trials_json(found: Measured, subject: Subject, tree: ModuleTree) -> dict[str
     kinds = _kinds(policy, network)
     front = pareto(found.trials)
     best = _best(found, policy, kinds, to)
-    times = [] if best is None else _gpus_with(found.trials[best].seconds, subject)
+    times = [] if best is None else _gpus_with(found.trials[best].seconds, subject, gpu)
     if found.on is None and not times:
         raise UsageError(
             "the network is none of the mixes of the search",
@@ -224,13 +226,13 @@ def _best(found: Measured, policy: Policy, kinds: Mapping[str, str], to: str) ->
     return next((i for i, one in enumerate(found.trials) if {*one.changed} == changed), None)
 
 
-def _gpus_with(seconds: float, subject: Subject) -> list[str]:
+def _gpus_with(seconds: float, subject: Subject, gpu: Gpu) -> list[str]:
     """The GPUs on which the bound of `subject` is `seconds`: those that the times of a search may
     be of. None where its shape or batch was another."""
     found = []
-    for key in gpus():
+    for key, each in known_gpus(gpu).items():
         try:
-            bound = subject.cost.bound(key).seconds
+            bound = subject.cost.bound(each).seconds
         except UsageError:  # a precision that the GPU, or its table, lacks
             continue
         if math.isclose(bound, seconds, rel_tol=1e-12):

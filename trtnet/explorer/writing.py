@@ -15,7 +15,7 @@ from trtnet.explorer.page import page, to_json
 from trtnet.explorer.subject import Subject, subject_of
 from trtnet.explorer.trials import measured_in
 from trtnet.files import atomic_write
-from trtnet.graph import find_gpu
+from trtnet.graph import Gpu, find_gpu
 from trtnet.pipeline.files import is_built_engine
 from trtnet.pipeline.progress import Observer
 from trtnet.studies.errors import ModuleError
@@ -30,7 +30,7 @@ def write(
     *,
     other: Any = None,
     json: Path | None = None,
-    gpu: str = DEFAULT_GPU,
+    gpu: Gpu | str = DEFAULT_GPU,
     search: Any = None,
     data: Any = None,
     items: int = 8,
@@ -49,7 +49,8 @@ def write(
         path: the file of the page; ``None`` for none.
         other: another network, which is shown beside the first.
         json: a file for the document, which holds all that the page shows; ``None`` for none.
-        gpu: the GPU that is shown first; one of :func:`trtnet.graph.gpus`.
+        gpu: the GPU that is shown first: a name of :func:`trtnet.graph.gpus`, or a ``Gpu``, such as
+            one of :func:`trtnet.graph.load_ceilings`.
         search: measurements of the first network: a :class:`trtnet.search.SearchResult`, or the
             journal of ``trtnet search`` or ``trtnet sensitivity``.
         data: a folder of images, a ``.npy`` or ``.npz`` file, or ``"random"``: the error of each
@@ -67,7 +68,7 @@ def write(
     Raises:
         UsageError: nothing to show, or a file that cannot be written; an old file is as it was.
     """
-    find_gpu(gpu)  # raises before the work begins
+    gpu = find_gpu(gpu)  # raises before the work begins
     values = search is not None or data is not None
     first = _subject(subject, values, observer)
     second = None if other is None else _subject(other, values, observer)
@@ -92,7 +93,7 @@ def _subject(given: Any, values: bool, observer: Observer | None) -> Subject:
 
 
 def _errors(
-    subject: Subject, data: Any, items: int, gpu: str, observer: Observer | None
+    subject: Subject, data: Any, items: int, gpu: Gpu, observer: Observer | None
 ) -> tuple[Mapping[str, ModuleError], dict[str, Any]]:
     """The errors of the modules of `subject` on `data`, and what they were measured on."""
     if subject.recipe is None:

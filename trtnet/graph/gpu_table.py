@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
 from trtnet.errors import UsageError
+from trtnet.files import atomic_write
 from trtnet.names import did_you_mean
 from trtnet.reading.documents import Source, from_json
+from trtnet.reading.files import read_bytes
 from trtnet.reading.schema import checked
+
+_MOST_BYTES = 1 << 20
+_MOST = 1e9  # GB/s, and tera-operations per second
 
 
 @dataclass(frozen=True)
@@ -51,17 +58,51 @@ class Gpu:
 def gpus() -> dict[str, Gpu]:
     """Every GPU of the table by its key."""
     text = resources.files("trtnet.graph").joinpath("gpus.json").read_text("utf-8")
-    source = Source("gpus.json", "the table of GPUs", fix="install trtnet again")
-    stated = checked(from_json(text, source), dict[str, _Entry], source)
-    return {key: entry.gpu(key) for key, entry in stated.items()}
+    return _read(text, Source("gpus.json", "the table of GPUs", fix="install trtnet again"))
 
 
-def find_gpu(key: str) -> Gpu:
-    """The GPU with the key `key`, in upper or lower case.
+def load_ceilings(path: str | os.PathLike[str]) -> dict[str, Gpu]:
+    """The processors in a file of :func:`save_ceilings`, by key; one that is written by hand has
+    the format of ``trtnet/graph/gpus.json``.
+
+    Raises:
+        UsageError: a file that cannot be read, or is something else.
+    """
+    fix = "write it with trtnet ceilings -o FILE (benchmark.measure_ceilings())"
+    source = Source(str(path), "a file of ceilings", fix=fix)
+    found = _read(read_bytes(path, source.what, _MOST_BYTES, fix=fix), source)
+    if not found:
+        raise UsageError(f"{path} has no ceilings", fix=fix)
+    return found
+
+
+def save_ceilings(path: str | os.PathLike[str], ceilings: Iterable[Gpu]) -> None:
+    """Writes the peak rates of processors as JSON, for :func:`load_ceilings`.
+
+    Raises:
+        OSError: it cannot be written; an old file is unchanged.
+    """
+    values = {
+        one.key: {
+            "name": one.name,
+            "gb_per_s": one.bandwidth / 1e9,
+            "tflops": {name: flops / 1e12 for name, flops in one.flops.items()},
+            "source": one.source,
+        }
+        for one in ceilings
+    }
+    with atomic_write(path) as file:
+        file.write(json.dumps(values, indent=1).encode() + b"\n")
+
+
+def find_gpu(key: str | Gpu) -> Gpu:
+    """The GPU with the key `key`, in upper or lower case; a :class:`Gpu` is returned as it is.
 
     Raises:
         UsageError: the table has no such GPU; the message lists its keys.
     """
+    if isinstance(key, Gpu):
+        return key
     table = gpus()
     found = table.get(key.lower())
     if found is None:
@@ -72,6 +113,21 @@ def find_gpu(key: str) -> Gpu:
             fix=did_you_mean(key.lower(), table) or "choose a GPU of the table",
         )
     return found
+
+
+def _read(text: str | bytes, source: Source) -> dict[str, Gpu]:
+    stated = checked(from_json(text, source), dict[str, _Entry], source)
+    for key, entry in stated.items():
+        rates = (entry.gb_per_s, *entry.tflops.values())
+        if not entry.tflops or not all(0 < rate < _MOST for rate in rates):
+            raise UsageError(
+                f"{source.name} has a rate that no processor has",
+                module=key,
+                expected=f"one rate or more, above 0 and below {_MOST:g}",
+                got=", ".join(f"{rate:g}" for rate in rates),
+                fix=source.fix,
+            )
+    return {key: entry.gpu(key) for key, entry in stated.items()}
 
 
 @dataclass(frozen=True)

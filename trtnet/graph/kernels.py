@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from trtnet.graph.types import Graph, Layer, TensorShapes
 
@@ -47,18 +48,39 @@ class Kernel:
     writes: tuple[str, ...]
     sources: tuple[tuple[str, ...], ...]
 
-    def beginning(self, count: int) -> Kernel:
-        """The kernel as it would be without the layers after the first `count`: it writes what
-        these take."""
-        taken, later = self.sources[:count], self.sources[count:]
-        made = [name for layer in self.layers[:count] for name in layer.outputs]
-        leaving = {*self.writes, *(name for names in later for name in names)}
-        return Kernel(
-            self.layers[:count],
-            tuple(dict.fromkeys(name for names in taken for name in names if name not in made)),
-            tuple(name for name in made if name in leaving),
-            taken,
-        )
+    def steps(self) -> Iterator[Step]:
+        """What each layer adds to the traffic of the kernel of the layers before it."""
+        last = {name: at for at, names in enumerate(self.sources) for name in names}
+        written, made, read = {*self.writes}, set[str](), set[str]()
+        for at, (layer, names) in enumerate(zip(self.layers, self.sources, strict=True)):
+            taken = dict.fromkeys(names)
+            outside = tuple(name for name in taken if name not in made and name not in read)
+            kept = tuple(
+                name for name in taken
+                if name in made and last[name] == at and name not in written
+            )  # fmt: skip
+            leaving = tuple(
+                name for name in layer.outputs if name in written or last.get(name, -1) > at
+            )
+            made.update(layer.outputs)
+            read.update(outside)
+            yield Step(layer, outside, leaving, kept)
+
+
+class Step(NamedTuple):
+    """What a layer adds to the traffic of a kernel that it joins.
+
+    Attributes:
+        layer: the layer.
+        reads: tensors that it reads from memory and that the layers before do not.
+        writes: tensors that it writes, if only for layers that join later.
+        kept: tensors that the layers before would have to write without it.
+    """
+
+    layer: Layer
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    kept: tuple[str, ...]
 
 
 def group_into_kernels(graph: Graph, shapes: TensorShapes) -> list[Kernel]:

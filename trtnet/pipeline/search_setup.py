@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trtnet import graph
+from trtnet.graph import Gpu
 from trtnet.pipeline.calibration import data_source
 from trtnet.pipeline.model import is_random
 from trtnet.pipeline.progress import Counted, Observer, Silent, Update, ignore
@@ -29,7 +30,7 @@ class SearchSettings:
         items: how many items of the data to use at most, spread evenly.
         to: what modules are changed to; see :class:`trtnet.search.MixableNetwork`.
         base: what the others compute in, beside INT8 and FP8.
-        gpu: whose roofline gives times.
+        gpu: whose roofline gives times: a name of :func:`trtnet.graph.gpus`, or a ``Gpu``.
         method: of calibration, one of :data:`trtnet.quantization.METHODS`.
     """
 
@@ -37,7 +38,7 @@ class SearchSettings:
     items: int
     to: str = "int8"
     base: str = "fp16"
-    gpu: str = "l40s"
+    gpu: Gpu | str = "l40s"
     method: str = DEFAULT_METHOD
 
 

@@ -23,8 +23,9 @@ def verify_summary(compared: Comparison | None) -> dict[str, Any]:
     classes has no distance, but ``positions``, and a detector has ``boxes``, see
     :class:`trtnet.verification.Row`.
 
-    ``budget`` is what was measured against the budget of the policy. ``limit`` says, where
-    verification failed, what was ``measured``, what was ``required``, and ``from`` where that is.
+    ``changed`` are the modules that are other than PyTorch's. ``budget`` is what was measured
+    against the budget of the policy. ``limit`` says, where verification failed, what was
+    ``measured``, what was ``required``, and ``from`` where that is.
     """
     if compared is None:
         keys = (
@@ -33,6 +34,7 @@ def verify_summary(compared: Comparison | None) -> dict[str, Any]:
             "positions",
             "boxes",
             "first_divergent",
+            "changed",
             "blame",
             "budget",
             "limit",
@@ -52,6 +54,7 @@ def verify_summary(compared: Comparison | None) -> dict[str, Any]:
         "positions": output.positions,
         "boxes": None if output.boxes is None else _matched(output.boxes),
         "first_divergent": verification.first_divergent,
+        "changed": [*verification.changed],
         "blame": None if blame is None else _blamed(blame),
         "budget": None if compared.budget is None else compared.budget.as_json(),
         "limit": _exceeded(compared),

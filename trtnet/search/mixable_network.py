@@ -65,7 +65,7 @@ class MixableNetwork:
     @cached_property
     def ceilings(self) -> Gpu:
         """The GPU's figures."""
-        return graph.find_gpu(self.gpu) if isinstance(self.gpu, str) else self.gpu
+        return graph.find_gpu(self.gpu)
 
     @property
     def rest(self) -> str:

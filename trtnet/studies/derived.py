@@ -43,7 +43,7 @@ def _derived(row: Row, bound: float, time: float) -> Row:
         "bound_share": _quotient(row["bound_s"], bound),
         "limit": row["limit"] or _limit(row),
         "share": _quotient(row["time_s"], time),
-        "gap": _quotient(row["time_s"], row["bound_s"]),
+        "gap": _quotient(row["time_s"] if row["min_s"] is None else row["min_s"], row["bound_s"]),
         "sqnr_alone_db": _decibels(row["error2_alone"]),
         "benefit": _quotient(row["saved_s"], row["error2_alone"]),
     }

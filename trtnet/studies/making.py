@@ -39,7 +39,6 @@ def study(
     profile: Sequence[LayerTime] = (),
     attribution: str = "producer",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
-    journal: SearchJournal | None = None,
     observer: Observer | None = None,
 ) -> Study:
     """One table of a network: cost, bound, measured time, policy and error of each operation.
@@ -51,7 +50,8 @@ def study(
             a saved graph; a :class:`trtnet.pipeline.Recipe`; a :class:`trtnet.Network`, a
             :class:`trtnet.graph.Graph` or an ``INetworkDefinition``; or, with a `policy`, a
             :class:`trtnet.pipeline.SearchSetup` or a :class:`trtnet.search.MixableNetwork`.
-            A :class:`trtnet.search.SearchResult` has its policy, data and journal.
+            A :class:`trtnet.search.SearchResult` has its policy and data, and what it measured is
+            not measured again: errors alone are those on the items that ranked the modules.
         policy: in place of the precision of `subject`, such as what :func:`trtnet.search.search`
             found.
         data: a folder of images, a ``.npy`` or ``.npz`` file, or ``"random"``; the error of each
@@ -63,7 +63,6 @@ def study(
         attribution: which layer gets the cost of a kernel that several share: ``"producer"``,
             ``"consumer"`` or ``"marginal"``; see docs/study.md. Totals are equal.
         shapes: of the inputs of a network with dynamic axes, for its cost.
-        journal: results of a search on the same network and data, which are not measured again.
         observer: receives the progress.
 
     Raises:
@@ -75,7 +74,6 @@ def study(
     [('c1', None, 117600), ('tanh', None, 0), ('s2', None, 2352)]
     """
     check_attribution(attribution)
-    known = subject.journal if isinstance(subject, SearchResult) else journal
     found = find_subject(subject, policy=policy, data=data, items=items, gpu=gpu, observer=observer)
     given = dict(shapes or found.shapes)
     cost = graph.cost(found.graph, given)
@@ -83,7 +81,9 @@ def study(
     about = _about(found, bound, attribution)
     errors: dict[str, ModuleError] = {}
     if found.mix is not None and found.data is not None:
-        present, errors = module_errors(found.mix, found.data, timed=gpu is not None, journal=known)
+        present, errors = module_errors(
+            found.mix, found.data, timed=gpu is not None, journal=_measured_by(subject, found)
+        )
         about |= {
             "items": found.data.items,
             "data_sha256": found.data.sha256,
@@ -105,6 +105,14 @@ def study(
     )
 
 
+def _measured_by(subject: Any, found: Subject) -> SearchJournal | None:
+    """What a search has measured, if it was on the same data and with the times of the same GPU."""
+    if not isinstance(subject, SearchResult) or found.mix is None:
+        return None
+    same = found.data is subject.data and found.mix.ceilings == subject.subject.ceilings
+    return subject.journal if same else None
+
+
 def _about(found: Subject, bound: Bound | None, attribution: str) -> dict[str, Any]:
     """What to know of the figures, as JSON values."""
     gpu = None if bound is None else bound.gpu
@@ -122,5 +130,6 @@ def _about(found: Subject, bound: Bound | None, attribution: str) -> dict[str, A
         "data_sha256": None,
         "error2": None,
         "sqnr_db": None,
+        "notes": [],
         **found.about,
     }

@@ -17,12 +17,12 @@ from trtnet.pipeline.precision_suffix import split_precision
 from trtnet.precision.policy import Explanation, Policy
 from trtnet.precision.table import QUANTIZED
 from trtnet.search import present_mix
+from trtnet.search.data import Data
 from trtnet.search.mixable_network import MixableNetwork
 from trtnet.search.result import SearchResult
 
 if TYPE_CHECKING:
     from trtnet.pipeline import Observer
-    from trtnet.search.data import Data
     from trtnet.search.present_mix import PresentMix
 
 _ANY_GPU = "l40s"  # a search needs one; without one named, its times are not told
@@ -94,34 +94,51 @@ def find_subject(
         if wanted is not None:
             subject = dataclasses.replace(subject, precision=wanted)
         if data is None:
-            return _of_recipe(subject, asked, observer)
-        subject, wanted, data = _set_up(subject, data, items, gpu, observer), subject.policy, None
+            return _of_recipe(subject, asked, observer, has_policy=wanted is not None)
+        setup = _set_up(subject, data, items, gpu, observer)
+        return _of_setup(setup, subject.policy, gpu)
     if isinstance(subject, SearchResult):
         given = subject.data if data is None else data
         return _of_mixable("", subject.subject, wanted or subject.policy, given, gpu, {})
-    if isinstance(subject, SearchSetup):
+    if isinstance(subject, SearchSetup) and data is None:
         return _of_setup(subject, wanted, gpu)
     if isinstance(subject, MixableNetwork):
         return _of_mixable("", subject, wanted, data, gpu, {})
     if wanted is not None or data is not None:
-        raise UsageError(
-            "this network is defined already: its precision does not change any more",
-            got=type(subject).__name__,
-            expected="a model's name, a Recipe, a SearchSetup or a MixableNetwork",
-            fix="leave policy and data out, or study the model that the network was defined from",
-        )
+        raise _defined_already(subject)
     if isinstance(subject, Network):
-        return Subject("", graph.read(subject.definition), network=subject)
+        return _of_network(subject)
     read = subject if isinstance(subject, Graph) else graph.read(subject)
     return Subject(read.name, read)
 
 
-def _of_recipe(recipe: Recipe, name: str | None, observer: Observer | None) -> Subject:
+def _defined_already(subject: Any) -> UsageError:
+    return UsageError(
+        "the precision and the data of this subject are settled already",
+        got=type(subject).__name__,
+        expected="a model's name, a Recipe or a MixableNetwork",
+        fix="leave policy= and data= out, or study the model that it was made from",
+    )
+
+
+def _of_network(network: Network) -> Subject:
+    notes = []
+    if network.quantizer.is_observing:
+        notes.append("without a calibration the network computes in float32, whatever the policy")
+    about = {"notes": notes}
+    return Subject("", graph.read(network.definition), network=network, about=about)
+
+
+def _of_recipe(
+    recipe: Recipe, name: str | None, observer: Observer | None, *, has_policy: bool
+) -> Subject:
+    """Without the values of weights: costs do not depend on them."""
     target = find_target(recipe, values=False, observer=observer, name=name)
     if target.defined is None:
+        if has_policy:
+            raise _defined_already(target.graph)
         return Subject(target.name, target.graph)
     model, network = target.defined.model, target.defined.network
-    # Costs do not depend on the values of weights.
     return Subject(target.name, target.graph, model.shapes.by_name, network)
 
 
@@ -130,8 +147,7 @@ def _set_up(
 ) -> SearchSetup:
     policy = recipe.policy
     to = present_mix.lowered_to(policy)
-    key = gpu.key if isinstance(gpu, Gpu) else gpu
-    settings = SearchSettings(str(data), items, to, policy.base, key or _ANY_GPU)
+    settings = SearchSettings(str(data), items, to, policy.base, gpu or _ANY_GPU)
     return set_up_search(recipe, settings, observer)
 
 
@@ -152,6 +168,12 @@ def _of_mixable(
         raise UsageError(
             "a study of a network that can be defined in any precision needs a policy",
             fix="give policy=search(...).policy, or policy=Policy('fp16')",
+        )
+    if data is not None and not isinstance(data, Data):
+        raise UsageError(
+            "the data of a network that can be defined in any precision is a search.Data",
+            got=type(data).__name__,
+            fix="data=trtnet.search.load_data(source, network.in_fp32)",
         )
     mixable = dataclasses.replace(mixable, gpu=gpu or mixable.gpu)
     calibration = mixable.calibration if policy.uses(*QUANTIZED) else None

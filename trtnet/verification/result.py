@@ -99,14 +99,16 @@ class Verification:
     def table(self) -> list[TableRow]:
         """One row for each comparison, with the names of docs/study.md: ``part`` says whether it is
         of a ``"module"`` or an ``"output"`` from end to end, or ``"local"``."""
+        # Without a comparison on the network's own input all modules passed, or they are quantized.
+        limit = self.tolerance if self.local else FINITE
         parts = (
-            ("module", self.rows, FINITE if not self.local else self.tolerance),
+            ("module", self.rows, limit),
             ("output", self.outputs, self.tolerance),
             ("local", self.local, self.local_tolerance),
         )
         return [
-            {"part": part, **row.row(), "accepted": limit.accepts(row)}
-            for part, rows, limit in parts
+            {"part": part, **row.row(), "accepted": held.accepts(row)}
+            for part, rows, held in parts
             for row in rows
         ]
 
