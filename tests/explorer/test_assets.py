@@ -57,3 +57,11 @@ def test_the_page_names_every_script_by_its_hash() -> None:
     assert "unsafe" not in policy[1]
     assert policy[1].startswith("default-src &#x27;none&#x27;; script-src &#x27;sha256-")
     assert policy[1].count("sha256-") == len(page.SCRIPTS) + len(page.LIBRARIES) + 1
+
+
+def test_the_filter_knows_the_numbers_that_the_documentation_lists() -> None:
+    text = (HERE / "scripts" / "rows.js").read_text("utf-8")
+    names = re.findall(r"(\w+): \(row\) =>", text[text.index("const NUMBERS") :].split("};")[0])
+    docs = (Path(__file__).parents[2] / "docs" / "explorer.md").read_text("utf-8")
+    (line,) = [line for line in docs.splitlines() if line.startswith("| `gap>2 bound>=5`")]
+    assert sorted(re.findall(r"`(\w+)`", line)) == sorted(names)

@@ -11,9 +11,11 @@ Page.printing = (() => {
     addEventListener("beforeprint", () => {
       if (panel.hidden) return;
       const { columns, entries } = content();
-      const cells = (item) => columns.map((column) => {
+      const cells = (item) => columns.map((column, at) => {
         const made = column.cell(item.row, item);
-        return el("td", { class: column.number ? "number" : null }, made instanceof Node ? made.textContent : made);
+        const cell = el("td", { class: column.number ? "number" : null }, made instanceof Node ? made.textContent : made);
+        if (at === 0) cell.style.paddingLeft = `${8 * Math.min(item.level ?? 1, 12)}px`;
+        return cell;
       });
       holder.replaceChildren(
         el("table", { class: "plain" },

@@ -128,7 +128,7 @@ Page.shell = (() => {
         panels.get(view.key).hidden = !own;
         if (own) {
           byId("filter").hidden = !view.filtered;
-          buttons[at].scrollIntoView({ block: "nearest", inline: "nearest" });
+          reveal(buttons[at]);
         }
         if (own && !view.made) {
           view.made = true;
@@ -141,6 +141,16 @@ Page.shell = (() => {
     byId("views").append(el("div", { class: "columns" }, holder, aside));
     Page.details.create(aside);
     show();
+  }
+
+  // Not scrollIntoView: it would also move the place from which the Tab key goes on.
+  function reveal(button) {
+    const strip = byId("tabs");
+    const left = button.offsetLeft - strip.offsetLeft;
+    if (left < strip.scrollLeft) strip.scrollLeft = left;
+    else if (left + button.offsetWidth > strip.scrollLeft + strip.clientWidth) {
+      strip.scrollLeft = left + button.offsetWidth - strip.clientWidth;
+    }
   }
 
   function onTabKey(event, buttons) {

@@ -148,7 +148,7 @@ Page.tree = (() => {
     const all = rows.network().kernels.length;
     total.textContent = `${rows.filtered() ? `${sum.count} of ${plural(all, "kernel")}` : plural(all, "kernel")}: ` +
       `${count(sum.macs, "MAC")}, ${count(sum.parameters)} weights, ${bytes(sum.read + sum.written)} moved, ` +
-      `bound ${time(sum.bound)}` +
+      `bound ${time(sum.bound)} on ${rows.gpu()?.name ?? "no GPU"} in ${rows.network().variant.label}` +
       `${root.time === null ? "" : `, measured ${time(root.time)}`}.`;
   }
 
