@@ -31,6 +31,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         ("preprocessing.md", ["flowers.engine.json", "plain.engine.json"]),
         ("weights.md", ["squeezenet.pth", "ours.safetensors"]),
         ("detection.md", ["boxes.png", "again.png", "coco.json", "rows.engine"]),
+        ("explorer.md", ["page.html", "compared.html", "mix.html", "errors.html", "mine.json"]),
         ("study.md", ["cpu.json"]),
         ("segmentation.md", ["classes.png", "pictures/shapes.png", "shapes_overlay.png"]),
     ],

@@ -39,6 +39,8 @@ NOT_IMPORTED = {  # declared distributions that no import names
     "tensorrt-rtx": "imported by the name in trtnet.backend",
     "tensorrt-lean": "imported by the name in trtnet.backend",
     "transformers": "imported by the name in tests/integration as well",
+    "playwright": "drives a browser in tests/integration and tools",
+    "axe-playwright-python": "imported by the name in tests/integration",
 }
 
 

@@ -45,7 +45,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "zoo",
     "pipeline",
     "studies",
-    "tasks",
+    "tasks explorer",
     "trtnet",
     "cli",
 )

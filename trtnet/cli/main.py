@@ -19,6 +19,7 @@ _PROGRAMS = {
     "policy": ("trtnet.cli.policy", "which precision each module gets, and why"),
     "sensitivity": ("trtnet.cli.sensitivity", "what a lower precision harms, module by module"),
     "search": ("trtnet.cli.search", "the fastest mix of precisions within a budget"),
+    "explore": ("trtnet.cli.explore", "a page that shows a network to the bottom, as one file"),
     "segment": ("trtnet.cli.segment", "colour images by what their pixels show"),
     "detect": ("trtnet.cli.detect", "find things in images and draw boxes around them"),
     "classify": ("trtnet.cli.classify", "name what images show"),

@@ -42,11 +42,14 @@ class Decision:
         precision: one of :data:`PRECISIONS`.
         reason: in words.
         named: whether a pattern of `keep`, or `kinds`, says so.
+        entry: which entry of the policy gives the precision: its name, and the pattern or kind
+            where it is a table, such as ``("keep", "layer4.*")`` or ``("compute", "")``.
     """
 
     precision: str
     reason: str
     named: bool = False
+    entry: tuple[str, str] = ("compute", "")
 
 
 @dataclass(frozen=True)
@@ -181,21 +184,25 @@ class Policy:
             groups: of a convolution.
         """
         asked, reason = self.compute, f"compute = {self.compute}"
+        entry = ("compute", "")
         names = _with_parents(without_calls(path))
         named = False
         for pattern, precision in self.keep.items():
             if any(fnmatchcase(name, pattern) for name in names):
                 asked, reason, named = precision, f"keep {pattern!r} = {precision}", True
+                entry = ("keep", pattern)
         if not kind:
-            return Decision(asked if asked in FLOATS else self.base, reason, named)
+            return Decision(asked if asked in FLOATS else self.base, reason, named, entry)
         unsuited, by_kind = TABLE[asked].unsuited(kind, groups), self.kinds.get(kind)
         if by_kind == asked or (named and not unsuited) or {asked, by_kind} == {"tf32", "fp32"}:
-            return Decision(asked, reason, named)
+            return Decision(asked, reason, named, entry)
         if by_kind:
             wanted = "" if kind == "attention" else kind  # `kinds` may ask for INT8 attention
             asked, unsuited = by_kind, TABLE[by_kind].unsuited(wanted, groups)
-            reason, named = _by_kind(kind, by_kind), True
-        return Decision(self.base, unsuited) if unsuited else Decision(asked, reason, named)
+            reason, named, entry = _by_kind(kind, by_kind), True, ("kinds", kind)
+        if unsuited:
+            return Decision(self.base, unsuited, entry=("base", ""))
+        return Decision(asked, reason, named, entry)
 
     def rows(self, target: ModuleTree | NetworkRoots) -> list[Row]:
         """:meth:`explain` as a table, with the names of docs/study.md."""

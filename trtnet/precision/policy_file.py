@@ -71,7 +71,12 @@ def write_entries(path: str | os.PathLike[str], values: Values) -> None:
         OSError: it cannot be written; an old file is as it was.
     """
     with atomic_write(path) as file:
-        file.write("\n".join(_lines(values)).encode() + b"\n")
+        file.write(toml_text(values).encode())
+
+
+def toml_text(values: Values) -> str:
+    """What :func:`write_entries` writes."""
+    return "".join(f"{line}\n" for line in _lines(values))
 
 
 def _lines(values: Values) -> Iterator[str]:

@@ -66,7 +66,7 @@ def measured(
         cost, bound: of the network.
         to: one of :data:`trtnet.analysis.ATTRIBUTIONS`.
     """
-    known = _Known(graph, attribute(cost, bound, "marginal"), bound is not None, to)
+    known = Splitter(graph, attribute(cost, bound, "marginal"), bound is not None, to)
     found: dict[str, Time] = {}
     for layer in profile:
         members = known.members(layer)
@@ -79,7 +79,7 @@ def measured(
     return found
 
 
-class _Known:
+class Splitter:
     """The layers of a network, and what each adds to its cost."""
 
     def __init__(self, graph: Graph, added: Mapping[str, Share], is_bounded: bool, to: str) -> None:
