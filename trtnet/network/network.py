@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -27,10 +27,12 @@ from trtnet.network.sizes import ShapeTensors
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import coarsest
+from trtnet.recipes.ledger import Ledger
 from trtnet.tensor import Dim, FoldableLayer, Guards, Tensor, tensors_in
 from trtnet.tensor.value import Value
 from trtnet.torch_functions.calling import call_torch_function
-from trtnet.weights.container import data_sha256
+from trtnet.weights.container import combined_sha256, data_sha256
+from trtnet.weights.places import entries
 
 
 class Network:
@@ -56,6 +58,7 @@ class Network:
         guards: the declared ranges of the inputs' axes, and what the model's code concluded from
             them, as a sequence of :class:`trtnet.tensor.Guard`.
         policy: the policy, and ``precision``, what it computes in: a string.
+        ledger: how the weights come from state_dict keys.
 
     >>> import numpy, trtnet
     >>> from trtnet import nn
@@ -87,6 +90,7 @@ class Network:
         self.fold_batch_norm, self.plugins, self.nms = fold_batch_norm, plugins, nms
         self.builder = self.backend.builder()
         self._dropped: list[Any] = []
+        self.ledger = Ledger()
         self._begin()
         self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
         self.guards = Guards()
@@ -97,14 +101,15 @@ class Network:
     def _begin(self) -> None:
         """An empty definition, and what goes with it."""
         self.names = TensorNames(self.scopes.names)
+        self.ledger.forget_layers()
         policy, ranges = self.policy, self.calibration
         self.casts = Casts(self, policy, needs_ranges(policy, ranges))
-        self.quantizer = Quantizer(self, self.casts, self.names, policy, ranges)
+        self.quantizer = Quantizer(self, self.casts, self.names, policy, ranges, self.ledger)
         self.definition = self.backend.create_network(self.builder)
         self.outputs, self.suppresses = {}, False
         self.roots: list[tuple[str, Module]] = []
         self._memory = WeightMemory(self.definition)
-        self._constants = Constants(self, self._memory)
+        self._constants = Constants(self, self._memory, self.ledger)
         self._sizes = ShapeTensors(self)
 
     @property
@@ -192,10 +197,7 @@ class Network:
     def weights_sha256(self) -> str:
         """Over names and values of all weights of the modules called so far: what a calibration
         of this network belongs to."""
-        digests = [data_sha256(module.state_dict()) for _, module in self.roots]
-        return (
-            digests[0] if len(digests) == 1 else hashlib.sha256(str(digests).encode()).hexdigest()
-        )
+        return combined_sha256([data_sha256(module.state_dict()) for _, module in self.roots])
 
     @property
     def exactness(self) -> str:
@@ -272,7 +274,7 @@ class Network:
         bias: np.ndarray | None,
         ndim: int,
         channels: int,
-        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
+        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], object],
         emit: Callable[[np.ndarray, np.ndarray | None], Tensor],
     ) -> Tensor:
         """A tensor whose layer ``emit(weight, bias)`` adds on first use, under the path of the
@@ -319,6 +321,13 @@ class Network:
         """
         return self._constants.weights(array, dtype or self.compute_dtype, name)
 
+    def derive(
+        self, op: str, *arrays: np.ndarray | None, out: np.ndarray | None = None, **options: Any
+    ) -> np.ndarray:
+        """What the operation `op` computes of weights; how is kept, so that an engine can get
+        other weights. See :meth:`trtnet.recipes.ledger.Ledger.derive`."""
+        return self.ledger.derive(op, *arrays, out=out, **options)
+
     def weight_buffer(self, shape: tuple[int, ...]) -> np.ndarray:
         """Uninitialised float32 memory for computed weights, held as long as the definition."""
         return self._memory.buffer(shape)
@@ -362,7 +371,7 @@ class Network:
         self.suppresses = True
         return self.nms
 
-    def at(self, path: str) -> contextlib.AbstractContextManager[None]:
+    def at(self, path: str) -> AbstractContextManager[None]:
         """Emits what is inside the block as if in the module at `path`."""
         return self.scopes.at(path)
 
@@ -370,7 +379,7 @@ class Network:
         """Names a value that has just been emitted after the module that returned it."""
         self.names.name_returned(value)
 
-    def watching(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
+    def watching(self, watcher: Watcher) -> AbstractContextManager[None]:
         """Calls ``watcher(module, result)`` after each module that returns inside the block."""
         return self.names.watching(watcher)
 
@@ -384,10 +393,15 @@ class Network:
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``module.forward`` in the module's scope and names what it returns."""
         require_same_network(self, tensors_in([args, kwargs]))
+        watching: AbstractContextManager[Any] = nullcontext()
         if self.scopes.is_outside:
             self.roots.append((self.scopes.path, module))
-        with self.scopes.calling(module) as path:
+            self.ledger.enter(entries(module, self.scopes.path))
+            watching = self.ledger.watching()
+        with watching, self.scopes.calling(module) as path:
             result = module.forward_with_hooks(args, kwargs)
+        if self.scopes.is_outside:
+            self.ledger.leave()
         self.names.name_results(path, module, result, [t.source for t in tensors_in(result)])
         return result
 

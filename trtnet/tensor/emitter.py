@@ -177,7 +177,7 @@ class Emitter(Protocol[T]):
         bias: np.ndarray | None,
         ndim: int,
         channels: int,
-        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
+        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], object],
         emit: Callable[[np.ndarray, np.ndarray | None], T],
     ) -> T:
         """A tensor whose layer is added on first use, unless a BatchNorm folds into it."""
@@ -193,6 +193,11 @@ class Emitter(Protocol[T]):
 
     def weights(self, array: np.ndarray | None, dtype: DType | None = None, name: str = "") -> Any:
         """``trt.Weights`` over memory that the network holds."""
+
+    def derive(
+        self, op: str, *arrays: np.ndarray | None, out: np.ndarray | None = None, **options: Any
+    ) -> np.ndarray:
+        """What the operation `op` computes of weights, noted for refitting."""
 
     def weight_buffer(self, shape: tuple[int, ...]) -> np.ndarray:
         """Uninitialised float32 memory for computed weights."""
