@@ -91,7 +91,7 @@ COMPUTED = frozenset(
         "getattr(network.definition, method)",  # the methods given to emit()
         "self.emit_all(op, method, *args, dims=[dims], inputs=inputs, **attributes)",  # the same
         # a layer that was put off: its emit() is a function that calls Network.emit()
-        "own.emit(folded, offset.astype(np.float32))",
+        "own.emit(folded, _narrow(network, offset))",
         "self.pending.emit(self.pending.weight, self.pending.bias)",
     }
 )

@@ -14,7 +14,7 @@ from trtnet.building.options import BuildConfig
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.building.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
 from trtnet.building.recipe import recipe_hash
-from trtnet.building.recipes import refittable, stated_recipes
+from trtnet.building.recipes import name_weights, refittable, stated_recipes
 from trtnet.dtypes import DType, tensorrt_dtype_name
 from trtnet.errors import BuildError, NetworkError, UnsupportedError
 from trtnet.files import atomic_write
@@ -103,6 +103,8 @@ def build(
             engine = strip_archive(engine, refittable(refit))
     else:
         builder_config = _builder_config(network, profiles, config)
+        if refit is not None:
+            name_weights(network, refit, bool(config.refit_individual))
         engine = _serialize(network, builder_config, progress)
         if config.timing_cache_file is not None:
             _save_timing_cache(builder_config, Path(config.timing_cache_file))

@@ -54,7 +54,10 @@ class NewWeights:
 
 
 def new_weights(
-    stated: StatedRefit, state: Mapping[str, Any], calibration: Calibration | None = None
+    stated: StatedRefit,
+    state: Mapping[str, Any],
+    calibration: Calibration | None = None,
+    every: bool = False,
 ) -> NewWeights:
     """Compares `state` with what the engine was built with, and computes what changes.
 
@@ -62,12 +65,13 @@ def new_weights(
         stated: of the engine.
         state: arrays or tensors by key; prefixes that wrappers add are dropped.
         calibration: made with these weights, for an engine with INT8 or FP8 activations.
+        every: compute every weight that may be replaced, once something has changed.
 
     Raises:
         PlanError: recipes that cannot be followed.
         WeightsError: values that are no numbers.
     """
-    return _Comparison(stated, state, calibration).found()
+    return _Comparison(stated, state, calibration, every).found()
 
 
 def places(stated: StatedRefit) -> dict[str, Place]:
@@ -83,9 +87,14 @@ class _Comparison:
     """One comparison of a state_dict with an engine."""
 
     def __init__(
-        self, stated: StatedRefit, state: Mapping[str, Any], calibration: Calibration | None
+        self,
+        stated: StatedRefit,
+        state: Mapping[str, Any],
+        calibration: Calibration | None,
+        every: bool,
     ) -> None:
         self._stated, self._calibration = stated, calibration
+        self._every = every or stated.stripped
         self._steps = stated.plain_steps()
         self._state = _as_weights(stated, state)
         self._refused: dict[str, str] = {}
@@ -252,9 +261,11 @@ class _Comparison:
         for step in self._steps:
             depends.append(_is_new(step, changed, amax)
                            or any(depends[s] for s in step.of if s is not None))  # fmt: skip
-        stripped = self._stated.stripped
-        return [w for w in self._stated.weights
-                if depends[w.step] or (stripped and w.refittable)]  # fmt: skip
+        weights = self._stated.weights
+        needed = [weight for weight in weights if depends[weight.step]]
+        if self._every and (needed or self._stated.stripped):
+            return [w for w in weights if depends[w.step] or w.refittable]
+        return needed
 
     def _stored(
         self, weight: StatedWeight, array: np.ndarray, changed: Sequence[str]

@@ -128,10 +128,8 @@ class Plan:
         from trtnet.building import refitting  # needs msgspec
 
         found = refitting.compare(self.described, state, calibration)
-        source = getattr(state, "source", None)
-        about = {"weights": {"source": source if isinstance(source, str) else "a state_dict"}}
-        made = refitting.refitted(self.engine, self.sidecar, self.described, found, about)
-        return Plan(*made)
+        about = refitting.about(state)
+        return Plan(*refitting.refitted(self.engine, self.sidecar, self.described, found, about))
 
     def refit_report(
         self, state: Mapping[str, Any], *, calibration: Calibration | None = None

@@ -43,14 +43,15 @@ def stated_recipes(
     if ledger.clashes:
         raise UsageError(
             "an engine that is refitted by keys needs keys that mean one thing",
-            got=f"{sorted(ledger.clashes)[0]} in two models",
+            got=f"{sorted(ledger.clashes)[0]} in two models, or with two values",
             fix='call each model inside of "with network.scope(NAME):"',
         )
     ledger.settle()
     numbers, steps = _renumbered(ledger)
     known = {key: entry for path, root in network.roots for key, entry in entries(root, path)}
     keys = {key: _key(ledger, key, entry, numbers) for key, entry in known.items()}
-    weights = [_weight(weight, graph, numbers) for weight in ledger.placed]
+    names = _weights_names(ledger)
+    weights = [_weight(weight, graph, numbers, names) for weight in ledger.placed]
     _mark(weights, steps, keys, only)
     _follow(steps, weights, known, keys, graph)
     return {
@@ -68,14 +69,37 @@ def stated_recipes(
     }
 
 
-def weights_name(weight: Mapping[str, Any] | Placed) -> str:
-    """What a builder of TensorRT calls a weight: its layer, and which of the layer's it is."""
-    layer, role = (
-        (weight.layer, weight.role)
-        if isinstance(weight, Placed)
-        else (weight["layer"], weight["role"])
-    )
-    return f"{layer} {role}"
+def name_weights(network: Network, stated: Mapping[str, Any], individual: bool) -> None:
+    """Gives the weights of the definition the names by which TensorRT's Refitter finds them.
+
+    Args:
+        stated: what :func:`stated_recipes` gave.
+        individual: mark each that may be replaced, for an engine in which the others may not.
+
+    Raises:
+        BuildError: TensorRT refuses a name.
+    """
+    backend = network.backend
+    for (layer, role), name in refittable(stated).items():
+        weights, _ = network.ledger.buffers[layer, role]
+        if name == f"{layer} {role}" and not network.definition.set_weights_name(weights, name):
+            raise BuildError("TensorRT refuses the name of a weight", module=layer,
+                             got=backend.take_errors() or name)  # fmt: skip
+        if individual and not network.definition.mark_weights_refittable(name):
+            raise BuildError("TensorRT cannot refit a weight", module=layer,
+                             got=backend.take_errors() or name)  # fmt: skip
+
+
+def _weights_names(ledger: Ledger) -> dict[tuple[str, str], str]:
+    """What a builder calls each weight: its layer and role, or those of the first weight in the
+    same memory, by which TensorRT tells them apart."""
+    first: dict[int, str] = {}
+    return {
+        (weight.layer, weight.role): first.setdefault(
+            ledger.buffers[weight.layer, weight.role][1], f"{weight.layer} {weight.role}"
+        )
+        for weight in ledger.placed
+    }
 
 
 def refittable(stated: Mapping[str, Any]) -> dict[tuple[str, str], str]:
@@ -139,7 +163,12 @@ def _dtype(entry: Any) -> str:
     return "float32" if entry.array is None else str(entry.array.dtype.name)
 
 
-def _weight(weight: Placed, graph: Graph, numbers: Mapping[int, int]) -> dict[str, Any]:
+def _weight(
+    weight: Placed,
+    graph: Graph,
+    numbers: Mapping[int, int],
+    names: Mapping[tuple[str, str], str],
+) -> dict[str, Any]:
     layers = [layer for layer in graph.layers if layer.name == weight.layer]
     if len(layers) != 1 or weight.role not in layers[0].weights:
         raise BuildError(
@@ -149,7 +178,7 @@ def _weight(weight: Placed, graph: Graph, numbers: Mapping[int, int]) -> dict[st
         )
     shape = layers[0].weights[weight.role].shape
     return {**weight.as_json(), "step": numbers[weight.step], "shape": list(shape),
-            "weights_name": weights_name(weight), "refittable": True}  # fmt: skip
+            "weights_name": names[weight.layer, weight.role], "refittable": True}  # fmt: skip
 
 
 def _mark(

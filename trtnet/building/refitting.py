@@ -67,7 +67,9 @@ def compare(
     described: Sidecar, state: Mapping[str, Any], calibration: Calibration | None
 ) -> NewWeights:
     """See :func:`trtnet.building.new_weights.new_weights`."""
-    return new_weights(recipes_of(described), state, calibration)
+    stated = recipes_of(described)
+    every = not backends.description(_backend(described)).writes_archive
+    return new_weights(stated, state, calibration, every)
 
 
 def refitted(
@@ -86,13 +88,27 @@ def refitted(
         WeightsError: the report says that it is not possible.
         PlanError, BackendError, ExecutionError: see :class:`EngineRefitter`.
     """
+    change = change_of(described, found)
+    made = _refitter(change.backend)(engine, change) if found.arrays else engine
+    return made, new_sidecar(sidecar, made, found, about)
+
+
+def change_of(described: Sidecar, found: NewWeights) -> EngineChange:
+    """What a backend is asked for, to put the weights in that were `found`.
+
+    Raises:
+        WeightsError: the report says that it is not possible.
+        PlanError: the sidecar names no backend.
+    """
     found.report.require()
-    stated, name = recipes_of(described), _backend(described)
-    change = EngineChange(found.arrays, stated, name, stated.stripped)
-    made = engine
-    if found.arrays:
-        made = _refitter(name)(engine, change)
-    return made, _sidecar(sidecar, made, found, about)
+    stated = recipes_of(described)
+    return EngineChange(found.arrays, stated, _backend(described), stated.stripped)
+
+
+def about(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sidecar says about the weights `state`."""
+    source = getattr(state, "source", None)
+    return {"weights": {"source": source if isinstance(source, str) else "a state_dict"}}
 
 
 def _backend(described: Sidecar) -> str:
@@ -113,7 +129,7 @@ def _refitter(name: str) -> EngineRefitter:
     return found
 
 
-def _sidecar(
+def new_sidecar(
     old: Mapping[str, Any], engine: bytes, found: NewWeights, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """`old` with what changes: the engine, the keys, the ranges; what was said of the old weights

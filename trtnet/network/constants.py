@@ -46,7 +46,8 @@ class Constants:
         # TensorRT takes an address only of values, and an empty array of numpy has one too.
         address = stored.ctypes.data if stored.size else 0
         made = trt.Weights(dtype.of(trt), address, stored.size)
-        self._ledger.made(made, array, dtype.value, parameter_name(self._network.path, name))
+        key = parameter_name(self._network.path, name)
+        self._ledger.made(made, address, array, dtype.value, key)
         return made
 
     def constant(self, value: Any, dtype: object, name: str) -> Tensor:

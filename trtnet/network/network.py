@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +31,6 @@ from trtnet.tensor import Dim, FoldableLayer, Guards, Tensor, tensors_in
 from trtnet.tensor.value import Value
 from trtnet.torch_functions.calling import call_torch_function
 from trtnet.weights.container import combined_sha256, data_sha256
-from trtnet.weights.places import entries
 
 
 class Network:
@@ -177,8 +175,7 @@ class Network:
         return tensor
 
     def _release(self, name: str) -> bool:
-        """Gives the tensor that a module `name` returned another name, unless its range is stored
-        under that."""
+        """Renames the tensor that a module `name` returned, unless its range is stored by it."""
         return name not in self.quantizer.observed and self.names.release(name)
 
     @property
@@ -321,13 +318,6 @@ class Network:
         """
         return self._constants.weights(array, dtype or self.compute_dtype, name)
 
-    def derive(
-        self, op: str, *arrays: np.ndarray | None, out: np.ndarray | None = None, **options: Any
-    ) -> np.ndarray:
-        """What the operation `op` computes of weights; how is kept, so that an engine can get
-        other weights. See :meth:`trtnet.recipes.ledger.Ledger.derive`."""
-        return self.ledger.derive(op, *arrays, out=out, **options)
-
     def weight_buffer(self, shape: tuple[int, ...]) -> np.ndarray:
         """Uninitialised float32 memory for computed weights, held as long as the definition."""
         return self._memory.buffer(shape)
@@ -383,25 +373,21 @@ class Network:
         """Calls ``watcher(module, result)`` after each module that returns inside the block."""
         return self.names.watching(watcher)
 
-    @contextlib.contextmanager
+    @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Puts the modules called inside the block under `name`, for networks made of several
-        models."""
+        """Puts the modules of one of several models, called inside the block, under `name`."""
         with self.scopes.prefixed(name):
             yield
 
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``module.forward`` in the module's scope and names what it returns."""
         require_same_network(self, tensors_in([args, kwargs]))
-        watching: AbstractContextManager[Any] = nullcontext()
+        noting: AbstractContextManager[None] = nullcontext()
         if self.scopes.is_outside:
             self.roots.append((self.scopes.path, module))
-            self.ledger.enter(entries(module, self.scopes.path))
-            watching = self.ledger.watching()
-        with watching, self.scopes.calling(module) as path:
+            noting = self.ledger.noting(module, self.scopes.path)
+        with noting, self.scopes.calling(module) as path:
             result = module.forward_with_hooks(args, kwargs)
-        if self.scopes.is_outside:
-            self.ledger.leave()
         self.names.name_results(path, module, result, [t.source for t in tensors_in(result)])
         return result
 

@@ -150,9 +150,9 @@ class Quantizer:
         key = parameter_name(network.path, name)
         require_representable(weight, float32, key, finite=True)
         self.formats.add(format)
-        scales = network.derive("channel_scales", weight, axis=axis, limit=limit)
+        scales = self._ledger.derive("channel_scales", weight, axis=axis, limit=limit)
         integer = stored.value if stored.element.kind == "integer" else None
-        codes = network.derive("codes", weight, scales, axis=axis, integer=integer)
+        codes = self._ledger.derive("codes", weight, scales, axis=axis, integer=integer)
         constant = network.emit(
             "weight", "add_constant", weight.shape, network.weights(codes, stored)
         )
@@ -243,7 +243,7 @@ class Quantizer:
     def _scale(self, name: str, format: str) -> np.ndarray:
         assert self._ranges is not None
         amax = self._ledger.range(name, np.array(self._ranges.amax(name), np.float32))
-        return self._network.derive("range_scale", amax, limit=STORED[format][1])
+        return self._ledger.derive("range_scale", amax, limit=STORED[format][1])
 
     def _has_pair(self, tensor: Tensor) -> bool:
         source = self._casts.source(tensor)

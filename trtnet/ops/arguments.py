@@ -74,7 +74,7 @@ def array_of(value: Any, name: str, network: Emitter[Tensor]) -> np.ndarray:
     array = array_from(value.require(key) if isinstance(value, Parameter) else value, key)
     # float16 is stored small, and computed with like any other weight
     is_wide = array.dtype.kind == "f" and array.dtype != np.float16
-    return array if is_wide else network.derive("cast", array, dtype=float32.value)
+    return array if is_wide else network.ledger.derive("cast", array, dtype=float32.value)
 
 
 def scaled_rows(
@@ -83,7 +83,7 @@ def scaled_rows(
     """What multiplies the rows of a weight by those of a BatchNorm that folds into it."""
 
     def scaled(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> np.ndarray:
-        return network.derive("scale_rows", weight, scale, out=out)
+        return network.ledger.derive("scale_rows", weight, scale, out=out)
 
     return scaled
 

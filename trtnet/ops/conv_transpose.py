@@ -129,7 +129,7 @@ def deconvolve(
         return network.compute(out if bias is inside else geometry.with_bias(out, bias))
 
     def scaled(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> np.ndarray:
-        return network.derive("scale_columns", weight, scale, groups=groups, out=out)
+        return network.ledger.derive("scale_columns", weight, scale, groups=groups, out=out)
 
     bias_array = optional_array(bias, "bias", network)
     return network.defer(values, bias_array, rank + 2, geometry.outputs, scaled, emit)
@@ -234,7 +234,7 @@ class _Geometry:
     def raised(self, network: Emitter[Tensor], weight: np.ndarray) -> np.ndarray:
         """The weight as TensorRT gets it."""
         if self.spreads:
-            weight = network.derive("spread", weight, dilation=list(self.dilation))
+            weight = network.ledger.derive("spread", weight, dilation=list(self.dilation))
         return weight.reshape(*weight.shape[:2], *self.lift, *weight.shape[2:])
 
     def by_tensor(self, x: Tensor, kernel: Tensor) -> Tensor:

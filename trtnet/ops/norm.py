@@ -66,7 +66,9 @@ def batch_norm(
         own = input.pending
         _check_channels("batch_norm", own.channels, scale.size)
         offset = (
-            shift if own.bias is None else network.derive("folded_bias", shift, own.bias, scale)
+            shift
+            if own.bias is None
+            else network.ledger.derive("folded_bias", shift, own.bias, scale)
         )
         folded = network.weight_buffer(own.weight.shape)
         own.scaled(own.weight, _narrow(network, scale), folded)
@@ -135,12 +137,12 @@ def _scale_and_shift(
     gamma = None if weight is None else values(weight, "weight")
     beta = None if bias is None else values(bias, "bias")
     with located(parameter_name(network.path, "running_var")):
-        scale = network.derive("batch_norm_scale", var, gamma, eps=eps)
-    return scale, network.derive("batch_norm_shift", mean, scale, beta)
+        scale = network.ledger.derive("batch_norm_scale", var, gamma, eps=eps)
+    return scale, network.ledger.derive("batch_norm_shift", mean, scale, beta)
 
 
 def _narrow(network: Emitter[Tensor], values: np.ndarray) -> np.ndarray:
-    return network.derive("cast", values, dtype="float32")
+    return network.ledger.derive("cast", values, dtype="float32")
 
 
 def _computed_batch_norm(

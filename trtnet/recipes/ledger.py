@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from trtnet.recipes.memory import Extent, Memory, Region
 from trtnet.recipes.operations import OPERATIONS
 from trtnet.recipes.steps import KEY, LOST, RANGE, VIEW, Placed, Step
+from trtnet.weights.places import entries
 
 # Which weights of a layer the arguments of a method of INetworkDefinition are, in their order.
 _ROLES: Mapping[str, tuple[str, ...]] = {
@@ -29,9 +30,10 @@ class Ledger:
         steps: all steps; each is computed of earlier ones.
         keys: state_dict key to the step that has its values, in the order of the modules.
         ties: keys that share the memory of another one: to the step that has their values.
-        clashes: keys that two modules have.
+        clashes: keys that two modules have, or whose values were replaced between two calls.
         lost: key to why a value that depends on it cannot be computed again.
         placed: the weights of the network that come from keys or ranges.
+        buffers: their ``trt.Weights`` and the address of these, by layer and role.
     """
 
     def __init__(self) -> None:
@@ -42,38 +44,48 @@ class Ledger:
         self.lost: dict[str, str] = {}
         self.placed: list[Placed] = []
         self._memory = Memory()
-        self._made: list[tuple[Any, int, str, str]] = []
+        self.buffers: dict[tuple[str, str], tuple[Any, int]] = {}
+        self._made: list[tuple[Any, int, int, str, str]] = []
         self._views: dict[tuple[Any, ...], int] = {}
         self._entries: dict[str, Any] = {}  # the parameters, by key
-        self._reads: dict[str, int] = {}  # of each parameter, before the network was defined
+        self._extents: dict[str, Extent | None] = {}
         self._touched: set[int] = set()
 
     def forget_layers(self) -> None:
         """Forgets the weights that were placed, for a network that begins again."""
-        self.placed, self._made = [], []
+        self.placed, self._made, self.buffers = [], [], {}
 
     # Sources
 
-    def enter(self, entries: Iterable[tuple[str, Any]]) -> None:
-        """Notes where the values of parameters lie, of a module that the network calls."""
-        for key, entry in entries:
-            self._reads[key] = entry.reads
-            if key in self._entries:
-                if self._entries[key] is not entry:
-                    self.clashes.add(key)
-                continue
-            extent, owner = _extent_of(entry)
-            self._entries[key] = entry
-            if extent is not None:
-                self._add_key(key, extent, owner)
+    @contextmanager
+    def noting(self, module: Any, path: str) -> Iterator[None]:
+        """Notes what a module at `path` does with its parameters inside the block."""
+        reads = self._enter(entries(module, path))
+        watching: AbstractContextManager[Any] = nullcontext()
+        if "torch" in sys.modules:
+            from trtnet.recipes.watch import Watch  # needs torch
 
-    def leave(self) -> None:
-        """Notes which parameters were read since their module was entered."""
-        for key, before in self._reads.items():
+            watching = Watch(self)
+        with watching:
+            yield
+        for key, before in reads.items():
             step = self.keys.get(key, self.ties.get(key))
             if step is not None and self._entries[key].reads > before:
                 self._touched.add(step)
-        self._reads = {}
+
+    def _enter(self, parameters: Iterable[tuple[str, Any]]) -> dict[str, int]:
+        """Notes where the values of `parameters` lie; how often each was read before."""
+        reads = {}
+        for key, entry in parameters:
+            reads[key] = entry.reads
+            extent, owner = _extent_of(entry)
+            if key not in self._entries:
+                self._entries[key], self._extents[key] = entry, extent
+                if extent is not None:
+                    self._add_key(key, extent, owner)
+            elif self._entries[key] is not entry or self._extents[key] != extent:
+                self.clashes.add(key)  # of two models, or two times other weights
+        return reads
 
     def _add_key(self, key: str, extent: Extent, owner: Any) -> None:
         low, high = extent.bounds
@@ -158,11 +170,11 @@ class Ledger:
 
     # Weights
 
-    def made(self, weights: Any, array: np.ndarray, dtype: str, name: str) -> None:
-        """Notes that ``trt.Weights`` were made of `array`."""
+    def made(self, weights: Any, address: int, array: np.ndarray, dtype: str, name: str) -> None:
+        """Notes that ``trt.Weights``, whose values lie at `address`, were made of `array`."""
         step = self.find(array)
         if step is not None:
-            self._made.append((weights, step, dtype, name))
+            self._made.append((weights, address, step, dtype, name))
 
     def place(self, layer: str, method: str, arguments: Iterable[Any]) -> None:
         """Notes that `method` of ``INetworkDefinition`` added `layer` with `arguments`."""
@@ -173,9 +185,10 @@ class Ledger:
         roles = {id(weights): r for r, weights in zip(_ROLES[method], given, strict=False)}
         left = []  # of layers that are added later
         for made in self._made:
-            weights, step, dtype, name = made
+            weights, address, step, dtype, name = made
             if id(weights) in roles:
                 self.placed.append(Placed(layer, roles[id(weights)], step, dtype, name))
+                self.buffers[layer, roles[id(weights)]] = weights, address
             else:
                 left.append(made)
         self._made = left
@@ -210,14 +223,6 @@ class Ledger:
                 found.add(number)
                 waiting += [source for source in self.steps[number].of if source is not None]
         return found
-
-    def watching(self) -> AbstractContextManager[Any]:
-        """Notes what PyTorch computes of weights inside the block, where PyTorch is in use."""
-        if "torch" not in sys.modules:
-            return nullcontext()
-        from trtnet.recipes.watch import Watch  # needs torch
-
-        return Watch(self)
 
     def _lose(self, steps: Iterable[int], why: str) -> None:
         for number in self.sources(steps):

@@ -70,6 +70,15 @@ class QuantizationRules(Protocol[T]):
         """The input of an average over `axes`, quantized where it should be."""
 
 
+class Recipes(Protocol):
+    """How weights come from state_dict keys; see :class:`trtnet.recipes.ledger.Ledger`."""
+
+    def derive(
+        self, op: str, *arrays: np.ndarray | None, out: np.ndarray | None = None, **options: Any
+    ) -> np.ndarray:
+        """What the operation `op` computes of weights, noted for refitting."""
+
+
 class LoopRules(Protocol[T]):
     """A loop of the network being filled; see :class:`trtnet.network.loop.Loop`."""
 
@@ -122,6 +131,10 @@ class Emitter(Protocol[T]):
     @property
     def quantizer(self) -> QuantizationRules[T]:
         """Where Q/DQ pairs stand."""
+
+    @property
+    def ledger(self) -> Recipes:
+        """How the weights come from state_dict keys."""
 
     @property
     def guards(self) -> Guards:
@@ -193,11 +206,6 @@ class Emitter(Protocol[T]):
 
     def weights(self, array: np.ndarray | None, dtype: DType | None = None, name: str = "") -> Any:
         """``trt.Weights`` over memory that the network holds."""
-
-    def derive(
-        self, op: str, *arrays: np.ndarray | None, out: np.ndarray | None = None, **options: Any
-    ) -> np.ndarray:
-        """What the operation `op` computes of weights, noted for refitting."""
 
     def weight_buffer(self, shape: tuple[int, ...]) -> np.ndarray:
         """Uninitialised float32 memory for computed weights."""

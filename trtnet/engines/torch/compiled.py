@@ -28,6 +28,9 @@ class ShapeBuilder(Protocol):
         """A faster forward for inputs of these shapes; None where it can make none. The present
         CUDA stream is used."""
 
+    def for_module(self, module: fx.GraphModule) -> ShapeBuilder:
+        """One for `module`, the same network with other weights, that takes the same tactics."""
+
     def recall(self, shapes: Shapes) -> str | None:
         """The name of the way that was the fastest for `shapes`; None where that is not known."""
 

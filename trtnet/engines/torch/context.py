@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.protocol import CaptureError, Replay
-from trtnet.engines.torch.compiled import CompiledGraph, Forward
+from trtnet.engines.torch.compiled import CompiledGraph, Forward, Shapes
 from trtnet.errors import ExecutionError, NetworkError, OutOfMemoryError, TrtnetError
 from trtnet.plugins.tensor_views import tensor_at
 from trtnet.reference.dtypes import DTYPES
@@ -25,8 +25,15 @@ _FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 class Contexts(Protocol):
     """Makes the contexts of one engine, and owns what they share."""
 
+    @property
+    def built(self) -> Sequence[tuple[Shapes, fx.GraphModule]]:
+        """The modules that were built for input shapes, and may still run."""
+
     def create(self) -> TorchContext:
         """A new context."""
+
+    def forget(self) -> None:
+        """Forgets what was built, for an engine whose module is replaced."""
 
     def close(self) -> None:
         """Releases what the contexts share; they are closed before."""
@@ -35,12 +42,17 @@ class Contexts(Protocol):
 class CpuContexts:
     """Makes contexts that run on the CPU; they share the compiled graph only."""
 
+    built: Sequence[tuple[Shapes, fx.GraphModule]] = ()
+
     def __init__(self, compiled: CompiledGraph) -> None:
         self._compiled = compiled
 
     def create(self) -> TorchContext:
         """A new context."""
         return TorchContext(self._compiled)
+
+    def forget(self) -> None:
+        """Does nothing."""
 
     def close(self) -> None:
         """Does nothing."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
+from torch import fx
 
 from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
@@ -35,9 +36,18 @@ class CudaContexts:
         self._compiled = compiled
         self._ways = Ways(compiled)
 
+    @property
+    def built(self) -> Sequence[tuple[Shapes, fx.GraphModule]]:
+        """The modules that were built for input shapes, and may still run."""
+        return self._ways.built
+
     def create(self) -> CudaContext:
         """A new context."""
         return CudaContext(self._compiled, self._ways)
+
+    def forget(self) -> None:
+        """Forgets which ways are the fastest, with their modules."""
+        self._ways.clear()
 
     def close(self) -> None:
         """Gives PyTorch's unused memory back to the device."""

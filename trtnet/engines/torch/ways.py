@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from trtnet.engines.torch.compiled import CompiledGraph, Forward, Shapes
+from torch import fx
+
+from trtnet.engines.torch.compiled import CompiledGraph, Forward, ShapeBuilder, Shapes
 
 WITH, WITHOUT = "with tactics", "without tactics"
 _TIMED = ", cuDNN's kernels timed"
@@ -41,6 +44,15 @@ class Ways:
         self._compiled = compiled
         self._known: dict[Shapes, Way] = {}
         self._asked: set[Shapes] = set()
+        self._built: list[tuple[Shapes, weakref.ref[fx.GraphModule]]] = []
+
+    @property
+    def built(self) -> list[tuple[Shapes, fx.GraphModule]]:
+        """The modules that were built for input shapes, and may still run: a captured graph keeps
+        its own, whatever is forgotten here."""
+        self._built = [found for found in self._built if found[1]() is not None]
+        alive = ((shapes, module()) for shapes, module in self._built)
+        return [(shapes, module) for shapes, module in alive if module is not None]
 
     @property
     def level(self) -> int:
@@ -88,7 +100,7 @@ class Ways:
         The network is built on the present CUDA stream.
         """
         tactics = self._compiled.tactics
-        built = None if tactics is None else tactics.build(shapes)
+        built = None if tactics is None else self._build(shapes, tactics)
         some = [] if built is None else [Way(WITH, built)]
         if self.level < _DEFAULT_LEVEL:
             return some or [self.without]
@@ -110,6 +122,15 @@ class Ways:
     def clear(self) -> None:
         """Forgets all."""
         self._known.clear()
+        self._asked.clear()
+
+    def _build(self, shapes: Shapes, tactics: ShapeBuilder) -> Forward | None:
+        """What `tactics` builds for `shapes`; remembered for :attr:`built`."""
+        made = tactics.build(shapes)
+        module = getattr(made, "__self__", None)
+        if isinstance(module, fx.GraphModule):
+            self._built.append((shapes, weakref.ref(module)))
+        return made
 
     def _named(self, shapes: Shapes, name: str) -> Way | None:
         """The way called `name`; None where it cannot be made, or there is none."""
@@ -117,7 +138,7 @@ class Ways:
         tactics = self._compiled.tactics
         if base == WITHOUT:
             way = self.without
-        elif base == WITH and tactics is not None and (built := tactics.build(shapes)) is not None:
+        elif base == WITH and tactics is not None and (built := self._build(shapes, tactics)):
             way = Way(WITH, built)
         else:
             return None
