@@ -71,6 +71,14 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     "trtnet/building/profiles.py": {"tensor": TENSOR},
     "trtnet/engines/bound_context.py": {".context": OURS},
     "trtnet/engines/tensorrt/context.py": {"context": instance("IExecutionContext")},
+    "trtnet/engines/tensorrt/refit.py": {
+        "engine": instance("ICudaEngine"),
+        "runtime": instance("Runtime"),
+        "._engine": instance("ICudaEngine"),
+        "._refitter": instance("Refitter"),
+        "refitter": instance("Refitter"),
+        "_serialized.config": instance("ISerializationConfig"),
+    },
     "trtnet/engines/tensorrt/engine.py": {
         "engine": instance("ICudaEngine"),
         "runtime": instance("Runtime"),
