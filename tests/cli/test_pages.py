@@ -31,6 +31,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         ("preprocessing.md", ["flowers.engine.json", "plain.engine.json"]),
         ("weights.md", ["squeezenet.pth", "ours.safetensors"]),
         ("detection.md", ["boxes.png", "again.png", "coco.json", "rows.engine"]),
+        ("refit.md", ["new.engine.json", "adapted.engine", "filled.engine", "report.json"]),
         ("segmentation.md", ["classes.png", "pictures/shapes.png", "shapes_overlay.png"]),
     ],
 )

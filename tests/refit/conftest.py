@@ -154,7 +154,7 @@ def _narrow() -> Any:
 KINDS: Mapping[str, Kind] = {
     "resnet": Kind(_resnet, (1, 3, 32, 32)),
     "detector": Kind(_detector, (1, 3, 64, 64)),
-    "vit": Kind(_vit, (1, 3, 16, 16)),
+    "vit": Kind(_vit, (2, 3, 16, 16)),
     "swin": Kind(_swin, (1, 3, 32, 32), "fp32"),
     "unet": Kind(_unet, (1, 3, 32, 32), "fp32"),
     "int8": Kind(_resnet, (1, 3, 32, 32), "int8"),

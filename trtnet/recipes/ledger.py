@@ -133,10 +133,10 @@ class Ledger:
         return result
 
     def copied(self, source: np.ndarray, copy: np.ndarray) -> None:
-        """Notes that `copy` has the values and sizes of `source`."""
+        """Notes that `copy`, in C order, has the values and sizes of `source`."""
         step = self.find(source)
-        if step is not None and copy.size:
-            self._hold(copy, step)
+        if step is not None:
+            self._hold(copy, self._add(Step("dense", (step,))))
 
     def find(self, array: np.ndarray) -> int | None:
         """The step that has the values of `array`; ``None`` where they come from no key."""

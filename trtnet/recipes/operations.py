@@ -17,6 +17,11 @@ def cast(x: np.ndarray, dtype: str) -> np.ndarray:
     return x.astype(np.dtype(dtype))
 
 
+def dense(x: np.ndarray) -> np.ndarray:
+    """A copy of `x` whose elements follow each other in C order."""
+    return np.array(x, order="C")
+
+
 def batch_norm_scale(var: np.ndarray, weight: np.ndarray | None, eps: float) -> np.ndarray:
     """What a batch norm multiplies its input by, float64; raises WeightsError where a variance is
     not positive."""
@@ -100,7 +105,7 @@ def from_bfloat16(bits: np.ndarray) -> np.ndarray:
 OPERATIONS: Mapping[str, Callable[..., np.ndarray]] = {
     function.__name__: function
     for function in (
-        cast, batch_norm_scale, batch_norm_shift, folded_bias, scale_rows, scale_columns, spread,
+        cast, dense, batch_norm_scale, batch_norm_shift, folded_bias, scale_rows, scale_columns, spread,
         channel_scales, range_scale, codes, from_bfloat16,
     )
 }  # fmt: skip
