@@ -247,9 +247,14 @@ class _Comparison:
         if self._refused:
             return {}
         try:
-            for number, array in evaluate(self._steps, by_step, self._key, amax.__getitem__):
-                for weight in by_step[number]:
-                    arrays[weight.layer, weight.role] = self._stored(weight, array, changed)
+            found = evaluate(self._steps, by_step, self._key, amax.__getitem__)
+            pairs = ((weight, array) for number, array in found for weight in by_step[number])
+
+            def stored(pair: tuple[StatedWeight, np.ndarray]) -> tuple[StatedWeight, np.ndarray]:
+                return pair[0], self._stored(*pair, changed)
+
+            for weight, array in ordered_map(stored, pairs, os.cpu_count() or 1):
+                arrays[weight.layer, weight.role] = array
         except PlanError:
             raise
         except TrtnetError as error:

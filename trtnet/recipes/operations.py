@@ -105,8 +105,8 @@ def from_bfloat16(bits: np.ndarray) -> np.ndarray:
 OPERATIONS: Mapping[str, Callable[..., np.ndarray]] = {
     function.__name__: function
     for function in (
-        cast, dense, batch_norm_scale, batch_norm_shift, folded_bias, scale_rows, scale_columns, spread,
-        channel_scales, range_scale, codes, from_bfloat16,
+        cast, dense, batch_norm_scale, batch_norm_shift, folded_bias, scale_rows, scale_columns,
+        spread, channel_scales, range_scale, codes, from_bfloat16,
     )
 }  # fmt: skip
 """By the name that recipes have them by."""
