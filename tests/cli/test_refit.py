@@ -53,7 +53,7 @@ def test_the_new_engine(capsys: pytest.CaptureFixture[str]) -> None:
     assert made.engine == _plan(_state(1)).engine
     assert made.sidecar["weights"]["source"] == "new.safetensors"
     said = capsys.readouterr().out
-    assert "refittable      2  weight, bias" in said
+    assert "refittable      2  bias, weight" in said
     assert "not verified again" in said
 
 

@@ -190,6 +190,20 @@ class TestExchange:
             refitting.exchange(pairs, _Compiled(), _Compiled())
         assert [float(old[0]) for old, _ in pairs] == [0, 1, 2]
 
+    def test_memory_that_tensors_share_is_exchanged_once(self) -> None:
+        """A tensor, a part of it, and the same tensor in another module."""
+        old, new = torch.arange(6.0), torch.arange(6.0) + 10
+        pairs = [(old, new), (old[2:4], new[2:4]), (old.view(2, 3), new.view(2, 3))]
+        whole = refitting._storages(pairs)
+        assert whole is not None
+        assert len(whole) == 1
+        refitting.exchange(whole, _Compiled(), _Compiled())
+        assert old.tolist() == [10, 11, 12, 13, 14, 15]
+        assert new.tolist() == [0, 1, 2, 3, 4, 5]
+        apart = torch.arange(2.0)
+        assert refitting._storages([(old, new), (old[2:4], apart)]) is None
+        assert refitting._storages([(old, new), (apart, new)]) is None
+
     def test_modules_that_differ_in_more_than_values(self) -> None:
         def module(code: Any, **buffers: Any) -> Any:
             made = torch.fx.symbolic_trace(code)

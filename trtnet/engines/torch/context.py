@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -32,6 +32,9 @@ class Contexts(Protocol):
     def create(self) -> TorchContext:
         """A new context."""
 
+    def building(self) -> AbstractContextManager[None]:
+        """Inside of it modules are built as contexts build them, and no context works."""
+
     def forget(self) -> None:
         """Forgets what was built, for an engine whose module is replaced."""
 
@@ -50,6 +53,10 @@ class CpuContexts:
     def create(self) -> TorchContext:
         """A new context."""
         return TorchContext(self._compiled)
+
+    def building(self) -> AbstractContextManager[None]:
+        """Does nothing."""
+        return nullcontext()
 
     def forget(self) -> None:
         """Does nothing."""

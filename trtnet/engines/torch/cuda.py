@@ -45,6 +45,18 @@ class CudaContexts:
         """A new context."""
         return CudaContext(self._compiled, self._ways)
 
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Inside of it modules are built as contexts build them, and no context works; captured
+        graphs run."""
+        tf32 = self._compiled.tf32
+        with (
+            _LOCK,
+            _set(torch.backends.cudnn, allow_tf32=tf32, benchmark=False),
+            _set(torch.backends.cuda.matmul, allow_tf32=tf32),
+        ):
+            yield
+
     def forget(self) -> None:
         """Forgets which ways are the fastest, with their modules."""
         self._ways.clear()

@@ -171,8 +171,9 @@ class TorchEngine:
         new = self._make(new_plan, _read(new_plan), self.profiles[0])
         if self._compiled.tactics is not None:
             new.tactics = self._compiled.tactics.for_module(new.module)
-        return prepare(self._compiled, new, self._contexts.built, new_plan.engine,
-                       self._contexts.forget)  # fmt: skip
+        with self._contexts.building():
+            built = self._contexts.built
+            return prepare(self._compiled, new, built, new_plan.engine, self._contexts.forget)
 
     def close(self) -> None:
         """Frees the weights; the contexts are closed before."""

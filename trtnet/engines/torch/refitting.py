@@ -118,8 +118,27 @@ def _all_pairs(
         found += more
     if found is None:
         return None
-    # several modules may share a tensor, which is exchanged once
-    return list({old.data_ptr(): (old, other) for old, other in found}.values())
+    return _storages(found)
+
+
+def _storages(pairs: Sequence[Pair]) -> list[Pair] | None:
+    """The whole memory of the tensors of `pairs`, each once: modules share tensors, and tensors
+    memory. ``None`` where the two sides share in different ways."""
+    found: dict[int, Pair] = {}
+    partners: dict[int, int] = {}
+    for old, new in pairs:
+        mine, theirs = (_whole(tensor) for tensor in (old, new))
+        known = partners.setdefault(mine.data_ptr(), theirs.data_ptr())
+        if known != theirs.data_ptr() or mine.shape != theirs.shape:
+            return None
+        found[mine.data_ptr()] = mine, theirs
+    return list(found.values()) if len(set(partners.values())) == len(partners) else None
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """The bytes of all the memory that `tensor` is a part of."""
+    made = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return made.set_(tensor.untyped_storage())  # type: ignore[call-overload]
 
 
 def pairs_of(old: fx.GraphModule, new: fx.GraphModule) -> list[Pair] | None:
@@ -161,4 +180,4 @@ def _code(module: fx.GraphModule) -> str:
 
 
 def _layout(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.storage_offset()
