@@ -214,6 +214,11 @@ def data_sha256(state: Mapping[str, np.ndarray]) -> str:
     return whole.hexdigest()
 
 
+def combined_sha256(digests: Sequence[str]) -> str:
+    """One hash for the weights of several models: that of the only one, or one over all."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256(str([*digests]).encode()).hexdigest()
+
+
 def parameter_count(state: Mapping[str, np.ndarray]) -> int:
     """The number of learned values: every element but those of BatchNorm's running statistics."""
     learned = (array for name, array in state.items() if name.split(".")[-1] not in _BUFFERS)

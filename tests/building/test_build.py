@@ -375,7 +375,6 @@ def test_an_engine_of_the_torch_backend_is_the_network_itself() -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        {"refit": True},
         {"compute_capabilities": ("8.6",)},
         {"mem_pool_size": {"workspace": 1}},
         {"builder_optimization_level": 5},

@@ -33,6 +33,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         ("detection.md", ["boxes.png", "again.png", "coco.json", "rows.engine"]),
         ("explorer.md", ["page.html", "compared.html", "mix.html", "errors.html", "mine.json"]),
         ("study.md", ["cpu.json"]),
+        ("refit.md", ["new.engine.json", "adapted.engine", "filled.engine", "report.json"]),
         ("segmentation.md", ["classes.png", "pictures/shapes.png", "shapes_overlay.png"]),
     ],
 )

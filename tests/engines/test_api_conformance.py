@@ -71,6 +71,14 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     "trtnet/building/profiles.py": {"tensor": TENSOR},
     "trtnet/engines/bound_context.py": {".context": OURS},
     "trtnet/engines/tensorrt/context.py": {"context": instance("IExecutionContext")},
+    "trtnet/engines/tensorrt/refit.py": {
+        "engine": instance("ICudaEngine"),
+        "runtime": instance("Runtime"),
+        "._engine": instance("ICudaEngine"),
+        "._refitter": instance("Refitter"),
+        "refitter": instance("Refitter"),
+        "_serialized.config": instance("ISerializationConfig"),
+    },
     "trtnet/engines/tensorrt/engine.py": {
         "engine": instance("ICudaEngine"),
         "runtime": instance("Runtime"),
@@ -91,7 +99,7 @@ COMPUTED = frozenset(
         "getattr(network.definition, method)",  # the methods given to emit()
         "self.emit_all(op, method, *args, dims=[dims], inputs=inputs, **attributes)",  # the same
         # a layer that was put off: its emit() is a function that calls Network.emit()
-        "own.emit(folded, offset.astype(np.float32))",
+        "own.emit(folded, _narrow(network, offset))",
         "self.pending.emit(self.pending.weight, self.pending.bias)",
     }
 )

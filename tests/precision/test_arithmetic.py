@@ -11,7 +11,7 @@ import torch
 
 from trtnet import Policy, graph, nn, reference
 from trtnet.dtypes import float8, to_storage
-from trtnet.network.quantizer import channel_scales
+from trtnet.recipes.operations import channel_scales
 
 LIMIT = np.float32(3.0)
 STEP = LIMIT / np.float32(127)  # of an activation with the largest magnitude 3

@@ -29,7 +29,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "nn einops",
     "torch_functions torch_names jit",
     "torch_modules",
-    "precision backend",
+    "precision backend recipes",
     "network",
     "graph",
     "reference",

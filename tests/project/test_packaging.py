@@ -21,7 +21,7 @@ from trtnet.extras import install
 
 NEEDS_TORCH = (  # what runs networks with PyTorch
     *("reference", "verif", "engines.torch.", "engines.openvino."),
-    *("quantization.observer", "quantization.running"),
+    *("recipes.torch_operations", "recipes.watch", "quantization.observer", "quantization.running"),
     *("search.ablation", "search.finding", "search.measuring", "search.sensitivities"),
     *("search.stored_sensitivities", "search.suffix"),
     *("plugins.kernel_execution", "plugins.reference_execution", "plugins.shipped"),

@@ -80,6 +80,8 @@ class BackendDescription:
         engine_format: how its engines are recognised.
         engine_loader: ``module:function`` of its :class:`trtnet.engines.protocol.EngineLoader`,
             imported when an engine is loaded.
+        engine_refitter: ``module:function`` of what puts other weights into the bytes of its
+            engines, a :class:`trtnet.building.refitting.EngineRefitter`; ``None`` for nothing.
         minimum: oldest version of `package` that is supported.
         devices: where its engines run: ``"cpu"``, ``"cuda"``.
         writes_archive: its engine is the archive of the network (:func:`trtnet.graph.dumps`), in
@@ -89,7 +91,9 @@ class BackendDescription:
         run_tool: the command line tool of its vendor that runs an engine; ``None`` for none.
         needs_gpu_to_define: networks can be defined and built only where there is a GPU.
         lacks: builder options that it cannot honour, by name.
-        lacks_all: why it can honour no builder option at all; ``None`` if it can.
+        lacks_all: why it can honour no builder option but those that it `honours`; ``None`` if it
+            can.
+        honours: builder options that need nothing of TensorRT's builder.
         unbuildable: methods of ``INetworkDefinition`` whose layers its builder fails on.
         options_needing_gpu: builder options that it honours only where there is a GPU.
         gpu_targets: GPUs that it can build for; ``None`` if an engine belongs to the GPU it was
@@ -104,6 +108,7 @@ class BackendDescription:
     install: str
     engine_format: EngineFormat
     engine_loader: str
+    engine_refitter: str | None = None
     minimum: tuple[int, ...] = ()
     devices: tuple[str, ...] = ("cuda",)
     writes_archive: bool = False
@@ -112,6 +117,7 @@ class BackendDescription:
     needs_gpu_to_define: bool = False
     lacks: Mapping[str, OptionLack] = field(default_factory=dict)
     lacks_all: OptionLack | None = None
+    honours: frozenset[str] = frozenset()
     unbuildable: frozenset[str] = frozenset()
     options_needing_gpu: tuple[str, ...] = ()
     gpu_targets: GpuTargets | None = None

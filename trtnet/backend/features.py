@@ -23,6 +23,7 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
         "Runtime.engine_header_size",
         "Runtime.get_engine_validity",
     ),
+    "include_refit": ("SerializationFlag.INCLUDE_REFIT",),
     "normalization_v2": ("INetworkDefinition.add_normalization_v2",),
     "plugins": (
         "INetworkDefinition.add_plugin_v3",

@@ -121,6 +121,8 @@ class Backend:
         """
         about = self.description
         if about.lacks_all is not None:
+            if option in about.honours:
+                return
             all_of = about.lacks.get(option, about.lacks_all)
             raise UnsupportedError(
                 f"the backend {self.name} cannot honour {option}: {all_of.reason}", fix=all_of.fix

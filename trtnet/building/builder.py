@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtnet.building.archive_refit import strip_archive
 from trtnet.building.axes import AxisRules
 from trtnet.building.options import BuildConfig
 from trtnet.building.plan import FORMAT_VERSION, Plan
 from trtnet.building.profiles import GivenProfile, Profile, as_json, check_profiles, inputs_of
 from trtnet.building.recipe import recipe_hash
+from trtnet.building.recipes import name_weights, refittable, stated_recipes
 from trtnet.dtypes import DType, tensorrt_dtype_name
 from trtnet.errors import BuildError, NetworkError, UnsupportedError
 from trtnet.files import atomic_write
@@ -92,12 +94,17 @@ def build(
     targets = choose_gpus(network, config)
     config = replace(config, compute_capabilities=targets.capabilities)
     recipe = _recipe(network, profiles, config)
+    refit = _recipes_of_weights(network, config)
     if reuse is not None and recipe is not None and reuse.sidecar.get("recipe") == recipe:
         engine = reuse.engine
     elif network.backend.description.writes_archive:
         engine = dumps(read(definition))
+        if config.strip_weights and refit is not None:
+            engine = strip_archive(engine, refittable(refit))
     else:
         builder_config = _builder_config(network, profiles, config)
+        if refit is not None:
+            name_weights(network, refit, bool(config.refit_individual))
         engine = _serialize(network, builder_config, progress)
         if config.timing_cache_file is not None:
             _save_timing_cache(builder_config, Path(config.timing_cache_file))
@@ -117,7 +124,16 @@ def build(
         "recipe": recipe,
         "engine": {"bytes": len(engine), "sha256": hashlib.sha256(engine).hexdigest()},
     }
+    if refit is not None:
+        described["refit"] = refit
     return Plan(engine, {**(sidecar or {}), **described})
+
+
+def _recipes_of_weights(network: Network, config: BuildConfig) -> dict[str, Any] | None:
+    if not config.keeps_recipes:
+        return None
+    graph = read(network.definition)
+    return stated_recipes(network, graph, config.refit_individual, config.strip_weights)
 
 
 def _require_calibration(network: Network) -> None:

@@ -29,8 +29,11 @@ class BuildConfig:
         profiling_verbosity: ``layer_names_only``, ``detailed`` or ``none``.
         version_compatible: an engine for later TensorRT versions too.
         hardware_compatibility_level: ``ampere_plus`` or ``same_compute_capability``.
-        strip_weights: leave out the weights; they are added by refitting.
-        refit: let weights be replaced in the engine.
+        strip_weights: leave out the weights that can be replaced; :meth:`trtnet.Plan.refit` puts
+            them in. The rest of the weights stay.
+        refit: let weights be replaced in the engine, by :meth:`trtnet.Plan.refit`.
+        refit_individual: let only those weights be replaced that come from keys which one of these
+            patterns matches, such as ``("head.*",)``; the others may be optimized as constants.
         compute_capabilities: GPUs to build for, such as ``("8.6", "8.9")``; TensorRT-RTX only.
 
     Whether TF32 may be used follows from the network's precision.
@@ -47,7 +50,13 @@ class BuildConfig:
     hardware_compatibility_level: str | None = None
     strip_weights: bool = False
     refit: bool = False
+    refit_individual: tuple[str, ...] = ()
     compute_capabilities: tuple[str, ...] = ()
+
+    @property
+    def keeps_recipes(self) -> bool:
+        """Whether weights can be replaced in the engine."""
+        return self.refit or self.strip_weights or bool(self.refit_individual)
 
     def chosen(self) -> dict[str, Any]:
         """The options that differ from the default, as JSON values."""
@@ -77,6 +86,11 @@ class BuildConfig:
             _require(pool, MEMORY_POOLS, "mem_pool_size")
             if size < 0:
                 raise UnsupportedError(f"the memory pool {pool} has a negative size", got=size)
+        if self.refit and self.refit_individual:
+            raise UnsupportedError(
+                "refit and refit_individual cannot be combined",
+                fix="leave one out: refit is for all weights, refit_individual for some",
+            )
         for option in self.chosen():
             backend.require_option(option)
         self._tactics(backend)
@@ -111,7 +125,8 @@ class BuildConfig:
         chosen = {
             "VERSION_COMPATIBLE": self.version_compatible,
             "STRIP_PLAN": self.strip_weights,
-            "REFIT": self.refit,
+            "REFIT": self.refit or (self.strip_weights and not self.refit_individual),
+            "REFIT_INDIVIDUAL": bool(self.refit_individual),
         }
         return [flag for flag, is_set in chosen.items() if is_set]
 

@@ -22,6 +22,8 @@ from trtnet.reading.documents import MOST_BYTES, Source, from_json, shortened
 from trtnet.reading.files import read_bytes, read_if_present, size_text
 
 if TYPE_CHECKING:
+    from trtnet.building.new_weights import Calibration
+    from trtnet.building.refit_report import RefitReport
     from trtnet.building.sidecar import Sidecar
 
 __all__ = ["FORMAT_VERSION", "Plan", "sidecar_path"]
@@ -103,6 +105,44 @@ class Plan:
                     f"{path} is replaced again and again, faster than it can be read",
                     fix="wait for the programs that write it",
                 )
+
+    def refit(self, state: Mapping[str, Any], *, calibration: Calibration | None = None) -> Plan:
+        """The plan with other weights, within about a second: for a new checkpoint of the same
+        architecture. This plan is as it was. Where it was built with ``strip_weights``, its weights
+        are put in. The engine has the bits that a new build has.
+
+        Args:
+            state: the whole state_dict: arrays or tensors by the keys of the model, or what
+                :func:`trtnet.weights.load` gives. Prefixes such as ``module.`` are dropped.
+            calibration: the ranges of these weights, a
+                :class:`trtnet.quantization.CalibrationTable`, for an engine with INT8 or FP8
+                activations whose weights change.
+
+        Raises:
+            PlanError: the plan was not built with ``refit``, ``refit_individual`` or
+                ``strip_weights``; or its recipes do not fit the engine.
+            WeightsError: keys that are missing or unexpected, or that cannot be replaced: names
+                them, and why. See :meth:`refit_report`.
+            BackendError, ExecutionError: TensorRT needs a GPU for it, or refuses.
+        """
+        from trtnet.building import refitting  # needs msgspec
+
+        found = refitting.compare(self.described, state, calibration)
+        about = refitting.about(state)
+        return Plan(*refitting.refitted(self.engine, self.sidecar, self.described, found, about))
+
+    def refit_report(
+        self, state: Mapping[str, Any], *, calibration: Calibration | None = None
+    ) -> RefitReport:
+        """What :meth:`refit` would do with each key; nothing is changed.
+
+        Raises:
+            PlanError: the plan keeps no recipes of its weights.
+            WeightsError: values that are no numbers, or a calibration of other weights.
+        """
+        from trtnet.building import refitting  # needs msgspec
+
+        return refitting.compare(self.described, state, calibration).report
 
     def __str__(self) -> str:
         """What it is, in a few lines: size, backend, precision, inputs and outputs."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from trtnet.building.stated_refit import StatedRefit
 from trtnet.imaging.preprocessing import Preprocessing, require_effect, require_known
 from trtnet.plugins.registry import NeededPlugin
 from trtnet.reading.documents import Source, from_json, to_json
@@ -129,6 +130,7 @@ class Sidecar(msgspec.Struct, frozen=True):
         preprocessing_source: who says so, in words.
         class_names: of the output, in order.
         calibration: where the ranges of an engine with quantized layers are from.
+        refit: how the weights come from a state_dict, of an engine that can get others.
     """
 
     format_version: int | None = None
@@ -152,6 +154,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     preprocessing_source: str | None = None
     class_names: list[str] | None = None
     calibration: StatedCalibration | None = None
+    refit: StatedRefit | None = None
 
 
 def require_readable(values: Mapping[str, Any]) -> None:

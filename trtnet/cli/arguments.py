@@ -256,8 +256,18 @@ def _add_builder_flags(flag: Group) -> None:
     flag("--profilingVerbosity", type=word, metavar="V", help=", ".join(PROFILING_VERBOSITIES))
     flag("--versionCompatible", action="store_true")
     flag("--hardwareCompatibilityLevel", type=word, metavar="L", help=", ".join(LEVELS))
-    flag("--stripWeights", action="store_true")
-    flag("--refit", action="store_true")
+    flag("--stripWeights", action="store_true",
+         help="leave out the weights; trtnet refit puts them in")  # fmt: skip
+    flag("--refit", action="store_true",
+         help="let trtnet refit put weights of another checkpoint in")  # fmt: skip
+    flag(
+        "--refit-individual",
+        action="append",
+        default=[],
+        type=word,
+        metavar="PATTERN",
+        help="of --refit, for weights alone whose keys match, such as 'head.*'; repeatable",
+    )
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ _PROGRAMS = {
     "segment": ("trtnet.cli.segment", "colour images by what their pixels show"),
     "detect": ("trtnet.cli.detect", "find things in images and draw boxes around them"),
     "classify": ("trtnet.cli.classify", "name what images show"),
+    "refit": ("trtnet.cli.refit", "put other weights into a built engine"),
     "run": ("trtnet.cli.run", "execute an engine on arrays or images"),
     "bench": ("trtnet.cli.bench", "measure an engine or a model, as trtexec does"),
     "ceilings": ("trtnet.cli.ceilings", "measure what this processor can do at most"),

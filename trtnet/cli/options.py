@@ -38,6 +38,7 @@ def build_config(arguments: argparse.Namespace) -> BuildConfig:
         hardware_compatibility_level=LEVELS[level],
         strip_weights=arguments.stripWeights,
         refit=arguments.refit,
+        refit_individual=tuple(arguments.refit_individual),
         compute_capabilities=arguments.compute_capability,
     )
 

@@ -95,13 +95,13 @@ def check(plan: Plan, backend_name: str) -> None:
         )
     _check_length(plan, header)
     registry.require(plan.described.plugins or ())
-    if backends.description(made_for).writes_archive:
-        return
     if _options(plan).strip_weights:
         raise PlanError(
             "the engine was built without its weights",
-            fix="put them in with TensorRT's Refitter, or build without strip_weights",
+            fix="put them in: trtnet refit ENGINE --weights W -o NEW, or plan.refit(state)",
         )
+    if backends.description(made_for).writes_archive:
+        return
     _check_version(plan, header, backends.load(made_for))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
 from trtnet.errors import ExecutionError
@@ -61,6 +61,7 @@ class Pool(Generic[T]):
         self._make = make
         self._places: tuple[_Place[T], ...] = tuple(_Place() for _ in range(limit))
         self._lock = threading.Lock()
+        self._barrier: _Place[T] = _Place()  # free unless somebody wants all places
         self._gates: deque[threading.Lock] = deque()  # one for each thread that waits
         self._closed = False
 
@@ -88,6 +89,36 @@ class Pool(Generic[T]):
             with suppress(IndexError):  # another thread was faster
                 self._gates.popleft().release()
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Waits for the objects in use; inside the block nobody has one. Who asks for one meanwhile
+        gets it afterwards. One thread at a time.
+
+        Raises:
+            ExecutionError: the pool is closed.
+        """
+        leases = [Lease()]
+        try:
+            self._barrier.lease = weakref.ref(leases[0])
+            for place in self._places:
+                leases.append(Lease())
+                self._wait(leases[-1], (place,), until=lambda: self._closed, is_first=True)
+                if self._closed:
+                    raise ExecutionError("the session is closed", fix="open another one")
+            yield
+        finally:
+            for lease in leases:
+                lease.is_held = False
+            for _ in range(len(self._gates)):
+                self.wake()
+
+    def renew(self) -> None:
+        """Inside of :meth:`exclusive`: closes all objects; new ones are made when needed."""
+        for place in self._places:
+            item, place.item = place.item, None
+            if item is not None:
+                item.close()
+
     def close(self) -> None:
         """Waits for the objects in use and closes all. A call that was interrupted is completed by
         the next; one after that does nothing."""
@@ -98,7 +129,7 @@ class Pool(Generic[T]):
         for place in self._places:
             lease = Lease()
             try:
-                self._wait(lease, (place,))
+                self._wait(lease, (place,), is_first=True)
                 if place.item is not None:
                     place.item.close()
                 place.item = None
@@ -110,9 +141,14 @@ class Pool(Generic[T]):
         if errors:
             raise errors[0]
 
-    def _claim(self, lease: Lease, places: tuple[_Place[T], ...]) -> _Place[T] | None:
-        """The first of `places` that is free; from now on it belongs to `lease`."""
+    def _claim(
+        self, lease: Lease, places: tuple[_Place[T], ...], is_first: bool = False
+    ) -> _Place[T] | None:
+        """The first of `places` that is free; from now on it belongs to `lease`. Where somebody
+        wants all places, nobody gets one but who `is_first`."""
         with self._lock:
+            if not is_first and not self._barrier.is_free():
+                return None
             for place in places:
                 if place.is_free():
                     place.lease = weakref.ref(lease)
@@ -124,6 +160,7 @@ class Pool(Generic[T]):
         lease: Lease,
         places: tuple[_Place[T], ...],
         until: Callable[[], bool] = lambda: False,
+        is_first: bool = False,
     ) -> _Place[T] | None:
         """:meth:`_claim`, as soon as one is free; ``None`` where it is none and ``until()``."""
         gate = threading.Lock()
@@ -133,7 +170,7 @@ class Pool(Generic[T]):
             while True:
                 if not is_listed:
                     self._gates.append(gate)
-                place = self._claim(lease, places)
+                place = self._claim(lease, places, is_first)
                 if place is not None or until():
                     return place
                 is_listed = not gate.acquire(timeout=_PATIENCE)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.engines.device import Device
 from trtnet.errors import TrtnetError
+
+if TYPE_CHECKING:
+    from trtnet.building.refitting import EngineChange
 
 
 class CaptureError(TrtnetError):
@@ -57,6 +60,37 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Releases the engine; its contexts are closed before."""
+
+
+class PreparedRefit(Protocol):
+    """Other weights for a running engine, ready to be put in.
+
+    Attributes:
+        keeps_contexts: whether contexts and captured graphs can be used afterwards.
+    """
+
+    @property
+    def keeps_contexts(self) -> bool:
+        """See above."""
+
+    def apply(self) -> bytes:
+        """Puts the weights in, all or none; returns the bytes of the new engine. Nothing executes
+        meanwhile, and no interrupt reaches it."""
+
+
+class RefittableEngine(Engine, Protocol):
+    """An engine that can get other weights while it is loaded."""
+
+    def prepare_refit(self, plan: Plan, change: EngineChange) -> PreparedRefit:
+        """Prepares `change`; executions go on meanwhile.
+
+        Args:
+            plan: that the engine has now.
+
+        Raises:
+            PlanError: `change` does not fit the engine.
+            ExecutionError: there is too little memory for it.
+        """
 
 
 @dataclass(frozen=True)

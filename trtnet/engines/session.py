@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtnet.building.axes import AxisRules
 from trtnet.building.plan import Plan
@@ -18,13 +18,17 @@ from trtnet.engines.device import Device
 from trtnet.engines.forking import require_process
 from trtnet.engines.loading import load_engine
 from trtnet.engines.pool import Lease, Pool
-from trtnet.engines.protocol import Engine, LoadOptions
+from trtnet.engines.protocol import Engine, LoadOptions, PreparedRefit
 from trtnet.engines.signature import Fit, Signature
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.engines.steps import Steps
 from trtnet.errors import PlanError, UsageError
 from trtnet.escaping import printable
+from trtnet.files.uninterrupted import uninterrupted
 from trtnet.workers import ordered_map
+
+if TYPE_CHECKING:
+    from trtnet.building.new_weights import Calibration
 
 _GRAPHS = 4  # sets of shapes per execution slot that keep a context and a CUDA graph
 _COPIES = 3  # items of map() that are copied in or out while another is computed
@@ -61,6 +65,7 @@ class Session:
     the next call finds the session as if the interrupted one had not been made.
 
     Attributes:
+        plan: that it runs; another one after :meth:`refit`.
         backend, device: which were chosen.
         runtime: what runs the engine, such as ``"torch 2.14.1, 2 threads"``.
         inputs, outputs: :class:`trtnet.engines.protocol.Binding`, in the network's order.
@@ -119,6 +124,7 @@ class Session:
         self._slots = Pool(partial(_new_slot, self._engine, self._device, graphs), contexts)
         self._fits: dict[Any, Fit] = {}
         self._closing, self._is_closed = threading.Lock(), False
+        self._refitting = threading.Lock()
         self.notes: tuple[str, ...] = getattr(self._engine, "notes", ())
         self._warn()
 
@@ -176,6 +182,43 @@ class Session:
         """
         ahead = _COPIES + 1 if self.device == "cuda" else 1
         return ordered_map(self._execute, map(self._views_of, items), ahead)
+
+    def refit(self, state: Mapping[str, Any], *, calibration: Calibration | None = None) -> None:
+        """Gives the running engine other weights, as :meth:`trtnet.Plan.refit` does; :attr:`plan`
+        is then the new plan. Each call of the session is executed with the old weights or with the
+        new ones, never with some of both: calls that have begun end first, later ones wait for the
+        moment in which the values are exchanged. Where something fails, the old weights stay.
+
+        Captured CUDA graphs stay what they are: the values change in their memory.
+
+        Args:
+            state, calibration: see :meth:`trtnet.Plan.refit`.
+
+        Raises:
+            PlanError, WeightsError: as :meth:`trtnet.Plan.refit`.
+            UnsupportedError: engines of the backend cannot change while they are loaded.
+            ExecutionError: the session is closed, or there is too little memory for both.
+        """
+        from trtnet.engines import refitting  # needs msgspec
+
+        require_process(self._process)
+        with self._refitting:
+            prepared, about = refitting.prepare(
+                self._engine, self._device, self.plan, state, calibration
+            )
+            with self._slots.exclusive():
+                uninterrupted(lambda stopped: self._refit(prepared, about))
+
+    def _refit(self, prepared: PreparedRefit, about: Callable[[bytes], Plan]) -> None:
+        def apply() -> bytes:
+            self._device.synchronize()  # results on a GPU may still be computed
+            engine = prepared.apply()
+            if not prepared.keeps_contexts:
+                self._slots.renew()
+            return engine
+
+        self._device.activate()
+        self.plan = about(self._device.aside(apply))
 
     @contextmanager
     def lane(self) -> Iterator[Steps]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from trtnet.graph.archive_schema import StoredGraph, StoredLayer
 
 _FORMAT = "trtnet.graph 1"
+STRIPPED = "stripped"
+"""The entry of an archive's metadata that says that it lacks weights."""
 _FIX = "the archive is damaged, or was written by another program: save the graph again"
 
 
@@ -112,6 +114,11 @@ def _unpack(stored: Weights, name: str) -> Graph:
             expected=f"the format {_FORMAT!r}",
             got=stored.metadata.get("format"),
             fix="give a file written by trtnet.graph.save",
+        )
+    if STRIPPED in stored.metadata:
+        raise WeightsError(
+            f"{name} holds a network without its weights",
+            fix="put them in: trtnet refit ENGINE --weights W -o NEW, or plan.refit(state)",
         )
     from trtnet.graph.archive_schema import StoredGraph  # needs msgspec
 

@@ -10,6 +10,7 @@ from trtnet.dtypes import DType, dtype_of, to_storage
 from trtnet.finite import require_in_range, require_representable
 from trtnet.names import parameter_name
 from trtnet.network.weight_memory import WeightMemory
+from trtnet.recipes.ledger import Ledger
 from trtnet.tensor import Parameter, Tensor
 from trtnet.tensor.emitter import Emitter
 from trtnet.tensor.parameter import require_written
@@ -24,10 +25,11 @@ class Constants:
     Args:
         network: the network.
         memory: what holds the arrays behind the weights.
+        ledger: what notes which keys they come from.
     """
 
-    def __init__(self, network: Emitter[Tensor], memory: WeightMemory) -> None:
-        self._network, self._memory = network, memory
+    def __init__(self, network: Emitter[Tensor], memory: WeightMemory, ledger: Ledger) -> None:
+        self._network, self._memory, self._ledger = network, memory, ledger
         self._known: dict[tuple[Any, ...], Tensor] = {}
 
     def weights(self, array: np.ndarray | None, dtype: DType, name: str) -> Any:
@@ -43,7 +45,10 @@ class Constants:
         stored = self._memory.hold(to_storage(array, dtype))
         # TensorRT takes an address only of values, and an empty array of numpy has one too.
         address = stored.ctypes.data if stored.size else 0
-        return trt.Weights(dtype.of(trt), address, stored.size)
+        made = trt.Weights(dtype.of(trt), address, stored.size)
+        key = parameter_name(self._network.path, name)
+        self._ledger.made(made, address, array, dtype.value, key)
+        return made
 
     def constant(self, value: Any, dtype: object, name: str) -> Tensor:
         """See :meth:`trtnet.Network.constant`."""
@@ -55,10 +60,15 @@ class Constants:
         own = "float32" if found.dtype == "float64" else found.dtype
         wanted = dtype_of(own if dtype is None else dtype)
         # The caller may change its own array before the engine is built; parameters are shared.
-        array = found.array if name else found.array.copy()
+        array = found.array
+        if not name:
+            array = found.array.copy()
+            self._ledger.copied(found.array, array)
         if array.size > _SMALL or name:
             return self._emit(array, wanted, name)
-        small = (array.shape, array.dtype, wanted, array.tobytes())
+        # equal values of two keys are two constants: another state_dict may tell them apart
+        source = self._ledger.find(array)
+        small = (array.shape, array.dtype, wanted, array.tobytes(), source)
         if small not in self._known:
             self._known[small] = self._emit(array, wanted, name)
         made = self._known[small].as_it_is()  # the model may work in place on what it gets

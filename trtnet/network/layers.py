@@ -10,6 +10,7 @@ from trtnet.errors import NetworkError
 from trtnet.network.casts import Casts
 from trtnet.network.naming import Scopes
 from trtnet.network.quantizer import Quantizer
+from trtnet.recipes.ledger import Ledger
 from trtnet.tensor import Dim, Tensor, same_size, tensors_in
 from trtnet.tensor.emitter import Emitter
 
@@ -20,6 +21,7 @@ class Network(Emitter[Tensor], Protocol):
     scopes: Scopes
     casts: Casts
     quantizer: Quantizer
+    ledger: Ledger
 
 
 def added_layer(backend: Backend, added: Any, name: str) -> Any:
@@ -121,6 +123,7 @@ class Layers:
             ) from error
         for index, itensor in extra.items():
             layer.set_input(index, itensor)
+        network.ledger.place(name, method, args)
         outputs = self._outputs(layer, name, dims)
         network.casts.follow(method, taken, outputs)
         network.quantizer.follow(method, taken, outputs)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -27,10 +26,11 @@ from trtnet.network.sizes import ShapeTensors
 from trtnet.network.weight_memory import WeightMemory
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import coarsest
+from trtnet.recipes.ledger import Ledger
 from trtnet.tensor import Dim, FoldableLayer, Guards, Tensor, tensors_in
 from trtnet.tensor.value import Value
 from trtnet.torch_functions.calling import call_torch_function
-from trtnet.weights.container import data_sha256
+from trtnet.weights.container import combined_sha256, data_sha256
 
 
 class Network:
@@ -56,6 +56,7 @@ class Network:
         guards: the declared ranges of the inputs' axes, and what the model's code concluded from
             them, as a sequence of :class:`trtnet.tensor.Guard`.
         policy: the policy, and ``precision``, what it computes in: a string.
+        ledger: how the weights come from state_dict keys.
 
     >>> import numpy, trtnet
     >>> from trtnet import nn
@@ -87,6 +88,7 @@ class Network:
         self.fold_batch_norm, self.plugins, self.nms = fold_batch_norm, plugins, nms
         self.builder = self.backend.builder()
         self._dropped: list[Any] = []
+        self.ledger = Ledger()
         self._begin()
         self.precision = "fp32" if self.quantizer.is_observing else self.policy.compute
         self.guards = Guards()
@@ -97,14 +99,15 @@ class Network:
     def _begin(self) -> None:
         """An empty definition, and what goes with it."""
         self.names = TensorNames(self.scopes.names)
+        self.ledger.forget_layers()
         policy, ranges = self.policy, self.calibration
         self.casts = Casts(self, policy, needs_ranges(policy, ranges))
-        self.quantizer = Quantizer(self, self.casts, self.names, policy, ranges)
+        self.quantizer = Quantizer(self, self.casts, self.names, policy, ranges, self.ledger)
         self.definition = self.backend.create_network(self.builder)
         self.outputs, self.suppresses = {}, False
         self.roots: list[tuple[str, Module]] = []
         self._memory = WeightMemory(self.definition)
-        self._constants = Constants(self, self._memory)
+        self._constants = Constants(self, self._memory, self.ledger)
         self._sizes = ShapeTensors(self)
 
     @property
@@ -172,8 +175,7 @@ class Network:
         return tensor
 
     def _release(self, name: str) -> bool:
-        """Gives the tensor that a module `name` returned another name, unless its range is stored
-        under that."""
+        """Renames the tensor that a module `name` returned, unless its range is stored by it."""
         return name not in self.quantizer.observed and self.names.release(name)
 
     @property
@@ -192,10 +194,7 @@ class Network:
     def weights_sha256(self) -> str:
         """Over names and values of all weights of the modules called so far: what a calibration
         of this network belongs to."""
-        digests = [data_sha256(module.state_dict()) for _, module in self.roots]
-        return (
-            digests[0] if len(digests) == 1 else hashlib.sha256(str(digests).encode()).hexdigest()
-        )
+        return combined_sha256([data_sha256(module.state_dict()) for _, module in self.roots])
 
     @property
     def exactness(self) -> str:
@@ -272,7 +271,7 @@ class Network:
         bias: np.ndarray | None,
         ndim: int,
         channels: int,
-        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
+        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], object],
         emit: Callable[[np.ndarray, np.ndarray | None], Tensor],
     ) -> Tensor:
         """A tensor whose layer ``emit(weight, bias)`` adds on first use, under the path of the
@@ -362,7 +361,7 @@ class Network:
         self.suppresses = True
         return self.nms
 
-    def at(self, path: str) -> contextlib.AbstractContextManager[None]:
+    def at(self, path: str) -> AbstractContextManager[None]:
         """Emits what is inside the block as if in the module at `path`."""
         return self.scopes.at(path)
 
@@ -370,24 +369,25 @@ class Network:
         """Names a value that has just been emitted after the module that returned it."""
         self.names.name_returned(value)
 
-    def watching(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
+    def watching(self, watcher: Watcher) -> AbstractContextManager[None]:
         """Calls ``watcher(path, module, result)`` after each module that returns inside the block;
         the path of its second call ends in ``#1``."""
         return self.names.watching(watcher)
 
-    @contextlib.contextmanager
+    @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Puts the modules called inside the block under `name`, for networks made of several
-        models."""
+        """Puts the modules of one of several models, called inside the block, under `name`."""
         with self.scopes.prefixed(name):
             yield
 
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``module.forward`` in the module's scope and names what it returns."""
         require_same_network(self, tensors_in([args, kwargs]))
+        noting: AbstractContextManager[None] = nullcontext()
         if self.scopes.is_outside:
             self.roots.append((self.scopes.path, module))
-        with self.scopes.calling(module) as path:
+            noting = self.ledger.noting(module, self.scopes.path)
+        with noting, self.scopes.calling(module) as path:
             result = module.forward_with_hooks(args, kwargs)
         self.names.name_results(path, module, result, [t.source for t in tensors_in(result)])
         return result

@@ -25,10 +25,9 @@ from trtnet.network.casts import Casts
 from trtnet.network.naming import TensorNames
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED, STORED
+from trtnet.recipes.ledger import Ledger
 from trtnet.tensor import Tensor, same_size
 from trtnet.tensor.emitter import Emitter
-
-_SMALLEST = float(np.finfo(np.float32).tiny)
 
 # Layers that only move the values of a product, and pointwise layers that fuse with a product.
 _MOVES = frozenset(
@@ -61,6 +60,7 @@ class Quantizer:
         policy: its policy.
         ranges: of the activations. Without them nothing is quantized: under a policy with INT8
             or FP8 only the names of the tensors that need a range are collected.
+        ledger: notes which weights and ranges the scales come from.
 
     Attributes:
         is_active: whether the policy quantizes activations.
@@ -76,8 +76,10 @@ class Quantizer:
         names: TensorNames,
         policy: Policy,
         ranges: Ranges | None,
+        ledger: Ledger,
     ) -> None:
         self._network, self._casts, self._names, self._ranges = network, casts, names, ranges
+        self._ledger = ledger
         self.is_active = policy.uses(*QUANTIZED)
         self.is_observing = needs_ranges(policy, ranges)
         self.observed: dict[str, None] = {}
@@ -148,12 +150,9 @@ class Quantizer:
         key = parameter_name(network.path, name)
         require_representable(weight, float32, key, finite=True)
         self.formats.add(format)
-        scales = channel_scales(weight, axis, limit)
-        shape = [1] * weight.ndim
-        shape[axis] = -1
-        codes = weight / scales.reshape(shape)
-        if stored.element.kind == "integer":
-            codes = np.rint(codes, out=codes).astype(stored.value)
+        scales = self._ledger.derive("channel_scales", weight, axis=axis, limit=limit)
+        integer = stored.value if stored.element.kind == "integer" else None
+        codes = self._ledger.derive("codes", weight, scales, axis=axis, integer=integer)
         constant = network.emit(
             "weight", "add_constant", weight.shape, network.weights(codes, stored)
         )
@@ -243,7 +242,8 @@ class Quantizer:
 
     def _scale(self, name: str, format: str) -> np.ndarray:
         assert self._ranges is not None
-        return _scales(np.float32(self._ranges.amax(name)), STORED[format][1])
+        amax = self._ledger.range(name, np.array(self._ranges.amax(name), np.float32))
+        return self._ledger.derive("range_scale", amax, limit=STORED[format][1])
 
     def _has_pair(self, tensor: Tensor) -> bool:
         source = self._casts.source(tensor)
@@ -253,20 +253,6 @@ class Quantizer:
 def needs_ranges(policy: Policy, ranges: Ranges | None) -> bool:
     """Whether `policy` quantizes activations whose ranges are not known yet."""
     return ranges is None and policy.uses(*QUANTIZED)
-
-
-def channel_scales(weight: np.ndarray, axis: int, limit: float) -> np.ndarray:
-    """float32 scales, one per index of `axis`: the largest magnitude there is `limit` times it."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    largest = np.maximum(weight.max(others), -weight.min(others))
-    return _scales(largest.astype(np.float32), limit)
-
-
-def _scales(largest: np.ndarray, limit: float) -> np.ndarray:
-    """``largest / limit``, and 1 where there are only zeros: a scale is positive."""
-    scales: np.ndarray = np.maximum(largest / np.float32(limit), np.float32(_SMALLEST))
-    scales = np.where(largest == 0, np.float32(1), scales)
-    return scales.astype(np.float32)
 
 
 def _same_shape(a: Tensor, b: Tensor) -> bool:

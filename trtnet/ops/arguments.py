@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -13,6 +13,7 @@ from trtnet.errors import ShapeError, UnsupportedError
 from trtnet.names import parameter_name
 from trtnet.ops.operands import whole
 from trtnet.tensor import Parameter, Tensor
+from trtnet.tensor.emitter import Emitter
 from trtnet.values import array_from, shape_from
 
 IntOrInts = int | Sequence[int]
@@ -66,14 +67,25 @@ def require(condition: bool, problem: str, **details: Any) -> None:
         raise UnsupportedError(problem, **details)
 
 
-def array_of(value: Any, name: str, path: str) -> np.ndarray:
+def array_of(value: Any, name: str, network: Emitter[Tensor]) -> np.ndarray:
     """The values of the parameter `name` as a floating-point array. `value` is a Parameter, or
     whatever :func:`trtnet.values.values_of` reads, and its errors are raised."""
-    key = parameter_name(path, name)
+    key = parameter_name(network.path, name)
     array = array_from(value.require(key) if isinstance(value, Parameter) else value, key)
     # float16 is stored small, and computed with like any other weight
     is_wide = array.dtype.kind == "f" and array.dtype != np.float16
-    return array if is_wide else array.astype(float32.value)
+    return array if is_wide else network.ledger.derive("cast", array, dtype=float32.value)
+
+
+def scaled_rows(
+    network: Emitter[Tensor],
+) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """What multiplies the rows of a weight by those of a BatchNorm that folds into it."""
+
+    def scaled(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> np.ndarray:
+        return network.ledger.derive("scale_rows", weight, scale, out=out)
+
+    return scaled
 
 
 def shape_of(value: Any) -> tuple[Any, ...]:
@@ -81,9 +93,9 @@ def shape_of(value: Any) -> tuple[Any, ...]:
     return tuple(value.shape) if isinstance(value, (Parameter, Tensor)) else shape_from(value)
 
 
-def optional_array(value: Any, name: str, path: str) -> np.ndarray | None:
+def optional_array(value: Any, name: str, network: Emitter[Tensor]) -> np.ndarray | None:
     """:func:`array_of`, or ``None`` for ``None``."""
-    return None if value is None else array_of(value, name, path)
+    return None if value is None else array_of(value, name, network)
 
 
 def check_input(x: Tensor, ndim: int | Sequence[int], op: str, channels: int | None = None) -> None:

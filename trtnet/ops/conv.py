@@ -14,6 +14,7 @@ from trtnet.ops.arguments import (
     check_input,
     optional_array,
     require,
+    scaled_rows,
 )
 from trtnet.ops.conv_geometry import Geometry, check_groups, weight_sizes
 from trtnet.ops.elementwise import add
@@ -107,7 +108,7 @@ def convolve(
         bare = (input, weight, None, stride, padding, dilation, groups, around)
         return add_channels(convolve(rank, *bare), bias)
     network = input.network
-    values = array_of(weight, "weight", network.path)
+    values = array_of(weight, "weight", network)
     format = network.quantizer.format("convolution", groups)
     x = network.quantizer.activation(input, format)
     x = pad(x, *around) if around else x
@@ -120,8 +121,8 @@ def convolve(
         network.quantizer.product(out, format, convolution=True)
         return geometry.lowered(out)
 
-    bias_array = optional_array(bias, "bias", network.path)
-    return network.defer(values, bias_array, rank + 2, len(values), _scale_rows, emit)
+    bias_array = optional_array(bias, "bias", network)
+    return network.defer(values, bias_array, rank + 2, len(values), scaled_rows(network), emit)
 
 
 def _by_computed_weight(
@@ -137,7 +138,7 @@ def _by_computed_weight(
         inputs[2] = network.cast(bias, x.dtype)
         array = None
     else:
-        array = optional_array(bias, "bias", network.path)
+        array = optional_array(bias, "bias", network)
     return geometry.lowered(geometry.layer(x, None, array, inputs))
 
 
@@ -167,7 +168,3 @@ def conv_padding(
         return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
     both = ints(padding, rank, "padding", 0)
     return both, both
-
-
-def _scale_rows(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
-    np.multiply(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)), out=out)

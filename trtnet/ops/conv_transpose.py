@@ -21,6 +21,7 @@ from trtnet.ops.padding import pad
 from trtnet.ops.shape import reshape
 from trtnet.ops.windows import far_and_near, ints
 from trtnet.tensor import Tensor
+from trtnet.tensor.emitter import Emitter
 
 
 @operator(methods=())
@@ -115,11 +116,11 @@ def deconvolve(
         kernel = network.cast(as_tensor(weight, x, align=False), dtype)
         return network.compute(geometry.with_bias(geometry.by_tensor(x, kernel), bias))
     format = network.quantizer.format("deconvolution", groups)
-    values = array_of(weight, "weight", network.path)
+    values = array_of(weight, "weight", network)
     x = network.quantizer.activation(input, format, dtype)
 
     def emit(weight: np.ndarray, bias: np.ndarray | None) -> Tensor:
-        weight = geometry.raised(weight)
+        weight = geometry.raised(network, weight)
         kernel, inputs = network.quantizer.kernel(weight, format, 1, "weight", dtype)
         inside = None if any(geometry.beyond) else bias
         out = geometry.layer(x, kernel, inside, inputs)
@@ -127,12 +128,10 @@ def deconvolve(
         out = geometry.completed(out)
         return network.compute(out if bias is inside else geometry.with_bias(out, bias))
 
-    def scaled(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
-        grouped = (groups, -1, *weight.shape[1:])
-        factors = scale.reshape(groups, 1, weight.shape[1], *[1] * rank)
-        np.multiply(weight.reshape(grouped), factors, out=out.reshape(grouped))
+    def scaled(weight: np.ndarray, scale: np.ndarray, out: np.ndarray) -> np.ndarray:
+        return network.ledger.derive("scale_columns", weight, scale, groups=groups, out=out)
 
-    bias_array = optional_array(bias, "bias", network.path)
+    bias_array = optional_array(bias, "bias", network)
     return network.defer(values, bias_array, rank + 2, geometry.outputs, scaled, emit)
 
 
@@ -232,9 +231,10 @@ class _Geometry:
         out = remove_axes(out, [2]) if self.lift else out
         return pad(out, far_and_near([0] * self.rank, self.beyond)) if any(self.beyond) else out
 
-    def raised(self, weight: np.ndarray) -> np.ndarray:
+    def raised(self, network: Emitter[Tensor], weight: np.ndarray) -> np.ndarray:
         """The weight as TensorRT gets it."""
-        weight = _spread(weight, self.dilation) if self.spreads else weight
+        if self.spreads:
+            weight = network.ledger.derive("spread", weight, dilation=list(self.dilation))
         return weight.reshape(*weight.shape[:2], *self.lift, *weight.shape[2:])
 
     def by_tensor(self, x: Tensor, kernel: Tensor) -> Tensor:
@@ -248,13 +248,14 @@ class _Geometry:
         """`out` plus the bias, an array, a Parameter, a Tensor or ``None``."""
         if bias is None or isinstance(bias, Tensor):
             return out if bias is None else add_channels(out, bias)
-        array = array_of(bias, "bias", out.network.path)
+        array = array_of(bias, "bias", out.network)
         row = array.reshape(1, -1, *[1] * self.rank)
         return add(out, out.network.constant(row, out.dtype, "bias"))
 
 
 def _spread_tensor(weight: Tensor, dilation: Sequence[int]) -> Tensor:
-    """:func:`_spread` of a tensor: zeros are appended to an axis of size one behind each axis."""
+    """:func:`trtnet.recipes.operations.spread` of a tensor: zeros are appended to an axis of size
+    one behind each axis."""
     for index, step in enumerate(dilation):
         axis = index + 2
         if step > 1:
@@ -265,13 +266,3 @@ def _spread_tensor(weight: Tensor, dilation: Sequence[int]) -> Tensor:
             weight = reshape(pad(split, zeros), *sizes[:axis], whole, *sizes[axis + 1 :])
             weight = narrow(weight, axis, 0, whole - step + 1)
     return weight
-
-
-def _spread(weight: np.ndarray, dilation: Sequence[int]) -> np.ndarray:
-    """`weight` with zeros between its elements, which needs no dilation for the same result."""
-    sizes = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
-    wide = np.zeros((*weight.shape[:2], *sizes), weight.dtype)
-    spots = [slice(None, None, d) for d in dilation]
-    index = (slice(None), slice(None), *spots)
-    wide[index] = weight
-    return wide

@@ -41,7 +41,7 @@ def embedding(
     if isinstance(weight, Tensor):
         table = weight
     else:
-        rows = array_of(weight, "weight", network.path)
+        rows = array_of(weight, "weight", network)
         table = network.constant(rows, network.compute_dtype, "weight")
     if table.ndim != 2:
         raise ShapeError("embedding: weight must be a matrix", got=table.shape)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trtnet.errors import ShapeError
-from trtnet.ops.arguments import array_of, optional_array, shape_of
+from trtnet.ops.arguments import array_of, optional_array, scaled_rows, shape_of
 from trtnet.ops.elementwise import add
 from trtnet.ops.linalg import matmul
 from trtnet.ops.operands import as_tensor
@@ -30,7 +30,7 @@ def linear(input: Tensor, weight: Any, bias: Any = None) -> Tensor:
     if isinstance(weight, Tensor) or len(shape_of(weight)) == 1:
         network = input.network
         x = network.compute(input, "linear")
-        matrix = weight if isinstance(weight, Tensor) else array_of(weight, "weight", network.path)
+        matrix = weight if isinstance(weight, Tensor) else array_of(weight, "weight", network)
         matrix = network.cast(as_tensor(matrix, x, align=False), x.dtype)
         product = matmul(x, transpose(matrix, 0, 1) if matrix.ndim > 1 else matrix)
         return product if bias is None else _with_bias(product, bias)
@@ -41,7 +41,7 @@ def linear(input: Tensor, weight: Any, bias: Any = None) -> Tensor:
 
 def _with_bias(x: Tensor, bias: Any) -> Tensor:
     network = x.network
-    values = bias if isinstance(bias, Tensor) else array_of(bias, "bias", network.path)
+    values = bias if isinstance(bias, Tensor) else array_of(bias, "bias", network)
     return add(x, network.cast(as_tensor(values, x), x.dtype))
 
 
@@ -55,7 +55,7 @@ def project(input: Tensor, weight: Any, bias: Any, names: tuple[str, str]) -> Te
             expected=f"{wanted} features",
             got=f"{last}: {input!r}",
         )
-    matrix = array_of(weight, names[0], network.path)
+    matrix = array_of(weight, names[0], network)
     format = network.quantizer.format("linear")
     x = network.quantizer.activation(input, format)
 
@@ -82,11 +82,7 @@ def project(input: Tensor, weight: Any, bias: Any, names: tuple[str, str]) -> Te
         row = bias.reshape([1] * (out.ndim - 1) + [-1])
         return add(out, network.constant(row, out.dtype, names[1]))
 
-    bias_array = optional_array(bias, names[1], network.path)
+    bias_array = optional_array(bias, names[1], network)
     if x.ndim != 2:  # only there is axis 1, which a BatchNorm scales, the features' axis
         return emit(matrix, bias_array)
-    return network.defer(matrix, bias_array, 2, len(matrix), _scale_rows, emit)
-
-
-def _scale_rows(matrix: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
-    np.multiply(matrix, scale[:, None], out=out)
+    return network.defer(matrix, bias_array, 2, len(matrix), scaled_rows(network), emit)

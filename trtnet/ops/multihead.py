@@ -207,18 +207,18 @@ def _check_lengths(query: Tensor, key: Tensor, value: Tensor) -> None:
 
 
 def _project(query: Tensor, key: Tensor, value: Tensor, given: Projections) -> list[Tensor]:
-    path, bias_name = query.network.path, "in_proj_bias"
+    bias_name = "in_proj_bias"
     bias, names = given.bias, ["in_proj_weight"] * 3
     biases: list[Any] = [None] * 3
     if bias is not None:
-        biases = np.split(array_of(bias, bias_name, path), 3)
+        biases = np.split(array_of(bias, bias_name, query.network), 3)
     if given.packed is None:
         names, weights = ["q_proj_weight", "k_proj_weight", "v_proj_weight"], list(given.separate)
     elif query is key and key is value:
         packed = project(query, given.packed, bias, (names[0], bias_name))
         return list(split(packed, packed.shape[-1] // 3, -1))
     else:
-        weights = np.split(array_of(given.packed, names[0], path), 3)
+        weights = np.split(array_of(given.packed, names[0], query.network), 3)
     return [
         project(x, weight, own, (name, bias_name))
         for x, weight, own, name in zip((query, key, value), weights, biases, names, strict=True)
@@ -232,8 +232,8 @@ def _with_further(k: Tensor, v: Tensor, given: Projections) -> tuple[Tensor, Ten
     network, further = k.network, 0
     batch, _, width = k.shape
     if given.bias_k is not None:
-        arrays = (array_of(given.bias_k, "bias_k", network.path),
-                  array_of(given.bias_v, "bias_v", network.path))  # fmt: skip
+        arrays = (array_of(given.bias_k, "bias_k", network),
+                  array_of(given.bias_v, "bias_v", network))  # fmt: skip
         names = ("bias_k", "bias_v")
         rows = [
             expand(network.constant(array, k.dtype, name), batch, 1, width)

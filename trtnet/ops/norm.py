@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trtnet.dtypes import float32
-from trtnet.errors import ShapeError, UnsupportedError, WeightsError
+from trtnet.errors import ShapeError, UnsupportedError, located
 from trtnet.finite import require_representable
 from trtnet.names import parameter_name
 from trtnet.ops.arguments import array_of, optional_array, require
@@ -22,6 +22,7 @@ from trtnet.ops.operands import insert_axes, mask, remove_axes
 from trtnet.ops.operator import operator
 from trtnet.ops.shape import reshape
 from trtnet.tensor import Dim, Tensor, same_sizes
+from trtnet.tensor.emitter import Emitter
 
 
 @operator(methods=())
@@ -60,25 +61,29 @@ def batch_norm(
     if any(isinstance(v, Tensor) for v in (running_mean, running_var, weight, bias)):
         return _computed_batch_norm(input, running_mean, running_var, weight, bias, eps)
     network = input.network
-    scale, shift = _scale_and_shift(network.path, running_mean, running_var, weight, bias, eps)
+    scale, shift = _scale_and_shift(network, running_mean, running_var, weight, bias, eps)
     if network.fold_batch_norm and input.pending is not None and not input.is_emitted:
         own = input.pending
         _check_channels("batch_norm", own.channels, scale.size)
-        offset = shift if own.bias is None else shift + own.bias.astype(np.float64) * scale
+        offset = (
+            shift
+            if own.bias is None
+            else network.ledger.derive("folded_bias", shift, own.bias, scale)
+        )
         folded = network.weight_buffer(own.weight.shape)
-        own.scaled(own.weight, scale.astype(np.float32), folded)
-        return own.emit(folded, offset.astype(np.float32))
+        own.scaled(own.weight, _narrow(network, scale), folded)
+        return own.emit(folded, _narrow(network, offset))
     x = network.compute(input, "batch_norm")
     _check_channels("batch_norm", x.shape[1], scale.size)
     if x.ndim < 3:  # a Scale layer needs three axes
-        return add(mul(x, scale.astype(np.float32)), shift.astype(np.float32))
+        return add(mul(x, _narrow(network, scale)), _narrow(network, shift))
     return network.emit(
         "batch_norm",
         "add_scale_nd",
         x,
         network.trt.ScaleMode.CHANNEL,
-        network.weights(shift.astype(np.float32), name="shift"),
-        network.weights(scale.astype(np.float32), name="scale"),
+        network.weights(_narrow(network, shift), name="shift"),
+        network.weights(_narrow(network, scale), name="scale"),
         network.weights(None),
         1,
         dims=x.shape,
@@ -113,28 +118,31 @@ def _check_channels(op: str, have: Any, given: int) -> None:
 
 
 def _scale_and_shift(
-    path: str, running_mean: Any, running_var: Any, weight: Any, bias: Any, eps: float
+    network: Emitter[Tensor],
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    eps: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A batch norm as ``input * scale + shift``, in float64. Checks every value here: what is
     wrong would otherwise be found in the convolution it folds into."""
 
     def values(value: Any, name: str) -> np.ndarray:
-        array = array_of(value, name, path)
-        require_representable(array, float32, parameter_name(path, name), finite=True)
-        return array.astype(np.float64)
+        array = array_of(value, name, network)
+        require_representable(array, float32, parameter_name(network.path, name), finite=True)
+        return array
 
     mean, var = values(running_mean, "running_mean"), values(running_var, "running_var")
-    if (var + eps <= 0).any():
-        raise WeightsError(
-            "variances must be positive",
-            got=float(var.min()),
-            module=parameter_name(path, "running_var"),
-        )
-    scale = 1 / np.sqrt(var + eps)
-    if weight is not None:
-        scale = scale * values(weight, "weight")
-    shift = -mean * scale
-    return scale, shift if bias is None else shift + values(bias, "bias")
+    gamma = None if weight is None else values(weight, "weight")
+    beta = None if bias is None else values(bias, "bias")
+    with located(parameter_name(network.path, "running_var")):
+        scale = network.ledger.derive("batch_norm_scale", var, gamma, eps=eps)
+    return scale, network.ledger.derive("batch_norm_shift", mean, scale, beta)
+
+
+def _narrow(network: Emitter[Tensor], values: np.ndarray) -> np.ndarray:
+    return network.ledger.derive("cast", values, dtype="float32")
 
 
 def _computed_batch_norm(
@@ -296,8 +304,8 @@ def _normalize(
     network = x.network
     computed = isinstance(weight, Tensor) or isinstance(bias, Tensor)
     gamma, beta = (None, None) if computed else (weight, bias)
-    scale = optional_array(gamma, "weight", network.path)
-    shift = optional_array(beta, "bias", network.path)
+    scale = optional_array(gamma, "weight", network)
+    shift = optional_array(beta, "bias", network)
     scale = np.ones(shape, np.float32) if scale is None else _shaped(scale, "weight", shape)
     shift = np.zeros(shape, np.float32) if shift is None else _shaped(shift, "bias", shape)
     v2 = network.has("normalization_v2")
@@ -328,7 +336,7 @@ def _factor(value: Any, name: str, x: Tensor, shape: Sequence[Any]) -> Tensor:
     if isinstance(value, Tensor):
         value = network.cast(value, x.dtype)
         return value if same_sizes(value.shape, shape) else reshape(value, shape)
-    array = array_of(value, name, network.path)
+    array = array_of(value, name, network)
     fixed = [array.size if isinstance(size, Dim) else size for size in shape]
     return network.constant(_shaped(array, name, fixed), x.dtype, name)
 

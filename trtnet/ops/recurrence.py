@@ -147,7 +147,7 @@ class Recurrence:
     def _constant(self, value: Any, dtype: DType, name: str, is_row: bool = False) -> Tensor:
         if isinstance(value, Tensor):
             return self._network.cast(value, dtype)
-        array = array_of(value, name, self._network.path)
+        array = array_of(value, name, self._network)
         return self._network.constant(array[None] if is_row else array, dtype, name)
 
     def step(self, gates: Tensor, states: States) -> States:

@@ -55,12 +55,10 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Any, bias: Any = None) -> T
     """``input1 @ weight[k] @ input2 + bias[k]`` for each output `k`. `weight` has the shape
     (outputs, features of `input1`, features of `input2`)."""
     network = input1.network
-    kernel = network.constant(
-        array_of(weight, "weight", network.path), network.compute_dtype, "weight"
-    )
+    kernel = network.constant(array_of(weight, "weight", network), network.compute_dtype, "weight")
     a, b = network.compute(input1), network.compute(input2)
     product = einsum("...i,oij,...j->...o", a, kernel, b)
-    offset = optional_array(bias, "bias", network.path)
+    offset = optional_array(bias, "bias", network)
     return (
         product if offset is None else add(product, network.constant(offset, product.dtype, "bias"))
     )

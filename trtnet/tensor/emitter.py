@@ -70,6 +70,15 @@ class QuantizationRules(Protocol[T]):
         """The input of an average over `axes`, quantized where it should be."""
 
 
+class Recipes(Protocol):
+    """How weights come from state_dict keys; see :class:`trtnet.recipes.ledger.Ledger`."""
+
+    def derive(
+        self, op: str, *arrays: np.ndarray | None, out: np.ndarray | None = None, **options: Any
+    ) -> np.ndarray:
+        """What the operation `op` computes of weights, noted for refitting."""
+
+
 class LoopRules(Protocol[T]):
     """A loop of the network being filled; see :class:`trtnet.network.loop.Loop`."""
 
@@ -122,6 +131,10 @@ class Emitter(Protocol[T]):
     @property
     def quantizer(self) -> QuantizationRules[T]:
         """Where Q/DQ pairs stand."""
+
+    @property
+    def ledger(self) -> Recipes:
+        """How the weights come from state_dict keys."""
 
     @property
     def guards(self) -> Guards:
@@ -177,7 +190,7 @@ class Emitter(Protocol[T]):
         bias: np.ndarray | None,
         ndim: int,
         channels: int,
-        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
+        scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], object],
         emit: Callable[[np.ndarray, np.ndarray | None], T],
     ) -> T:
         """A tensor whose layer is added on first use, unless a BatchNorm folds into it."""

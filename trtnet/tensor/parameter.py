@@ -45,6 +45,7 @@ class Parameter:
     Attributes:
         optional: whether a state_dict may leave it out.
         name: its name in the module that owns it; ``""`` before.
+        reads: how often its values were taken, to compute something of them.
 
     Raises:
         UsageError: `data` is a size or a tuple of sizes.
@@ -56,7 +57,7 @@ class Parameter:
         self._shape, self._dtype = Shape((0,)), np.dtype(np.float32)
         self._is_unwritten = False
         self.requires_grad = requires_grad
-        self.optional, self.name = False, ""
+        self.optional, self.name, self.reads = False, "", 0
 
     @classmethod
     def empty(
@@ -90,6 +91,7 @@ class Parameter:
         """The values as a tensor of PyTorch. It shares the memory: writing into it writes the
         parameter. Where there are no values yet, floating-point memory is filled with NaN."""
         pytorch("Parameter.data")
+        self.reads += 1
         if self._array is None:
             self._array, self._is_unwritten = _unwritten(self._shape, self._dtype), True
         if not (self._array.flags.writeable and self._array.dtype.isnative):
@@ -120,6 +122,7 @@ class Parameter:
         Raises:
             WeightsError: none is loaded.
         """
+        self.reads += 1
         array = self.array
         if array is None or not self.has_values:
             raise WeightsError(

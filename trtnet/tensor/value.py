@@ -32,7 +32,7 @@ class FoldableLayer(Generic[T]):
     ndim: int
     channels: int
     dtype: DType
-    scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+    scaled: Callable[[np.ndarray, np.ndarray, np.ndarray], object]
     emit: Callable[[np.ndarray, np.ndarray | None], T]
 
 

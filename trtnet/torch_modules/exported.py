@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree
+from torch.utils._python_dispatch import _disable_current_modes
 
 from trtnet.errors import UnsupportedError
 from trtnet.tensor import Dim
@@ -87,7 +88,7 @@ def _export(
     dynamic = any(leaf is not None for leaf in _pytree.tree_leaves(axes))
     example = _pytree.tree_map_only(Traced, _example, (args, kwargs))
     try:
-        with interrupts_wait(), without_stderr():
+        with interrupts_wait(), without_stderr(), _disable_current_modes():
             return torch.export.export(
                 module, *example, dynamic_shapes=axes if dynamic else None, strict=False
             )

@@ -52,9 +52,14 @@ class SharedParameter(Parameter):
         return not self._table[self.name].is_meta
 
     @property
+    def tensor(self) -> torch.Tensor:
+        """The tensor that the module has now."""
+        return self._table[self.name]  # type: ignore[no-any-return]
+
+    @property
     def data(self) -> Any:
         """The tensor."""
-        return self._table[self.name].detach()
+        return self.tensor.detach()
 
     @data.setter
     def data(self, values: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class Described:
     kind: str
     tensors: tuple[Tensor, ...]
     profiles: tuple[Mapping[str, Sequence[Sequence[int]]], ...]
+    weights: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    is_stripped: bool = False
 
     @property
     def input(self) -> Tensor:
@@ -84,6 +86,8 @@ def write(
         ((1, 4), (2, 4), (8, 4)),
     ),
     version: str | None = None,
+    weights: Mapping[str, tuple[str, str]] | None = None,
+    is_stripped: bool = False,
 ) -> bytes:
     """An engine of ``"tensorrt"`` or ``"rtx"``.
 
@@ -91,6 +95,8 @@ def write(
         kind: see :class:`Described`.
         shape: of the float32 input `x`.
         profiles: smallest, usual and largest shape of `x`, one of these per profile.
+        weights: type and bytes, in hexadecimal, of those that can be replaced.
+        is_stripped: whether it is without these.
     """
     tensors = [Tensor("x", "FLOAT", tuple(shape), True)]
     if kind == "resize":
@@ -102,6 +108,8 @@ def write(
             "kind": kind,
             "tensors": [asdict(tensor) for tensor in tensors],
             "profiles": [{"x": profile} for profile in profiles],
+            "weights": dict(weights or {}),
+            "is_stripped": is_stripped,
         }
     ).encode()
     numbers = bytes(int(part) for part in (version or VERSION[name]).split("."))
@@ -122,4 +130,5 @@ def read(engine: bytes, name: str, version: str) -> Described | str:
     tensors = tuple(
         Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in body["tensors"]
     )
-    return Described(body["kind"], tensors, tuple(body["profiles"]))
+    return Described(body["kind"], tensors, tuple(body["profiles"]), body["weights"],
+                     body["is_stripped"])  # fmt: skip

@@ -18,6 +18,17 @@ class DataType(IntEnum):
     HALF = auto()
     INT32 = auto()
     INT64 = auto()
+    INT8 = auto()
+    BF16 = auto()
+
+
+BYTES = {DataType.FLOAT: 4, DataType.HALF: 2, DataType.INT32: 4, DataType.INT64: 8,
+         DataType.INT8: 1, DataType.BF16: 2}  # fmt: skip
+
+
+class SerializationFlag(IntEnum):
+    EXCLUDE_WEIGHTS = 0
+    EXCLUDE_LEAN_RUNTIME = auto()
 
 
 class TensorIOMode(IntEnum):

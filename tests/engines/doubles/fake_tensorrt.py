@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,79 @@ class IHostMemory:
         return self._content
 
 
+class Weights:
+    """As the binding's: an address, a type and a count."""
+
+    def __init__(self, type: Any, ptr: int, count: int) -> None:
+        self.dtype, self.size = type, count
+        self._address = ptr
+
+    def __bytes__(self) -> bytes:
+        return ctypes.string_at(self._address, self.size * enums.BYTES[self.dtype])
+
+
+_FLAGS: Any = IntEnum(
+    "SerializationFlag", "EXCLUDE_WEIGHTS EXCLUDE_LEAN_RUNTIME INCLUDE_REFIT", start=0
+)
+
+
+class ISerializationConfig(Recorded):
+    def __init__(self, recorder: Recorder, flags: set[Any]) -> None:
+        super().__init__(recorder)
+        self._flags = flags
+
+    @recorded
+    def clear_flag(self, flag: Any) -> bool:
+        self._flags.discard(flag)
+        return True
+
+    @recorded
+    def set_flag(self, flag: Any) -> bool:
+        self._flags.add(flag)
+        return True
+
+
+class Refitter(Recorded):
+    """Puts weights into an engine at once, all that were set. That of TensorRT-RTX never says that
+    some are missing."""
+
+    def __init__(self, recorder: Recorder, engine: ICudaEngine) -> None:
+        super().__init__(recorder)
+        self._engine, self._set = engine, dict[str, bytes]()
+
+    @recorded
+    def get_all_weights(self) -> list[str]:
+        return list(self._engine.held)
+
+    @recorded
+    def get_missing_weights(self) -> list[str]:
+        fake = self._engine._fake
+        left = [n for n in self._engine.held if n not in self._set]
+        return left if self._engine.is_stripped and fake.name != "rtx" else []
+
+    @recorded
+    def get_weights_prototype(self, weights_name: str) -> Weights:
+        kind, content = self._engine.held[weights_name]
+        return Weights(kind, 0, len(content) // enums.BYTES[kind])
+
+    @recorded
+    def get_named_weights(self, weights_name: str) -> Any:
+        kind, content = self._engine.held[weights_name]
+        return np.frombuffer(content, {enums.DataType.HALF: "f2"}.get(kind, "f4"))
+
+    @recorded
+    def set_named_weights(self, name: str, weights: Any) -> bool:
+        self._set[name] = bytes(weights)
+        return True
+
+    @recorded
+    def refit_cuda_engine(self) -> bool:
+        for name, content in self._set.items():
+            self._engine.held[name] = self._engine.held[name][0], content
+        self._engine.is_stripped = False
+        return True
+
+
 class Runtime(Recorded):
     engine_host_code_allowed = False
 
@@ -74,6 +148,21 @@ class ICudaEngine(Recorded):
     def __init__(self, recorder: Recorder, runtime: Runtime, described: engines.Described) -> None:
         super().__init__(recorder)
         self._runtime, self._described, self._fake = runtime, described, runtime._fake
+        self.held = {name: (enums.DataType[kind], bytes.fromhex(content))
+                     for name, (kind, content) in described.weights.items()}  # fmt: skip
+        self.is_stripped = described.is_stripped
+
+    @recorded
+    def create_serialization_config(self) -> Any:
+        flags = {enums.SerializationFlag.EXCLUDE_WEIGHTS} if self._described.is_stripped else set()
+        return ISerializationConfig(self._recorder, flags)
+
+    @recorded
+    def serialize_with_config(self, arg0: Any) -> Any:
+        without = enums.SerializationFlag.EXCLUDE_WEIGHTS in arg0._flags
+        held = {name: (kind.name, bytes(len(content)).hex() if without else content.hex())
+                for name, (kind, content) in self.held.items()}  # fmt: skip
+        return IHostMemory(engines.write(self._fake.name, weights=held, is_stripped=without))
 
     @property
     def num_io_tensors(self) -> int:
@@ -307,6 +396,7 @@ class FakeTensorRT:
     ILogger, IOutputAllocator, IProfiler = ILogger, IOutputAllocator, IProfiler
     ICudaEngine, IExecutionContext, IRuntimeConfig = ICudaEngine, IExecutionContext, IRuntimeConfig
     DataType, TensorIOMode = enums.DataType, enums.TensorIOMode
+    SerializationFlag, Weights = enums.SerializationFlag, Weights
     TensorLocation = enums.TensorLocation
 
     def __init__(self, name: str, cuda: Any) -> None:
@@ -315,6 +405,7 @@ class FakeTensorRT:
         self.__version__ = engines.VERSION[name]
         if name == "rtx":
             self.CudaGraphStrategy = enums.CudaGraphStrategy
+            self.SerializationFlag = _FLAGS  # as TensorRT from 10.14 on
             self.EngineValidity = enums.EngineValidity
             self.EngineInvalidityDiagnostics = enums.EngineInvalidityDiagnostics
             self.IExecutionContext, self.IRuntimeCache = IExecutionContextRTX, IRuntimeCache
@@ -329,6 +420,7 @@ class FakeTensorRT:
 
         OwnRuntime.__name__ = "Runtime"
         self.Runtime = OwnRuntime
+        self.Refitter = lambda engine, logger: Refitter(self._recorder, engine)
         self.backend = backend.Backend(backend.description(name), self, make_logger(self))
 
     @property

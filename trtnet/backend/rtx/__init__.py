@@ -15,6 +15,7 @@ DESCRIPTION = BackendDescription(
     minimum=(1, 7),
     engine_format=tensorrt_format(b"vtrt", layout=2, size="exact", has_reliable_version=True),
     engine_loader="trtnet.engines.tensorrt.loading:load_engine",
+    engine_refitter="trtnet.engines.tensorrt.refit:refit_engine",
     run_tool="tensorrt_rtx",
     # Options that TensorRT-RTX takes without doing anything, or fails on late.
     lacks={
@@ -32,7 +33,7 @@ DESCRIPTION = BackendDescription(
         ),
     },
     unbuildable=frozenset({"add_nms", "add_non_zero"}),
-    options_needing_gpu=("refit", "strip_weights"),
+    options_needing_gpu=("refit", "refit_individual", "strip_weights"),
     # As documented by NVIDIA: https://docs.nvidia.com/deeplearning/tensorrt-rtx
     gpu_targets=GpuTargets(
         supported=((7, 5), (8, 0), (8, 6), (8, 9)),

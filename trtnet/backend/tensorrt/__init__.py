@@ -16,6 +16,7 @@ DESCRIPTION = BackendDescription(
     # What its header states is not known well enough to refuse an engine for it.
     engine_format=tensorrt_format(b"ftrt"),
     engine_loader="trtnet.engines.tensorrt.loading:load_engine",
+    engine_refitter="trtnet.engines.tensorrt.refit:refit_engine",
     run_tool="trtexec",
     needs_gpu_to_define=True,
     lacks={

@@ -43,4 +43,6 @@ DESCRIPTION = BackendDescription(
         "its engine is the network itself, which TensorRT's builder never sees",
         "leave it out, or choose the backend tensorrt or rtx",
     ),
+    honours=frozenset({"refit", "refit_individual", "strip_weights"}),
+    engine_refitter="trtnet.building.archive_refit:refit_archive",
 )

@@ -7,7 +7,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtnet import cuda
 from trtnet.backend import Backend
@@ -17,11 +17,15 @@ from trtnet.dtypes import tensorrt_dtype_name
 from trtnet.engines import compatibility
 from trtnet.engines.protocol import Binding, Engine
 from trtnet.engines.tensorrt.context import TensorRTContext, failure
+from trtnet.engines.tensorrt.refit import LiveRefit
 from trtnet.errors import ExecutionError, PlanError, TrtnetError
 from trtnet.escaping import printable
 from trtnet.files import atomic_write
 from trtnet.hardware import missing_gpu
 from trtnet.reading.files import read_bytes
+
+if TYPE_CHECKING:
+    from trtnet.building.refitting import EngineChange
 
 _LARGEST_CACHE = 4 << 30  # bytes of a runtime cache
 
@@ -94,6 +98,12 @@ class TensorRTEngine(Engine):
         made = TensorRTContext(self._backend, context, self.bindings, self._captures_itself)
         self._contexts.add(made)
         return made
+
+    def prepare_refit(self, plan: Plan, change: EngineChange) -> LiveRefit:
+        """See :meth:`trtnet.engines.protocol.RefittableEngine.prepare_refit`."""
+        if self._engine is None:
+            raise ExecutionError("the engine is closed", fix="load it again")
+        return LiveRefit(self._backend, self._engine, change)
 
     def close(self) -> None:
         """Releases the contexts that are still open, writes the runtime cache, and releases the

@@ -43,6 +43,9 @@ class ShapeBuilder(Protocol):
         """Something faster for inputs of these shapes; None where it can make nothing. The present
         CUDA stream is used."""
 
+    def for_module(self, module: fx.GraphModule) -> ShapeBuilder:
+        """One for `module`, the same network with other weights, that takes the same tactics."""
+
     def recall(self, shapes: Shapes) -> str | None:
         """The name of the way that was the fastest for `shapes`; None where that is not known."""
 
@@ -79,3 +82,9 @@ class CompiledGraph:
         """Frees the weights; nothing can run afterwards."""
         self.module = fx.GraphModule({}, fx.Graph())
         self.forward, self.tactics = self.module.forward, None
+
+
+def module_of(forward: Forward) -> fx.GraphModule | None:
+    """The module whose method `forward` is."""
+    found = getattr(forward, "__self__", None)
+    return found if isinstance(found, fx.GraphModule) else None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
 
 from trtnet.engines.protocol import CaptureError, Replay
-from trtnet.engines.torch.compiled import CompiledGraph, Forward
+from trtnet.engines.torch.compiled import CompiledGraph, Forward, Shapes
 from trtnet.errors import ExecutionError, NetworkError, OutOfMemoryError, TrtnetError
 from trtnet.plugins.tensor_views import tensor_at
 from trtnet.reference.dtypes import DTYPES
@@ -25,8 +25,18 @@ _FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 class Contexts(Protocol):
     """Makes the contexts of one engine, and owns what they share."""
 
+    @property
+    def built(self) -> Sequence[tuple[Shapes, fx.GraphModule]]:
+        """The modules that were built for input shapes, and may still run."""
+
     def create(self) -> TorchContext:
         """A new context."""
+
+    def building(self) -> AbstractContextManager[None]:
+        """Inside of it modules are built as contexts build them, and no context works."""
+
+    def forget(self) -> None:
+        """Forgets what was built, for an engine whose module is replaced."""
 
     def close(self) -> None:
         """Releases what the contexts share; they are closed before."""
@@ -35,12 +45,21 @@ class Contexts(Protocol):
 class CpuContexts:
     """Makes contexts that run on the CPU; they share the compiled graph only."""
 
+    built: Sequence[tuple[Shapes, fx.GraphModule]] = ()
+
     def __init__(self, compiled: CompiledGraph) -> None:
         self._compiled = compiled
 
     def create(self) -> TorchContext:
         """A new context."""
         return TorchContext(self._compiled)
+
+    def building(self) -> AbstractContextManager[None]:
+        """Does nothing."""
+        return nullcontext()
+
+    def forget(self) -> None:
+        """Does nothing."""
 
     def close(self) -> None:
         """Does nothing."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import fx
 
 from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
@@ -37,9 +38,30 @@ class CudaContexts:
         self._compiled = compiled
         self._ways = Ways(compiled)
 
+    @property
+    def built(self) -> Sequence[tuple[Shapes, fx.GraphModule]]:
+        """The modules that were built for input shapes, and may still run."""
+        return self._ways.built
+
     def create(self) -> CudaContext:
         """A new context."""
         return CudaContext(self._compiled, self._ways)
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Inside of it modules are built as contexts build them, and no context works; captured
+        graphs run."""
+        tf32 = self._compiled.tf32
+        with (
+            _LOCK,
+            _set(torch.backends.cudnn, allow_tf32=tf32, benchmark=False),
+            _set(torch.backends.cuda.matmul, allow_tf32=tf32),
+        ):
+            yield
+
+    def forget(self) -> None:
+        """Forgets which ways are the fastest, with their modules."""
+        self._ways.clear()
 
     def close(self) -> None:
         """Gives PyTorch's unused memory back to the device."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import torch
 from torch import fx
 
 from trtnet import graph
+from trtnet.building.archive_refit import refit_archive
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.building.sidecar import StatedShapes
@@ -21,6 +23,7 @@ from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.context import Contexts, CpuContexts, TorchContext
 from trtnet.engines.torch.fusion import rewrite
 from trtnet.engines.torch.passes import optimize
+from trtnet.engines.torch.refitting import PreparedRefit, prepare
 from trtnet.engines.torch.runtimes import choose
 from trtnet.engines.torch.selections import select_at_once
 from trtnet.engines.torch.shapes import OutputShapes
@@ -34,6 +37,7 @@ from trtnet.reference.dtypes import DTYPES, execution_dtype
 from trtnet.reference.layer_context import is_shape_value
 
 if TYPE_CHECKING:
+    from trtnet.building.refitting import EngineChange
     from trtnet.engines.torch.tactics.network_builder import NetworkBuilder
 
 _UNLIMITED = 2**31 - 1
@@ -79,13 +83,33 @@ def load(
     elif optimization_level is not None or timing_cache is not None:
         raise BackendError("tactics are timed with Triton, which is not installed",
                            fix="pip install triton")  # fmt: skip
+    make = functools.partial(_compiled, place=place, runtime=runtime, compile=compile)
+    compiled = make(plan, read, profiles[0])
+    notes: tuple[str, ...] = ()
+    if has_triton and not compile:
+        level = _LEVEL if optimization_level is None else optimization_level
+        builder = _builder(compiled, level, timing_cache)
+        compiled.tactics, notes = builder, builder.notes
+    return TorchEngine(compiled, profiles, _contexts(compiled), notes, make)
+
+
+def _compiled(
+    plan: Plan,
+    read: Graph,
+    shapes: Mapping[str, Shapes],
+    *,
+    place: torch.device,
+    runtime: str,
+    compile: bool,
+) -> CompiledGraph:
+    """What runs `read`, the graph of `plan`, without tactics; `shapes` are of one profile."""
     try:
         module = _compile(read, place)
     except torch.OutOfMemoryError as error:
         raise ExecutionError(f"the weights do not fit onto {place}", got=error) from error
     bindings = _bindings(read)
-    forward, name = choose(module, bindings, place, profiles[0], runtime=runtime, compile=compile)
-    compiled = CompiledGraph(
+    forward, name = choose(module, bindings, place, shapes, runtime=runtime, compile=compile)
+    return CompiledGraph(
         bindings=bindings,
         module=module,
         forward=forward,
@@ -94,12 +118,6 @@ def load(
         output_shapes=OutputShapes(read),
         tf32=plan.described.precision == "tf32",
     )
-    notes: tuple[str, ...] = ()
-    if has_triton and not compile:
-        level = _LEVEL if optimization_level is None else optimization_level
-        builder = _builder(compiled, level, timing_cache)
-        compiled.tactics, notes = builder, builder.notes
-    return TorchEngine(compiled, profiles, _contexts(compiled), notes)
 
 
 class TorchEngine:
@@ -121,8 +139,10 @@ class TorchEngine:
         profiles: tuple[Mapping[str, Shapes], ...],
         contexts: Contexts,
         notes: tuple[str, ...] = (),
+        make: Callable[[Plan, Graph, Mapping[str, Shapes]], CompiledGraph] | None = None,
     ) -> None:
-        self.notes = notes
+        """`make` makes the compiled graph of a plan with other weights, without tactics."""
+        self.notes, self._make = notes, make
         self.bindings, self.profiles = compiled.bindings, profiles
         self.device, self.runtime = compiled.device.type, compiled.runtime
         self._compiled, self._contexts = compiled, contexts
@@ -143,6 +163,17 @@ class TorchEngine:
                 f"the engine has no profile {profile}", expected=f"0 to {len(self.profiles) - 1}"
             )
         return self._contexts.create()
+
+    def prepare_refit(self, plan: Plan, change: EngineChange) -> PreparedRefit:
+        """See :meth:`trtnet.engines.protocol.RefittableEngine.prepare_refit`."""
+        assert self._make is not None
+        new_plan = Plan(refit_archive(plan.engine, change), plan.sidecar)
+        new = self._make(new_plan, _read(new_plan), self.profiles[0])
+        if self._compiled.tactics is not None:
+            new.tactics = self._compiled.tactics.for_module(new.module)
+        with self._contexts.building():
+            built = self._contexts.built
+            return prepare(self._compiled, new, built, new_plan.engine, self._contexts.forget)
 
     def close(self) -> None:
         """Frees the weights; the contexts are closed before."""

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from trtnet.engines.torch.compiled import CompiledGraph, Forward, Shapes
+from torch import fx
+
+from trtnet.engines.torch.compiled import (
+    Built,
+    CompiledGraph,
+    Forward,
+    ShapeBuilder,
+    Shapes,
+    module_of,
+)
 
 WITH, WITHOUT = "with tactics", "without tactics"
 _TIMED = ", cuDNN's kernels timed"
@@ -47,6 +57,15 @@ class Ways:
         self._compiled = compiled
         self._known: OrderedDict[Shapes, Way | None] = OrderedDict()  # those used last at the end
         self._ordering = threading.Lock()
+        self._built: list[tuple[Shapes, weakref.ref[fx.GraphModule]]] = []
+
+    @property
+    def built(self) -> list[tuple[Shapes, fx.GraphModule]]:
+        """The modules that were built for input shapes, and may still run: a captured graph keeps
+        its own, whatever is forgotten here."""
+        self._built = [found for found in self._built if found[1]() is not None]
+        alive = ((shapes, module()) for shapes, module in self._built)
+        return [(shapes, module) for shapes, module in alive if module is not None]
 
     @property
     def level(self) -> int:
@@ -97,7 +116,7 @@ class Ways:
         network is built on the present CUDA stream.
         """
         tactics = self._compiled.tactics
-        built = None if tactics is None else tactics.build(shapes)
+        built = None if tactics is None else self._build(shapes, tactics)
         if built is None:
             return [self.without, _timed(self.without)][: 1 if self.level < _DEFAULT_LEVEL else 2]
         with_tactics = Way(WITH, built.forward)
@@ -134,13 +153,21 @@ class Ways:
             while len(self._known) > _MOST_SHAPES:
                 self._known.popitem(last=False)
 
+    def _build(self, shapes: Shapes, tactics: ShapeBuilder) -> Built | None:
+        """What `tactics` builds for `shapes`; remembered for :attr:`built`."""
+        made = tactics.build(shapes)
+        module = None if made is None else module_of(made.forward)
+        if module is not None:
+            self._built.append((shapes, weakref.ref(module)))
+        return made
+
     def _named(self, shapes: Shapes, name: str) -> Way | None:
         """The way called `name`; None where it cannot be made, or there is none."""
         base, is_timed = name.removesuffix(_TIMED), name.endswith(_TIMED)
         tactics = self._compiled.tactics
         if base == WITHOUT:
             way = self.without
-        elif base == WITH and tactics is not None and (built := tactics.build(shapes)) is not None:
+        elif base == WITH and tactics is not None and (built := self._build(shapes, tactics)):
             way = Way(WITH, built.forward)
         else:
             return None

@@ -72,6 +72,10 @@ class NetworkBuilder:
         self._save()
         return Built(made.forward, made.meta["saved_us"], _convolves(made))
 
+    def for_module(self, module: fx.GraphModule) -> NetworkBuilder:
+        """See :meth:`trtnet.engines.torch.compiled.ShapeBuilder.for_module`."""
+        return NetworkBuilder(module, self._types, self._builder, self._path, self._tf32)
+
     def recall(self, shapes: Shapes) -> str | None:
         """See :meth:`trtnet.engines.torch.compiled.ShapeBuilder.recall`."""
         return self._builder.cache.get(self._problem(shapes)) if self.level else None

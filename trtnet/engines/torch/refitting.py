@@ -1,0 +1,177 @@
+"""Other weights in an engine that runs: the module is made again of the new weights, by the code
+that made it, and takes the place of the old one.
+
+On a GPU, captured CUDA graphs read the old module's memory. Where both modules differ in nothing
+but values, the new values are copied into that memory; what a tactic packed or folded is packed
+and folded again, because its module is built again too. Otherwise the new module takes the place of
+the old one, and graphs are captured anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from trtnet.engines.torch.compiled import CompiledGraph, Shapes, module_of
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class PreparedRefit:
+    """What makes a running engine the one with the new weights; see
+    :class:`trtnet.engines.protocol.PreparedRefit`.
+
+    Attributes:
+        engine: the bytes of the new engine.
+        keeps_contexts: whether contexts and captured graphs stay what they are.
+    """
+
+    engine: bytes
+    keeps_contexts: bool
+    run: Callable[[], None]
+
+    def apply(self) -> bytes:
+        """Puts the new weights in; returns :attr:`engine`."""
+        self.run()
+        return self.engine
+
+
+def prepare(
+    compiled: CompiledGraph,
+    new: CompiledGraph,
+    built: Sequence[tuple[Shapes, fx.GraphModule]],
+    engine: bytes,
+    forget: Callable[[], None],
+) -> PreparedRefit:
+    """Prepares that `compiled` becomes `new`.
+
+    Args:
+        built: the modules that were built for input shapes and may still run.
+        engine: the bytes that `new` was made of.
+        forget: makes the engine's contexts forget what was built.
+    """
+    pairs = None
+    if compiled.device.type == "cuda":
+        with torch.inference_mode():
+            pairs = _all_pairs(compiled, new, built)
+    if pairs is not None:
+        found = pairs
+        return PreparedRefit(engine, True, lambda: exchange(found, compiled, new))
+    return PreparedRefit(engine, False, lambda: replace(compiled, new, forget))
+
+
+def replace(compiled: CompiledGraph, new: CompiledGraph, forget: Callable[[], None]) -> None:
+    """Makes `compiled` what `new` is. Nothing executes meanwhile."""
+    forget()
+    compiled.module, compiled.forward, compiled.runtime = new.module, new.forward, new.runtime
+    compiled.output_shapes, compiled.tactics = new.output_shapes, new.tactics
+
+
+def exchange(pairs: Sequence[Pair], compiled: CompiledGraph, new: CompiledGraph) -> None:
+    """Exchanges the values of the two tensors of each pair. Nothing executes meanwhile. Where one
+    cannot be written, those before it get their old values back."""
+    done: list[Pair] = []
+    with torch.inference_mode():
+        _synchronize(compiled.device)
+        try:
+            for pair in pairs:
+                done.append(pair)
+                _exchange(*pair)
+            _synchronize(compiled.device)
+        except BaseException:
+            for old, other in reversed(done[:-1]):
+                _exchange(old, other)
+            _synchronize(compiled.device)
+            raise
+    compiled.output_shapes = new.output_shapes
+
+
+def _exchange(old: Tensor, new: Tensor) -> None:
+    kept = old.clone()
+    old.copy_(new)
+    new.copy_(kept)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _all_pairs(
+    compiled: CompiledGraph, new: CompiledGraph, built: Sequence[tuple[Shapes, fx.GraphModule]]
+) -> list[Pair] | None:
+    """The tensors of all modules that may still run, with the new ones; ``None`` where one of the
+    modules differs in more than values."""
+    found = pairs_of(compiled.module, new.module)
+    for shapes, module in built:
+        made = None if new.tactics is None else new.tactics.build(shapes)
+        other = None if made is None else module_of(made.forward)
+        more = None if other is None else pairs_of(module, other)
+        if found is None or more is None:
+            return None
+        found += more
+    if found is None:
+        return None
+    return _storages(found)
+
+
+def _storages(pairs: Sequence[Pair]) -> list[Pair] | None:
+    """The whole memory of the tensors of `pairs`, each once: modules share tensors, and tensors
+    memory. ``None`` where the two sides share in different ways."""
+    found: dict[int, Pair] = {}
+    partners: dict[int, int] = {}
+    for old, new in pairs:
+        mine, theirs = (_whole(tensor) for tensor in (old, new))
+        known = partners.setdefault(mine.data_ptr(), theirs.data_ptr())
+        if known != theirs.data_ptr() or mine.shape != theirs.shape:
+            return None
+        found[mine.data_ptr()] = mine, theirs
+    return list(found.values()) if len(set(partners.values())) == len(partners) else None
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """The bytes of all the memory that `tensor` is a part of."""
+    made = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return made.set_(tensor.untyped_storage())  # type: ignore[call-overload]
+
+
+def pairs_of(old: fx.GraphModule, new: fx.GraphModule) -> list[Pair] | None:
+    """The tensors of two modules on a GPU, in pairs; ``None`` where the modules differ in code, in
+    layouts, or in values on the host, which a captured graph may hold."""
+    mine, theirs = list(_parts(old)), list(_parts(new))
+    if [name for name, _ in mine] != [name for name, _ in theirs]:
+        return None
+    pairs: list[Pair] = []
+    for (_, a), (_, b) in zip(mine, theirs, strict=True):
+        held, given = dict(a.named_buffers(recurse=False)), dict(b.named_buffers(recurse=False))
+        if _code(a) != _code(b) or held.keys() != given.keys():
+            return None
+        for name, tensor in held.items():
+            other = given[name]
+            if _layout(tensor) != _layout(other):
+                return None
+            if tensor.device.type == "cpu" and not torch.equal(tensor, other):
+                return None
+            if tensor.device.type != "cpu":
+                pairs.append((tensor, other))
+    return pairs
+
+
+def _parts(module: fx.GraphModule) -> Iterator[tuple[str, fx.GraphModule]]:
+    for name, part in module.named_modules():
+        if isinstance(part, fx.GraphModule):
+            yield name, part
+
+
+def _code(module: fx.GraphModule) -> str:
+    return _ADDRESS.sub("", module.code)
+
+
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.storage_offset()
