@@ -34,6 +34,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         ("explorer.md", ["page.html", "compared.html", "mix.html", "errors.html", "mine.json"]),
         ("study.md", ["cpu.json"]),
         ("refit.md", ["new.engine.json", "adapted.engine", "filled.engine", "report.json"]),
+        ("serving.md", ["models/shapes_images/config.pbtxt", "models/digits/labels.txt"]),
         ("segmentation.md", ["classes.png", "pictures/shapes.png", "shapes_overlay.png"]),
     ],
 )

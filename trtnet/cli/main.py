@@ -27,6 +27,7 @@ _PROGRAMS = {
     "run": ("trtnet.cli.run", "execute an engine on arrays or images"),
     "bench": ("trtnet.cli.bench", "measure an engine or a model, as trtexec does"),
     "ceilings": ("trtnet.cli.ceilings", "measure what this processor can do at most"),
+    "export": ("trtnet.cli.export", "a model repository of the Triton Inference Server"),
     "plugin": ("trtnet.cli.plugin", "start, test and time a custom plugin"),
     "doctor": ("trtnet.cli.doctor", "what this machine can build and run, and why not more"),
 }
