@@ -39,6 +39,8 @@ NOT_IMPORTED = {  # declared distributions that no import names
     "tensorrt-rtx": "imported by the name in trtnet.backend",
     "tensorrt-lean": "imported by the name in trtnet.backend",
     "transformers": "imported by the name in tests/integration as well",
+    "pandas": "imported by ray.data",
+    "fsspec": "imported by ray.data",
 }
 
 

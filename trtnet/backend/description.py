@@ -86,6 +86,8 @@ class BackendDescription:
             which plugins stand as layers of their own; otherwise TensorRT's builder makes it, and
             it belongs to the release that built it.
         runs_in_pytorch: PyTorch executes its engines, and ``torch.compile`` can be applied to them.
+        compiles_at_first_run: its engines compile kernels when they first run on a GPU, which a
+            runtime cache keeps.
         run_tool: the command line tool of its vendor that runs an engine; ``None`` for none.
         needs_gpu_to_define: networks can be defined and built only where there is a GPU.
         lacks: builder options that it cannot honour, by name.
@@ -108,6 +110,7 @@ class BackendDescription:
     devices: tuple[str, ...] = ("cuda",)
     writes_archive: bool = False
     runs_in_pytorch: bool = False
+    compiles_at_first_run: bool = False
     run_tool: str | None = None
     needs_gpu_to_define: bool = False
     lacks: Mapping[str, OptionLack] = field(default_factory=dict)

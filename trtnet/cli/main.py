@@ -23,6 +23,7 @@ _PROGRAMS = {
     "detect": ("trtnet.cli.detect", "find things in images and draw boxes around them"),
     "classify": ("trtnet.cli.classify", "name what images show"),
     "run": ("trtnet.cli.run", "execute an engine on arrays or images"),
+    "batch": ("trtnet.cli.batch", "an engine on very many images and GPUs, with Ray"),
     "bench": ("trtnet.cli.bench", "measure an engine or a model, as trtexec does"),
     "plugin": ("trtnet.cli.plugin", "start, test and time a custom plugin"),
     "doctor": ("trtnet.cli.doctor", "what this machine can build and run, and why not more"),

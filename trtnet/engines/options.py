@@ -40,6 +40,11 @@ def check_options(description: BackendDescription, device: str, options: LoadOpt
         raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
     if options.runtime != "torch" and not description.runs_in_pytorch:
         raise UsageError(f"an engine of {name} has its own runtime", fix="leave runtime= out")
+    if options.runtime_cache is not None and not description.compiles_at_first_run:
+        raise UsageError(
+            f"runtime_cache has no effect: an engine of {name} compiles no kernels when it first "
+            "runs", fix="leave it out",
+        )  # fmt: skip
     given = [f"{argument} ({flag})" for argument, flag in _FLAGS.items()
              if getattr(options, argument) is not None]  # fmt: skip
     if not given:

@@ -73,6 +73,8 @@ class LoadOptions:
         optimization_level: how much the torch backend's builder times, 0 to 5; ``None`` for its
             default.
         timing_cache: the file in which it keeps its choices.
+        runtime_cache: the file in which TensorRT-RTX keeps the kernels that it compiles; ``None``
+            for ``<path>.cache``.
     """
 
     backend: str
@@ -82,6 +84,7 @@ class LoadOptions:
     runtime: str = "torch"
     optimization_level: int | None = None
     timing_cache: str | os.PathLike[str] | None = None
+    runtime_cache: str | os.PathLike[str] | None = None
 
 
 class EngineLoader(Protocol):

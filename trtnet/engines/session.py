@@ -56,6 +56,8 @@ class Session:
             region of the network; ``None`` for 3. trtexec's ``--builderOptimizationLevel``.
         timing_cache: a file in which it keeps what it found, for the same GPU and versions:
             names and times, no code. trtexec's ``--timingCacheFile``.
+        runtime_cache: the file in which TensorRT-RTX keeps the kernels that it compiles for this
+            GPU, which are code; ``None`` for ``<engine file>.cache``.
 
     A session belongs to the process that opened it. An interrupt may come at any moment of a call:
     the next call finds the session as if the interrupted one had not been made.
@@ -95,6 +97,7 @@ class Session:
         runtime: str = "torch",
         optimization_level: int | None = None,
         timing_cache: str | os.PathLike[str] | None = None,
+        runtime_cache: str | os.PathLike[str] | None = None,
     ) -> None:
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)
@@ -102,7 +105,14 @@ class Session:
         self.plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         path = None if isinstance(plan, Plan) else plan
         options = LoadOptions(
-            backend, path, cuda_graph, compile, runtime, optimization_level, timing_cache
+            backend=backend,
+            path=path,
+            cuda_graph=cuda_graph,
+            compile=compile,
+            runtime=runtime,
+            optimization_level=optimization_level,
+            timing_cache=timing_cache,
+            runtime_cache=runtime_cache,
         )
         self._engine, self._device = load_engine(self.plan, device, options)
         self.backend, self.device = self._engine.backend, self._engine.device

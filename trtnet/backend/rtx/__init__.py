@@ -15,6 +15,7 @@ DESCRIPTION = BackendDescription(
     minimum=(1, 7),
     engine_format=tensorrt_format(b"vtrt", layout=2, size="exact", has_reliable_version=True),
     engine_loader="trtnet.engines.tensorrt.loading:load_engine",
+    compiles_at_first_run=True,
     run_tool="tensorrt_rtx",
     # Options that TensorRT-RTX takes without doing anything, or fails on late.
     lacks={

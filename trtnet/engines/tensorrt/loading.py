@@ -15,8 +15,10 @@ from trtnet.plugins.tensorrt import register_declared
 
 def load_engine(plan: Plan, device: Device, options: LoadOptions) -> Engine:
     """See :class:`trtnet.engines.protocol.EngineLoader`. TensorRT-RTX keeps the kernels that it
-    compiles in ``<path>.cache``."""
+    compiles in ``<path>.cache``, or where `options` say."""
     installed = backends.load(options.backend)
     register_declared(installed)
     cache = None if options.path is None else Path(f"{os.fspath(options.path)}.cache")
+    if options.runtime_cache is not None:
+        cache = Path(options.runtime_cache)
     return tensorrt_engine.load(plan, installed, runtime_cache=cache, cuda_graph=options.cuda_graph)

@@ -1,0 +1,4 @@
+"""Public names of trtnet.serving.ray, with their types; they are imported on first use."""
+
+from .cluster import run_batch as run_batch
+from .predictor import Predictor as Predictor
