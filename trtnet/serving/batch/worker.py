@@ -75,6 +75,14 @@ class PartWorker:
         except (TrtnetError, OSError) as error:
             return self._problem(part, error)
 
+    def results(self, part: Part) -> Iterator[tuple[str, Any]]:
+        """Each image's name, and its result or the text of its error, in order; nothing is written.
+
+        Raises:
+            TrtnetError: the engine fails.
+        """
+        yield from self._results(part, self._opened())
+
     def close(self) -> None:
         """Releases the engine."""
         opened, self._open = self._open, None
