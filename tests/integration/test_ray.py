@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 from batches import require_equal, rows_of, save_engine, save_images, scores_of
 
+from trtnet.cli.main import main
 from trtnet.errors import ExecutionError, UsageError
 from trtnet.serving.batch.running import BatchSettings, Progress
 from trtnet.serving.ray import Predictor, run_batch
@@ -179,3 +182,18 @@ def test_a_pipeline_of_ones_own(here: Path, cluster: None) -> None:
 
 def _with_images(batch: dict[str, np.ndarray], images: np.ndarray) -> dict[str, np.ndarray]:
     return {**batch, "image": images[batch["row"]]}
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+    """docs/ray.md, block after block."""
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "ray.md").read_text()
+    names: dict[str, Any] = {"__name__": "ray.md"}
+    for kind, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        if kind == "python":
+            exec(compile(block, "ray.md", "exec"), names)
+            continue
+        for line in block.splitlines():
+            words = shlex.split(line.replace("python -m trtnet.zoo", "trtnet zoo"))
+            assert main(words[1:]) == 0, line
+    assert Path("digits.parquet").is_file()
