@@ -39,6 +39,10 @@ NOT_IMPORTED = {  # declared distributions that no import names
     "tensorrt-rtx": "imported by the name in trtnet.backend",
     "tensorrt-lean": "imported by the name in trtnet.backend",
     "transformers": "imported by the name in tests/integration as well",
+    "tensorrt-lean-cu13-bindings": "imported by the name in the backend tensorrt",
+    "tensorrt-lean-cu13-libs": "the library that its bindings load",
+    "tensorrt-dispatch-cu13-bindings": "imported by the name in the backend tensorrt",
+    "tensorrt-dispatch-cu13-libs": "the library that its bindings load",
     "pandas": "imported by ray.data",
     "fsspec": "imported by ray.data",
 }
