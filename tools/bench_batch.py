@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import datetime
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -35,8 +37,8 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-from installed import versions
 
+import trtnet
 from trtnet import hardware
 from trtnet.files import atomic_write
 from trtnet.pipeline import Recipe
@@ -49,7 +51,7 @@ from trtnet.serving.ray import Predictor
 
 FILES = 1024
 SIZE = (500, 375)  # of an image, in pixels: what ImageNet has most
-PACKAGES = ("numpy", "pillow", "torch", "triton")
+PACKAGES = ("numpy", "pillow", "pyarrow", "torch", "triton")
 
 
 def main() -> int:
@@ -163,7 +165,7 @@ def _measure(arguments: argparse.Namespace, engine: Path, folder: Path) -> dict[
         "image": "{}x{} JPEG".format(*SIZE),
         "machine": _machine(),
         "versions": _versions(),
-        "command": f"python tools/bench_batch.py {' '.join(sys.argv[1:])}".strip(),
+        "command": _command(sys.argv[1:]),
     }
     for what in ("files", "arrays"):
         alone, together = [], []
@@ -193,10 +195,11 @@ def _work(arguments: argparse.Namespace) -> None:
         str(folder),
         task="classification",
         preprocess=state_preprocessing("imagenet"),
+        device=device,
         key="bench",
     )
     PartsFolder(job.results).begin({}, resume=False)
-    worker = PartWorker(job, device, arguments.readers)
+    worker = PartWorker(job, arguments.readers)
     predict = Predictor(job.engine, device=device)
     (images,) = predict.session.inputs
     shape = predict.session.profiles[0][images.name].opt
@@ -272,12 +275,17 @@ def _machine() -> str:
     return f"{names or 'no GPU'}, {os.cpu_count()} CPUs, {platform.machine()}"
 
 
-def _versions() -> dict[str, str]:
-    import trtnet
+def _command(words: Sequence[str]) -> str:
+    """The command line; of files only their names."""
+    return " ".join(["python tools/bench_batch.py", *(Path(word).name for word in words)])
 
-    names = (*PACKAGES, *(("pyarrow",) if importlib.util.find_spec("pyarrow") else ()))
-    found = {name: versions(name).partition(" ")[2] for name in names}
-    return {"trtnet": trtnet.__version__, "python": platform.python_version(), **found}
+
+def _versions() -> dict[str, str]:
+    found = {"trtnet": trtnet.__version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:

@@ -98,7 +98,7 @@ def stopping_after(count: int) -> Any:
     """A runner that ends as if it were killed, with `count` parts written."""
 
     def run(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
-        worker = PartWorker(job, "cpu")
+        worker = PartWorker(job)
         for part in parts[:count]:
             yield worker.run(part)
         raise KeyboardInterrupt
@@ -178,7 +178,7 @@ def test_images_that_end_their_worker_end_the_run(folder: np.ndarray) -> None:
     def dying(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
         for _ in range(3):  # as three workers that did not come back
             PartsFolder(job.results).tries(parts[0].index)
-        yield PartWorker(job, "cpu").run(parts[0])
+        yield PartWorker(job).run(parts[0])
 
     with pytest.raises(ExecutionError, match="have ended the process that did them 3 times"):
         batch(runner=dying)

@@ -15,12 +15,10 @@ from trtnet.cli.pictures import add_image_model_flags, image_recipe
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
 from trtnet.cli.streams import say
+from trtnet.serving.batch.job import PART, TASKS
 
 if TYPE_CHECKING:
     from trtnet.serving.batch import running
-
-_TASKS = ("auto", "classification", "segmentation", "detection", "outputs")
-_PART = 256  # trtnet.serving.batch.job.PART, which needs more imports than a --help
 
 
 def main(argv: Sequence[str]) -> int:
@@ -128,9 +126,9 @@ def _parser() -> Parser:
          "such as s3://bucket/photos")  # fmt: skip
     what("-o", dest="output", type=output_file, required=True, metavar="RESULTS.parquet")
     what("--resume", action="store_true", help="go on with a run that did not end")
-    what("--part-size", type=positive, default=_PART, metavar="N",
-         help=f"images that are written at once; default {_PART}")  # fmt: skip
-    what("--task", choices=_TASKS, default="auto",
+    what("--part-size", type=positive, default=PART, metavar="N",
+         help=f"images that are written at once; default {PART}")  # fmt: skip
+    what("--task", choices=TASKS, default="auto",
          help="what is written of an image; default: what the engine is for, and where nothing "
          "says so outputs: what the network gives")  # fmt: skip
     what("--top", type=positive, default=5, metavar="K", help="classes of an image; default 5")

@@ -39,9 +39,8 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
             fix=f'build it with --backend {name}, or in Python with backend="{name}"',
         )
     description = backends.description(name)
+    compatibility.check(plan, name, small_runtime(description, options))
     check_options(description, device, options)
-    small = small_runtime(description, options)
-    compatibility.check(plan, name, small)
     place = _place(description, device)
     load = _loader(description)
     chosen = dataclasses.replace(options, backend=name)

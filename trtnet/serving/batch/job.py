@@ -35,6 +35,7 @@ class BatchJob:
         score_threshold: detections of a lower score are left out.
         preprocess: what the user states about the preparation of images.
         class_names: in order, in place of those of the sidecar.
+        device: where the engine runs, as for :class:`trtnet.Session`.
         key: of the job, see :func:`identity`.
     """
 
@@ -46,6 +47,7 @@ class BatchJob:
     score_threshold: float = 0.0
     preprocess: StatedPreprocessing | None = None
     class_names: tuple[str, ...] | None = None
+    device: str = "auto"
     key: str = ""
 
 

@@ -137,6 +137,7 @@ def run_batch(
             score_threshold=settings.score_threshold,
             preprocess=recipe.preprocessing,
             class_names=recipe.class_names,
+            device=settings.device,
         )
         about = identity(job, engine_sha256(engine), found, settings.part_size)
         if settings.resume and not folder.is_begun and is_finished(target, about):

@@ -55,12 +55,11 @@ class PartWorker:
 
     Args:
         job: what to do.
-        device: as for :class:`trtnet.Session`.
         readers: how many threads read and prepare images.
     """
 
-    def __init__(self, job: BatchJob, device: str = "auto", readers: int = 1) -> None:
-        self.job, self.device, self.readers = job, device, readers
+    def __init__(self, job: BatchJob, readers: int = 1) -> None:
+        self.job, self.readers = job, readers
         self._folder = PartsFolder(job.results)
         self._open: _Opened | None = None
 
@@ -131,7 +130,7 @@ class PartWorker:
 
     def _opened(self) -> _Opened:
         if self._open is None:
-            session = open_on_node(self.job.engine, self.device)
+            session = open_on_node(self.job.engine, self.job.device)
             try:
                 self._open = _open(session, self.job)
             except BaseException:

@@ -61,8 +61,7 @@ def run_batch(
     require_ray()
     with _cluster() as nodes:
         pool = pool_of(nodes, gpus, workers)
-        if pool.gpus == 0:
-            chosen = dataclasses.replace(chosen, device="cpu")
+        chosen = dataclasses.replace(chosen, device="cuda" if pool.gpus else "cpu")
         return running.run_batch(
             recipe,
             os.fspath(images),
@@ -148,7 +147,7 @@ class RayRunner:
         """
         import ray.data
 
-        pool, device = self.pool, "cuda" if self.pool.gpus else "cpu"
+        pool = self.pool
         count = min(pool.workers, len(parts))
         items = [{"part": part.as_json()} for part in parts]
         needs: dict[str, Any] = {"num_gpus": 1} if pool.gpus else {"num_cpus": pool.cpus}
@@ -156,7 +155,7 @@ class RayRunner:
             with _quiet():
                 rows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
                     RayWorker,
-                    fn_constructor_kwargs={"job": job, "device": device, "readers": pool.cpus},
+                    fn_constructor_kwargs={"job": job, "readers": pool.cpus},
                     compute=ray.data.ActorPoolStrategy(size=count),
                     batch_size=1,
                     **needs,
@@ -175,8 +174,8 @@ class RayWorker:
     """A :class:`trtnet.serving.batch.worker.PartWorker` as ``map_batches`` calls it: with one part,
     and with its outcome as the result."""
 
-    def __init__(self, job: BatchJob, device: str, readers: int) -> None:
-        self._worker = PartWorker(job, device, readers)
+    def __init__(self, job: BatchJob, readers: int) -> None:
+        self._worker = PartWorker(job, readers)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """Does the part in the one row of `batch`."""
