@@ -26,7 +26,8 @@ COMPATIBLE = {"options": {"version_compatible": True}}
 
 @pytest.fixture
 def plan(make_fake_trt: Any, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """A version-compatible one."""
+    """A version-compatible one, on a machine with a GPU."""
+    monkeypatch.setattr("trtnet.backend.interface.missing_gpu", lambda: None)
     monkeypatch.setattr("trtnet.engines.tensorrt.engine.missing_gpu", lambda: None)
     return Plan(make_fake_trt("tensorrt").plan().engine, COMPATIBLE)
 

@@ -158,9 +158,13 @@ def test_a_pipeline_of_ones_own(here: Path, cluster: None) -> None:
     """An engine of batch 8, batches of 12, and a last one of 4: rows stay with their results."""
     prepared = (pixels()[:100].astype(np.float32) / 255 - 0.5) / 0.25
     images = np.ascontiguousarray(prepared.transpose(0, 3, 1, 2), np.float32)
+
+    def with_images(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {**batch, "image": images[batch["row"]]}
+
     found = (
         ray.data.from_items([{"row": row} for row in range(100)])
-        .map_batches(_with_images, fn_kwargs={"images": images}, batch_size=12)
+        .map_batches(with_images, batch_size=12)
         .map_batches(
             Predictor,
             fn_constructor_kwargs={
@@ -178,10 +182,6 @@ def test_a_pipeline_of_ones_own(here: Path, cluster: None) -> None:
     assert sorted(found[0]) == ["row", "scores"]
     got = np.stack([row["scores"] for row in sorted(found, key=lambda row: int(row["row"]))])
     np.testing.assert_allclose(got, scores_of(Path("m.engine"), pixels()[:100]), atol=1e-6)
-
-
-def _with_images(batch: dict[str, np.ndarray], images: np.ndarray) -> dict[str, np.ndarray]:
-    return {**batch, "image": images[batch["row"]]}
 
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
