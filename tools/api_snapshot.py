@@ -19,7 +19,9 @@ from typing import Any
 
 from trtnet.files import atomic_write
 
-_QUALIFIERS = re.compile(r"\b(?:\w+\.)*(?:tensorrt|tensorrt_rtx)\.|\bnvinfer1::(?:v_\w+::)?")
+_QUALIFIERS = re.compile(
+    r"\b(?:\w+\.)*(?:tensorrt|tensorrt_rtx|tensorrt_lean)\.|\bnvinfer1::(?:v_\w+::)?"
+)
 
 
 def describe(module: ModuleType) -> dict[str, Any]:

@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[2]
 TASKS = [
     *("build rtx", "build tensorrt", "build torch", "verify"),
     *("run torch cpu", "run torch cuda", "run rtx", "run tensorrt"),
+    *("run tensorrt lean", "run tensorrt dispatch"),
 ]
+SMALL = TASKS[-2:]
 H200 = GpuDevice(0, "NVIDIA H200", (9, 0), 150 << 30)
 RTX4090 = GpuDevice(0, "NVIDIA GeForce RTX 4090", (8, 9), 24 << 30)
 INSTALLED: dict[str, str | None] = dict.fromkeys(packages.PACKAGES, "13.1")
@@ -66,7 +68,9 @@ def test_everything_works_on_a_full_machine() -> None:
 
 def test_without_a_gpu() -> None:
     found = problems(machine())
-    assert cannot(machine()) == ["build tensorrt", "run torch cuda", "run rtx", "run tensorrt"]
+    assert cannot(machine()) == [
+        *("build tensorrt", "run torch cuda", "run rtx", "run tensorrt", *SMALL)
+    ]
     for task in cannot(machine()):
         assert NO_DRIVER in found[task][0]
         assert "use a machine with an NVIDIA GPU" in found[task][1]
@@ -109,7 +113,9 @@ def test_where_rtx_runs(capability: tuple[int, int], runs: bool) -> None:
         ("torchvision", ["verify"], "[torch]"),
         ("tensorrt-rtx", ["build rtx", "run rtx"], "[rtx]"),
         ("tensorrt", ["build tensorrt", "run tensorrt"], "[tensorrt]"),
-        ("cuda-python", ["run torch cuda", "run rtx", "run tensorrt"], "[cuda]"),
+        ("cuda-python", ["run torch cuda", "run rtx", "run tensorrt", *SMALL], "[cuda]"),
+        ("tensorrt-lean", SMALL[:1], "[lean]"),
+        ("tensorrt-dispatch", SMALL[1:], "[lean]"),
         ("rich", TASKS, "pip install rich"),
         ("msgspec", TASKS, "pip install msgspec"),
     ],
@@ -133,7 +139,7 @@ def test_torch_engines_need_one_tensorrt_to_be_built() -> None:
 def test_an_old_driver() -> None:
     old = machine(RTX4090, driver_cuda=(12, 8))
     found = problems(old)
-    assert cannot(old) == ["run torch cuda", "run rtx", "run tensorrt"]
+    assert cannot(old) == ["run torch cuda", "run rtx", "run tensorrt", *SMALL]
     assert "PyTorch 13.2 needs a driver for CUDA 13, this one has 12.8" in found["run torch cuda"]
     assert "update the driver" in found["run rtx"][1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,10 @@ def make_fake_trt(
     def make(name: str) -> FakeTensorRT:
         fake = FakeTensorRT(name, fake_cuda)
 
-        def load(wanted: str = "auto") -> Any:
+        def load(wanted: str = "auto", runtime: str | None = None) -> Any:
             assert wanted in ("auto", name)
-            return fake.backend
+            small = None if runtime is None else fake.backend.description.runtime(runtime)
+            return dataclasses.replace(fake.backend, small=small)
 
         monkeypatch.setattr(backend, "load", load)
         return fake

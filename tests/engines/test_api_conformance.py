@@ -70,6 +70,8 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     "trtnet/plugins/ipluginv3.py": {"n": instance("IDimensionExpr")},
     "trtnet/building/profiles.py": {"tensor": TENSOR},
     "trtnet/engines/bound_context.py": {".context": OURS},
+    "trtnet/engines/options.py": {"_check_runtime.options": OURS},
+    "trtnet/engines/tensorrt/loading.py": {"options": OURS},
     "trtnet/engines/tensorrt/context.py": {"context": instance("IExecutionContext")},
     "trtnet/engines/tensorrt/refit.py": {
         "engine": instance("ICudaEngine"),

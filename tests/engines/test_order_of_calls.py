@@ -184,11 +184,15 @@ def test_no_runtime(
         tensorrt_engine.TensorRTEngine(plan, fake_trt.backend, None, False)
 
 
-def test_an_engine_that_needs_its_own_runtime_may_bring_it(fake_trt: Any, memory: Any) -> None:
-    for options, allowed in (({"version_compatible": True}, True), ({}, False)):
-        plan = Plan(fake_trt.plan().engine, {"options": options})
-        engine = tensorrt_engine.TensorRTEngine(plan, fake_trt.backend, None, False)
-        assert engine._runtime.engine_host_code_allowed is allowed
+@pytest.mark.parametrize("options", [{"version_compatible": True}, {}])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_code_in_an_engine_is_loaded_only_where_the_user_says_so(
+    fake_trt: Any, memory: Any, options: dict[str, bool], allowed: bool
+) -> None:
+    """Whatever the sidecar says, which is a file that somebody wrote."""
+    plan = Plan(fake_trt.plan().engine, {"options": options})
+    engine = tensorrt_engine.load(plan, fake_trt.backend, host_code=allowed)
+    assert engine._runtime.engine_host_code_allowed is allowed
 
 
 # Profiling and closing

@@ -47,6 +47,12 @@ NOT_IMPORTED = {  # declared distributions that no import names
     "axe-playwright-python": "imported by the name in tests/integration",
     "tritonclient": "imported by tools/triton_client.py",
     "protobuf": "imported by tests/integration",
+    "tensorrt-lean-cu13-bindings": "imported by the name in the backend tensorrt",
+    "tensorrt-lean-cu13-libs": "the library that its bindings load",
+    "tensorrt-dispatch-cu13-bindings": "imported by the name in the backend tensorrt",
+    "tensorrt-dispatch-cu13-libs": "the library that its bindings load",
+    "pandas": "imported by ray.data",
+    "fsspec": "imported by ray.data",
 }
 
 

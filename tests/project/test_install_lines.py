@@ -74,7 +74,9 @@ def test_the_table_of_the_readme_has_every_extra_and_what_it_brings() -> None:
     assert names == EXTRAS
     for listed in re.findall(r'"\.\[([^\]]*)\]"', text):
         assert named_extras(listed) <= EXTRAS
-    titles = {"nvidia-cuda-nvrtc": "NVRTC", "nvidia-cuda-runtime": "CUDA's headers",
+    titles = {f"tensorrt-{kind}-cu13-{part}": f"TensorRT's {kind}"
+              for kind in ("lean", "dispatch") for part in ("libs", "bindings")}  # fmt: skip
+    titles |= {"nvidia-cuda-nvrtc": "NVRTC", "nvidia-cuda-runtime": "CUDA's headers",
               "torch": "PyTorch", "trtnet": "`cuda`"}  # fmt: skip
     for extra in names - {"integration", "dev"}:
         for requirement in PROJECT["optional-dependencies"][extra]:

@@ -5,7 +5,7 @@ This is the only room that imports TensorRT. A backend is a folder with one
 description what the backend can do.
 """
 
-from trtnet.backend.description import BackendDescription, GpuTargets, OptionLack
+from trtnet.backend.description import BackendDescription, GpuTargets, OptionLack, SmallRuntime
 from trtnet.backend.engine_format import EngineFormat, HeaderFields, tensorrt_format
 from trtnet.backend.features import FEATURES
 from trtnet.backend.interface import Backend
@@ -28,6 +28,7 @@ __all__ = [
     "GpuTargets",
     "HeaderFields",
     "OptionLack",
+    "SmallRuntime",
     "choices",
     "description",
     "descriptions",

@@ -66,6 +66,29 @@ class GpuTargets:
         return f"{', '.join(map(dotted, self.default))}, {dotted(self.all_from)} or later"
 
 
+@dataclass(frozen=True)
+class SmallRuntime:
+    """A package that runs engines of a backend and cannot build, define or inspect any: those that
+    were built with ``version_compatible``.
+
+    Attributes:
+        name: for ``runtime=`` and ``--runtime``.
+        title: for people, such as ``the lean runtime of TensorRT``.
+        package: the module.
+        distribution: what pip calls it.
+        install: the command that installs it.
+        runs_code_of_engines: it has no kernels of its own, and runs the runtime that an engine
+            brings, which is code.
+    """
+
+    name: str
+    title: str
+    package: str
+    distribution: str
+    install: str
+    runs_code_of_engines: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class BackendDescription:
     """The facts about one backend. Nothing outside its folder depends on its name.
@@ -88,7 +111,10 @@ class BackendDescription:
             which plugins stand as layers of their own; otherwise TensorRT's builder makes it, and
             it belongs to the release that built it.
         runs_in_pytorch: PyTorch executes its engines, and ``torch.compile`` can be applied to them.
+        compiles_at_first_run: its engines compile kernels when they first run on a GPU, which a
+            runtime cache keeps.
         run_tool: the command line tool of its vendor that runs an engine; ``None`` for none.
+        runtimes: further packages that run its engines.
         needs_gpu_to_define: networks can be defined and built only where there is a GPU.
         lacks: builder options that it cannot honour, by name.
         lacks_all: why it can honour no builder option but those that it `honours`; ``None`` if it
@@ -113,7 +139,9 @@ class BackendDescription:
     devices: tuple[str, ...] = ("cuda",)
     writes_archive: bool = False
     runs_in_pytorch: bool = False
+    compiles_at_first_run: bool = False
     run_tool: str | None = None
+    runtimes: tuple[SmallRuntime, ...] = ()
     needs_gpu_to_define: bool = False
     lacks: Mapping[str, OptionLack] = field(default_factory=dict)
     lacks_all: OptionLack | None = None
@@ -122,6 +150,10 @@ class BackendDescription:
     options_needing_gpu: tuple[str, ...] = ()
     gpu_targets: GpuTargets | None = None
     builder_fix: str = "check the installation: trtnet doctor"
+
+    def runtime(self, name: str) -> SmallRuntime | None:
+        """The one of its `runtimes` with this name."""
+        return next((found for found in self.runtimes if found.name == name), None)
 
     @property
     def needs_gpu(self) -> bool:

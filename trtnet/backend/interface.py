@@ -9,10 +9,19 @@ from types import ModuleType
 from typing import Any
 
 from trtnet.backend.callbacks import BuildMonitor, ErrorLogger, make_monitor
-from trtnet.backend.description import BackendDescription
+from trtnet.backend.description import BackendDescription, SmallRuntime
 from trtnet.backend.features import has_feature
 from trtnet.errors import BackendError, UnsupportedError
 from trtnet.hardware import missing_gpu
+
+
+def runs_only(about: BackendDescription, small: SmallRuntime) -> BackendError:
+    """The error where something else is asked of a package that runs engines."""
+    return BackendError(
+        f"{small.title} runs engines, and can neither define, build nor inspect them",
+        fix=f"build with backend={about.name!r} (--backend {about.name}) and version_compatible "
+        f"(--versionCompatible), and run with runtime={small.name!r} (--runtime {small.name})",
+    )
 
 
 @dataclass(frozen=True)
@@ -23,11 +32,14 @@ class Backend:
         description: what it can do.
         trt: the imported TensorRT package, for its enums and classes.
         logger: TensorRT's logger. A process has one per package: TensorRT keeps the first.
+        small: which of the backend's `runtimes` `trt` is, which runs engines and does nothing
+            else; ``None`` for the backend's own package.
     """
 
     description: BackendDescription
     trt: ModuleType
     logger: ErrorLogger
+    small: SmallRuntime | None = None
 
     @property
     def name(self) -> str:
@@ -62,6 +74,8 @@ class Backend:
 
     def builder(self) -> Any:
         """A fresh ``trt.Builder``; raises :class:`BackendError` where TensorRT gives none."""
+        if self.small is not None:
+            raise runs_only(self.description, self.small)
         self.clear_errors()
         try:
             builder = self.trt.Builder(self.logger)
@@ -80,6 +94,11 @@ class Backend:
 
     def runtime(self) -> Any:
         """A fresh ``trt.Runtime``; raises :class:`BackendError` where TensorRT gives none."""
+        if self.small is not None and (missing := missing_gpu()) is not None:
+            # Version 11.4.0 ends the process with a segmentation fault there.
+            raise BackendError(
+                f"{self.small.title} cannot create a runtime on this machine", got=missing
+            )
         self.clear_errors()
         try:
             return self.trt.Runtime(self.logger)

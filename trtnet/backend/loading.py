@@ -14,7 +14,7 @@ from trtnet.backend.interface import Backend
 from trtnet.errors import BackendError
 
 
-def load(name: str = registry.AUTO) -> Backend:
+def load(name: str = registry.AUTO, runtime: str | None = None) -> Backend:
     """The backend called `name`, its package imported.
 
     Args:
@@ -22,6 +22,8 @@ def load(name: str = registry.AUTO) -> Backend:
             takes the first that can define networks on this machine: full TensorRT where there is
             a GPU, TensorRT-RTX otherwise. Networks for ``"torch"`` are defined with the backend
             that ``"auto"`` takes, and executed by PyTorch.
+        runtime: the name of one of the backend's :class:`SmallRuntime` that is loaded in place of
+            its own package, to run engines alone.
 
     Raises:
         BackendError: there is no such backend, or it is not installed; says how to install it.
@@ -29,10 +31,23 @@ def load(name: str = registry.AUTO) -> Backend:
     if name == registry.AUTO:
         return _load_first()
     description = registry.description(name)
+    if runtime is not None:
+        return _load_runtime(description, runtime)
     if description.package is None:
         return _load_on_another(description)
-    trt, logger = _import_package(description, description.package)
+    trt, logger = _import_package(description, description.package, description.install)
     return Backend(description, trt, logger)
+
+
+def _load_runtime(description: BackendDescription, name: str) -> Backend:
+    small = description.runtime(name)
+    if small is None:
+        known = ", ".join(found.name for found in description.runtimes)
+        raise BackendError(
+            f"the backend {description.name} has no runtime {name!r}", expected=known or "none"
+        )
+    trt, logger = _import_package(description, small.package, small.install)
+    return Backend(description, trt, logger, small)
 
 
 def _load_first() -> Backend:
@@ -71,7 +86,7 @@ def _load_on_another(description: BackendDescription) -> Backend:
 
 
 def _import_package(
-    description: BackendDescription, package: str
+    description: BackendDescription, package: str, install: str
 ) -> tuple[ModuleType, ErrorLogger]:
     """The package and its logger.
 
@@ -81,15 +96,13 @@ def _import_package(
     try:
         trt = importlib.import_module(package)
     except ImportError as error:
-        raise BackendError(
-            f"{package} is not installed ({error})", fix=description.install
-        ) from error
+        raise BackendError(f"{package} is not installed ({error})", fix=install) from error
     version = tuple(int(part) for part in str(trt.__version__).split(".")[:2])
     if version < description.minimum:
         raise BackendError(
             f"{package} {trt.__version__} is too old",
             expected=f">= {dotted(description.minimum)}",
-            fix=f"{description.install} -U",
+            fix=f"{install} -U",
         )
     return trt, _logger(trt)
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from trtnet.backend.description import BackendDescription
+from trtnet.backend.interface import runs_only
 from trtnet.backend.rtx import DESCRIPTION as RTX
 from trtnet.backend.tensorrt import DESCRIPTION as TENSORRT
 from trtnet.backend.torch import DESCRIPTION as TORCH
@@ -71,6 +72,10 @@ def description(name: str) -> BackendDescription:
     Raises:
         BackendError: there is none of this name.
     """
+    for about in descriptions():
+        small = about.runtime(name)
+        if small is not None:
+            raise runs_only(about, small)
     if name not in _BACKENDS:
         raise BackendError(
             f"unknown backend {name!r}",

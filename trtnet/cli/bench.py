@@ -97,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         cuda_graph=arguments.useCudaGraph,
         contexts=arguments.infStreams,
         runtime=arguments.runtime,
+        engine_host_code_allowed=arguments.engineHostCodeAllowed,
         **builder,
     ) as session:
         say(*notes_of(session), stream=stream)
@@ -204,6 +205,7 @@ def _options(arguments: argparse.Namespace) -> LoadOptions:
         arguments.backend,
         cuda_graph=arguments.useCudaGraph,
         runtime=arguments.runtime,
+        engine_host_code_allowed=arguments.engineHostCodeAllowed,
         **builder_options(arguments),
     )
 

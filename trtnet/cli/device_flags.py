@@ -12,7 +12,7 @@ from trtnet.cli.paths import updated_file, word
 if TYPE_CHECKING:
     from trtnet.engines.session import Session
 
-RUNTIMES = ("torch", "openvino", "auto")
+RUNTIMES = ("torch", "openvino", "lean", "dispatch", "auto")
 
 
 class BuilderOptions(TypedDict):
@@ -23,10 +23,15 @@ class BuilderOptions(TypedDict):
 
 
 def add_runtime_flag(flag: Group) -> None:
-    """Adds ``--runtime``."""
+    """Adds ``--runtime`` and ``--engineHostCodeAllowed``."""
     flag("--runtime", choices=RUNTIMES, default="torch",
-         help="what runs an engine of the torch backend on a CPU; auto: OpenVINO where it is "
-         "installed and has all that the network needs; default: torch")  # fmt: skip
+         help="what runs an engine of the torch backend on a CPU: torch, the default, or openvino; "
+         "auto: OpenVINO where it is installed and has all that the network needs. One of TensorRT "
+         "that was built with --versionCompatible: lean, or dispatch; auto: full TensorRT where it "
+         "is installed")  # fmt: skip
+    flag("--engineHostCodeAllowed", action="store_true",
+         help="load the runtime that a version-compatible engine of TensorRT brings, which is "
+         "code: for engines that you trust")  # fmt: skip
 
 
 def add_builder_flags(flag: Group) -> None:

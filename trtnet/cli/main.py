@@ -25,6 +25,7 @@ _PROGRAMS = {
     "classify": ("trtnet.cli.classify", "name what images show"),
     "refit": ("trtnet.cli.refit", "put other weights into a built engine"),
     "run": ("trtnet.cli.run", "execute an engine on arrays or images"),
+    "batch": ("trtnet.cli.batch", "an engine on very many images and GPUs, with Ray"),
     "bench": ("trtnet.cli.bench", "measure an engine or a model, as trtexec does"),
     "ceilings": ("trtnet.cli.ceilings", "measure what this processor can do at most"),
     "export": ("trtnet.cli.export", "a model repository of the Triton Inference Server"),

@@ -161,6 +161,13 @@ input_preprocessing = FileArgument(Use.READ, str, _file_if_there)
 """A preprocessing: a file, or the name of a preset."""
 input_folder = FileArgument(Use.READ, suffixes=_image_suffixes, require=missing.require_folder)
 """A folder of images."""
+input_place = FileArgument(
+    Use.READ,
+    str,
+    lambda value: [(Path(value), "the images")] if os.path.exists(value) else [],
+    suffixes=_image_suffixes,
+)
+"""Images: a folder, a file, a pattern, or an address."""
 input_array = FileArgument(Use.READ, str, _named_arrays, require=missing.require_array)
 """``[NAME:]FILE``."""
 output_file = FileArgument(Use.WRITE)

@@ -108,6 +108,18 @@ def picture_parser(command: str, description: str) -> Parser:
            help="repeat it for more")  # fmt: skip
     images("--folder", type=input_folder, metavar="DIR",
            help="all images in it and in folders below it")  # fmt: skip
+    add_image_model_flags(parser)
+    where = Group(parser, "where")
+    add_device_flags(where)
+    add_builder_flags(where)
+    output = Group(parser, "output")
+    output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
+    output("--csv", type=output_report, metavar="PATH", help="write a table; - for stdout")
+    return parser
+
+
+def add_image_model_flags(parser: Parser) -> None:
+    """Adds the flags of a model that is built for images, and of how these are prepared."""
     model = Group(parser, "model")
     model("--weights", type=input_weights, metavar="W",
           help="random, DEFAULT, a torchvision enum name, or a file; default: what is shipped, or "
@@ -120,13 +132,6 @@ def picture_parser(command: str, description: str) -> Parser:
     prepared = Group(parser, "preprocessing of images")
     add_preprocess_flags(prepared)
     add_class_names_flag(prepared)
-    where = Group(parser, "where")
-    add_device_flags(where)
-    add_builder_flags(where)
-    output = Group(parser, "output")
-    output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")
-    output("--csv", type=output_report, metavar="PATH", help="write a table; - for stdout")
-    return parser
 
 
 def human_stream(arguments: argparse.Namespace) -> TextIO:

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         device=arguments.device,
         runtime=arguments.runtime,
+        engine_host_code_allowed=arguments.engineHostCodeAllowed,
         **builder_options(arguments),
     ) as session:
         stated = stated_preprocessing(arguments)

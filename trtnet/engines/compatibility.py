@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from trtnet import backend as backends
 from trtnet import cuda
-from trtnet.backend import Backend, GpuTargets
+from trtnet.backend import Backend, GpuTargets, SmallRuntime
 from trtnet.backend.description import dotted
 from trtnet.building.plan import Plan
 from trtnet.building.sidecar import StatedBackend, StatedOptions
@@ -73,8 +73,11 @@ def backend_of(plan: Plan) -> str:
     return found
 
 
-def check(plan: Plan, backend_name: str) -> None:
+def check(plan: Plan, backend_name: str, small: SmallRuntime | None = None) -> None:
     """Checks that `backend_name`, as installed here, can run `plan`.
+
+    Args:
+        small: the package that runs it in place of the backend's own.
 
     Raises:
         PlanError: it is for another backend or release, cut short, damaged, without weights, or
@@ -102,7 +105,9 @@ def check(plan: Plan, backend_name: str) -> None:
         )
     if backends.description(made_for).writes_archive:
         return
-    _check_version(plan, header, backends.load(made_for))
+    if small is not None:
+        _check_small(plan, small)
+    _check_version(plan, header, backends.load(made_for, None if small is None else small.name))
 
 
 def check_gpu(plan: Plan, installed: Backend) -> None:
@@ -134,6 +139,15 @@ def mismatches(plan: Plan, backend: Backend) -> str | None:
 def outlives_its_release(plan: Plan) -> bool:
     """Whether later releases of TensorRT can run it, because it contains its own runtime."""
     return _options(plan).version_compatible
+
+
+def _check_small(plan: Plan, small: SmallRuntime) -> None:
+    if plan.sidecar and not outlives_its_release(plan):
+        raise PlanError(
+            f"{small.title} runs engines alone that were built for other releases too",
+            fix="build it with --versionCompatible (BuildConfig(version_compatible=True)), or run "
+            "it with full TensorRT: leave --runtime (runtime=) out",
+        )
 
 
 def _check_length(plan: Plan, header: Header) -> None:

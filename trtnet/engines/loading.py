@@ -12,7 +12,7 @@ from trtnet.building.plan import Plan
 from trtnet.engines import compatibility
 from trtnet.engines.device import CpuDevice, CudaDevice, Device
 from trtnet.engines.forking import is_forked
-from trtnet.engines.options import check_options, resolved_device
+from trtnet.engines.options import check_options, resolved_device, small_runtime
 from trtnet.engines.protocol import Engine, EngineLoader, LoadOptions
 from trtnet.errors import BackendError, ExecutionError, UnsupportedError, UsageError
 from trtnet.hardware import missing_gpu
@@ -38,8 +38,8 @@ def load_engine(plan: Plan, device: str, options: LoadOptions) -> tuple[Engine, 
             expected=found,
             fix=f'build it with --backend {name}, or in Python with backend="{name}"',
         )
-    compatibility.check(plan, name)
     description = backends.description(name)
+    compatibility.check(plan, name, small_runtime(description, options))
     check_options(description, device, options)
     place = _place(description, device)
     load = _loader(description)

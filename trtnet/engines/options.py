@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
-from trtnet.backend import BackendDescription
+from trtnet.backend import BackendDescription, SmallRuntime
 from trtnet.engines.protocol import LoadOptions
 from trtnet.errors import UsageError
 from trtnet.files.roles import NamedFile, Use, require_writable
@@ -38,8 +39,12 @@ def check_options(description: BackendDescription, device: str, options: LoadOpt
         raise UsageError("no such optimization level", expected="0 to 5", got=repr(level))
     if options.compile and not description.runs_in_pytorch:
         raise UsageError(f"an engine of {name} cannot be compiled by torch", fix="leave it out")
-    if options.runtime != "torch" and not description.runs_in_pytorch:
-        raise UsageError(f"an engine of {name} has its own runtime", fix="leave runtime= out")
+    _check_runtime(description, options)
+    if options.runtime_cache is not None and not description.compiles_at_first_run:
+        raise UsageError(
+            f"runtime_cache has no effect: an engine of {name} compiles no kernels when it first "
+            "runs", fix="leave it out",
+        )  # fmt: skip
     given = [f"{argument} ({flag})" for argument, flag in _FLAGS.items()
              if getattr(options, argument) is not None]  # fmt: skip
     if not given:
@@ -51,6 +56,43 @@ def check_options(description: BackendDescription, device: str, options: LoadOpt
         raise UsageError(f"{' and '.join(given)} {verb} no effect: {problem}", fix=fix)
     if options.timing_cache is not None:
         require_writable([NamedFile("timing_cache", Path(options.timing_cache), Use.UPDATE)])
+
+
+def small_runtime(description: BackendDescription, options: LoadOptions) -> SmallRuntime | None:
+    """The package that runs an engine in place of the backend's own; ``None`` for that."""
+    if options.runtime == "auto" and description.package is not None:
+        if _is_there(description.package):
+            return None
+        return next((x for x in description.runtimes if _is_there(x.package)), None)
+    return description.runtime(options.runtime)
+
+
+def _is_there(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _check_runtime(description: BackendDescription, options: LoadOptions) -> None:
+    name, small = description.name, small_runtime(description, options)
+    if options.engine_host_code_allowed and not description.runtimes:
+        raise UsageError(
+            f"engine_host_code_allowed has no effect: an engine of {name} brings no code",
+            fix="leave --engineHostCodeAllowed (engine_host_code_allowed=) out",
+        )
+    if small is not None and small.runs_code_of_engines and not options.engine_host_code_allowed:
+        raise UsageError(
+            f"{small.title} runs the runtime that the engine brings, which is code",
+            fix="--engineHostCodeAllowed (engine_host_code_allowed=True) for an engine that you "
+            'trust; or --runtime lean (runtime="lean"), which has its own',
+        )
+    known = {"torch", *(["auto"] if description.runtimes else [])}
+    if description.runs_in_pytorch or small is not None or options.runtime in known:
+        return
+    runtimes = ", ".join(found.name for found in description.runtimes)
+    raise UsageError(
+        f"an engine of {name} has its own runtime",
+        expected=runtimes and f"auto, {runtimes}, or none",
+        fix="leave --runtime (runtime=) out",
+    )
 
 
 def _without_builder(

@@ -103,10 +103,13 @@ class LoadOptions:
             is only in memory.
         cuda_graph: let the backend launch its work as CUDA graphs.
         compile: apply ``torch.compile``.
-        runtime: what runs an engine of the torch backend.
+        runtime: what runs the engine, see :class:`trtnet.Session`.
+        engine_host_code_allowed: the user trusts the code that the engine brings.
         optimization_level: how much the torch backend's builder times, 0 to 5; ``None`` for its
             default.
         timing_cache: the file in which it keeps its choices.
+        runtime_cache: the file in which TensorRT-RTX keeps the kernels that it compiles; ``None``
+            for ``<path>.cache``.
     """
 
     backend: str
@@ -116,6 +119,8 @@ class LoadOptions:
     runtime: str = "torch"
     optimization_level: int | None = None
     timing_cache: str | os.PathLike[str] | None = None
+    runtime_cache: str | os.PathLike[str] | None = None
+    engine_host_code_allowed: bool = False
 
 
 class EngineLoader(Protocol):

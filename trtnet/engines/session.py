@@ -57,6 +57,9 @@ class Session:
         runtime: what runs an engine of the torch backend on a CPU: ``"torch"``, or ``"openvino"``
             (the extra ``cpu``), which is faster and has only some of the layers, in float32; or
             ``"auto"``: OpenVINO where it is installed and has all that the network needs.
+            Of the tensorrt backend ``"lean"`` (the extra ``lean``, 44 MB) runs engines that were
+            built with ``version_compatible``; ``"dispatch"`` runs the runtime in them; ``"auto"``
+            takes full TensorRT where it is installed, and otherwise the lean runtime.
         optimization_level: on a GPU, how much the torch backend times when it first captures a CUDA
             graph for some input shapes: 0 for nothing, 1 to 5 for 1, 2, 4, 8 or all tactics of each
             region of the network; ``None`` for 3. trtexec's ``--builderOptimizationLevel``.
@@ -64,6 +67,10 @@ class Session:
             names and times, no code. trtexec's ``--timingCacheFile``.
         metrics: is told of every call, and of those that :meth:`map` makes: such as
             :class:`trtnet.serving.metrics.PrometheusMetrics`; ``None`` for nobody.
+        runtime_cache: the file in which TensorRT-RTX keeps the kernels that it compiles for this
+            GPU, which are code; ``None`` for ``<engine file>.cache``.
+        engine_host_code_allowed: whether the runtime that a version-compatible engine of TensorRT
+            brings may be loaded, which is code: for engines that you trust.
 
     A session belongs to the process that opened it. An interrupt may come at any moment of a call:
     the next call finds the session as if the interrupted one had not been made.
@@ -105,6 +112,8 @@ class Session:
         optimization_level: int | None = None,
         timing_cache: str | os.PathLike[str] | None = None,
         metrics: SessionMetrics | None = None,
+        runtime_cache: str | os.PathLike[str] | None = None,
+        engine_host_code_allowed: bool = False,
     ) -> None:
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)
@@ -112,7 +121,15 @@ class Session:
         self.plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         path = None if isinstance(plan, Plan) else plan
         options = LoadOptions(
-            backend, path, cuda_graph, compile, runtime, optimization_level, timing_cache
+            backend=backend,
+            path=path,
+            cuda_graph=cuda_graph,
+            compile=compile,
+            runtime=runtime,
+            optimization_level=optimization_level,
+            timing_cache=timing_cache,
+            runtime_cache=runtime_cache,
+            engine_host_code_allowed=engine_host_code_allowed,
         )
         self._engine, self._device = load_engine(self.plan, device, options)
         self.backend, self.device = self._engine.backend, self._engine.device

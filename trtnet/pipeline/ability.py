@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from trtnet import backend, hardware
-from trtnet.backend import BackendDescription
+from trtnet.backend import BackendDescription, SmallRuntime
 from trtnet.backend.description import dotted
 from trtnet.errors import BackendError
 from trtnet.extras import install
@@ -58,6 +58,9 @@ def _checks() -> Iterator[tuple[str, str, Check]]:
     for about in sorted(building, key=lambda d: d.needs_gpu):
         if about.needs_gpu:
             yield f"run {about.name}", f"run {about.title} engines", partial(_run, about)
+            for small in about.runtimes:
+                title = f"run version-compatible {about.title} engines with {small.title}"
+                yield f"run {about.name} {small.name}", title, partial(_run_small, small)
             continue
         own = f"run {about.name}"
         yield f"{own} cpu", f"{own} engines on the CPU", partial(_installed, about)
@@ -125,6 +128,15 @@ def _run(about: BackendDescription, machine: Machine) -> Iterator[Problem]:
     yield from _targets(about, machine)
     if about.package is not None:
         yield from _package(about, about.package, machine)
+    yield from _cuda_python(machine)
+
+
+def _run_small(small: SmallRuntime, machine: Machine) -> Iterator[Problem]:
+    """On a GPU, with a package that runs engines alone."""
+    yield from _basics(machine)
+    yield from _gpu(machine)
+    if machine.packages.get(f"tensorrt-{small.name}") is None:
+        yield f"{small.distribution} is not installed", small.install
     yield from _cuda_python(machine)
 
 

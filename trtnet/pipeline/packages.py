@@ -20,6 +20,14 @@ PACKAGES = {
     "pillow": ("PIL", ("pillow",)),
     "cuda-python": ("cuda.bindings", ("cuda-bindings", "cuda-python")),
     "tensorrt": ("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")),
+    "tensorrt-lean": (
+        "tensorrt_lean_bindings",
+        ("tensorrt-lean-cu13-bindings", "tensorrt-lean-cu12-bindings"),
+    ),
+    "tensorrt-dispatch": (
+        "tensorrt_dispatch_bindings",
+        ("tensorrt-dispatch-cu13-bindings", "tensorrt-dispatch-cu12-bindings"),
+    ),
     "tensorrt-rtx": ("tensorrt_rtx", ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12")),
 }
 

@@ -104,13 +104,15 @@ class ImageTask(ABC, Generic[R]):
             results.append(result)
         return results[0] if is_single(images) else results
 
-    def stream(self, images: Images) -> Iterator[R | Failure]:
+    def stream(self, images: Images, *, readers: int | None = None) -> Iterator[R | Failure]:
         """The results of images one after another, in order. An image that fails does not stop the
         others: in its place comes a :class:`trtnet.tasks.Failure`.
 
         Args:
             images: as for a call. An iterator is read some images ahead; as a whole, where a model
                 must be built for the sizes of all.
+            readers: how many threads read and prepare images; ``None`` for 1 with an engine on a
+                CPU, and 3 with one on a GPU.
 
         Raises:
             TrtnetError: something that is no image, a folder without any; a model that cannot be
@@ -121,10 +123,10 @@ class ImageTask(ABC, Generic[R]):
             first = list(itertools.islice(given, 1))
             opened = self._open_for(first)
             if opened.is_fixed:
-                return self._run(itertools.chain(first, given), opened)
+                return self._run(itertools.chain(first, given), opened, readers)
             given = itertools.chain(first, given)
         pictures = list(given)
-        return self._run(pictures, self._open_for(pictures))
+        return self._run(pictures, self._open_for(pictures), readers)
 
     def open_for(self, images: Images = ()) -> Session:
         """The session on the engine; a model is built for `images` now, rather than by the first
@@ -177,7 +179,9 @@ class ImageTask(ABC, Generic[R]):
             return opener.current
         return opener.open_for(_sizes(pictures))
 
-    def _run(self, pictures: Iterable[Picture], opened: Opened) -> Iterator[R | Failure]:
+    def _run(
+        self, pictures: Iterable[Picture], opened: Opened, readers: int | None
+    ) -> Iterator[R | Failure]:
         """The result or failure of each of `pictures`."""
         preparation = opened.preparation
         ahead = _AHEAD if opened.session.device == "cuda" else 1
@@ -195,7 +199,7 @@ class ImageTask(ABC, Generic[R]):
         def execute(batch: list[Loaded | Failure]) -> list[R | Failure]:
             return self._execute(batch, opened)
 
-        loaded = ordered_map(load, pictures, ahead)
+        loaded = ordered_map(load, pictures, readers or ahead)
         batches = _batches(loaded, _batch_size(opened.session))
         for results in ordered_map(execute, batches, ahead):
             yield from results

@@ -16,6 +16,7 @@ DESCRIPTION = BackendDescription(
     engine_format=tensorrt_format(b"vtrt", layout=2, size="exact", has_reliable_version=True),
     engine_loader="trtnet.engines.tensorrt.loading:load_engine",
     engine_refitter="trtnet.engines.tensorrt.refit:refit_engine",
+    compiles_at_first_run=True,
     run_tool="tensorrt_rtx",
     # Options that TensorRT-RTX takes without doing anything, or fails on late.
     lacks={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trtnet.backend.description import BackendDescription, OptionLack
+from trtnet.backend.description import BackendDescription, OptionLack, SmallRuntime
 from trtnet.backend.engine_format import tensorrt_format
 from trtnet.extras import install
 
@@ -18,6 +18,23 @@ DESCRIPTION = BackendDescription(
     engine_loader="trtnet.engines.tensorrt.loading:load_engine",
     engine_refitter="trtnet.engines.tensorrt.refit:refit_engine",
     run_tool="trtexec",
+    runtimes=(
+        SmallRuntime(
+            "lean",
+            "the lean runtime of TensorRT",
+            "tensorrt_lean_bindings",
+            "tensorrt-lean-cu13-bindings",
+            install("lean"),
+        ),
+        SmallRuntime(
+            "dispatch",
+            "the dispatch runtime of TensorRT",
+            "tensorrt_dispatch_bindings",
+            "tensorrt-dispatch-cu13-bindings",
+            install("lean"),
+            runs_code_of_engines=True,
+        ),
+    ),
     needs_gpu_to_define=True,
     lacks={
         "compute_capabilities": OptionLack(

@@ -27,11 +27,20 @@ from trtnet.reading.files import read_bytes
 if TYPE_CHECKING:
     from trtnet.building.refitting import EngineChange
 
+_TRUST = (
+    "the engine brings a runtime of its own, which is code and was not loaded: for an engine that "
+    "you trust --engineHostCodeAllowed (engine_host_code_allowed=True)"
+)
 _LARGEST_CACHE = 4 << 30  # bytes of a runtime cache
 
 
 def load(
-    plan: Plan, backend: Backend, *, runtime_cache: Path | None = None, cuda_graph: bool = True
+    plan: Plan,
+    backend: Backend,
+    *,
+    runtime_cache: Path | None = None,
+    cuda_graph: bool = True,
+    host_code: bool = False,
 ) -> TensorRTEngine:
     """The engine of `plan` on the current CUDA device.
 
@@ -39,6 +48,8 @@ def load(
         runtime_cache: where TensorRT-RTX keeps the kernels it compiles on this GPU: read if it
             exists and fits, written when the engine is closed. TensorRT has none.
         cuda_graph: let TensorRT-RTX launch its work as CUDA graphs.
+        host_code: the user trusts the code in the engine: the runtime that a version-compatible one
+            brings. Without this TensorRT loads no such code.
 
     Raises:
         BackendError: TensorRT does not work on this machine.
@@ -46,7 +57,7 @@ def load(
         ExecutionError: TensorRT cannot load the engine; carries its words.
     """
     compatibility.check_gpu(plan, backend)
-    return TensorRTEngine(plan, backend, runtime_cache, cuda_graph)
+    return TensorRTEngine(plan, backend, runtime_cache, cuda_graph, host_code)
 
 
 class TensorRTEngine(Engine):
@@ -55,13 +66,19 @@ class TensorRTEngine(Engine):
     device = "cuda"
 
     def __init__(
-        self, plan: Plan, backend: Backend, runtime_cache: Path | None, cuda_graph: bool
+        self,
+        plan: Plan,
+        backend: Backend,
+        runtime_cache: Path | None,
+        cuda_graph: bool,
+        host_code: bool = False,
     ) -> None:
         self.backend, self._backend = backend.name, backend
-        self.runtime = f"{backend.name} {backend.version}"
+        small = "" if backend.small is None else f" {backend.small.name}"
+        self.runtime = f"{backend.name}{small} {backend.version}"
         self._contexts: weakref.WeakSet[TensorRTContext] = weakref.WeakSet()
         self._runtime = backend.runtime()
-        self._engine = _deserialize(self._runtime, plan, backend)
+        self._engine = _deserialize(self._runtime, plan, backend, host_code)
         self.bindings = _bindings(backend, self._engine)
         self.profiles: tuple[Mapping[str, Shapes], ...] = _profiles(self._engine, self.bindings)
         # One for all contexts: they share the compiled kernels.
@@ -162,9 +179,11 @@ class _RuntimeCache:
         )
 
 
-def _deserialize(runtime: Any, plan: Plan, backend: Backend) -> Any:
-    if compatibility.outlives_its_release(plan):
-        runtime.engine_host_code_allowed = True  # such an engine contains its own runtime
+def _deserialize(runtime: Any, plan: Plan, backend: Backend, host_code: bool) -> Any:
+    """The ``ICudaEngine`` of `plan`. The runtime inside of an engine is never loaded unless the
+    user has said `host_code`, whatever a sidecar says: whoever wrote it would decide what runs."""
+    if host_code:
+        runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan.engine)
     if engine is None:
         raise failure(
@@ -172,6 +191,7 @@ def _deserialize(runtime: Any, plan: Plan, backend: Backend) -> Any:
             f"{backend.name} {backend.version} cannot load the engine",
             fix=missing_gpu()
             or compatibility.mismatches(plan, backend)
+            or (_TRUST if compatibility.outlives_its_release(plan) and not host_code else None)
             or "build it again on this machine",
         )
     return engine

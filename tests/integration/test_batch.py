@@ -1,0 +1,323 @@
+"""Runs over many images without Ray: parts, tables, addresses, what resumes and what does not."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import importlib
+import json
+import os
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from batches import NAMES, require_equal, rows_of, save_engine, save_images, scores_of
+
+import trtnet
+from trtnet.errors import ExecutionError, UsageError
+from trtnet.pipeline.preprocessing import state_preprocessing
+from trtnet.pipeline.recipe import InputSpec, Recipe
+from trtnet.serving.batch import running
+from trtnet.serving.batch.job import BatchJob, Outcome, Part
+from trtnet.serving.batch.parts import PartsFolder
+from trtnet.serving.batch.running import BatchResult, BatchSettings, run_here
+from trtnet.serving.batch.worker import PartWorker
+from trtnet.tasks import Classifier, Detector, Segmenter
+from trtnet.zoo import get_entry
+
+if os.environ.get("TRTNET_INTEGRATION"):  # a skip would be a failure there
+    importlib.import_module("pyarrow.parquet")
+else:
+    pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+
+COUNT = 50
+HERE = functools.partial(BatchSettings, device="cpu", part_size=16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """A folder with ``m.engine`` and fifty images in ``in``; their pixels."""
+    monkeypatch.chdir(tmp_path)
+    save_engine(Path("m.engine"))
+    return save_images(Path("in"), COUNT)
+
+
+def batch(images: str = "in", results: str = "out.parquet", **settings: Any) -> BatchResult:
+    recipe = settings.pop("recipe", Recipe("m.engine"))
+    runner = settings.pop("runner", run_here)
+    return running.run_batch(recipe, images, results, HERE(**settings), runner)
+
+
+def test_outputs_are_the_sessions(folder: np.ndarray) -> None:
+    result = batch(task="outputs")
+    assert (result.images, result.failed, result.resumed) == (COUNT, 0, 0)
+    require_equal(rows_of(result.results), Path("m.engine"), folder)
+    assert not Path("out.parquet.parts").exists()
+
+
+def test_classes_are_those_of_a_softmax(folder: np.ndarray) -> None:
+    rows = rows_of(batch(top=2).results)
+    scores = scores_of(Path("m.engine"), folder).astype(np.float64)
+    wanted = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    order = np.argsort(-wanted, axis=1)[:, :2]
+    assert [row["classes"] for row in rows] == order.tolist()
+    assert [row["names"] for row in rows] == [[NAMES[i] for i in pair] for pair in order]
+    got = np.array([row["probabilities"] for row in rows])
+    np.testing.assert_allclose(got, np.take_along_axis(wanted, order, 1), atol=1e-6)
+    assert {(row["width"], row["height"]) for row in rows} == {(8, 8)}
+
+
+def test_patterns_and_single_files(folder: np.ndarray) -> None:
+    assert batch("in/0000*.png").images == 10
+    assert [row["path"] for row in rows_of(batch("in/00007.png").results)] == ["in/00007.png"]
+    Path("in/notes.txt").write_text("no image")
+    assert batch("in/*").images == COUNT
+
+
+def test_broken_images_are_rows_with_an_error(folder: np.ndarray) -> None:
+    Path("in/00003.png").write_bytes(b"")
+    Path("in/00017.png").write_bytes(Path("in/00018.png").read_bytes()[:60])
+    result = batch(task="outputs")
+    rows = rows_of(result.results)
+    failed = [row for row in rows if row["error"]]
+    assert result.failed == 2
+    assert [row["path"] for row in failed] == ["in/00003.png", "in/00017.png"]
+    assert all(row["path"] in row["error"] and row["scores"] is None for row in failed)
+    assert result.failure == failed[0]["error"]
+    good = np.array([row["scores"] for row in rows if not row["error"]], np.float32)
+    kept = np.delete(folder, [3, 17], 0)
+    np.testing.assert_allclose(good, scores_of(Path("m.engine"), kept), atol=1e-6)
+
+
+def stopping_after(count: int) -> Any:
+    """A runner that ends as if it were killed, with `count` parts written."""
+
+    def run(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
+        worker = PartWorker(job)
+        for part in parts[:count]:
+            yield worker.run(part)
+        raise KeyboardInterrupt
+
+    return run
+
+
+def test_a_run_goes_on_where_it_was(folder: np.ndarray) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        batch(task="outputs", runner=stopping_after(2))
+    parts = sorted(Path("out.parquet.parts").glob("part-*.parquet"))
+    assert len(parts) == 2
+    assert not Path("out.parquet").exists()
+    with pytest.raises(UsageError, match="was not finished"):
+        batch(task="outputs")
+    parts[1].write_bytes(parts[1].read_bytes()[:-20])  # damaged: it is done again
+    before = parts[0].stat().st_mtime_ns
+    seen: list[int] = []
+
+    def counting(job: BatchJob, left: list[Part]) -> Iterator[Outcome]:
+        seen.extend(part.index for part in left)
+        assert parts[0].stat().st_mtime_ns == before
+        yield from run_here(job, left)
+
+    result = batch(task="outputs", resume=True, runner=counting)
+    assert seen == [1, 2, 3]
+    assert result.resumed == 16
+    require_equal(rows_of(result.results), Path("m.engine"), folder)
+    again = batch(task="outputs", resume=True, runner=stopping_after(0))  # nothing is left to do
+    assert (again.images, again.resumed) == (COUNT, COUNT)
+
+
+@pytest.mark.parametrize("change", ["images", "engine", "top", "preprocessing"])
+def test_parts_of_another_run_are_refused(folder: np.ndarray, change: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        batch(runner=stopping_after(1))
+    given: dict[str, Any] = {}
+    if change == "images":
+        Path("in/00001.png").write_bytes(Path("in/00002.png").read_bytes())
+    elif change == "engine":
+        net = trtnet.Network(backend="torch")
+        net.output("scores", trtnet.mean(net.input("input", (1, 3, 8, 8)), (2, 3)))
+        trtnet.build(net, sidecar={"preprocessing": {}}).save("m.engine")
+    elif change == "top":
+        given["top"] = 1
+    else:
+        stated = state_preprocessing("imagenet", resize_size=8, crop_size=8)
+        given["recipe"] = Recipe("m.engine", preprocessing=stated)
+    with pytest.raises(UsageError, match=f"another run: other {change}"):
+        batch(resume=True, **given)
+    assert len(list(Path("out.parquet.parts").glob("part-*.parquet"))) == 1
+
+
+def test_two_runs_do_not_write_one_file(folder: np.ndarray) -> None:
+    def other(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
+        with pytest.raises(UsageError, match="another run is writing"):
+            batch(resume=True)
+        yield from run_here(job, parts)
+
+    assert batch(runner=other).images == COUNT
+
+
+def test_an_engine_that_cannot_run_ends_the_run(folder: np.ndarray) -> None:
+    sidecar = json.loads(Path("m.engine.json").read_text())
+    Path("m.engine.json").write_text(json.dumps({**sidecar, "preprocessing": None}))
+    with pytest.raises(ExecutionError, match="after 0 of 50 images") as caught:
+        batch()
+    assert "preprocess" in str(caught.value)
+    Path("m.engine.json").write_text(json.dumps(sidecar))
+    Path("m.engine").write_bytes(Path("m.engine").read_bytes()[:-9])
+    with pytest.raises(ExecutionError, match="after 0 of 50 images"):
+        batch(results="other.parquet")
+    assert not Path("other.parquet").exists()
+
+
+def test_images_that_end_their_worker_end_the_run(folder: np.ndarray) -> None:
+    def dying(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
+        for _ in range(3):  # as three workers that did not come back
+            PartsFolder(job.results).tries(parts[0].index)
+        yield PartWorker(job).run(parts[0])
+
+    with pytest.raises(ExecutionError, match="have ended the process that did them 3 times"):
+        batch(runner=dying)
+    assert batch(resume=True).images == COUNT  # each run begins to count anew
+
+
+def test_boxes_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = str(Path(__file__).parents[2] / "docs" / "images" / "shapes.png")
+    with pytest.raises(UsageError, match="takes images of many sizes"):
+        batch(place, "boxes.parquet", recipe=Recipe("yolox_shapes"))
+    size = get_entry("yolox_shapes").input_shape
+    assert size is not None
+    recipe, least = Recipe("yolox_shapes", input=InputSpec((1, *size)), batch=1), 0.5
+    found = rows_of(batch(place, "boxes.parquet", recipe=recipe, score_threshold=least).results)[0]
+    with Detector("yolox_shapes", device="cpu", score_threshold=least) as detect:
+        wanted = detect(place)
+    assert len(wanted.boxes) > 3
+    assert found["classes"] == wanted.classes.tolist()
+    assert found["names"] == [*wanted.names]
+    np.testing.assert_allclose(found["boxes"], wanted.boxes, atol=1e-2)
+    np.testing.assert_allclose(found["scores"], wanted.scores, atol=1e-5)
+    with PIL.Image.open(place) as image:
+        width, height = image.size
+    recipe = Recipe("unet", input=InputSpec((1, 3, height, width)), batch=1)
+    found = rows_of(batch(place, "shares.parquet", recipe=recipe).results)[0]
+    with Segmenter("unet", device="cpu") as segment:
+        shares = {each.name: each.share for each in segment(place).classes}
+    assert dict(zip(found["names"], found["shares"], strict=True)) == pytest.approx(shares)
+
+
+def test_a_model_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_images(Path("in"), 20)
+    recipe = Recipe("resnet20_digits")
+    with pytest.raises(KeyboardInterrupt):
+        batch(recipe=recipe, runner=stopping_after(1))
+    engine = next(Path("out.parquet.parts").glob("*.engine"))
+    built = engine.stat().st_mtime_ns
+
+    def checking(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
+        assert engine.stat().st_mtime_ns == built
+        yield from run_here(job, parts)
+
+    rows = rows_of(batch(recipe=recipe, runner=checking, resume=True).results)
+    with Classifier("resnet20_digits", device="cpu") as classify:
+        wanted = [each.index for each in classify("in")]
+    assert [row["classes"][0] for row in rows] == wanted
+
+
+class Bucket(http.server.SimpleHTTPRequestHandler):
+    """As much of S3 as listing and reading takes: ``/photos/KEY`` are the files in ``in``."""
+
+    def do_GET(self) -> None:
+        """A listing, or an object."""
+        place = urllib.parse.urlsplit(self.path)
+        query = urllib.parse.parse_qs(place.query)
+        if "list-type" in query:
+            self._list(query.get("prefix", [""])[0])
+        else:
+            self._send(place.path)
+
+    def do_HEAD(self) -> None:
+        """About an object."""
+        self._send(urllib.parse.urlsplit(self.path).path)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+    def _list(self, prefix: str) -> None:
+        keys = [p for p in sorted(Path("in").rglob("*")) if p.is_file()]
+        entries = "".join(
+            f"<Contents><Key>{key.relative_to('in').as_posix()}</Key><Size>{key.stat().st_size}"
+            "</Size><LastModified>2026-11-30T00:00:00.000Z</LastModified></Contents>"
+            for key in keys
+            if key.relative_to("in").as_posix().startswith(prefix)
+        )
+        self._answer(
+            200,
+            f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode(),
+        )
+
+    def _send(self, path: str) -> None:
+        file = Path("in") / urllib.parse.unquote(path).removeprefix("/photos").lstrip("/")
+        if not file.is_file() or file.name == "00005.png":  # one that was listed, and is gone
+            self._answer(404, b"")
+            return
+        content = file.read_bytes()
+        asked = self.headers.get("Range")
+        if asked and self.command == "GET":
+            start, _, end = asked.removeprefix("bytes=").partition("-")
+            self._answer(206, content[int(start) : int(end) + 1], len(content))
+        else:
+            self._answer(200, content)
+
+    def _answer(self, status: int, body: bytes, whole: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Last-Modified", "Mon, 30 Nov 2026 00:00:00 GMT")
+        if whole is not None:
+            self.send_header("Content-Range", f"bytes 0-{len(body) - 1}/{whole}")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def test_images_of_a_bucket(folder: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyarrow's own client of S3, against a server of this test."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        where = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=none"
+        result = batch(f"s3://photos?{where}", task="outputs")
+    finally:
+        server.shutdown()
+    rows = rows_of(result.results)
+    assert [row["path"] for row in rows] == [f"s3://photos/{i:05d}.png" for i in range(COUNT)]
+    assert [row["path"] for row in rows if row["error"]] == ["s3://photos/00005.png"]
+    got = np.array([row["scores"] for row in rows if not row["error"]], np.float32)
+    kept = np.delete(folder, 5, 0)
+    np.testing.assert_allclose(got, scores_of(Path("m.engine"), kept), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "results", "text"),
+    [
+        ("nowhere", "out.parquet", "there is no nowhere"),
+        ("in/*.gif", "out.parquet", "there are no images"),
+        ("in", "out.csv", "no name of results"),
+        ("in", "nowhere/out.parquet", "cannot be written"),
+        ("nosuch://bucket", "out.parquet", "no address that can be opened"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_work(
+    folder: np.ndarray, images: str, results: str, text: str
+) -> None:
+    with pytest.raises(UsageError, match=text):
+        batch(images, results)
+    assert not list(Path().glob("*.parts"))

@@ -1,0 +1,79 @@
+"""How many workers a run has, on which resources; what a command says without Ray."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trtnet
+from trtnet.cli.main import main
+from trtnet.errors import UsageError
+from trtnet.serving.batch.images import FoundImage
+from trtnet.serving.batch.job import Part, parts_of
+from trtnet.serving.ray.cluster import pool_of
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "workers", "wanted"),
+    [
+        ([{"CPU": 32, "GPU": 2}], None, None, (2, 1, 16)),
+        ([{"CPU": 32, "GPU": 2}], 1, None, (1, 1, 16)),
+        ([{"CPU": 32, "GPU": 2}], 0, None, (32, 0, 1)),
+        ([{"CPU": 32, "GPU": 2}], None, 4, (4, 0, 8)),
+        ([{"CPU": 1, "GPU": 2}], None, None, (2, 1, 1)),
+        ([{"CPU": 16, "GPU": 1}, {"CPU": 8}, {"CPU": 24, "GPU": 4}], None, None, (5, 1, 6)),
+        ([{"CPU": 3}, {"CPU": 5}], None, 3, (3, 0, 2)),
+        ([{"CPU": 2}], None, None, (2, 0, 1)),
+    ],
+)
+def test_workers_fit(nodes: Any, gpus: Any, workers: Any, wanted: Any) -> None:
+    assert pool_of(nodes, gpus, workers) == wanted
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "workers", "text"),
+    [
+        ([{"CPU": 4}], 1, None, "there are not 1 GPUs"),
+        ([{"CPU": 4}], None, 5, "5 workers"),
+        ([{"CPU": 4, "GPU": 4}], 2, 2, "on GPUs or on CPUs"),
+        ([{"CPU": 4}, {"GPU": 0}], 5, None, "at most 0"),
+    ],
+)
+def test_workers_that_do_not_fit(nodes: Any, gpus: Any, workers: Any, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        pool_of(nodes, gpus, workers)
+
+
+def test_parts_hold_all_images_once() -> None:
+    images = [FoundImage(f"{i}.png", 1, 2) for i in range(10)]
+    parts = parts_of(images, 4)
+    assert [len(part.names) for part in parts] == [4, 4, 2]
+    assert [name for part in parts for name in part.names] == [image.name for image in images]
+    assert [part.index for part in parts] == [0, 1, 2]
+    assert Part.from_json(parts[1].as_json()) == parts[1]
+
+
+def test_the_command_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = trtnet.Network(backend="torch")
+    net.output("y", trtnet.relu(net.input("x", (1, 3, 8, 8))))
+    trtnet.build(net).save("m.engine")
+    Path("in").mkdir()
+    real = builtins.__import__
+
+    def without_ray(name: str, *rest: Any, **named: Any) -> Any:
+        if name.partition(".")[0] == "ray":
+            raise ImportError("No module named 'ray'")
+        return real(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without_ray)
+    assert main(["batch", "m.engine", "--images", "in", "-o", "out.parquet"]) == 2
+    said = capsys.readouterr().err
+    assert "runs over many images need Ray" in said
+    assert "[ray]" in said
+    assert not Path("out.parquet.parts").exists()
