@@ -332,6 +332,32 @@ def test_a_failed_capture_leaves_its_pool_to_nobody(engine):
     assert len({*context.pools}) == len(context.pools) == len(context.captured) + 1
 
 
+def test_a_failed_capture_keeps_no_memory_while_others_are_tried(engine, raises):
+    """The frames of what failed hold the tensors that it computed."""
+    made = []
+
+    class Failing(type(engine(None))):
+        def _capture(self, stream, way):
+            assert not [ref for ref in made if ref() is not None]
+            value = torch.ones(3)
+            made.append(weakref.ref(value))
+            try:
+                raise RuntimeError("a kernel fails")
+            except RuntimeError as error:
+                raise CaptureError("PyTorch cannot capture this graph", got=error) from error
+
+    context = engine(Builder())
+    failing = Failing(context._ways)
+    failing.set_input_shape("x", SHAPE)
+    gc.disable()
+    try:
+        with raises(CaptureError, "cannot capture this graph", "a kernel fails"):
+            failing.capture(0)
+    finally:
+        gc.enable()
+    assert len(made) == 3
+
+
 @pytest.mark.parametrize("error", ERRORS)
 def test_any_failure_of_a_way_is_one_to_capture_it(error, engine, monkeypatch, raises):
     def fail(x):

@@ -200,7 +200,9 @@ class CudaContext(TorchContext):
             try:
                 replay = self._captured_afresh(stream, way)
             except CaptureError as error:
-                reason = error
+                reason = error.with_traceback(None)  # of frames that hold what it computed
+                reason.settle()
+                reason.__cause__ = reason.__context__ = None
                 continue
             last = way, replay
             self.tried[way.name] = 1e3 * self._fastest(replay)
