@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cpu_candidates import Candidate, by_onnxruntime, session, take_turns
+from cpu_candidates import Candidate, by_onnxruntime, session
+from paired_timing import interleave, ratio_in_words
 from PIL import Image
 from torchvision.ops import batched_nms
 
@@ -56,7 +57,7 @@ def part(threads: int, repeats: int) -> str:
     suppressed = with_suppression(by_onnxruntime(Raw(torch_model), x, threads))
     made.append(Candidate("onnxruntime + batched_nms", lambda: np.array([len(suppressed())]),
                           time.perf_counter() - start))  # fmt: skip
-    take_turns(made, repeats)
+    interleave(made, repeats)
     with trtnet.Session(plan, device="cpu", runtime="auto") as opened:
         error = difference(opened(x), suppressed())
     print(*(line(one, made[0]) for one in made), f"largest difference {error:.1e}", sep="\n")
@@ -99,8 +100,7 @@ def difference(found: dict[str, np.ndarray], rows: np.ndarray) -> float:
 
 def line(candidate: Candidate, ours: Candidate) -> str:
     """A row in words."""
-    ratio, (low, high) = candidate.ratio(ours)
-    measured = f"{candidate.median_ms:8.2f} ms  x{ratio:.2f} [{low:.2f}, {high:.2f}]"
+    measured = f"{candidate.median_ms:8.2f} ms  x{ratio_in_words(candidate.ratio(ours))}"
     return f"{MODEL:18} {candidate.name:28} {measured}  set-up {candidate.setup_s:.1f} s"
 
 
@@ -113,9 +113,8 @@ def section(made: Sequence[Candidate], error: float, count: int) -> str:
         f"{error:.1e}.\n\n"
         "| what | median | its time by the session's | set-up |\n|---|--:|--:|--:|\n"
     )
-    rows = [(one, *one.ratio(made[0])) for one in made]
     return head + "".join(
-        f"| {one.name} | {one.median_ms:.2f} ms | {ratio:.2f} [{low:.2f}, {high:.2f}] "
+        f"| {one.name} | {one.median_ms:.2f} ms | {ratio_in_words(one.ratio(made[0]))} "
         f"| {one.setup_s:.1f} s |\n"
-        for one, ratio, (low, high) in rows
+        for one in made
     )

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from cpu_candidates import Candidate, Interval, by_onnxruntime, session, take_turns
+from cpu_candidates import Candidate, by_onnxruntime, session
+from paired_timing import Ratio, interleave, ratio_in_words
 
 import trtnet
 from trtnet import zoo
@@ -29,8 +30,7 @@ class Row:
     median_ms: float
     setup_s: float
     error: float
-    ratio: float
-    interval: Interval
+    ratio: Ratio
 
 
 def part(models: Sequence[str], threads: int, repeats: int) -> str:
@@ -53,7 +53,7 @@ def measure(name: str, threads: int, repeats: int) -> list[Row]:
     made = candidates(name, torch_model, x, threads)
     with torch.no_grad():
         double = _first(copy.deepcopy(torch_model).double()(torch.from_numpy(x).double())).numpy()
-    take_turns(made, repeats)
+    interleave(made, repeats)
     return [_row(name, candidate, made[0], double) for candidate in made]
 
 
@@ -93,22 +93,20 @@ def _first(output: object) -> torch.Tensor:
 
 def _row(model: str, candidate: Candidate, ours: Candidate, double: np.ndarray) -> Row:
     error = np.linalg.norm(candidate.call() - double) / np.linalg.norm(double)
-    ratio, interval = candidate.ratio(ours)
-    return Row(model, candidate.name, candidate.median_ms, candidate.setup_s, float(error), ratio,
-               interval)  # fmt: skip
+    return Row(model, candidate.name, candidate.median_ms, candidate.setup_s, float(error),
+               candidate.ratio(ours))  # fmt: skip
 
 
 def line(row: Row) -> str:
     """A row in words."""
-    low, high = row.interval
-    measured = f"{row.median_ms:8.2f} ms  x{row.ratio:.2f} [{low:.2f}, {high:.2f}]"
+    measured = f"{row.median_ms:8.2f} ms  x{ratio_in_words(row.ratio)}"
     tail = f"error {row.error:.1e}  set-up {row.setup_s:.1f} s"
     return f"{row.model:18} {row.name:28} {measured}  {tail}"
 
 
 def section(rows: Sequence[Row]) -> str:
     """The section of the page."""
-    mean = statistics.geometric_mean(row.ratio for row in rows if row.name == PEER)
+    mean = statistics.geometric_mean(row.ratio.median for row in rows if row.name == PEER)
     head = (
         "Random weights. Errors are relative, in the L2 norm, to the PyTorch "
         "counterpart in float64. onnxruntime's time by the session's, geometric mean: "
@@ -117,8 +115,8 @@ def section(rows: Sequence[Row]) -> str:
         "|---|---|--:|--:|--:|--:|\n"
     )
     return head + "".join(
-        f"| {row.model} | {row.name} | {row.median_ms:.2f} ms | {row.ratio:.2f} "
-        f"[{row.interval[0]:.2f}, {row.interval[1]:.2f}] | {row.error:.1e} "
+        f"| {row.model} | {row.name} | {row.median_ms:.2f} ms | {ratio_in_words(row.ratio)} "
+        f"| {row.error:.1e} "
         f"| {row.setup_s:.1f} s |\n"
         for row in rows
     )

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cpu_candidates import Candidate, Interval, session, take_turns
+from cpu_candidates import Candidate, session
+from paired_timing import Ratio, interleave, ratio_in_words
 
 import trtnet
 from trtnet import zoo
@@ -34,7 +35,7 @@ class Row:
 
     Attributes:
         median_ms, setup_s: of its session.
-        ratio, interval: FP32's time by it.
+        ratio: FP32's time by it.
         kernels, products: of how many products how many are computed in 8 bits.
         distance: to the reference, in decibels.
         own: of the reference to itself.
@@ -46,8 +47,7 @@ class Row:
     median_ms: float
     full_ms: float
     setup_s: float
-    ratio: float
-    interval: Interval
+    ratio: Ratio
     kernels: int
     products: int
     distance: float
@@ -77,7 +77,7 @@ def measure(name: str, repeats: int) -> list[Row]:
     plans = [_plan(name, state, trtnet.Policy("int8", base=base), images) for base in BASES]
     quick = [session(plan, base, x, "auto") for plan, base in zip(plans, BASES, strict=True)]
     full = session(_plan(name, state, trtnet.Policy("fp32"), images), "fp32", x, "auto")
-    take_turns([*quick, full], repeats)
+    interleave([*quick, full], repeats)
     return [_row(name, plan, candidate, full, x)
             for plan, candidate in zip(plans, quick, strict=True)]  # fmt: skip
 
@@ -113,8 +113,7 @@ def _row(name: str, plan: trtnet.Plan, quick: Candidate, full: Candidate, x: np.
         engine: Any = opened._engine
         kernels = engine._compiled.forward.kernels()
     types = [dtype for kind, dtype in kernels if kind in PRODUCTS]
-    ratio, interval = full.ratio(quick)
-    return Row(name, base, quick.median_ms, full.median_ms, quick.setup_s, ratio, interval,
+    return Row(name, base, quick.median_ms, full.median_ms, quick.setup_s, full.ratio(quick),
                sum(dtype in ("i8", "u8") for dtype in types), len(types),
                decibels(quick.call(), wanted), decibels(other, wanted),
                decibels(wanted, full.call()))  # fmt: skip
@@ -132,7 +131,7 @@ def line(row: Row) -> str:
     """A row in words."""
     return (
         f"{row.model:18} int8, {row.base}  {row.median_ms:8.2f} ms, FP32 {row.full_ms:8.2f} ms  "
-        f"x{row.ratio:.2f} [{row.interval[0]:.2f}, {row.interval[1]:.2f}]  {row.kernels} of "
+        f"x{ratio_in_words(row.ratio)}  {row.kernels} of "
         f"{row.products} in 8 bits  {row.distance:.1f} dB, itself {row.own:.1f}, "
         f"FP32 {row.loss:.1f}  set-up {row.setup_s:.1f} s"
     )
@@ -152,7 +151,7 @@ def section(rows: Sequence[Row]) -> str:
     )
     return head + "".join(
         f"| {row.model} | {row.base} | {row.median_ms:.2f} ms | {row.full_ms:.2f} ms "
-        f"| {row.ratio:.2f} [{row.interval[0]:.2f}, {row.interval[1]:.2f}] "
+        f"| {ratio_in_words(row.ratio)} "
         f"| {row.kernels} of {row.products} | {row.distance:.1f} dB | {row.own:.1f} dB "
         f"| {row.loss:.1f} dB | {row.setup_s:.1f} s |\n"
         for row in rows

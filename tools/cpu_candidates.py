@@ -3,65 +3,37 @@
 from __future__ import annotations
 
 import io
-import math
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import paired_timing
 import torch
 
 import trtnet
 
 OPSET = 18
-WARM_UP = 3
-Interval = tuple[float, float]
 
 
-@dataclass
-class Candidate:
-    """One way to run a model.
+class Candidate(paired_timing.Candidate):
+    """One way to run a model on a CPU.
 
     Attributes:
         call: gives the first output.
         setup_s: seconds until it could be called.
-        times: seconds of each round.
     """
 
-    name: str
     call: Callable[[], np.ndarray]
-    setup_s: float
-    times: list[float] = field(default_factory=list)
 
-    @property
-    def median_ms(self) -> float:
-        """The median of the rounds, in milliseconds."""
-        return 1e3 * statistics.median(self.times)
+    def __init__(self, name: str, call: Callable[[], np.ndarray], setup_s: float) -> None:
+        super().__init__(name, call, None, setup_s)
 
-    def ratio(self, ours: Candidate) -> tuple[float, Interval]:
-        """The median over the rounds of its time by that of `ours`, and the 95 % interval of that
-        median: the binomial distribution's normal approximation."""
-        ratios = sorted(a / b for a, b in zip(self.times, ours.times, strict=True))
-        half = 1.96 * math.sqrt(len(ratios)) / 2
-        low = max(math.floor(len(ratios) / 2 - half), 0)
-        high = min(math.ceil(len(ratios) / 2 + half), len(ratios) - 1)
-        return statistics.median(ratios), (ratios[low], ratios[high])
-
-
-def take_turns(candidates: Sequence[Candidate], repeats: int) -> None:
-    """Calls all candidates, one after the other, `repeats` times, after a few that do not count."""
-    for candidate in candidates:
-        for _ in range(WARM_UP):
-            candidate.call()
-    for _ in range(repeats):
-        for candidate in candidates:
-            start = time.perf_counter()
-            candidate.call()
-            candidate.times.append(time.perf_counter() - start)
+    def ratio(self, ours: Candidate) -> paired_timing.Ratio:
+        """How many times as long as `ours` it takes."""
+        return paired_timing.paired_ratio(self.times, ours.times)
 
 
 def session(plan: trtnet.Plan, title: str, x: np.ndarray, runtime: str) -> Candidate:

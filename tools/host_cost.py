@@ -37,7 +37,7 @@ class Kept(torch.cuda.CUDAGraph):
     made: list[Kept]
 
     def __init__(self) -> None:
-        super().__init__(keep_graph=True)
+        super().__init__(keep_graph=True)  # type: ignore[call-arg]  # its own is of C++
         self.made.append(self)
 
     def __new__(cls) -> Kept:
@@ -53,11 +53,11 @@ class Kept(torch.cuda.CUDAGraph):
 def kept_graphs() -> Iterator[list[Kept]]:
     """Inside, the graphs that are captured are appended to the list, the newest at the end."""
     before, Kept.made = torch.cuda.CUDAGraph, []
-    torch.cuda.CUDAGraph = Kept  # type: ignore[misc]
+    torch.cuda.CUDAGraph = Kept  # type: ignore[assignment, misc]
     try:
         yield Kept.made
     finally:
-        torch.cuda.CUDAGraph = before  # type: ignore[misc]
+        torch.cuda.CUDAGraph = before  # type: ignore[assignment, misc]
 
 
 def census(graph: int) -> str:

@@ -96,6 +96,11 @@ def paired_ratio(peer: Sequence[float], own: Sequence[float]) -> Ratio:
     return Ratio(statistics.median(ratios), *interval, len(ratios))
 
 
+def ratio_in_words(ratio: Ratio) -> str:
+    """Such as ``"1.26 [1.25, 1.27]"``."""
+    return f"{ratio.median:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
 def interleave(
     candidates: Sequence[Candidate], rounds: int, seconds: float = math.inf, seed: int = 0
 ) -> None:

@@ -91,7 +91,7 @@ def engine():
     class Context(cuda.CudaContext):
         def __init__(self, ways):
             super().__init__(compiled, ways)
-            self.captured, self.threads, self.most = [], {}, 0
+            self.captured, self.threads, self.most, self.pools = [], {}, 0, []
 
         @contextlib.contextmanager
         def _on(self, stream, is_timed=False):
@@ -100,9 +100,11 @@ def engine():
 
         def _capture(self, stream, way):
             if way.name in self.refused:
+                self.pools.append(self._pool)
                 raise CaptureError("PyTorch cannot capture this graph", got=way.name)
             with self._on(stream, way.is_timed):
                 self.captured.append(way.name)
+            self.pools.append(self._pool)
             replay = Replay(way.name, self._pool)
             self.most = max(self.most, len(LIVE))
             return replay
@@ -321,6 +323,39 @@ def test_ways_that_cannot_be_captured_are_left_out(engine, raises):
     assert engine(Builder(), TIMES, {WITH, WITH + TIMED}).capture(0).way == WITHOUT
     with raises(CaptureError, "cannot capture this graph", WITH + TIMED):
         engine(Builder(), TIMES, TIMES).capture(0)
+
+
+def test_a_failed_capture_leaves_its_pool_to_nobody(engine):
+    """PyTorch refuses a pool without a graph while an error's traceback holds a tensor in it."""
+    context = engine(Builder(), TIMES, {WITH})
+    context.capture(0)
+    assert len({*context.pools}) == len(context.pools) == len(context.captured) + 1
+
+
+def test_a_failed_capture_keeps_no_memory_while_others_are_tried(engine, raises):
+    """The frames of what failed hold the tensors that it computed."""
+    made = []
+
+    class Failing(type(engine(None))):
+        def _capture(self, stream, way):
+            assert not [ref for ref in made if ref() is not None]
+            value = torch.ones(3)
+            made.append(weakref.ref(value))
+            try:
+                raise RuntimeError("a kernel fails")
+            except RuntimeError as error:
+                raise CaptureError("PyTorch cannot capture this graph", got=error) from error
+
+    context = engine(Builder())
+    failing = Failing(context._ways)
+    failing.set_input_shape("x", SHAPE)
+    gc.disable()
+    try:
+        with raises(CaptureError, "cannot capture this graph", "a kernel fails"):
+            failing.capture(0)
+    finally:
+        gc.enable()
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize("error", ERRORS)

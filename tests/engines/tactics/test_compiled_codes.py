@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import triton
@@ -119,6 +121,15 @@ SMALL = {
                                    "rows": 64, "channels": 32}),
     "sums": (passes._finish_sums, {**CODES, "rows": 32, "columns": 128}),
 }  # fmt: skip
+
+
+def test_what_is_not_loaded_is_zero():
+    """Triton 3.8 fills the bytes of a word with 0xffffff80 where each is to be -128, so that three
+    of them are -1; the interpreter does not."""
+    ptx = compiled(*SMALL["pool"], "i8", "i8", "i8")
+    filled = re.findall(r"mov\.u32 %r\d+, (0x\w+);\s+@%p\d+ ld\.global", ptx)
+    assert filled
+    assert {*filled} == {"0x0"}
 
 
 @pytest.mark.parametrize("name", SMALL)

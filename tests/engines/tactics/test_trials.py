@@ -12,7 +12,7 @@ from tactics.networks import filled, regions
 from tactics.stand_ins import Clock
 
 from trtnet import nn
-from trtnet.engines.torch.tactics import trials
+from trtnet.engines.torch.tactics import choices, trials
 from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
 
@@ -53,6 +53,84 @@ def test_the_limit_is_the_best_so_far(as_on_a_gpu, stand_ins):
     found = trials.Trial(region, region.tactics, CPU).times(time)
     assert said == [math.inf, 100.0, 40.0, 40.0, 30.0, 30.0]
     assert list(found.values()) == [100.0, 40.0, 70.0, 30.0, math.inf, 20.0]
+
+
+def nodes_of(region):
+    return trials.Trial(region, region.tactics, CPU)._nodes
+
+
+@pytest.mark.parametrize(("part", "sizes"), [(1 << 25, [6]), (4000, [3, 3]), (1, [1] * 6)])
+def test_large_results_are_computed_in_parts(part, sizes, as_on_a_gpu, stand_ins, monkeypatch):
+    module = as_on_a_gpu(filled(nn.Sequential(nn.Conv2d(8, 16, 1), nn.SiLU())), ("N", 8, 5, 7))
+    (region,) = regions(module, (6, 8, 5, 7), count=1)
+    monkeypatch.setattr(trials, "_PART", part)
+    nodes = nodes_of(region)
+    whole, parts = nodes.call(), list(nodes.parts())
+    assert [len(right) for _, right in parts] == sizes
+    for rows, right in parts:
+        torch.testing.assert_close(right, whole[rows], rtol=1e-3, atol=1e-3)
+
+
+def test_what_does_not_work_row_by_row_is_one_part(as_on_a_gpu, stand_ins, monkeypatch):
+    """A shape that is stated, and an operand without the axis of the batch."""
+    monkeypatch.setattr(trials, "_PART", 1)
+
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(8, 4)
+
+        def forward(self, x, y):
+            return nn.functional.gelu(self.line(x)).reshape((4, 6)), self.line(x) + y
+
+    shapes = (6, 8), (1, 4)
+    module = as_on_a_gpu(filled(Flat()), *shapes)
+    for region in regions(module, *shapes, count=1):
+        nodes = nodes_of(region)
+        if nodes.shape == (4, 6) or len(nodes._operands) == 2:
+            ((rows, right),) = nodes.parts()
+            assert rows == slice(None)
+            assert torch.equal(right, nodes.call())
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_a_part_that_is_wrong_is_found(row, as_on_a_gpu, stand_ins, monkeypatch):
+    module = as_on_a_gpu(filled(nn.Sequential(nn.Linear(64, 32), nn.GELU())), ("N", 64))
+    (region,) = regions(module, (6, 64), count=1)
+    monkeypatch.setattr(trials, "_PART", 1)
+    nodes = nodes_of(region)
+    assert trials._agrees(nodes.call, nodes)
+    for wrong in (2.0, float("nan"), float("inf"), -1.0):
+        factor = torch.ones(6, 1).index_fill(0, torch.tensor(row), wrong)
+        assert not trials._agrees(lambda f=factor: (nodes.call() * f).half(), nodes)
+    assert not trials._agrees(lambda: torch.cat([nodes.call()] * 2), nodes)
+    assert not trials._agrees(lambda: nodes.call().float(), nodes)
+
+
+def test_what_emulates_is_compared_but_not_timed(as_on_a_gpu, stand_ins):
+    model = filled(nn.Sequential(nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 1)))
+    module = as_on_a_gpu(model, ("N", 8, 7, 7), precision="int8")
+    found, clock = regions(module, (2, 8, 7, 7), count=2), Clock()
+    assert len(found) == 3  # one makes the first codes
+    for region in found:
+        times = trials.Trial(region, region.tactics, CPU).times(clock)
+        assert times.pop(choices.KEEP) == math.inf
+        assert {*times.values()} == {1.0}
+    assert clock.kept == 0
+    made = Builder(1, TimingCache({}), CPU, clock).build(module, [((2, 8, 7, 7), torch.float32)])
+    assert made.meta["saved_us"] == math.inf
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.Hardswish()], ids=str)
+def test_nodes_that_overwrite_give_the_same(activation, as_on_a_gpu, stand_ins):
+    module = as_on_a_gpu(filled(nn.Sequential(nn.Linear(8, 8), activation)), (5, 8))
+    (region,) = regions(module, (5, 8), count=1)
+    nodes, (plain, _) = nodes_of(region), choices.extract(region)
+    operands = [x.clone() for x in nodes._operands]
+    assert torch.equal(nodes.call(), plain(*operands))
+    for given, held in zip(nodes._operands, operands, strict=True):
+        assert torch.equal(given, held)
+    assert ("mul_" in nodes._module.code) == isinstance(activation, nn.SiLU)
 
 
 @pytest.fixture

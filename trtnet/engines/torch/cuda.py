@@ -220,9 +220,11 @@ class CudaContext(TorchContext):
             self._drop(last)
             last = None
             try:
-                replay = self._captured(stream, way)
+                replay = self._captured_afresh(stream, way)
             except CaptureError as error:
-                reason = error
+                reason = error.with_traceback(None)  # of frames that hold what it computed
+                reason.settle()
+                reason.__cause__ = reason.__context__ = None
                 continue
             last = way, replay
             self.tried[way.name] = 1e3 * self._fastest(replay)
@@ -234,14 +236,19 @@ class CudaContext(TorchContext):
         if last is not None and last[0] is best:
             return last[1]
         self._drop(last)
-        return self._captured(stream, best)
+        return self._captured_afresh(stream, best)
 
     def _drop(self, captured: tuple[Way, CudaReplay] | None) -> None:
         """Gives the memory of a graph that is not used any more back to the device."""
         if captured is not None:
             captured[1].close()
             torch.cuda.empty_cache()
-            self._pool = torch.cuda.graph_pool_handle()  # PyTorch refuses one without a graph
+
+    def _captured_afresh(self, stream: int, way: Way) -> CudaReplay:
+        """With a new pool: PyTorch refuses one that no graph has any more, while a tensor is left
+        in it, as in the traceback of a capture that failed."""
+        self._pool = torch.cuda.graph_pool_handle()
+        return self._captured(stream, way)
 
     def _captured(self, stream: int, way: Way) -> CudaReplay:
         return _thread(way.is_timed).submit(self._capture, stream, way).result()

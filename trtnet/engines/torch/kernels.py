@@ -56,7 +56,8 @@ def _largest(  # type: ignore[no-untyped-def]  # Triton reads its parameters' an
         line = x + (image * h + top + i) * w * channels + channel
         for j in tl.static_range(window_w):
             fits = inside & (top + i >= 0) & (top + i < h) & (left + j >= 0) & (left + j < w)
-            value = tl.load(line + (left + j) * channels, fits, lowest)
+            value = tl.load(line + (left + j) * channels, fits, 0)
+            value = tl.where(fits, value, lowest)  # a load fills int8 with one byte of -128 in four
             best = tl.maximum(best, value, tl.PropagateNan.ALL)
     tl.store(y + row.to(tl.int64) * ow * channels + place, best, inside)
 

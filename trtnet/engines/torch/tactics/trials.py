@@ -89,10 +89,10 @@ class _Nodes:
         example = self._last.meta["value"]
         item = _EMULATED_BYTES if self.is_emulated else example.itemsize
         largest = max(example.numel(), *(x.numel() for x in self._operands)) * item
-        count = min(math.ceil(largest / _PART), self.shape[0])
-        if count < 2:
+        count = 1 << (math.ceil(largest / _PART) - 1).bit_length()  # even parts of most batches
+        step = max(1, math.ceil(self.shape[0] / count))
+        if largest <= _PART or step == self.shape[0]:
             return 0
-        step = math.ceil(self.shape[0] / count)
         try:
             shape = self._part(slice(0, step)).shape
         except RuntimeError:  # as of a shape that is stated
