@@ -27,7 +27,9 @@ class Study(Facts):
                 calls no others. Operations of the code between modules keep rows of their own.
         """
         found = self.operations
-        return found if depth is None else rolling.rolled(self, found, depth)
+        if depth is None:
+            return [dict(row) for row in found]  # the caller may change them
+        return rolling.rolled(self, found, depth)
 
     def tree(self) -> list[Row]:
         """A row for each module of every depth and, below it, for each of its operations, in the
