@@ -156,6 +156,7 @@ def test_a_profile_alone_is_an_engine(tmp_path: Path) -> None:
         ('{"layers": []}', "Layers"),
         ('{"Layers": [5]}', "Layers"),
         ("[]", "object"),
+        ('{"Layers": [{"Name": "a", "Outputs": [{"Format/Datatype": 5}]}]}', "Format/Datatype"),
     ],
 )
 def test_other_files_are_refused(content: str, said: str, tmp_path: Path) -> None:

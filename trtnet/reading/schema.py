@@ -21,7 +21,7 @@ T = TypeVar("T")
 Step = str | int | None
 """From a value to one inside it: a field, an index, or ``None`` for some key of a mapping."""
 
-_STEP = re.compile(r"\.(\w+)|\[(\d+)\]|\[\.\.\.\]")
+_STEP = re.compile(r"\.([\w/ ]+)|\[(\d+)\]|\[\.\.\.\]")  # TensorRT has "Format/Datatype"
 _EXPECTED = re.compile(r"Expected (?P<type>`.*?`)(?:, got `.*`)?(?P<limit>.*)")
 _PLAIN = re.compile(r"\w+")
 
