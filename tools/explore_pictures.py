@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-WIDE, PHONE = (1440, 900), (390, 844)
+WIDE, PHONE = (1440, 900), (390, 1300)
 
 
 class Picture(NamedTuple):

@@ -313,7 +313,8 @@ def test_axe_finds_nothing(
 def violations(page: Any, rules: Json | None) -> list[str]:
     """What axe-core finds on the page as it is shown."""
     axe = importlib.import_module("axe_playwright_python.sync_playwright")
-    found = axe.Axe().run(page, options=rules).response["violations"]
+    options = {"resultTypes": ["violations"], **(rules or {})}
+    found = axe.Axe().run(page, options=options).response["violations"]
     return [f"{one['id']}: {node['html'][:300]}" for one in found for node in one["nodes"]]
 
 
