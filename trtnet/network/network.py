@@ -371,8 +371,7 @@ class Network:
         self.names.name_returned(value)
 
     def watching(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
-        """Calls ``watcher(path, module, result)`` after each module that returns inside the block;
-        the path of its second call ends in ``#1``."""
+        """Calls ``watcher(path, module, result)`` after each module that returns inside."""
         return self.names.watching(watcher)
 
     @contextlib.contextmanager
