@@ -68,6 +68,16 @@ def test_a_sidecar_is_not_trusted(
     assert not (tmp_path / "page.html").exists()
 
 
+def test_an_engine_of_random_weights_says_so(engine: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.engine"
+    copy.write_bytes(engine.read_bytes())
+    sidecar = json.loads(Path(f"{engine}.json").read_text())
+    Path(f"{copy}.json").write_text(json.dumps({**sidecar, "weights": {"origin": "random"}}))
+    for path, said in ((engine, False), (copy, True)):
+        found = explorer.write(str(path))["builds"][0]["provenance"]
+        assert bool(found["random_banner"]) == said
+
+
 def test_an_engine_without_a_sidecar_is_refused(
     engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,7 +51,7 @@ def test_a_block_that_was_replaced_on_purpose_is_what_changed() -> None:
     network, theirs = both(other=True)
     found = trtnet.verify(network, theirs, X)
     assert found.changed == ("act",)
-    assert found.only_here == ("act.0", "act.1")
+    assert found.unmatched == (("act.0", "act.1"), ())
     assert "changed: act" in str(found)
     rows = {(row["part"], row["module"]): row for row in found.table()}
     assert rows["local", "act"]["accepted"] is False

@@ -23,13 +23,6 @@ def repeated(values: Iterable[Any]) -> dict[str, list[Any]]:
     return {"values": list(places), "at": at}
 
 
-def row_values(column: Any) -> list[Any]:
-    """The values of a column, a :func:`repeated` one or a plain one, row by row."""
-    if not isinstance(column, dict):
-        return list(column)
-    return [None if place < 0 else column["values"][place] for place in column["at"]]
-
-
 def transposed(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
     """The columns `names` of `rows`."""
     columns: dict[str, list[Any]] = {name: [] for name in names}

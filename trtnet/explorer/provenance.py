@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trtnet.explorer.subject import Subject
-from trtnet.pipeline.model import is_random
+from trtnet.pipeline.model import RANDOM, is_random
 from trtnet.pipeline.packages import installed_version
 from trtnet.pipeline.recipe import Recipe
 
@@ -48,6 +48,9 @@ def provenance(subject: Subject) -> dict[str, Any]:
     if subject.sidecar:
         told = ("engine", "trtnet", "backend", "weights", "verification", "compute_capabilities")
         found["engine"] = {name: subject.sidecar.get(name) for name in told}
+        weights = subject.sidecar.get("weights")
+        if isinstance(weights, dict) and weights.get("origin") == RANDOM:
+            found["random_banner"] = _RANDOM
     return found
 
 

@@ -370,8 +370,7 @@ class Network:
         self.names.name_returned(value)
 
     def watching(self, watcher: Watcher) -> AbstractContextManager[None]:
-        """Calls ``watcher(path, module, result)`` after each module that returns inside the block;
-        the path of its second call ends in ``#1``."""
+        """Calls ``watcher(path, module, result)`` after each module that returns inside."""
         return self.names.watching(watcher)
 
     @contextmanager

@@ -43,8 +43,8 @@ class Verification:
             the network's and of PyTorch's output have the same index, or at which an output of
             such indices is equal; the lowest of all outputs. ``None`` where no output has such an
             axis.
-        only_here, only_there: paths of modules that only the network's model has, and only
-            PyTorch's; empty where the network was made of several models.
+        unmatched: paths of the modules that only the network's model has, and that only PyTorch's
+            has; none where the network was made of several models.
     """
 
     rows: tuple[Row, ...]
@@ -55,8 +55,7 @@ class Verification:
     first_divergent: str | None
     blame: Blame | None
     argmax_agreement: float | None
-    only_here: tuple[str, ...] = ()
-    only_there: tuple[str, ...] = ()
+    unmatched: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def __str__(self) -> str:
         """The verdict and the worst figures on one line."""
@@ -92,7 +91,7 @@ class Verification:
             found = [row.module for row in rows if not self.local_tolerance.accepts(row)]
         else:
             found = [row.module for row in self.rows if not FINITE.accepts(row)]
-        found += sorted({*self.only_here, *self.only_there})
+        found += sorted({*self.unmatched[0], *self.unmatched[1]})
         known = {call_of(path)[0] for path in found}
         return tuple(path for path in found if not any(map(known.__contains__, _around(path))))
 

@@ -30,6 +30,7 @@ from trtnet.verification.end_to_end import (
 from trtnet.verification.local_check import Failure, LocalCheck
 from trtnet.verification.result import Verification
 from trtnet.verification.torch_run import TorchRun
+from trtnet.verification.trees import unmatched
 from trtnet.verification.values import Values
 
 if TYPE_CHECKING:
@@ -103,10 +104,9 @@ def verify(
         kept = values if always_local else reference.values(tensors.names, keep=False)
         local_rows, failure = _compare_locally(torch_run, tensors, kept, limits.local)
         diverged += [row for row in local_rows if not limits.local.accepts(row)]
+    blame = _without_culprit(diverged[0], limits) if diverged else None
     if failure is not None:
-        blame: Blame | None = _locate(failure, reference, torch_run, limits.local)
-    else:
-        blame = _without_culprit(diverged[0], limits) if diverged else None
+        blame = _locate(failure, reference, torch_run, limits.local)
     return Verification(
         rows=tuple(rows.modules),
         outputs=tuple(rows.outputs),
@@ -116,20 +116,8 @@ def verify(
         first_divergent=diverged[0].module if diverged else None,
         blame=blame,
         argmax_agreement=rows.argmax_agreement,
-        **_unmatched(network, torch_model),
+        unmatched=unmatched(network, torch_model),
     )
-
-
-def _unmatched(network: Network, torch_model: torch.nn.Module) -> dict[str, tuple[str, ...]]:
-    """The modules that only one of both models has; nothing for a network of several models."""
-    if [prefix for prefix, _ in network.roots] != [""]:
-        return {}
-    ours = dict.fromkeys(path for path, _ in network.roots[0][1].named_modules())
-    theirs = dict.fromkeys(path for path, _ in torch_model.named_modules())
-    return {
-        "only_here": tuple(path for path in ours if path not in theirs),
-        "only_there": tuple(path for path in theirs if path not in ours),
-    }
 
 
 class _Limits(NamedTuple):
@@ -200,7 +188,6 @@ def _locate(
 
 def _without_culprit(row: Row, limits: _Limits) -> Blame:
     """The cause of a row out of tolerance where every module is right by itself."""
-    kind, message = ("rounding", _ROUNDING)
-    if limits.is_quantized:
-        kind, message = ("quantization", _QUANTIZATION)
+    quantized = ("quantization", _QUANTIZATION)
+    kind, message = quantized if limits.is_quantized else ("rounding", _ROUNDING)
     return Blame(kind, (row.module,), row.module, message, row)
