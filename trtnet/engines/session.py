@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from trtnet.engines.arrays import View, as_result, view
 from trtnet.engines.device import Device
 from trtnet.engines.forking import require_process
 from trtnet.engines.loading import load_engine
+from trtnet.engines.metrics import SessionMetrics
 from trtnet.engines.pool import Lease, Pool
 from trtnet.engines.protocol import Engine, LoadOptions
 from trtnet.engines.signature import Fit, Signature
@@ -56,6 +58,8 @@ class Session:
             region of the network; ``None`` for 3. trtexec's ``--builderOptimizationLevel``.
         timing_cache: a file in which it keeps what it found, for the same GPU and versions:
             names and times, no code. trtexec's ``--timingCacheFile``.
+        metrics: is told of every call, and of those that :meth:`map` makes: such as
+            :class:`trtnet.serving.metrics.PrometheusMetrics`; ``None`` for nobody.
 
     A session belongs to the process that opened it. An interrupt may come at any moment of a call:
     the next call finds the session as if the interrupted one had not been made.
@@ -95,10 +99,11 @@ class Session:
         runtime: str = "torch",
         optimization_level: int | None = None,
         timing_cache: str | os.PathLike[str] | None = None,
+        metrics: SessionMetrics | None = None,
     ) -> None:
         if contexts < 1:
             raise UsageError("a session needs at least one context", got=contexts)
-        self._process = os.getpid()
+        self._process, self._metrics = os.getpid(), metrics
         self.plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         path = None if isinstance(plan, Plan) else plan
         options = LoadOptions(
@@ -161,7 +166,9 @@ class Session:
                 was forked from the session's own; a detector's suppression has not converged, which
                 outputs on a GPU say themselves, see :mod:`trtnet.detection.formats`.
         """
-        return self._execute(self._views(arrays, named))
+        if self._metrics is None:
+            return self._execute(self._views(arrays, named))
+        return self._counted(self._metrics, lambda: self._views(arrays, named))
 
     def map(self, items: Iterable[Any]) -> Generator[dict[str, Any], None, None]:
         """Executes the engine on each of `items`, in order; copies overlap with executions.
@@ -175,7 +182,13 @@ class Session:
             after the results of the items before it.
         """
         ahead = _COPIES + 1 if self.device == "cuda" else 1
-        return ordered_map(self._execute, map(self._views_of, items), ahead)
+
+        def execute(views: dict[str, View]) -> dict[str, Any]:
+            if self._metrics is None:
+                return self._execute(views)
+            return self._counted(self._metrics, lambda: views)
+
+        return ordered_map(execute, map(self._views_of, items), ahead)
 
     @contextmanager
     def lane(self) -> Iterator[Steps]:
@@ -228,13 +241,36 @@ class Session:
             return self._views((), arrays[0])
         return {n: view(n, x) for n, x in self._signature.name(arrays, named).items()}
 
-    def _execute(self, views: dict[str, View]) -> dict[str, Any]:
+    def _counted(
+        self, metrics: SessionMetrics, views_of: Callable[[], dict[str, View]]
+    ) -> dict[str, Any]:
+        """A call that `metrics` is told of."""
+        started = time.perf_counter()
+        taken: list[float] = []
+        try:
+            views = views_of()
+            found = self._execute(views, lambda: taken.append(time.perf_counter()))
+        except Exception as error:
+            metrics.call_failed(type(error).__name__)
+            raise
+        shape = next((view.shape for view in views.values()), ())
+        metrics.call_ended(
+            shape[0] if shape else 1, taken[0] - started, time.perf_counter() - started
+        )
+        return found
+
+    def _execute(
+        self, views: dict[str, View], taken: Callable[[], None] | None = None
+    ) -> dict[str, Any]:
+        """The outputs. `taken` is called when a context has been taken."""
         require_process(self._process)
         fit = self._fit(views)
         lease = Lease()
         try:
             try:
                 slot = self._slots.take(lease)
+                if taken is not None:
+                    taken()
                 self._device.activate()
                 results = slot.run(views, fit)
             finally:

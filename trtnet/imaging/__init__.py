@@ -4,7 +4,15 @@ Reading and drawing need Pillow, which is imported on the first call.
 """
 
 from trtnet.imaging.classes import map_of_image, map_of_size, shares
-from trtnet.imaging.decode import MAX_PIXELS, SUFFIXES, images_in, read_image, upright, upright_size
+from trtnet.imaging.decode import (
+    MAX_PIXELS,
+    SUFFIXES,
+    decode_image,
+    images_in,
+    read_image,
+    upright,
+    upright_size,
+)
 from trtnet.imaging.drawing import Drawn, draw_found
 from trtnet.imaging.palettes import PALETTES, palette
 from trtnet.imaging.pictures import color_map, overlay, with_legend
@@ -18,6 +26,7 @@ __all__ = [
     "Drawn",
     "Placement",
     "color_map",
+    "decode_image",
     "draw_found",
     "image_mode",
     "images_in",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -56,8 +57,25 @@ def read_image(path: str | os.PathLike[str], mode: str = "RGB") -> Image:
         UsageError: the file is not a readable image of the :data:`FORMATS`, its header gives more
             than :data:`MAX_PIXELS` (checked before decoding), or Pillow is not installed.
     """
-    with _opened(path) as image:
+    with _opened(path, lambda: _regular(path)) as image:
         return upright(image, mode, path)
+
+
+def decode_image(
+    content: bytes, mode: str = "RGB", name: str | os.PathLike[str] = "the image"
+) -> Image:
+    """The image of a file whose bytes are `content`, as :func:`read_image` reads it.
+
+    Args:
+        content: all of the file.
+        mode: ``"RGB"`` or ``"L"`` (grey).
+        name: what errors call it.
+
+    Raises:
+        UsageError: as :func:`read_image`.
+    """
+    with _opened(name, lambda: io.BytesIO(content)) as image:
+        return upright(image, mode, name)
 
 
 def upright(image: Image, mode: str = "RGB", name: str | os.PathLike[str] = "the image") -> Image:
@@ -83,7 +101,7 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         UsageError: as :func:`read_image`, as far as the header shows it.
     """
-    with _opened(path) as image:
+    with _opened(path, lambda: _regular(path)) as image:
         width, height = image.size
         is_turned = image.format == "TIFF"  # by Pillow's TIFF reader itself
         if not is_turned and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
@@ -92,8 +110,13 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image]:
-    """Opens the image, which is decoded on first use; any error of Pillow becomes a UsageError."""
+def _opened(path: str | os.PathLike[str], opened: Callable[[], BinaryIO]) -> Iterator[Image]:
+    """Opens the image, which is decoded on first use; any error of Pillow becomes a UsageError.
+
+    Args:
+        path: what errors call it.
+        opened: opens the file.
+    """
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -101,7 +124,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image]:
             "reading images needs Pillow", got=error, fix=f"{install('images')}, or give .npy files"
         ) from error
     try:
-        with _regular(path) as file, Image.open(file, formats=FORMATS) as image:
+        with opened() as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width} x {image.height}")
             yield image
@@ -110,7 +133,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image]:
     except Image.DecompressionBombError as error:  # Pillow's own limit, which is larger
         raise _too_large(path, f"{re.findall('[0-9]+', str(error))[0]} pixels") from error
     except UnidentifiedImageError as error:
-        raise _unreadable(path, _beginning(path)) from error
+        raise _unreadable(path, _beginning(opened)) from error
     except Exception as error:  # on broken files Pillow's readers raise errors of any type
         raise _unreadable(path, error) from error
 
@@ -136,8 +159,8 @@ def _regular(path: str | os.PathLike[str]) -> BinaryIO:
     return open_regular(path, "an image", fix="name an image file")
 
 
-def _beginning(path: str | os.PathLike[str]) -> str:
-    with _regular(path) as file:
+def _beginning(opened: Callable[[], BinaryIO]) -> str:
+    with opened() as file:
         start = file.read(16)
     return f"a file that begins with {start!r}" if start else "an empty file"
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from trtnet.building.plan import Plan
     from trtnet.building.profiles import Shapes
+    from trtnet.building.sidecar import StatedTensor
     from trtnet.engines.protocol import Binding
     from trtnet.engines.session import Session
     from trtnet.tensor import Axis
@@ -253,7 +254,26 @@ def preparation_for(
         UsageError: nothing says it; the input takes no images; numbers of channels that differ.
         PlanError: what the sidecar says is impossible.
     """
-    binding = binding or session.inputs[0]
+    return preparation_of(session.plan, binding or session.inputs[0], session.profiles, stated)
+
+
+def preparation_of(
+    plan: Plan,
+    binding: Binding | StatedTensor,
+    profiles: Iterable[Mapping[str, Shapes]],
+    stated: StatedPreprocessing | None = None,
+) -> Preparation:
+    """:func:`preparation_for`, of an engine that is not open.
+
+    Args:
+        plan: whose sidecar may say it.
+        binding: the input.
+        profiles: the ranges of the inputs, per optimization profile.
+        stated: by the user, over the sidecar.
+
+    Raises:
+        UsageError, PlanError: as :func:`preparation_for`.
+    """
     if len(binding.shape) != _IMAGE_AXES:
         raise UsageError(
             f"the input {binding.name!r} takes no images",
@@ -261,7 +281,6 @@ def preparation_for(
             got=str(binding.shape),
             fix="give it as .npy",
         )
-    plan = session.plan
     source = plan.described.preprocessing_source or "the sidecar"
     if stated is None:
         rules = preprocessing_of(plan)
@@ -273,7 +292,7 @@ def preparation_for(
         elif not source.startswith(stated.source):  # a model is built with what is stated
             source = f"{stated.source} over {source}"
     axes = _axes(plan, binding.name)
-    taken = tuple(_taken(profile[binding.name], axes) for profile in session.profiles)
+    taken = tuple(_taken(profile[binding.name], axes) for profile in profiles)
     return Preparation(rules, taken, source, binding.dtype)
 
 

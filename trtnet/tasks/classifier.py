@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from trtnet.pipeline.progress import Observer
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
 from trtnet.tasks.pictures import in_line
 from trtnet.tasks.task import ImageTask, Seen
+
+if TYPE_CHECKING:
+    from trtnet.building.sidecar import StatedTensor
+    from trtnet.engines.protocol import Binding
 
 _SUM_ERROR = 1e-3  # of probabilities in FP16
 
@@ -160,11 +165,11 @@ class Classifier(ImageTask[Classification]):
         )
 
     def _check(self, session: Session) -> None:
-        _scores(session)
+        scores_of(session.outputs)
 
     def _result(self, seen: Seen, opened: Opened) -> Classification:
-        probabilities = as_probabilities(seen.outputs[_scores(opened.session)])
-        best = np.argsort(-probabilities, kind="stable")[: self._top_k].tolist()
+        probabilities = as_probabilities(seen.outputs[scores_of(opened.session.outputs)])
+        best = best_classes(probabilities, self._top_k).tolist()
         classes = (ScoredClass(i, opened.name_of(i), float(probabilities[i])) for i in best)
         image = seen.loaded.image
         path = seen.loaded.picture.path
@@ -190,19 +195,28 @@ def as_probabilities(scores: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def _scores(session: Session) -> str:
+def best_classes(probabilities: np.ndarray, count: int) -> np.ndarray:
+    """The `count` most probable classes, the best first; of equals the first."""
+    order: np.ndarray = np.argsort(-probabilities, kind="stable")[:count]
+    return order
+
+
+def scores_of(outputs: Sequence[Binding | StatedTensor]) -> str:
     """The output with the scores of the classes.
+
+    Args:
+        outputs: of an engine.
 
     Raises:
         UsageError: there is none, or it has one score.
     """
-    is_detector = format_of({b.name: b.shape for b in session.outputs}) is not None
-    for binding in session.outputs:  # a detector's det_scores look like scores of classes
+    is_detector = format_of({b.name: b.shape for b in outputs}) is not None
+    for binding in outputs:  # a detector's det_scores look like scores of classes
         if not is_detector and len(binding.shape) == 2 and binding.shape[1] != 1:
             return binding.name
     raise UsageError(
         "the engine gives no scores of classes",
         expected="an output (N, classes) of two or more classes",
-        got=", ".join(f"{b.name} {b.shape}" for b in session.outputs),
+        got=", ".join(f"{b.name} {b.shape}" for b in outputs),
         fix="trtnet segment is for classes of pixels, trtnet detect for boxes",
     )

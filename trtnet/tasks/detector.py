@@ -330,16 +330,12 @@ class Detector(ImageTask[Detection]):
     def _result(self, seen: Seen, opened: Opened) -> Detection:
         found, placed = read_detections(seen.outputs), seen.loaded.placement
         limit = _reached_limit(found, seen.outputs, self._threshold)
-        boxes = boxes_in_image(found.boxes, placed)
-        has_area = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-        kept = np.flatnonzero(has_area & (found.scores >= np.float32(self._threshold)))
-        kept = kept[np.argsort(-found.scores[kept], kind="stable")]
-        found = FoundBoxes(*(values[kept] for values in found))
+        found, boxes = found_in_image(found, placed, self._threshold)
         squares = seen.outputs.get(MASKS)
         return Detection(
             seen.loaded.picture.path,
             seen.loaded.image,
-            boxes[kept],
+            boxes,
             found.scores,
             found.classes,
             tuple(opened.name_of(int(index)) for index in found.classes),
@@ -364,6 +360,24 @@ def _reached_limit(
 
 def _rounded(values: Sequence[float]) -> list[float]:
     return [round(value, PIXEL_DIGITS) for value in values]
+
+
+def found_in_image(
+    found: FoundBoxes, placed: Placement, threshold: float = 0.0
+) -> tuple[FoundBoxes, np.ndarray]:
+    """Those detections that have an area in the image, the best score first, and their boxes there,
+    see :func:`boxes_in_image`.
+
+    Args:
+        found: in the network's input.
+        placed: where in the input the image is.
+        threshold: lower scores are left out.
+    """
+    boxes = boxes_in_image(found.boxes, placed)
+    has_area = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    kept = np.flatnonzero(has_area & (found.scores >= np.float32(threshold)))
+    kept = kept[np.argsort(-found.scores[kept], kind="stable")]
+    return FoundBoxes(*(values[kept] for values in found)), boxes[kept]
 
 
 def boxes_in_image(boxes: np.ndarray, placed: Placement) -> np.ndarray:

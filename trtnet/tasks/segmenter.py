@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -12,7 +13,7 @@ import numpy as np
 from trtnet.engines.session import Session
 from trtnet.errors import UsageError
 from trtnet.escaping import printable
-from trtnet.imaging import color_map, map_of_image, overlay, palette, shares
+from trtnet.imaging import Placement, color_map, map_of_image, overlay, palette, shares
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
 from trtnet.pipeline.preprocessing import StatedPreprocessing
 from trtnet.pipeline.progress import Observer
@@ -23,6 +24,9 @@ from trtnet.tasks.task import ImageTask, Seen
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from trtnet.building.sidecar import StatedTensor
+    from trtnet.engines.protocol import Binding
 
 _CLASSES, _LOGITS = "classes", "out"  # outputs: INT32 (N, H, W), or (N, classes, H, W)
 _COLORS = 256
@@ -177,22 +181,45 @@ class Segmenter(ImageTask[Segmentation]):
         return uncropped(stated)  # every pixel gets a class
 
     def _check(self, session: Session) -> None:
-        shapes = {binding.name: binding.shape for binding in session.outputs}
-        logits = shapes.get(_LOGITS, ())
-        if len(shapes.get(_CLASSES, ())) != 3 and len(logits) != 4:
-            raise UsageError(
-                "the engine gives no classes of pixels",
-                expected=f"an output {_CLASSES} (N, H, W), or {_LOGITS} (N, classes, H, W)",
-                got=", ".join(f"{b.name} {b.shape}" for b in session.outputs),
-            )
+        map_output(session.outputs)
 
     def _result(self, seen: Seen, opened: Opened) -> Segmentation:
         outputs, image = seen.outputs, seen.loaded.image
-        small = outputs[_CLASSES] if _CLASSES in outputs else outputs[_LOGITS].argmax(0)
-        classes = map_of_image(small.astype(np.int32), seen.loaded.placement)
+        classes = class_map_of(outputs, seen.loaded.placement)
         found = tuple(SharedClass(i, opened.name_of(i), s) for i, s in shares(classes).items())
         path = seen.loaded.picture.path
         return Segmentation(path, image, classes, found, seen.seconds)
+
+
+def map_output(outputs: Sequence[Binding | StatedTensor]) -> str:
+    """The output with the classes of pixels, or with their logits.
+
+    Args:
+        outputs: of an engine.
+
+    Raises:
+        UsageError: there is none.
+    """
+    shapes = {each.name: each.shape for each in outputs}
+    for name, axes in ((_CLASSES, 3), (_LOGITS, 4)):
+        if len(shapes.get(name, ())) == axes:
+            return name
+    raise UsageError(
+        "the engine gives no classes of pixels",
+        expected=f"an output {_CLASSES} (N, H, W), or {_LOGITS} (N, classes, H, W)",
+        got=", ".join(f"{each.name} {each.shape}" for each in outputs),
+    )
+
+
+def class_map_of(outputs: Mapping[str, np.ndarray], placed: Placement) -> np.ndarray:
+    """The class of each pixel of an image, int32 (height, width).
+
+    Args:
+        outputs: of the image, without the batch axis; one that :func:`map_output` names.
+        placed: where in the network's input the image is.
+    """
+    small = outputs[_CLASSES] if _CLASSES in outputs else outputs[_LOGITS].argmax(0)
+    return map_of_image(small.astype(np.int32), placed)
 
 
 def _refuse_crop(stated: Preprocess | None) -> None:

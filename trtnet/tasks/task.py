@@ -266,11 +266,11 @@ def arrays_of(batch: Sequence[Loaded], session: Session) -> dict[str, np.ndarray
     images, *sizes = (binding.name for binding in session.inputs)
     found = {images: np.concatenate([item.values for item in batch])}
     if sizes:
-        found[SIZES] = np.array([_extent(item.placement) for item in batch], np.int32)
+        found[SIZES] = np.array([extent(item.placement) for item in batch], np.int32)
     return found
 
 
-def _extent(placed: Placement) -> tuple[int, int]:
+def extent(placed: Placement) -> tuple[int, int]:
     """How far (down, across) the image lies in its input. In a letterbox that has a border above
     the image too, the border counts: boxes are clipped to the image afterwards."""
     down, across = (
