@@ -45,6 +45,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "zoo",
     "pipeline",
     "tasks",
+    "serving",
     "trtnet",
     "cli",
 )

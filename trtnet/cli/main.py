@@ -24,6 +24,7 @@ _PROGRAMS = {
     "classify": ("trtnet.cli.classify", "name what images show"),
     "run": ("trtnet.cli.run", "execute an engine on arrays or images"),
     "bench": ("trtnet.cli.bench", "measure an engine or a model, as trtexec does"),
+    "export": ("trtnet.cli.export", "a model repository of the Triton Inference Server"),
     "plugin": ("trtnet.cli.plugin", "start, test and time a custom plugin"),
     "doctor": ("trtnet.cli.doctor", "what this machine can build and run, and why not more"),
 }

@@ -22,8 +22,8 @@ from trtnet.extras import install
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the histograms."""
+# upper bounds of the histograms
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class PrometheusMetrics:
@@ -58,9 +58,9 @@ class PrometheusMetrics:
                 Counter("trtnet_session_failures", "Calls that raised an exception.",
                         (*of, "kind"), registry=registry),
                 Histogram("trtnet_session_queue_seconds", "Waits for an execution context.", of,
-                          registry=registry, buckets=SECONDS),
+                          registry=registry, buckets=_SECONDS),
                 Histogram("trtnet_session_latency_seconds", "Whole calls.", of,
-                          registry=registry, buckets=SECONDS),
+                          registry=registry, buckets=_SECONDS),
             )  # fmt: skip
         except ValueError as error:
             raise UsageError(

@@ -9,6 +9,8 @@ from trtnet.serving.triton.served import TENSORRT
 from trtnet.serving.triton.settings import Settings
 from trtnet.version import __version__
 
+_EXTRAS = {"torch": ("torch",), "rtx": ("rtx", "cuda")}  # of what the Python backend runs
+
 
 def notes_for(plan: Plan, settings: Settings) -> Iterator[str]:
     """One sentence or two for each need."""
@@ -34,13 +36,11 @@ def notes_for(plan: Plan, settings: Settings) -> Iterator[str]:
                 "The tensorrt backend turns its dynamic batcher on by itself; "
                 "--disable-auto-complete-config of the server leaves it off."
             )
-    if settings.ensemble or (backend is not None and backend.name != TENSORRT):
-        extra = f",{backend.name}" if backend is not None and backend.name != "torch" else ""
-        packages = f"[torch{extra}]" if backend is not None and backend.name != TENSORRT else ""
+    extras = [*(_EXTRAS.get(backend.name or "", ()) if backend else ())]
+    extras += ["images"] * settings.ensemble
+    if extras:
         yield (
-            f"Triton's Python backend needs trtnet {__version__}{packages} in the Python "
-            "environment of the server"
-            + (", with Pillow" if settings.ensemble else "")
-            + "; Triton up to 2.51 needs numpy below version 2 there, and answers with empty "
-            "outputs otherwise."
+            f"Triton's Python backend needs trtnet[{','.join(extras)}] {__version__} in the Python "
+            "environment of the server; Triton up to 2.51 needs numpy below version 2 there, and "
+            "answers with empty outputs otherwise."
         )
