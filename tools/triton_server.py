@@ -2,10 +2,10 @@
 
     python tools/triton_server.py FOLDER
 
-makes the environment in FOLDER (about 90 MB): the server that the wheel ``nvidia-pytriton`` carries,
-with its Python backend, and a virtual environment with numpy below version 2, which that backend
-needs. All other packages, trtnet among them, are those of the Python that runs this program: its
-folder of packages follows that of the environment on the path.
+makes the environment in FOLDER (about 225 MB): the server that the wheel ``nvidia-pytriton``
+carries, with its Python backend, and a virtual environment with numpy below version 2, which that
+backend needs. All other packages, trtnet among them, are those of the Python that runs this
+program: its folder of packages follows that of the environment on the path.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ def serve(
 def _start(environment: Path, repository: Path, log: Path, variables: Mapping[str, str]) -> Server:
     http, grpc, metrics = _free_ports(3)
     binaries = python_of(environment).parent
-    (program,) = binaries.parent.glob(f"lib/python*/site-packages/{_PACKAGE}/bin/tritonserver")
+    (site,) = binaries.parent.glob("lib/python*/site-packages")
     local = "127.0.0.1"
     command = [
-        str(program),
+        str(site / _PACKAGE / "bin" / "tritonserver"),
         f"--model-repository={repository}",
         f"--backend-directory={environment / 'backends'}",
         *(f"--{what}-address={local}" for what in ("http", "grpc", "metrics")),
@@ -137,7 +137,8 @@ def _start(environment: Path, repository: Path, log: Path, variables: Mapping[st
     ]
     around = {**os.environ, **variables}
     around["PATH"] = f"{binaries}{os.pathsep}{around.get('PATH', '')}"  # its python3 is embedded
-    around["LD_LIBRARY_PATH"] = f"{sysconfig.get_config_var('LIBDIR')}:"  # libpython
+    libraries = sysconfig.get_config_var("LIBDIR"), site / "nvidia_pytriton.libs"  # libpython first
+    around["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, libraries))
     around.pop("PYTHONPATH", None)
     with log.open("wb") as file:
         process = subprocess.Popen(

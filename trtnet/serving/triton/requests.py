@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trtnet.errors import TrtnetError
+from trtnet.errors import ShapeError, TrtnetError
 
 Arrays = dict[str, Any]
 """Arrays of numpy, or tensors of torch on a GPU, by name."""
@@ -107,13 +107,21 @@ def answer_each(
 
 
 def joined(parts: Sequence[Arrays]) -> Arrays:
-    """The batches `parts` as one; a single one as it is, without a copy."""
+    """The batches `parts` as one; a single one as it is, without a copy.
+
+    Raises:
+        ShapeError: they have different shapes.
+    """
     if len(parts) == 1:
         return parts[0]
-    return {name: _concatenated([part[name] for part in parts]) for name in parts[0]}
+    return {name: _concatenated(name, [part[name] for part in parts]) for name in parts[0]}
 
 
-def _concatenated(arrays: Sequence[Any]) -> Any:
+def _concatenated(name: str, arrays: Sequence[Any]) -> Any:
+    shapes = {tuple(array.shape[1:]) for array in arrays}
+    if len(shapes) > 1:
+        raise ShapeError("requests of different shapes are in one batch", module=name,
+                         got=", ".join(map(str, sorted(shapes))))  # fmt: skip
     if all(isinstance(array, np.ndarray) for array in arrays):
         return np.concatenate(arrays)
     return sys.modules["torch"].cat(arrays)  # imported when the tensors were read
