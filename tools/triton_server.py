@@ -144,8 +144,9 @@ def _start(environment: Path, repository: Path, log: Path, variables: Mapping[st
         process = subprocess.Popen(
             command, env=around, stdout=file, stderr=file, start_new_session=True
         )
-    addresses = (f"{local}:{port}" for port in (http, grpc, metrics))
-    return Server(*addresses, process, log)
+    return Server(
+        f"{local}:{http}", f"{local}:{grpc}", f"{local}:{metrics}", process=process, log=log
+    )
 
 
 def _wait(server: Server) -> bool:
