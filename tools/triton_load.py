@@ -7,8 +7,10 @@ Exports a classifier, a segmentation model and a detector with their ensembles, 
 the loopback interface, and asks all six from several threads over gRPC and HTTP. The memory is that
 of the server and of the processes of its models: what they have allocated and what they share with
 each other, without the files of programs (``Pss_Anon`` and ``Pss_Shmem`` in
-``/proc/PID/smaps_rollup``). Growth is the slope of a straight line through all samples after the
-first fifth of the time.
+``/proc/PID/smaps_rollup``). Before the first sample every model is asked for every batch that the
+server may make of requests, as a session keeps memory for each. Growth is the slope of a straight
+line through all samples after the first fifth of the time, and the change of the median from the
+second fifth to the last.
 """
 
 from __future__ import annotations
@@ -48,12 +50,17 @@ class Load:
     Attributes:
         latencies: seconds of each request, by model.
         errors: texts.
-        samples: (seconds since the start, bytes) of the memory.
+        samples: seconds since the start, and bytes by process.
     """
 
     latencies: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     errors: list[str] = field(default_factory=list)
-    samples: list[tuple[float, int]] = field(default_factory=list)
+    samples: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+
+    @property
+    def totals(self) -> list[tuple[float, float]]:
+        """The samples in MB, of all processes."""
+        return [(at, sum(sizes.values()) / MB) for at, sizes in self.samples]
 
 
 def requests() -> list[tuple[str, dict[str, np.ndarray]]]:
@@ -97,16 +104,30 @@ def processes(parent: int) -> Iterator[int]:
             yield from processes(int(child))
 
 
-def memory(server: Server) -> int:
-    """Bytes of the server and the processes of its models."""
-    total = 0
+def memory(server: Server) -> dict[str, int]:
+    """Bytes of the server and of the processes of its models, by their names."""
+    found: dict[str, int] = {}
     for process in processes(server.process.pid):
         try:
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
         except OSError:  # it has just ended
             continue
-        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(_COUNTED))
-    return total
+        model = Path(words[1]).parent.parent.name if words[1].endswith("model.py") else "server"
+        size = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(_COUNTED))
+        found[model] = found.get(model, 0) + size
+    return found
+
+
+def ask_every_batch(server: Server) -> None:
+    """Executes all batches up to the largest one, twice."""
+    client = Client("grpc", server.grpc)
+    for _ in range(2):
+        for model, arrays in requests():
+            (name, values) = next(iter(arrays.items()))
+            for count in range(1, MAX_BATCH + 1):
+                client.ask(model, {name: np.concatenate([values[:1]] * count)})
+    client.close()
 
 
 def run(server: Server, minutes: float, threads: int) -> Load:
@@ -127,20 +148,22 @@ def run(server: Server, minutes: float, threads: int) -> Load:
     return load
 
 
-def growth(samples: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """MB an hour, by least squares after the warm-up, and what the memory was at the end of the
-    warm-up, in MB, on this line."""
+def growth(samples: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of samples (seconds, MB): MB an hour, by least squares after the warm-up; and the median of
+    the last fifth less that of the second."""
     times, sizes = (np.array(values, float) for values in zip(*samples, strict=True))
-    late = times >= WARM_UP * times[-1]
-    slope, start = np.polyfit(times[late], sizes[late] / MB, 1)
-    return float(slope * 3600), float(start + slope * times[late][0])
+    share = times / times[-1]
+    slope, _ = np.polyfit(times[share >= WARM_UP], sizes[share >= WARM_UP], 1)
+    second = sizes[(share >= WARM_UP) & (share < 2 * WARM_UP)]
+    last = sizes[share >= 1 - WARM_UP]
+    return float(slope * 3600), float(np.median(last) - np.median(second))
 
 
 def page(load: Load, minutes: float, threads: int) -> str:
     """The result for people."""
-    slope, start = growth(load.samples)
+    slope, change = growth(load.totals)
     total = sum(map(len, load.latencies.values()))
-    late = [size / MB for at, size in load.samples if at >= WARM_UP * load.samples[-1][0]]
+    late = [size for at, size in load.totals if at >= WARM_UP * load.totals[-1][0]]
     lines = [
         "# A Triton server under load",
         "",
@@ -151,8 +174,9 @@ def page(load: Load, minutes: float, threads: int) -> str:
         "",
         f"* {total:,} requests, {len(load.errors)} errors.",
         f"* Memory of the server and its models after the first fifth of the time: "
-        f"{min(late):,.1f} to {max(late):,.1f} MB in {len(late)} samples; a line through them "
-        f"begins at {start:,.1f} MB and changes by {slope:+.1f} MB an hour.",
+        f"{min(late):,.1f} to {max(late):,.1f} MB in {len(late)} samples; the median "
+        f"of the last fifth less that of the second is {change:+.1f} MB; a straight line through "
+        f"all of them changes by {slope:+.1f} MB an hour.",
         "",
         "| model | requests | median ms | 99% ms |",
         "|---|--:|--:|--:|",
@@ -160,9 +184,13 @@ def page(load: Load, minutes: float, threads: int) -> str:
     for model, seconds in sorted(load.latencies.items()):
         middle, late_ms = np.percentile(seconds, (50, 99)) * 1e3
         lines.append(f"| `{model}` | {len(seconds):,} | {middle:.1f} | {late_ms:.1f} |")
-    lines += ["", "| minute | memory, MB |", "|--:|--:|"]
+    names = sorted(load.samples[0][1])
+    lines += ["", f"| minute | all, MB | {' | '.join(f'`{name}`' for name in names)} |"]
+    lines.append("|--:" * (len(names) + 2) + "|")
     step = max(1, len(load.samples) // 20)
-    lines += [f"| {at / 60:.1f} | {size / MB:,.1f} |" for at, size in load.samples[::step]]
+    for (at, sizes), (_, every) in list(zip(load.samples, load.totals, strict=True))[::step]:
+        cells = (f"{sizes.get(name, 0) / MB:,.1f}" for name in names)
+        lines.append(f"| {at / 60:.1f} | {every:,.1f} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
@@ -182,6 +210,7 @@ def main() -> None:
             settings = Settings(name, MAX_BATCH, dynamic_batching=1000, ensemble=True)
             export(Recipe(model, backend="torch", verify=False), models, settings)
         with serve(arguments.environment, models, Path(folder) / "log") as server:
+            ask_every_batch(server)
             load = run(server, arguments.minutes, arguments.threads)
             alive = server.is_ready
     text = page(load, arguments.minutes, arguments.threads)
@@ -190,7 +219,7 @@ def main() -> None:
     else:
         with atomic_write(arguments.output) as file:
             file.write(text.encode())
-    print(json.dumps({"alive": alive, "errors": load.errors[:5], "growth": growth(load.samples)}))
+    print(json.dumps({"alive": alive, "errors": load.errors[:5], "growth": growth(load.totals)}))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         ("preprocessing.md", ["flowers.engine.json", "plain.engine.json"]),
         ("weights.md", ["squeezenet.pth", "ours.safetensors"]),
         ("detection.md", ["boxes.png", "again.png", "coco.json", "rows.engine"]),
+        ("serving.md", ["models/shapes_images/config.pbtxt", "models/digits/labels.txt"]),
         ("segmentation.md", ["classes.png", "pictures/shapes.png", "shapes_overlay.png"]),
     ],
 )

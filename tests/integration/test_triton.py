@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -238,7 +239,7 @@ def test_a_wrong_request_gets_an_error_and_the_server_lives(
 
 def test_a_body_that_is_no_request_gets_an_error(server: Server) -> None:
     url = f"http://{server.http}/v2/models/digits/infer"
-    with pytest.raises(urllib.error.HTTPError, match="HTTP Error [45]"):
+    with pytest.raises(urllib.error.HTTPError, match=r"HTTP Error [45]"):
         urllib.request.urlopen(url, data=b'{"inputs": [}')
     assert server.is_ready
 
@@ -281,6 +282,19 @@ def test_calls_are_among_the_metrics_of_the_server(server: Server) -> None:
             client.ask("kinds", kinds)
     failed = 'trtnet_session_failures_total{kind="ShapeError",model="kinds",version="1"}'
     assert value(failed) >= 4
+
+
+def test_the_page_about_serving_asks_this_server(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "serving.md").read_text()
+    (code,) = re.findall(
+        r"^<!-- against a server -->\n```\n(.*?)^```", page, re.DOTALL | re.MULTILINE
+    )
+    assert "localhost:8001" in code
+    exec(compile(code.replace("localhost:8001", server.grpc), "serving.md", "exec"), {})
+    assert "b'triangle'" in capsys.readouterr().out
 
 
 def test_configurations_are_what_the_client_of_nvidia_parses(repository: Path) -> None:

@@ -25,13 +25,17 @@ STDLIB = {*sys.stdlib_module_names, "tomllib"}  # tomllib: from Python 3.11 on
 DISTRIBUTION_OF = {  # where it is not the module's name
     "PIL": "pillow",
     "cuda": "cuda-python",
+    "google": "protobuf",
     "sklearn": "scikit-learn",
     "tensorrt_lean": "tensorrt-lean",
     "tensorrt_rtx": "tensorrt-rtx",
 }
+OF_SERVERS = {"triton_python_backend_utils"}  # what a server puts on the path of its models
 NOT_IMPORTED = {  # declared distributions that no import names
     "nvidia-cuda-nvrtc": "the library that cuda.bindings.nvrtc loads",
     "nvidia-cuda-runtime": "CUDA's headers, included by kernels",
+    "grpcio": "what tritonclient.grpc imports",
+    "geventhttpclient": "what tritonclient.http imports",
     "ruff": "a command",
     "mypy": "a command",
     "setuptools": "the build backend of tests without build isolation",
@@ -39,6 +43,8 @@ NOT_IMPORTED = {  # declared distributions that no import names
     "tensorrt-rtx": "imported by the name in trtnet.backend",
     "tensorrt-lean": "imported by the name in trtnet.backend",
     "transformers": "imported by the name in tests/integration as well",
+    "tritonclient": "imported by tools/triton_client.py",
+    "protobuf": "imported by tests/integration",
 }
 
 
@@ -83,7 +89,7 @@ def distributions(files: Iterable[tuple[Path, str]]) -> dict[str, str]:
             top = each.target.partition(".")[0]
             if file.suffix == ".pyi" and top == "typing_extensions":
                 continue  # never imported: every type checker brings it
-            if top and top not in ours and top not in STDLIB:
+            if top and top not in ours | STDLIB | OF_SERVERS:
                 found[DISTRIBUTION_OF.get(top, top.replace("_", "-"))] = str(each)
     return found
 

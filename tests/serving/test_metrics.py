@@ -97,5 +97,5 @@ def test_nothing_is_imported_where_nobody_asks(tmp_path: Path) -> None:
 
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(UsageError, match=r"(?s)prometheus_client.*\[metrics\]"):
+    with pytest.raises(UsageError, match=r"(?s)prometheus_client.*\[serve\]"):
         PrometheusMetrics(None, "one")  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ class PrometheusMetrics:
             from prometheus_client import Counter, Histogram
         except ImportError as error:
             raise UsageError(
-                "metrics need prometheus_client", got=error, fix=install("metrics")
+                "metrics need prometheus_client", got=error, fix=install("serve")
             ) from error
         of = ("session",)
         try:

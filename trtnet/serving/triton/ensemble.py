@@ -20,7 +20,7 @@ from trtnet.serving.triton.engine_config import (
     tensor_field,
 )
 from trtnet.serving.triton.repository import VERSION, ModelFolder
-from trtnet.serving.triton.served import Served
+from trtnet.serving.triton.served import MORE_BATCHES, Served
 from trtnet.serving.triton.settings import Settings
 from trtnet.tasks.classifier import scores_of
 from trtnet.tasks.segmenter import map_output
@@ -71,8 +71,7 @@ def ensemble_models(
         raise UnsupportedError(
             "an ensemble needs an engine whose batch may vary",
             expected="a dynamic batch as the first axis of every input and output",
-            fix="build it with --minShapes, --optShapes and --maxShapes (profiles=) of several "
-            "batches",
+            fix=MORE_BATCHES,
         )
     _require_images(found.inputs)
     if PLACEMENT in {each.name for each in (*found.inputs, *found.outputs)}:

@@ -40,7 +40,7 @@ def notes_for(plan: Plan, settings: Settings) -> Iterator[str]:
     extras += ["images"] * settings.ensemble
     if extras:
         yield (
-            f"Triton's Python backend needs trtnet[{','.join(extras)}] {__version__} in the Python "
-            "environment of the server; Triton up to 2.51 needs numpy below version 2 there, and "
-            "answers with empty outputs otherwise."
+            f"Triton's Python backend needs trtnet {__version__} with the extras "
+            f"{', '.join(extras)} in the server's Python environment; Triton up to 2.51 needs "
+            "numpy below version 2 there, and answers with empty outputs otherwise."
         )

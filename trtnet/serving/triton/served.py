@@ -25,6 +25,11 @@ TYPES: Mapping[str, str] = {
 
 TENSORRT = "tensorrt"
 """The backend of TensorRT's engines, and Triton's backend for them."""
+MORE_BATCHES = (
+    "build it for several batches from 1 on: --minShapes, --optShapes and --maxShapes, in Python "
+    "trtnet.Shapes"
+)
+"""What to do about an engine of one fixed batch."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -72,7 +77,7 @@ def served(plan: Plan, max_batch: int | None) -> Served:
         raise UsageError(
             "nothing says what the engine's inputs and outputs are",
             expected="an engine of trtnet with its sidecar, ENGINE.json, beside it",
-            fix="build it with trtnet zoo MODEL --saveEngine ENGINE, or trtnet.build",
+            fix="build it with trtnet zoo MODEL --saveEngine FILE (Recipe.engine), or trtnet.build",
         )
     inputs, outputs = tuple(told.inputs), tuple(told.outputs)
     backend = told.backend.name
@@ -160,8 +165,7 @@ def _max_batch(
             module=without[0].name,
             expected="a dynamic batch as the first axis of every input and output",
             got=", ".join(f"{each.name} {each.shape}" for each in every),
-            fix="build it with --minShapes, --optShapes and --maxShapes (profiles=) of several "
-            "batches, or leave --max-batch (max_batch=) out",
+            fix=f"{MORE_BATCHES}, or leave --max-batch (max_batch=) out",
         )
     largest = max(_batches(profile)[1] for profile in profiles)
     batch = largest if asked is None else asked
@@ -172,8 +176,7 @@ def _max_batch(
             f"no profile of the engine takes a batch of {missing[0]}",
             expected=f"every batch from 1 to {batch}, as Triton makes them",
             got=" and ".join(f"{low} to {high}" for low, high in ranges),
-            fix="build it for these batches with --minShapes and --maxShapes (profiles=), or "
-            f"--max-batch (max_batch=) of at most {largest}",
+            fix=f"{MORE_BATCHES}, or choose --max-batch (max_batch=) of at most {largest}",
         )
     return batch
 
