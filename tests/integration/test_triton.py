@@ -297,7 +297,9 @@ def test_the_page_about_serving_asks_this_server(
     assert "b'triangle'" in capsys.readouterr().out
 
 
-def test_configurations_are_what_the_client_of_nvidia_parses(repository: Path) -> None:
+def test_configurations_are_what_the_client_of_nvidia_parses(
+    repository: Path, tmp_path: Path
+) -> None:
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
@@ -307,3 +309,12 @@ def test_configurations_are_what_the_client_of_nvidia_parses(repository: Path) -
         config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig())
         assert config.name == file.parent.name
         assert config.max_batch_size == MAX_BATCH
+    about = {**of_kinds().sidecar, "backend": {"name": "tensorrt", "version": "10.13"}}
+    about["profiles"] = about["profiles"] * 2
+    plan = trtnet.Plan(b"a plan, which is not read", about)
+    export(plan, tmp_path, Settings("net", instances=3), plans={"8.9": plan})
+    text = (tmp_path / "net" / "config.pbtxt").read_text()
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    assert (config.backend, [*config.instance_group[0].profile]) == ("tensorrt", ["0", "1"])
+    assert dict(config.cc_model_filenames) == {"8.9": "model-8.9.plan"}
+    assert [each.batch_size for each in config.model_warmup] == [1, MAX_BATCH]

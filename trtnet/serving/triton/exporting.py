@@ -170,7 +170,18 @@ def _recipe(text: str) -> Recipe:
 
 
 def _restated(plan: Plan, recipe: Recipe) -> Plan:
-    """`plan`, whose sidecar says what the recipe says of images and classes."""
+    """`plan`, whose sidecar says what the recipe says of images and classes.
+
+    Raises:
+        UsageError: the recipe says what only a model can have.
+    """
+    given = {"weights": recipe.weights, "weights_key": recipe.weights_key, **recipe.arguments}
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise UsageError(
+            f"{' and '.join(wrong)} cannot be chosen for an engine, which is built",
+            fix="leave it out, or name a model",
+        )
     changes: dict[str, Any] = {}
     if recipe.preprocessing is not None:
         changes[ENTRY] = recipe.preprocessing.over(plan.described.preprocessing).as_dict()
@@ -197,7 +208,7 @@ def _others(
                              expected="such as 8.9:ENGINE", got=capability)  # fmt: skip
         other = given if isinstance(given, Plan) else Plan.load(given)
         one, two = served(plan, max_batch or None), served(other, max_batch or None)
-        if TENSORRT not in (one.backend,) or one.backend != two.backend:
+        if {one.backend, two.backend} != {TENSORRT}:
             raise UsageError(
                 "--plan (plans=): only engines of TensorRT belong to one kind of GPU",
                 expected="engines of the backend tensorrt",

@@ -12,7 +12,7 @@ import numpy as np
 
 from trtnet.building.plan import Plan
 from trtnet.detection.reading import read_detections
-from trtnet.errors import PlanError, UsageError
+from trtnet.errors import ExecutionError, PlanError, UsageError
 from trtnet.imaging import Placement, decode_image, shares
 from trtnet.pipeline.image_session import SIZES
 from trtnet.pipeline.preprocessing import Preparation, preparation_of
@@ -25,8 +25,6 @@ from trtnet.tasks.classifier import as_probabilities, best_classes
 from trtnet.tasks.detector import found_in_image
 from trtnet.tasks.segmenter import class_map_of
 from trtnet.tasks.task import extent
-
-_MOST_CLASSES = 256  # of a picture with 8 bits for each pixel
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,9 @@ class PaintClasses(_Answer):
             each["dims"] for each in self._place.config["output"] if each["name"] == "shares"
         )
         found = np.zeros(int(dims[0]), np.float32)
+        if classes.min() < 0 or classes.max() >= len(found):
+            raise ExecutionError("a pixel has no class", expected=f"0 to {len(found) - 1}",
+                                 got=f"{classes.min()} to {classes.max()}")  # fmt: skip
         for index, share in shares(classes).items():
             found[index] = share
         return {"mask": np.array([_png(classes)], object), "shares": found}
