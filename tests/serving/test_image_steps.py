@@ -62,6 +62,7 @@ def detector(free: bool) -> trtnet.Plan:
 
 def test_images_become_inputs_with_their_places(tmp_path: Path, backend: Any) -> None:
     export(detector(free=False), tmp_path, Settings("net", ensemble=True))
+    assert "model_warmup" not in (tmp_path / "net" / "config.pbtxt").read_text()
     step = opened(PrepareImages(), tmp_path / "net_prepare", ["image"], {})
     names = ["input", "image_sizes", "placement"]
     (response,) = step.execute([backend.Request(names, image=encoded((16, 8), (8, 8)))])

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from trtnet.building.plan import Plan
 from trtnet.building.sidecar import StatedTensor
+from trtnet.pipeline.image_session import SIZES
 from trtnet.serving.triton.config_text import Enumerated, Field, text_of
 from trtnet.serving.triton.repository import VERSION, ModelFolder
 from trtnet.serving.triton.served import TENSORRT, TYPES, Served
@@ -115,7 +116,10 @@ def _instances(found: Served, settings: Settings) -> dict[str, Field]:
 
 def _warm_ups(found: Served) -> Iterator[dict[str, Field]]:
     """The smallest and the largest batch, of zeros, so that no client waits for what the first
-    execution of these shapes costs."""
+    execution of these shapes costs. None of an engine that takes sizes of images: of empty images a
+    detector may find boxes that are none, which a session refuses."""
+    if any(each.name == SIZES for each in found.inputs):
+        return
     batches = dict.fromkeys((1, found.max_batch)) if found.max_batch else {0: None}
     for batch in batches:
         inputs = [(each, found.typical(each)) for each in found.inputs]
