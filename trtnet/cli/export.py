@@ -27,19 +27,8 @@ _EPILOG = "A MODEL is verified against PyTorch. Exit status: 0 done, 1 failed, 2
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status.
-
-    Raises:
-        UsageError: no server, or one that is not known.
-    """
-    server = argv[0] if argv else "--help"
-    if server in ("-h", "--help"):
-        say("usage: trtnet export triton MODEL|ENGINE -o REPOSITORY [--help | ...]")
-        return 0
-    if server != "triton":
-        raise UsageError(f"there is no server {server!r}", expected="triton",
-                         fix="trtnet export triton MODEL|ENGINE -o REPOSITORY")  # fmt: skip
-    return run(_parser().parse_args(argv[1:]))
+    """Runs the command line; returns the exit status."""
+    return run(_parser().parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,11 +92,12 @@ _input_plan = FileArgument(Use.READ, str, _plan_files, needs_code=True)
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="trtnet export triton",
+        prog="trtnet export",
         description="Writes a model repository of the Triton Inference Server.",
         epilog=_EPILOG,
         allow_abbrev=False,
     )
+    parser.add_argument("server", choices=("triton",), metavar="triton", help="the server")
     parser.add_argument(
         "target",
         type=input_model,
