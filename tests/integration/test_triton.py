@@ -55,11 +55,13 @@ def of_kinds() -> trtnet.Plan:
     numbers = net.input("numbers", ("N", "T"), dtype="int32")
     flags = net.input("flags", ("N", "T"), dtype="bool")
     halves = net.input("halves", ("N", "T"), dtype="float16")
+    levels = net.input("levels", ("N", "T"), dtype="uint8")
     net.output("long", numbers.to(trtnet.int64) * 2)
+    net.output("wide", levels.to(trtnet.float32))
     net.output("inverse", flags.logical_not())
     net.output("twice", halves + halves, dtype="float16")
     shapes = trtnet.Shapes((1, 1), (2, 3), (MAX_BATCH, 9))
-    return trtnet.build(net, dict.fromkeys(("numbers", "flags", "halves"), shapes))
+    return trtnet.build(net, dict.fromkeys(("numbers", "flags", "halves", "levels"), shapes))
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +122,17 @@ def test_outputs_are_those_of_a_session(
 def test_every_type_goes_there_and_back(client: Client) -> None:
     numbers = np.arange(-6, 6, dtype=np.int32).reshape(2, 6)
     flags, halves = numbers % 3 == 0, (numbers / 7).astype(np.float16)
-    got = client.ask("kinds", {"numbers": numbers, "flags": flags, "halves": halves})
+    levels = (numbers + 250).astype(np.uint8)
+    arrays = {"numbers": numbers, "flags": flags, "halves": halves, "levels": levels}
+    got = client.ask("kinds", arrays)
+    np.testing.assert_array_equal(got["wide"], levels)
     np.testing.assert_array_equal(got["long"], numbers.astype(np.int64) * 2)
     np.testing.assert_array_equal(got["inverse"], ~flags)
     np.testing.assert_array_equal(got["twice"], halves + halves)
     assert [got[name].dtype.name for name in ("long", "inverse", "twice")] == [
         "int64", "bool", "float16"
     ]  # fmt: skip
-    only = client.ask("kinds", {"numbers": numbers, "flags": flags, "halves": halves}, ["twice"])
+    only = client.ask("kinds", arrays, ["twice"])
     assert [*only] == ["twice"]
 
 
@@ -214,13 +219,13 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "a size outside of the profile": (
         "kinds",
         {"numbers": np.zeros((1, 10), np.int32), "flags": np.zeros((1, 10), bool),
-         "halves": np.zeros((1, 10), np.float16)},
+         "halves": np.zeros((1, 10), np.float16), "levels": np.zeros((1, 10), np.uint8)},
         "outside every profile",
     ),
     "inputs that do not agree": (
         "kinds",
         {"numbers": np.zeros((1, 5), np.int32), "flags": np.zeros((1, 4), bool),
-         "halves": np.zeros((1, 5), np.float16)},
+         "halves": np.zeros((1, 5), np.float16), "levels": np.zeros((1, 5), np.uint8)},
         "axis T",
     ),
 }  # fmt: skip

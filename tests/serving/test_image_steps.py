@@ -93,6 +93,27 @@ def test_images_of_several_sizes_are_several_requests(tmp_path: Path, backend: A
     assert "inputs of different sizes" in mixed.error
 
 
+def test_an_engine_may_take_levels_and_normalise_them_itself(tmp_path: Path, backend: Any) -> None:
+    net = trtnet.Network(backend="torch")
+    levels = net.input("input", ("N", 3, 8, 8), dtype="uint8").to(trtnet.float32)
+    net.output("scores", (levels / 255.0 - 0.5).mean((2, 3)))
+    shapes = {"input": trtnet.Shapes((1, 3, 8, 8), (1, 3, 8, 8), (4, 3, 8, 8))}
+    raw = {"resize_size": [8, 8], "scale": 1}
+    built = trtnet.build(net, shapes, sidecar={"preprocessing": raw})
+    export(built, tmp_path, Settings("net", ensemble=True))
+    assert "TYPE_UINT8" in (tmp_path / "net_prepare" / "config.pbtxt").read_text()
+    step = opened(PrepareImages(), tmp_path / "net_prepare", ["image"], {})
+    (response,) = step.execute([backend.Request(["input"], image=encoded((16, 8)))])
+    values = response.arrays["input"]
+    assert values.dtype == np.uint8
+    with trtnet.Session(built, device="cpu") as session:
+        np.testing.assert_allclose(session(values)["scores"], [[0.5, -0.5, -0.3]], atol=1e-6)
+    for changes in ({"scale": "1/255"}, {"mean": 3}, {"std": 2}):
+        about = {**built.sidecar, "preprocessing": {**raw, **changes}}
+        with pytest.raises(trtnet.UsageError, match="normalises them itself"):
+            export(trtnet.Plan(built.engine, about), tmp_path / "r", Settings("n", ensemble=True))
+
+
 def test_a_pixel_without_a_class_is_an_error(
     tmp_path: Path, backend: Any, plan: Callable[..., trtnet.Plan]
 ) -> None:

@@ -10,6 +10,7 @@ from trtnet.building.sidecar import StatedTensor
 from trtnet.detection.formats import FOUR, ROWS
 from trtnet.detection.reading import SUPPRESSED, format_of, places_of
 from trtnet.errors import UnsupportedError, UsageError
+from trtnet.imaging.preprocessing import Preprocessing
 from trtnet.pipeline.image_session import SIZES
 from trtnet.pipeline.preprocessing import preparation_of
 from trtnet.serving.triton.config_text import Enumerated, Field, text_of
@@ -32,6 +33,7 @@ SIDECAR = "sidecar.json"
 SUFFIXES = ("_prepare", "_answer", "_images")
 """Of the names of the steps and the ensemble, after the engine's."""
 
+_LEVELS = "uint8"
 _TOP = 5
 _MOST_CLASSES = 256  # of a picture with 8 bits for each pixel
 
@@ -77,7 +79,9 @@ def ensemble_models(
     if PLACEMENT in {each.name for each in (*found.inputs, *found.outputs)}:
         raise UsageError(f"an ensemble has a tensor {PLACEMENT!r} of its own",
                          fix="name the engine's differently")  # fmt: skip
-    preparation_of(plan, found.inputs[0], found.profiles)  # raises where nothing says it
+    stated = preparation_of(plan, found.inputs[0], found.profiles).stated
+    if found.inputs[0].dtype == _LEVELS:
+        _require_levels(stated)
     answer = answer_of(found, plan.described.class_names)
     step, last, whole = (f"{name}{suffix}" for suffix in SUFFIXES)
     placed = io_field(PLACEMENT, "TYPE_INT32", (8,))
@@ -144,16 +148,28 @@ def answer_of(found: Served, names: Sequence[str] | None) -> Answer:
 
 def _require_images(inputs: Sequence[StatedTensor]) -> None:
     first, *others = inputs
-    is_image = len(first.shape) == 4 and first.dtype in ("float32", "float16")
+    is_image = len(first.shape) == 4 and first.dtype in ("float32", "float16", _LEVELS)
     if is_image and all((o.name, o.dtype, o.shape[1:]) == (SIZES, "int32", (2,)) for o in others):
         return
     raise UsageError(
         "the engine does not take images, as an ensemble needs",
-        expected=f"one input (N, channels, height, width), float32 or float16; after it perhaps "
-        f"{SIZES} (N, 2), int32",
+        expected=f"one input (N, channels, height, width), float32, float16 or {_LEVELS}; after it "
+        f"perhaps {SIZES} (N, 2), int32",
         got=", ".join(f"{each.name} {each.dtype} {each.shape}" for each in inputs),
         fix="leave --ensemble (ensemble=) out",
     )
+
+
+def _require_levels(stated: Preprocessing) -> None:
+    """Refuses values for an engine of bytes that are no whole levels from 0 to 255."""
+    plain = (1.0, {0.0}, {1.0}, True)
+    if (stated.factor, {*stated.means}, {*stated.divisors}, stated.rounding) != plain:
+        raise UsageError(
+            f"the engine takes levels as {_LEVELS}, and normalises them itself",
+            expected="a preprocessing with scale 1, mean 0, std 1 and rounding",
+            got=str(stated),
+            fix="--preprocess raw, and --resize-size or others for the size (preprocess=)",
+        )
 
 
 def _step(
