@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import trtnet
-from trtnet.imaging import read_image, upright_size
+from trtnet.imaging import decode_image, read_image, upright_size
 
 
 def noise(*shape: int, dtype: str = "uint8") -> np.ndarray:
@@ -191,6 +191,20 @@ def test_bad_files(tmp_path: Path, content: bytes, messages: list[str], raises: 
     path.write_bytes(content)
     with raises(trtnet.UsageError, "bad.jpg", *messages):
         read_image(path)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_bytes_of_a_file_give_its_image(tmp_path: Path, orientation: int) -> None:
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x0112] = orientation
+    values = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    Image.fromarray(values).save(path, exif=exif)
+    with Image.open(path) as opened:
+        want = np.asarray(ImageOps.exif_transpose(opened).convert("L"))
+    np.testing.assert_array_equal(np.asarray(decode_image(path.read_bytes(), "L")), want)
+    for content, words in ((b"", "an empty file"), (b"abc", "begins with b'abc'")):
+        with pytest.raises(trtnet.UsageError, match=f"(?s)picture 3 cannot be read.*{words}"):
+            decode_image(content, name="picture 3")
 
 
 def test_exactly_100_megapixels_are_let_through(tmp_path: Path) -> None:
