@@ -190,7 +190,8 @@ def test_settings_that_triton_does_not_take(given: dict[str, Any], words: str) -
     ("plans", "words"),
     [
         ({"sm89": tensorrt()}, "no compute capability"),
-        ({"8.9": tensorrt(outputs=[{**SCORES, "name": "other"}])}, "other inputs or outputs"),
+        ({"8.9": tensorrt(outputs=[{**SCORES, "name": "other"}])}, "other inputs, outputs"),
+        ({"8.9": tensorrt(profiles=[PROFILE, PROFILE])}, "2 profiles"),
     ],
 )
 def test_plans_for_other_gpus_belong_to_the_same_model(

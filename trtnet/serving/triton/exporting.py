@@ -13,7 +13,7 @@ from typing import Any
 
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
-from trtnet.errors import UsageError
+from trtnet.errors import UsageError, VerificationError
 from trtnet.pipeline.files import is_model_file
 from trtnet.pipeline.preprocessing import ENTRY, ORIGIN, require_one_name_per_class
 from trtnet.pipeline.progress import Observer
@@ -24,7 +24,7 @@ from trtnet.serving.triton.engine_config import engine_model
 from trtnet.serving.triton.ensemble import SUFFIXES, ensemble_models
 from trtnet.serving.triton.notes import notes_for
 from trtnet.serving.triton.repository import ModelFolder, require_free, write_models
-from trtnet.serving.triton.served import TENSORRT, served
+from trtnet.serving.triton.served import TENSORRT, Served, served
 from trtnet.serving.triton.settings import NAME, Settings
 
 DEFAULT_BATCH = 8
@@ -152,7 +152,7 @@ def _plan(
     with tempfile.TemporaryDirectory() as folder:
         built = run(dataclasses.replace(recipe, engine=Path(folder) / "model.engine"), observer)
     if built.plan is None:
-        raise UsageError(
+        raise VerificationError(
             f"{recipe.entry.name} differs from PyTorch, so nothing is written",
             got=f"module {built.report['verify']['first_divergent']}",
             fix=f"trtnet verify {recipe.entry.name} shows where",
@@ -214,12 +214,18 @@ def _others(
                 expected="engines of the backend tensorrt",
                 got=f"{one.backend} and {two.backend}",
             )
-        if (one.inputs, one.outputs) != (two.inputs, two.outputs):
+        if _signature(one) != _signature(two):
             raise UsageError(
-                f"--plan (plans=): the engine for {capability} has other inputs or outputs",
-                expected=f"{one.inputs}, {one.outputs}",
-                got=f"{two.inputs}, {two.outputs}",
+                f"--plan (plans=): the engine for {capability} has other inputs, outputs or "
+                "profiles",
+                expected=_signature(one),
+                got=_signature(two),
                 fix="build both of one model",
             )
         found[capability] = other
     return found
+
+
+def _signature(found: Served) -> str:
+    tensors = (f"{t.name} {t.dtype} {t.shape}" for t in (*found.inputs, *found.outputs))
+    return f"{', '.join(tensors)}; {len(found.profiles)} profiles"
