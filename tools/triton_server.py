@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("nvidia-pytriton>=0.7.0,<0.8", "numpy>=1.24,<2")
 _PACKAGE = "pytriton/tritonserver"  # of nvidia-pytriton
 _EXECUTABLE = 0o755
-_START_SECONDS, _STOP_SECONDS = 240.0, 20.0
+_START_SECONDS, _STOP_SECONDS = 300.0, 20.0
 _ATTEMPTS = 3  # another process may take a port that was free
 
 
