@@ -32,7 +32,7 @@ REVEALED = {  # expression → pattern of its type
     "nn.Conv2d(3, 8, 3)": r"trtnet\.nn\.[\w.]*Conv2d",
     "trtnet.cat": r"def \(.*\) -> trtnet\.[\w.]*Tensor",
     "trtnet.float16": r"trtnet\.[\w.]*DType",
-    "trtnet.search.sensitivity": r"def \(.*\) -> (builtins\.)?list\[trtnet\.[\w.]*Sensitivity\]",
+    "trtnet.search.sensitivity": r"def .* -> trtnet\.records\.Records\[trtnet\.[\w.]*Sensitivity\]",
     "trtnet.quantization.calibrate": r"def \(.*\) -> trtnet\.[\w.]*",
     "trtnet.__version__": r"(builtins\.)?str",
     "Gate": r"def \(slope: float =\) -> script\.Gate",

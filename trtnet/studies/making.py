@@ -71,7 +71,7 @@ def study(
     >>> import trtnet
     >>> table = trtnet.study("lenet5:fp16", gpu="h200")
     >>> [(row["module"], row["op"], row["macs"]) for row in table.rows(depth=1)][:3]
-    [('c1', None, 117600), ('tanh', None, 0), ('s2', None, 2352)]
+    [('c1', None, 117600), ('tanh', None, 0), ('s2', None, 0)]
     """
     check_attribution(attribution)
     found = find_subject(subject, policy=policy, data=data, items=items, gpu=gpu, observer=observer)
