@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import trtnet
-from trtnet import BuildConfig, Session
+from trtnet import BuildConfig, Session, nn
 from trtnet.errors import PlanError, TrtnetError, UsageError, WeightsError
+from trtnet.weights.places import wanted
 
 torch = pytest.importorskip("torch")
 
@@ -138,6 +139,37 @@ def test_keys_that_became_something_else(raises: Any) -> None:
     assert "torch computes erfinv of it" in report.refused["special"]
     assert "written" in report.refused
     assert not report.is_possible
+
+
+class Indexed(nn.Module):
+    """Takes places that a buffer names, and adds weights of a norm that is computed on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("index", nn.Parameter.empty((2,), dtype="int64"))
+        self.layer = nn.utils.weight_norm(nn.Linear(4, 4))
+        self.mask = nn.Parameter.empty((3, 3))
+
+    def forward(self, x: Any) -> Any:
+        x = self.layer(x)
+        x = nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=self.mask)
+        return x[:, self.index]
+
+
+def test_values_that_decide_which_layers_there_are() -> None:
+    model = Indexed()
+    state = {
+        key: np.arange(place.shape[0]) if key == "index" else np.ones(place.shape, np.float32)
+        for key, place in wanted(model).items()
+    }
+    model.load_state_dict(state)
+    net = trtnet.Network("torch")
+    net.output("y", model(net.input("x", (1, 3, 4))))
+    plan = trtnet.build(net, config=BuildConfig(refit=True))
+    assert plan.refit(state) == plan
+    report = plan.refit_report({key: value + 1 for key, value in state.items()})
+    assert set(report.refused) == {"index", "mask", "layer.weight_g", "layer.weight_v"}
+    assert report.refittable == ("layer.bias",)
 
 
 def test_tied_weights(raises: Any) -> None:

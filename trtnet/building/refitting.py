@@ -143,6 +143,9 @@ def new_sidecar(
         if step["op"] == "range":
             tensor = step["options"]["tensor"]
             step["options"] = {"tensor": tensor, "amax": found.amax[tensor]}
+    refit = {**entry, "keys": keys, "steps": steps, "stripped": False}
+    if not found.arrays:  # the same engine
+        return {**old, "refit": refit}
     kept = {key: value for key, value in old.items() if key not in _OF_THE_OLD_WEIGHTS}
     options = {**(old.get("options") or {})}
     options.pop("strip_weights", None)
@@ -151,6 +154,6 @@ def new_sidecar(
         **about,
         "options": options,
         "recipe": None,
-        "refit": {**entry, "keys": keys, "steps": steps, "stripped": False},
+        "refit": refit,
         "engine": {"bytes": len(engine), "sha256": hashlib.sha256(engine).hexdigest()},
     }

@@ -115,6 +115,7 @@ def _rows_of(mask: Any, network: Emitter[Tensor]) -> tuple[Any, Tensor | None]:
         rows = ne(amax(mask, -1, keepdim=True), -math.inf)
         return where(rows, mask, 0.0), rows
     array = array_from(mask.require(network.path) if isinstance(mask, Parameter) else mask)
+    network.ledger.decided_by(array)
     _check_mask({"b": "boolean", "f": "float"}.get(array.dtype.kind, "integer"), array.shape)
     left_out: np.ndarray = ~array if array.dtype == bool else np.isneginf(array)
     hidden = np.all(left_out, -1, keepdims=True)

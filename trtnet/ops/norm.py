@@ -72,7 +72,9 @@ def batch_norm(
         )
         folded = network.weight_buffer(own.weight.shape)
         own.scaled(own.weight, _narrow(network, scale), folded)
-        return own.emit(folded, _narrow(network, offset))
+        made: Tensor = own.emit(folded, _narrow(network, offset))
+        network.ledger.release(folded)
+        return made
     x = network.compute(input, "batch_norm")
     _check_channels("batch_norm", x.shape[1], scale.size)
     if x.ndim < 3:  # a Scale layer needs three axes

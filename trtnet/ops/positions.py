@@ -32,7 +32,9 @@ def host_array(value: Any, network: Emitter[Tensor], op: str) -> np.ndarray:
         UnsupportedError: no array can be made of it.
     """
     if isinstance(value, Parameter):
-        return value.require(parameter_name(network.path, "index"))
+        value = value.require(parameter_name(network.path, "index"))
+        network.ledger.decided_by(value)
+        return np.asarray(value)
     if hasattr(value, "detach"):  # a torch.Tensor, known by what it can do: torch is not imported
         value = value.detach().cpu().resolve_conj().resolve_neg().numpy()
     if isinstance(value, (list, tuple)) and _holds(value, (Tensor, Dim)):
@@ -46,6 +48,7 @@ def host_array(value: Any, network: Emitter[Tensor], op: str) -> np.ndarray:
         raise UnsupportedError(f"{op}: cannot make an array of this", got=repr(error)) from error
     if array.dtype.kind not in "biuf":
         raise UnsupportedError(f"{op}: not an index", got=f"{type(value).__name__}: {value!r}")
+    network.ledger.decided_by(array)
     return array
 
 

@@ -22,6 +22,9 @@ _ROLES: Mapping[str, tuple[str, ...]] = {
     "add_scale_nd": ("shift", "scale", "power"),
 }
 
+_BECAME = "it became a size, an index, or a number in the model's code"
+_UNKNOWN = f"{_BECAME}, or values that are computed in a way that recipes do not have"
+
 
 class Ledger:
     """The recipes of one network.
@@ -132,6 +135,19 @@ class Ledger:
                 self._hold(result, self._add(Step(op, steps, options)))
         return result
 
+    def release(self, array: np.ndarray) -> None:
+        """Lets `array`, which :meth:`derive` gave, go: its weights are made, and nothing else is
+        computed of it."""
+        region = self._memory.find(Extent.of(array).bounds) if array.size else None
+        if region is not None and self.steps[region.step].op != KEY:
+            self._memory.remove(region)
+
+    def decided_by(self, array: np.ndarray) -> None:
+        """Notes that which layers there are, or their sizes, depends on the values of `array`."""
+        step = self.find(array)
+        if step is not None:
+            self.lose([step], _BECAME)
+
     def copied(self, source: np.ndarray, copy: np.ndarray) -> None:
         """Notes that `copy`, in C order, has the values and sizes of `source`."""
         step = self.find(source)
@@ -211,7 +227,7 @@ class Ledger:
         read = self.sources(self._touched)
         for key, number in self.keys.items():
             if number in read and number not in used and key not in self.lost:
-                self.lost[key] = "it became a size, an index, or a number in the model's code"
+                self.lost[key] = _UNKNOWN
 
     def sources(self, steps: Iterable[int]) -> set[int]:
         """`steps` and all that they are computed of."""

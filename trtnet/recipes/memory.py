@@ -49,7 +49,7 @@ class Extent:
         return low, high + self.itemsize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Region:
     """Memory that holds the values of a step, and whoever owns it, so that it stays what it is."""
 
@@ -71,6 +71,11 @@ class Memory:
         place = bisect.bisect(self._starts, region.low)
         self._starts.insert(place, region.low)
         self._regions.insert(place, region)
+
+    def remove(self, region: Region) -> None:
+        """Forgets `region`, and lets its owner go."""
+        place = self._regions.index(region)
+        del self._starts[place], self._regions[place]
 
     def replace(self, old: Region, new: Region) -> None:
         """Says that the memory of `old` holds other values now."""

@@ -78,6 +78,12 @@ class Recipes(Protocol):
     ) -> np.ndarray:
         """What the operation `op` computes of weights, noted for refitting."""
 
+    def release(self, array: np.ndarray) -> None:
+        """Lets a result of :meth:`derive` go, of which nothing else is computed."""
+
+    def decided_by(self, array: np.ndarray) -> None:
+        """Notes that which layers there are depends on the values of `array`."""
+
 
 class LoopRules(Protocol[T]):
     """A loop of the network being filled; see :class:`trtnet.network.loop.Loop`."""
