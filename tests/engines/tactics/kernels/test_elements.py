@@ -139,7 +139,7 @@ def test_movements(written):
         d(insert_axes, x, axes),
         d(remove_axes, d(cut, x, (0, 3, 0, 0), (2, 1, 4, 5), (1, 1, 1, 1), **STRICT), axes),
         d(cut, x, (1, 5, 0, 4), (1, 3, 4, 3), (1, -2, 1, -1), **STRICT),
-        d(cut, d(insert_axes, x, axes), (0, 0, 0, 0, 0), (2, 3, 6, 4, 5), (1, 0, 1, 1, 1), **STRICT),
+        d(cut, d(insert_axes, x, axes), (0,) * 5, (2, 3, 6, 4, 5), (1, 0, 1, 1, 1), **STRICT),
         d(transpose_reshape, x, (0, 10, -1), first=(0, 3, 1, 2), second=(2, 0, 1),
           zero_copies=True),
     ]  # fmt: skip
@@ -157,7 +157,9 @@ def test_filled_slices(written):
 
 
 def test_concatenations_of_images_in_their_layout(written):
-    maps = {f"x{i}": torch.randn(2, 6, n, n).to(memory_format=LAST) for i, n in enumerate((4, 3, 1))}
+    maps = {
+        f"x{i}": torch.randn(2, 6, n, n).to(memory_format=LAST) for i, n in enumerate((4, 3, 1))
+    }
     d = Draft(**maps)
     parts = [
         d(torch.permute, d(torch.reshape, d[name], (2, 6, -1)), (0, 2, 1)) for name in maps
@@ -179,8 +181,8 @@ def test_gathers(written):
     d = Draft(x=torch.randn(2, 9, 3), at=torch.randint(-9, 9, (2, 4, 3)), one=torch.tensor([3, -1]))
     x = d(torch.add, d["x"], d["x"])
     taken = d(take, x, d["one"], 1, 0)
-    by_row = d(take, x, d(cut, d(torch.reshape, d["at"], (2, 12)), (0, 0), (2, 5), (1, 1), **STRICT),
-               1, 1)  # fmt: skip
+    some = d(cut, d(torch.reshape, d["at"], (2, 12)), (0, 0), (2, 5), (1, 1), **STRICT)
+    by_row = d(take, x, some, 1, 1)
     rows = d.stored(torch.tensor([17, 0, 5, 5], dtype=torch.int32))
     written(d, d(gather_elements, x, d["at"], 1), taken, by_row, d(take_rows, x, rows, (2, 2, 3)))
 
