@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 import triton
 import triton.language as tl
 from tactics.oracles import IS_INTERPRETED
@@ -12,13 +13,23 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from trtnet.engines.torch import counting, kernels
-from trtnet.engines.torch.tactics import columns, depthwise, linear, norm, pointwise, windows
+from trtnet.engines.torch.tactics import (
+    columns,
+    depthwise,
+    linear,
+    norm,
+    pointwise,
+    selection,
+    windows,
+)
+from trtnet.engines.torch.tactics.elements.kernel import Kernel
 
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
-POINTERS += ("query", "key", "value", "first", "second")
-TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32"}
+POINTERS += ("query", "key", "value", "first", "second", "values")
+TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32", "keys": "*i64",
+         "index": "*i32"}  # fmt: skip
 PLACES = {"source", "target", "which", "place"}
 ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
@@ -56,6 +67,8 @@ CASES = {
                                   "padding_h": 1, "padding_w": 0, "channels": 64,
                                   "lowest": float("-inf"), "block": 1024}, set()),
     "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
+    "sorted parts": (selection._sort, {"part": 256}, set()),
+    "merged parts": (selection._merge, {"part": 256, "width": 16, "together": 64}, set()),
     "counting": (counting._count, {"mine": 64, "others": 128}, set()),
 }  # fmt: skip
 
@@ -108,3 +121,28 @@ def test_places_are_computed_in_64_bits(case):
     for name in STRIDES[case]:
         assert re.search(rf"arith\.extsi %{name}\b", text)
         assert not re.search(rf"arith\.muli .*%{name}\b.* : i32", text)
+
+
+def test_a_written_kernel_compiles_and_reads_several_values_at_once():
+    """The best score of each box, of half-precision scores in the layout of convolutions."""
+    graph, owner = torch.fx.Graph(), torch.nn.Module()
+    scores = graph.placeholder("scores")
+    scores.meta["value"] = torch.empty(1, 80, 40, 40, dtype=torch.float16, device="meta").to(
+        memory_format=torch.channels_last
+    )
+    node = scores
+    steps = [(torch.reshape, (1, 80, -1)), (torch.permute, (0, 2, 1)), (torch.sigmoid,),
+             (torch.amax, (2,), False)]  # fmt: skip
+    for function, *options in steps:
+        value = function(node.meta["value"], *options)
+        node = graph.call_function(function, (node, *options))
+        node.meta["value"] = value
+    graph.output(node)
+    torch.fx.GraphModule(owner, graph)
+    kernel = Kernel([node], [scores], torch.device("cuda", 0))
+    signature = {"x0": "*fp16", "y0": "*fp16", "x0_1": "constexpr", "x0_2": "i32", "x0_3": "i32"}
+    assert kernel.parameters == list(signature)
+    divisible = {(i,): [["tt.divisibility", 16]] for i in (0, 1, 3, 4)}
+    source = ASTSource(kernel.function, signature, {"x0_1": 1}, divisible)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+    assert re.search(r"ld\.global\.v[24]\.b32", made.asm["ptx"])

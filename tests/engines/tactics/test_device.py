@@ -17,9 +17,12 @@ from trtnet import detection, graph, nn, reference, zoo
 from trtnet.detection import Suppression
 from trtnet.engines.torch import counting, engine, greedy, kernels
 from trtnet.engines.torch.constants import given, recorded
+from trtnet.engines.torch.tactics import selection
 from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.elements import rewrite
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
+from trtnet.reference.index import select_k
 
 LAST = torch.channels_last
 MODELS = {
@@ -55,6 +58,12 @@ def device(monkeypatch):
         mask, scores, order = map(values, tensors)
         return OnGpu(greedy.count_better(mask, scores, order).squeeze(1))
 
+    def largest(x, count, axis, index_dtype):
+        return select_k(x, count, axis, largest=True, index_dtype=index_dtype)
+
+    monkeypatch.setattr(selection, "largest_of", largest)
+    monkeypatch.setattr(rewrite, "_on_gpu", lambda x: False)
+    monkeypatch.setattr(rewrite, "_that_compile", lambda launches: launches)
     monkeypatch.setattr(greedy, "_by_kernel", by_kernel)
     monkeypatch.setattr(counting, "count_better", counted)
     cuda_tensors.allow(monkeypatch)

@@ -53,9 +53,7 @@ def select_largest(
     return largest_of(x, count, axis, index_dtype)
 
 
-def largest_of(
-    x: Tensor, count: int, axis: int, index_dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def largest_of(x: Tensor, count: int, axis: int, index_dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """What :func:`select_largest` gives, by the kernels."""
     rows = x.movedim(axis, -1).contiguous()
     size = rows.shape[-1]

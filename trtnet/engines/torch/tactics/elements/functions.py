@@ -6,7 +6,6 @@ Values of half precision are widened, and rounded after each function, as PyTorc
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -72,7 +71,7 @@ CASTS = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat
 Types = tuple[torch.dtype, ...]
 
 
-class Unsupported(Exception):
+class UnwrittenError(Exception):
     """No kernel is written for this node."""
 
 
@@ -88,23 +87,23 @@ def pointwise(
         options: the arguments that are no tensors.
 
     Raises:
-        Unsupported: for these types.
+        UnwrittenError: for these types.
     """
     compared = types[1:] if function is torch.where else types
     if len(set(compared)) != 1 or not set(types) | {made} <= set(NAMES):
-        raise Unsupported(function)
+        raise UnwrittenError(function)
     kind = compared[0]
     if function is torch.where:
         if types[0] is not torch.bool or kind is not made:
-            raise Unsupported(function)
+            raise UnwrittenError(function)
         return writer.apply("tl.where({0}, {1}, {2})", *operands)
     if function in _COMPARISONS:
         wide = [widened(writer, x, kind) for x in operands]
         return writer.apply(_COMPARISONS[function], *wide)
     if function in _LOGIC and kind is torch.bool:
         return writer.apply(_LOGIC[function], *operands)
-    if made is not kind or options and function is not elementwise.clip:
-        raise Unsupported(function)
+    if made is not kind or (options and function is not elementwise.clip):
+        raise UnwrittenError(function)
     if kind.is_floating_point:
         wide = [widened(writer, x, kind) for x in operands]
         return narrowed(writer, _of_floats(writer, function, wide, options), kind)
@@ -112,7 +111,7 @@ def pointwise(
         return writer.apply(_FLOOR, *operands, writer.apply(_QUOTIENT, *operands))
     if kind is not torch.bool and function in _INTEGERS:
         return writer.apply(_INTEGERS[function], *operands)
-    raise Unsupported(function)
+    raise UnwrittenError(function)
 
 
 def _of_floats(
@@ -126,7 +125,7 @@ def _of_floats(
             value = writer.apply(form.replace("{1}", literal(limit, torch.float32)), value)
         return value
     if function not in _FLOATS:
-        raise Unsupported(function)
+        raise UnwrittenError(function)
     return writer.apply(_FLOATS[function], *operands)
 
 
@@ -134,12 +133,12 @@ def converted(writer: Writer, x: Term, given: torch.dtype, wanted: torch.dtype) 
     """`x` of type `given` in type `wanted`.
 
     Raises:
-        Unsupported: types that kernels do not compute.
+        UnwrittenError: types that kernels do not compute.
     """
     if given is wanted:
         return x
     if given not in NAMES or wanted not in NAMES:
-        raise Unsupported(given)
+        raise UnwrittenError(given)
     if wanted is torch.bool:
         return writer.apply("({0} != 0)", x)
     if HALF_DTYPES and given in HALF_DTYPES and wanted in HALF_DTYPES:
@@ -162,5 +161,3 @@ def literal(value: float | int | bool, kind: torch.dtype) -> str:
     if kind.is_floating_point:
         return repr(float(value)) if operator.eq(value - value, 0) else f'float("{float(value)}")'
     return str(int(value))
-
-

@@ -73,7 +73,9 @@ class Kernel:
         source: the text of the kernel.
     """
 
-    def __init__(self, nodes: Sequence[fx.Node], given: Sequence[fx.Node], device: torch.device) -> None:
+    def __init__(
+        self, nodes: Sequence[fx.Node], given: Sequence[fx.Node], device: torch.device
+    ) -> None:
         """
         Args:
             nodes: what is computed.
@@ -81,7 +83,7 @@ class Kernel:
             device: where the kernel runs; numbers elsewhere become a part of the kernel.
 
         Raises:
-            Unsupported, TooDeep: as :class:`Reading`.
+            UnwrittenError, TooDeepError: as :class:`Reading`.
         """
         owner = nodes[0].graph.owning_module
         stored = {x: getattr(owner, str(x.target)) for x in given if x.op == "get_attr"}
@@ -100,7 +102,7 @@ class Kernel:
         body = []
         for count, members in enumerate(by_shape.values()):
             body += self._part(f"v{count}_", members, nodes, is_first=not count)
-        self.source = "\n".join([f"def elements({', '.join(self._parameters())}):", *body]) + "\n"
+        self.source = "\n".join([f"def elements({', '.join(self.parameters)}):", *body]) + "\n"
 
     def run(self, *operands: Tensor) -> list[Tensor]:
         """The results, for the values of :attr:`operands`."""
@@ -110,12 +112,12 @@ class Kernel:
             for size, step in zip(shape_of(node), x.stride(), strict=True) if size > 1
         ]  # fmt: skip
         values = [_bytes(x) for x in (*operands, *(memory for memory, _ in made))]
-        launch(self._function, (self._programs,), *values, *strides,
+        launch(self.function, (self._programs,), *values, *strides,
                num_warps=8 if self._longest >= _LONG else 4, enable_fp_fusion=False)  # fmt: skip
         return [result for _, result in made]
 
     @cached_property
-    def _function(self) -> Any:
+    def function(self) -> Any:
         """The text as a kernel. Triton reads it by the name of its file."""
         name = f"<kernel {hashlib.sha256(self.source.encode()).hexdigest()[:16]}>"
         lines = self.source.splitlines(True)
@@ -124,7 +126,9 @@ class Kernel:
         exec(compile(self.source, name, "exec"), space)
         return triton.jit(space["elements"])
 
-    def _parameters(self) -> list[str]:
+    @property
+    def parameters(self) -> list[str]:
+        """The names of what the kernel is given: operands, results, and the operands' strides."""
         results = [f"y{i}" for i in range(len(self.results))]
         strides = [
             f"{self._names[x]}_{axis}" for x in self.operands
@@ -148,7 +152,9 @@ class Kernel:
             for part, axis in zip(laid_out, self.results[i].order, strict=True):
                 index[axis] = part
             value = reading.of(nodes[i], index, inside)
-            shown = f"{value.text}.to(tl.uint8)" if self.results[i].dtype is torch.bool else value.text
+            shown = (
+                f"{value.text}.to(tl.uint8)" if self.results[i].dtype is torch.bool else value.text
+            )
             writer.lines.append(f"tl.store(y{i} + {place.text}, {shown}, {inside.text})")
         self._longest = max(self._longest, reading.longest)
         block = _block(count, reading.longest)

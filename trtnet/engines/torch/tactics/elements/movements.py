@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.torch.tactics.elements.functions import Unsupported
+from trtnet.engines.torch.tactics.elements.functions import UnwrittenError
 from trtnet.engines.torch.tactics.elements.writer import Term, Writer, number
 from trtnet.reference.layer_context import integers
 from trtnet.reference.rearrange import cut, insert_axes, remove_axes, transpose_reshape
@@ -19,12 +19,12 @@ class Place(NamedTuple):
     """An element of a source.
 
     Attributes:
-        index: in the source.
+        at: its index in the source.
         exists: where the source has such an element; None for everywhere.
         fill: the node whose value stands elsewhere; None for zero.
     """
 
-    index: Index
+    at: Index
     exists: Term | None = None
     fill: fx.Node | None = None
 
@@ -33,7 +33,7 @@ def place(writer: Writer, node: fx.Node, index: Index) -> Place:
     """Where the element at `index` of the result of `node` comes from, in its first operand.
 
     Raises:
-        Unsupported: another function, or arguments that are not known.
+        UnwrittenError: another function, or arguments that are not known.
     """
     source = tuple(shape_of(node.args[0]))
     if node.target is torch.reshape:
@@ -46,7 +46,7 @@ def place(writer: Writer, node: fx.Node, index: Index) -> Place:
         return Place(_shuffled(writer, node, index, source))
     if node.target is cut:
         return _cut(writer, node, index, source)
-    raise Unsupported(node)
+    raise UnwrittenError(node)
 
 
 def shape_of(node: Any) -> tuple[int, ...]:
@@ -93,14 +93,14 @@ def _cut(writer: Writer, node: fx.Node, index: Index, source: tuple[int, ...]) -
         if min(first, last) >= 0 and max(first, last) < source[axis]:
             continue
         if node.kwargs["mode"] != "FILL" or found[axis].number is not None:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         inside = writer.apply(f"(({{0}} >= 0) & ({{0}} < {source[axis]}))", found[axis])
         exists = writer.both(exists, inside)
     fill = node.kwargs.get("fill")
     if exists is None:
         return Place(found)
     if fill is not None and not isinstance(fill, fx.Node):
-        raise Unsupported(node)
+        raise UnwrittenError(node)
     return Place(found, exists, fill)
 
 
@@ -109,6 +109,6 @@ def _known(node: fx.Node, value: Any) -> tuple[int, ...]:
     if isinstance(value, fx.Node):
         stored = getattr(node.graph.owning_module, str(value.target), None)
         if value.op != "get_attr" or not isinstance(stored, Tensor) or stored.device.type != "cpu":
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         value = stored
     return integers(value)

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.torch.tactics.elements.functions import Unsupported
+from trtnet.engines.torch.tactics.elements.functions import UnwrittenError
 from trtnet.engines.torch.tactics.elements.movements import is_movement, shape_of
-from trtnet.engines.torch.tactics.elements.reading import Reading, TooDeep, is_tensor
+from trtnet.engines.torch.tactics.elements.reading import Reading, TooDeepError, is_tensor
 from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.index import select_k
 from trtnet.reference.module_builder import is_kept
 
-_LARGEST = 1 << 31  # elements of a tensor that is read, whose places are int32
+_LARGEST = 1 << 31  # elements of a tensor: places in it are int32
 _STORED = 4  # what an element costs that is written or read, in operations
 _LAUNCH = 1e7  # what a launch costs, in operations: two microseconds
 _WASTE = 2e7  # operations for the same sums again
@@ -179,16 +179,22 @@ def _is_known(node: fx.Node) -> bool:
 
 def _can_be_written(node: fx.Node) -> bool:
     def load(source: fx.Node, *_: Any) -> Term:
-        if not is_tensor(source) or source.meta["value"].dtype not in NAMES:
-            raise Unsupported(source)
+        value = source.meta.get("value")
+        if not is_tensor(source) or value.dtype not in NAMES or _reach(value) >= _LARGEST:
+            raise UnwrittenError(source)
         return Term("x", 1)
 
     index = [Term(f"i{axis}", 1, size) for axis, size in enumerate(shape_of(node))]
     try:
         Reading(Writer("v"), None, load).computed(node, index, None)
-    except (Unsupported, TooDeep, KeyError, ValueError, TypeError, AttributeError):
+    except (UnwrittenError, TooDeepError, KeyError, ValueError, TypeError, AttributeError):
         return False
     return True
+
+
+def _reach(x: Tensor) -> int:
+    """How many elements lie between the first and the last of `x`, both included."""
+    return 1 + sum((size - 1) * abs(step) for size, step in zip(x.shape, x.stride(), strict=True))
 
 
 def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
@@ -209,7 +215,11 @@ def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
         times = float(shape_of(arguments[0])[-1])
     elif node.target is torch.nn.functional.grid_sample:
         return [(arguments[0], 4.0), (arguments[1], 2.0)]
-    elif len(arguments) == 2 and isinstance(arguments[0], fx.Node) and _is_choice_of_one(arguments[0]):
+    elif (
+        len(arguments) == 2
+        and isinstance(arguments[0], fx.Node)
+        and _is_choice_of_one(arguments[0])
+    ):
         source, _, axis = arguments[0].args  # type: ignore[misc]
         return [(source, float(shape_of(source)[axis]))]  # type: ignore[list-item,index]
     return [(source, times) for source in node.all_input_nodes]

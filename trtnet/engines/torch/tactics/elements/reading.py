@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from trtnet.engines.torch.tactics.elements.functions import (
     CASTS,
     POINTWISE,
-    Unsupported,
+    UnwrittenError,
     converted,
     literal,
     narrowed,
@@ -36,7 +36,7 @@ _FEW_COLUMNS, _LARGEST_PRODUCT = 4, 1 << 27  # of a product that is computed ele
 # the columns, and the multiplications
 
 
-class TooDeep(Exception):
+class TooDeepError(Exception):
     """A reduction inside of another one, of elements that depend on it.
 
     Attributes:
@@ -64,8 +64,8 @@ class Reading:
         """The value of `node` at `index`, anything where `mask` does not hold.
 
         Raises:
-            Unsupported: a node that kernels do not compute.
-            TooDeep: a reduction in a reduction.
+            UnwrittenError: a node that kernels do not compute.
+            TooDeepError: a reduction in a reduction.
         """
         key = (node, tuple(part.text for part in index), mask and mask.text)
         if key not in self._known:
@@ -80,14 +80,14 @@ class Reading:
         if node.op == "call_method":
             return self._cast(node, index, mask)
         if node.op != "call_function":
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         if is_movement(node):
             return self._moved(node, index, mask)
         if node.target in POINTWISE:
             return self._pointwise(node, index, mask)
         special = _SPECIAL.get(node.target)
         if special is None:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         return special(self, node, index, mask)
 
     def _operand(self, node: Any, index: Index, mask: Term | None) -> Term:
@@ -102,13 +102,13 @@ class Reading:
         if node.target == "to" and len(node.args) == 2 and isinstance(node.args[1], torch.dtype):
             wanted = node.args[1]
         if wanted is not made:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         return converted(self._writer, self._operand(source, index, mask), given, made)
 
     def _moved(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         source: Any = node.args[0]
         found = place(self._writer, node, index)
-        value = self._operand(source, found.index, self._writer.both(mask, found.exists))
+        value = self._operand(source, found.at, self._writer.both(mask, found.exists))
         if found.exists is None:
             return value
         if found.fill is None:
@@ -127,7 +127,7 @@ class Reading:
         tensors = [x for x in node.args if isinstance(x, fx.Node)]
         options = tuple(x for x in node.args if not isinstance(x, fx.Node))
         if node.kwargs or tuple(node.args) != (*tensors, *options):
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         types = tuple(x.meta["value"].dtype for x in tensors)
         operands = [self._operand(x, _broadcast(x, index), mask) for x in tensors]
         made = node.meta["value"].dtype
@@ -138,7 +138,7 @@ class Reading:
         parts: Any = node.args[0]
         axis = int(node.args[1]) % len(index)  # type: ignore[arg-type]
         if {part.meta["value"].dtype for part in parts} != {node.meta["value"].dtype}:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         found, begin = None, 0
         for part in parts:
             own = list(index)
@@ -155,7 +155,7 @@ class Reading:
                 "tl.where({0}, {1}, {2})", inside, value, found)  # fmt: skip
             begin = end
         if found is None:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         return found
 
     def _gathered(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
@@ -201,10 +201,10 @@ class Reading:
     ) -> tuple[Term, Term, Term]:
         """The elements of `source` along `axis`, their positions and where they exist."""
         if any(part.rank > 1 for part in index) or (mask is not None and mask.rank > 1):
-            raise TooDeep(node)
+            raise TooDeepError(node)
         size = shape_of(source)[axis]
         if size > LONGEST:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         self.longest = max(self.longest, 1 << (size - 1).bit_length())
         place = self._writer.range(size)
         exists = self._writer.apply(f"({{0}} < {size})", place)
@@ -218,16 +218,16 @@ class Reading:
         source, axes, keeps = arguments
         kind, made = source.meta["value"].dtype, node.meta["value"].dtype
         if len(axes) != 1 or kind not in NAMES:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         axis = axes[0] % source.meta["value"].dim()
         index = [*index[:axis], *index[axis + 1 :]] if keeps else index
         value, _, exists = self._reduced(node, source, index, axis, mask)
         if node.target is torch.sum:
             if kind is torch.bool or made is not kind:
-                raise Unsupported(node)
+                raise UnwrittenError(node)
             return self._sum(value, kind, exists)
         if made is not kind:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         return self._extreme(value, kind, exists, node.target is torch.amax)
 
     def _sum(self, value: Term, kind: torch.dtype, exists: Term) -> Term:
@@ -237,7 +237,7 @@ class Reading:
 
     def _extreme(self, value: Term, kind: torch.dtype, exists: Term, largest: bool) -> Term:
         if kind is torch.bool:
-            raise Unsupported(kind)
+            raise UnwrittenError(kind)
         wide = widened(self._writer, value, kind)
         name = "max" if largest else "min"
         if not kind.is_floating_point:
@@ -259,12 +259,12 @@ class Reading:
         arguments: Any = node.args
         choice, which = arguments
         if choice.target is not select_k:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         source, count, axis = choice.args
         largest = choice.kwargs["largest"]
         kind = source.meta["value"].dtype
         if count != 1 or not kind.is_floating_point or kind not in NAMES:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         axis %= len(index)
         rest = [*index[:axis], *index[axis + 1 :]]
         value, place, exists = self._reduced(node, source, rest, axis, mask)
@@ -282,12 +282,12 @@ class Reading:
         source, axis = arguments
         kind = source.meta["value"].dtype
         if not kind.is_floating_point or node.meta["value"].dtype is not kind or node.kwargs:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         axis %= len(index)
         rest = [*index[:axis], *index[axis + 1 :]]
         within = None if mask is None or mask.rank > 1 else mask
         if any(part.rank > 1 for part in rest):
-            raise TooDeep(node)
+            raise TooDeepError(node)
         value, _, exists = self._reduced(node, source, rest, axis, within)
         largest = self._extreme(value, kind, exists, True)
         form = "tl.exp({0} - {1})"
@@ -306,11 +306,11 @@ class Reading:
         is_small &= node.meta["value"].numel() * mine[-1] <= _LARGEST_PRODUCT
         types = {x.meta["value"].dtype for x in (left, right)}
         if right.op != "get_attr" or types != {torch.float32} or not is_small:
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         if len(mine) < 2 or len(table) not in (2, 3) or (len(table) == 3 and table[0] != 1):
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         if len(index) != len(mine):
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         value, place, exists = self._reduced(node, left, index[:-1], len(index) - 1, mask)
         own = [*[number(0)] * (len(table) - 2), place, index[-1]]
         factor = self._operand(right, own, self._writer.both(mask, exists))
@@ -322,7 +322,7 @@ class Reading:
         image, grid, mode, padding, aligned = arguments
         types = {x.meta["value"].dtype for x in (image, grid)}
         if types != {torch.float32} or len(index) != 4 or (mode, padding) != ("bilinear", "zeros"):
-            raise Unsupported(node)
+            raise UnwrittenError(node)
         n, c, *pixel = index
         sizes = shape_of(image)[2:]
         near, far = [], []

@@ -17,7 +17,7 @@ from trtnet.engines.torch.tactics.elements.planning import (
     is_view,
     unsupported,
 )
-from trtnet.engines.torch.tactics.elements.reading import TooDeep
+from trtnet.engines.torch.tactics.elements.reading import TooDeepError
 from trtnet.engines.torch.tactics.launching import compile_ahead, only_compiling
 from trtnet.escaping import printable
 from trtnet.reference.module_builder import is_kept
@@ -42,7 +42,7 @@ def write_kernels(module: fx.GraphModule, device: torch.device) -> int:
         more = plan.wasteful()
         try:
             launches = [] if more else _Schedule(module.graph, plan, device).launches()
-        except TooDeep as error:
+        except TooDeepError as error:
             (refused if error.node in stored else stored).add(error.node)
             continue
         if not more:
@@ -134,8 +134,12 @@ def _replace(module: fx.GraphModule, launches: Sequence[_Launch]) -> None:
         with module.graph.inserting_before(launch.before):
             given = tuple(replaced.get(x, x) for x in kernel.operands)
             called = module.graph.call_function(function, given)
-            made = [module.graph.call_function(_item, (called, i)) for i in range(len(launch.nodes))]
-        layers = [x.meta["layer"] for x in module.graph.nodes if x in launch.inside and "layer" in x.meta]
+            made = [
+                module.graph.call_function(_item, (called, i)) for i in range(len(launch.nodes))
+            ]
+        layers = [
+            x.meta["layer"] for x in module.graph.nodes if x in launch.inside and "layer" in x.meta
+        ]
         called.meta["layer"] = " + ".join(dict.fromkeys(layers))
         called.meta["value"] = tuple(node.meta["value"] for node in launch.nodes)
         for node, item in zip(launch.nodes, made, strict=True):

@@ -1,0 +1,258 @@
+"""Kernels that are written for a graph, against PyTorch, which runs the nodes one by one."""
+
+from __future__ import annotations
+
+import operator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import fx
+
+from trtnet.engines.torch.tactics.elements import rewrite
+from trtnet.engines.torch.tactics.elements.kernel import Kernel
+from trtnet.engines.torch.tactics.movement import take_rows
+from trtnet.reference import elementwise
+from trtnet.reference.index import gather_elements, select_k, take
+from trtnet.reference.module_builder import is_kept
+from trtnet.reference.rearrange import cut, insert_axes, remove_axes, transpose_reshape
+
+LAST = torch.channels_last
+STRICT = {"axes": None, "mode": "STRICT_BOUNDS"}
+
+
+class Draft:
+    """A module that is written call by call; ``values`` are what its nodes compute."""
+
+    def __init__(self, **inputs):
+        self.graph, self.root = fx.Graph(), {}
+        self.inputs = list(inputs.values())
+        for name, value in inputs.items():
+            self._known(self.graph.placeholder(name), value)
+
+    def _known(self, node, value):
+        node.meta["value"] = value
+        return node
+
+    def __getitem__(self, name):
+        return next(node for node in self.graph.nodes if node.name == name)
+
+    def stored(self, value):
+        name = f"stored_{len(self.root)}"
+        self.root[name] = value
+        return self._known(self.graph.get_attr(name), value)
+
+    def __call__(self, function, *args, **kwargs):
+        node = self.graph.call_function(function, args, kwargs)
+        given = fx.node.map_arg((args, kwargs), lambda x: x.meta["value"])
+        return self._known(node, function(*given[0], **given[1]))
+
+    def cast(self, x, dtype):
+        return self._known(self.graph.call_method("to", (x, dtype)), x.meta["value"].to(dtype))
+
+    def module(self, *outputs):
+        self.graph.output({str(i): x for i, x in enumerate(outputs)})
+        for node in self.graph.nodes:
+            value = node.meta.get("value")
+            if isinstance(value, torch.Tensor):
+                node.meta["value"] = value.to("meta")
+        return fx.GraphModule(self.root, self.graph)
+
+
+@pytest.fixture
+def written(monkeypatch, place):
+    """Writes the kernels of a draft, runs them, and compares; the texts of the kernels."""
+    texts = []
+    run = Kernel.run
+
+    def recorded(kernel, *operands):
+        texts.append(kernel.source)
+        return run(kernel, *operands)
+
+    monkeypatch.setattr(rewrite, "_on_gpu", lambda x: True)
+    monkeypatch.setattr(Kernel, "run", recorded)
+
+    def compare(draft, *outputs, launches=1, exact=True):
+        module = draft.module(*outputs).to(place)
+        inputs = [x.to(place) for x in draft.inputs]
+        wanted = module(*inputs)
+        count = rewrite.write_kernels(module, place)
+        found = module(*inputs)
+        assert count == len(texts) == launches
+        assert not any(node.target in (torch.add, torch.mul) for node in module.graph.nodes)
+        for key, value in wanted.items():
+            assert found[key].shape == value.shape
+            if exact:
+                torch.testing.assert_close(found[key], value, rtol=0, atol=0, equal_nan=True)
+            else:
+                torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6, equal_nan=True)
+        return texts
+
+    return compare
+
+
+def test_functions_of_single_elements(written):
+    x, y = torch.randn(3, 5), torch.randn(1, 5)
+    x[0] = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0, 0.0])
+    d = Draft(x=x, y=y)
+    a, b = d["x"], d["y"]
+    some = [d(f, a, b) for f in (torch.add, torch.sub, torch.mul, torch.div, torch.maximum)]
+    some += [d(f, some[0]) for f in (torch.neg, torch.abs, torch.floor, torch.ceil, torch.relu)]
+    some += [d(elementwise.clip, some[1], -0.5, 0.5), d(elementwise.clip, some[1], 0.5, -0.5)]
+    compared = [d(f, a, b) for f in (torch.gt, torch.ge, torch.lt, torch.le, torch.eq, torch.ne)]
+    logic = [d(f, *compared[:2]) for f in (torch.logical_and, torch.logical_or, torch.logical_xor)]
+    some += [*logic, d(torch.logical_not, logic[0]), d(torch.where, compared[0], a, some[2])]
+    some += [d.cast(x, torch.int32) for x in logic]
+    written(d, *some)
+
+
+def test_functions_that_are_rounded_otherwise(written):
+    d = Draft(x=torch.rand(4, 7) + 0.5)
+    written(d, *(d(f, d["x"]) for f in (torch.exp, torch.log, torch.sigmoid, torch.sqrt)),
+            exact=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_after_each_function(dtype, written):
+    x, y = torch.randn(3, 40) * 100, torch.randn(40)
+    if dtype is torch.bfloat16:  # which Triton's interpreter does not round to
+        x, y = x.clamp(-100, 100).round() % 8, y.round()
+    d = Draft(x=x.to(dtype), y=y.to(dtype))
+    total = d(torch.add, d(torch.mul, d["x"], d["y"]), d["x"])
+    written(d, total, d.cast(total, torch.float32))
+
+
+def test_integers(written):
+    d = Draft(x=torch.arange(-9, 9), y=torch.tensor([4, -4, 3]).repeat(6))
+    parts = [d(f, d["x"], d["y"]) for f in (torch.add, torch.sub, torch.mul, torch.maximum)]
+    parts.append(d(elementwise.integer_floor_divide, d["x"], d["y"]))
+    written(d, *parts, d.cast(parts[-1], torch.float32))
+
+
+def test_movements(written):
+    d = Draft(x=torch.randn(2, 6, 4, 5), axes=torch.tensor([1]))
+    axes = d.stored(torch.tensor([1]))
+    x = d(torch.add, d["x"], d["x"])
+    parts = [
+        d(torch.reshape, x, (2, 3, 8, 5)),
+        d(torch.permute, x, (0, 2, 3, 1)),
+        d(insert_axes, x, axes),
+        d(remove_axes, d(cut, x, (0, 3, 0, 0), (2, 1, 4, 5), (1, 1, 1, 1), **STRICT), axes),
+        d(cut, x, (1, 5, 0, 4), (1, 3, 4, 3), (1, -2, 1, -1), **STRICT),
+        d(cut, d(insert_axes, x, axes), (0,) * 5, (2, 3, 6, 4, 5), (1, 0, 1, 1, 1), **STRICT),
+        d(transpose_reshape, x, (0, 10, -1), first=(0, 3, 1, 2), second=(2, 0, 1),
+          zero_copies=True),
+    ]  # fmt: skip
+    doubled = [d(torch.mul, part, part) for part in parts]
+    written(d, *doubled)
+
+
+def test_filled_slices(written):
+    d = Draft(x=torch.randn(2, 5))
+    fill = d.stored(torch.tensor(-torch.inf))
+    x = d(torch.mul, d["x"], d["x"])
+    filled = d(cut, x, (0, -1), (2, 9), (1, 1), axes=None, mode="FILL", fill=fill)
+    zeros = d(cut, x, (0, -1), (2, 9), (1, 1), axes=None, mode="FILL")
+    written(d, filled, d(torch.add, zeros, zeros))
+
+
+def test_concatenations_of_images_in_their_layout(written):
+    maps = {
+        f"x{i}": torch.randn(2, 6, n, n).to(memory_format=LAST) for i, n in enumerate((4, 3, 1))
+    }
+    d = Draft(**maps)
+    parts = [
+        d(torch.permute, d(torch.reshape, d[name], (2, 6, -1)), (0, 2, 1)) for name in maps
+    ]  # fmt: skip
+    written(d, d(torch.maximum, d(torch.cat, parts, 1), d.stored(torch.zeros(()))))
+
+
+def test_a_result_keeps_its_layout(written, place):
+    d = Draft(x=torch.randn(2, 3, 4, 5).to(memory_format=LAST))
+    module_of = d(torch.mul, d(torch.add, d["x"], d["x"]), d["x"])
+    assert module_of.meta["value"].is_contiguous(memory_format=LAST)
+    kernel = Kernel([module_of], [d["x"]], place)
+    (found,) = kernel.run(d.inputs[0].to(place))
+    assert found.is_contiguous(memory_format=LAST)
+    torch.testing.assert_close(found.cpu(), d.inputs[0] * 2 * d.inputs[0], rtol=0, atol=0)
+
+
+def test_gathers(written):
+    d = Draft(x=torch.randn(2, 9, 3), at=torch.randint(-9, 9, (2, 4, 3)), one=torch.tensor([3, -1]))
+    x = d(torch.add, d["x"], d["x"])
+    taken = d(take, x, d["one"], 1, 0)
+    some = d(cut, d(torch.reshape, d["at"], (2, 12)), (0, 0), (2, 5), (1, 1), **STRICT)
+    by_row = d(take, x, some, 1, 1)
+    rows = d.stored(torch.tensor([17, 0, 5, 5], dtype=torch.int32))
+    written(d, d(gather_elements, x, d["at"], 1), taken, by_row, d(take_rows, x, rows, (2, 2, 3)))
+
+
+@pytest.mark.parametrize("size", [5, 8, 80])
+def test_reductions(size, written):
+    x = torch.randn(3, size, 2)
+    x[0, 2, 0], x[1] = torch.nan, -torch.inf
+    d = Draft(x=x)
+    y = d(torch.add, d["x"], d.stored(torch.zeros(())))
+    whole = d.cast(d(torch.gt, y, d["x"]), torch.int64)
+    parts = [d(torch.amax, y, (1,), False), d(torch.amin, y, (1,), True)]
+    parts.append(d(torch.sum, whole, (1,), True, dtype=torch.int64))
+    written(d, *parts)
+
+
+def test_sums(written):
+    d = Draft(x=torch.randn(3, 30, 2))
+    written(d, d(torch.sum, d(torch.mul, d["x"], d["x"]), (1,), False), exact=False)
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_the_first_of_the_best(largest, written):
+    x = torch.randint(0, 4, (6, 30)).float()
+    x[0, 7], x[1], x[2, 3:] = torch.nan, -torch.inf, torch.nan
+    d = Draft(x=x)
+    y = d(torch.mul, d["x"], d["x"])
+    chosen = d(select_k, y, 1, 1, largest=largest, index_dtype=torch.int32)
+    index = d(operator.getitem, chosen, 1)
+    written(d, d(operator.getitem, chosen, 0), d.cast(index, torch.int64))
+
+
+def test_expectations_of_a_softmax(written):
+    """As the distances of YOLOv8 and the attention of deformable attention."""
+    d = Draft(x=torch.randn(2, 3, 4, 16))
+    weights = d(torch.softmax, d["x"], 3)
+    values = d.stored(torch.arange(16.0))
+    written(d, d(torch.sum, d(torch.mul, weights, values), (3,), False), exact=False)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_samples_between_pixels(aligned, written):
+    d = Draft(image=torch.randn(2, 3, 5, 4), grid=torch.rand(2, 6, 2, 2) * 3 - 1.5)
+    found = d(F.grid_sample, d["image"], d["grid"], "bilinear", "zeros", aligned)
+    written(d, d(torch.sum, d(torch.mul, found, found), (3,), False), exact=False)
+
+
+def test_products_with_few_columns(written):
+    d = Draft(x=torch.randint(0, 9, (2, 5, 12)).float())
+    table = d.stored(torch.randint(0, 9, (1, 12, 2)).float())
+    written(d, d(torch.matmul, d(torch.add, d["x"], d["x"]), table))
+
+
+def test_a_sum_in_a_sum_is_computed_before(written):
+    d = Draft(x=torch.randn(4, 6, 10))
+    inner = d(torch.sum, d(torch.mul, d["x"], d["x"]), (2,), True)
+    written(d, d(torch.sum, d(torch.mul, inner, d["x"]), (2,), False), launches=2, exact=False)
+
+
+def test_what_others_need_is_computed_before_them(written):
+    """Also where a view of it stands before what is computed with it."""
+    d = Draft(x=torch.randn(4, 6))
+    y = d(torch.mul, d(torch.add, d["x"], d["x"]), d["x"])
+    view = d(torch.reshape, y, (6, 4))
+    ranks = d(torch.cumsum, view, 0)
+    written(d, d(torch.add, d(torch.mul, ranks, view), view), launches=2)
+
+
+def test_nothing_is_written_for_a_single_function(place):
+    d = Draft(x=torch.randn(4, 6))
+    module = d.module(d(torch.add, d["x"], d["x"]))
+    assert rewrite.write_kernels(module, place) == 0
+    assert all(is_kept(node) or node.target is torch.add for node in module.graph.nodes)
