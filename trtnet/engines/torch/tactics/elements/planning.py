@@ -166,7 +166,7 @@ def is_view(node: fx.Node) -> bool:
 
 
 def _is_choice_of_one(node: fx.Node) -> bool:
-    return node.target is select_k and node.args[1] == 1
+    return bool(node.target is select_k and node.args[1] == 1)
 
 
 def _is_known(node: fx.Node) -> bool:
@@ -179,7 +179,7 @@ def _is_known(node: fx.Node) -> bool:
 
 def _can_be_written(node: fx.Node) -> bool:
     def load(source: fx.Node, *_: Any) -> Term:
-        value = source.meta.get("value")
+        value: Any = source.meta.get("value")
         if not is_tensor(source) or value.dtype not in NAMES or _reach(value) >= _LARGEST:
             raise UnwrittenError(source)
         return Term("x", 1)

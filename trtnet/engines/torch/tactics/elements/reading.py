@@ -101,9 +101,9 @@ class Reading:
         wanted = CASTS.get(str(node.target))
         if node.target == "to" and len(node.args) == 2 and isinstance(node.args[1], torch.dtype):
             wanted = node.args[1]
-        if wanted is not made:
+        if wanted is None or wanted is not made:
             raise UnwrittenError(node)
-        return converted(self._writer, self._operand(source, index, mask), given, made)
+        return converted(self._writer, self._operand(source, index, mask), given, wanted)
 
     def _moved(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         source: Any = node.args[0]
@@ -245,8 +245,8 @@ class Reading:
             worst = limits.min if largest else limits.max
             held = self._writer.apply(f"tl.where({{0}}, {{1}}, {worst})", exists, wide)
             return self._writer.let(f"tl.{name}({held.text}, 1)", 1)
-        worst = literal(float("-inf") if largest else float("inf"), torch.float32)
-        held = self._writer.apply(f"tl.where({{0}}, {{1}}, {worst})", exists, wide)
+        last = literal(float("-inf") if largest else float("inf"), torch.float32)
+        held = self._writer.apply(f"tl.where({{0}}, {{1}}, {last})", exists, wide)
         best = self._writer.let(f"tl.{name}({held.text}, 1)", 1)
         # Triton's reductions leave NaN out.
         bad = self._writer.let(f"tl.max(({held.text} != {held.text}).to(tl.int32), 1)", 1)
