@@ -54,7 +54,8 @@ EXAMPLE = BackendDescription(
 class DoublingEngine:
     """``y = 2 x`` for x of the shape (3,), in host memory."""
 
-    backend, device, runs_aside = "example", "cpu", False
+    backend, device = "example", "cpu"
+    runs_aside = captures_at_once = False
     bindings = (
         Binding("x", "float32", (3,), is_input=True),
         Binding("y", "float32", (3,), is_input=False),

@@ -28,7 +28,7 @@ class Device(CpuDevice):
 class Context:
     """Notes what it is asked for; `refuses` to be captured."""
 
-    runs_aside = False
+    runs_aside = captures_at_once = False
     is_standalone = True
     refuses = False
 

@@ -49,7 +49,7 @@ class BoundContext:
     def can_be_captured(self, at_once: bool = False) -> bool:
         """Whether a CUDA graph can be tried: it has run for these shapes, or, if it is to be
         captured `at_once`, its context needs no execution before."""
-        is_ready = self._has_run or (at_once and getattr(self.context, "captures_at_once", False))
+        is_ready = self._has_run or (at_once and self.context.captures_at_once)
         return is_ready and self.capture_failure is None and not self.data_dependent
 
     @property

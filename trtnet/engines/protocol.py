@@ -144,8 +144,7 @@ class Context(Protocol):
     Attributes:
         runs_aside: whether :meth:`execute` belongs into :meth:`Device.aside`, because it calls
             Python back, or sets flags of the whole process, so that no interrupt may reach it.
-        captures_at_once: whether :meth:`capture` needs no execution before; one that does not say
-            so does.
+        captures_at_once: whether :meth:`capture` needs no execution before.
     """
 
     runs_aside: bool
