@@ -77,6 +77,7 @@ def written(monkeypatch, place):
         inputs = [x.to(place) for x in draft.inputs]
         wanted = module(*inputs)
         count = rewrite.write_kernels(module, place)
+        texts.clear()  # of calls that only compile
         found = module(*inputs)
         assert count == len(texts) == launches
         assert not any(node.target in (torch.add, torch.mul) for node in module.graph.nodes)
