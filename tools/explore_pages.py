@@ -1,4 +1,6 @@
-"""Makes the pages that docs/explorer.md shows: ``python tools/explore_pages.py FOLDER [NAME ...]``.
+"""Makes the pages that docs/explorer.md shows.
+
+    python tools/explore_pages.py FOLDER [NAME ...]
 
 They need neither a GPU nor a network: weights are those that trtnet ships, or none where a page
 does not depend on their values. The searched mix needs scikit-learn, for its digits; the model of
@@ -7,7 +9,7 @@ timm needs timm.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -59,17 +61,21 @@ PAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-def main(folder: Path, names: list[str]) -> None:
-    """Writes the pages `names`, by default all, to `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names or PAGES:
-        start, path = time.perf_counter(), folder / f"{name}.html"
+def main() -> None:
+    """Writes the pages that are named, by default all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PAGES)}")
+    args = parser.parse_args()
+    if unknown := {*args.names} - PAGES.keys():
+        parser.error(f"no such page: {', '.join(sorted(unknown))}")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for name in args.names or PAGES:
+        start, path = time.perf_counter(), args.folder / f"{name}.html"
         PAGES[name](path)
         seconds = time.perf_counter() - start
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {seconds:.1f} s", flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or not {*sys.argv[2:]} <= PAGES.keys():
-        sys.exit(f"usage: python tools/explore_pages.py FOLDER [{' | '.join(PAGES)} ...]")
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main()
