@@ -302,8 +302,9 @@ def _constants(graph: Graph) -> set[str]:
 def _bytes_read(step: Step, graph: Graph, shapes: TensorShapes) -> int:
     sizes = [_bytes(name, graph, shapes) for name in step.reads]
     layer = step.layer
-    if sizes and layer.type in _READS_ONLY_ITS_OUTPUT:
-        sizes[0] = min(sizes[0], _bytes(layer.outputs[0], graph, shapes))
+    if layer.type in _READS_ONLY_ITS_OUTPUT:
+        given = _bytes(layer.outputs[0], graph, shapes)
+        sizes[:1] = [min(size, given) for size in sizes[:1]]
     return sum(sizes)
 
 

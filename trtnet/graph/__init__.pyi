@@ -1,12 +1,16 @@
 """Public names of trtnet.graph, with their types; they are imported on first use."""
 
 from ..analysis import (
+    ATTRIBUTIONS as ATTRIBUTIONS,
     Bound as Bound,
     Cost as Cost,
     Diff as Diff,
     Difference as Difference,
     LayerBound as LayerBound,
     LayerCost as LayerCost,
+    PartCost as PartCost,
+    Share as Share,
+    attribute as attribute,
     cost as cost,
     diff as diff,
     macs as macs,

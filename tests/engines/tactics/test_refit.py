@@ -11,6 +11,7 @@ from tactics.stand_ins import Clock
 
 from trtnet import nn
 from trtnet.engines.torch import refitting
+from trtnet.engines.torch.compiled import module_of
 from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.network_builder import NetworkBuilder
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -47,11 +48,11 @@ def test_packed_and_folded_again(name: str, as_on_a_gpu: Any, stand_ins: Any) ->
     builder = Builder(3, TimingCache({"gpu": "A"}), CPU, Clock())
     running = NetworkBuilder(old, [torch.float32], builder)
     shapes = (tuple(shape),)
-    forward = running.build(shapes)
-    fresh = running.for_module(new).build(shapes)
-    assert forward is not None
-    assert fresh is not None
-    built, other = refitting.module_of(forward), refitting.module_of(fresh)
+    mine, theirs = running.build(shapes), running.for_module(new).build(shapes)
+    assert mine is not None
+    assert theirs is not None
+    forward, fresh = mine.forward, theirs.forward
+    built, other = module_of(forward), module_of(fresh)
     assert built is not None
     assert other is not None
     x = torch.randn(shape)
@@ -73,7 +74,7 @@ def test_packed_and_folded_again(name: str, as_on_a_gpu: Any, stand_ins: Any) ->
     assert {key: held.data_ptr() for key, held in built.named_buffers()} == addresses
     again = running.build(shapes)  # of the module that runs, whose values have changed
     assert again is not None
-    assert all(torch.equal(again(x)[key], want[key]) for key in want)
+    assert all(torch.equal(again.forward(x)[key], want[key]) for key in want)
 
 
 class _Compiled:
