@@ -9,16 +9,15 @@ the old one, and graphs are captured anew.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch.alike import are_alike
 from trtnet.engines.torch.compiled import CompiledGraph, Shapes, module_of
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 Pair = tuple[Tensor, Tensor]
 
 
@@ -142,15 +141,15 @@ def _whole(tensor: Tensor) -> Tensor:
 
 
 def pairs_of(old: fx.GraphModule, new: fx.GraphModule) -> list[Pair] | None:
-    """The tensors of two modules on a GPU, in pairs; ``None`` where the modules differ in code, in
-    layouts, or in values on the host, which a captured graph may hold."""
-    mine, theirs = list(_parts(old)), list(_parts(new))
+    """The tensors of two modules on a GPU, in pairs; ``None`` where the modules differ in what
+    they compute, in layouts, or in values on the host, which a captured graph may hold."""
+    mine, theirs = list(old.named_modules()), list(new.named_modules())
     if [name for name, _ in mine] != [name for name, _ in theirs]:
         return None
     pairs: list[Pair] = []
     for (_, a), (_, b) in zip(mine, theirs, strict=True):
         held, given = dict(a.named_buffers(recurse=False)), dict(b.named_buffers(recurse=False))
-        if _code(a) != _code(b) or held.keys() != given.keys():
+        if not are_alike(a, b) or held.keys() != given.keys():
             return None
         for name, tensor in held.items():
             other = given[name]
@@ -161,16 +160,6 @@ def pairs_of(old: fx.GraphModule, new: fx.GraphModule) -> list[Pair] | None:
             if tensor.device.type != "cpu":
                 pairs.append((tensor, other))
     return pairs
-
-
-def _parts(module: fx.GraphModule) -> Iterator[tuple[str, fx.GraphModule]]:
-    for name, part in module.named_modules():
-        if isinstance(part, fx.GraphModule):
-            yield name, part
-
-
-def _code(module: fx.GraphModule) -> str:
-    return _ADDRESS.sub("", module.code)
 
 
 def _layout(tensor: Tensor) -> tuple[object, ...]:
