@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,33 @@ class TestExchange:
         assert refitting.pairs_of(module(plain, w=one), module(plain, w=one + 1)) is None  # on host
         assert refitting.pairs_of(module(plain, w=one), module(plain, w=one.double())) is None
         assert refitting.pairs_of(module(plain, w=one), module(plain)) is None
+
+    def test_a_module_that_is_built_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Between the preparation and its use, of old weights: it would keep what it packed."""
+
+        def nothing() -> None:
+            forgotten.append(True)
+
+        for is_late in (False, True):
+            forgotten: list[bool] = []
+            first, late = (torch.fx.GraphModule({}, torch.fx.Graph()) for _ in range(2))
+            contexts = SimpleNamespace(built=[((1,), first)], forget=nothing)
+            compiled, new = _Engine("old"), _Engine("new")
+            monkeypatch.setattr(refitting, "_all_pairs", lambda *_: [])
+            monkeypatch.setattr(refitting, "_synchronize", lambda _: None)
+            prepared = refitting.prepare(compiled, new, contexts, b"new")
+            contexts.built = [((2,), late)] if is_late else []  # the first one is not used any more
+            assert prepared.apply() == b"new"
+            assert prepared.keeps_contexts is not is_late
+            assert compiled.module == ("new" if is_late else "old")
+            assert forgotten == [True] * is_late
+
+
+class _Engine:
+    device, output_shapes, tactics = torch.device("cuda:0"), None, None
+
+    def __init__(self, module: str) -> None:
+        self.module = self.forward = self.runtime = module
 
 
 class _Compiled:

@@ -66,7 +66,8 @@ class PreparedRefit(Protocol):
     """Other weights for a running engine, ready to be put in.
 
     Attributes:
-        keeps_contexts: whether contexts and captured graphs can be used afterwards.
+        keeps_contexts: whether contexts and captured graphs can be used afterwards; known once it
+            was applied.
     """
 
     @property

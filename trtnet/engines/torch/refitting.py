@@ -17,52 +17,59 @@ from torch import Tensor, fx
 
 from trtnet.engines.torch.alike import are_alike
 from trtnet.engines.torch.compiled import CompiledGraph, Shapes, module_of
+from trtnet.engines.torch.context import Contexts
 
 Pair = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreparedRefit:
     """What makes a running engine the one with the new weights; see
     :class:`trtnet.engines.protocol.PreparedRefit`.
 
     Attributes:
         engine: the bytes of the new engine.
-        keeps_contexts: whether contexts and captured graphs stay what they are.
+        compiled, new: what runs, and what takes its place.
+        contexts: the engine's.
+        pairs: the memory of the modules that may run, with the new ones; ``None`` where values are
+            not all that differs.
+        known: the modules that `pairs` are of.
     """
 
     engine: bytes
-    keeps_contexts: bool
-    run: Callable[[], None]
+    compiled: CompiledGraph
+    new: CompiledGraph
+    contexts: Contexts
+    pairs: Sequence[Pair] | None
+    known: Sequence[fx.GraphModule]
+    keeps_contexts: bool = False
 
     def apply(self) -> bytes:
-        """Puts the new weights in; returns :attr:`engine`."""
-        self.run()
+        """Puts the new weights in; returns :attr:`engine`. Where a call has had a module built
+        since this was prepared, of the old weights, values are not exchanged."""
+        known = set(map(id, self.known))
+        if self.pairs is None or any(id(made) not in known for _, made in self.contexts.built):
+            replace(self.compiled, self.new, self.contexts.forget)
+        else:
+            exchange(self.pairs, self.compiled, self.new)
+            self.keeps_contexts = True
         return self.engine
 
 
 def prepare(
-    compiled: CompiledGraph,
-    new: CompiledGraph,
-    built: Sequence[tuple[Shapes, fx.GraphModule]],
-    engine: bytes,
-    forget: Callable[[], None],
+    compiled: CompiledGraph, new: CompiledGraph, contexts: Contexts, engine: bytes
 ) -> PreparedRefit:
     """Prepares that `compiled` becomes `new`.
 
     Args:
-        built: the modules that were built for input shapes and may still run.
+        contexts: the engine's; inside of their ``building``.
         engine: the bytes that `new` was made of.
-        forget: makes the engine's contexts forget what was built.
     """
-    pairs = None
+    pairs, built = None, list(contexts.built)
     if compiled.device.type == "cuda":
         with torch.inference_mode():
             pairs = _all_pairs(compiled, new, built)
-    if pairs is not None:
-        found = pairs
-        return PreparedRefit(engine, True, lambda: exchange(found, compiled, new))
-    return PreparedRefit(engine, False, lambda: replace(compiled, new, forget))
+    return PreparedRefit(engine, compiled, new, contexts, pairs, [module for _, module in built])
 
 
 def replace(compiled: CompiledGraph, new: CompiledGraph, forget: Callable[[], None]) -> None:
