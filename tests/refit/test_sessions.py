@@ -16,6 +16,7 @@ import pytest
 import trtnet
 from trtnet import Plan, Session
 from trtnet.engines import pool
+from trtnet.engines import slot as slots
 from trtnet.errors import ExecutionError, UnsupportedError
 from trtnet.weights import save, with_lora
 
@@ -109,6 +110,28 @@ def test_a_failure_leaves_the_old_weights(linear: Any, monkeypatch: Any, raises:
             assert session.plan is plan
         session.refit(linear.state(1))
         assert session(x)["y"].tobytes() != before
+
+
+def test_contexts_that_cannot_be_closed(linear: Any, monkeypatch: Any, raises: Any) -> None:
+    """The new weights are in: no context of the old ones is left, and the session knows it."""
+    x, states = _input(linear), [linear.state(0), linear.state(1)]
+    with Session(linear.build(states[0]), device="cpu", contexts=2) as session:
+        before = session(x)["y"].tobytes()
+        held = [session._slots._make() for _ in range(2)]
+        for place, slot in zip(session._slots._places, held, strict=True):
+            place.item = slot
+        with monkeypatch.context() as patch:
+
+            def fail(slot: Any) -> None:
+                raise ExecutionError("the GPU is lost")
+
+            patch.setattr(slots.ExecutionSlot, "close", fail)
+            with raises(ExecutionError, "the GPU is lost"):
+                session.refit(states[1])
+        assert not any(place.item in held for place in session._slots._places)
+        assert session(x)["y"].tobytes() != before
+        session.refit(states[0])
+        assert session(x)["y"].tobytes() == before
 
 
 def test_closed_sessions_and_other_backends(linear: Any, monkeypatch: Any, raises: Any) -> None:

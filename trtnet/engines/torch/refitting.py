@@ -87,11 +87,11 @@ def exchange(pairs: Sequence[Pair], compiled: CompiledGraph, new: CompiledGraph)
         _synchronize(compiled.device)
         try:
             for pair in pairs:
-                done.append(pair)
                 _exchange(*pair)
+                done.append(pair)
             _synchronize(compiled.device)
         except BaseException:
-            for old, other in reversed(done[:-1]):
+            for old, other in reversed(done):
                 _exchange(old, other)
             _synchronize(compiled.device)
             raise
