@@ -134,7 +134,8 @@ def _from_torch(torch: Any, tensor: Any, name: str) -> Values:
     tensor = tensor.detach().resolve_neg().cpu()
     if kind.startswith(("bfloat16", "float8")):  # numpy lacks them
         tensor = tensor.float()
-    return Values(tensor.numpy(), foreign_dtype_name(kind))
+    with torch._C.DisableTorchFunction():  # as in trtnet.host.values.as_array
+        return Values(tensor.numpy(), foreign_dtype_name(kind))
 
 
 def require_own_memory(array: np.ndarray, name: str) -> None:

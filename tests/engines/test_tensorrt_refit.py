@@ -140,13 +140,36 @@ class TestRunning:
             calls = fake_trt.methods("IExecutionContext")
             assert calls.count("set_optimization_profile_async") == made  # contexts stay
 
-    @pytest.mark.parametrize("method", ["set_named_weights", "refit_cuda_engine"])
+    def test_nothing_new_leaves_the_engine_alone(self, fake_trt: Any) -> None:
+        """Another serialization would have other bytes, which the sidecar does not know."""
+        plan = _plan(fake_trt)
+        with Session(plan, device="cuda") as session:
+            session.refit(STATE)
+            assert not fake_trt.methods("Refitter")
+            assert session.plan.engine == plan.engine
+
+    def test_neither_the_new_weights_nor_the_old_ones(self, fake_trt: Any, raises: Any) -> None:
+        with Session(_plan(fake_trt), device="cuda") as session:
+            for _ in range(2):
+                fake_trt.fail("refit_cuda_engine")
+            with raises(ExecutionError, "neither its old weights nor the new", "open another"):
+                session.refit(OTHER)
+            for call in (
+                lambda: session(np.ones((2, 4), np.float32)),
+                lambda: session.refit(OTHER),
+            ):
+                with raises(ExecutionError, "the session is closed"):
+                    call()
+
+    @pytest.mark.parametrize(
+        "method", ["set_named_weights", "refit_cuda_engine", "serialize_with_config"]
+    )
     def test_a_failure_sets_the_old_weights_again(
         self, fake_trt: Any, method: str, raises: Any
     ) -> None:
         plan = _plan(fake_trt)
         with Session(plan, device="cuda") as session:
-            fake_trt.fail(method)
+            fake_trt.fail(method, *([None] if method == "serialize_with_config" else []))
             with raises(ExecutionError, "TensorRT", "has its old weights"):
                 session.refit(OTHER)
             held = session._engine._engine.held

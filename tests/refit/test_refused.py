@@ -228,3 +228,57 @@ def test_recipes_that_were_changed(change: Any, kinds: Any) -> None:
         except TrtnetError:
             continue
         trtnet.graph.loads(made.engine)  # the change made a network of other weights, no worse
+
+
+class Outside(torch.nn.Module):
+    """A layer, and something else that is computed of its parameters outside of PyTorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (torch.nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        row = self.a.weight.detach().numpy().sum(0)
+        x = self.a(x) + torch.from_numpy(row)
+        return self.c(self.b(x) * max(self.b.bias.tolist()))
+
+
+class OutsideOfTrtnet(nn.Module):
+    """The same in trtnet's own modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        x = self.a(x) + np.asarray(self.a.weight.data).sum(0)
+        return self.c(self.b(x) * max(self.b.bias.tolist()))
+
+
+@pytest.mark.parametrize("make", [lambda: trtnet.from_torch(Outside()), OutsideOfTrtnet])
+def test_values_that_leave_pytorch(make: Callable[[], Any]) -> None:
+    """A layer takes the same values; what numpy computed of them would stay as it was."""
+    rng = np.random.default_rng(0)
+    model = make()
+    state = {key: rng.random(place.shape, np.float32) for key, place in wanted(model).items()}
+    model.load_state_dict(state)
+    net = trtnet.Network("torch")
+    net.output("y", model(net.input("x", (1, 4))))
+    plan = trtnet.build(net, config=BuildConfig(refit=True))
+    report = plan.refit_report({key: value + 1 for key, value in state.items()})
+    assert report.refittable == ("a.bias", "b.weight", "c.weight", "c.bias")
+    assert set(report.refused) == {"a.weight", "b.bias"}
+    assert "by Tensor.tolist" in report.refused["b.bias"]
+    assert plan.refit({**state, "c.bias": state["c.bias"] + 1}).engine != plan.engine
+
+
+def test_a_type_that_holds_less(linear: Any, raises: Any) -> None:
+    """A new build would take the type of the new checkpoint; the engine has that of the old one."""
+    wide = linear.state(1)
+    narrow = {key: value.astype(np.float16) for key, value in linear.state(0).items()}
+    plan = linear.build(narrow)
+    with raises(WeightsError, "float32, do not fit float16", "build it again"):
+        plan.refit(wide)
+    fitting = {key: value.astype(np.float16) for key, value in wide.items()}
+    held = {key: value.astype(np.float32) for key, value in fitting.items()}
+    assert plan.refit(held).engine == plan.refit(fitting).engine == linear.build(fitting).engine

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import trtnet
 from trtnet import Plan, Session
 from trtnet.engines import pool
+from trtnet.engines import slot as slots
 from trtnet.errors import ExecutionError, UnsupportedError
 from trtnet.weights import save, with_lora
 
@@ -108,6 +110,28 @@ def test_a_failure_leaves_the_old_weights(linear: Any, monkeypatch: Any, raises:
             assert session.plan is plan
         session.refit(linear.state(1))
         assert session(x)["y"].tobytes() != before
+
+
+def test_contexts_that_cannot_be_closed(linear: Any, monkeypatch: Any, raises: Any) -> None:
+    """The new weights are in: no context of the old ones is left, and the session knows it."""
+    x, states = _input(linear), [linear.state(0), linear.state(1)]
+    with Session(linear.build(states[0]), device="cpu", contexts=2) as session:
+        before = session(x)["y"].tobytes()
+        held = [session._slots._make() for _ in range(2)]
+        for place, slot in zip(session._slots._places, held, strict=True):
+            place.item = slot
+        with monkeypatch.context() as patch:
+
+            def fail(slot: Any) -> None:
+                raise ExecutionError("the GPU is lost")
+
+            patch.setattr(slots.ExecutionSlot, "close", fail)
+            with raises(ExecutionError, "the GPU is lost"):
+                session.refit(states[1])
+        assert not any(place.item in held for place in session._slots._places)
+        assert session(x)["y"].tobytes() != before
+        session.refit(states[0])
+        assert session(x)["y"].tobytes() == before
 
 
 def test_closed_sessions_and_other_backends(linear: Any, monkeypatch: Any, raises: Any) -> None:
@@ -223,6 +247,33 @@ class TestExchange:
         assert refitting.pairs_of(module(plain, w=one), module(plain, w=one + 1)) is None  # on host
         assert refitting.pairs_of(module(plain, w=one), module(plain, w=one.double())) is None
         assert refitting.pairs_of(module(plain, w=one), module(plain)) is None
+
+    def test_a_module_that_is_built_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Between the preparation and its use, of old weights: it would keep what it packed."""
+
+        def nothing() -> None:
+            forgotten.append(True)
+
+        for is_late in (False, True):
+            forgotten: list[bool] = []
+            first, late = (torch.fx.GraphModule({}, torch.fx.Graph()) for _ in range(2))
+            contexts = SimpleNamespace(built=[((1,), first)], forget=nothing)
+            compiled, new = _Engine("old"), _Engine("new")
+            monkeypatch.setattr(refitting, "_all_pairs", lambda *_: [])
+            monkeypatch.setattr(refitting, "_synchronize", lambda _: None)
+            prepared = refitting.prepare(compiled, new, contexts, b"new")
+            contexts.built = [((2,), late)] if is_late else []  # the first one is not used any more
+            assert prepared.apply() == b"new"
+            assert prepared.keeps_contexts is not is_late
+            assert compiled.module == ("new" if is_late else "old")
+            assert forgotten == [True] * is_late
+
+
+class _Engine:
+    device, output_shapes, tactics = torch.device("cuda:0"), None, None
+
+    def __init__(self, module: str) -> None:
+        self.module = self.forward = self.runtime = module
 
 
 class _Compiled:

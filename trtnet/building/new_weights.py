@@ -167,8 +167,11 @@ class _Comparison:
             return
         with np.errstate(over="ignore", invalid="ignore"):
             self._arrays[key] = key_array(values, known.dtype, None)
-        if not is_float and not np.array_equal(self._arrays[key], values):
-            self._refuse([key], f"its values do not fit {known.dtype}")
+        may_round = is_float and (known.dtype != "float16" or known.rounds)
+        if not may_round and not _holds(self._arrays[key], values):
+            why = (f"its values, {values.dtype}, do not fit {known.dtype}, the type of those that "
+                   "the engine was built of; convert them, or build it again")  # fmt: skip
+            self._refuse([key], why)
 
     def _changed(self, given: Sequence[str]) -> list[str]:
         names = [key for key in given if key in self._arrays]
@@ -303,6 +306,12 @@ def _is_new(step: Step, changed: set[str], amax: Mapping[str, float]) -> bool:
     if step.op == RANGE:
         return float(amax[str(step.options["tensor"])]) != float(step.options["amax"])
     return step.op == "key" and step.options["key"] in changed
+
+
+def _holds(array: np.ndarray, values: np.ndarray) -> bool:
+    """Whether `array` has all of `values`; what is not finite is refused elsewhere."""
+    finite = np.isfinite(values)
+    return bool(np.array_equal(array[finite], values[finite]))
 
 
 def _require(array: np.ndarray, dtype: DType, name: str, finite: bool) -> None:

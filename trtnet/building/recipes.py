@@ -147,6 +147,8 @@ def _key(ledger: Ledger, key: str, entry: Any, numbers: Mapping[int, int]) -> di
     }
     if entry.has_values and (array := entry.array) is not None:
         found["sha256"] = digest(key_array(array, dtype, None))
+    if getattr(entry, "tensor", None) is not None:
+        found["rounds"] = True
     if strides is not None:
         found["strides"] = strides
     if tied is not None:

@@ -24,6 +24,8 @@ class StatedKey(msgspec.Struct, frozen=True):
         optional: whether a state_dict may leave it out.
         tied: the step that has its values, where another key owns the memory.
         used: whether something in the engine comes from it.
+        rounds: whether values of a wider type are rounded to `dtype`, as a parameter of PyTorch
+            does; one of trtnet takes the type of the values that it gets.
         lost: why what comes from it cannot be computed again; ``None`` where it can.
     """
 
@@ -34,6 +36,7 @@ class StatedKey(msgspec.Struct, frozen=True):
     optional: bool = False
     tied: _Size | None = None
     used: bool = True
+    rounds: bool = False
     lost: str | None = None
 
 

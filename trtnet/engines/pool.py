@@ -113,11 +113,23 @@ class Pool(Generic[T]):
                 self.wake()
 
     def renew(self) -> None:
-        """Inside of :meth:`exclusive`: closes all objects; new ones are made when needed."""
+        """Inside of :meth:`exclusive`: closes all objects; new ones are made when needed. One that
+        cannot be closed is not used any more either; the error is raised at the end."""
+        items = [place.item for place in self._places if place.item is not None]
+        errors: list[Exception] = []
         for place in self._places:
-            item, place.item = place.item, None
-            if item is not None:
+            place.item = None
+        for item in items:
+            try:
                 item.close()
+            except Exception as error:  # the others are closed all the same
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def refuse(self) -> None:
+        """Gives nobody an object any more; :meth:`close` has still to be called."""
+        self._closed = True
 
     def close(self) -> None:
         """Waits for the objects in use and closes all. A call that was interrupted is completed by

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from trtnet.building.plan import Plan
 from trtnet.building.profiles import Shapes
 from trtnet.engines.device import Device
-from trtnet.errors import TrtnetError
+from trtnet.errors import ExecutionError, TrtnetError
 
 if TYPE_CHECKING:
     from trtnet.building.refitting import EngineChange
@@ -66,7 +66,8 @@ class PreparedRefit(Protocol):
     """Other weights for a running engine, ready to be put in.
 
     Attributes:
-        keeps_contexts: whether contexts and captured graphs can be used afterwards.
+        keeps_contexts: whether contexts and captured graphs can be used afterwards; known once it
+            was applied.
     """
 
     @property
@@ -75,7 +76,12 @@ class PreparedRefit(Protocol):
 
     def apply(self) -> bytes:
         """Puts the weights in, all or none; returns the bytes of the new engine. Nothing executes
-        meanwhile, and no interrupt reaches it."""
+        meanwhile, and no interrupt reaches it.
+
+        Raises:
+            LostWeightsError: neither all nor none; the engine must not run any more.
+            ExecutionError: none.
+        """
 
 
 class RefittableEngine(Engine, Protocol):
@@ -190,6 +196,10 @@ class Context(Protocol):
 
     def close(self) -> None:
         """Releases the context; nothing is executing any more."""
+
+
+class LostWeightsError(ExecutionError):
+    """An engine got some new weights, and its old ones cannot be set again."""
 
 
 class Replay(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from trtnet.building import refitting
@@ -11,6 +12,17 @@ from trtnet.building.plan import Plan
 from trtnet.engines.device import Device
 from trtnet.engines.protocol import Engine, PreparedRefit
 from trtnet.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """No new weight: the engine stays as it is, with its bytes."""
+
+    engine: bytes
+    keeps_contexts: bool = True
+
+    def apply(self) -> bytes:
+        return self.engine
 
 
 def prepare(
@@ -35,7 +47,9 @@ def prepare(
         )
     found = refitting.compare(plan.described, state, calibration)
     change = refitting.change_of(plan.described, found)
-    prepared: PreparedRefit = device.aside(lambda: make(plan, change))
+    prepared: PreparedRefit = _Nothing(plan.engine)
+    if change.arrays:
+        prepared = device.aside(lambda: make(plan, change))
     about = refitting.about(state)
 
     def new_plan(content: bytes) -> Plan:

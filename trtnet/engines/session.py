@@ -20,7 +20,7 @@ from trtnet.engines.forking import require_process
 from trtnet.engines.loading import load_engine
 from trtnet.engines.metrics import SessionMetrics
 from trtnet.engines.pool import Lease, Pool
-from trtnet.engines.protocol import Engine, LoadOptions, PreparedRefit
+from trtnet.engines.protocol import Engine, LoadOptions, LostWeightsError, PreparedRefit
 from trtnet.engines.signature import Fit, Signature
 from trtnet.engines.slot import ExecutionSlot
 from trtnet.engines.steps import Steps
@@ -217,9 +217,11 @@ class Session:
         """Gives the running engine other weights, as :meth:`trtnet.Plan.refit` does; :attr:`plan`
         is then the new plan. Each call of the session is executed with the old weights or with the
         new ones, never with some of both: calls that have begun end first, later ones wait for the
-        moment in which the values are exchanged. Where something fails, the old weights stay.
+        moment in which the values are exchanged. Where something fails, the old weights stay; where
+        TensorRT cannot set those again either, the session executes nothing any more.
 
-        Captured CUDA graphs stay what they are: the values change in their memory.
+        Captured CUDA graphs stay what they are, the values change in their memory; where more than
+        values of tensors differs, as with other INT8 scales, they are captured again.
 
         Args:
             state, calibration: see :meth:`trtnet.Plan.refit`.
@@ -242,13 +244,19 @@ class Session:
     def _refit(self, prepared: PreparedRefit, about: Callable[[bytes], Plan]) -> None:
         def apply() -> bytes:
             self._device.synchronize()  # results on a GPU may still be computed
-            engine = prepared.apply()
-            if not prepared.keeps_contexts:
-                self._slots.renew()
-            return engine
+            return prepared.apply()
 
         self._device.activate()
-        self.plan = about(self._device.aside(apply))
+        try:
+            engine = self._device.aside(apply)
+        except LostWeightsError:
+            self._slots.refuse()
+            raise
+        try:
+            self.plan = about(engine)
+        finally:
+            if not prepared.keeps_contexts:
+                self._device.aside(self._slots.renew)
 
     @contextmanager
     def lane(self) -> Iterator[Steps]:

@@ -137,5 +137,6 @@ def as_array(value: Any) -> np.ndarray:
     value = value.detach().resolve_conj().resolve_neg().cpu()
     if str(value.dtype) == "torch.bfloat16":
         value = value.float()
-    array: np.ndarray = value.numpy()
+    with pytorch()._C.DisableTorchFunction():  # recipes follow the memory; see recipes.watch
+        array: np.ndarray = value.numpy()
     return array

@@ -65,11 +65,12 @@ class Ledger:
         """Notes what a module at `path` does with its parameters inside the block."""
         reads = self._enter(entries(module, path))
         watching: AbstractContextManager[Any] = nullcontext()
+        leaving: AbstractContextManager[Any] = nullcontext()
         if "torch" in sys.modules:
-            from trtnet.recipes.watch import Watch  # needs torch
+            from trtnet.recipes.watch import Leaving, Watch  # needs torch
 
-            watching = Watch(self)
-        with watching:
+            watching, leaving = Watch(self), Leaving(self)
+        with watching, leaving:
             yield
         for key, before in reads.items():
             step = self.keys.get(key, self.ties.get(key))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -15,6 +16,7 @@ from trtnet.recipes.torch_operations import NAMES, arguments_as_json
 
 _READS = frozenset({"_local_scalar_dense", "item", "equal", "is_nonzero", "nonzero", "unique_dim"})
 _PLAIN = torch.Tensor.__torch_dispatch__
+_LEAVES = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist, torch.Tensor.__dlpack__)
 
 
 class Notes(Protocol):
@@ -93,6 +95,25 @@ class Watch(TorchDispatchMode):
         if not _lies_in_memory(tensor) or tensor.dtype is torch.bfloat16:
             return None
         return self._ledger.find_extent(extent_of(tensor))
+
+
+class Leaving(TorchFunctionMode):
+    """Inside of it tensors that `ledger` knows are lost where the model's code takes their values
+    out of PyTorch, where nobody sees what is computed of them."""
+
+    def __init__(self, ledger: Notes) -> None:
+        super().__init__()
+        self._ledger = ledger
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _LEAVES and args and _lies_in_memory(args[0]):
+            step = self._ledger.find_extent(extent_of(args[0]))
+            if step is not None:
+                how = f"takes its values by Tensor.{func.__name__}"
+                self._ledger.lose([step], f"the model's code {how}, and recipes see PyTorch only")
+        return func(*args, **(kwargs or {}))
 
 
 def extent_of(tensor: torch.Tensor) -> Extent:

@@ -15,6 +15,7 @@ import numpy as np
 from trtnet import backend as backends
 from trtnet.backend import Backend
 from trtnet.dtypes import dtype_of
+from trtnet.engines.protocol import LostWeightsError
 from trtnet.engines.tensorrt.context import failure
 from trtnet.errors import ExecutionError, PlanError
 from trtnet.graph.weights import as_array
@@ -68,16 +69,28 @@ class LiveRefit:
 
         Raises:
             ExecutionError: TensorRT's words.
+            LostWeightsError: it refuses the old ones too.
         """
         old = {} if self._change.was_stripped else self._snapshot()
         try:
             self._put(self._new)
-        except ExecutionError as error:
+            return _serialized(self._backend, self._engine)
+        except Exception as error:
             if old:
-                self._put(old)
-            error.fix = error.fix or "the engine has its old weights; " + _AGAIN
+                self._put_again(old)
+            if isinstance(error, ExecutionError):
+                error.fix = error.fix or "the engine has its old weights; " + _AGAIN
             raise
-        return _serialized(self._backend, self._engine)
+
+    def _put_again(self, old: Mapping[str, tuple[np.ndarray, str]]) -> None:
+        try:
+            self._put(old)
+        except Exception as error:
+            raise LostWeightsError(
+                "the engine has neither its old weights nor the new ones",
+                got=error,
+                fix="close the session, and open another one",
+            ) from error
 
     def _check_names(self) -> None:
         """Compares the names that the engine has with those of the sidecar, and their sizes."""

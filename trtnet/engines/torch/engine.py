@@ -172,8 +172,7 @@ class TorchEngine:
         if self._compiled.tactics is not None:
             new.tactics = self._compiled.tactics.for_module(new.module)
         with self._contexts.building():
-            built = self._contexts.built
-            return prepare(self._compiled, new, built, new_plan.engine, self._contexts.forget)
+            return prepare(self._compiled, new, self._contexts, new_plan.engine)
 
     def close(self) -> None:
         """Frees the weights; the contexts are closed before."""

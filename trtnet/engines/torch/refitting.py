@@ -9,61 +9,67 @@ the old one, and graphs are captured anew.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch.alike import are_alike
 from trtnet.engines.torch.compiled import CompiledGraph, Shapes, module_of
+from trtnet.engines.torch.context import Contexts
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 Pair = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreparedRefit:
     """What makes a running engine the one with the new weights; see
     :class:`trtnet.engines.protocol.PreparedRefit`.
 
     Attributes:
         engine: the bytes of the new engine.
-        keeps_contexts: whether contexts and captured graphs stay what they are.
+        compiled, new: what runs, and what takes its place.
+        contexts: the engine's.
+        pairs: the memory of the modules that may run, with the new ones; ``None`` where values are
+            not all that differs.
+        known: the modules that `pairs` are of.
     """
 
     engine: bytes
-    keeps_contexts: bool
-    run: Callable[[], None]
+    compiled: CompiledGraph
+    new: CompiledGraph
+    contexts: Contexts
+    pairs: Sequence[Pair] | None
+    known: Sequence[fx.GraphModule]
+    keeps_contexts: bool = False
 
     def apply(self) -> bytes:
-        """Puts the new weights in; returns :attr:`engine`."""
-        self.run()
+        """Puts the new weights in; returns :attr:`engine`. Where a call has had a module built
+        since this was prepared, of the old weights, values are not exchanged."""
+        known = set(map(id, self.known))
+        if self.pairs is None or any(id(made) not in known for _, made in self.contexts.built):
+            replace(self.compiled, self.new, self.contexts.forget)
+        else:
+            exchange(self.pairs, self.compiled, self.new)
+            self.keeps_contexts = True
         return self.engine
 
 
 def prepare(
-    compiled: CompiledGraph,
-    new: CompiledGraph,
-    built: Sequence[tuple[Shapes, fx.GraphModule]],
-    engine: bytes,
-    forget: Callable[[], None],
+    compiled: CompiledGraph, new: CompiledGraph, contexts: Contexts, engine: bytes
 ) -> PreparedRefit:
     """Prepares that `compiled` becomes `new`.
 
     Args:
-        built: the modules that were built for input shapes and may still run.
+        contexts: the engine's; inside of their ``building``.
         engine: the bytes that `new` was made of.
-        forget: makes the engine's contexts forget what was built.
     """
-    pairs = None
+    pairs, built = None, list(contexts.built)
     if compiled.device.type == "cuda":
         with torch.inference_mode():
             pairs = _all_pairs(compiled, new, built)
-    if pairs is not None:
-        found = pairs
-        return PreparedRefit(engine, True, lambda: exchange(found, compiled, new))
-    return PreparedRefit(engine, False, lambda: replace(compiled, new, forget))
+    return PreparedRefit(engine, compiled, new, contexts, pairs, [module for _, module in built])
 
 
 def replace(compiled: CompiledGraph, new: CompiledGraph, forget: Callable[[], None]) -> None:
@@ -81,11 +87,11 @@ def exchange(pairs: Sequence[Pair], compiled: CompiledGraph, new: CompiledGraph)
         _synchronize(compiled.device)
         try:
             for pair in pairs:
-                done.append(pair)
                 _exchange(*pair)
+                done.append(pair)
             _synchronize(compiled.device)
         except BaseException:
-            for old, other in reversed(done[:-1]):
+            for old, other in reversed(done):
                 _exchange(old, other)
             _synchronize(compiled.device)
             raise
@@ -142,15 +148,15 @@ def _whole(tensor: Tensor) -> Tensor:
 
 
 def pairs_of(old: fx.GraphModule, new: fx.GraphModule) -> list[Pair] | None:
-    """The tensors of two modules on a GPU, in pairs; ``None`` where the modules differ in code, in
-    layouts, or in values on the host, which a captured graph may hold."""
-    mine, theirs = list(_parts(old)), list(_parts(new))
+    """The tensors of two modules on a GPU, in pairs; ``None`` where the modules differ in what
+    they compute, in layouts, or in values on the host, which a captured graph may hold."""
+    mine, theirs = list(old.named_modules()), list(new.named_modules())
     if [name for name, _ in mine] != [name for name, _ in theirs]:
         return None
     pairs: list[Pair] = []
     for (_, a), (_, b) in zip(mine, theirs, strict=True):
         held, given = dict(a.named_buffers(recurse=False)), dict(b.named_buffers(recurse=False))
-        if _code(a) != _code(b) or held.keys() != given.keys():
+        if not are_alike(a, b) or held.keys() != given.keys():
             return None
         for name, tensor in held.items():
             other = given[name]
@@ -161,16 +167,6 @@ def pairs_of(old: fx.GraphModule, new: fx.GraphModule) -> list[Pair] | None:
             if tensor.device.type != "cpu":
                 pairs.append((tensor, other))
     return pairs
-
-
-def _parts(module: fx.GraphModule) -> Iterator[tuple[str, fx.GraphModule]]:
-    for name, part in module.named_modules():
-        if isinstance(part, fx.GraphModule):
-            yield name, part
-
-
-def _code(module: fx.GraphModule) -> str:
-    return _ADDRESS.sub("", module.code)
 
 
 def _layout(tensor: Tensor) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from trtnet.engines.torch.alike import holding
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.module_builder import is_kept
 
@@ -38,7 +39,7 @@ class Tactic:
             return self.function(*operands, **self.options)
 
         functools.update_wrapper(call, self.function, assigned=("__name__",), updated=())
-        return call
+        return holding(call, self.function, self.options)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch.alike import holding
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.tactics.elements.kernel import Kernel
 from trtnet.engines.torch.tactics.elements.planning import (
@@ -164,7 +165,7 @@ def _function(kernel: Kernel, module: fx.GraphModule) -> Callable[..., Any]:
         values: Sequence[Tensor] = (kernel.run if _on_gpu(given[0]) else module.forward)(*given)
         return values
 
-    return elements
+    return holding(elements, kernel.source)
 
 
 def _on_gpu(x: Tensor) -> bool:
