@@ -60,6 +60,15 @@ def call_of(path: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (path, 0)
 
 
+def reads_as_call(path: str) -> bool:
+    """Whether `path` has the number of a repeated call in it.
+
+    >>> reads_as_call("block#1.relu"), reads_as_call("c#")
+    (True, False)
+    """
+    return without_calls(path) != path
+
+
 def without_calls(path: str) -> str:
     """`path` without the numbers of calls, those of enclosing modules too.
 

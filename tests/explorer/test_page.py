@@ -10,8 +10,10 @@ import pytest
 from pages import Script, chain, rows
 
 import trtnet
-from trtnet import explorer
+from trtnet import explorer, graph
 from trtnet.cli.main import main
+from trtnet.explorer import subject_of
+from trtnet.pipeline import Recipe, load_model
 
 HOSTILE = (
     '<img src=x onerror="alert(1)">',
@@ -114,3 +116,33 @@ def test_two_networks_are_aligned_by_module_path() -> None:
     status = {row["path"]: row["status"] for row in rows(found["comparison"]["modules"])}
     assert status[""] == "changed"
     assert status["c1"] == "changed"
+
+
+def test_networks_of_other_inputs_and_shapes_are_compared(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = explorer.write("lenet5", other="squeezenet1_1")["comparison"]
+    costs = [graph.cost(subject_of(name).graph) for name in ("lenet5", "squeezenet1_1")]
+    assert found["macs"] == [cost.macs for cost in costs]
+    assert main(["diff", "lenet5", "squeezenet1_1"]) == 0
+    assert f"{costs[1].macs:,d}" in capsys.readouterr().out
+
+
+def test_values_are_compared_where_both_networks_have_theirs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that is shown without its weights does not differ from a file that has them."""
+    recipe = Recipe("lenet5", weights="random")
+    path = str(tmp_path / "lenet5.graph")
+    graph.save(path, graph.read(load_model(recipe).define(recipe.policy).definition))
+    for pair in (("lenet5", path), (path, "lenet5")):
+        found = explorer.write(pair[0], other=pair[1])["comparison"]
+        assert set(found["modules"]["status"]) == {"equal"}
+        assert not found["weights_compared"]
+        assert "not loaded" in found["equal"]
+        assert main(["diff", *pair]) == 0
+        said = capsys.readouterr().out
+        assert "no difference" in said
+        assert "values of weights are not compared" in said
+    found = explorer.write(path, other=path)["comparison"]
+    assert found["weights_compared"]

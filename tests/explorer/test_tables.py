@@ -12,6 +12,7 @@ from test_engines import PROFILE, TENSORRT_10
 
 import trtnet
 from trtnet import explorer
+from trtnet.benchmark.profile import average, to_json
 from trtnet.graph import read
 
 
@@ -78,3 +79,36 @@ def test_a_network_of_one_s_own_has_a_table_and_no_data() -> None:
     assert build["study"]["rows"]["op"] == ["relu"]
     with pytest.raises(trtnet.UsageError, match="which is defined again"):
         explorer.write(net, data="random")
+
+
+def test_gaps_are_those_of_a_study_of_the_same_profile(tmp_path: Path) -> None:
+    """``trtnet bench`` writes least times too; they, not medians, are held against the bound."""
+    names = ["c1/conv + tanh/tanh", "c3/conv + tanh#1/tanh"]
+    profile = average([[(name, 0.25 + run) for name in names] for run in range(7)])
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(to_json(profile, 7)))
+    build = explorer.write("lenet5", gpu="l40s", profile=path)["builds"][0]
+    study = trtnet.study("lenet5", gpu="l40s", profile=profile)
+    wanted = {row["layer"]: row for row in study.rows() if row["time_s"] is not None}
+    layers = build["layers"]["name"]
+    found = {layers[row["layer"]]: row for row in rows(build["study"]["rows"])
+             if row["time_s"] is not None}  # fmt: skip
+    assert found.keys() == wanted.keys()
+    for name, row in wanted.items():
+        assert found[name]["time_s"] == pytest.approx(row["time_s"])
+        assert found[name]["min_s"] == pytest.approx(row["min_s"])
+    texts = [one["text"] for one in build["gaps"]["l40s"]]
+    for name, row in wanted.items():
+        (text,) = [text for text in texts if text.startswith(name)]
+        assert f"took at least 250.00 µs, {row['gap']:.1f} times its bound" in text
+
+
+def test_layers_of_one_name_have_its_time_once(tmp_path: Path) -> None:
+    """A profile adds up what layers of one name take."""
+    layers, profile = tmp_path / "layers.json", tmp_path / "profile.json"
+    layers.write_text(json.dumps({"Layers": ["c1/conv", "copy", "copy"]}))
+    profile.write_text(json.dumps([{"name": "copy", "averageMs": 1.0},
+                                   {"name": "copy", "averageMs": 2.0}]))  # fmt: skip
+    build = explorer.write("lenet5", layer_info=layers, profile=profile)["builds"][0]
+    assert build["engine"]["total_s"] == pytest.approx(3e-3)
+    assert build["engine"]["layers"]["time_s"] == [None, pytest.approx(3e-3), None]

@@ -14,8 +14,10 @@ from pages import rows
 import trtnet
 from trtnet import explorer
 from trtnet.cli.main import main
+from trtnet.pipeline import SearchSettings, set_up_search
 from trtnet.pipeline.recipe import Recipe
 from trtnet.precision.policy import Policy
+from trtnet.search import search
 
 BATCH = 8
 
@@ -111,3 +113,18 @@ def test_sensitivities_of_other_weights_are_refused(searched: Path) -> None:
     assert found["trials"] is None
     with pytest.raises(trtnet.UsageError, match="other weights"):
         explorer.write(Recipe("lenet5", precision="int8", weights="random"), search=journal)
+
+
+def test_a_search_of_other_weights_is_refused(searched: Path) -> None:
+    """Of one model, its other weights have other errors in the same precision."""
+    with pytest.raises(trtnet.UsageError, match="other weights"):
+        explored(searched, weights="random")
+    setup = set_up_search(Recipe("lenet5"), SearchSettings(str(searched / "images.npy"), items=2))
+    found = search(setup.subject, setup.data, "sqnr>=20dB")
+    (batch,) = (len(values) for values in setup.data.batches[0].values())
+    given = {"precision": found.policy, "batch": batch}
+    assert explorer.write(Recipe("lenet5", **given), search=found)["builds"][0]["precision"][
+        "trials"
+    ]
+    with pytest.raises(trtnet.UsageError, match="other weights"):
+        explorer.write(Recipe("lenet5", weights="random", **given), search=found)

@@ -205,3 +205,20 @@ def test_it_is_inspected(
     if arguments == ["--code"]:
         compile(printed, "the code", "exec")
     assert main(["lint", str(path)]) in (0, 1)
+
+
+@pytest.mark.parametrize("name", ["a#1", "#1", "a#12b"])
+def test_a_module_that_is_called_like_a_repeated_call_is_refused(name: str, raises: Any) -> None:
+    """``a#1`` is the second call of ``a``: policies and tables would take the one for the other."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, name, nn.ReLU())
+
+        def forward(self, x: Any) -> Any:
+            return getattr(self, name)(x)
+
+    net = trtnet.Network("rtx")
+    with raises(NetworkError, "repeated call", name, "another name"):
+        nn.Sequential(Model())(net.input("x", SHAPE))

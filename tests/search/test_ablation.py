@@ -10,7 +10,7 @@ import pytest
 from trtnet import reference
 from trtnet.errors import UsageError
 from trtnet.precision.policy import Policy
-from trtnet.search import Data, MixableNetwork, ablate
+from trtnet.search import Data, MixableNetwork, ablate, search
 from trtnet.search.finding import MixRunner
 from trtnet.search.journal import SearchJournal
 
@@ -68,3 +68,18 @@ def test_what_cannot_be_set_back(
 ) -> None:  # fmt: skip
     with raises(UsageError, *texts):
         ablate(residual, residual_data, changed, groups=groups)
+
+
+def test_an_ablation_of_a_search_on_other_data_is_measured_on_it(
+    residual: MixableNetwork, residual_data: Data
+) -> None:
+    """The journal of the search is of the search's own data."""
+    found = search(residual, residual_data, "sqnr>=10dB")
+    other = Data(tuple({name: 3 * value for name, value in batch.items()}
+                       for batch in residual_data.batches[:1]))  # fmt: skip
+    own = {row.modules: row.metrics for row in ablate(found)}
+    rows = {row.modules: row.metrics for row in ablate(found, other)}
+    wanted = {row.modules: row.metrics for row in ablate(residual, other, found.best.changed)}
+    assert rows != own
+    assert rows == wanted
+    assert ablate(found, changed=()) == []

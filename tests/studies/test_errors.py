@@ -107,3 +107,17 @@ def test_a_search_is_studied_with_what_it_measured(define: Any, data: Data) -> N
     for row, same in zip(other.rows(9), again.rows(9), strict=True):
         assert row["saved_s"] == same["saved_s"]
         assert row["saved_marginal_s"] == same["saved_marginal_s"]
+
+
+def test_another_policy_than_the_one_found_is_measured_itself(define: Any, data: Data) -> None:
+    """What a search measured is of its own precision: INT8's errors are not FP16's."""
+    subject = MixableNetwork(define, gpu="l40s").calibrated(data)
+    found = search(subject, data, "sqnr>=20dB")
+    policy = trtnet.Policy("fp16")
+    studied = trtnet.study(found, policy=policy, gpu="l40s").errors
+    wanted = trtnet.study(MixableNetwork(define), policy=policy, data=data, gpu="l40s").errors
+    assert {*studied} == {*wanted} == {*MODULES}
+    for module, error in wanted.items():
+        assert studied[module].alone == pytest.approx(error.alone)
+        assert studied[module].marginal == pytest.approx(error.marginal)
+        assert studied[module].saved == pytest.approx(error.saved)

@@ -110,7 +110,13 @@ class Diff:
 
 
 @only_layers()
-def diff(a: Graph, b: Graph, shapes: TensorShapes | None = None) -> Diff:
+def diff(
+    a: Graph,
+    b: Graph,
+    shapes: TensorShapes | tuple[TensorShapes | None, TensorShapes | None] | None = None,
+    *,
+    values: bool = True,
+) -> Diff:
     """The differences between the networks `a` and `b`.
 
     Layers are joined by name, the remaining ones by type and position; network inputs and outputs
@@ -121,7 +127,10 @@ def diff(a: Graph, b: Graph, shapes: TensorShapes | None = None) -> Diff:
     Args:
         a: the first network.
         b: the second network.
-        shapes: the shape of each input, for the multiply-accumulates of dynamic networks.
+        shapes: the shape of each input, for the multiply-accumulates of dynamic networks; a pair
+            where those of `a` and of `b` differ, of which a dynamic network without takes the
+            other's.
+        values: whether the values of weights are compared. Without, types and shapes are.
 
     Raises:
         ShapeError: `shapes` that do not fit the networks' inputs.
@@ -130,9 +139,9 @@ def diff(a: Graph, b: Graph, shapes: TensorShapes | None = None) -> Diff:
     return Diff(
         layers=_counts(*(Counter(layer.type for layer in graph.layers) for graph in (a, b))),
         casts=_counts(*(Counter(_casts(graph)) for graph in (a, b))),
-        macs=(_macs(a, shapes), _macs(b, shapes)),
+        macs=_both_macs(a, b, shapes if isinstance(shapes, tuple) else (shapes, shapes)),
         parameters=(parameters(a), parameters(b)),
-        differences=tuple(_differences(a, b, pairs)),
+        differences=tuple(_differences(a, b, pairs, values)),
     )
 
 
@@ -200,7 +209,7 @@ def _equal(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def _differences(
-    a: Graph, b: Graph, pairs: Sequence[tuple[Layer | None, Layer | None]]
+    a: Graph, b: Graph, pairs: Sequence[tuple[Layer | None, Layer | None]], values: bool
 ) -> Iterator[Difference]:
     same = dict(zip(a.inputs, b.inputs, strict=False))  # tensor of a → its counterpart in b
     for first, second in pairs:
@@ -216,7 +225,7 @@ def _differences(
             yield from _sources(first.name, "input", first.inputs, second.inputs, same)
             yield from _attributes(first, second)
             yield from _tensors("output", first.name, a, b, first.outputs, second.outputs)
-            yield from _weights(first, second)
+            yield from _weights(first, second, values)
     yield from _sources("", "output", a.outputs, b.outputs, same)
 
 
@@ -260,7 +269,7 @@ def _attributes(a: Layer, b: Layer) -> Iterator[Difference]:
             yield Difference(a.name, name, str(mine), str(theirs))
 
 
-def _weights(a: Layer, b: Layer) -> Iterator[Difference]:
+def _weights(a: Layer, b: Layer, values: bool) -> Iterator[Difference]:
     for name in dict.fromkeys((*a.weights, *b.weights)):
         mine, theirs = a.weights.get(name), b.weights.get(name)
         if (
@@ -269,7 +278,7 @@ def _weights(a: Layer, b: Layer) -> Iterator[Difference]:
             or (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape)
         ):
             yield Difference(a.name, name, _describe(mine), _describe(theirs))
-        elif mine.size:
+        elif mine.size and values:
             yield from _values(a.name, name, _numbers(mine), _numbers(theirs))
 
 
@@ -310,8 +319,16 @@ def _counts(a: Counter[str], b: Counter[str]) -> dict[str, Pair]:
     return {name: (a[name], b[name]) for name in sorted(a | b)}
 
 
-def _macs(graph: Graph, shapes: TensorShapes | None) -> int | None:
+def _both_macs(
+    a: Graph, b: Graph, shapes: tuple[TensorShapes | None, TensorShapes | None]
+) -> tuple[int | None, int | None]:
+    first, second = shapes
+    return _macs(a, first, second), _macs(b, second, first)
+
+
+def _macs(graph: Graph, own: TensorShapes | None, other: TensorShapes | None) -> int | None:
     dynamic = any(-1 in graph.tensors[name].shape for name in graph.inputs)
+    shapes = own or (other if dynamic else None) or None
     return None if dynamic and shapes is None else macs(graph, shapes)
 
 

@@ -207,10 +207,16 @@ def diff(argv: Sequence[str]) -> int:
     command.add_argument("a", type=input_model, metavar="A", help=HELP)
     command.add_argument("b", type=input_model, metavar="B", help="likewise")
     arguments = command.parse_args(argv)
-    a = find(arguments.a, arguments, values=arguments.weights is not None)
-    b = find(arguments.b, arguments, values=arguments.weights is not None)
-    found = graph.diff(a.graph, b.graph, a.shapes or b.shapes)
+    has_weights = arguments.weights is not None
+    a, b = (find(one, arguments, values=has_weights) for one in (arguments.a, arguments.b))
+    # The weights of a model that are not loaded are all 1, those of a file are its own.
+    files = [one.defined is None for one in (a, b)]
+    values = has_weights or files[0] == files[1]
+    found = graph.diff(a.graph, b.graph, (a.shapes, b.shapes), values=values)
     say(*str(found).split("\n"), stream=human_stream(arguments.json))
+    if not (has_weights or all(files)):
+        say("", "the values of weights are not compared: --weights loads those of the model "
+            "(weights=)", stream=human_stream(arguments.json))  # fmt: skip
     report = {
         "a": a.name,
         "b": b.name,

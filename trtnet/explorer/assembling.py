@@ -157,9 +157,13 @@ def _precision(
 
 
 def _times(table: list[Row]) -> dict[str, float]:
-    """The measured seconds by name of a layer."""
-    return {row["layer"]: row["time_s"] for row in table
-            if row["layer"] is not None and row["time_s"] is not None}  # fmt: skip
+    """The measured seconds by name of a layer: the least, as in the gap of a study, or else the
+    median."""
+    return {
+        row["layer"]: row["time_s"] if row["min_s"] is None else row["min_s"]
+        for row in table
+        if row["layer"] is not None and row["time_s"] is not None
+    }
 
 
 def _study(subject: Subject, extras: Extras, gpu: Gpu) -> Study:

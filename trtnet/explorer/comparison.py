@@ -26,7 +26,7 @@ def comparison(a: Subject, b: Subject, trees: tuple[ModuleTree, ModuleTree]) -> 
         a, b: the networks.
         trees: of their modules.
     """
-    found = graph.diff(a.graph, b.graph, a.shapes or b.shapes or None)
+    found = graph.diff(a.graph, b.graph, (a.shapes, b.shapes), values=a.values == b.values)
     modules = [module_of(one.layer) for one in found.differences]
     own: dict[str, list[int]] = defaultdict(list)
     for number, path in enumerate(modules):

@@ -12,7 +12,7 @@ from typing import Any
 from trtnet.analysis import attribute
 from trtnet.benchmark.profile import LayerTime
 from trtnet.explorer.columns import transposed
-from trtnet.explorer.inspector import EngineFile, EngineLayer
+from trtnet.explorer.inspector import EngineFile, EngineLayer, Taken
 from trtnet.explorer.modules import ModuleTree, module_of
 from trtnet.explorer.subject import Subject
 from trtnet.graph import Gpu
@@ -67,20 +67,25 @@ class Engine:
         ]
 
 
-def engine_of(file: EngineFile, times: Mapping[str, float], names: Sequence[str]) -> Engine:
+def engine_of(file: EngineFile, times: Mapping[str, Taken], names: Sequence[str]) -> Engine:
     """The engine that `file` tells of.
 
     Args:
         file: its layers.
-        times: measured seconds by the engine's name of a layer; layers that `file` lacks are added.
+        times: measured, by the engine's name of a layer; layers that `file` lacks are added. Of
+            several of one name the first has the time, which is that of all.
         names: of the network's layers, in execution order.
     """
-    known = {layer.name for layer in file.layers}
-    layers = (
-        *(dataclasses.replace(one, seconds=times.get(one.name)) for one in file.layers),
-        *(EngineLayer(name, seconds=time) for name, time in times.items() if name not in known),
-    )
+    left = dict(times)
+    known = [_timed(layer, left.pop(layer.name, None)) for layer in file.layers]
+    layers = (*known, *(_timed(EngineLayer(name), time) for name, time in left.items()))
     return Engine(file.form, layers, tuple(members_of(layers, names)))
+
+
+def _timed(layer: EngineLayer, taken: Taken | None) -> EngineLayer:
+    if taken is None:
+        return layer
+    return dataclasses.replace(layer, seconds=taken.seconds, least=taken.least)
 
 
 def engine_json(engine: Engine, subject: Subject, tree: ModuleTree, gpu: Gpu) -> dict[str, Any]:
@@ -130,6 +135,7 @@ def _time(layer: EngineLayer, members: Sequence[str], total: float) -> LayerTime
         mean_ms=1e3 * seconds,
         median_ms=1e3 * seconds,
         share=seconds / total if total else 0.0,
+        min_ms=None if layer.least is None else 1e3 * layer.least,
     )
 
 

@@ -24,7 +24,7 @@ def gaps(
     Args:
         cost: of the network.
         tree: of its modules.
-        measured: seconds by name of a layer; empty where nothing was measured.
+        measured: least seconds by name of a layer; empty where nothing was measured.
         gpu: what `measured` is held against.
     """
     found = {}
@@ -48,7 +48,7 @@ def _above_bound(
         if times and gap > 0:
             ratio = f"{sum(times) / limit.seconds:.1f} times" if limit.seconds else "beyond"
             text = (
-                f"{layer.name} took {1e6 * sum(times):.2f} µs, {ratio} its bound of "
+                f"{layer.name} took at least {1e6 * sum(times):.2f} µs, {ratio} its bound of "
                 f"{1e6 * limit.seconds:.2f} µs on {gpu.name}, which {limit.limit} limits"
             )
             rows.append({"text": text, "kernel": i, "module": tree.row(module_of(layer.name)),

@@ -66,6 +66,7 @@ class _StatedTime(msgspec.Struct, frozen=True):
     count: int | None = None
     average: Milliseconds | None = msgspec.field(name="averageMs", default=None)
     median: Milliseconds | None = msgspec.field(name="medianMs", default=None)
+    least: Milliseconds | None = msgspec.field(name="minMs", default=None)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class EngineLayer:
         tactic: name of the kernel; ``None`` where it is not told.
         metadata: what the network's layers say of themselves.
         seconds: that it takes, the median; ``None`` where it was not measured.
+        least: seconds that it takes at least; ``None`` where that is not told.
     """
 
     name: str
@@ -87,6 +89,20 @@ class EngineLayer:
     tactic: str | None = None
     metadata: str = ""
     seconds: float | None = None
+    least: float | None = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What layers of one name take, in seconds.
+
+    Attributes:
+        seconds: the median where it is told, otherwise the mean.
+        least: ``None`` where it is not told.
+    """
+
+    seconds: float
+    least: float | None
 
 
 @dataclass(frozen=True)
@@ -115,8 +131,8 @@ def read_layers(path: FilePath) -> EngineFile:
     return EngineFile(f"{form} inspector", tuple(map(_layer, stated.layers)))
 
 
-def read_profile(path: FilePath) -> dict[str, float]:
-    """Seconds by name of the engine's layer: the median where it is told, otherwise the mean.
+def read_profile(path: FilePath) -> dict[str, Taken]:
+    """The times by name of the engine's layer.
 
     Args:
         path: of a JSON file, as ``trtexec --exportProfile`` and ``trtnet bench`` write it.
@@ -126,14 +142,23 @@ def read_profile(path: FilePath) -> dict[str, float]:
     """
     source = Source(str(path), "a profile", fix=_PROFILE_FIX)
     data = from_json(read_bytes(path, source.what, _MOST_BYTES, fix=_PROFILE_FIX), source)
-    found: dict[str, float] = {}
+    found: dict[str, Taken] = {}
     for row in checked(data, list[_StatedTime], source):
         time = row.average if row.median is None else row.median
         if row.name is not None and time is not None:
-            found[row.name] = found.get(row.name, 0.0) + time / 1e3
+            least = None if row.least is None else row.least / 1e3
+            found[row.name] = _sum(found.get(row.name), Taken(time / 1e3, least))
     if not found:
         raise source.refuse("it has no times", expected="entries with name and averageMs")
     return found
+
+
+def _sum(first: Taken | None, second: Taken) -> Taken:
+    if first is None:
+        return second
+    known = first.least is not None and second.least is not None
+    least = (first.least or 0.0) + (second.least or 0.0) if known else None
+    return Taken(first.seconds + second.seconds, least)
 
 
 def _layer(stated: str | _StatedLayer) -> EngineLayer:

@@ -19,7 +19,13 @@ from trtnet.graph import Gpu
 from trtnet.network import Network
 from trtnet.precision.policy import Policy
 from trtnet.precision.table import QUANTIZED
-from trtnet.search.journal import MeasuredOn, SearchJournal, StoredSensitivity, StoredTrial
+from trtnet.search.journal import (
+    MeasuredOn,
+    SearchedNetwork,
+    SearchJournal,
+    StoredSensitivity,
+    StoredTrial,
+)
 from trtnet.search.metrics import Metrics
 from trtnet.search.mixable_network import TARGETS
 from trtnet.search.result import SearchResult, TriedMix, pareto
@@ -72,6 +78,7 @@ def measured_in(found: Any, subject: Subject) -> Measured:
                 got=str(subject.policy),
                 fix="Recipe(MODEL, precision=found.policy)",
             )
+        _require_weights("the search", found.subject.weights_sha256, subject)
         return Measured(found.sensitivities, found.trials)
     if isinstance(found, str | os.PathLike):
         return _read(Path(found), subject)
@@ -102,15 +109,21 @@ def _read(path: Path, subject: Subject) -> Measured:
                 _require(path, names, known)
                 trials.append(TriedMix(tuple(names), trial.metrics.plain, trial.seconds))
     on = journal.get("measured on", MeasuredOn)
-    network = subject.network
-    if on is not None and network is not None and network.weights_sha256 != on.weights:
-        raise UsageError(
-            f"{path} was measured with other weights",
-            expected=f"weights of the SHA-256 {on.weights}",
-            got=network.weights_sha256,
-            fix="give the weights that were given to trtnet sensitivity: --weights (weights=)",
-        )
+    searched = on or journal.get("network", SearchedNetwork)  # earlier journals do not say it
+    if searched is not None:
+        _require_weights(str(path), searched.weights, subject)
     return Measured(tuple(rows), tuple(trials), on)
+
+
+def _require_weights(what: str, weights: str, subject: Subject) -> None:
+    network = subject.network
+    if network is not None and network.weights_sha256 != weights:
+        raise UsageError(
+            f"{what} was measured with other weights",
+            expected=f"weights of the SHA-256 {weights}",
+            got=network.weights_sha256,
+            fix="give the weights that were given to the search: --weights (weights=)",
+        )
 
 
 def _require(path: Path, names: Sequence[str], known: set[str]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from trtnet.errors import located
+from trtnet.errors import NetworkError, located
+from trtnet.layer_names import reads_as_call
 from trtnet.module import Module
 from trtnet.tensor import Tensor
 from trtnet.tensor.value import Value
@@ -74,6 +75,7 @@ class Scopes:
     @contextlib.contextmanager
     def prefixed(self, name: str) -> Iterator[None]:
         """Puts the modules called inside the block under `name`."""
+        _refuse_numbers([name])
         outer = self._prefix
         self._prefix = f"{outer}.{name}" if outer else name
         try:
@@ -84,10 +86,15 @@ class Scopes:
 
     @contextlib.contextmanager
     def calling(self, module: Module) -> Iterator[str]:
-        """Enters `module`; yields its path, with ``#k`` for its k-th repeated call."""
+        """Enters `module`; yields its path, with ``#k`` for its k-th repeated call.
+
+        Raises:
+            NetworkError: a module inside whose own name has such a number.
+        """
         outermost = not self._stack
         if outermost:
             self._paths = {id(child): name for name, child in module.named_modules()}
+            _refuse_numbers(self._paths.values())
         path = self._path_of(module)
         path = _numbered(path, self._calls)
         try:
@@ -102,6 +109,19 @@ class Scopes:
         if path is None:  # not registered with its parent, such as one kept in a plain list
             return f"{self.path}.{type(module).__name__}".lstrip(".")
         return f"{self._prefix}.{path}".rstrip(".") if self._prefix else path
+
+
+def _refuse_numbers(paths: Iterable[str]) -> None:
+    """Policies, tables and errors name modules by their paths, without the numbers of calls."""
+    wrong = next(filter(reads_as_call, paths), None)
+    if wrong is not None:
+        raise NetworkError(
+            "the name of a module reads as the number of a repeated call",
+            module=wrong,
+            expected="names without # before a number",
+            got=wrong,
+            fix="give the module another name",
+        )
 
 
 def _numbered(name: str, taken: Counter[str]) -> str:

@@ -59,8 +59,8 @@ def ablate(
 
     Args:
         subject: what :func:`trtnet.search.search` found, which needs no more; or a network.
-        data: what the error of a network is measured on.
-        changed: the changed modules of a mix of a network.
+        data: what the error is measured on; by default what the search was on.
+        changed: the changed modules of a mix; by default of the one that the search found.
         groups: of these modules; by default each module is a group.
         journal: earlier results of a search on the same data, which are not measured again.
         progress: called after each group with what is done, in words.
@@ -69,8 +69,10 @@ def ablate(
         UsageError: a module that cannot be changed, or a group with a module that is not changed.
     """
     if isinstance(subject, SearchResult):
-        data, changed = data or subject.data, changed or subject.best.changed
-        journal = subject.journal if journal is None else journal
+        data = subject.data if data is None else data
+        changed = subject.best.changed if changed is None else changed
+        if journal is None and data is subject.data:
+            journal = subject.journal
         subject = subject.subject
     if data is None or changed is None:
         raise UsageError(

@@ -10,7 +10,7 @@ from trtnet.errors import UsageError
 from trtnet.precision.budget import Budget
 from trtnet.records import Records
 from trtnet.search.data import LEAST_LABELS, Data
-from trtnet.search.journal import SearchJournal, StoredTrial
+from trtnet.search.journal import SearchedNetwork, SearchJournal, StoredTrial
 from trtnet.search.measuring import Outputs, measure, outputs
 from trtnet.search.metrics import Metrics
 from trtnet.search.mixable_network import MixableNetwork
@@ -69,6 +69,8 @@ def search(
     asked, budget = budget, dataclasses.replace(budget, margin=margin)
     require_measurable(budget, data)
     journal = SearchJournal(None, "") if journal is None else journal
+    if journal.get("network", SearchedNetwork) is None:
+        journal.put("network", {"weights": subject.weights_sha256})
     if sensitivities is None:
         rows = sensitivity(subject, ranked_by or data.head(8), journal=journal, progress=progress)
     else:

@@ -74,6 +74,16 @@ class MeasuredOn(msgspec.Struct, frozen=True):
     items: Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
+class SearchedNetwork(msgspec.Struct, frozen=True):
+    """The result ``network``: what was searched, for who shows the results later.
+
+    Attributes:
+        weights: :attr:`trtnet.Network.weights_sha256` of the network.
+    """
+
+    weights: str
+
+
 class StoredTrial(msgspec.Struct, frozen=True):
     """The result ``trial PATH PATH …``: a network with those modules changed."""
 

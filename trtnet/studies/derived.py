@@ -16,12 +16,28 @@ _SUMS = (
 
 
 def summed(rows: Sequence[Row]) -> Row:
-    """The columns that add up, of all `rows` together; ``None`` where no row has a value. Errors
-    add up as far as they are independent of each other, which makes their sum a prediction."""
+    """The columns of all `rows` together that add up, ``None`` where no row has a value, and those
+    of measured times. Errors add up as far as they are independent of each other, which makes their
+    sum a prediction."""
     found: Row = {key: sum(row[key] for row in rows) for key in _COUNTS}
     for key in _SUMS:
         known = [row[key] for row in rows if row[key] is not None]
         found[key] = math.fsum(known) if known else None
+    return found | _surety([row for row in rows if row["time_s"] is not None])
+
+
+def _surety(timed: Sequence[Row]) -> Row:
+    """How sure the sum of the times of `timed` is: a sum of medians has no interval that is known,
+    and a least time only where each of its parts has one."""
+    found: Row = {
+        "low_s": None,
+        "high_s": None,
+        "estimated": any(row["estimated"] for row in timed),
+    }
+    if len(timed) == 1:
+        found |= {key: timed[0][key] for key in ("low_s", "high_s")}
+    if any(row["min_s"] is None for row in timed):
+        found["min_s"] = None
     return found
 
 

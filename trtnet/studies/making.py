@@ -106,10 +106,15 @@ def study(
 
 
 def _measured_by(subject: Any, found: Subject) -> SearchJournal | None:
-    """What a search has measured, if it was on the same data and with the times of the same GPU."""
+    """What a search has measured, if it was of the policy that is studied, on the same data and
+    with the times of the same GPU."""
     if not isinstance(subject, SearchResult) or found.mix is None:
         return None
-    same = found.data is subject.data and found.mix.ceilings == subject.subject.ceilings
+    same = (
+        found.mix.given == subject.policy
+        and found.data is subject.data
+        and found.mix.ceilings == subject.subject.ceilings
+    )
     return subject.journal if same else None
 
 

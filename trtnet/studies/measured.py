@@ -118,11 +118,12 @@ class Splitter:
                 yield from ((name, self._weight(name) / whole) for name in names)
 
     def _one(self, names: Sequence[str]) -> str:
-        """The one of `names` that has the time of all."""
+        """The one of `names` that has the time of all; a constant only where all are."""
+        known = [name for name in names if self._layers[name].type != "CONSTANT"] or names
         if self._to != "consumer":
-            return names[0]
-        lasting = [name for name in names if self._layers[name].type not in INSERTED]
-        return lasting[-1] if lasting else names[0]
+            return known[0]
+        lasting = [name for name in known if self._layers[name].type not in INSERTED]
+        return lasting[-1] if lasting else known[0]
 
     def _weight(self, name: str) -> float:
         share = self._added[name]

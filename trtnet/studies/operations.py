@@ -1,4 +1,4 @@
-"""The rows of a study's operations: one for each layer that is no constant."""
+"""The rows of a study's operations: one for each layer, and for no constant that takes no time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _rows(facts: Facts) -> Iterator[Row]:
     times = measured(facts.profile, facts.graph, facts.cost, facts.bound, facts.attribution)
     precisions = computed_precisions(facts.graph)
     for layer in facts.graph.layers:
-        if layer.type == "CONSTANT":
+        if layer.type == "CONSTANT" and layer.name not in times:
             continue
         name = LayerName.read(layer.name, layer.type)
         share = shares.get(layer.name)
@@ -84,7 +84,7 @@ def _cost(share: Share | None, *, has_bound: bool) -> Row:
 
 
 def _together(first: Row, second: Row) -> Row:
-    """The row of both; what is no sum is that of the first."""
+    """The row of both; what does not follow from both is that of the first."""
     return first | summed([first, second])
 
 

@@ -85,7 +85,6 @@ def _module(facts: Facts, path: str, rows: Sequence[Row]) -> Row:
     """The row of the module `path`, of whose operations, and those inside, there are `rows`."""
     why = facts.explanations.get(path)
     last = next((row for row in reversed(rows) if row["shape"] is not None), None)
-    timed = _only(rows, "time_s")
     return empty() | {
         "module": path,
         "call": None,
@@ -96,9 +95,6 @@ def _module(facts: Facts, path: str, rows: Sequence[Row]) -> Row:
         "dtype": None if last is None else last["dtype"],
         "shape": None if last is None else last["shape"],
         "reason": None if why is None else why.reason,
-        "low_s": timed["low_s"],
-        "high_s": timed["high_s"],
-        "estimated": any(row["estimated"] for row in rows),
         "limit": _limit(rows),
         "sqnr_without_db": _only(rows, "error2_marginal")["sqnr_without_db"],
         **summed(rows),

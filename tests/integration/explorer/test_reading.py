@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import trtnet
+from trtnet import explorer
+from trtnet.benchmark.profile import average, to_json
 from trtnet.cli.main import main
 from trtnet.explorer import subject_of
 
@@ -72,6 +76,22 @@ def test_filters_and_totals(show: Any, resnet: Json) -> None:
     page.get_by_role("button", name="Clear").click()
     page.locator("#type").select_option("REDUCE")
     assert names(page) == ["avgpool/mean"]
+
+
+def test_the_gap_is_that_of_a_study(show: Any, tmp_path: Path) -> None:
+    """Of a kernel and of modules: the least time over the bound of all that is inside."""
+    layers = ["c1/conv + tanh/tanh", "c3/conv + tanh#1/tanh", "f6/matmul + f6/add"]
+    profile = average([[(name, 0.01 * (1 + run)) for name in layers] for run in range(7)])
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(to_json(profile, 7)))
+    page = show(explorer.write("lenet5:fp16", gpu="h200", profile=path))
+    found = page.evaluate("() => Page.rows.network().modules.map((row) => [row.path, row.gap])")
+    study = trtnet.study("lenet5:fp16", gpu="h200", profile=profile)
+    wanted = {row["module"]: row["gap"] for row in study.tree() if row["op"] is None}
+    compared = {name: gap for name, gap in found if gap is not None and "#" not in name}
+    assert {"", "c1", "c3", "f6"} <= compared.keys()
+    for name in {"", "c1", "c3", "f6"}:
+        assert compared[name] == pytest.approx(wanted[name])
 
 
 def test_sorting(show: Any, resnet: Json) -> None:

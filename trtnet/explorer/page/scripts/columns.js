@@ -44,7 +44,7 @@ Page.columns = (() => {
       cell: (row) => row.limit || UNKNOWN,
     },
     number("time", "measured", "µs", "time_s", (row) => row.time, null, "median of a profile", 96),
-    number("gap", "gap", "×", "gap", (row) => row.gap, 2, "measured time by bound", 64),
+    number("gap", "gap", "×", "gap", (row) => row.gap, 2, "least measured time by bound; the median where no least is known", 64),
     number("casts", "casts, Q/DQ", "", "casts_and_qdq", (row) => row.casts, 0, "layers that only convert", 104),
     number("sqnr", "SQNR alone", "dB", "sqnr_alone_db", (row) => Page.measured.decibels(row.error2), 1, "of the output when this alone is lowered; of a module: its errors added in their squares, which predicts", 118),
     number("marginal", "marginal", "error²", "error2_marginal", (row) => row.marginal, null, "squared error that goes away when this alone is set back in the present mix", 130),

@@ -23,7 +23,7 @@ Page.details = (() => {
       ["intensity", `${fixed(row.intensity, 1)} FLOP/B`],
     ];
     if (row.time !== null) {
-      list.push(["measured", `${time(row.time)}, ${fixed(row.gap, 2)} × the bound${row.estimated ? ", split by modelled cost" : ""}`]);
+      list.push(["measured", `${time(row.time)}${row.least === null ? "" : `, at least ${time(row.least)}`}, ${fixed(row.gap, 2)} × the bound${row.estimated ? ", split by modelled cost" : ""}`]);
     }
     if (row.error2 !== null) list.push(["SQNR alone", `${fixed(Page.measured.decibels(row.error2), 2)} dB`]);
     if (row.marginal !== null) list.push(["marginal error²", row.marginal.toExponential(2)]);

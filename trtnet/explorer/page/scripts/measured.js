@@ -4,8 +4,8 @@
 // precision is chosen. Sums over a kernel or a module leave out what is not known.
 Page.measured = (() => {
   const { model } = Page;
-  const KEYS = { time: "time_s", error2: "error2_alone", marginal: "error2_marginal", saved: "saved_s" };
-  const NOTHING = { time: null, error2: null, marginal: null, saved: null };
+  const KEYS = { time: "time_s", least: "min_s", error2: "error2_alone", marginal: "error2_marginal", saved: "saved_s" };
+  const NOTHING = { time: null, least: null, error2: null, marginal: null, saved: null };
 
   // Operations by module: {module, kernel (-1: none), time, error2, marginal, saved, estimated}.
   function operations(build) {
@@ -25,6 +25,7 @@ Page.measured = (() => {
       const known = found.map((row) => row[name]).filter((value) => value !== null);
       if (known.length) sums[name] = model.fsum(known);
     }
+    if (found.some((row) => row.time !== null && row.least === null)) sums.least = null; // not that of all
     return sums;
   }
 
@@ -50,7 +51,13 @@ Page.measured = (() => {
     return found;
   }
 
+  // As in a study: the least time, or else the median, over the bound.
+  function gap(row) {
+    const time = row.least ?? row.time;
+    return time !== null && row.bound ? time / row.bound : null;
+  }
+
   const decibels = (error2) => (error2 === null || error2 <= 0 ? null : -10 * Math.log10(error2));
 
-  return { operations, total, within, alone, decibels, NOTHING };
+  return { operations, total, within, alone, gap, decibels, NOTHING };
 })();

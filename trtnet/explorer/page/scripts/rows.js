@@ -50,7 +50,7 @@ Page.rows = (() => {
       Object.assign(kernel, found || { compute: null, memory: null, bound: null, limit: null });
       const moved = kernel.read + kernel.written;
       kernel.intensity = moved ? (2 * kernel.macs) / moved : 0;
-      kernel.gap = kernel.time !== null && kernel.bound ? kernel.time / kernel.bound : null;
+      kernel.gap = measured.gap(kernel);
     }
     const whole = total(network.kernels);
     for (const kernel of network.kernels) {
@@ -86,10 +86,7 @@ Page.rows = (() => {
   // A module without a kernel may have measured operations, which run inside of others' kernels.
   function attachSums(module, found) {
     Object.assign(module, measured.total(found));
-    const timed = module.visible.filter((kernel) => kernel.time !== null);
-    const bound = timed.length && timed.every((kernel) => kernel.bound !== null)
-      ? model.fsum(timed.map((kernel) => kernel.bound)) : null;
-    module.gap = module.time !== null && bound ? module.time / bound : null;
+    module.gap = measured.gap(module);
   }
 
   // Sums over kernels; a bound is known where that of each kernel is.
