@@ -131,7 +131,7 @@ def test_a_run_goes_on_where_it_was(folder: np.ndarray) -> None:
     assert (again.images, again.resumed) == (COUNT, COUNT)
 
 
-@pytest.mark.parametrize("change", ["images", "engine", "top", "preprocessing"])
+@pytest.mark.parametrize("change", ["images", "engine", "sidecar", "top", "preprocessing"])
 def test_parts_of_another_run_are_refused(folder: np.ndarray, change: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         batch(runner=stopping_after(1))
@@ -142,6 +142,10 @@ def test_parts_of_another_run_are_refused(folder: np.ndarray, change: str) -> No
         net = trtnet.Network(backend="torch")
         net.output("scores", trtnet.mean(net.input("input", (1, 3, 8, 8)), (2, 3)))
         trtnet.build(net, sidecar={"preprocessing": {}}).save("m.engine")
+    elif change == "sidecar":  # other images for the same engine
+        sidecar = json.loads(Path("m.engine.json").read_text())
+        sidecar["preprocessing"]["mean"] = [0.0] * 3
+        Path("m.engine.json").write_text(json.dumps(sidecar))
     elif change == "top":
         given["top"] = 1
     else:
@@ -150,6 +154,50 @@ def test_parts_of_another_run_are_refused(folder: np.ndarray, change: str) -> No
     with pytest.raises(UsageError, match=f"another run: other {change}"):
         batch(resume=True, **given)
     assert len(list(Path("out.parquet.parts").glob("part-*.parquet"))) == 1
+
+
+@pytest.mark.parametrize("file", ["m.engine", "m.engine.json"])
+def test_a_worker_takes_no_other_engine_than_the_run_began_with(
+    folder: np.ndarray, file: str
+) -> None:
+    """As one that comes for a killed one, when the engine was built anew meanwhile."""
+
+    def replacing(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
+        yield PartWorker(job).run(parts[0])
+        sidecar = json.loads(Path("m.engine.json").read_text())
+        if file == "m.engine":
+            net = trtnet.Network(backend="torch")
+            net.output("scores", trtnet.mean(net.input("input", (8, 3, 8, 8)), (2, 3)))
+            about = {key: sidecar[key] for key in ("class_names", "preprocessing")}
+            trtnet.build(net, sidecar=about).save("m.engine")
+        else:
+            sidecar["class_names"] = [*reversed(NAMES)]
+            Path("m.engine.json").write_text(json.dumps(sidecar))
+        yield PartWorker(job).run(parts[1])
+
+    with pytest.raises(ExecutionError, match=r"after 16 of 50 images: .*was changed while"):
+        batch(runner=replacing)
+
+
+def test_names_that_are_no_utf8_are_rows_too(folder: np.ndarray) -> None:
+    os.rename(b"in/00003.png", b"in/00003\xff.png")
+    Path(os.fsdecode(b"in/00004\xfe.png")).write_bytes(b"text")
+    Path('in/00005"\n.png').write_bytes(Path("in/00005.png").read_bytes())
+    result = batch(task="outputs")
+    assert (result.images, result.failed) == (COUNT + 2, 1)
+    rows = {row["path"]: row["error"] for row in rows_of(result.results)}
+    assert rows["in/00003\\udcff.png"] is None
+    assert rows['in/00005"\n.png'] is None
+    assert "begins with b'text'" in rows["in/00004\\udcfe.png"]
+
+
+def test_a_type_that_parquet_lacks_is_refused_in_words(folder: np.ndarray) -> None:
+    net = trtnet.Network(backend="torch")
+    image = net.input("input", (8, 3, 8, 8))
+    net.output("scores", trtnet.mean(image, (2, 3)).to(trtnet.bfloat16), dtype="bfloat16")
+    trtnet.build(net, sidecar={"preprocessing": {"std": [0.5] * 3}}).save("m.engine")
+    with pytest.raises(ExecutionError, match="scores: Parquet files have no such type"):
+        batch()
 
 
 def test_two_runs_do_not_write_one_file(folder: np.ndarray) -> None:
@@ -305,6 +353,28 @@ def test_images_of_a_bucket(folder: np.ndarray, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_allclose(got, scores_of(Path("m.engine"), kept), atol=1e-6)
 
 
+def test_keys_in_an_address_are_neither_shown_nor_written(folder: np.ndarray) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    where = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=none"
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            batch(f"s3://KEY:SECRET@photos?{where}", runner=stopping_after(1))
+        with pytest.raises(UsageError, match=r"s3://photos/none.* cannot be read") as caught:
+            batch(f"s3://KEY:SECRET@photos/none?{where}", results="none.parquet")
+    finally:
+        server.shutdown()
+    said = str(caught.value)
+    for bad in ("s3://KEY:SECRET@", "nosuch://KEY:SECRET@bucket"):
+        with pytest.raises(UsageError) as caught:
+            batch(bad, results="bad.parquet")
+        said += str(caught.value)
+    assert "SECRET" not in said
+    files = [path for path in Path("out.parquet.parts").iterdir() if path.is_file()]
+    assert len(files) == 2
+    assert not [path for path in files if b"SECRET" in path.read_bytes()]
+
+
 @pytest.mark.parametrize(
     ("images", "results", "text"),
     [
@@ -312,12 +382,15 @@ def test_images_of_a_bucket(folder: np.ndarray, monkeypatch: pytest.MonkeyPatch)
         ("in/*.gif", "out.parquet", "there are no images"),
         ("in", "out.csv", "no name of results"),
         ("in", "nowhere/out.parquet", "cannot be written"),
+        ("in", "m.engine/out.parquet", "cannot be written"),
+        ("in", "folder.parquet", "cannot be written: it is no file"),
         ("nosuch://bucket", "out.parquet", "no address that can be opened"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_work(
     folder: np.ndarray, images: str, results: str, text: str
 ) -> None:
+    Path("folder.parquet").mkdir()
     with pytest.raises(UsageError, match=text):
         batch(images, results)
     assert not list(Path().glob("*.parts"))

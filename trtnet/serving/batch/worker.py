@@ -20,7 +20,7 @@ from trtnet.errors import (
     UsageError,
 )
 from trtnet.serving.batch.images import fetched
-from trtnet.serving.batch.job import BatchJob, Outcome, Part
+from trtnet.serving.batch.job import BatchJob, Outcome, Part, engine_files
 from trtnet.serving.batch.parts import PartsFolder
 from trtnet.serving.batch.records import (
     BoxRecords,
@@ -132,11 +132,21 @@ class PartWorker:
         if self._open is None:
             session = open_on_node(self.job.engine, self.job.device)
             try:
+                self._require_same_engine()
                 self._open = _open(session, self.job)
             except BaseException:
                 session.close()
                 raise
         return self._open
+
+    def _require_same_engine(self) -> None:
+        """Checks that the files, which have just been opened, are those that the run began with."""
+        job = self.job
+        if job.made_of is not None and engine_files(job.engine) != job.made_of:
+            raise UsageError(
+                f"{job.engine} or its sidecar was changed while the run went on",
+                fix="put the engine back that the run began with, or begin another run",
+            )
 
     def _place(self, opened: _Opened | None) -> str:
         where = f"{socket.gethostname()}:{os.getpid()}"
