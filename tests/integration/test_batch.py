@@ -222,6 +222,34 @@ def test_an_engine_that_cannot_run_ends_the_run(folder: np.ndarray) -> None:
     assert not Path("other.parquet").exists()
 
 
+def test_an_image_whose_results_are_none_is_a_row_with_an_error(folder: np.ndarray) -> None:
+    """Of a white image the network gives a score above 1; were the run to end there, no run of
+    these images could."""
+    save_brightness(Path("m.engine"), 1.25)
+    for name in ("in/00000.png", "in/00009.png", f"in/{COUNT - 1:05d}.png"):
+        PIL.Image.new("RGB", (8, 8), (255, 255, 255)).save(name)
+    rows = rows_of(batch().results)
+    failed = {row["path"]: row["error"] for row in rows if row["error"]}
+    assert [*failed] == ["in/00000.png", "in/00009.png", f"in/{COUNT - 1:05d}.png"]
+    assert all("a score is outside of 0..1" in text for text in failed.values())
+    good = [row["scores"][0] for row in rows if not row["error"]]
+    wanted = np.delete(folder, [0, 9, COUNT - 1], 0).mean((1, 2, 3)) / 255 * 1.25
+    np.testing.assert_allclose(good, wanted, atol=1e-5)
+    save_brightness(Path("m.engine"), 9)  # of every image
+    with pytest.raises(ExecutionError, match=r"after 0 of 50 images.*a score is outside"):
+        batch(results="none.parquet")
+
+
+def save_brightness(path: Path, factor: float) -> None:
+    """One box for each image, with the brightness times `factor` as its score."""
+    net = trtnet.Network(backend="torch")
+    bright = trtnet.mean(net.input("input", (8, 3, 8, 8)), (1, 2, 3), keepdim=True).reshape(8, 1, 1)
+    none = bright * 0.0
+    cells = (none, none, none + 4.0, none + 4.0, bright * factor, none)
+    net.output("detections", trtnet.cat(cells, 2))
+    trtnet.build(net, sidecar={"preprocessing": {"resize_size": [8, 8]}}).save(path)
+
+
 def test_images_that_end_their_worker_end_the_run(folder: np.ndarray) -> None:
     def dying(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
         for _ in range(3):  # as three workers that did not come back
