@@ -1,14 +1,10 @@
-"""Runs over many images without Ray: parts, tables, addresses, what resumes and what does not."""
+"""Runs over many images without Ray: parts, tables, what resumes and what does not."""
 
 from __future__ import annotations
 
-import functools
-import http.server
 import importlib
 import json
 import os
-import threading
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +12,25 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from batches import NAMES, require_equal, rows_of, save_engine, save_images, scores_of
+from batches import (
+    COUNT,
+    NAMES,
+    batch,
+    require_equal,
+    rows_of,
+    save_engine,
+    save_images,
+    scores_of,
+    stopping_after,
+)
 
 import trtnet
 from trtnet.errors import ExecutionError, UsageError
 from trtnet.pipeline.preprocessing import state_preprocessing
 from trtnet.pipeline.recipe import InputSpec, Recipe
-from trtnet.serving.batch import running
 from trtnet.serving.batch.job import BatchJob, Outcome, Part
 from trtnet.serving.batch.parts import PartsFolder
-from trtnet.serving.batch.running import BatchResult, BatchSettings, run_here
+from trtnet.serving.batch.running import run_here
 from trtnet.serving.batch.worker import PartWorker
 from trtnet.tasks import Classifier, Detector, Segmenter
 from trtnet.zoo import get_entry
@@ -35,9 +40,6 @@ if os.environ.get("TRTNET_INTEGRATION"):  # a skip would be a failure there
 else:
     pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 
-COUNT = 50
-HERE = functools.partial(BatchSettings, device="cpu", part_size=16)
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
@@ -45,12 +47,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     monkeypatch.chdir(tmp_path)
     save_engine(Path("m.engine"))
     return save_images(Path("in"), COUNT)
-
-
-def batch(images: str = "in", results: str = "out.parquet", **settings: Any) -> BatchResult:
-    recipe = settings.pop("recipe", Recipe("m.engine"))
-    runner = settings.pop("runner", run_here)
-    return running.run_batch(recipe, images, results, HERE(**settings), runner)
 
 
 def test_outputs_are_the_sessions(folder: np.ndarray) -> None:
@@ -92,18 +88,6 @@ def test_broken_images_are_rows_with_an_error(folder: np.ndarray) -> None:
     good = np.array([row["scores"] for row in rows if not row["error"]], np.float32)
     kept = np.delete(folder, [3, 17], 0)
     np.testing.assert_allclose(good, scores_of(Path("m.engine"), kept), atol=1e-6)
-
-
-def stopping_after(count: int) -> Any:
-    """A runner that ends as if it were killed, with `count` parts written."""
-
-    def run(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
-        worker = PartWorker(job)
-        for part in parts[:count]:
-            yield worker.run(part)
-        raise KeyboardInterrupt
-
-    return run
 
 
 def test_a_run_goes_on_where_it_was(folder: np.ndarray) -> None:
@@ -303,104 +287,6 @@ def test_a_model_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with Classifier("resnet20_digits", device="cpu") as classify:
         wanted = [each.index for each in classify("in")]
     assert [row["classes"][0] for row in rows] == wanted
-
-
-class Bucket(http.server.SimpleHTTPRequestHandler):
-    """As much of S3 as listing and reading takes: ``/photos/KEY`` are the files in ``in``."""
-
-    def do_GET(self) -> None:
-        """A listing, or an object."""
-        place = urllib.parse.urlsplit(self.path)
-        query = urllib.parse.parse_qs(place.query)
-        if "list-type" in query:
-            self._list(query.get("prefix", [""])[0])
-        else:
-            self._send(place.path)
-
-    def do_HEAD(self) -> None:
-        """About an object."""
-        self._send(urllib.parse.urlsplit(self.path).path)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-    def _list(self, prefix: str) -> None:
-        keys = [p for p in sorted(Path("in").rglob("*")) if p.is_file()]
-        entries = "".join(
-            f"<Contents><Key>{key.relative_to('in').as_posix()}</Key><Size>{key.stat().st_size}"
-            "</Size><LastModified>2026-11-30T00:00:00.000Z</LastModified></Contents>"
-            for key in keys
-            if key.relative_to("in").as_posix().startswith(prefix)
-        )
-        self._answer(
-            200,
-            f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode(),
-        )
-
-    def _send(self, path: str) -> None:
-        file = Path("in") / urllib.parse.unquote(path).removeprefix("/photos").lstrip("/")
-        if not file.is_file() or file.name == "00005.png":  # one that was listed, and is gone
-            self._answer(404, b"")
-            return
-        content = file.read_bytes()
-        asked = self.headers.get("Range")
-        if asked and self.command == "GET":
-            start, _, end = asked.removeprefix("bytes=").partition("-")
-            self._answer(206, content[int(start) : int(end) + 1], len(content))
-        else:
-            self._answer(200, content)
-
-    def _answer(self, status: int, body: bytes, whole: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Last-Modified", "Mon, 30 Nov 2026 00:00:00 GMT")
-        if whole is not None:
-            self.send_header("Content-Range", f"bytes 0-{len(body) - 1}/{whole}")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-
-def test_images_of_a_bucket(folder: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyarrow's own client of S3, against a server of this test."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        where = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=none"
-        result = batch(f"s3://photos?{where}", task="outputs")
-    finally:
-        server.shutdown()
-    rows = rows_of(result.results)
-    assert [row["path"] for row in rows] == [f"s3://photos/{i:05d}.png" for i in range(COUNT)]
-    assert [row["path"] for row in rows if row["error"]] == ["s3://photos/00005.png"]
-    got = np.array([row["scores"] for row in rows if not row["error"]], np.float32)
-    kept = np.delete(folder, 5, 0)
-    np.testing.assert_allclose(got, scores_of(Path("m.engine"), kept), atol=1e-6)
-
-
-def test_keys_in_an_address_are_neither_shown_nor_written(folder: np.ndarray) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    where = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=none"
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            batch(f"s3://KEY:SECRET@photos?{where}", runner=stopping_after(1))
-        with pytest.raises(UsageError, match=r"s3://photos/none.* cannot be read") as caught:
-            batch(f"s3://KEY:SECRET@photos/none?{where}", results="none.parquet")
-    finally:
-        server.shutdown()
-    said = str(caught.value)
-    for bad in ("s3://KEY:SECRET@", "nosuch://KEY:SECRET@bucket"):
-        with pytest.raises(UsageError) as caught:
-            batch(bad, results="bad.parquet")
-        said += str(caught.value)
-    assert "SECRET" not in said
-    files = [path for path in Path("out.parquet.parts").iterdir() if path.is_file()]
-    assert len(files) == 2
-    assert not [path for path in files if b"SECRET" in path.read_bytes()]
 
 
 @pytest.mark.parametrize(
