@@ -1,8 +1,10 @@
-"""A small engine, images that need no resizing, and what the session itself gives for them."""
+"""A small engine, images that need no resizing, what the session itself gives for them, and runs
+without Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,17 @@ import PIL.Image
 
 import trtnet
 from trtnet import nn
+from trtnet.pipeline.recipe import Recipe
+from trtnet.serving.batch import running
+from trtnet.serving.batch.job import BatchJob, Outcome, Part
+from trtnet.serving.batch.running import BatchResult, BatchSettings, run_here
+from trtnet.serving.batch.worker import PartWorker
 
 BATCH, SIDE = 8, 8
 NAMES = ("red", "green", "blue", "none")
+COUNT = 50
+"""Images of a run without Ray, in parts of 16."""
+_HERE = functools.partial(BatchSettings, device="cpu", part_size=16)
 
 
 def save_engine(path: Path) -> None:
@@ -67,3 +77,22 @@ def require_equal(rows: Sequence[dict[str, Any]], engine: Path, pixels: np.ndarr
     assert all(row["scores_shape"] == [4] for row in rows)
     got = np.array([row["scores"] for row in rows], np.float32)
     np.testing.assert_allclose(got, scores_of(engine, pixels), rtol=0, atol=1e-6)
+
+
+def batch(images: str = "in", results: str = "out.parquet", **settings: Any) -> BatchResult:
+    """A run in this process."""
+    recipe = settings.pop("recipe", Recipe("m.engine"))
+    runner = settings.pop("runner", run_here)
+    return running.run_batch(recipe, images, results, _HERE(**settings), runner)
+
+
+def stopping_after(count: int) -> Any:
+    """A runner that ends as if it were killed, with `count` parts written."""
+
+    def run(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
+        worker = PartWorker(job)
+        for part in parts[:count]:
+            yield worker.run(part)
+        raise KeyboardInterrupt
+
+    return run

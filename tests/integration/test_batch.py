@@ -1,14 +1,10 @@
-"""Runs over many images without Ray: parts, tables, addresses, what resumes and what does not."""
+"""Runs over many images without Ray: parts, tables, what resumes and what does not."""
 
 from __future__ import annotations
 
-import functools
-import http.server
 import importlib
 import json
 import os
-import threading
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +12,25 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from batches import NAMES, require_equal, rows_of, save_engine, save_images, scores_of
+from batches import (
+    COUNT,
+    NAMES,
+    batch,
+    require_equal,
+    rows_of,
+    save_engine,
+    save_images,
+    scores_of,
+    stopping_after,
+)
 
 import trtnet
 from trtnet.errors import ExecutionError, UsageError
 from trtnet.pipeline.preprocessing import state_preprocessing
 from trtnet.pipeline.recipe import InputSpec, Recipe
-from trtnet.serving.batch import running
 from trtnet.serving.batch.job import BatchJob, Outcome, Part
 from trtnet.serving.batch.parts import PartsFolder
-from trtnet.serving.batch.running import BatchResult, BatchSettings, run_here
+from trtnet.serving.batch.running import run_here
 from trtnet.serving.batch.worker import PartWorker
 from trtnet.tasks import Classifier, Detector, Segmenter
 from trtnet.zoo import get_entry
@@ -35,9 +40,6 @@ if os.environ.get("TRTNET_INTEGRATION"):  # a skip would be a failure there
 else:
     pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 
-COUNT = 50
-HERE = functools.partial(BatchSettings, device="cpu", part_size=16)
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
@@ -45,12 +47,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     monkeypatch.chdir(tmp_path)
     save_engine(Path("m.engine"))
     return save_images(Path("in"), COUNT)
-
-
-def batch(images: str = "in", results: str = "out.parquet", **settings: Any) -> BatchResult:
-    recipe = settings.pop("recipe", Recipe("m.engine"))
-    runner = settings.pop("runner", run_here)
-    return running.run_batch(recipe, images, results, HERE(**settings), runner)
 
 
 def test_outputs_are_the_sessions(folder: np.ndarray) -> None:
@@ -94,18 +90,6 @@ def test_broken_images_are_rows_with_an_error(folder: np.ndarray) -> None:
     np.testing.assert_allclose(good, scores_of(Path("m.engine"), kept), atol=1e-6)
 
 
-def stopping_after(count: int) -> Any:
-    """A runner that ends as if it were killed, with `count` parts written."""
-
-    def run(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
-        worker = PartWorker(job)
-        for part in parts[:count]:
-            yield worker.run(part)
-        raise KeyboardInterrupt
-
-    return run
-
-
 def test_a_run_goes_on_where_it_was(folder: np.ndarray) -> None:
     with pytest.raises(KeyboardInterrupt):
         batch(task="outputs", runner=stopping_after(2))
@@ -131,7 +115,7 @@ def test_a_run_goes_on_where_it_was(folder: np.ndarray) -> None:
     assert (again.images, again.resumed) == (COUNT, COUNT)
 
 
-@pytest.mark.parametrize("change", ["images", "engine", "top", "preprocessing"])
+@pytest.mark.parametrize("change", ["images", "engine", "sidecar", "top", "preprocessing"])
 def test_parts_of_another_run_are_refused(folder: np.ndarray, change: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         batch(runner=stopping_after(1))
@@ -142,6 +126,10 @@ def test_parts_of_another_run_are_refused(folder: np.ndarray, change: str) -> No
         net = trtnet.Network(backend="torch")
         net.output("scores", trtnet.mean(net.input("input", (1, 3, 8, 8)), (2, 3)))
         trtnet.build(net, sidecar={"preprocessing": {}}).save("m.engine")
+    elif change == "sidecar":  # other images for the same engine
+        sidecar = json.loads(Path("m.engine.json").read_text())
+        sidecar["preprocessing"]["mean"] = [0.0] * 3
+        Path("m.engine.json").write_text(json.dumps(sidecar))
     elif change == "top":
         given["top"] = 1
     else:
@@ -150,6 +138,50 @@ def test_parts_of_another_run_are_refused(folder: np.ndarray, change: str) -> No
     with pytest.raises(UsageError, match=f"another run: other {change}"):
         batch(resume=True, **given)
     assert len(list(Path("out.parquet.parts").glob("part-*.parquet"))) == 1
+
+
+@pytest.mark.parametrize("file", ["m.engine", "m.engine.json"])
+def test_a_worker_takes_no_other_engine_than_the_run_began_with(
+    folder: np.ndarray, file: str
+) -> None:
+    """As one that comes for a killed one, when the engine was built anew meanwhile."""
+
+    def replacing(job: BatchJob, parts: list[Part]) -> Iterator[Outcome]:
+        yield PartWorker(job).run(parts[0])
+        sidecar = json.loads(Path("m.engine.json").read_text())
+        if file == "m.engine":
+            net = trtnet.Network(backend="torch")
+            net.output("scores", trtnet.mean(net.input("input", (8, 3, 8, 8)), (2, 3)))
+            about = {key: sidecar[key] for key in ("class_names", "preprocessing")}
+            trtnet.build(net, sidecar=about).save("m.engine")
+        else:
+            sidecar["class_names"] = [*reversed(NAMES)]
+            Path("m.engine.json").write_text(json.dumps(sidecar))
+        yield PartWorker(job).run(parts[1])
+
+    with pytest.raises(ExecutionError, match=r"after 16 of 50 images: .*was changed while"):
+        batch(runner=replacing)
+
+
+def test_names_that_are_no_utf8_are_rows_too(folder: np.ndarray) -> None:
+    os.rename(b"in/00003.png", b"in/00003\xff.png")
+    Path(os.fsdecode(b"in/00004\xfe.png")).write_bytes(b"text")
+    Path('in/00005"\n.png').write_bytes(Path("in/00005.png").read_bytes())
+    result = batch(task="outputs")
+    assert (result.images, result.failed) == (COUNT + 2, 1)
+    rows = {row["path"]: row["error"] for row in rows_of(result.results)}
+    assert rows["in/00003\\udcff.png"] is None
+    assert rows['in/00005"\n.png'] is None
+    assert "begins with b'text'" in rows["in/00004\\udcfe.png"]
+
+
+def test_a_type_that_parquet_lacks_is_refused_in_words(folder: np.ndarray) -> None:
+    net = trtnet.Network(backend="torch")
+    image = net.input("input", (8, 3, 8, 8))
+    net.output("scores", trtnet.mean(image, (2, 3)).to(trtnet.bfloat16), dtype="bfloat16")
+    trtnet.build(net, sidecar={"preprocessing": {"std": [0.5] * 3}}).save("m.engine")
+    with pytest.raises(ExecutionError, match="scores: Parquet files have no such type"):
+        batch()
 
 
 def test_two_runs_do_not_write_one_file(folder: np.ndarray) -> None:
@@ -172,6 +204,34 @@ def test_an_engine_that_cannot_run_ends_the_run(folder: np.ndarray) -> None:
     with pytest.raises(ExecutionError, match="after 0 of 50 images"):
         batch(results="other.parquet")
     assert not Path("other.parquet").exists()
+
+
+def test_an_image_whose_results_are_none_is_a_row_with_an_error(folder: np.ndarray) -> None:
+    """Of a white image the network gives a score above 1; were the run to end there, no run of
+    these images could."""
+    save_brightness(Path("m.engine"), 1.25)
+    for name in ("in/00000.png", "in/00009.png", f"in/{COUNT - 1:05d}.png"):
+        PIL.Image.new("RGB", (8, 8), (255, 255, 255)).save(name)
+    rows = rows_of(batch().results)
+    failed = {row["path"]: row["error"] for row in rows if row["error"]}
+    assert [*failed] == ["in/00000.png", "in/00009.png", f"in/{COUNT - 1:05d}.png"]
+    assert all("a score is outside of 0..1" in text for text in failed.values())
+    good = [row["scores"][0] for row in rows if not row["error"]]
+    wanted = np.delete(folder, [0, 9, COUNT - 1], 0).mean((1, 2, 3)) / 255 * 1.25
+    np.testing.assert_allclose(good, wanted, atol=1e-5)
+    save_brightness(Path("m.engine"), 9)  # of every image
+    with pytest.raises(ExecutionError, match=r"after 0 of 50 images.*a score is outside"):
+        batch(results="none.parquet")
+
+
+def save_brightness(path: Path, factor: float) -> None:
+    """One box for each image, with the brightness times `factor` as its score."""
+    net = trtnet.Network(backend="torch")
+    bright = trtnet.mean(net.input("input", (8, 3, 8, 8)), (1, 2, 3), keepdim=True).reshape(8, 1, 1)
+    none = bright * 0.0
+    cells = (none, none, none + 4.0, none + 4.0, bright * factor, none)
+    net.output("detections", trtnet.cat(cells, 2))
+    trtnet.build(net, sidecar={"preprocessing": {"resize_size": [8, 8]}}).save(path)
 
 
 def test_images_that_end_their_worker_end_the_run(folder: np.ndarray) -> None:
@@ -229,82 +289,6 @@ def test_a_model_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [row["classes"][0] for row in rows] == wanted
 
 
-class Bucket(http.server.SimpleHTTPRequestHandler):
-    """As much of S3 as listing and reading takes: ``/photos/KEY`` are the files in ``in``."""
-
-    def do_GET(self) -> None:
-        """A listing, or an object."""
-        place = urllib.parse.urlsplit(self.path)
-        query = urllib.parse.parse_qs(place.query)
-        if "list-type" in query:
-            self._list(query.get("prefix", [""])[0])
-        else:
-            self._send(place.path)
-
-    def do_HEAD(self) -> None:
-        """About an object."""
-        self._send(urllib.parse.urlsplit(self.path).path)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-    def _list(self, prefix: str) -> None:
-        keys = [p for p in sorted(Path("in").rglob("*")) if p.is_file()]
-        entries = "".join(
-            f"<Contents><Key>{key.relative_to('in').as_posix()}</Key><Size>{key.stat().st_size}"
-            "</Size><LastModified>2026-11-30T00:00:00.000Z</LastModified></Contents>"
-            for key in keys
-            if key.relative_to("in").as_posix().startswith(prefix)
-        )
-        self._answer(
-            200,
-            f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode(),
-        )
-
-    def _send(self, path: str) -> None:
-        file = Path("in") / urllib.parse.unquote(path).removeprefix("/photos").lstrip("/")
-        if not file.is_file() or file.name == "00005.png":  # one that was listed, and is gone
-            self._answer(404, b"")
-            return
-        content = file.read_bytes()
-        asked = self.headers.get("Range")
-        if asked and self.command == "GET":
-            start, _, end = asked.removeprefix("bytes=").partition("-")
-            self._answer(206, content[int(start) : int(end) + 1], len(content))
-        else:
-            self._answer(200, content)
-
-    def _answer(self, status: int, body: bytes, whole: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Last-Modified", "Mon, 30 Nov 2026 00:00:00 GMT")
-        if whole is not None:
-            self.send_header("Content-Range", f"bytes 0-{len(body) - 1}/{whole}")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-
-def test_images_of_a_bucket(folder: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyarrow's own client of S3, against a server of this test."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        where = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=none"
-        result = batch(f"s3://photos?{where}", task="outputs")
-    finally:
-        server.shutdown()
-    rows = rows_of(result.results)
-    assert [row["path"] for row in rows] == [f"s3://photos/{i:05d}.png" for i in range(COUNT)]
-    assert [row["path"] for row in rows if row["error"]] == ["s3://photos/00005.png"]
-    got = np.array([row["scores"] for row in rows if not row["error"]], np.float32)
-    kept = np.delete(folder, 5, 0)
-    np.testing.assert_allclose(got, scores_of(Path("m.engine"), kept), atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("images", "results", "text"),
     [
@@ -312,12 +296,15 @@ def test_images_of_a_bucket(folder: np.ndarray, monkeypatch: pytest.MonkeyPatch)
         ("in/*.gif", "out.parquet", "there are no images"),
         ("in", "out.csv", "no name of results"),
         ("in", "nowhere/out.parquet", "cannot be written"),
+        ("in", "m.engine/out.parquet", "cannot be written"),
+        ("in", "folder.parquet", "cannot be written: it is no file"),
         ("nosuch://bucket", "out.parquet", "no address that can be opened"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_work(
     folder: np.ndarray, images: str, results: str, text: str
 ) -> None:
+    Path("folder.parquet").mkdir()
     with pytest.raises(UsageError, match=text):
         batch(images, results)
     assert not list(Path().glob("*.parts"))

@@ -31,7 +31,7 @@ else:
     pytest.importorskip("ray.data", reason="Ray Data is not installed")
 
 COUNT = 2000
-PATIENCE = 60.0  # seconds
+PATIENCE = 300.0  # seconds, on a machine that does other things too
 
 
 @pytest.fixture(scope="module")

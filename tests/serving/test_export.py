@@ -12,7 +12,7 @@ import pytest
 import trtnet
 from trtnet.cli.main import main
 from trtnet.errors import UnsupportedError, UsageError
-from trtnet.serving.triton import Settings, export
+from trtnet.serving.triton import Settings, export, exporting
 
 Make = Callable[..., trtnet.Plan]
 IMAGES = {"name": "input", "dtype": "float32", "shape": [-1, 3, 8, 8]}
@@ -214,6 +214,33 @@ def test_bfloat16_is_for_tensorrts_backend_alone(tmp_path: Path, plan: Make) -> 
         export(trtnet.Plan(b"", {**plan().sidecar, "outputs": brain}), tmp_path / "r")
 
 
+def test_two_engines_for_one_gpu_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"a plan")
+    command = ["export", "triton", str(tmp_path / "a"), f"-o={tmp_path / 'r'}"]
+    assert main([*command, *(f"--plan=8.9:{tmp_path / name}" for name in ("a", "b"))]) == 2
+    assert "two engines for the compute capability 8.9" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_model_that_came_during_the_build_is_kept(
+    tmp_path: Path, plan: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = exporting.served
+
+    def meanwhile(*arguments: Any) -> Any:
+        (tmp_path / "means").mkdir(exist_ok=True)
+        (tmp_path / "means" / "config.pbtxt").write_text("of somebody else")
+        return real(*arguments)
+
+    monkeypatch.setattr(exporting, "served", meanwhile)
+    with pytest.raises(UsageError, match="has means already"):
+        export(plan(), tmp_path, Settings("means"))
+    assert config(tmp_path, "means") == "of somebody else"
+
+
 def test_the_command_builds_exports_and_keeps_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +260,11 @@ def test_the_command_builds_exports_and_keeps_what_is_there(
     engine = "r/lenet5/1/model.engine"
     assert main(["export", "triton", engine, "-o=r", "--name=lenet5", "--force", "--fp16"]) == 2
     assert "--fp16 cannot be chosen for an engine" in capsys.readouterr().err
-    assert main(["export", "triton", engine, "-o=r", "--name=lenet5", "--force"]) == 0
+    again = ["export", "triton", engine, "-o=r", "--name=lenet5", "--force"]
+    assert main(again) == 2
+    assert "would go around another engine" in capsys.readouterr().err
+    assert config(tmp_path / "r", "lenet5") == before
+    assert main([*again, "--ensemble"]) == 0
     assert config(tmp_path / "r", "lenet5") != before
     capsys.readouterr()
     assert main(["export", "torchserve", "lenet5", "-o=r"]) == 2

@@ -52,7 +52,7 @@ def test_the_wait_for_a_context_is_the_queue(plan: Callable[..., trtnet.Plan]) -
             thread = threading.Thread(target=lambda: (taken.set(), session(ROWS)))
             thread.start()
             taken.wait()
-            thread.join(0.3)
+            thread.join(1.0)
             assert thread.is_alive()
         thread.join()
     ((_, queue, latency),) = told.ended

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.dynamic_batching,
         arguments.ensemble,
     )
-    plans = dict(_split(text) for text in arguments.plan)
+    plans = _plans(arguments.plan)
     written = export(
         _recipe(arguments),
         arguments.output,
@@ -72,6 +72,19 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
             fix="leave it out, or name a model",
         )
     return model_recipe(arguments, arguments.target)
+
+
+def _plans(given: Sequence[str]) -> dict[str, str]:
+    """The engine for each compute capability."""
+    plans: dict[str, str] = {}
+    for capability, path in map(_split, given):
+        if capability in plans:
+            raise UsageError(
+                f"--plan: two engines for the compute capability {capability}",
+                got=f"{plans[capability]} and {path}",
+            )
+        plans[capability] = path
+    return plans
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -218,7 +218,8 @@ def class_map_of(outputs: Mapping[str, np.ndarray], placed: Placement) -> np.nda
         outputs: of the image, without the batch axis; one that :func:`map_output` names.
         placed: where in the network's input the image is.
     """
-    small = outputs[_CLASSES] if _CLASSES in outputs else outputs[_LOGITS].argmax(0)
+    found = outputs.get(_CLASSES)
+    small = found if found is not None and found.ndim == 2 else outputs[_LOGITS].argmax(0)
     return map_of_image(small.astype(np.int32), placed)
 
 

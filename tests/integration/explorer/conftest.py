@@ -48,7 +48,7 @@ def show(chromium: Any, tmp_path: Path) -> Iterator[Open]:
         file.write_text(page_of(json.dumps(document)), encoding="utf-8")
         options = {"viewport": {"width": 1440, "height": 900}, **options}
         context = chromium.new_context(accept_downloads=True, **options)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(30_000)  # of a machine that does other things too
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from trtnet.workers import ordered_map
 _LARGEST = 1 << 30  # bytes of an image that is fetched
 _FETCHED_AT_ONCE = 16
 _SCHEME = "://"
+_KEYS = re.compile(r"(?<=://)[^/]*@")
 
 
 class FoundImage(NamedTuple):
@@ -53,8 +55,18 @@ def find_images(place: str) -> tuple[str, list[FoundImage]]:
     else:
         found, base = [_found(path) for path in _local(place)], os.getcwd()
     if not found:
-        raise UsageError(f"there are no images in {place}", expected=", ".join(SUFFIXES))
+        shown = without_secret(place)
+        raise UsageError(f"there are no images in {shown}", expected=", ".join(SUFFIXES))
     return base, found
+
+
+def without_secret(place: str) -> str:
+    """`place` as it may be shown and written: an address without the keys in it.
+
+    >>> without_secret("s3://KEY:SECRET@bucket/photos")
+    's3://bucket/photos'
+    """
+    return _KEYS.sub("", place, count=1) if is_address(place) else place
 
 
 def is_address(place: str) -> bool:
@@ -97,9 +109,9 @@ def file_system(address: str) -> tuple[Any, str]:
         files, path = FileSystem.from_uri(address)
     except (ArrowException, OSError, ValueError, ImportError) as error:
         raise UsageError(
-            f"{address} is no address that can be opened",
+            f"{without_secret(address)} is no address that can be opened",
             expected="a folder, a pattern, or s3://BUCKET/FOLDER, gs://..., file:///...",
-            got=error,
+            got=str(error).replace(address, without_secret(address)),
         ) from error
     return files, str(path)
 
@@ -138,7 +150,8 @@ def _at_address(address: str) -> Iterator[FoundImage]:
         else:
             below = files.get_file_info(FileSelector(path, recursive=True))
     except OSError as error:
-        raise UsageError(f"--images: {address} cannot be read", got=error) from error
+        shown = without_secret(address)
+        raise UsageError(f"--images: {shown} cannot be read", got=error) from error
     for each in below:
         is_image = Path(each.path).suffix.lower() in SUFFIXES
         if each.type == FileType.File and (is_image or each.path == path):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from trtnet.building.pair import PairFiles
 from trtnet.errors import UsageError
 from trtnet.pipeline.preprocessing import StatedPreprocessing
-from trtnet.serving.batch.images import FoundImage
+from trtnet.reading.documents import MOST_BYTES
+from trtnet.reading.files import read_if_present
+from trtnet.serving.batch.images import FoundImage, without_secret
 from trtnet.version import __version__
 
 PART = 256
@@ -19,6 +23,14 @@ PART = 256
 TASKS = ("auto", "classification", "segmentation", "detection", "outputs")
 """What is written of an image: classes, the classes of its pixels, boxes, or what the network
 gives; ``"auto"`` for what the engine is for."""
+
+
+class EngineFiles(NamedTuple):
+    """SHA-256 of an engine's file, and of its sidecar, which says how images are prepared and what
+    classes are called; ``None`` without one."""
+
+    engine: str
+    sidecar: str | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class BatchJob:
         preprocess: what the user states about the preparation of images.
         class_names: in order, in place of those of the sidecar.
         device: where the engine runs, as for :class:`trtnet.Session`.
+        made_of: what the files of the engine must be where it is opened, see :func:`engine_files`;
+            ``None`` where anything goes.
         key: of the job, see :func:`identity`.
     """
 
@@ -48,6 +62,7 @@ class BatchJob:
     preprocess: StatedPreprocessing | None = None
     class_names: tuple[str, ...] | None = None
     device: str = "auto"
+    made_of: EngineFiles | None = None
     key: str = ""
 
 
@@ -107,16 +122,17 @@ def parts_of(images: Sequence[FoundImage], size: int) -> list[Part]:
 
 
 def identity(
-    job: BatchJob, engine_sha256: str, images: Sequence[FoundImage], part_size: int
+    job: BatchJob, made_of: EngineFiles, images: Sequence[FoundImage], part_size: int
 ) -> dict[str, Any]:
     """What a run must have in common with one that it goes on with, as JSON values."""
     stated = job.preprocess
     found = [[image.name, image.size, image.changed] for image in images]
     return {
         "trtnet": __version__,
-        "engine": engine_sha256,
+        "engine": made_of.engine,
+        "sidecar": made_of.sidecar,
         "images": f"{len(images)}, {_sha256(found)}",
-        "base": job.base,
+        "base": without_secret(job.base),
         "task": job.task,
         "top": job.top,
         "score threshold": job.score_threshold,
@@ -131,12 +147,22 @@ def key_of(identity: Mapping[str, Any]) -> str:
     return _sha256(identity)
 
 
-def engine_sha256(path: Path) -> str:
-    """Of the file of an engine.
+def engine_files(path: str | os.PathLike[str]) -> EngineFiles:
+    """What the files of the engine at `path` are.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: they cannot be read.
     """
+    files = PairFiles.of(path)
+    sidecars = [
+        read_if_present(file, "a sidecar", MOST_BYTES) for file in (files.sidecar, files.following)
+    ]
+    stated = None if sidecars == [None, None] else b"".join(text or b"" for text in sidecars)
+    about = None if stated is None else hashlib.sha256(stated).hexdigest()
+    return EngineFiles(_engine_sha256(files.engine), about)
+
+
+def _engine_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

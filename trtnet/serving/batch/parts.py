@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trtnet.errors import UsageError
-from trtnet.files import atomic_write
+from trtnet.files import atomic_write, is_full
 from trtnet.reading.documents import Source, from_json
 from trtnet.reading.files import read_if_present
 from trtnet.serving.batch.job import Part, key_of
@@ -139,7 +139,8 @@ class PartsFolder:
                     writer.write_table(table.replace_schema_metadata(kept))
                     failed += len(table) - table["error"].null_count
         except OSError as error:
-            fix = "free room on the disk, and go on with --resume (resume=True)"
+            fix = "free room on the disk" if is_full(error) else "see to that it can be written"
+            fix += ", and go on with --resume (resume=True)"
             raise UsageError(f"{self.results} cannot be written", got=error, fix=fix) from error
         self.remove()
         return failed

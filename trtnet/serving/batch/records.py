@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 COMMON = ("path", "width", "height", "error")
 """The columns of all tasks; ``error`` is null where the image was processed."""
+_COLUMN_TYPES = ("float32", "float16", "int64", "int32", "int8", "uint8", "bool")
 
 
 def arrow() -> Any:
@@ -53,11 +54,16 @@ class Records(ABC):
     def row(self, name: str, result: Any) -> dict[str, Any]:
         """The cells of an image that was processed."""
         size = {"width": result.width, "height": result.height}
-        return {"path": name, **size, "error": None, **self.values(result)}
+        return {"path": _utf8(name), **size, "error": None, **self.values(result)}
 
     def failed_row(self, name: str, error: str) -> dict[str, Any]:
         """The cells of an image that was not."""
-        return {"path": name, "error": error}
+        return {"path": _utf8(name), "error": _utf8(error)}
+
+
+def _utf8(text: str) -> str:
+    r"""`text` as a column holds it: bytes of a file's name that are no UTF-8 as ``\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class ClassRecords(Records):
@@ -124,11 +130,20 @@ class OutputRecords(Records):
         session: on the engine.
 
     Raises:
-        UsageError: an output has the name of another column.
+        UsageError: an output has the name of another column, or a type that columns lack.
     """
 
     def __init__(self, session: Session) -> None:
         self._dtypes: Mapping[str, str] = {each.name: each.dtype for each in session.outputs}
+        for name, dtype in self._dtypes.items():
+            if dtype not in _COLUMN_TYPES:
+                raise UsageError(
+                    "Parquet files have no such type",
+                    module=name,
+                    expected=", ".join(_COLUMN_TYPES),
+                    got=dtype,
+                    fix='keep outputs in float32: trtnet.Policy(..., io="fp32")',
+                )
         shapes = [f"{name}_shape" for name in self._dtypes]
         taken = {*COMMON, *shapes} & {*self._dtypes}
         if taken:

@@ -26,7 +26,7 @@ from trtnet.serving.batch.job import (
     BatchJob,
     Outcome,
     Part,
-    engine_sha256,
+    engine_files,
     identity,
     key_of,
     parts_of,
@@ -124,6 +124,8 @@ def run_batch(
     target = Path(os.path.abspath(results))
     if target.suffix != SUFFIX:
         raise UsageError(f"{results} is no name of results", expected=f"one that ends in {SUFFIX}")
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{results} cannot be written: it is no file", fix="name other results")
     base, found = find_images(images)
     folder = PartsFolder(target)
     with _alone(folder):
@@ -139,12 +141,14 @@ def run_batch(
             class_names=recipe.class_names,
             device=settings.device,
         )
-        about = identity(job, engine_sha256(engine), found, settings.part_size)
+        made_of = engine_files(engine)
+        about = identity(job, made_of, found, settings.part_size)
         if settings.resume and not folder.is_begun and is_finished(target, about):
             folder.remove()
             return BatchResult(target, len(found), len(found), 0, None, 0.0)
         folder.begin(about, settings.resume)
-        return _run(dataclasses.replace(job, key=key_of(about)), found, settings, runner, told)
+        job = dataclasses.replace(job, made_of=made_of, key=key_of(about))
+        return _run(job, found, settings, runner, told)
 
 
 def run_here(job: BatchJob, parts: Sequence[Part]) -> Iterator[Outcome]:
@@ -228,12 +232,13 @@ def _require_one_size(recipe: Recipe) -> None:
 @contextlib.contextmanager
 def _alone(folder: PartsFolder) -> Iterator[None]:
     """Lets one run at a time write the results."""
-    try:
-        with locked(folder.path, most_seconds=0):
-            yield
-    except TimeoutError as error:
-        raise UsageError(
-            f"another run is writing {folder.results}", fix="wait for it, or name other results"
-        ) from error
-    except FileNotFoundError as error:
-        raise UsageError(f"{folder.results} cannot be written", got=error) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.path, most_seconds=0))
+        except TimeoutError as error:
+            raise UsageError(
+                f"another run is writing {folder.results}", fix="wait for it, or name other results"
+            ) from error
+        except OSError as error:
+            raise UsageError(f"{folder.results} cannot be written", got=error) from error
+        yield

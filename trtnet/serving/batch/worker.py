@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from trtnet import zoo
 from trtnet.detection.reading import format_of
 from trtnet.engines.session import Session
@@ -20,7 +22,7 @@ from trtnet.errors import (
     UsageError,
 )
 from trtnet.serving.batch.images import fetched
-from trtnet.serving.batch.job import BatchJob, Outcome, Part
+from trtnet.serving.batch.job import BatchJob, Outcome, Part, engine_files
 from trtnet.serving.batch.parts import PartsFolder
 from trtnet.serving.batch.records import (
     BoxRecords,
@@ -39,7 +41,7 @@ from trtnet.tasks.segmenter import Segmenter
 from trtnet.tasks.task import ImageTask
 
 _MOST_TRIES = 3
-_ENGINE_FAILS = (BackendError, ExecutionError, PlanError)  # whatever image comes next
+_ENGINE_FAILS = (BackendError, ExecutionError, PlanError)  # perhaps whatever image comes next
 
 
 class _Opened(NamedTuple):
@@ -124,7 +126,7 @@ class PartWorker:
                 if not isinstance(result, Failure):
                     yield name, result
                     continue
-                if _stops(result.error):
+                if _may_stop(result.error) and not _runs(opened):
                     raise result.error
                 yield name, str(result).replace(str(file), name)  # which may be a fetched copy
 
@@ -132,11 +134,21 @@ class PartWorker:
         if self._open is None:
             session = open_on_node(self.job.engine, self.job.device)
             try:
+                self._require_same_engine()
                 self._open = _open(session, self.job)
             except BaseException:
                 session.close()
                 raise
         return self._open
+
+    def _require_same_engine(self) -> None:
+        """Checks that the files, which have just been opened, are those that the run began with."""
+        job = self.job
+        if job.made_of is not None and engine_files(job.engine) != job.made_of:
+            raise UsageError(
+                f"{job.engine} or its sidecar was changed while the run went on",
+                fix="put the engine back that the run began with, or begin another run",
+            )
 
     def _place(self, opened: _Opened | None) -> str:
         where = f"{socket.gethostname()}:{os.getpid()}"
@@ -185,8 +197,16 @@ def _open(session: Session, job: BatchJob) -> _Opened:
     return _Opened(task, run, records, session)
 
 
-def _stops(error: TrtnetError) -> bool:
+def _may_stop(error: TrtnetError) -> bool:
     return isinstance(error, _ENGINE_FAILS) and not isinstance(error, OutOfMemoryError)
+
+
+def _runs(opened: _Opened) -> bool:
+    """Whether the engine still runs, on an image of noise. Where it does, it has failed on one
+    image alone, of which a network may give values that are none, and the others go on."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    (found,) = opened.run.stream([noise])
+    return not isinstance(found, Failure)
 
 
 def _fatal(part: Part) -> UsageError:

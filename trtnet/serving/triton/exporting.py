@@ -94,6 +94,8 @@ def export(
     names = [name, *(f"{name}{suffix}" for suffix in SUFFIXES if settings.ensemble)]
     if not force:
         require_free(target, names)
+    if not settings.ensemble:
+        _require_no_ensemble(target, name)
     plan = _plan(model, settings, observer)
     found = served(plan, settings.max_batch)
     others = _others(plans or {}, plan, found.max_batch)
@@ -104,8 +106,23 @@ def export(
     notes = tuple(notes_for(plan, settings))
     readme = "".join(f"{note}\n\n" for note in notes).encode()
     engine = dataclasses.replace(engine, files={**engine.files, "README.md": readme})
+    if not force:  # again: building a model takes a while
+        require_free(target, names)
     write_models(target, [engine, *around])
     return Exported(target, tuple(names), found.max_batch, notes)
+
+
+def _require_no_ensemble(repository: Path, name: str) -> None:
+    """Refuses to put an engine into an ensemble that was exported for another one: its steps
+    prepare images and name classes as that one's sidecar says."""
+    steps = [f"{name}{suffix}" for suffix in SUFFIXES]
+    if all(os.path.lexists(repository / step) for step in steps):
+        raise UsageError(
+            f"{repository} has {', '.join(steps)}, which would go around another engine than "
+            "theirs",
+            fix="--ensemble (ensemble=True) replaces them too; or delete them, or give another "
+            "name: --name (name=)",
+        )
 
 
 def _default_name(model: str | os.PathLike[str] | Plan | Recipe) -> str:

@@ -39,7 +39,7 @@ class Settings:
         if self.name is not None and not NAME.fullmatch(self.name):
             raise UsageError(
                 "--name (name=): Triton's models are folders and parts of URLs",
-                expected="letters, digits, '_', '-' and '.', a letter or digit first",
+                expected="at most 128 letters, digits, '_', '-' and '.', the first no '-' or '.'",
                 got=self.name,
             )
         for flag, value, least in (
