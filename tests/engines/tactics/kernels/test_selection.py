@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trtnet.engines.torch.tactics.selection import largest_of
+from trtnet.engines.torch.tactics.selection import largest_of, select_by_kernel, select_largest
+from trtnet.reference.index import select_k
 
 SPECIAL = [np.nan, -np.nan, np.inf, -np.inf, -np.inf, 0.0, -0.0, -0.0, 0.0, 1e-40, -1e-40]
 
@@ -41,3 +42,16 @@ def test_choice(shape, count, axis, dtype, place):
     np.testing.assert_array_equal(found, best)
     zero = best == 0
     np.testing.assert_array_equal(np.signbit(found[zero]), np.signbit(best[zero]))
+
+
+@pytest.mark.parametrize(("shape", "is_chosen"), [((2, 8400), True), ((67200, 80), False)])
+def test_many_short_rows_are_left_to_pytorch(shape, is_chosen):
+    """A grid has no more than 65535 of them, and each would take the memory of 1024 values."""
+    graph = torch.fx.Graph()
+    x = graph.placeholder("x")
+    x.meta["value"] = torch.empty(shape, device="meta")
+    options = {"largest": True, "index_dtype": torch.int32}
+    node = graph.call_function(select_k, (x, 2, 1), options)
+    graph.output(node)
+    select_by_kernel(torch.fx.GraphModule({}, graph))
+    assert node.target is (select_largest if is_chosen else select_k)

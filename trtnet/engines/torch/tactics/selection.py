@@ -17,6 +17,7 @@ from trtnet.reference.index import select_k
 _PART = 1024  # values that one program sorts
 _MOST_PARTS = 128
 _PAIRS = 1024  # of a value and a part, which one program compares
+_MOST_KEYS = 1 << 24  # 128 MiB: short rows take as much as a whole part
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -35,7 +36,10 @@ def _fits(node: fx.Node, x: Tensor, count: int) -> bool:
     axis: int = node.args[2]  # type: ignore[assignment]
     size = x.shape[axis] if x.dim() else 0
     is_known = x.dtype in _TYPES and bool(node.kwargs["largest"])
-    return is_known and 1 < count <= size <= _PART * _MOST_PARTS and x.numel() < 1 << 31
+    if not is_known or not 1 < count <= size <= _PART * _MOST_PARTS:
+        return False
+    parts = x.numel() // size * int(triton.cdiv(size, _PART))
+    return parts * _PART <= _MOST_KEYS
 
 
 def select_largest(

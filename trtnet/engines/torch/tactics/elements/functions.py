@@ -89,6 +89,8 @@ def pointwise(
     Raises:
         UnwrittenError: for these types.
     """
+    if options and function is not elementwise.clip:
+        raise UnwrittenError(function)
     compared = types[1:] if function is torch.where else types
     if len(set(compared)) != 1 or not set(types) | {made} <= set(NAMES):
         raise UnwrittenError(function)
@@ -102,7 +104,7 @@ def pointwise(
         return writer.apply(_COMPARISONS[function], *wide)
     if function in _LOGIC and kind is torch.bool:
         return writer.apply(_LOGIC[function], *operands)
-    if made is not kind or (options and function is not elementwise.clip):
+    if made is not kind:
         raise UnwrittenError(function)
     if kind.is_floating_point:
         wide = [widened(writer, x, kind) for x in operands]

@@ -96,12 +96,18 @@ def _cut(writer: Writer, node: fx.Node, index: Index, source: tuple[int, ...]) -
             raise UnwrittenError(node)
         inside = writer.apply(f"(({{0}} >= 0) & ({{0}} < {source[axis]}))", found[axis])
         exists = writer.both(exists, inside)
-    fill = node.kwargs.get("fill")
+    fill: Any = node.kwargs.get("fill")
     if exists is None:
         return Place(found)
-    if fill is not None and not isinstance(fill, fx.Node):
+    if fill is not None and not _is_number(fill, node.meta["value"].dtype):
         raise UnwrittenError(node)
     return Place(found, exists, fill)
+
+
+def _is_number(node: Any, dtype: torch.dtype) -> bool:
+    """Whether `node` computes one value of this type."""
+    value = node.meta["value"] if isinstance(node, fx.Node) else None
+    return isinstance(value, Tensor) and value.dtype is dtype and value.numel() == 1
 
 
 def _known(node: fx.Node, value: Any) -> tuple[int, ...]:

@@ -10,7 +10,12 @@ from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.elements.functions import UnwrittenError
 from trtnet.engines.torch.tactics.elements.movements import is_movement, shape_of
-from trtnet.engines.torch.tactics.elements.reading import Reading, TooDeepError, is_tensor
+from trtnet.engines.torch.tactics.elements.reading import (
+    DEEPEST,
+    Reading,
+    TooDeepError,
+    is_tensor,
+)
 from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.index import select_k
@@ -40,7 +45,8 @@ class Plan:
         self._graph = graph
         self.computable = {node for node in graph.nodes if node not in refused and _is_known(node)}
         self._asked = set(self._asked_for())
-        self._uses = self._share({node for node in stored if node in self.computable})
+        wanted = {node for node in stored if node in self.computable}
+        self._uses = self._share(wanted | self._cuts(wanted))
 
     @property
     def stored(self) -> Set[fx.Node]:
@@ -79,6 +85,18 @@ class Plan:
                 root = self.root(source)
                 if root in self.computable:
                     yield root
+
+    def _cuts(self, stored: Set[fx.Node]) -> set[fx.Node]:
+        """Where long chains are cut."""
+        found = set()
+        depths: dict[fx.Node, int] = {}  # with the node itself, where it is not read
+        for node in (x for x in self._graph.nodes if x in self.computable):
+            depth = 1 + max((depths[x] for x in operands(node) if x in depths), default=0)
+            if depth >= DEEPEST and not is_movement(node):
+                found.add(node)
+            elif node not in stored and node not in self._asked:
+                depths[node] = depth
+        return found
 
     def _share(self, wanted: Set[fx.Node]) -> dict[fx.Node, dict[fx.Node, float]]:
         """Decides what is shared, `wanted` in any case: first as if nothing else was, then once
@@ -127,9 +145,12 @@ class Plan:
         they are not reduced along the same axis."""
         found = set()
         for root in self.stored:
-            left = [root]
+            left, seen = [root], set[fx.Node]()
             while left:
                 node = left.pop()
+                if node in seen:
+                    continue
+                seen.add(node)
                 if node.target is torch.softmax:
                     count = root.meta["value"].numel() if node is root else self._uses[node][root]
                     axis: Any = node.args[1]
@@ -187,7 +208,7 @@ def _can_be_written(node: fx.Node) -> bool:
     index = [Term(f"i{axis}", 1, size) for axis, size in enumerate(shape_of(node))]
     try:
         Reading(Writer("v"), None, load).computed(node, index, None)
-    except (UnwrittenError, TooDeepError, KeyError, ValueError, TypeError, AttributeError):
+    except (UnwrittenError, TooDeepError, LookupError, ValueError, TypeError, AttributeError):
         return False
     return True
 

@@ -32,12 +32,15 @@ from trtnet.reference.index import gather_elements, select_k, take
 
 LONGEST = 8192
 """The elements that are reduced at once, at most."""
+DEEPEST = 64
+"""The nodes between a result and what is read for it, at most: Triton compiles more for minutes."""
+_MOST_PARTS = 32  # of a concatenation: each element asks all of them
 _FEW_COLUMNS, _LARGEST_PRODUCT = 4, 1 << 27  # of a product that is computed element by element:
 # the columns, and the multiplications
 
 
 class TooDeepError(Exception):
-    """A reduction inside of another one, of elements that depend on it.
+    """A reduction inside of another one, of elements that depend on it; or too long a chain.
 
     Attributes:
         node: what has to be computed before.
@@ -58,6 +61,7 @@ class Reading:
         values."""
         self._writer, self._given, self._load = writer, given, load
         self._known: dict[Any, Term] = {}
+        self._depth = 0
         self.longest = 1
 
     def of(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
@@ -65,14 +69,18 @@ class Reading:
 
         Raises:
             UnwrittenError: a node that kernels do not compute.
-            TooDeepError: a reduction in a reduction.
+            TooDeepError: a reduction in a reduction, or more than 64 nodes in a chain.
         """
         key = (node, tuple(part.text for part in index), mask and mask.text)
         if key not in self._known:
             if self._given is not None and node in self._given:
                 self._known[key] = self._load(node, index, mask)
+            elif self._depth == DEEPEST:
+                raise TooDeepError(node)
             else:
+                self._depth += 1
                 self._known[key] = self.computed(node, index, mask)
+                self._depth -= 1
         return self._known[key]
 
     def computed(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
@@ -138,6 +146,8 @@ class Reading:
         parts: Any = node.args[0]
         axis = int(node.args[1]) % len(index)  # type: ignore[arg-type]
         if {part.meta["value"].dtype for part in parts} != {node.meta["value"].dtype}:
+            raise UnwrittenError(node)
+        if len(parts) > _MOST_PARTS:
             raise UnwrittenError(node)
         found, begin = None, 0
         for part in parts:
@@ -285,7 +295,7 @@ class Reading:
             raise UnwrittenError(node)
         axis %= len(index)
         rest = [*index[:axis], *index[axis + 1 :]]
-        within = None if mask is None or mask.rank > 1 else mask
+        within = self._writer.of_elements(mask)
         if any(part.rank > 1 for part in rest):
             raise TooDeepError(node)
         value, _, exists = self._reduced(node, source, rest, axis, within)

@@ -41,12 +41,11 @@ def write_kernels(module: fx.GraphModule, device: torch.device) -> int:
     while True:
         plan = Plan(module.graph, refused, stored)
         more = plan.wasteful()
-        try:
-            launches = [] if more else _Schedule(module.graph, plan, device).launches()
-        except TooDeepError as error:
-            (refused if error.node in stored else stored).add(error.node)
-            continue
-        if not more:
+        schedule = _Schedule(module.graph, plan, device)
+        launches = [] if more else schedule.launches()
+        for node in schedule.too_deep:
+            (refused if node in stored else stored).add(node)
+        if not more and not schedule.too_deep:
             break
         refused |= more
     if device.type == "cuda":
@@ -90,13 +89,18 @@ class _Launch:
 
 class _Schedule:
     """When the values of a plan are computed: as late as possible, all that are then known in one
-    launch."""
+    launch.
+
+    Attributes:
+        too_deep: what has to be computed before others, and was not.
+    """
 
     def __init__(self, graph: fx.Graph, plan: Plan, device: torch.device) -> None:
         self._graph, self._plan, self._device = graph, plan, device
         self._waiting: dict[fx.Node, int] = {}  # stored nodes, and the launch of those that wait
         self._known: set[fx.Node] = set()  # stored nodes that are computed
         self._launches: list[_Launch] = []
+        self.too_deep: set[fx.Node] = set()
 
     def launches(self) -> list[_Launch]:
         """All of them, in order."""
@@ -118,8 +122,11 @@ class _Schedule:
         for wave in range(last + 1):
             nodes = [node for node, own in self._waiting.items() if own == wave]
             if nodes:
-                launch = _Launch(nodes, before, self._plan, self._known, self._device)
-                self._launches.append(launch)
+                try:
+                    launch = _Launch(nodes, before, self._plan, self._known, self._device)
+                    self._launches.append(launch)
+                except TooDeepError as error:
+                    self.too_deep.add(error.node)
                 self._known.update(nodes)
         for node in [node for node, own in self._waiting.items() if own <= last]:
             del self._waiting[node]
@@ -162,7 +169,8 @@ def _function(kernel: Kernel, module: fx.GraphModule) -> Callable[..., Any]:
     """What a graph can call: the kernel on a GPU, elsewhere the nodes that it replaces."""
 
     def elements(*given: Tensor) -> Sequence[Tensor]:
-        values: Sequence[Tensor] = (kernel.run if _on_gpu(given[0]) else module.forward)(*given)
+        run = kernel.run if all(map(_on_gpu, given)) else module.forward
+        values: Sequence[Tensor] = run(*given)
         return values
 
     return holding(elements, kernel.source)

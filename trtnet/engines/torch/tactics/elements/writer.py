@@ -59,6 +59,7 @@ class Writer:
         self.lines: list[str] = []
         self._prefix = prefix
         self._known: dict[str, Term] = {}
+        self._joint: dict[str, tuple[Term, Term]] = {}  # masks, and the two of which each is made
 
     def let(self, text: str, rank: int, bound: int | None = None) -> Term:
         """A name for the value of `text`, which is computed once."""
@@ -83,8 +84,19 @@ class Writer:
         found: Term | None = None
         for mask in masks:
             if mask is not None:
-                found = mask if found is None else self.apply("({0} & {1})", found, mask)
+                found = mask if found is None else self._both(found, mask)
         return found
+
+    def _both(self, a: Term, b: Term) -> Term:
+        made = self.apply("({0} & {1})", a, b)
+        self._joint[made.text] = a, b
+        return made
+
+    def of_elements(self, mask: Term | None) -> Term | None:
+        """What `mask` says of the elements, without what it says of positions of a reduction."""
+        if mask is None or mask.rank < 2:
+            return mask
+        return self.both(*map(self.of_elements, self._joint.get(mask.text, ())))
 
     def add(self, a: Term, b: Term) -> Term:
         """The sum of indices."""
