@@ -255,7 +255,15 @@ class OutsideOfTrtnet(nn.Module):
         return self.c(self.b(x) * max(self.b.bias.tolist()))
 
 
-@pytest.mark.parametrize("make", [lambda: trtnet.from_torch(Outside()), OutsideOfTrtnet])
+class Converted(OutsideOfTrtnet):
+    """The same without a tensor of PyTorch between."""
+
+    def forward(self, x: Any) -> Any:
+        x = self.a(x) + np.asarray(self.a.weight).sum(0)
+        return self.c(self.b(x) * max(self.b.bias.tolist()))
+
+
+@pytest.mark.parametrize("make", [lambda: trtnet.from_torch(Outside()), OutsideOfTrtnet, Converted])
 def test_values_that_leave_pytorch(make: Callable[[], Any]) -> None:
     """A layer takes the same values; what numpy computed of them would stay as it was."""
     rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,16 @@ _ROLES: Mapping[str, tuple[str, ...]] = {
 
 _BECAME = "it became a size, an index, or a number in the model's code"
 _UNKNOWN = f"{_BECAME}, or values that are computed in a way that recipes do not have"
+
+
+_CONVERTED = "the model's code takes its values by np.asarray, and recipes see PyTorch only"
+
+
+class _Counts(NamedTuple):
+    """How often the values of a parameter were taken, and given to numpy."""
+
+    reads: int
+    conversions: int
 
 
 class Ledger:
@@ -73,15 +83,17 @@ class Ledger:
         with watching, leaving:
             yield
         for key, before in reads.items():
-            step = self.keys.get(key, self.ties.get(key))
-            if step is not None and self._entries[key].reads > before:
+            entry, step = self._entries[key], self.keys.get(key, self.ties.get(key))
+            if step is not None and _counts(entry).reads > before.reads:
                 self._touched.add(step)
+            if step is not None and _counts(entry).conversions > before.conversions:
+                self._lose([step], _CONVERTED)
 
-    def _enter(self, parameters: Iterable[tuple[str, Any]]) -> dict[str, int]:
+    def _enter(self, parameters: Iterable[tuple[str, Any]]) -> dict[str, _Counts]:
         """Notes where the values of `parameters` lie; how often each was read before."""
         reads = {}
         for key, entry in parameters:
-            reads[key] = entry.reads
+            reads[key] = _counts(entry)
             extent, owner = _extent_of(entry)
             if key not in self._entries:
                 self._entries[key], self._extents[key] = entry, extent
@@ -267,6 +279,10 @@ class Ledger:
                        "strides": list(extent.strides), "dtype": extent.dtype}  # fmt: skip
             self._views[key] = self._add(Step(VIEW, (step,), options))
         return self._views[key]
+
+
+def _counts(entry: Any) -> _Counts:
+    return _Counts(entry.reads, getattr(entry, "conversions", 0))
 
 
 def _is_dense(extent: Extent) -> bool:

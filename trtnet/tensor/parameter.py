@@ -46,6 +46,7 @@ class Parameter:
         optional: whether a state_dict may leave it out.
         name: its name in the module that owns it; ``""`` before.
         reads: how often its values were taken, to compute something of them.
+        conversions: how often numpy was given them.
 
     Raises:
         UsageError: `data` is a size or a tuple of sizes.
@@ -57,7 +58,7 @@ class Parameter:
         self._shape, self._dtype = Shape((0,)), np.dtype(np.float32)
         self._is_unwritten = False
         self.requires_grad = requires_grad
-        self.optional, self.name, self.reads = False, "", 0
+        self.optional, self.name, self.reads, self.conversions = False, "", 0, 0
 
     @classmethod
     def empty(
@@ -222,6 +223,7 @@ class Parameter:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.require(self.name or "a parameter")
+        self.conversions += 1
         return np.array(array, dtype) if copy else np.asarray(array, dtype)
 
     def __iter__(self) -> Any:
