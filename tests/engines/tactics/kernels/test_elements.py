@@ -158,6 +158,14 @@ def test_filled_slices(written):
     written(d, filled, d(torch.add, zeros, zeros))
 
 
+def test_a_slice_of_one_outside(written):
+    d = Draft(x=torch.randn(2, 5))
+    x = d(torch.mul, d["x"], d["x"])
+    parts = [d(cut, x, (0, at), (2, 1), (1, 1), axes=None, mode="FILL") for at in (-1, 2, 5)]
+    parts.append(d(cut, x, (-1, 0), (1, 5), (1, 1), axes=None, mode="FILL"))
+    written(d, *(d(torch.add, part, d["x"]) for part in parts))
+
+
 def test_concatenations_of_images_in_their_layout(written):
     maps = {
         f"x{i}": torch.randn(2, 6, n, n).to(memory_format=LAST) for i, n in enumerate((4, 3, 1))

@@ -71,7 +71,7 @@ CASTS = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat
 Types = tuple[torch.dtype, ...]
 
 
-class UnwrittenError(Exception):
+class UnwrittenError(NotImplementedError):
     """No kernel is written for this node."""
 
 

@@ -92,10 +92,15 @@ def _cut(writer: Writer, node: fx.Node, index: Index, source: tuple[int, ...]) -
         last = first + step * (count - 1)
         if min(first, last) >= 0 and max(first, last) < source[axis]:
             continue
-        if node.kwargs["mode"] != "FILL" or found[axis].number is not None:
+        if node.kwargs["mode"] != "FILL":
             raise UnwrittenError(node)
-        inside = writer.apply(f"(({{0}} >= 0) & ({{0}} < {source[axis]}))", found[axis])
-        exists = writer.both(exists, inside)
+        only = found[axis].number
+        if only is None:
+            inside = writer.apply(f"(({{0}} >= 0) & ({{0}} < {source[axis]}))", found[axis])
+            exists = writer.both(exists, inside)
+        elif not 0 <= only < source[axis]:
+            exists = writer.both(exists, writer.let("tl.full((1,), 0, tl.int1)", 1))
+            found[axis] = number(0)
     fill: Any = node.kwargs.get("fill")
     if exists is None:
         return Place(found)
