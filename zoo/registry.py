@@ -179,6 +179,8 @@ def get_entry(name: str) -> Entry:
     offered = offers().get(name, ())
     found = [own] if own else []
     found += [_offered(offer) for offer in offered]
+    if not found and Path(name).is_dir():
+        raise UsageError(f"{name} is a folder, and not a model", got=name, fix=_near_models(name))
     if not found and _looks_like_a_file(name):
         raise UsageError(
             f"{name} {'is a file, and not a model' if Path(name).exists() else 'does not exist'}",

@@ -101,9 +101,12 @@ def test_errors_leave_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_explored_is_refused() -> None:
+def test_what_cannot_be_explored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(trtnet.UsageError, match="nothing that can be explored"):
         explorer.write(5)
+    for folder in (".", str(tmp_path)):
+        with pytest.raises(trtnet.UsageError, match="is a folder, and not a model"):
+            explorer.write(folder)
 
 
 def test_two_networks_are_aligned_by_module_path() -> None:

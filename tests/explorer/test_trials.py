@@ -123,8 +123,7 @@ def test_a_search_of_other_weights_is_refused(searched: Path) -> None:
     found = search(setup.subject, setup.data, "sqnr>=20dB")
     (batch,) = (len(values) for values in setup.data.batches[0].values())
     given = {"precision": found.policy, "batch": batch}
-    assert explorer.write(Recipe("lenet5", **given), search=found)["builds"][0]["precision"][
-        "trials"
-    ]
+    (build,) = explorer.write(Recipe("lenet5", **given), search=found)["builds"]
+    assert build["precision"]["trials"]
     with pytest.raises(trtnet.UsageError, match="other weights"):
         explorer.write(Recipe("lenet5", weights="random", **given), search=found)

@@ -8,7 +8,7 @@ import pytest
 import trtnet
 from trtnet import nn
 from trtnet.benchmark import LayerTime
-from trtnet.graph import read
+from trtnet.graph import Graph, Layer, TensorInfo, read
 from trtnet.nn import functional as F
 
 
@@ -85,3 +85,21 @@ def test_casts_of_one_call_are_no_surer_together_than_each() -> None:
     (row,) = [row for row in trtnet.study(net, profile=both).rows() if row["time_s"]]
     assert (row["casts"] >= 2, row["time_s"], row["min_s"]) == (True, 7.0, 5.0)
     assert (row["low_s"], row["high_s"]) == (None, None)  # a sum of medians has none that is known
+
+
+def test_layers_of_other_programs_keep_rows_of_their_own() -> None:
+    """Only what a policy inserts is put together: other layers may have names that read alike."""
+    names = ["x", "/x"]
+    tensors = ["in", "middle", "out"]
+    graph = Graph(
+        name="other",
+        inputs=("in",),
+        outputs=("out",),
+        layers=tuple(
+            Layer(name, "SOFTMAX", (tensors[i],), (tensors[i + 1],), {"axes": 2})
+            for i, name in enumerate(names)
+        ),
+        tensors={name: TensorInfo(name, "float32", (1, 4)) for name in tensors},
+    )
+    found = [(row["layer"], row["layers"]) for row in trtnet.study(graph).rows()]
+    assert found == [("x", 1), ("/x", 1)]

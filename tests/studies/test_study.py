@@ -197,3 +197,10 @@ def test_what_cannot_be_studied(model: Net) -> None:
         trtnet.study(mixable, policy="fp16", data="random")
     with pytest.raises(UsageError, match="lowers no module"):
         trtnet.study("lenet5:fp32", data="random")
+    with pytest.raises(UsageError, match="network that it defines"):
+        trtnet.study(model)
+    for subject in (3, None, [net]):
+        with pytest.raises(UsageError, match="nothing that can be studied"):
+            trtnet.study(subject)
+    with pytest.raises(UsageError, match=r"benchmark\.profile"):
+        trtnet.study(net, profile=[{"name": "stem/conv", "averageMs": 1.0}])

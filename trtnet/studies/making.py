@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trtnet import graph
 from trtnet.analysis.attribution import check_attribution
 from trtnet.analysis.counting import known_shapes
+from trtnet.errors import UsageError
 from trtnet.finite import json_number
 from trtnet.own_version import __version__
 from trtnet.search.result import SearchResult
@@ -74,6 +75,7 @@ def study(
     [('c1', None, 117600), ('tanh', None, 0), ('s2', None, 0)]
     """
     check_attribution(attribution)
+    _check_profile(profile)
     found = find_subject(subject, policy=policy, data=data, items=items, gpu=gpu, observer=observer)
     given = dict(shapes or found.shapes)
     cost = graph.cost(found.graph, given)
@@ -103,6 +105,19 @@ def study(
         profile=tuple(profile),
         attribution=attribution,
     )
+
+
+def _check_profile(profile: Sequence[LayerTime]) -> None:
+    from trtnet.benchmark import LayerTime
+
+    for layer in profile:
+        if not isinstance(layer, LayerTime):
+            raise UsageError(
+                "this is no measured time of a layer",
+                expected="what benchmark.profile returns",
+                got=type(layer).__name__,
+                fix="trtnet explore MODEL --profile FILE (explorer.write(profile=)) takes files",
+            )
 
 
 def _measured_by(subject: Any, found: Subject) -> SearchJournal | None:

@@ -24,7 +24,8 @@ def operation_rows(facts: Facts) -> list[Row]:
     """
     merged: dict[tuple[Any, ...], Row] = {}
     for row in _rows(facts):
-        key = row["module"], row["call"], row["op"]
+        inserted = row["type"] in INSERTED
+        key = row["module"], row["call"], row["op"], None if inserted else row["layer"]
         merged[key] = _together(merged[key], row) if key in merged else row
     rows = [*merged.values()]
     _add_errors(facts, rows)

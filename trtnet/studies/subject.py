@@ -108,8 +108,22 @@ def find_subject(
         raise _defined_already(subject)
     if isinstance(subject, Network):
         return _of_network(subject)
+    if not isinstance(subject, Graph) and not hasattr(subject, "num_layers"):
+        raise _nothing(subject)
     read = subject if isinstance(subject, Graph) else graph.read(subject)
     return Subject(read.name, read)
+
+
+def _nothing(subject: Any) -> UsageError:
+    fix = None
+    if callable(getattr(subject, "named_modules", None)):
+        fix = "study the network that it defines: net.output('y', model(net.input('x', shape)))"
+    return UsageError(
+        "this is nothing that can be studied",
+        expected="a model's name, the path of a graph, a Recipe, a Network or a Graph",
+        got=type(subject).__name__,
+        fix=fix,
+    )
 
 
 def _defined_already(subject: Any) -> UsageError:
