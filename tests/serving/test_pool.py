@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ import pytest
 
 import trtnet
 from trtnet.cli.main import main
-from trtnet.errors import UsageError
+from trtnet.errors import ExecutionError, UsageError
 from trtnet.serving.batch.images import FoundImage
 from trtnet.serving.batch.job import Part, parts_of
-from trtnet.serving.ray.cluster import pool_of
+from trtnet.serving.ray.cluster import pool_of, run_batch
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,25 @@ def test_parts_hold_all_images_once() -> None:
     assert [name for part in parts for name in part.names] == [image.name for image in images]
     assert [part.index for part in parts] == [0, 1, 2]
     assert Part.from_json(parts[1].as_json()) == parts[1]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", None])
+def test_a_cluster_that_is_not_there_is_said(
+    address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("Could not connect")
+
+    ray = types.SimpleNamespace(is_initialized=lambda: False, init=init, data=None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", types.SimpleNamespace())
+    if address is None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ExecutionError, match="Could not connect") as caught:
+        run_batch("m.engine", "in", "out.parquet")
+    assert (address or "Ray cannot start") in str(caught.value)
 
 
 def test_the_command_names_the_extra(

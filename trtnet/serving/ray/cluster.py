@@ -54,7 +54,8 @@ def run_batch(
     Raises:
         UsageError: no images, no such model, results that are no ``.parquet``, the parts of another
             run; more GPUs or workers than there are; Ray is not installed.
-        ExecutionError: the engine cannot run; what was written stays, for a run that resumes.
+        ExecutionError: the engine cannot run, or Ray cannot; what was written stays, for a run that
+            resumes.
     """
     recipe = model if isinstance(model, Recipe) else Recipe(os.fspath(model))
     chosen = settings or BatchSettings()
@@ -203,7 +204,15 @@ def _cluster() -> Iterator[list[dict[str, float]]]:
 
     is_ours = not ray.is_initialized()
     if is_ours:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, RuntimeError, ValueError) as error:
+            named = os.environ.get("RAY_ADDRESS")
+            problem, fix = "Ray cannot start", "see the logs in /tmp/ray/session_latest/logs"
+            if named:
+                problem = f"the cluster {named} (RAY_ADDRESS) cannot be used"
+                fix = "start it, or leave RAY_ADDRESS out for a cluster of this run alone"
+            raise ExecutionError(problem, got=error, fix=fix) from error
     try:
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
