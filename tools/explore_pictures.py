@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 WIDE, PHONE = (1440, 900), (390, 1300)
 
@@ -19,7 +19,7 @@ class Picture(NamedTuple):
     page: str
     fragment: str
     size: tuple[int, int] = WIDE
-    theme: str = "light"
+    theme: Literal["light", "dark"] = "light"
 
 
 PICTURES = {
