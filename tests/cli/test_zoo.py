@@ -77,7 +77,7 @@ def test_the_report_and_the_engine(lenet: Any, capsys: pytest.CaptureFixture) ->
     assert set(report["verify"]) == {
         *("against", "inputs", "max_abs", "rel_l2", "sqnr_db", "cosine", "argmax_agreement"),
         *("positions", "boxes", "first_divergent", "blame", "budget", "limit", "passed"),
-        *("rows", "shapes"),
+        *("rows", "shapes", "changed"),
     }
     assert set(report["executed"]) == {"ran", "reason"}
     assert report["weights"]["source"] == "DIGITS_V1"

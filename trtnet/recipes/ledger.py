@@ -76,7 +76,7 @@ class Ledger:
         reads = self._enter(entries(module, path))
         watching: AbstractContextManager[Any] = nullcontext()
         leaving: AbstractContextManager[Any] = nullcontext()
-        if "torch" in sys.modules:
+        if sys.modules.get("torch") is not None:
             from trtnet.recipes.watch import Leaving, Watch  # needs torch
 
             watching, leaving = Watch(self), Leaving(self)
@@ -299,8 +299,8 @@ def _extent_of(entry: Any) -> tuple[Extent | None, Any]:
     """Where the values of a parameter lie, and what keeps them there; ``None`` for none."""
     if not entry.has_values:
         return None, None
-    tensor = getattr(entry, "tensor", None)
-    if tensor is not None:
+    if hasattr(type(entry), "tensor"):  # an entry itself may compute any attribute by PyTorch
+        tensor = entry.tensor
         from trtnet.recipes.watch import extent_of  # needs torch
 
         return extent_of(tensor), tensor

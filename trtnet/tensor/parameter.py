@@ -85,7 +85,9 @@ class Parameter:
 
     @array.setter
     def array(self, array: np.ndarray | None) -> None:
-        self._array, self._is_unwritten = array, False
+        # A number of numpy's, which a computation with no axes gives, has no memory of its own.
+        self._array = None if array is None else np.asanyarray(array)
+        self._is_unwritten = False
 
     @property
     def data(self) -> Any:
