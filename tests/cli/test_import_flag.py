@@ -48,7 +48,9 @@ class Net(trtnet.Module):
     def forward(self, x):
         return self.twice(x)
 """
-COMMANDS = sorted({*program._PROGRAMS, *program._NETWORK_COMMANDS} - {"ceilings", "doctor", "weights"})
+COMMANDS = sorted(
+    {*program._PROGRAMS, *program._NETWORK_COMMANDS} - {"ceilings", "doctor", "weights"}
+)
 
 
 @pytest.fixture(autouse=True)

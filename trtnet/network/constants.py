@@ -61,13 +61,13 @@ class Constants:
         wanted = dtype_of(own if dtype is None else dtype)
         # The caller may change its own array before the engine is built; parameters are shared.
         array = found.array
+        # Equal values of two keys are two constants: another state_dict may tell them apart.
+        source = self._ledger.find(array)
         if not name:
             array = found.array.copy()
             self._ledger.copied(found.array, array)
         if array.size > _SMALL or name:
             return self._emit(array, wanted, name)
-        # equal values of two keys are two constants: another state_dict may tell them apart
-        source = self._ledger.find(array)
         small = (array.shape, array.dtype, wanted, array.tobytes(), source)
         if small not in self._known:
             self._known[small] = self._emit(array, wanted, name)

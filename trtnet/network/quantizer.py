@@ -83,6 +83,7 @@ class Quantizer:
         self.is_active = policy.uses(*QUANTIZED)
         self.is_observing = needs_ranges(policy, ranges)
         self.observed: dict[str, None] = {}
+        self._scales: dict[tuple[str, str], np.ndarray] = {}  # of activations
         self.formats: set[str] = set()
         self._quantized: dict[tuple[Any, str], Tensor | None] = {}
         self._pairs: dict[tuple[Any, str, DType], Tensor] = {}
@@ -242,8 +243,11 @@ class Quantizer:
 
     def _scale(self, name: str, format: str) -> np.ndarray:
         assert self._ranges is not None
-        amax = self._ledger.range(name, np.array(self._ranges.amax(name), np.float32))
-        return self._ledger.derive("range_scale", amax, limit=STORED[format][1])
+        if (name, format) not in self._scales:  # one for a pair: their constants are shared
+            amax = self._ledger.range(name, np.array(self._ranges.amax(name), np.float32))
+            scale = self._ledger.derive("range_scale", amax, limit=STORED[format][1])
+            self._scales[name, format] = scale
+        return self._scales[name, format]
 
     def _has_pair(self, tensor: Tensor) -> bool:
         source = self._casts.source(tensor)
