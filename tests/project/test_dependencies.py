@@ -36,6 +36,7 @@ NOT_IMPORTED = {  # declared distributions that no import names
     "nvidia-cuda-runtime": "CUDA's headers, included by kernels",
     "grpcio": "what tritonclient.grpc imports",
     "geventhttpclient": "what tritonclient.http imports",
+    "pytest-xdist": "an option of pytest",
     "ruff": "a command",
     "mypy": "a command",
     "setuptools": "the build backend of tests without build isolation",
