@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from batches import (
     batch,
     require_equal,
     rows_of,
-    save_engine,
     save_images,
     scores_of,
     stopping_after,
@@ -35,18 +33,7 @@ from trtnet.serving.batch.worker import PartWorker
 from trtnet.tasks import Classifier, Detector, Segmenter
 from trtnet.zoo import get_entry
 
-if os.environ.get("TRTNET_INTEGRATION"):  # a skip would be a failure there
-    importlib.import_module("pyarrow.parquet")
-else:
-    pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """A folder with ``m.engine`` and fifty images in ``in``; their pixels."""
-    monkeypatch.chdir(tmp_path)
-    save_engine(Path("m.engine"))
-    return save_images(Path("in"), COUNT)
+pytestmark = pytest.mark.usefixtures("pyarrow")
 
 
 def test_outputs_are_the_sessions(folder: np.ndarray) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib
-import os
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -13,22 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batches import COUNT, batch, rows_of, save_engine, save_images, scores_of, stopping_after
+from batches import COUNT, batch, rows_of, scores_of, stopping_after
 
 from trtnet.errors import UsageError
 
-if os.environ.get("TRTNET_INTEGRATION"):  # a skip would be a failure there
-    importlib.import_module("pyarrow.parquet")
-else:
-    pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """A folder with ``m.engine`` and the objects of the bucket in ``in``; their pixels."""
-    monkeypatch.chdir(tmp_path)
-    save_engine(Path("m.engine"))
-    return save_images(Path("in"), COUNT)
+pytestmark = pytest.mark.usefixtures("pyarrow")
 
 
 @pytest.fixture
