@@ -36,17 +36,20 @@ class Kept(torch.cuda.CUDAGraph):
 
     made: list[Kept]
 
-    def __init__(self) -> None:
+    def __init__(self, keep_graph: bool = False) -> None:
         super().__init__(keep_graph=True)  # type: ignore[call-arg]  # its own is of C++
         self.made.append(self)
+        self._was_asked = keep_graph
 
-    def __new__(cls) -> Kept:
+    def __new__(cls, keep_graph: bool = False) -> Kept:
         return super().__new__(cls, keep_graph=True)
 
     def capture_end(self) -> None:
-        """Ends the capture; the graph can be launched as others can."""
+        """Ends the capture; unless it was asked to keep the graph, that can be launched as others
+        can."""
         super().capture_end()
-        self.instantiate()
+        if not self._was_asked:
+            self.instantiate()
 
 
 @contextmanager

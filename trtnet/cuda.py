@@ -59,10 +59,10 @@ def call(function: str, *arguments: Any) -> Any:
         CudaError: any other failure, in CUDA's words.
         BackendError: cuda-python is not installed.
     """
-    status, *values = getattr(runtime(), function)(*arguments)
-    if status:
-        raise _runtime_error(function, status)
-    return values[0] if len(values) == 1 else tuple(values)
+    found = getattr(runtime(), function)(*arguments)
+    if found[0]:
+        raise _runtime_error(function, found[0])
+    return found[1] if len(found) == 2 else found[1:]
 
 
 def call_driver(function: str, *arguments: Any) -> Any:

@@ -67,6 +67,23 @@ def test_gpu_arrays(fake_trt, fake_cuda, cuda_graph, stream):
             assert np.array_equal(read(session(GpuArray(x, stream))["y"]), 2 * x + 1)
 
 
+def test_another_stream_waits_for_launches_on_the_default_one(make_fake_trt, fake_cuda):
+    """The event for it is recorded when it is needed: each launch would take longer with it."""
+    x, other = GpuArray(rows(2, 4)), fake_cuda.cudaStreamCreateWithFlags(1)[1]
+    with trtnet.Session(make_fake_trt("tensorrt").plan()) as session:
+        for _ in range(12):
+            session(x)
+        fake_cuda.calls.clear()
+        session(x)
+        assert [name for name in fake_cuda.names() if name.startswith("cudaEvent")] == []
+        session(GpuArray(x.array, other))
+        events = [c for c in fake_cuda.calls if c[0] in ("cudaEventRecord", "cudaStreamWaitEvent")]
+        recorded, waited = events[:2]
+        assert recorded == ("cudaEventRecord", (recorded[1][0], 0))
+        assert waited[:2] == ("cudaStreamWaitEvent", (other, recorded[1][0], 0))
+        session(x)
+
+
 def test_without_graphs_gpu_arrays_are_used_where_they_are(fake_trt, fake_cuda):
     with trtnet.Session(fake_trt.plan(), cuda_graph=False) as session:
         x = GpuArray(rows(2, 4))

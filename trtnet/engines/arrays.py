@@ -241,13 +241,13 @@ def empty(kind: str, shape: Sequence[int], dtype: str, device: Device, stream: i
 
 def _empty_torch(shape: Sequence[int], dtype: str, kind: str, index: int, stream: int) -> Any:
     """Memory of PyTorch, allocated for the stream that will use it."""
-    torch = sys.modules["torch"]
+    torch, element = sys.modules["torch"], _torch_dtype(dtype)
     if kind == "torch":
         try:
-            return torch.empty(shape, dtype=_torch_dtype(dtype))
+            return torch.empty(shape, dtype=element)
         except (RuntimeError, MemoryError) as error:
             raise _no_room(shape, dtype, error) from error
-    element, place = _torch_dtype(dtype), _torch_gpu(index)
+    place = _torch_gpu(index)
     try:
         if _stream_of_torch()(index) == stream:
             return torch.empty(shape, dtype=element, device=place)

@@ -305,8 +305,13 @@ class Session:
         return self._views(item if isinstance(item, tuple) else (item,), {})
 
     def _views(self, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, View]:
-        if len(arrays) == 1 and not named and isinstance(arrays[0], Mapping):
-            return self._views((), arrays[0])
+        if len(arrays) == 1 and not named:
+            (only,) = arrays
+            if isinstance(only, Mapping):
+                return self._views((), only)
+            if len(self.inputs) == 1:  # most calls
+                name = self.inputs[0].name
+                return {name: view(name, only)}
         return {n: view(n, x) for n, x in self._signature.name(arrays, named).items()}
 
     def _counted(

@@ -14,6 +14,7 @@ from trtnet.engines.protocol import Binding, Engine, Replay
 from trtnet.engines.signature import Fit
 from trtnet.errors import ShapeError
 
+_DEFAULT_STREAM = 0
 _NOTHING = View(0, (), "float32", "numpy")  # stands for the inputs of an engine without any
 
 
@@ -39,7 +40,8 @@ class ExecutionSlot:
         self._engine = engine
         self._graphs = graphs if device.kind == "cuda" else 0
         self._arrived, self._done = device.new_event(), device.new_event()
-        self._last: int | None = None  # the stream that `_done` was recorded on
+        self._last: int | None = None  # the stream of the last execution
+        self._is_marked = True  # whether `_done` was recorded there
         self._contexts: OrderedDict[Any, BoundContext] = OrderedDict()
         self._newest: Any = None
         self._used: list[object] | None = None  # the arrays of an execution that has not ended
@@ -90,6 +92,7 @@ class ExecutionSlot:
         for bound in self._contexts.values():
             bound.forget()
         self._newest = self._last = None
+        self._is_marked = True
         self._used = None
 
     def _run_at_once(self, views: Mapping[str, View], profile: int) -> dict[str, View]:
@@ -148,8 +151,15 @@ class ExecutionSlot:
     def settle(self) -> None:
         """Waits until all work of this slot has ended."""
         if self._last is not None:
+            self._mark()
             self._done.synchronize()
             self._last = None
+
+    def _mark(self) -> None:
+        """Records `_done` on the stream of the last execution, where that was put off."""
+        if not self._is_marked and self._last is not None:
+            self._done.record(self._last)
+            self._is_marked = True
 
     def close(self) -> None:
         """Waits until all work has ended, and releases everything; a second call does nothing, or
@@ -178,12 +188,18 @@ class ExecutionSlot:
         return bound.graph
 
     def _launch(self, graph: Replay, results: dict[str, View], caller: int) -> dict[str, View]:
-        """A launch of a CUDA graph that works on the caller's memory."""
+        """A launch of a CUDA graph that works on the caller's memory.
+
+        On the default stream, which always exists, the event is recorded when something else has
+        to wait for it: rarely, while each record takes a microsecond.
+        """
         if self._last not in (None, caller):
+            self._mark()
             self._done.wait(caller)
         graph.launch(caller)
-        self._done.record(caller)
-        self._last = caller
+        self._last, self._is_marked = caller, False
+        if caller != _DEFAULT_STREAM:
+            self._mark()
         return results
 
     def _run_direct(
@@ -295,6 +311,7 @@ class ExecutionSlot:
             self._arrived.record(caller)
             self._arrived.wait(stream)
         if self._last not in (None, stream):
+            self._mark()
             self._done.wait(stream)
         return stream
 
@@ -302,7 +319,7 @@ class ExecutionSlot:
         """Makes the stream of the GPU arrays' owner wait for the work; for host arrays, waits for
         it here."""
         self._done.record(stream)
-        self._last = stream
+        self._last, self._is_marked = stream, True
         if not _on_gpu(views):
             self.settle()
         elif stream != _caller(views):

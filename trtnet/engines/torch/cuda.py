@@ -17,6 +17,7 @@ from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph, Shapes
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.context import TorchContext
+from trtnet.engines.torch.memsets import replace_memsets
 from trtnet.engines.torch.recording import recording
 from trtnet.engines.torch.ways import WITHOUT, Way, Ways
 from trtnet.errors import OutOfMemoryError
@@ -254,13 +255,16 @@ class CudaContext(TorchContext):
         return _thread(way.is_timed).submit(self._capture, stream, way).result()
 
     def _capture(self, stream: int, way: Way) -> CudaReplay:
-        graph = torch.cuda.CUDAGraph()
+        graph = _new_graph()
         try:
             with self._on(stream, way.is_timed):
                 with recorded() as copies:
                     self._run(way.forward)  # chooses the kernels
                 with given(copies), recording(graph, self._stream, self._pool):
                     self._run(way.forward)
+                if hasattr(graph, "instantiate"):
+                    replace_memsets(graph.raw_cuda_graph(), self._stream)
+                    graph.instantiate()
         except Exception as error:  # of many kinds, as kernels and Triton's are
             raise CaptureError("PyTorch cannot capture this graph", got=error) from error
         return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)])
@@ -289,6 +293,13 @@ class CudaContext(TorchContext):
         """Forgets shapes and addresses, and gives unused memory back to the device."""
         super().close()
         torch.cuda.empty_cache()
+
+
+def _new_graph() -> torch.cuda.CUDAGraph:
+    """A graph that can be changed after it was captured; one that cannot in older versions of
+    PyTorch."""
+    can_wait = hasattr(torch.cuda.CUDAGraph, "instantiate")
+    return torch.cuda.CUDAGraph(keep_graph=True) if can_wait else torch.cuda.CUDAGraph()
 
 
 class CudaReplay:
