@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 module = pytest.importorskip("trtnet.engines.torch.memsets")
 
 MEMSET, KERNEL = "memset", "kernel"
-TYPES = SimpleNamespace(cudaGraphNodeTypeMemset=MEMSET)
+TYPES = SimpleNamespace(CU_GRAPH_NODE_TYPE_MEMSET=MEMSET)
 STREAM = SimpleNamespace(cuda_stream=7, device=torch.device("cpu"))
 
 
@@ -44,52 +44,52 @@ class Cuda:
             raise module.ExecutionError("CUDA refuses")
         return getattr(self, function)(*arguments)
 
-    def cudaGraphGetNodes(self, graph, count=0):
+    def cuGraphGetNodes(self, graph, count=0):
         nodes = list(graph.nodes)
         return nodes[:count] if count else None, len(nodes)
 
-    def cudaGraphNodeGetType(self, node):
+    def cuGraphNodeGetType(self, node):
         return MEMSET if isinstance(self.graph.nodes[node], dict) else KERNEL
 
-    def cudaGraphMemsetNodeGetParams(self, node):
+    def cuGraphMemsetNodeGetParams(self, node):
         return SimpleNamespace(**self.graph.nodes[node])
 
-    def cudaGraphNodeGetDependencies(self, node, count=0):
+    def cuGraphNodeGetDependencies(self, node, count=0):
         return self._edges([edge for edge in self.graph.edges if edge[1] == node], 0, count)
 
-    def cudaGraphNodeGetDependentNodes(self, node, count=0):
+    def cuGraphNodeGetDependentNodes(self, node, count=0):
         return self._edges([edge for edge in self.graph.edges if edge[0] == node], 1, count)
 
     def _edges(self, edges, end, count):
         kinds = [SimpleNamespace(type=self.graph.kinds.get(edge, 0)) for edge in edges]
         return [edge[end] for edge in edges][:count], kinds[:count], len(edges)
 
-    def cudaGraphAddKernelNode(self, graph, before, count, parameters):
+    def cuGraphAddKernelNode(self, graph, before, count, parameters):
         assert count == len(before)
         node = max(graph.nodes) + 1
         graph.nodes[node] = parameters
         graph.edges += [(other, node) for other in before]
         return node
 
-    def cudaGraphAddDependencies(self, graph, before, behind, edges, count):
+    def cuGraphAddDependencies(self, graph, before, behind, edges, count):
         assert edges is None
         graph.edges += list(zip(before, behind, strict=True))[:count]
 
-    def cudaGraphDestroyNode(self, node):
+    def cuGraphDestroyNode(self, node):
         del self.graph.nodes[node]
         self.graph.edges = [edge for edge in self.graph.edges if node not in edge]
 
-    def cudaStreamBeginCapture(self, stream, mode):
+    def cuStreamBeginCapture(self, stream, mode):
         self.filled.clear()
 
-    def cudaStreamEndCapture(self, stream):
+    def cuStreamEndCapture(self, stream):
         self.captured.append(Graph([tuple(self.filled)]))
         return self.captured[-1]
 
-    def cudaGraphKernelNodeGetParams(self, node):
+    def cuGraphKernelNodeGetParams(self, node):
         return self.captured[-1].nodes[node]
 
-    def cudaGraphDestroy(self, graph):
+    def cuGraphDestroy(self, graph):
         self.captured.remove(graph)
 
 
@@ -108,18 +108,18 @@ class Memory:
 
 @pytest.fixture
 def replaced(monkeypatch):
-    """What replacing the memsets of a graph gives: how many, and the imitated runtime."""
+    """What replacing the memsets of a graph gives: how many, and the imitated driver."""
 
     def run(graph, refused=""):
         cuda = Cuda(graph)
         cuda.refused = refused
-        runtime = SimpleNamespace(
-            cudaGraph_t=lambda graph: graph,
-            cudaGraphNodeType=TYPES,
-            cudaStreamCaptureMode=SimpleNamespace(cudaStreamCaptureModeThreadLocal="local"),
+        driver = SimpleNamespace(
+            CUgraph=lambda graph: graph,
+            CUgraphNodeType=TYPES,
+            CUstreamCaptureMode=SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="local"),
         )
-        monkeypatch.setattr(module.cuda, "runtime", lambda: runtime)
-        monkeypatch.setattr(module.cuda, "call", cuda.call)
+        monkeypatch.setattr(module.cuda, "driver", lambda: driver)
+        monkeypatch.setattr(module.cuda, "call_driver", cuda.call)
         monkeypatch.setattr(module._Memset, "memory", lambda self, device: Memory(cuda, self))
         stand_in = SimpleNamespace(stream=nullcontext)
         monkeypatch.setattr(module.torch, "cuda", stand_in)
@@ -172,7 +172,7 @@ def test_one_with_a_dependency_of_another_kind_stays(replaced):
     assert replaced(graph)[0] == 0
 
 
-@pytest.mark.parametrize("refused", ["cudaGraphGetNodes", "cudaGraphKernelNodeGetParams"])
+@pytest.mark.parametrize("refused", ["cuGraphGetNodes", "cuGraphKernelNodeGetParams"])
 def test_the_graph_stays_where_cuda_gives_no_kernels(refused, replaced):
     graph = Graph(["a", memset()], [(0, 1)])
     count, cuda = replaced(graph, refused)

@@ -44,6 +44,7 @@ class ExecutionSlot:
         self._is_marked = True  # whether `_done` was recorded there
         self._contexts: OrderedDict[Any, BoundContext] = OrderedDict()
         self._newest: Any = None
+        self._fit: Fit | None = None  # that the newest context was found by
         self._used: list[object] | None = None  # the arrays of an execution that has not ended
         self._has_shape_values = any(b.on_host and b.is_input for b in engine.bindings)
         self._inputs = [binding for binding in engine.bindings if binding.is_input]
@@ -64,7 +65,7 @@ class ExecutionSlot:
         if fit.chunk_size is not None:
             results = self._run_in_chunks(views, fit.profile, fit.chunk_size)
         else:
-            results = self._run_at_once(views, fit.profile)
+            results = self._run_at_once(views, fit)
         self.end()
         return results
 
@@ -91,12 +92,12 @@ class ExecutionSlot:
         self.device.synchronize()
         for bound in self._contexts.values():
             bound.forget()
-        self._newest = self._last = None
+        self._newest = self._fit = self._last = None
         self._is_marked = True
         self._used = None
 
-    def _run_at_once(self, views: Mapping[str, View], profile: int) -> dict[str, View]:
-        bound, first = self.bound(views, profile), _first(views)
+    def _run_at_once(self, views: Mapping[str, View], fit: Fit) -> dict[str, View]:
+        bound, first = self._bound_by(fit, views), _first(views)
         results = {
             b.name: self._empty(b, bound.output_shapes[b.name], first)
             for b in self._outputs
@@ -116,6 +117,15 @@ class ExecutionSlot:
                 return self._launch(graph, results, first.stream)
         return self._run_staged(bound, views, results)
 
+    def _bound_by(self, fit: Fit, views: Mapping[str, View]) -> BoundContext:
+        """:meth:`bound`; the newest one at once where the same `fit` comes again, which a session
+        makes once for some shapes."""
+        if fit is not self._fit:
+            bound = self.bound(views, fit.profile)
+            self._fit = None if self._newest is None or self._has_shape_values else fit
+            return bound
+        return self._contexts[self._newest]
+
     def bound(self, views: Mapping[str, View], profile: int) -> BoundContext:
         """The context for the shapes of `views`."""
         key: Any = profile
@@ -123,7 +133,7 @@ class ExecutionSlot:
             key = (profile, *[(name, view.shape) for name, view in views.items()])
         if key == self._newest and not self._has_shape_values:
             return self._contexts[key]
-        self._newest = None
+        self._newest = self._fit = None
         if key not in self._contexts:
             self.device.aside(lambda: self._add(key, profile))
         self._contexts.move_to_end(key)  # the one used most recently

@@ -62,7 +62,7 @@ def replace_memsets(graph: int, stream: torch.cuda.Stream) -> int:
     One of several rows with gaps between them stays, as does one whose dependencies are not plain.
 
     Args:
-        graph: the address of a ``cudaGraph_t`` that is not instantiated yet.
+        graph: the address of a ``CUgraph`` that is not instantiated yet.
         stream: where nothing is captured.
 
     Returns:
@@ -71,7 +71,7 @@ def replace_memsets(graph: int, stream: torch.cuda.Stream) -> int:
     Raises:
         CudaError: CUDA gives them, but cannot put them into the graph, which is lost.
     """
-    handle = cuda.runtime().cudaGraph_t(graph)
+    handle = cuda.driver().CUgraph(graph)
     with ExitStack() as stack:
         try:
             found = [memset for node in _nodes(handle) if (memset := _memset(node)) is not None]
@@ -84,15 +84,16 @@ def replace_memsets(graph: int, stream: torch.cuda.Stream) -> int:
 
 
 def _nodes(graph: Any) -> list[Any]:
-    return list(cuda.call("cudaGraphGetNodes", graph, cuda.call("cudaGraphGetNodes", graph)[1])[0])
+    count = cuda.call_driver("cuGraphGetNodes", graph)[1]
+    return list(cuda.call_driver("cuGraphGetNodes", graph, count)[0]) if count else []
 
 
 def _memset(node: Any) -> _Memset | None:
     """`node`, where it is a memset that a kernel can take the place of."""
-    kinds = cuda.runtime().cudaGraphNodeType
-    if cuda.call("cudaGraphNodeGetType", node) != kinds.cudaGraphNodeTypeMemset:
+    kinds = cuda.driver().CUgraphNodeType
+    if cuda.call_driver("cuGraphNodeGetType", node) != kinds.CU_GRAPH_NODE_TYPE_MEMSET:
         return None
-    given = cuda.call("cudaGraphMemsetNodeGetParams", node)
+    given = cuda.call_driver("cuGraphMemsetNodeGetParams", node)
     is_plain = given.height <= 1 and given.width and given.elementSize in _DTYPES
     if not is_plain or _neighbours(node) is None:
         return None
@@ -103,9 +104,9 @@ def _neighbours(node: Any) -> tuple[list[Any], list[Any]] | None:
     """The nodes before `node` and those behind; ``None`` where a dependency is of another kind
     than that the one ends before the other begins."""
     found = []
-    for function in ("cudaGraphNodeGetDependencies", "cudaGraphNodeGetDependentNodes"):
-        count = cuda.call(function, node)[-1]
-        nodes, edges = cuda.call(function, node, count)[:2] if count else ([], [])
+    for function in ("cuGraphNodeGetDependencies", "cuGraphNodeGetDependentNodes"):
+        count = cuda.call_driver(function, node)[-1]
+        nodes, edges = cuda.call_driver(function, node, count)[:2] if count else ([], [])
         if any(edge.type not in (0, b"\0") for edge in edges):  # it has been both
             return None
         found.append(list(nodes)[:count])
@@ -117,11 +118,11 @@ def _replace(graph: Any, node: Any, parameters: Any) -> None:
     neighbours = _neighbours(node)
     assert neighbours is not None  # asked before, and no edge of another kind has come since
     before, behind = neighbours
-    kernel = cuda.call("cudaGraphAddKernelNode", graph, before, len(before), parameters)
+    kernel = cuda.call_driver("cuGraphAddKernelNode", graph, before, len(before), parameters)
     if behind:
         count = len(behind)
-        cuda.call("cudaGraphAddDependencies", graph, [kernel] * count, behind, None, count)
-    cuda.call("cudaGraphDestroyNode", node)
+        cuda.call_driver("cuGraphAddDependencies", graph, [kernel] * count, behind, None, count)
+    cuda.call_driver("cuGraphDestroyNode", node)
 
 
 @contextmanager
@@ -129,29 +130,30 @@ def _kernels(memsets: Sequence[_Memset], stream: torch.cuda.Stream) -> Iterator[
     """The parameters of a kernel for each of `memsets`; they are PyTorch's, and valid inside.
 
     They are those that it enqueues, each on a graph of its own: nothing states in which order the
-    nodes of one graph are told.
+    nodes of one graph are told. CUDA's driver gives them; its runtime knows only kernels of its own
+    program, and PyTorch has another copy of it.
     """
     graphs, parameters = [], []
     try:
         for memset in memsets:
             graphs.append(_captured(memset, stream))
             (kernel,) = _nodes(graphs[-1])
-            parameters.append(cuda.call("cudaGraphKernelNodeGetParams", kernel))
+            parameters.append(cuda.call_driver("cuGraphKernelNodeGetParams", kernel))
         yield parameters
     finally:
         for graph in graphs:
-            cuda.call("cudaGraphDestroy", graph)
+            cuda.call_driver("cuGraphDestroy", graph)
 
 
 def _captured(memset: _Memset, stream: torch.cuda.Stream) -> Any:
     """A graph of the one kernel with which PyTorch sets the same memory."""
-    mode = cuda.runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    mode = cuda.driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
     memory = memset.memory(stream.device)
     with torch.cuda.stream(stream):
         torch.empty_like(memory[:1]).fill_(0)  # has CUDA load the kernel, before the capture
-        cuda.call("cudaStreamBeginCapture", stream.cuda_stream, mode)
+        cuda.call_driver("cuStreamBeginCapture", stream.cuda_stream, mode)
         try:
             memory.fill_(memset.number)
         finally:
-            graph = cuda.call("cudaStreamEndCapture", stream.cuda_stream)
+            graph = cuda.call_driver("cuStreamEndCapture", stream.cuda_stream)
     return graph
