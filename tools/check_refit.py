@@ -158,19 +158,19 @@ def _running(
             first = _outputs(session, x)
             with Session(plans[1], **options) as fresh:
                 want = _outputs(fresh, x)
-            keeps: list[bool] = []
+            prepared: list[Any] = []
             seconds = []
             results = []
             for turn in (1, 0):
                 begun = time.perf_counter()
-                with _noted(keeps):
+                with _noted(prepared):
                     session.refit(states[turn], calibration=tables[turn])
                 seconds.append(round(time.perf_counter() - begun, 3))
                 results.append(_outputs(session, x))
             mixed = _mixed(session, x, states, tables, {first, want})
     return {
         "session_refit_s": seconds,
-        "keeps_graphs": keeps,
+        "keeps_graphs": [made.keeps_contexts for made in prepared],
         "new_outputs": results[0] == want != first,
         "old_outputs_again": results[1] == first,
         "never_mixed": mixed == 0,
@@ -178,13 +178,13 @@ def _running(
 
 
 @contextmanager
-def _noted(found: list[bool]) -> Iterator[None]:
-    """Notes in `found` whether refits inside the block keep captured graphs."""
+def _noted(found: list[Any]) -> Iterator[None]:
+    """Appends to `found` what is prepared for refits inside the block; when it has been applied, it
+    says whether captured graphs were kept."""
 
     def prepare(*args: Any) -> Any:
-        made = refitting.prepare(*args)
-        found.append(made.keeps_contexts)
-        return made
+        found.append(refitting.prepare(*args))
+        return found[-1]
 
     with mock.patch.object(torch_engine, "prepare", prepare):
         yield
