@@ -146,7 +146,8 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, bool]:
     place, given = kwargs.get("device"), dict(kwargs)
     on_gpu = bool(there)
     if place is not None:
-        on_gpu, given["device"] = place.type == "cuda", torch.device("cpu")
+        on_gpu = place.type == "cuda"
+        given["device"] = torch.device("cpu") if on_gpu else place
     is_copy = name in ("_to_copy", "copy_")
     is_transfer = (
         (bool(there) and name == "_local_scalar_dense")
