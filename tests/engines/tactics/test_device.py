@@ -14,7 +14,8 @@ from tactics.stand_ins import Clock
 import trtnet
 from trtnet import detection, graph, nn, reference, zoo
 from trtnet.detection import Suppression
-from trtnet.engines.torch import engine
+from trtnet.engines.torch import cuda, engine
+from trtnet.engines.torch.constants import read_by_host
 from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -64,6 +65,7 @@ def test_an_execution_that_is_captured_copies_nothing_between_host_and_device(
     read = network(name, ("N", *shape[1:]))
     device = request.getfixturevalue("device")  # now PyTorch's random weights are drawn
     module = engine._compile(read, GPU)
+    assert read_by_host(module) is None
     x = OnGpu(torch.rand(shape))
     wanted = executed(module, x, device=device)
     clock = Clock()
@@ -97,6 +99,27 @@ def test_recurrent_networks_copy_nothing(steps, device):
     made = specialize(engine._compile(graph.read(net), GPU), [(x.shape, x.dtype)])
     found = executed(made, OnGpu(x), device=device)["y"].inner
     torch.testing.assert_close(found, reference.compile(graph.read(net))(x)["y"])
+
+
+def test_the_layer_for_which_the_host_reads_a_value_is_named(device):
+    net = trtnet.Network("torch")
+    x = net.input("x", ("N", 4))
+    loop = net.loop()
+    value, going = loop.state(x), loop.state(x.abs().amax((0, 1)) > 1)
+    loop.run_while(going)
+    half = value * 0.5
+    loop.advance(value, half)
+    loop.advance(going, half.abs().amax((0, 1)) > 1)
+    net.output("y", loop.last(value))
+    module = engine._compile(graph.read(net), GPU)
+    assert read_by_host(module) == "/loop"
+    x = torch.tensor([[8.0, 1.0, 1.0, 1.0]])
+    outputs, transfers = executed_twice(module, [OnGpu(x)], device)
+    torch.testing.assert_close(outputs["y"].inner, x / 8)
+    assert transfers
+    error = cuda._refused(module, RuntimeError("CUDA error: not permitted\nSearch for it"))
+    assert "/loop" in str(error)
+    assert "Search" not in str(error)
 
 
 def executed(module, *inputs, device):

@@ -15,7 +15,7 @@ from torch import fx
 from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph, Shapes
-from trtnet.engines.torch.constants import given, recorded
+from trtnet.engines.torch.constants import given, read_by_host, recorded
 from trtnet.engines.torch.context import TorchContext
 from trtnet.engines.torch.recording import recording
 from trtnet.engines.torch.ways import WITHOUT, Way, Ways
@@ -262,7 +262,7 @@ class CudaContext(TorchContext):
                 with given(copies), recording(graph, self._stream, self._pool):
                     self._run(way.forward)
         except Exception as error:  # of many kinds, as kernels and Triton's are
-            raise CaptureError("PyTorch cannot capture this graph", got=error) from error
+            raise _refused(self.compiled.module, error) from error
         return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)])
 
     def _fastest(self, replay: CudaReplay) -> float:
@@ -317,6 +317,16 @@ class CudaReplay:
         self._executable = None
         self._graph.reset()
         self._read = ()
+
+
+def _refused(module: fx.GraphModule, error: Exception) -> CaptureError:
+    """Why `module` is not captured, in one sentence: CUDA's own are many lines."""
+    got = str(error).strip().partition("\n")[0]
+    layer = read_by_host(module)
+    if layer is None:
+        return CaptureError("PyTorch cannot capture this graph", got=got)
+    what = "the host reads a value that this layer computes, as whether a loop goes on"
+    return CaptureError(what, module=layer, got=got)
 
 
 @contextmanager
