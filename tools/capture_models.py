@@ -242,4 +242,3 @@ def _images(shape: tuple[int, ...]) -> list[Arrays]:
     return [
         {"input": random.standard_normal((MOST, *shape)).astype(np.float32)} for _ in range(SETS)
     ]
-
