@@ -119,13 +119,13 @@ def _prepare(model: Model, precision: str, engine: Path, arrays: Path) -> None:
     read = graph.read(net.definition)
     profile = _profile(read, sets[0])
     trtnet.build(net, profile).save(engine)
-    held = {}
+    held: Arrays = {}
     for i, one in enumerate(sets):
         held |= {f"in{i}/{key}": value for key, value in one.items()}
         outputs = reference.run(read, one)
         held |= {f"out{i}/{key}": np.asarray(value) for key, value in outputs.items()}
     with atomic_write(arrays) as file:
-        np.savez(file, **held)
+        np.savez(file, **held)  # type: ignore[arg-type]  # names are not its flag
 
 
 def _defined(model: Model, precision: str) -> tuple[trtnet.Network, bool]:
