@@ -55,8 +55,10 @@ class Loop(nn.Module):
     computes before each iteration whether it runs; it takes those of the body's arguments whose
     positions `condition_inputs` lists.
 
-    Where values do not exist, as on PyTorch's ``meta`` device, `runs_once` has a loop that only its
-    condition ends run one iteration.
+    Where values do not exist, on PyTorch's ``meta`` device, a loop that such a value ends runs one
+    iteration: its states keep their shapes. All that it gives is then on that device, sizes too,
+    for they depend on the number of iterations. `runs_once` has a loop that only its condition ends
+    run one iteration, and gives sizes.
 
     Their ``forward`` is called, not they: fx would print a traceback of what fails inside.
     """
@@ -92,28 +94,56 @@ class Loop(nn.Module):
             lengths: the size of each output along its axis, None for a last value.
 
         Raises:
-            ShapeError: more iterations than an output has room for.
+            ShapeError: more iterations than an output has room for; where the number of iterations
+                does not exist, a state whose shape an iteration changes.
         """
         trips = None if limit is None else int(limit)
         condition = None if self.runs_once else self.condition
         if self.runs_once and trips is None:
             trips = 1
         stacked: list[list[Tensor]] = [[] for _ in self.outputs]
-        done = 0
+        done, is_unknown = 0, False
         while trips is None or done < trips:
             arguments = _Arguments(self.scans, scanned, (*state, *captured), done, trips)
             if condition is not None:
                 chosen = (arguments[i] for i in self.condition_inputs)
-                if not bool(_call(condition, *chosen)[0]):
+                goes_on = _goes_on(condition, tuple(chosen))
+                is_unknown = goes_on is None
+                if goes_on is False:
                     break
             values = _call(self.body, *(arguments[i] for i in range(len(arguments))))
             for output, kept in zip(self.outputs, stacked, strict=True):
                 kept.append(values[output.source])
-            state, done = values[: len(state)], done + 1
-        return tuple(
+            before, state, done = state, values[: len(state)], done + 1
+            if is_unknown:
+                _require_alike(before, state)
+                break
+        results = tuple(
             state[output.source] if output.kind == "LAST_VALUE" else _stack(output, kept, length)
             for output, kept, length in zip(self.outputs, stacked, lengths, strict=True)
         )
+        return tuple(x.to("meta") for x in results) if is_unknown else results
+
+
+def _goes_on(condition: nn.Module, values: Values) -> bool | None:
+    """What `condition` says; None where it reads values that do not exist."""
+    try:
+        return bool(_call(condition, *values)[0])
+    except RuntimeError:
+        if any(x.is_meta for x in values):
+            return None
+        raise
+
+
+def _require_alike(before: Values, after: Values) -> None:
+    """Raises unless an iteration keeps the shape of each state."""
+    for old, new in zip(before, after, strict=True):
+        if old.shape != new.shape:
+            raise ShapeError(
+                "a state has another shape after an iteration",
+                expected=tuple(old.shape),
+                got=tuple(new.shape),
+            )
 
 
 class _Arguments:

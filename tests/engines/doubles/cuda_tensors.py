@@ -137,6 +137,13 @@ _ON_CUDA_ALONE: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
+# What makes the host wait for the device: it reads a value, or the size of the result.
+_READ_BY_HOST = {
+    *("_local_scalar_dense", "equal", "nonzero", "masked_select"),
+    *("_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount"),
+}
+
+
 def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, bool]:
     """What `func` gives, and whether it reads from one device what is on the other."""
     name = func.overloadpacket.__name__
@@ -146,10 +153,12 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, bool]:
     place, given = kwargs.get("device"), dict(kwargs)
     on_gpu = bool(there)
     if place is not None:
-        on_gpu, given["device"] = place.type == "cuda", torch.device("cpu")
+        on_gpu = place.type == "cuda"
+        given["device"] = torch.device("cpu") if on_gpu else place
     is_copy = name in ("_to_copy", "copy_")
     is_transfer = (
-        (bool(there) and name == "_local_scalar_dense")
+        (bool(there) and name in _READ_BY_HOST)
+        or (name.startswith("index") and any(x.dtype == torch.bool for x in there[1:]))
         or (is_copy and bool(there) and (bool(here) or not on_gpu))
         or (is_copy and bool(here) and on_gpu)
         or (bool(there) and any(x.dim() or name.startswith("index") for x in here))

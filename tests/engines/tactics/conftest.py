@@ -38,12 +38,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Any:
     """PyTorch in the place of the kernels; the module of what stands for them."""
-    from tactics import codes, stand_ins
+    from tactics import stand_ins
 
-    from trtnet.engines.torch.tactics import calls
-    from trtnet.engines.torch.tactics.quantized import calls as calls_of_codes
-
-    for owner, kernels in ((calls, stand_ins.KERNELS), (calls_of_codes, codes.KERNELS)):
-        for kernel in kernels:
-            monkeypatch.setattr(owner, kernel.__name__, kernel)
+    stand_ins.replace_kernels(monkeypatch)
     return stand_ins

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from tactics.codes import encoded
@@ -131,3 +132,15 @@ class Clock:
             return 100.0
         self.tactics.append(call.func.__name__)
         return self.microseconds(call)
+
+
+def replace_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts PyTorch in the place of the kernels that tactics call, those of codes too."""
+    from tactics import codes
+
+    from trtnet.engines.torch.tactics import calls
+    from trtnet.engines.torch.tactics.quantized import calls as calls_of_codes
+
+    for owner, kernels in ((calls, KERNELS), (calls_of_codes, codes.KERNELS)):
+        for kernel in kernels:
+            monkeypatch.setattr(owner, kernel.__name__, kernel)

@@ -5,26 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from doubles import cuda_tensors
-from doubles.cuda_tensors import GPU, Device, OnGpu, values
+from doubles.cuda_tensors import GPU, OnGpu
 from nms_oracle import KINDS
+from tactics.device import entered, executed_twice
 from tactics.networks import filled
 from tactics.stand_ins import Clock
 
 import trtnet
 from trtnet import detection, graph, nn, reference, zoo
 from trtnet.detection import Suppression
-from trtnet.engines.torch import counting, engine, greedy, kernels
-from trtnet.engines.torch.constants import given, recorded
-from trtnet.engines.torch.tactics import selection
+from trtnet.engines.torch import cuda, engine
+from trtnet.engines.torch.constants import read_by_host
 from trtnet.engines.torch.tactics.builder import Builder
-from trtnet.engines.torch.tactics.elements import rewrite
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
-from trtnet.reference.index import select_k
 
-LAST = torch.channels_last
 MODELS = {
     "yolox_shapes": (64, 96), "yolov8n": (64, 96), "retinanet_resnet50_fpn": (64, 96),
     "ssdlite320_mobilenet_v3_large": (320, 320), "rtdetr_shapes": (320, 320), "unet": (64, 96),
@@ -42,32 +37,7 @@ WAYS = {
 @pytest.fixture
 def device(monkeypatch):
     """A device that is entered; kernels of ours are PyTorch's functions."""
-
-    def packed(x, channels, dtype):
-        padded = F.pad(x.to(dtype), (0, 0, 0, 0, 0, channels - x.shape[1]))
-        return padded.contiguous(memory_format=LAST)
-
-    def by_kernel(tensors, threshold, rounds):
-        found = greedy._on_host(tuple(map(values, tensors)), threshold, rounds)
-        return [OnGpu(torch.from_numpy(mask)) for mask in found]
-
-    monkeypatch.setattr(kernels, "max_pool2d", F.max_pool2d)
-    monkeypatch.setattr(kernels, "pack_channels_last", packed)
-
-    def counted(*tensors):
-        mask, scores, order = map(values, tensors)
-        return OnGpu(greedy.count_better(mask, scores, order).squeeze(1))
-
-    def largest(x, count, axis, index_dtype):
-        return select_k(x, count, axis, largest=True, index_dtype=index_dtype)
-
-    monkeypatch.setattr(selection, "largest_of", largest)
-    monkeypatch.setattr(rewrite, "_on_gpu", lambda x: False)
-    monkeypatch.setattr(rewrite, "_that_compile", lambda launches: launches)
-    monkeypatch.setattr(greedy, "_by_kernel", by_kernel)
-    monkeypatch.setattr(counting, "count_better", counted)
-    cuda_tensors.allow(monkeypatch)
-    with torch.no_grad(), Device() as made:
+    with entered(monkeypatch) as made:
         yield made
 
 
@@ -95,6 +65,7 @@ def test_an_execution_that_is_captured_copies_nothing_between_host_and_device(
     read = network(name, ("N", *shape[1:]))
     device = request.getfixturevalue("device")  # now PyTorch's random weights are drawn
     module = engine._compile(read, GPU)
+    assert read_by_host(module) is None
     x = OnGpu(torch.rand(shape))
     wanted = executed(module, x, device=device)
     clock = Clock()
@@ -130,13 +101,30 @@ def test_recurrent_networks_copy_nothing(steps, device):
     torch.testing.assert_close(found, reference.compile(graph.read(net))(x)["y"])
 
 
+def test_the_layer_for_which_the_host_reads_a_value_is_named(device):
+    net = trtnet.Network("torch")
+    x = net.input("x", ("N", 4))
+    loop = net.loop()
+    value, going = loop.state(x), loop.state(x.abs().amax((0, 1)) > 1)
+    loop.run_while(going)
+    half = value * 0.5
+    loop.advance(value, half)
+    loop.advance(going, half.abs().amax((0, 1)) > 1)
+    net.output("y", loop.last(value))
+    module = engine._compile(graph.read(net), GPU)
+    assert read_by_host(module) == "/loop"
+    x = torch.tensor([[8.0, 1.0, 1.0, 1.0]])
+    outputs, transfers = executed_twice(module, [OnGpu(x)], device)
+    torch.testing.assert_close(outputs["y"].inner, x / 8)
+    assert transfers
+    error = cuda._refused(module, RuntimeError("CUDA error: not permitted\nSearch for it"))
+    assert "/loop" in str(error)
+    assert "Search" not in str(error)
+
+
 def executed(module, *inputs, device):
     """What `module` gives as it is captured; no transfer is made."""
-    with recorded() as copies:
-        module.forward(*inputs)
-    device.transfers.clear()
-    with given(copies):
-        outputs = module.forward(*inputs)
-    assert device.transfers == []
+    outputs, transfers = executed_twice(module, inputs, device)
+    assert transfers == []
     assert all(isinstance(output, OnGpu) for output in outputs.values())
     return outputs

@@ -51,6 +51,21 @@ def to_device(value: Tensor, device: torch.device) -> Tensor:
     return _MOVE.get()(value, device)
 
 
+def read_by_host(module: fx.GraphModule) -> str | None:
+    """The layer for which the host reads a value that `module`, as :func:`copy_by_call` left it,
+    computes on the device: as whether a loop goes on. None where there is no such layer."""
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            parts = module.get_submodule(str(node.target)).children()
+            bodies = [part for part in parts if isinstance(part, fx.GraphModule)]
+            reads = any(read_by_host(body) is not None for body in bodies)
+        else:
+            reads = node.target is to_device and node.args[1].type == "cpu"
+        if reads:
+            return str(node.meta.get("layer", node.name))
+    return None
+
+
 @contextlib.contextmanager
 def recorded() -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The copies from the host that this thread makes inside of the block, in their order: the

@@ -15,7 +15,7 @@ from torch import fx
 from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph, Shapes
-from trtnet.engines.torch.constants import given, recorded
+from trtnet.engines.torch.constants import given, read_by_host, recorded
 from trtnet.engines.torch.context import TorchContext
 from trtnet.engines.torch.memsets import replace_memsets
 from trtnet.engines.torch.recording import recording
@@ -266,7 +266,7 @@ class CudaContext(TorchContext):
                     replace_memsets(graph.raw_cuda_graph(), self._stream)
                     graph.instantiate()
         except Exception as error:  # of many kinds, as kernels and Triton's are
-            raise CaptureError("PyTorch cannot capture this graph", got=error) from error
+            raise _refused(self.compiled.module, error) from error
         return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)])
 
     def _fastest(self, replay: CudaReplay) -> float:
@@ -328,6 +328,16 @@ class CudaReplay:
         self._executable = None
         self._graph.reset()
         self._read = ()
+
+
+def _refused(module: fx.GraphModule, error: Exception) -> CaptureError:
+    """Why `module` is not captured, in one sentence: CUDA's own are many lines."""
+    got = str(error).strip().partition("\n")[0]
+    layer = read_by_host(module)
+    if layer is None:
+        return CaptureError("PyTorch cannot capture this graph", got=got)
+    what = "the host reads a value that this layer computes, as whether a loop goes on"
+    return CaptureError(what, module=layer, got=got)
 
 
 @contextmanager
