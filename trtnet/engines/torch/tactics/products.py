@@ -25,14 +25,10 @@ def of_rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
     """A linear layer."""
     arguments: Any = node.args
     x, weight = arguments[:2]
-    if not (is_half(node) and is_half(x) and is_stored(weight)):
+    columns = columns_of(node)
+    if columns is None:
         return None
     by_columns = node.target is linear_of_columns
-    size = tuple(n for n in weight.meta["value"].shape if n != 1 or by_columns)
-    if not by_columns and (node.args[2:] != ("NONE", "TRANSPOSE") or len(size) != 2):
-        return None
-    if x.meta["value"].dim() < 2 or node.meta["value"].dim() != x.meta["value"].dim():
-        return None
     chain = Chain([node], is_image=False)
     chain.follow(moves=True)
     bias = arguments[2] if by_columns else None
@@ -40,11 +36,40 @@ def of_rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
     if x.target is take_rows and len(x.users) == 1 and x not in taken:
         source, places = x.args[0], x.args[1]
         nodes = [x, *nodes]
-    columns, depth = size[::-1] if by_columns else size
+    depth = weight.meta["value"].numel() // columns
     how = calls.Layout(chain.shape_of_rows, by_columns, chain.is_image, False)
     operands = (source, weight, bias, chain.factor, chain.other, None, places, chain.places)
     sizes = (node.meta["value"].numel() // columns, columns, depth)
     return _product(nodes, operands, chain, how, sizes, count)
+
+
+def columns_of(node: fx.Node) -> int | None:
+    """The columns of a linear layer, or the channels of a 1×1 convolution, in half precision and of
+    stored weights; None for another node."""
+    arguments: Any = node.args
+    x, weight = arguments[:2]
+    if not (is_half(node) and is_half(x) and is_stored(weight)):
+        return None
+    shape = weight.meta["value"].shape
+    if node.target is F.conv2d:
+        return int(shape[0]) if is_point(node) else None
+    by_columns = node.target is linear_of_columns
+    size = tuple(n for n in shape if n != 1 or by_columns)
+    if not by_columns and (node.args[2:] != ("NONE", "TRANSPOSE") or len(size) != 2):
+        return None
+    if x.meta["value"].dim() < 2 or node.meta["value"].dim() != x.meta["value"].dim():
+        return None
+    return int(size[1 if by_columns else 0])
+
+
+def is_point(node: fx.Node) -> bool:
+    """Whether a convolution is a product of each pixel with stored weights."""
+    arguments: Any = node.args
+    _, kernel, _, stride, padding, dilation, groups = arguments
+    if not is_stored(kernel) or kernel.meta["value"].dim() != 4:
+        return False
+    moves = (stride, padding, dilation) != _POINT
+    return kernel.meta["value"].shape[2:] == (1, 1) and not moves and groups == 1
 
 
 def of_images(
@@ -52,7 +77,7 @@ def of_images(
 ) -> Region | None:
     """A convolution of images: 1×1 as a product, depthwise, or by cuDNN with an epilogue."""
     arguments: Any = node.args
-    x, kernel, bias, stride, padding, dilation, groups = arguments
+    x, kernel, bias, *_, padding, _, groups = arguments
     if not (is_half(x) and is_stored(kernel)):
         return None
     value = kernel.meta["value"]
@@ -68,7 +93,7 @@ def of_images(
             chain.first, chain.last = chain.last, chain.first
     chain.follow()
     n, out, oh, ow = node.meta["value"].shape
-    if value.shape[2:] == (1, 1) and (stride, padding, dilation) == _POINT and groups == 1:
+    if is_point(node):
         is_free = x not in taken
         source, gate, nodes = _gate(x, chain.nodes) if is_free else (x, None, chain.nodes)
         how = calls.Layout(chain.shape_of_rows, False, chain.is_image, True)
