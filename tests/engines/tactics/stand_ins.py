@@ -51,6 +51,16 @@ def depthwise(x, kernel, bias, stride, padding, dilation, epilogue: Epilogue, bl
     return activated(y, epilogue.first).to(x.dtype).contiguous(memory_format=LAST)
 
 
+def convolution(x, weight, bias, factor, other, window, epilogue, tile):
+    """As :func:`trtnet.engines.torch.tactics.convolution.convolution`."""
+    assert x.stride(-1) == 1
+    assert weight.is_contiguous()
+    assert other is None or other.stride(1) == 1
+    image, kernel = x.permute(0, 3, 1, 2).float(), weight.permute(0, 3, 1, 2).float()
+    y = F.conv2d(image, kernel, None, *window).permute(0, 2, 3, 1).reshape(-1, len(weight))
+    return finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+
+
 def finish(x, bias, factor, other, epilogue):
     """As :func:`trtnet.engines.torch.tactics.pointwise.finish`: it overwrites `x`."""
     assert x.dim() == 2
@@ -110,7 +120,7 @@ def unit_vectors(x, epsilon, dtype, warps):
 
 
 KERNELS = (
-    *(linear, depthwise, finish, layer_norm, window_attention),
+    *(linear, convolution, depthwise, finish, layer_norm, window_attention),
     *(scale_shift, image_means, take_columns, unit_vectors),
 )
 

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trtnet.engines.torch.tactics.columns import take_columns
+from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import Epilogue
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.pointwise import finish, image_means, scale_shift
+from trtnet.engines.torch.tactics.quantized.convolution import Window
 from trtnet.engines.torch.tactics.quantized.finish import Step
 from trtnet.engines.torch.tactics.windows import unit_vectors, window_attention
 
@@ -190,6 +192,28 @@ def finished(
     other = None if other is None else _rows(other, is_image)
     finish(rows, bias, vector(factor), other, epilogue)
     return y if is_image else y.permute(0, 2, 3, 1)
+
+
+def convolved(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
+    *,
+    window: Window,
+    epilogue: Epilogue,
+    is_image: bool,
+    tile: Tile,
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.convolution.convolution` of images of any layout."""
+    pixels = x.permute(0, 2, 3, 1)
+    pixels = pixels if pixels.stride(-1) == 1 else pixels.contiguous()
+    weight = kernel.permute(0, 2, 3, 1).contiguous()
+    other = None if other is None else spaced_rows(other, is_image)
+    rows = convolution(pixels, weight, bias, vector(factor), other, window, epilogue, tile)
+    y = rows.view(x.shape[0], *window.size(x.shape[2:], kernel.shape[2:]), -1)
+    return y.permute(0, 3, 1, 2) if is_image else y
 
 
 def normalized(

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.engines.torch.tactics.device_functions import activate
+from trtnet.engines.torch.tactics.device_functions import store_finished
 from trtnet.engines.torch.tactics.epilogue import Epilogue
 from trtnet.engines.torch.tactics.launching import launch
 
@@ -53,10 +53,10 @@ TILES = (
 
 def tiles(rows: int, columns: int, depth: int, count: int) -> list[Tile]:
     """The `count` tiles that promise most for a product of these sizes, best first."""
-    return sorted(TILES, key=lambda tile: _estimate(tile, rows, columns, depth))[:count]
+    return sorted(TILES, key=lambda tile: estimate(tile, rows, columns, depth))[:count]
 
 
-def _estimate(tile: Tile, rows: int, columns: int, depth: int) -> float:
+def estimate(tile: Tile, rows: int, columns: int, depth: int) -> float:
     """A time, in no unit: waves of programs, each of which loads operands and multiplies."""
     programs = math.ceil(rows / tile.rows) * math.ceil(columns / tile.columns)
     resident = max(1, min(4, 8 // tile.warps))
@@ -177,18 +177,10 @@ def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
         b += depth * w_k
         g += depth
         more += depth
-    if has_bias:
-        total += tl.load(bias + column, column_in, 0.0).to(tl.float32)[None, :]
-    total = activate(total, first, first_low, first_high)
-    if has_factor:
-        total *= tl.load(factor + column, column_in, 0.0).to(tl.float32)[None, :]
-    place = row.to(tl.int64)[:, None] * y_m + column[None, :]
-    inside = row_in[:, None] & column_in[None, :]
-    if has_other:
-        added = row.to(tl.int64)[:, None] * o_m + column[None, :]
-        total += tl.load(other + added, inside, 0.0).to(tl.float32)
-    total = activate(total, last, last_low, last_high)
-    tl.store(y + place, total.to(y.dtype.element_ty), inside)
+    store_finished(
+        total, bias, factor, other, y, row, column, row_in, column_in, o_m, y_m,
+        has_bias, has_factor, has_other, first, first_low, first_high, last, last_low, last_high,
+    )  # fmt: skip
 
 
 @triton.jit
