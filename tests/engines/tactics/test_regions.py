@@ -170,7 +170,9 @@ def test_convolutions_by_cudnn_where_that_is_faster(as_on_a_gpu, stand_ins):
     module = as_on_a_gpu(filled(model), ("N", 16, 8, 8))
     clock = Clock(lambda call: 1.0 if call.func.__name__ == "finished" else 50.0)
     made = build(module, [(2, 16, 8, 8)], clock, level=3)
-    assert clock.tactics == ["convolved"] * 4 + ["finished"]
+    count = clock.tactics.count("convolved")
+    assert 1 <= count <= 4
+    assert clock.tactics == ["convolved"] * count + ["finished"]
     assert "finished" in targets(made)
 
 

@@ -14,9 +14,9 @@ from tactics.oracles import (
     wide,
 )
 
-from trtnet.engines.torch.tactics.convolution import convolution, tiles
+from trtnet.engines.torch.tactics.convolution import TILES, convolution, tiles
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
-from trtnet.engines.torch.tactics.linear import TILES, Tile
+from trtnet.engines.torch.tactics.linear import Tile
 from trtnet.engines.torch.tactics.quantized.convolution import Window
 
 TILE = Tile(16, 32, 16, 2, 4)
@@ -79,7 +79,7 @@ def test_a_part_of_the_channels_of_an_image(has_bias, place):
     assert_rounded(found, wanted, torch.float16)
 
 
-@pytest.mark.parametrize("tile", tiles(6400, 64, 64, 9, 4), ids=str)
+@pytest.mark.parametrize("tile", TILES, ids=str)
 def test_tiles(tile, place):
     x, weight, bias, _ = operands((1, 9, 8, 32), (40, 3, 3, 32), torch.float16, place)
     found = convolution(x, weight, bias, None, None, SAME, Epilogue(), tile)
@@ -87,11 +87,14 @@ def test_tiles(tile, place):
     assert_rounded(found, wanted, torch.float16)
 
 
-def test_tiles_are_no_deeper_than_images():
-    found = tiles(6400, 64, 24, 9, 100)
-    assert {tile.depth for tile in found} == {32}
-    assert len(found) == len(set(found)) <= len(TILES)
-    assert {tile.depth for tile in tiles(400, 64, 3, 9, 100)} == {16}
+@pytest.mark.parametrize("channels", [3, 24, 64, 500])
+@pytest.mark.parametrize("rows", [1, 400, 6400, 10**6])
+def test_tiles_that_promise_most(rows, channels):
+    found = tiles(rows, 64, channels, 9, 100)
+    deepest = {3: 16, 24: 32, 64: 64, 500: 64}[channels]
+    assert {tile.depth for tile in found} == {deepest}
+    assert 1 <= len(found) == len(set(found)) <= len(TILES)
+    assert tiles(rows, 64, channels, 9, 1) == found[:1]
 
 
 def test_nothing(place):

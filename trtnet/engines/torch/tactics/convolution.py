@@ -9,19 +9,29 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.engines.torch.tactics import linear
 from trtnet.engines.torch.tactics.device_functions import store_finished
 from trtnet.engines.torch.tactics.epilogue import Epilogue
 from trtnet.engines.torch.tactics.launching import launch
-from trtnet.engines.torch.tactics.linear import Tile
+from trtnet.engines.torch.tactics.linear import Tile, estimate
 from trtnet.engines.torch.tactics.quantized.convolution import Window, alignment
 from trtnet.engines.torch.tactics.quantized.product import place_of_tile
 
 LEAST_CHANNELS = 16  # of an image: a product on tensor cores has so many at once
 
+# Few, and of one depth: each is compiled for each stride and epilogue of a network.
+TILES = (
+    Tile(32, 32, 64, 4, 4),
+    Tile(64, 32, 64, 5, 4),
+    Tile(64, 64, 64, 4, 4),
+    Tile(128, 32, 64, 4, 4),
+    Tile(128, 64, 64, 4, 4),
+    Tile(128, 128, 64, 3, 8),
+)
+_HOPELESS = 1.25  # times as long as the best, by the estimate: not worth being compiled
+
 
 def tiles(rows: int, columns: int, channels: int, positions: int, count: int) -> list[Tile]:
-    """The `count` tiles that promise most for a convolution, best first.
+    """The tiles that promise most for a convolution, best first, `count` at most.
 
     Args:
         rows: pixels of the results.
@@ -30,13 +40,12 @@ def tiles(rows: int, columns: int, channels: int, positions: int, count: int) ->
         positions: of a window.
     """
     deepest = max(LEAST_CHANNELS, 1 << (channels - 1).bit_length())
-    fitting = dict.fromkeys(replace(x, depth=min(x.depth, deepest)) for x in linear.TILES)
-
-    def time(tile: Tile) -> float:
+    times = {}
+    for tile in (replace(x, depth=min(x.depth, deepest)) for x in TILES):
         depth = positions * -(-channels // tile.depth) * tile.depth
-        return linear.estimate(tile, rows, columns, depth)
-
-    return sorted(fitting, key=time)[:count]
+        times[tile] = estimate(tile, rows, columns, depth)
+    longest = _HOPELESS * min(times.values())
+    return [x for x in sorted(times, key=times.__getitem__) if times[x] <= longest][:count]
 
 
 def convolution(
