@@ -12,11 +12,12 @@ from torch import fx
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
-from trtnet.engines.torch.tactics.launching import compile_ahead
+from trtnet.engines.torch.tactics.launching import compile_ahead, kernels_of
 from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.selection import select_by_kernel
+from trtnet.engines.torch.tactics.sharing import sharing
 from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -24,6 +25,8 @@ from trtnet.engines.torch.tactics.trials import Time, Trial, shaped_calls
 from trtnet.reference.module_builder import is_kept
 
 COUNTS = (0, 1, 2, 4, 8, 16)  # tactics of a region that are timed, at each optimization level
+_SHARED_LEVEL = 3  # at which kernels are compiled that many regions share
+_LEAST = 2  # tactics of a region that are timed at that level
 _MARGIN = 0.98  # of the time of the nodes as they are, above which they are kept
 
 
@@ -81,11 +84,9 @@ class Builder:
     def _replace(self, regions: Sequence[Region]) -> None:
         """Replaces `regions` by the fastest of their tactics."""
         by_problem = {region.problem: region for region in regions}
-        unknown = {
-            problem: region.most_promising(COUNTS[self.level])
-            for problem, region in by_problem.items()
-            if not self._is_known(region)
-        }
+        unknown = self._promising(
+            {key: region for key, region in by_problem.items() if not self._is_known(region)}
+        )
         if self._device.type == "cuda":
             self._compile(by_problem, unknown)
         for problem, tactics in unknown.items():
@@ -96,6 +97,23 @@ class Builder:
         for region in regions:
             for chosen in self._chosen(region):
                 replaced[region.nodes[-1]] = apply(region, chosen, replaced)
+
+    def _promising(self, regions: Mapping[str, Region]) -> dict[str, tuple[Tactic, ...]]:
+        """The tactics of `regions` that are timed at this level, by problem."""
+        count = COUNTS[self.level]
+        found = {problem: region.most_promising(count) for problem, region in regions.items()}
+        if self.level != _SHARED_LEVEL:
+            return found
+        ranked = {
+            problem: [
+                (tactic, kernels_of(call))
+                for tactic, call in zip(
+                    tactics, shaped_calls(regions[problem], tactics), strict=True
+                )
+            ]
+            for problem, tactics in found.items()
+        }
+        return sharing(ranked, _LEAST)
 
     def _is_known(self, region: Region) -> bool:
         return self.cache.get(region.problem) == KEEP or bool(self._chosen(region))
