@@ -12,12 +12,12 @@ from torch import fx
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
-from trtnet.engines.torch.tactics.launching import compile_ahead, kernels_of
+from trtnet.engines.torch.tactics.launching import compile_ahead
 from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.selection import select_by_kernel
-from trtnet.engines.torch.tactics.sharing import sharing
+from trtnet.engines.torch.tactics.sharing import compiled_for_several
 from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -26,7 +26,6 @@ from trtnet.reference.module_builder import is_kept
 
 COUNTS = (0, 1, 2, 4, 8, 16)  # tactics of a region that are timed, at each optimization level
 _SHARED_LEVEL = 3  # at which kernels are compiled that many regions share
-_LEAST = 2  # tactics of a region that are timed at that level
 _MARGIN = 0.98  # of the time of the nodes as they are, above which they are kept
 
 
@@ -102,18 +101,7 @@ class Builder:
         """The tactics of `regions` that are timed at this level, by problem."""
         count = COUNTS[self.level]
         found = {problem: region.most_promising(count) for problem, region in regions.items()}
-        if self.level != _SHARED_LEVEL:
-            return found
-        ranked = {
-            problem: [
-                (tactic, kernels_of(call))
-                for tactic, call in zip(
-                    tactics, shaped_calls(regions[problem], tactics), strict=True
-                )
-            ]
-            for problem, tactics in found.items()
-        }
-        return sharing(ranked, _LEAST)
+        return compiled_for_several(regions, found) if self.level == _SHARED_LEVEL else found
 
     def _is_known(self, region: Region) -> bool:
         return self.cache.get(region.problem) == KEEP or bool(self._chosen(region))

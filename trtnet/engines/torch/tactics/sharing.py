@@ -6,10 +6,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence, Set
 
-from trtnet.engines.torch.tactics.choices import Tactic
+from trtnet.engines.torch.tactics.choices import Region, Tactic
+from trtnet.engines.torch.tactics.launching import kernels_of
+from trtnet.engines.torch.tactics.trials import shaped_calls
 
+_LEAST = 2  # tactics of a problem that are compiled
 Kernels = frozenset[Hashable]
 """What one tactic has compiled; see :func:`trtnet.engines.torch.tactics.launching.kernels_of`."""
+
+
+def compiled_for_several(
+    regions: Mapping[str, Region], tactics: Mapping[str, Sequence[Tactic]]
+) -> dict[str, tuple[Tactic, ...]]:
+    """Of the `tactics` of each problem, those that promise most first, those that are timed.
+
+    Args:
+        regions: one of each problem.
+    """
+    ranked = {
+        problem: [
+            (tactic, kernels_of(call))
+            for tactic, call in zip(found, shaped_calls(regions[problem], found), strict=True)
+        ]
+        for problem, found in tactics.items()
+    }
+    return sharing(ranked, _LEAST)
 
 
 def sharing(
