@@ -43,6 +43,7 @@ def window(rows, dilation, stride):
         "window_h": 3, "window_w": 3, "stride_h": stride, "stride_w": stride, "padding_h": 1,
         "padding_w": 1, "dilation_h": dilation, "dilation_w": dilation, "has_bias": True,
         "kind": "silu", "low": 0.0, "high": 0.0, "rows": rows, "pixels": 8, "channels": 64,
+        "unit": 8,
     }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ CASES = {
     "units": (windows._unit_vectors, {"d": 32, "tokens": 64, "features": 32}, set()),
     "pointwise": (pointwise._pointwise, {"has_scale": True, "has_bias": True, "has_factor": True,
                                          "has_other": True, **ACTIVATION, "block": 1024}, set()),
-    "means": (pointwise._image_means, {"rows": 64, "channels": 32}, set()),
+    "means": (pointwise._image_means, {"rows": 64, "channels": 32, "unit": 8}, set()),
     "largest": (kernels._largest, {"window_h": 3, "window_w": 2, "stride_h": 2, "stride_w": 1,
                                   "padding_h": 1, "padding_w": 0, "channels": 64,
                                   "lowest": float("-inf"), "block": 1024}, set()),

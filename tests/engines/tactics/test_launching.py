@@ -17,8 +17,9 @@ from triton.runtime import driver
 
 from trtnet import nn
 from trtnet.engines.torch import tactics
-from trtnet.engines.torch.tactics import launching, linear
-from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics import depthwise, launching, linear, pointwise
+from trtnet.engines.torch.tactics.epilogue import Activation, Epilogue
+from trtnet.engines.torch.tactics.launching import kernels_of, unit_of
 from trtnet.engines.torch.tactics.linear import TILES
 from trtnet.engines.torch.tactics.trials import shaped_calls
 
@@ -99,3 +100,56 @@ def test_all_kernels_are_launched_by_one_function():
                   if isinstance(node, ast.Call)]  # fmt: skip
         names = [ast.unparse(f) for f in called if isinstance(f, ast.Subscript)]
         assert not [name for name in names if name.startswith("_")], path.name
+
+
+@pytest.mark.parametrize(("sizes", "unit"), [((72, 8), 8), ((72, 12), 1), ((16,), 8), ((3,), 1)])
+def test_units(sizes, unit):
+    assert unit_of(*sizes) == unit
+
+
+def empty(*shape):
+    return torch.empty(shape, dtype=torch.float16, device="meta")
+
+
+def images(channels, size=14, kind="relu"):
+    x = empty(1, channels, size, size).to(memory_format=torch.channels_last)
+    window, epilogue = empty(3, 3, channels), Epilogue(Activation(kind))
+    steps = (1, 1), (1, 1), (1, 1)
+    return partial(depthwise.depthwise, x, window, None, *steps, epilogue, depthwise.BLOCKS[0])
+
+
+def rows(count, depth, columns=64, tile=0):
+    x, weight = empty(count, depth), empty(columns, depth)
+    return partial(linear.linear, x, weight, *[None] * 6, Epilogue(), linear.TILES[tile])
+
+
+CASES = {
+    "other channels": (images(72), images(960, 7), True),
+    "channels of no unit": (images(72), images(12), False),
+    "another activation": (images(72), images(72, kind="silu"), False),
+    "other rows": (rows(32, 128), rows(77, 128), True),
+    "another depth": (rows(32, 128), rows(32, 256), True),
+    "another rest of the depth": (rows(32, 128), rows(32, 144), False),
+    "another tile": (rows(32, 128), rows(32, 128, tile=1), False),
+    "means": (
+        partial(pointwise.image_means, empty(1, 49, 72), 64, 32, 4),
+        partial(pointwise.image_means, empty(2, 196, 480), 64, 32, 4),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_launches_that_share_a_kernel_are_known(case, compiled):
+    """As Triton says itself, which compiles each kernel once."""
+    one, other, same = CASES[case]
+    assert len(kernels_of(one)) == len(kernels_of(other)) == 1
+    assert (kernels_of(one) == kernels_of(other)) == same
+    assert compiled == []
+    for _ in range(2):  # as above
+        launching.compile_ahead([one, other])
+    assert len(compiled) == 2 - same
+
+
+def test_a_call_that_fails_has_no_kernels():
+    assert kernels_of(partial(int, "x")) == frozenset()

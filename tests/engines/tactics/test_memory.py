@@ -16,8 +16,8 @@ from tactics.networks import filled, network
 from tactics.stand_ins import Clock
 from torch.utils._pytree import tree_map
 
-from trtnet import graph, nn
-from trtnet.engines.torch import engine, kernels
+from trtnet import graph, nn, reference
+from trtnet.engines.torch import engine, kernels, passes
 from trtnet.engines.torch.tactics import calls, trials
 from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.quantized import calls as calls_of_codes
@@ -127,3 +127,39 @@ def test_what_a_build_takes(name, memory):
     del made
     gc.collect()
     assert ledger.held == before
+
+
+class Shared(nn.Module):
+    """Two linear layers of one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(96, 96), nn.Linear(96, 96)
+        self.other.weight = self.one.weight
+
+    def forward(self, x):
+        return self.other(nn.functional.relu(self.one(x)))
+
+
+@pytest.mark.parametrize(("at_once", "limit"), [(1 << 12, 1.0), (1 << 20, 2.0)])
+def test_a_large_weight_is_transposed_beside_no_copy_of_it(at_once, limit, memory, monkeypatch):
+    layer = filled(nn.Linear(300, 257))
+    read, x = graph.read(network(layer, [("N", 300)], "fp16")), torch.randn(3, 300)
+    wanted = reference.compile(read)(x)
+    ledger = memory()
+    monkeypatch.setattr(passes, "_AT_ONCE", at_once)
+    module = engine._compile(read, GPU)
+    weight = max(b.nbytes for b in module.buffers())
+    assert weight == 2 * 300 * 257
+    assert ledger.peak <= limit * weight + 2 * at_once * (limit < 2) + 2048
+    for key, found in module.forward(OnGpu(x)).items():
+        torch.testing.assert_close(found.inner.float(), wanted[key].float(), rtol=2e-3, atol=2e-3)
+
+
+def test_a_large_weight_of_two_layers_is_transposed(memory, monkeypatch):
+    read, x = graph.read(network(filled(Shared()), [("N", 96)], "fp16")), torch.randn(3, 96)
+    wanted = reference.compile(read)(x)
+    memory()
+    monkeypatch.setattr(passes, "_AT_ONCE", 1 << 10)
+    for key, found in engine._compile(read, GPU).forward(OnGpu(x)).items():
+        torch.testing.assert_close(found.inner.float(), wanted[key].float(), rtol=4e-3, atol=4e-3)

@@ -24,6 +24,7 @@ from trtnet.reference.module_builder import is_kept
 from trtnet.reference.resize import interpolate
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
+_AT_ONCE = 16 << 20  # bytes of a weight beside which its copy in another layout does not count
 _IMAGE, _PADDED = 3, 4  # channels; cuDNN's first-layer kernels want four of them
 
 
@@ -139,17 +140,16 @@ class _Passes:
             x, weight, *ops = product.args
             if ops != ["NONE", "TRANSPOSE"] or not (is_stored(weight) and is_stored(bias)):
                 continue
-            stored, shift = self._value(weight), self._value(bias)
-            features = stored.shape[-2]
+            shape, shift = self._value(weight).shape, self._value(bias)
+            features = shape[-2]
             # Shapes, not numbers of elements: there may be as many rows as features.
             one_row = shift.dim() > 0 and shift.shape[-1] == shift.numel() == features
-            if stored.numel() != features * stored.shape[-1] or not one_row:
+            if shape.numel() != features * shape[-1] or not one_row:
                 continue
             with self.graph.inserting_before(total):
-                columns = stored.reshape(features, -1).t().contiguous()
                 arguments = (
                     x,
-                    self._constant(weight, "columns", columns),
+                    self._constant(weight, "columns", self._columns(weight, features)),
                     self._constant(bias, "row", shift.reshape(-1)),
                 )
                 self._replace((product, total), linear_of_columns, arguments)
@@ -238,6 +238,29 @@ class _Passes:
     def _value(self, node: fx.Node) -> Tensor:
         value: Tensor = getattr(self.module, str(node.target))
         return value
+
+    def _columns(self, node: fx.Node, features: int) -> Tensor:
+        """The weight of `node`, (features, K), transposed in memory.
+
+        A large one that nothing else reads waits on the host meanwhile: the largest weight of a
+        network twice may be more than an execution takes.
+        """
+        readers = [user for same in self._stored_as(node) for user in same.users]
+        if self._value(node).nbytes <= _AT_ONCE or len(readers) > 1:
+            return self._value(node).reshape(features, -1).t().contiguous()
+        device, rows = self._value(node).device, self._value(node).reshape(features, -1).cpu()
+        setattr(self.module, str(node.target), rows.new_empty(0, device=device))
+        columns = rows.new_empty((rows.shape[1], features), device=device)
+        step = max(1, _AT_ONCE * features // rows.nbytes)
+        for start in range(0, features, step):
+            part = rows[start : start + step]
+            columns[:, start : start + step] = part.to(device).t()
+        return columns
+
+    def _stored_as(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes that read the buffer of `node`."""
+        stored = self.graph.find_nodes(op="get_attr")
+        return [other for other in stored if other.target == node.target]
 
     def _constant(self, like: fx.Node, tail: str, value: Tensor) -> fx.Node:
         """A new buffer, of the type of that of `like`."""

@@ -19,6 +19,7 @@ from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.selection import select_by_kernel
+from trtnet.engines.torch.tactics.sharing import compiled_for_several
 from trtnet.engines.torch.tactics.simplify import simplify
 from trtnet.engines.torch.tactics.specialize import specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -26,6 +27,7 @@ from trtnet.engines.torch.tactics.trials import Time, Trial, shaped_calls
 from trtnet.reference.module_builder import is_kept
 
 COUNTS = (0, 1, 2, 4, 8, 16)  # tactics of a region that are timed, at each optimization level
+_SHARED_LEVEL = 3  # at which kernels are compiled that many regions share
 _MARGIN = 0.98  # of the time of the nodes as they are, above which they are kept
 
 
@@ -93,11 +95,9 @@ class Builder:
         """Replaces `regions` by the fastest of their tactics; `joins` by the last nodes of theirs,
         of which those that are not faster are undone."""
         by_problem = {region.problem: region for region in regions}
-        unknown = {
-            problem: region.most_promising(COUNTS[self.level])
-            for problem, region in by_problem.items()
-            if not self._is_known(region)
-        }
+        unknown = self._promising(
+            {key: region for key, region in by_problem.items() if not self._is_known(region)}
+        )
         if self._device.type == "cuda":
             self._compile(by_problem, unknown)
         for problem, tactics in unknown.items():
@@ -111,6 +111,12 @@ class Builder:
                 replaced[last] = apply(region, tactic, replaced)
             if last in joins and not chosen:
                 replaced.update(joins[last].undo())
+
+    def _promising(self, regions: Mapping[str, Region]) -> dict[str, tuple[Tactic, ...]]:
+        """The tactics of `regions` that are timed at this level, by problem."""
+        count = COUNTS[self.level]
+        found = {problem: region.most_promising(count) for problem, region in regions.items()}
+        return compiled_for_several(regions, found) if self.level == _SHARED_LEVEL else found
 
     def _is_known(self, region: Region) -> bool:
         return self.cache.get(region.problem) == KEEP or bool(self._chosen(region))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trtnet.engines.torch.tactics.device_functions import activate
 from trtnet.engines.torch.tactics.epilogue import Epilogue
-from trtnet.engines.torch.tactics.launching import launch
+from trtnet.engines.torch.tactics.launching import launch, unit_of
 
 Pair = tuple[int, int]
 
@@ -80,12 +80,12 @@ def depthwise(
         return y
     bands = triton.cdiv(oh, block.rows)
     grid = (n * bands, triton.cdiv(ow, block.pixels), triton.cdiv(c, block.channels))
-    first = epilogue.first
+    first, unit = epilogue.first, unit_of(c)
     launch(
         _depthwise, grid,
-        x, kernel, bias, y, h, w, oh, ow, c, bands, *window, *stride, *padding, *dilation,
+        x, kernel, bias, y, h, w, oh, ow, c // unit, bands, *window, *stride, *padding, *dilation,
         bias is not None, first.kind, first.low, first.high,
-        block.rows, block.pixels, block.channels,
+        block.rows, block.pixels, block.channels, unit,
         num_warps=block.warps,
     )  # fmt: skip
     return y
@@ -104,7 +104,7 @@ def _added(  # type: ignore[no-untyped-def]  # Triton reads its parameters' anno
     return total
 
 
-@triton.jit(do_not_specialize=["h", "w", "oh", "ow", "bands"])
+@triton.jit(do_not_specialize=["h", "w", "oh", "ow", "c", "bands"])
 def _depthwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
     x, kernel, bias, y, h, w, oh, ow, c, bands,
     window_h: tl.constexpr, window_w: tl.constexpr,
@@ -113,10 +113,11 @@ def _depthwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
     dilation_h: tl.constexpr, dilation_w: tl.constexpr,
     has_bias: tl.constexpr,
     kind: tl.constexpr, low: tl.constexpr, high: tl.constexpr,
-    rows: tl.constexpr, pixels: tl.constexpr, channels: tl.constexpr,
+    rows: tl.constexpr, pixels: tl.constexpr, channels: tl.constexpr, unit: tl.constexpr,
 ):  # fmt: skip
-    """One program computes `pixels` of each of `rows` output rows for `channels` channels. What it
-    loads of an input row goes into all the output rows that need it."""
+    """One program computes `pixels` of each of `rows` output rows for `channels` of the `c` times
+    `unit` channels. What it loads of an input row goes into all the output rows that need it."""
+    c = c * unit
     image, row = (tl.program_id(0) // bands).to(tl.int64), (tl.program_id(0) % bands) * rows
     column = tl.program_id(1) * pixels + tl.arange(0, pixels)
     channel = tl.program_id(2) * channels + tl.arange(0, channels)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 import triton
+from torch import Tensor
 
 _ONLY_COMPILES: ContextVar[bool] = ContextVar("only_compiles", default=False)
+_NOTED: ContextVar[set[Hashable] | None] = ContextVar("noted", default=None)
 _MOST_THREADS = 16
+_UNIT = 8
+_ALIGNED = 16  # Triton compiles other kernels for integers that are multiples of it
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
@@ -20,6 +24,10 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
 
     All kernels of tactics are launched here: one that is not would run on tensors without memory.
     """
+    noted = _NOTED.get()
+    if noted is not None:
+        noted.add(_identity(kernel, arguments, options))
+        return
     kernel.run(*arguments, grid=grid, warmup=_ONLY_COMPILES.get(), **options)
 
 
@@ -32,6 +40,41 @@ def only_compiling() -> Iterator[None]:
         yield
     finally:
         _ONLY_COMPILES.reset(token)
+
+
+def unit_of(*sizes: int) -> int:
+    """8 where all of `sizes` are multiples of it, else 1. A kernel that is given sizes in units of
+    it is compiled once for all multiples, and moves 16 bytes at a time for each of them."""
+    return 1 if any(size % _UNIT for size in sizes) else _UNIT
+
+
+def kernels_of(call: Callable[[], Any]) -> frozenset[Hashable]:
+    """What identifies the kernels that `call` would launch: equal where one compilation serves
+    both. Nothing is compiled, and tensors may be on PyTorch's device ``meta``."""
+    noted: set[Hashable] = set()
+    token = _NOTED.set(noted)
+    try:
+        with suppress(Exception):  # it fails again where it is launched
+            call()
+    finally:
+        _NOTED.reset(token)
+    return frozenset(noted)
+
+
+def _identity(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Hashable:
+    """A kernel and what Triton compiles it for: constants, types, and of integers whether they are
+    1 or multiples of 16."""
+    parameters = zip(kernel.params, arguments, strict=False)
+    given = (_specialized(parameter, value) for parameter, value in parameters)
+    return (kernel, *given, *sorted(options.items()))
+
+
+def _specialized(parameter: Any, value: Any) -> Hashable:
+    if isinstance(value, Tensor):
+        return str(value.dtype)
+    if isinstance(value, int) and not parameter.is_constexpr:
+        return "int" if parameter.do_not_specialize else (value == 1, value % _ALIGNED == 0)
+    return "float" if isinstance(value, float) and not parameter.is_constexpr else value
 
 
 def compile_ahead(calls: Iterable[Callable[[], Any]]) -> None:

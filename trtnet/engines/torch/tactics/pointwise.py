@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trtnet.engines.torch.tactics.device_functions import activate
 from trtnet.engines.torch.tactics.epilogue import Epilogue
-from trtnet.engines.torch.tactics.launching import launch
+from trtnet.engines.torch.tactics.launching import launch, unit_of
 
 _BLOCK = 1024
 
@@ -105,15 +105,17 @@ def image_means(x: Tensor, rows: int, channels: int, warps: int) -> Tensor:
     y = torch.empty((n, c), dtype=x.dtype, device=x.device)
     if y.numel():
         grid = (n, triton.cdiv(c, channels))
-        launch(_image_means, grid, x, y, pixels, c, rows, channels, num_warps=warps)
+        unit = unit_of(c)
+        launch(_image_means, grid, x, y, pixels, c // unit, rows, channels, unit, num_warps=warps)
     return y
 
 
-@triton.jit(do_not_specialize=["pixels"])
+@triton.jit(do_not_specialize=["pixels", "c"])
 def _image_means(  # type: ignore[no-untyped-def]  # as above
-    x, y, pixels, c, rows: tl.constexpr, channels: tl.constexpr
+    x, y, pixels, c, rows: tl.constexpr, channels: tl.constexpr, unit: tl.constexpr
 ):
-    """One program sums up `channels` channels of one image."""
+    """One program sums up `channels` of the `c` times `unit` channels of one image."""
+    c = c * unit
     image = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * channels + tl.arange(0, channels)
     row = tl.arange(0, rows)
