@@ -58,8 +58,7 @@ def test_what_is_rewritten(optimized):
     nodes = list(optimized.graph.nodes)
     targets = [node.target for node in nodes]
     assert targets.count(convolution_relu) == 2
-    (bare,) = (node for node in nodes if node.target is F.conv2d)
-    assert bare.args[2] is None  # its bias is in the other convolution's
+    assert F.conv2d not in targets  # two of one image are one
     assert targets.count(linear_of_columns) == 1
     assert linear.multiply not in targets
     assert targets.count(kernels.max_pool2d) == 1
@@ -71,7 +70,7 @@ def test_what_is_rewritten(optimized):
 def test_layers_keep_their_names(optimized):
     names = [node.meta["layer"] for node in optimized.graph.nodes if "layer" in node.meta]
     assert names == [
-        *("cast", "stem + stem_relu", "pool", "right", "left + add + relu", "mean"),
+        *("cast", "stem + stem_relu", "pool", "right + left + add + relu", "mean"),
         "matmul + fc",
     ]
 
@@ -124,6 +123,96 @@ def test_attention_is_one_call():
     (call,) = (node for node in module.graph.nodes if node.op == "call_function")
     assert (call.target, call.meta["layer"]) == (attention, "scores + softmax + mix")
     torch.testing.assert_close(module(*inputs)["y"], wanted, rtol=1e-5, atol=1e-5)
+
+
+WINDOWS = {
+    "same": ((3, 3), (1, 1), (1, 1), (1, 1)),
+    "halves": ((3, 3), (2, 2), (1, 1), (1, 1)),
+    "dilated": ((3, 5), (1, 1), (2, 4), (2, 2)),
+    "of one": ((1, 1), (1, 1), (0, 0), (1, 1)),
+}
+
+
+def two_kernels(window, is_relu, *, biases=(True, True), stride=None, sources=1, swap=False):
+    """``conv(x) + conv(x)``, compiled as for a GPU; the second kernel is of one position."""
+    size, own_stride, padding, dilation = window
+    net, made = fx.Graph(), {}
+    xs = [net.placeholder(f"x{i}") for i in range(sources)]
+
+    def stored(name, *shape):
+        generator = torch.Generator().manual_seed(len(made))
+        made[name] = torch.randn(shape, generator=generator)
+        return net.get_attr(name)
+
+    parts = []
+    for i, (shape, around) in enumerate(((size, padding), ((1, 1), (0, 0)))):
+        bias = stored(f"bias{i}", 7) if biases[i] else None
+        moves = own_stride if i == 0 or stride is None else stride
+        arguments = (xs[i % sources], stored(f"kernel{i}", 7, 5, *shape), bias, moves, around)
+        part = net.call_function(F.conv2d, (*arguments, dilation if i == 0 else (1, 1), 1))
+        part.meta.update(half=True, layer=f"conv{i}")
+        parts.append(part)
+    total = net.call_function(torch.add, tuple(parts[::-1] if swap else parts))
+    total.meta.update(half=True, layer="sum")
+    if is_relu:
+        total = net.call_function(torch.relu, (total,))
+        total.meta.update(half=True, layer="relu")
+    net.output({"y": total})
+    root = torch.nn.Module()
+    for name, value in made.items():
+        root.register_buffer(name, value)
+    module = fx.GraphModule(root, net)
+    rewrite(module, torch.device("cuda"))
+    return module
+
+
+def convolutions(module):
+    return [n for n in module.graph.nodes if n.target in (F.conv2d, convolution_relu)]
+
+
+@pytest.mark.parametrize("biases", [(True, True), (False, True), (True, False), (False, False)])
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("is_relu", [False, True])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_two_kernels_of_one_image_become_one(window, is_relu, swap, biases, cudnn):
+    module = two_kernels(WINDOWS[window], is_relu, biases=biases, swap=swap)
+    x = torch.randn(2, 5, 9, 11, generator=torch.Generator().manual_seed(9))
+    before = {name: value.clone() for name, value in module.named_buffers()}
+    wanted = module(x)["y"]
+    optimize(module)
+    assert len(convolutions(module)) == 1
+    assert convolutions(module)[0].kwargs.get("other") is None
+    torch.testing.assert_close(module(x)["y"], wanted, rtol=1e-5, atol=1e-4)
+    assert len(list(module.named_buffers())) == 1 + any(biases)
+    again = two_kernels(WINDOWS[window], is_relu, biases=biases, swap=swap)
+    assert all(torch.equal(value, before[name]) for name, value in again.named_buffers())
+
+
+@pytest.mark.parametrize(
+    ("window", "options"),
+    [
+        (((3, 3), (1, 1), (1, 1), (1, 1)), {"sources": 2}),  # of two images
+        (((3, 3), (1, 1), (0, 0), (1, 1)), {}),  # of other pixels
+        (((4, 4), (1, 1), (1, 1), (1, 1)), {}),  # no position in the middle
+        (((3, 3), (1, 1), (1, 1), (2, 2)), {}),
+        (((3, 3), (1, 1), (1, 1), (1, 1)), {"stride": (2, 2)}),
+    ],
+    ids=str,
+)
+def test_two_kernels_that_stay(window, options, cudnn):
+    module = two_kernels(window, False, **options)
+    optimize(module)
+    assert len(convolutions(module)) == 2
+
+
+def test_biases_of_two_images_are_one(cudnn):
+    module = two_kernels(WINDOWS["same"], True, sources=2)
+    images = torch.randn(2, 2, 5, 9, 11, generator=torch.Generator().manual_seed(9))
+    wanted = module(*images)["y"]
+    optimize(module)
+    (bare,) = (node for node in module.graph.nodes if node.target is F.conv2d)
+    assert bare.args[2] is None  # its bias is in the other convolution's
+    torch.testing.assert_close(module(*images)["y"], wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_a_clip_lets_the_convolution_add_its_bias(cudnn):

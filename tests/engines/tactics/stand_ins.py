@@ -21,10 +21,14 @@ def wide(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.float()
 
 
-def linear(x, weight, bias, factor, other, gate, source, target, epilogue, tile):
+def linear(
+    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, out=None
+):
     """As :func:`trtnet.engines.torch.tactics.linear.linear`, and only of what that takes."""
     assert x.dim() == weight.dim() == 2
     assert x.stride(1) == 1
+    assert added is None or (gate is None and added.shape == x.shape and added.stride(1) == 1)
+    x = x if added is None else x + added
     assert gate is None or (source is None and gate.is_contiguous())
     count = x.shape[0] if source is None else source.shape[0]
     assert other is None or (other.shape == (count, weight.shape[0]) and other.stride(1) == 1)
@@ -35,7 +39,8 @@ def linear(x, weight, bias, factor, other, gate, source, target, epilogue, tile)
     x = x if source is None else x[source.long()]
     y = x.float() @ weight.float().t()
     y = y if target is None else y[target.long()]
-    return finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    y = finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    return y if out is None else out.copy_(y)
 
 
 def depthwise(x, kernel, bias, stride, padding, dilation, epilogue: Epilogue, block):
@@ -44,6 +49,16 @@ def depthwise(x, kernel, bias, stride, padding, dilation, epilogue: Epilogue, bl
     weight = kernel.permute(2, 0, 1)[:, None].float()
     y = F.conv2d(x.float(), weight, wide(bias), stride, padding, dilation, x.shape[1])
     return activated(y, epilogue.first).to(x.dtype).contiguous(memory_format=LAST)
+
+
+def convolution(x, weight, bias, factor, other, window, epilogue, tile):
+    """As :func:`trtnet.engines.torch.tactics.convolution.convolution`."""
+    assert x.stride(-1) == 1
+    assert weight.is_contiguous()
+    assert other is None or other.stride(1) == 1
+    image, kernel = x.permute(0, 3, 1, 2).float(), weight.permute(0, 3, 1, 2).float()
+    y = F.conv2d(image, kernel, None, *window).permute(0, 2, 3, 1).reshape(-1, len(weight))
+    return finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
 
 
 def finish(x, bias, factor, other, epilogue):
@@ -105,7 +120,7 @@ def unit_vectors(x, epsilon, dtype, warps):
 
 
 KERNELS = (
-    *(linear, depthwise, finish, layer_norm, window_attention),
+    *(linear, convolution, depthwise, finish, layer_norm, window_attention),
     *(scale_shift, image_means, take_columns, unit_vectors),
 )
 

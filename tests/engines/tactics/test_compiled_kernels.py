@@ -15,6 +15,7 @@ from triton.compiler import ASTSource
 from trtnet.engines.torch import counting, kernels
 from trtnet.engines.torch.tactics import (
     columns,
+    convolution,
     depthwise,
     linear,
     norm,
@@ -27,13 +28,14 @@ from trtnet.engines.torch.tactics.elements.kernel import Kernel
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
-POINTERS += ("query", "key", "value", "first", "second", "values")
+POINTERS += ("query", "key", "value", "first", "second", "values", "added")
 TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32", "keys": "*i64",
          "index": "*i32"}  # fmt: skip
 PLACES = {"source", "target", "which", "place"}
 ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
-ALL = {f"has_{name}": True for name in ("bias", "factor", "other", "gate", "source", "target")}
+PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
+ALL = {f"has_{name}": True for name in PARTS}
 
 
 def window(rows, dilation, stride):
@@ -45,12 +47,24 @@ def window(rows, dilation, stride):
     }  # fmt: skip
 
 
+def images(is_whole):
+    sizes = {
+        name: n for name, n in window(64, 1, 2).items() if name not in ("kind", "low", "high",
+                                                                       "pixels", "channels")
+    }  # fmt: skip
+    return {**sizes, **ACTIVATION, "has_factor": True, "has_other": True, "aligned": 16,
+            "is_whole": is_whole, "columns": 32, "depth": 32}  # fmt: skip
+
+
 CASES = {
     "linear": (linear._linear, {**ALL, **ACTIVATION, "has_gate": False, "is_whole": False,
                                 "rows": 64, "columns": 64, "depth": 32}, {"gate"}),
     "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, "has_source": False,
-                                            "has_target": False, "is_whole": True, "rows": 16,
-                                            "columns": 32, "depth": 64}, {"source", "target"}),
+                                            "has_target": False, "has_added": False,
+                                            "is_whole": True, "rows": 16, "columns": 32,
+                                            "depth": 64}, {"source", "target", "added"}),
+    **{f"convolution {kind}": (convolution._convolution, {**images(kind == "whole")}, set())
+       for kind in ("whole", "with a rest")},
     **{f"depthwise {rows}": (depthwise._depthwise, window(rows, 3 - min(rows, 2), rows), set())
        for rows in (1, 2, 4)},
     "norm": (norm._layer_norm, {"together": 4, "block": 128, "to_codes": False, "divides": False,
@@ -110,7 +124,8 @@ def test_kernels_compile(case, dtype):
 STRIDES = {
     "windows": [f"{of}_{axis}" for of in "qkvyfs" for axis in "bwh"],
     "units": ["x_b", "x_w", "x_h"],
-    "linear": ["x_m", "o_m"],
+    "linear": ["x_m", "o_m", "a_m", "y_m"],
+    "convolution whole": ["x_n", "o_m"],
     "columns": ["a_m", "b_m"],
 }
 

@@ -101,6 +101,14 @@ def test_regions_that_would_overlap(kind, as_on_a_gpu, stand_ins):
     check(Model(function, **pair(kind)), as_on_a_gpu, SHAPES[kind])
 
 
+def test_a_sum_of_two_products_is_of_one_of_them(as_on_a_gpu, stand_ins):
+    """The other keeps its activation."""
+    model = Model(lambda m, x: F.gelu(m.one(x)) + F.gelu(m.two(x)), **pair("rows"))
+    made = check(model, as_on_a_gpu, SHAPES["rows"])
+    assert targets(made).count("product") == 2
+    assert not {"gelu", "add", "linear_of_columns"} & {*targets(made)}
+
+
 def test_a_linear_layer_without_bias(as_on_a_gpu, stand_ins):
     model = Model(lambda m, x: F.silu(m.one(x)) + x, one=nn.Linear(6, 6, bias=False))
     assert "product" in targets(check(model, as_on_a_gpu, ("N", 5, 6)))
@@ -136,6 +144,36 @@ def test_convolutions_and_a_pass_behind_them(groups, stride, as_on_a_gpu, stand_
 
     model = Model(function, one=conv, scale=scale)
     assert "finished" in targets(check(model, as_on_a_gpu, ("N", 6, 8, 8)))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("kind", ["silu", "none", "sum", "rows"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolutions_by_one_kernel(stride, kind, precision, as_on_a_gpu, stand_ins):
+    conv = nn.Conv2d(16, 6, (3, 5), stride, (1, 2))
+
+    def function(m, x):
+        y = m.one(x)
+        if kind == "sum":
+            return F.relu(F.silu(y) + F.avg_pool2d(x[:, :6], stride))
+        if kind == "rows":
+            return F.gelu(y.permute(0, 2, 3, 1))
+        return F.silu(y) if kind == "silu" else y
+
+    made = check(Model(function, one=conv), as_on_a_gpu, ("N", 16, 8, 8), precision=precision)
+    assert targets(made).count("convolved") == 1
+    assert not {"finished", "conv2d"} & {*targets(made)}
+
+
+def test_convolutions_by_cudnn_where_that_is_faster(as_on_a_gpu, stand_ins):
+    model = Model(lambda m, x: F.silu(m.one(x)), one=nn.Conv2d(16, 6, 3))
+    module = as_on_a_gpu(filled(model), ("N", 16, 8, 8))
+    clock = Clock(lambda call: 1.0 if call.func.__name__ == "finished" else 50.0)
+    made = build(module, [(2, 16, 8, 8)], clock, level=3)
+    count = clock.tactics.count("convolved")
+    assert 1 <= count <= 4
+    assert clock.tactics == ["convolved"] * count + ["finished"]
+    assert "finished" in targets(made)
 
 
 @pytest.mark.parametrize("activation", [F.relu, F.silu, F.hardswish], ids=lambda f: f.__name__)

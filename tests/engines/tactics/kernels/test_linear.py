@@ -74,6 +74,33 @@ def test_rows_with_gaps_and_a_weight_by_columns(place):
     assert_rounded(found, expected(x, weight, None, None, other, how), torch.float16)
 
 
+@pytest.mark.parametrize("has_source", [True, False])
+@pytest.mark.parametrize("depth", [24, 128], ids=["with a rest", "whole"])
+def test_a_sum_as_the_left_operand(depth, has_source, place):
+    x, weight, bias, *_ = operands(40, 20, depth, torch.float16, place)
+    more = values(9, 80, depth + 3, dtype=torch.float16, at=place)[::2, :depth]
+    source = torch.arange(39, 5, -1, dtype=torch.int32, device=place) if has_source else None
+    how = Epilogue(Activation("silu"))
+    found = linear(x, weight, bias, None, None, None, source, None, how, TILE, added=more)
+    total = x.cpu() + more.cpu()  # rounded, as in the network
+    total = total if source is None else total[source.cpu().long()]
+    assert_rounded(found, expected(total, weight, bias, None, None, how), torch.float16)
+
+
+def test_columns_of_a_larger_tensor(place):
+    x, weight, bias, *_ = operands(37, 20, 24, torch.float16, place)
+    whole = torch.full((37, 50), 7.0, dtype=torch.float16, device=place)
+    found = linear(
+        x, weight, bias, None, None, None, None, None, Epilogue(), TILE, out=whole[:, 16:36]
+    )
+    assert found.data_ptr() == whole[:, 16:36].data_ptr()
+    assert_rounded(
+        whole[:, 16:36], expected(x, weight, bias, None, None, Epilogue()), torch.float16
+    )
+    assert (whole[:, :16] == 7).all()
+    assert (whole[:, 36:] == 7).all()
+
+
 @pytest.mark.parametrize("images", [1, 2, 7])
 def test_a_gate_of_each_image(images, place):
     x, weight, bias, _, other = operands(42, 20, 24, torch.float16, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import triton
@@ -12,6 +12,8 @@ from torch import fx
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
+from trtnet.engines.torch.tactics.joins import Join, join_products
+from trtnet.engines.torch.tactics.joins import regions as regions_of
 from trtnet.engines.torch.tactics.launching import compile_ahead
 from trtnet.engines.torch.tactics.movement import gather_rows
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
@@ -69,9 +71,10 @@ class Builder:
         gather_rows(made, self._device)
         simplify(made)
         encode_before_pooling(made)
+        joins = join_products(made) if self.level else []
         select_by_kernel(made)
-        regions = list(find(made, COUNTS[-1], self._device)) if self.level else []
-        self._replace(regions)
+        regions = list(self._regions(made, joins))
+        self._replace(regions, {join.whole: join for join in joins})
         made.meta["saved_us"] = math.fsum(map(self._saved, regions))
         if self.level:
             write_kernels(made, self._device)
@@ -80,8 +83,17 @@ class Builder:
         made.recompile()
         return made
 
-    def _replace(self, regions: Sequence[Region]) -> None:
-        """Replaces `regions` by the fastest of their tactics."""
+    def _regions(self, module: fx.GraphModule, joins: Sequence[Join]) -> Iterator[Region]:
+        if not self.level:
+            return
+        joined = list(regions_of(module, joins, COUNTS[-1]))
+        yield from joined
+        known = {node for region in joined for node in region.nodes}
+        yield from find(module, COUNTS[-1], self._device, known)
+
+    def _replace(self, regions: Sequence[Region], joins: Mapping[fx.Node, Join]) -> None:
+        """Replaces `regions` by the fastest of their tactics; `joins` by the last nodes of theirs,
+        of which those that are not faster are undone."""
         by_problem = {region.problem: region for region in regions}
         unknown = self._promising(
             {key: region for key, region in by_problem.items() if not self._is_known(region)}
@@ -94,8 +106,11 @@ class Builder:
             torch.cuda.empty_cache()  # what the last trial took
         replaced: dict[fx.Node, fx.Node] = {}
         for region in regions:
-            for chosen in self._chosen(region):
-                replaced[region.nodes[-1]] = apply(region, chosen, replaced)
+            last, chosen = region.nodes[-1], self._chosen(region)
+            for tactic in chosen:
+                replaced[last] = apply(region, tactic, replaced)
+            if last in joins and not chosen:
+                replaced.update(joins[last].undo())
 
     def _promising(self, regions: Mapping[str, Region]) -> dict[str, tuple[Tactic, ...]]:
         """The tactics of `regions` that are timed at this level, by problem."""

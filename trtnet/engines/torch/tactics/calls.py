@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trtnet.engines.torch.tactics.columns import take_columns
+from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import Epilogue
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.pointwise import finish, image_means, scale_shift
+from trtnet.engines.torch.tactics.quantized.convolution import Window
 from trtnet.engines.torch.tactics.quantized.finish import Step
 from trtnet.engines.torch.tactics.windows import unit_vectors, window_attention
 
@@ -102,6 +104,61 @@ def library_product(
     return layout.result(y)
 
 
+def joined_product(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    added: Tensor | None,
+    *,
+    epilogue: Epilogue,
+    layout: Layout,
+    tile: Tile,
+) -> Tensor:
+    """A product of `x`, or of ``x + added``, with the weights of several layers as one."""
+    rows, more = _sum_of_rows(x, added, layout)
+    weight = layout.weight(weight)
+    nothing = (None,) * 5
+    return layout.result(linear(rows, weight, bias, *nothing, epilogue, tile, added=more))
+
+
+def products_apart(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    added: Tensor | None,
+    *,
+    epilogue: Epilogue,
+    layout: Layout,
+    widths: tuple[int, ...],
+    tiles: tuple[Tile, ...],
+) -> Tensor:
+    """As :func:`joined_product`, by one product for each layer, which has `widths` columns."""
+    rows, more = _sum_of_rows(x, added, layout)
+    weight, begin, nothing = layout.weight(weight), 0, (None,) * 5
+    y = torch.empty((rows.shape[0], sum(widths)), dtype=x.dtype, device=x.device)
+    for width, tile in zip(widths, tiles, strict=True):
+        own = slice(begin, begin + width)
+        vector = None if bias is None else bias[own]
+        linear(rows, weight[own], vector, *nothing, epilogue, tile, added=more, out=y[:, own])
+        begin += width
+    return layout.result(y)
+
+
+def joined_library_product(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    added: Tensor | None,
+    *,
+    epilogue: Epilogue,
+    layout: Layout,
+) -> Tensor:
+    """As :func:`joined_product`, by PyTorch's library, and passes of their own for the rest."""
+    x = x if added is None else x + added
+    nothing = (None,) * 2
+    return library_product(x, weight, bias, *nothing, epilogue=epilogue, layout=layout)
+
+
 def depthwise_image(
     x: Tensor,
     kernel: Tensor,
@@ -135,6 +192,28 @@ def finished(
     other = None if other is None else _rows(other, is_image)
     finish(rows, bias, vector(factor), other, epilogue)
     return y if is_image else y.permute(0, 2, 3, 1)
+
+
+def convolved(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
+    *,
+    window: Window,
+    epilogue: Epilogue,
+    is_image: bool,
+    tile: Tile,
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.convolution.convolution` of images of any layout."""
+    pixels = x.permute(0, 2, 3, 1)
+    pixels = pixels if pixels.stride(-1) == 1 else pixels.contiguous()
+    weight = kernel.permute(0, 2, 3, 1).contiguous()
+    other = None if other is None else spaced_rows(other, is_image)
+    rows = convolution(pixels, weight, bias, vector(factor), other, window, epilogue, tile)
+    y = rows.view(x.shape[0], *window.size(x.shape[2:], kernel.shape[2:]), -1)
+    return y.permute(0, 3, 1, 2) if is_image else y
 
 
 def normalized(
@@ -214,6 +293,11 @@ def spaced_rows(x: Tensor, is_image: bool) -> Tensor:
     x = x.permute(0, 2, 3, 1) if is_image else x
     rows = x.reshape(-1, x.shape[-1])
     return rows if rows.stride(-1) == 1 else rows.contiguous()
+
+
+def _sum_of_rows(x: Tensor, added: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
+    of_image = layout.of_image
+    return spaced_rows(x, of_image), None if added is None else spaced_rows(added, of_image)
 
 
 def _five(bias: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ compute it."""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class Chain:
         places: which row of the product goes to which row of the result, where rows are moved: the
             node of the indices that :func:`take_rows` has, which say the opposite.
         is_image: whether the result is (N, C, H, W) of rows of channels.
+        taken: nodes of other regions, before which it ends.
     """
 
     nodes: list[fx.Node]
@@ -38,6 +40,7 @@ class Chain:
     factor: fx.Node | None = None
     other: fx.Node | None = None
     places: fx.Node | None = None
+    taken: Set[fx.Node] = frozenset()
     _useful: int = field(default=1, repr=False)  # of `nodes`; what follows are views
 
     @property
@@ -67,6 +70,8 @@ class Chain:
 
     def _step(self, moves: bool) -> bool:
         users = list(self.result.users)
+        if not self.taken.isdisjoint(users):
+            return False
         gated = _gated(self.result, users)
         if gated is not None:
             return self._activate(*gated)

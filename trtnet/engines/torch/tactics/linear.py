@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.engines.torch.tactics.device_functions import activate
+from trtnet.engines.torch.tactics.device_functions import store_finished
 from trtnet.engines.torch.tactics.epilogue import Epilogue
 from trtnet.engines.torch.tactics.launching import launch
 
@@ -53,10 +53,10 @@ TILES = (
 
 def tiles(rows: int, columns: int, depth: int, count: int) -> list[Tile]:
     """The `count` tiles that promise most for a product of these sizes, best first."""
-    return sorted(TILES, key=lambda tile: _estimate(tile, rows, columns, depth))[:count]
+    return sorted(TILES, key=lambda tile: estimate(tile, rows, columns, depth))[:count]
 
 
-def _estimate(tile: Tile, rows: int, columns: int, depth: int) -> float:
+def estimate(tile: Tile, rows: int, columns: int, depth: int) -> float:
     """A time, in no unit: waves of programs, each of which loads operands and multiplies."""
     programs = math.ceil(rows / tile.rows) * math.ceil(columns / tile.columns)
     resident = max(1, min(4, 8 // tile.warps))
@@ -78,6 +78,9 @@ def linear(
     target: Tensor | None,
     epilogue: Epilogue,
     tile: Tile,
+    *,
+    added: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """``epilogue(x @ weight.T + bias)``.
 
@@ -92,24 +95,27 @@ def linear(
         target: (M,) int32: the row of the product that each row of the result is, a permutation;
             `other` lies as the result does.
         tile: how.
+        added: as `x`, to which it is added first, and the sum rounded. Without `gate`.
+        out: (M, N) where the result is written, of any stride between rows and 1 in them.
 
     Returns:
-        (M, N), of the type of `x`.
+        (M, N), of the type of `x`; `out` where that is given.
     """
     k, n = x.shape[1], weight.shape[0]
     m = x.shape[0] if source is None else source.shape[0]
-    y = torch.empty((m, n), dtype=x.dtype, device=x.device)
+    y = torch.empty((m, n), dtype=x.dtype, device=x.device) if out is None else out
     if y.numel() == 0:
         return y
     grid = (triton.cdiv(m, tile.rows) * triton.cdiv(n, tile.columns),)
     first, last = epilogue.first, epilogue.last
     launch(
         _linear, grid,
-        x, weight, bias, factor, other, gate, source, target, y,
+        x, weight, bias, factor, other, gate, source, target, added, y,
         m, n, k, x.stride(0), n if other is None else other.stride(0), *weight.stride(),
+        k if added is None else added.stride(0), y.stride(0),
         1 if gate is None else m // gate.shape[0],
         bias is not None, factor is not None, other is not None, gate is not None,
-        source is not None, target is not None,
+        source is not None, target is not None, added is not None,
         first.kind, first.low, first.high, last.kind, last.low, last.high,
         k % tile.depth == 0, tile.rows, tile.columns, tile.depth,
         num_stages=tile.stages, num_warps=tile.warps,
@@ -119,10 +125,11 @@ def linear(
 
 @triton.jit(do_not_specialize=["m", "rows_per_gate"])
 def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, weight, bias, factor, other, gate, source, target, y,
-    m, n, k, x_m, o_m, w_n, w_k, rows_per_gate,
+    x, weight, bias, factor, other, gate, source, target, added, y,
+    m, n, k, x_m, o_m, w_n, w_k, a_m, y_m, rows_per_gate,
     has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
     has_gate: tl.constexpr, has_source: tl.constexpr, has_target: tl.constexpr,
+    has_added: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
     is_whole: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
@@ -150,35 +157,38 @@ def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
         multiplied = tl.load(source + multiplied, row_in, 0)
     a = x + multiplied.to(tl.int64)[:, None] * x_m + step[None, :]
     b = weight + column.to(tl.int64)[None, :] * w_n + step[:, None] * w_k
+    # Where there are none, nothing is read of these.
+    g, more = a, a
     if has_gate:
         g = gate + (row // rows_per_gate)[:, None] * k + step[None, :]
+    if has_added:
+        more = added + multiplied.to(tl.int64)[:, None] * a_m + step[None, :]
     total = tl.zeros((rows, columns), tl.float32)
     for i in range(tl.cdiv(k, depth)):
         if is_whole:
-            left = tl.load(a, row_in[:, None], 0.0)
+            left = _left(a, g, more, row_in[:, None], has_gate, has_added)
             right = tl.load(b, column_in[None, :], 0.0)
-            if has_gate:
-                left = left * tl.load(g, row_in[:, None], 0.0)
         else:
             inside = step < k - i * depth
-            left = tl.load(a, row_in[:, None] & inside[None, :], 0.0)
+            left = _left(a, g, more, row_in[:, None] & inside[None, :], has_gate, has_added)
             right = tl.load(b, column_in[None, :] & inside[:, None], 0.0)
-            if has_gate:
-                left = left * tl.load(g, row_in[:, None] & inside[None, :], 0.0)
         total = tl.dot(left, right, total)
         a += depth
         b += depth * w_k
-        if has_gate:
-            g += depth
-    if has_bias:
-        total += tl.load(bias + column, column_in, 0.0).to(tl.float32)[None, :]
-    total = activate(total, first, first_low, first_high)
-    if has_factor:
-        total *= tl.load(factor + column, column_in, 0.0).to(tl.float32)[None, :]
-    place = row.to(tl.int64)[:, None] * n + column[None, :]
-    inside = row_in[:, None] & column_in[None, :]
-    if has_other:
-        added = row.to(tl.int64)[:, None] * o_m + column[None, :]
-        total += tl.load(other + added, inside, 0.0).to(tl.float32)
-    total = activate(total, last, last_low, last_high)
-    tl.store(y + place, total.to(y.dtype.element_ty), inside)
+        g += depth
+        more += depth
+    store_finished(
+        total, bias, factor, other, y, row, column, row_in, column_in, o_m, y_m,
+        has_bias, has_factor, has_other, first, first_low, first_high, last, last_low, last_high,
+    )  # fmt: skip
+
+
+@triton.jit
+def _left(a, g, more, inside, has_gate: tl.constexpr, has_added: tl.constexpr):  # type: ignore[no-untyped-def]  # as above
+    """The left operand: times the gate, or with what is added, rounded."""
+    left = tl.load(a, inside, 0.0)
+    if has_gate:
+        left = left * tl.load(g, inside, 0.0)
+    if has_added:
+        left = left + tl.load(more, inside, 0.0)
+    return left

@@ -99,16 +99,16 @@ def _copies(node: fx.Node) -> int:
         return 1
     if node.target in (torch.reshape, transpose_reshape):
         source, made = _operands(node)[0].meta["value"], node.meta["value"]
-        return int(source.dim() > 1 and not _is_view(source, made.shape))
+        return int(source.dim() > 1 and view_of(source, made.shape) is None)
     return 0
 
 
-def _is_view(x: Tensor, shape: torch.Size) -> bool:
+def view_of(x: Tensor, shape: torch.Size) -> Tensor | None:
+    """`x` in `shape`; None where that needs a copy."""
     try:
-        x.view(shape)
+        return x.view(shape)
     except RuntimeError:
-        return False
-    return True
+        return None
 
 
 def _places(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch import fx
 from trtnet.engines.torch.constants import is_stored, new_buffer
 from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.passes import linear_of_columns
-from trtnet.engines.torch.tactics import calls, depthwise, linear
+from trtnet.engines.torch.tactics import calls, convolution, depthwise, linear
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half
 from trtnet.engines.torch.tactics.epilogue import Activation
 from trtnet.engines.torch.tactics.movement import take_rows
+from trtnet.engines.torch.tactics.quantized.convolution import Window
 
 _POINT = ((1, 1), (0, 0), (1, 1))  # stride, padding and dilation of a product
 
@@ -25,26 +27,51 @@ def of_rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
     """A linear layer."""
     arguments: Any = node.args
     x, weight = arguments[:2]
-    if not (is_half(node) and is_half(x) and is_stored(weight)):
+    columns = columns_of(node)
+    if columns is None:
         return None
     by_columns = node.target is linear_of_columns
-    size = tuple(n for n in weight.meta["value"].shape if n != 1 or by_columns)
-    if not by_columns and (node.args[2:] != ("NONE", "TRANSPOSE") or len(size) != 2):
-        return None
-    if x.meta["value"].dim() < 2 or node.meta["value"].dim() != x.meta["value"].dim():
-        return None
-    chain = Chain([node], is_image=False)
+    chain = Chain([node], is_image=False, taken=taken)
     chain.follow(moves=True)
     bias = arguments[2] if by_columns else None
     source, nodes, places = x, chain.nodes, None
     if x.target is take_rows and len(x.users) == 1 and x not in taken:
         source, places = x.args[0], x.args[1]
         nodes = [x, *nodes]
-    columns, depth = size[::-1] if by_columns else size
+    depth = weight.meta["value"].numel() // columns
     how = calls.Layout(chain.shape_of_rows, by_columns, chain.is_image, False)
     operands = (source, weight, bias, chain.factor, chain.other, None, places, chain.places)
     sizes = (node.meta["value"].numel() // columns, columns, depth)
     return _product(nodes, operands, chain, how, sizes, count)
+
+
+def columns_of(node: fx.Node) -> int | None:
+    """The columns of a linear layer, or the channels of a 1×1 convolution, in half precision and of
+    stored weights; None for another node."""
+    arguments: Any = node.args
+    x, weight = arguments[:2]
+    if not (is_half(node) and is_half(x) and is_stored(weight)):
+        return None
+    shape = weight.meta["value"].shape
+    if node.target is F.conv2d:
+        return int(shape[0]) if is_point(node) else None
+    by_columns = node.target is linear_of_columns
+    size = tuple(n for n in shape if n != 1 or by_columns)
+    if not by_columns and (node.args[2:] != ("NONE", "TRANSPOSE") or len(size) != 2):
+        return None
+    if x.meta["value"].dim() < 2 or node.meta["value"].dim() != x.meta["value"].dim():
+        return None
+    return int(size[1 if by_columns else 0])
+
+
+def is_point(node: fx.Node) -> bool:
+    """Whether a convolution is a product of each pixel with stored weights."""
+    arguments: Any = node.args
+    _, kernel, _, stride, padding, dilation, groups = arguments
+    if not is_stored(kernel) or kernel.meta["value"].dim() != 4:
+        return False
+    moves = (stride, padding, dilation) != _POINT
+    return kernel.meta["value"].shape[2:] == (1, 1) and not moves and groups == 1
 
 
 def of_images(
@@ -52,7 +79,7 @@ def of_images(
 ) -> Region | None:
     """A convolution of images: 1×1 as a product, depthwise, or by cuDNN with an epilogue."""
     arguments: Any = node.args
-    x, kernel, bias, stride, padding, dilation, groups = arguments
+    x, kernel, bias, *_, padding, _, groups = arguments
     if not (is_half(x) and is_stored(kernel)):
         return None
     value = kernel.meta["value"]
@@ -61,14 +88,14 @@ def of_images(
     other: Any = node.kwargs.get("other")
     if other is not None and other.meta["value"].shape != node.meta["value"].shape:
         return None
-    chain = Chain([node], is_image=True)
+    chain = Chain([node], is_image=True, taken=taken)
     if node.target is convolution_relu:
         chain.other, chain.last = other, Activation("relu")
         if other is None:
             chain.first, chain.last = chain.last, chain.first
     chain.follow()
     n, out, oh, ow = node.meta["value"].shape
-    if value.shape[2:] == (1, 1) and (stride, padding, dilation) == _POINT and groups == 1:
+    if is_point(node):
         is_free = x not in taken
         source, gate, nodes = _gate(x, chain.nodes) if is_free else (x, None, chain.nodes)
         how = calls.Layout(chain.shape_of_rows, False, chain.is_image, True)
@@ -77,8 +104,8 @@ def of_images(
     plain = chain.factor is None and chain.other is None and not chain.last and chain.is_image
     if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1 and plain:
         return _depthwise(module, node, chain, count)
-    if node.target is F.conv2d and chain.epilogue:
-        return _finished(node, chain)
+    if node.target is F.conv2d and (chain.epilogue or bias is not None):
+        return _finished(node, chain, count)
     return None
 
 
@@ -138,8 +165,9 @@ def _depthwise(module: fx.GraphModule, node: fx.Node, chain: Chain, count: int) 
     return Region(tuple(chain.nodes), (x, window, bias), problem, tuple(tactics))
 
 
-def _finished(node: fx.Node, chain: Chain) -> Region | None:
-    """A convolution by cuDNN without its bias, and one pass for all that follows."""
+def _finished(node: fx.Node, chain: Chain, count: int) -> Region | None:
+    """A convolution with all that follows by one kernel; or by cuDNN without its bias, and one pass
+    for the rest."""
     arguments: Any = node.args
     x, kernel, bias, *window = arguments
     value = node.meta["value"]
@@ -149,4 +177,19 @@ def _finished(node: fx.Node, chain: Chain) -> Region | None:
         f"{window} {value.dtype} {chain.epilogue} {bias is not None} {chain.is_image}"
     )
     operands = (x, kernel, bias, chain.factor, chain.other)
-    return Region(tuple(chain.nodes), operands, problem, (Tactic("finish", calls.finished, how),))
+    tactics = _convolutions(node, {**how, "window": Window(*window[:3])}, count)
+    tactics.append(Tactic("finish", calls.finished, how, always=True))
+    return Region(tuple(chain.nodes), operands, problem, tuple(tactics))
+
+
+def _convolutions(node: fx.Node, how: dict[str, Any], count: int) -> list[Tactic]:
+    """Those of our own kernel, which takes no groups."""
+    arguments: Any = node.args
+    n, out, oh, ow = node.meta["value"].shape
+    _, channels, *window = arguments[1].meta["value"].shape
+    if arguments[6] != 1 or channels < convolution.LEAST_CHANNELS:
+        return []
+    return [
+        Tactic(f"tile {tile}", calls.convolved, {**how, "tile": tile})
+        for tile in convolution.tiles(n * oh * ow, out, channels, math.prod(window), count)
+    ]

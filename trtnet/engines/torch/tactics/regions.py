@@ -20,14 +20,17 @@ from trtnet.reference.reduction import mean, normalize
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
 
 
-def find(module: fx.GraphModule, count: int, device: torch.device) -> Iterator[Region]:
+def find(
+    module: fx.GraphModule, count: int, device: torch.device, known: Set[fx.Node] = frozenset()
+) -> Iterator[Region]:
     """The regions of `module`, no two of which share a node.
 
     Args:
         count: tactics of each, at most.
         device: where tensors are kept that tactics need.
+        known: the nodes of regions that were found before.
     """
-    taken: set[fx.Node] = set()
+    taken = set(known)
     for node in list(module.graph.nodes):
         if node.op != "call_function" or node in taken:
             continue

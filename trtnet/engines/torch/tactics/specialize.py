@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import torch
@@ -50,6 +50,41 @@ def specialize(
     with torch.no_grad():
         results = _Reading(module, draft).read(given)
     return draft.finish(results)
+
+
+def recompute(module: fx.GraphModule, changed: Set[fx.Node]) -> None:
+    """Has the nodes of a specialized module that read `changed` ones, or views of these, say what
+    they now compute."""
+    known = set(changed)
+    with torch.no_grad():
+        for node in module.graph.nodes:
+            if node in changed or node.op not in ("call_function", "call_method"):
+                continue
+            if known.isdisjoint(node.all_input_nodes):
+                continue
+            sources = [_source(module, source) for source in node.all_input_nodes]
+            made = on_meta(_laid_out(node, _computed(node, called(node), sources)))
+            is_view = any(_share_memory(made, x.meta["value"]) for x in node.all_input_nodes)
+            if is_view or _layout(made) != _layout(node.meta["value"]):
+                node.meta["value"] = made
+                known.add(node)
+
+
+def _share_memory(one: Any, other: Any) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return False
+    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
+
+
+def _layout(value: Any) -> Any:
+    """The strides of the tensors of `value`."""
+    return value.stride() if isinstance(value, Tensor) else [_layout(part) for part in value]
+
+
+def _source(module: fx.GraphModule, node: fx.Node) -> Value:
+    if node.op == "get_attr":
+        return Value(node.name, getattr(module, str(node.target)))
+    return Value(node.name, node=node)
 
 
 class _Reading:

@@ -61,14 +61,14 @@ def convolution(
         *window.stride, *window.padding, *window.dilation,
         n if given.other is None else given.other.stride(0),
         **constants(given, how), is_float=x.dtype is not torch.int8,
-        is_padded=window.padding != (0, 0), aligned=_alignment(x, window, s),
+        is_padded=window.padding != (0, 0), aligned=alignment(x, window, s),
         is_whole=c % tile.depth == 0, rows=tile.rows, columns=tile.columns, depth=tile.depth,
         num_stages=tile.stages, num_warps=tile.warps, enable_fp_fusion=False,
     )  # fmt: skip
     return y
 
 
-def _alignment(x: Tensor, window: Window, columns: int) -> int:
+def alignment(x: Tensor, window: Window, columns: int) -> int:
     """By what the offsets of all pixels that are read can be divided, up to 16."""
     high, wide = x.stride()[1:3]
     steps = [window.stride[1], window.padding[1], window.dilation[1] if columns > 1 else 0]
