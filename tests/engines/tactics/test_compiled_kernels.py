@@ -36,6 +36,7 @@ ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
 PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
 ALL = {f"has_{name}": True for name in PARTS}
+NEAR = {"near_n": False, "near_k": True, "unit": 8}
 
 
 def window(rows, dilation, stride):
@@ -57,9 +58,9 @@ def images(is_whole):
 
 
 CASES = {
-    "linear": (linear._linear, {**ALL, **ACTIVATION, "has_gate": False, "is_whole": False,
+    "linear": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False, "is_whole": False,
                                 "rows": 64, "columns": 64, "depth": 32}, {"gate"}),
-    "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, "has_source": False,
+    "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_source": False,
                                             "has_target": False, "has_added": False,
                                             "is_whole": True, "rows": 16, "columns": 32,
                                             "depth": 64}, {"source", "target", "added"}),
