@@ -44,7 +44,6 @@ def window(rows, dilation, stride):
         "window_h": 3, "window_w": 3, "stride_h": stride, "stride_w": stride, "padding_h": 1,
         "padding_w": 1, "dilation_h": dilation, "dilation_w": dilation, "has_bias": True,
         "kind": "silu", "low": 0.0, "high": 0.0, "rows": rows, "pixels": 8, "channels": 64,
-        "unit": 8,
     }  # fmt: skip
 
 
@@ -66,7 +65,8 @@ CASES = {
                                             "depth": 64}, {"source", "target", "added"}),
     **{f"convolution {kind}": (convolution._convolution, {**images(kind == "whole")}, set())
        for kind in ("whole", "with a rest")},
-    **{f"depthwise {rows}": (depthwise._depthwise, window(rows, 3 - min(rows, 2), rows), set())
+    **{f"depthwise {rows}": (depthwise._depthwise,
+                             {**window(rows, 3 - min(rows, 2), rows), "unit": 8}, set())
        for rows in (1, 2, 4)},
     "norm": (norm._layer_norm, {"together": 4, "block": 128, "to_codes": False, "divides": False,
                                 "middle": tl.float16}, set()),
