@@ -36,6 +36,7 @@ ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
 PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
 ALL = {f"has_{name}": True for name in PARTS}
+NEAR = {"near_n": False, "near_k": True, "unit": 8}
 
 
 def window(rows, dilation, stride):
@@ -43,7 +44,6 @@ def window(rows, dilation, stride):
         "window_h": 3, "window_w": 3, "stride_h": stride, "stride_w": stride, "padding_h": 1,
         "padding_w": 1, "dilation_h": dilation, "dilation_w": dilation, "has_bias": True,
         "kind": "silu", "low": 0.0, "high": 0.0, "rows": rows, "pixels": 8, "channels": 64,
-        "unit": 8,
     }  # fmt: skip
 
 
@@ -57,15 +57,16 @@ def images(is_whole):
 
 
 CASES = {
-    "linear": (linear._linear, {**ALL, **ACTIVATION, "has_gate": False, "is_whole": False,
+    "linear": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False, "is_whole": False,
                                 "rows": 64, "columns": 64, "depth": 32}, {"gate"}),
-    "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, "has_source": False,
+    "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_source": False,
                                             "has_target": False, "has_added": False,
                                             "is_whole": True, "rows": 16, "columns": 32,
                                             "depth": 64}, {"source", "target", "added"}),
     **{f"convolution {kind}": (convolution._convolution, {**images(kind == "whole")}, set())
        for kind in ("whole", "with a rest")},
-    **{f"depthwise {rows}": (depthwise._depthwise, window(rows, 3 - min(rows, 2), rows), set())
+    **{f"depthwise {rows}": (depthwise._depthwise,
+                             {**window(rows, 3 - min(rows, 2), rows), "unit": 8}, set())
        for rows in (1, 2, 4)},
     "norm": (norm._layer_norm, {"together": 4, "block": 128, "to_codes": False, "divides": False,
                                 "middle": tl.float16}, set()),

@@ -130,6 +130,8 @@ CASES = {
     "other rows": (rows(32, 128), rows(77, 128), True),
     "another depth": (rows(32, 128), rows(32, 256), True),
     "another rest of the depth": (rows(32, 128), rows(32, 144), False),
+    "other columns": (rows(32, 72), rows(9, 120, columns=40), True),
+    "columns of no unit": (rows(32, 72), rows(32, 72, columns=42), False),
     "another tile": (rows(32, 128), rows(32, 128, tile=1), False),
     "means": (
         partial(pointwise.image_means, empty(1, 49, 72), 64, 32, 4),

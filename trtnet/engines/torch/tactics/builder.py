@@ -116,7 +116,9 @@ class Builder:
         """The tactics of `regions` that are timed at this level, by problem."""
         count = COUNTS[self.level]
         found = {problem: region.most_promising(count) for problem, region in regions.items()}
-        return compiled_for_several(regions, found) if self.level == _SHARED_LEVEL else found
+        if self.level != _SHARED_LEVEL or self._device.type != "cuda":
+            return found
+        return compiled_for_several(regions, found)
 
     def _is_known(self, region: Region) -> bool:
         return self.cache.get(region.problem) == KEEP or bool(self._chosen(region))

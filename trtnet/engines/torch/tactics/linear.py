@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trtnet.engines.torch.tactics.device_functions import store_finished
 from trtnet.engines.torch.tactics.epilogue import Epilogue
-from trtnet.engines.torch.tactics.launching import launch
+from trtnet.engines.torch.tactics.launching import launch, unit_of
 
 _PROCESSORS = 132  # of the GPU for which the order of the tiles was tried; others time them anyway
 
@@ -108,22 +108,33 @@ def linear(
         return y
     grid = (triton.cdiv(m, tile.rows) * triton.cdiv(n, tile.columns),)
     first, last = epilogue.first, epilogue.last
+    near_n, near_k = (stride == 1 for stride in weight.stride())
+    steps = (
+        x.stride(0),
+        n if other is None else other.stride(0),
+        0 if near_n else weight.stride(0),
+        0 if near_k else weight.stride(1),
+        k if added is None else added.stride(0),
+        y.stride(0),
+    )
+    unit = unit_of(n, k, *steps)
     launch(
         _linear, grid,
         x, weight, bias, factor, other, gate, source, target, added, y,
-        m, n, k, x.stride(0), n if other is None else other.stride(0), *weight.stride(),
-        k if added is None else added.stride(0), y.stride(0),
+        m, n // unit, k // unit, *(step // unit for step in steps),
         1 if gate is None else m // gate.shape[0],
         bias is not None, factor is not None, other is not None, gate is not None,
         source is not None, target is not None, added is not None,
         first.kind, first.low, first.high, last.kind, last.low, last.high,
-        k % tile.depth == 0, tile.rows, tile.columns, tile.depth,
+        near_n, near_k, unit, k % tile.depth == 0, tile.rows, tile.columns, tile.depth,
         num_stages=tile.stages, num_warps=tile.warps,
     )  # fmt: skip
     return y
 
 
-@triton.jit(do_not_specialize=["m", "rows_per_gate"])
+@triton.jit(do_not_specialize=[
+    "m", "n", "k", "x_m", "o_m", "w_n", "w_k", "a_m", "y_m", "rows_per_gate"
+])  # fmt: skip
 def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
     x, weight, bias, factor, other, gate, source, target, added, y,
     m, n, k, x_m, o_m, w_n, w_k, a_m, y_m, rows_per_gate,
@@ -132,10 +143,15 @@ def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
     has_added: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
+    near_n: tl.constexpr, near_k: tl.constexpr, unit: tl.constexpr,
     is_whole: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
 ):  # fmt: skip
     """One program computes a tile of `rows` by `columns` values; 8 rows of tiles go together, so
-    that their operands stay in the cache."""
+    that their operands stay in the cache. Sizes and strides but `m` are given in units."""
+    n, k = n * unit, k * unit
+    x_m, o_m = x_m.to(tl.int64) * unit, o_m.to(tl.int64) * unit
+    a_m, y_m = a_m.to(tl.int64) * unit, y_m.to(tl.int64) * unit
+    w_n, w_k = 1 if near_n else w_n * unit, 1 if near_k else w_k * unit
     program = tl.program_id(0)
     tiles_m, tiles_n = tl.cdiv(m, rows), tl.cdiv(n, columns)
     per_group = 8 * tiles_n
