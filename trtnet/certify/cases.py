@@ -83,7 +83,7 @@ _DEFINITIONS: dict[str, tuple[Callable[[Lab], None], tuple[str, ...]]] = {
     "nms": (control.suppression, ("fp32", "fp16")),
     "attention": (attention.attention, FLOATS),
     "rotary_embedding": (attention.rotary_embedding, FLOATS),
-    "kv_cache_update": (attention.cache_update, FLOATS),
+    "kv_cache_update": (attention.cache_update, ("fp32", "fp16")),
     "quantize": (quantized.pair, ("int8", "fp8")),
     "quantized_convolution": (quantized.convolution, ("int8", "fp8")),
     "quantized_product": (quantized.matrix_multiply, ("int8", "fp8")),
@@ -158,8 +158,7 @@ def cases(only: Sequence[str] = (), precisions: Sequence[str] = ()) -> tuple[Cas
         for case in every
         if (not precisions or case.precision in precisions)
         and (
-            not only
-            or any(fnmatch.fnmatchcase(x, p) for p in only for x in (case.name, case.key))
+            not only or any(fnmatch.fnmatchcase(x, p) for p in only for x in (case.name, case.key))
         )
     )
     if not chosen:

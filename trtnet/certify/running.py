@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from trtnet.certify.cases import Case
 from trtnet.certify.limits import limit
 from trtnet.certify.networks.lab import Defined
 from trtnet.certify.schema import CaseResult, State, TensorResult, Timing
+from trtnet.certify.settings import Settings
 from trtnet.engines.session import Session
 from trtnet.errors import BuildError, NetworkError, TrtnetError, UnsupportedError
 from trtnet.finite import json_number
@@ -29,23 +30,6 @@ from trtnet.verification.comparison import Row, compare
 from trtnet.verification.detections import detection_rows, of_boxes
 
 _WARM_UP_MS, _SECONDS = 100.0, 0.5  # of the timing of a model
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How cases are run.
-
-    Attributes:
-        backend: name of a backend.
-        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        not_executed: why this machine cannot execute its engines; ``None`` where it can.
-        timed: whether models are timed.
-    """
-
-    backend: str
-    device: str
-    not_executed: str | None = None
-    timed: bool = True
 
 
 Open = Callable[..., Any]

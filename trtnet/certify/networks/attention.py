@@ -33,5 +33,13 @@ def rotary_embedding(lab: Lab) -> None:
 def cache_update(lab: Lab) -> None:
     """Two new tokens, at another place for each sequence."""
     places = lab.input(values=np.array([0, 8], np.int32))
-    cache, update = lab.input(2, 3, 10, 4), lab.input(2, 3, 2, 4)
-    lab.emit("cache", "add_kv_cache_update", cache, update, places, lab.trt.KVCacheMode.LINEAR)
+    cache = lab.normal(2, 3, 10, 4).astype(lab.dtype.value)  # TensorRT wants an input, uncast
+    update = lab.input(2, 3, 2, 4)
+    lab.emit(
+        "cache",
+        "add_kv_cache_update",
+        lab.input(values=cache),
+        update,
+        places,
+        lab.trt.KVCacheMode.LINEAR,
+    )

@@ -90,7 +90,7 @@ class Lab:
         return self.random.integers(-9, 10, shape).astype(self.dtype.value)
 
     def input(self, *shape: int, values: np.ndarray | None = None, batch: bool = False) -> Tensor:
-        """An input of the network in the case's type.
+        """An input of the network; floats are float32, and a cast gives them the case's type.
 
         Args:
             values: in place of :meth:`array`; integers and booleans keep their own type.

@@ -47,7 +47,7 @@ def zoo_model(
     backend: Any, precision: str, name: str, image_size: int | None, arguments: dict[str, Any],
     tapped: bool,
 ) -> Defined:  # fmt: skip
-    """A model of the zoo, with shipped or seeded random weights and a seeded image.
+    """A model of the zoo, with shipped or seeded random weights and a seeded picture.
 
     Args:
         backend: a loaded one.
@@ -64,8 +64,7 @@ def zoo_model(
     )
     loaded = dataclasses.replace(loaded, backend=backend)
     policy, name_in = Recipe(name, precision).policy, loaded.shapes.name
-    random = np.random.default_rng(20)
-    images = random.standard_normal(loaded.shapes.typical[0]).astype(np.float32)
+    images = _pictures(loaded.shapes.typical[0])
     network = loaded.define(policy)
     if network.observed:
         data = [{name_in: images}]
@@ -96,3 +95,18 @@ def _compared(network: Network, graph: Graph) -> dict[str, Compared]:
         for name in layer.outputs
         if name in outputs
     }
+
+
+def _pictures(shape: tuple[int, ...]) -> np.ndarray:
+    """Seeded squares and discs on a light ground, values near 0 to 1: things that a detector of
+    shapes finds."""
+    random, (height, width) = np.random.default_rng(20), shape[-2:]
+    rows, columns = np.mgrid[:height, :width]
+    images = 0.92 + random.normal(0, 0.02, shape)
+    for number in range(6):
+        row, column = random.uniform(0.15, 0.85, 2) * (height, width)
+        radius = random.uniform(0.06, 0.14) * height
+        down, along = np.abs(rows - row), np.abs(columns - column)
+        inside = np.maximum(down, along) < radius if number % 2 else np.hypot(down, along) < radius
+        images[..., inside] = random.uniform(0, 0.8, (*shape[:2], 1))
+    return images.astype(np.float32)
