@@ -205,9 +205,9 @@ def _small(name: str, define: Callable[[Lab], None], precision: str) -> Define:
     def defined(backend: Any) -> Defined:
         from trtnet.network import Network
 
-        kinds = {"plugins": "kernel"} if name == "plugin" else {}
         exact = "tf32" if precision == "tf32" else "fp32"
-        lab = Lab(Network(backend, exact, **kinds), precision)
+        plugins = "kernel" if name == "plugin" else "auto"
+        lab = Lab(Network(backend, exact, plugins=plugins), precision)
         define(lab)
         return lab.finish()
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _check(arguments)
     if arguments.output is None:
         raise UsageError("there is nothing to do", expected="-o CERTIFICATE.json, or --check FILE",
-                         fix="-o certificate.json (making one: trtnet.certify.making.certify())")  # fmt: skip
+                         fix="trtnet certify -o certificate.json")  # fmt: skip
     journal = arguments.journal or Path(f"{arguments.output}.journal")
     found = certify(
         backend=arguments.backend,

@@ -60,7 +60,8 @@ def _nonzero(lab: Lab, *shape: int) -> np.ndarray:
     if array.dtype == bool:
         return array
     sign = np.where(array < 0, -1, 1).astype(array.dtype)
-    return (array + sign * np.asarray(1, array.dtype)).astype(array.dtype)
+    away: np.ndarray = (array + sign * np.asarray(1, array.dtype)).astype(array.dtype)
+    return away
 
 
 def scale(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Whole networks: several layers that engines fuse, a dynamic batch, a plugin, models of the zoo."""
+"""Whole networks: layers that engines fuse, a dynamic batch, a plugin, models of the zoo."""
 
 from __future__ import annotations
 

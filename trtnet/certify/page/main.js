@@ -60,7 +60,7 @@
         { text: "executions", number: true }],
       timed.map((entry) => [
         name(entry.name), entry.precision,
-        Object.values(entry.timing.shapes).map((shape) => shape.join(" × ")).join(", "),
+        Object.values(entry.timing.shapes).map((shape) => shape.join("×")).join(", "),
         format.significant(entry.timing.median_ms, 4), interval(entry.timing), String(entry.timing.queries),
       ])));
   }
