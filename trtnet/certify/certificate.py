@@ -15,6 +15,7 @@ from trtnet.reading.documents import Source, read_json, shortened
 from trtnet.reading.schema import checked
 
 _SHA256 = "sha256"
+_LONGEST = 240  # characters of a reason in the summary; the page has all of it
 
 
 def digest(content: dict[str, Any]) -> str:
@@ -105,10 +106,15 @@ def summary(certificate: Certificate) -> list[str]:
         f"{state:13}{count}: {STATES[state]}" for state, count in certificate.counts().items()
     ]
     bad = [case for case in certificate.cases if case.state in ("differs", "failed", "refused")]
-    lines += [f"{case.state:13}{case.key}: {' '.join(case.reason.split())}" for case in bad]
+    lines += [f"{case.state:13}{case.key}: {_one_line(case.reason)}" for case in bad]
     types = {kind for case in certificate.cases if case.state == "passed" for kind in case.types}
     lines.append(f"layer types  {len(types)} in cases that passed")
     return lines
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 def place(certificate: Certificate) -> str:

@@ -45,7 +45,7 @@ def gather(lab: Lab) -> None:
     x, modes = lab.input(4, 6), lab.trt.GatherMode
     rows = lab.input(values=np.array([3, 0, 3], np.int32))
     each = lab.input(values=lab.random.integers(0, 4, (2, 6)).astype(np.int32))
-    places = lab.input(values=np.array([[0, 5], [3, 1]], np.int32))
+    places = lab.input(values=np.array([[0, 5], [3, 1], [2, 2], [1, 0], [3, 4]], np.int32))
     lab.emit("rows", "add_gather", x, rows, 0)
     lab.emit("element", "add_gather_v2", x, each, modes.ELEMENT, axis=0)
     lab.emit("by_coordinates", "add_gather_v2", x, places, modes.ND)
