@@ -132,5 +132,5 @@ def test_the_environment_of_this_machine(raises: Any) -> None:
         assert environment().backend == "torch"
     assert environment("torch", "cpu").not_executed is None
     assert here.packages["torch"]
-    with raises(trtnet.BackendError, "no backend"):
+    with raises(trtnet.BackendError, "unknown backend 'openvino'"):
         environment("openvino")

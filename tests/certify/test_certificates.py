@@ -68,7 +68,10 @@ def test_the_command_checks_it(made: Path, capsys: pytest.CaptureFixture[str]) -
         (lambda it: it.update(sha256="0" * 64), "its content was changed"),
         (lambda it: it.update(format="trtnet certificate 2"), "it has another format"),
         (lambda it: it.update(more=1), "fields that certificates do not have"),
-        (lambda it: it["cases"][0].update(state="certified"), "wrong value at cases[0].state"),
+        (
+            lambda it: it["cases"][0].update(state="certified"),
+            "invalid enum value 'certified', in cases[0]",
+        ),
         (lambda it: it.pop("cases"), "cases"),
     ],
 )
@@ -139,7 +142,6 @@ def test_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_help_says_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["certify", "--help"])
+    assert main(["certify", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "Exit status: 0, every case was executed and passed" in told

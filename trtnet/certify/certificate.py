@@ -46,7 +46,7 @@ def save(certificate: Certificate, path: str | os.PathLike[str]) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    text = json.dumps(as_json(certificate), indent=1, allow_nan=False)
+    text = json.dumps(as_json(certificate), separators=(",", ":"), allow_nan=False)
     write(path, f"{text}\n")
 
 

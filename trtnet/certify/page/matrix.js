@@ -38,7 +38,7 @@ Page.matrix = (() => {
     const left = Object.entries(data.uncovered).map(([type, reason]) =>
       el("tr", {}, el("th", { scope: "row" }, Page.dom.name(type)),
         el("td", { class: "reason", colspan: precisions.length }, `no case: ${reason}`)));
-    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layer types and precisions" },
+    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Matrix of states" },
       el("table", { class: "matrix" },
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "layer type"),
           precisions.map((precision) => el("th", { scope: "col" }, precision)))),
