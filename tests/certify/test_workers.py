@@ -74,7 +74,9 @@ def test_a_wrong_layer_is_named(found: Certificate) -> None:
     ],
 )
 def test_reasons(found: Certificate, key: str, words: str) -> None:
-    assert words in of(found, key).reason
+    case = of(found, key)
+    assert words in case.reason
+    assert case.types  # also where the process crashed
 
 
 def test_no_child_is_left(found: Certificate) -> None:

@@ -122,7 +122,7 @@ def place(certificate: Certificate) -> str:
     about = certificate.environment
     if about.gpu is not None and about.device != "cpu":
         return f"{about.gpu} ({about.compute_capability}), driver {about.driver}"
-    return f"{about.cpu or 'a CPU'}, {about.threads} threads"
+    return f"{about.cpu or 'a CPU'}, {about.processors} processors"
 
 
 def passed(certificate: Certificate) -> bool:

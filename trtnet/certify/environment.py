@@ -53,7 +53,7 @@ def environment(backend: str = "auto", device: str = "auto") -> Environment:
         driver=machine.driver,
         driver_cuda=None if machine.driver_cuda is None else dotted(machine.driver_cuda),
         cpu=_cpu(),
-        threads=os.cpu_count() or 1,
+        processors=os.cpu_count() or 1,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         packages=dict(machine.packages),

@@ -32,6 +32,7 @@ from trtnet.verification.detections import detection_rows, of_boxes
 _WARM_UP_MS, _SECONDS = 100.0, 0.5  # of the timing of a model
 
 
+Tell = Callable[[list[str]], object]
 Open = Callable[..., Any]
 """Opens a plan as :class:`trtnet.Session` does."""
 
@@ -42,15 +43,21 @@ class _Ended(Exception):  # noqa: N818  # not an error: how a case ends before i
         self.state, self.reason = state, str(reason)
 
 
-def run_case(case: Case, settings: Settings, open_session: Open = Session) -> CaseResult:
+def run_case(
+    case: Case,
+    settings: Settings,
+    open_session: Open = Session,
+    tell: Tell = lambda types: None,
+) -> CaseResult:
     """The result of `case`; whatever goes wrong is part of it.
 
     Args:
         open_session: opens the engines.
+        tell: is given the layer types so far, before anything is built: a crash loses the result.
     """
     started = time.perf_counter()
     result = CaseResult(case.name, case.precision, case.about, "passed")
-    run = _Run(case, settings, open_session, result)
+    run = _Run(case, settings, open_session, tell, result)
     try:
         run.all_variants()
     except _Ended as ended:
@@ -66,9 +73,10 @@ class _Run:
     """
 
     def __init__(
-        self, case: Case, settings: Settings, open_session: Open, result: CaseResult
+        self, case: Case, settings: Settings, open_session: Open, tell: Tell, result: CaseResult
     ) -> None:
-        self.case, self.settings, self._open, self.result = case, settings, open_session, result
+        self.case, self.settings, self.result = case, settings, result
+        self._open, self._tell = open_session, tell
         self._limit = limit(case.precision, is_model=case.is_model)
 
     def all_variants(self) -> None:
@@ -116,6 +124,7 @@ class _Run:
             raise _Ended("failed", f"defining it: {_told(error)}") from error
         types = {layer.type for layer in defined.graph.layers}.union(self.result.types)
         self.result = replace(self.result, types=sorted(types))
+        self._tell(self.result.types)
         return defined
 
     def _build(self, defined: Defined, config: BuildConfig) -> Plan:

@@ -115,7 +115,7 @@ class Environment:
         device: ``"cuda"`` or ``"cpu"``, where engines were executed or would have been.
         not_executed: why nothing was executed; ``None`` where something was.
         gpu, compute_capability, gpu_memory, driver, driver_cuda: of the GPU that was used.
-        cpu, threads: of the host.
+        cpu, processors: of the host: name, and how many.
         packages: version by name.
         commit: of trtnet, where it is a checkout with git.
     """
@@ -130,7 +130,7 @@ class Environment:
     driver: str | None
     driver_cuda: str | None
     cpu: str | None
-    threads: int
+    processors: int
     system: str
     python: str
     packages: dict[str, str | None]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import IO, Any
@@ -56,16 +57,20 @@ class Worker:
         """
         if self._child is None:
             self._child = _Child(self._command)
-        child, problem = self._child, ""
-        line = child.ask(case.key, self._seconds)
-        if line is None:
-            problem = f"it took more than {self._seconds:g} s, and was ended"
-        elif not line:
+        child, types = self._child, list[str]()
+        child.ask(case.key)
+        until = time.monotonic() + self._seconds
+        while line := child.next(until - time.monotonic()):
+            answer = from_json(line, _SOURCE)
+            if isinstance(answer, dict):
+                return checked(answer, CaseResult, _SOURCE)
+            types = checked(answer, list[str], _SOURCE)
+        problem = f"it took more than {self._seconds:g} s, and was ended"
+        if line is not None:
             problem = child.end()
-        else:
-            return checked(from_json(line, _SOURCE), CaseResult, _SOURCE)
         self.close()
-        return CaseResult(case.name, case.precision, case.about, "failed", problem)
+        return CaseResult(case.name, case.precision, case.about, "failed", problem, types,
+                          seconds=self._seconds + time.monotonic() - until)  # fmt: skip
 
     def close(self) -> None:
         """Ends the child process, if there is one."""
@@ -96,18 +101,25 @@ class _Child:
         )
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
-        if self._next(_START_SECONDS) != f"{READY}\n":
+        if self.next(_START_SECONDS) != f"{READY}\n":
             problem = self.end()
             self.close()
             raise BackendError("the process that runs cases does not start", got=problem)
 
-    def ask(self, key: str, seconds: float) -> str | None:
-        """The answer to `key`; empty where the process ended, ``None`` where it takes too long."""
+    def ask(self, key: str) -> None:
+        """Has the case called `key` run."""
         stdin: Any = self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # it has ended: the next line is empty
             stdin.write(f"{key}\n")
             stdin.flush()
-        return self._next(seconds)
+
+    def next(self, seconds: float) -> str | None:
+        """The next line of the answer; empty where the process ended, ``None`` where it takes too
+        long."""
+        try:
+            return self._lines.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return None
 
     def end(self) -> str:
         """How the process ended, and the end of what it said."""
@@ -131,12 +143,6 @@ class _Child:
             for line in stdout:
                 self._lines.put(line)
         self._lines.put("")
-
-    def _next(self, seconds: float) -> str | None:
-        try:
-            return self._lines.get(timeout=seconds)
-        except queue.Empty:
-            return None
 
     def _tail(self) -> str:
         size = self._said.seek(0, os.SEEK_END)

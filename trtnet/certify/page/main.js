@@ -34,8 +34,9 @@
 
   function matrix() {
     byId("matrix-lead").textContent =
-      "A type differs where a layer of it computes the first tensor that is beyond its limit; it passed where " +
-      "a case that has it passed. A cell shows its cases below.";
+      "A type differs where a layer of it computes the first tensor that is beyond its limit. What failed or was " +
+      "refused counts for the types that went well in no other case of the precision, or else for all of the case. " +
+      "A cell shows its cases below.";
     byId("matrix").append(
       el("p", { class: "legend" }, states.map((state) => el("span", {}, Page.matrix.sign(state), state))),
       Page.matrix.create(data, precisions, (type, precision) => {
@@ -71,7 +72,7 @@
       ["GPU", about.gpu && `${about.gpu}, compute capability ${about.compute_capability}, ${memory}`],
       ["driver", about.driver && `${about.driver}, CUDA ${about.driver_cuda}`],
       ["backend", `${about.backend}${version} on ${about.device}`],
-      ["processor", `${about.cpu || "unknown"}, ${format.plural(about.threads, "thread")}`],
+      ["processor", `${about.cpu || "unknown"}, ${format.plural(about.processors, "processor")}`],
       ["system", about.system],
       ["Python", about.python],
       ["trtnet", `${about.trtnet}${about.commit ? `, commit ${about.commit}` : ""}`],
