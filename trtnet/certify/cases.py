@@ -92,11 +92,9 @@ _DEFINITIONS: dict[str, tuple[Callable[[Lab], None], tuple[str, ...]]] = {
     "plugin": (whole.plugin, ("fp32",)),
 }  # fmt: skip
 
-_MODELS: dict[str, tuple[int | None, dict[str, Any]]] = {  # image size, arguments
-    "lenet5": (None, {}),
-    "yolox_shapes": (None, {}),
-    "mobilenet_v2": (64, {}),
-}
+_MODELS: dict[str, int | None] = {"lenet5": None, "yolox_shapes": None, "mobilenet_v2": 64}
+"""Models of the zoo, with the size of their images where it is not their own."""
+
 
 _BLACKWELL = "12.0"  # scales for blocks; TensorRT-RTX has no build for 10.0
 
@@ -186,8 +184,8 @@ def _every() -> Iterator[Case]:
         for precision in precisions:
             needed = _BLACKWELL if name == "block_scales" else _capability(precision)
             yield Case(name, precision, about, needed, {"": _small(name, define, precision)})
-    for name, (image_size, arguments) in _MODELS.items():
-        define_model = whole.model(name, image_size, arguments)
+    for name, image_size in _MODELS.items():
+        define_model = whole.model(name, image_size)
         for precision in MODELS:
             variants = {
                 variant: _of_model(define_model, precision, tapped)

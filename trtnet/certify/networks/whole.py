@@ -33,37 +33,35 @@ def plugin(lab: Lab) -> None:
     lab.keep("class_map", ClassMap(size=(9, 11))(lab.input(1, 5, 6, 7)))
 
 
-def model(name: str, image_size: int | None, arguments: dict[str, Any]) -> Callable[..., Any]:
-    """What defines the model `name` of the zoo; see :func:`zoo_model`."""
+def model(name: str, image_size: int | None) -> Callable[..., Defined]:
+    """What defines the model `name` of the zoo, as ``define(backend, precision, tapped)``; see
+    :func:`zoo_model`."""
 
     def define(backend: Any, precision: str, tapped: bool) -> Defined:
-        return zoo_model(backend, precision, name, image_size, arguments, tapped)
+        return zoo_model(backend, precision, name, image_size, tapped)
 
     define.__doc__ = f"The zoo's {name}."
     return define
 
 
 def zoo_model(
-    backend: Any, precision: str, name: str, image_size: int | None, arguments: dict[str, Any],
-    tapped: bool,
-) -> Defined:  # fmt: skip
+    backend: Any, precision: str, name: str, image_size: int | None, tapped: bool
+) -> Defined:
     """A model of the zoo, with shipped or seeded random weights and a seeded picture.
 
     Args:
         backend: a loaded one.
         image_size: in place of the model's own.
-        arguments: of the model's builder.
         tapped: whether the output of each module is an output of the network, which keeps the
             engine from fusing; otherwise the model's own outputs alone are compared.
     """
     from trtnet.pipeline import Recipe, load_model
     from trtnet.quantization import calibrate
 
-    loaded = load_model(
-        Recipe(name, precision, image_size=image_size, arguments=arguments, backend=backend.name)
-    )
+    recipe = Recipe(name, precision, image_size=image_size, backend=backend.name)
+    loaded = load_model(recipe)
     loaded = dataclasses.replace(loaded, backend=backend)
-    policy, name_in = Recipe(name, precision).policy, loaded.shapes.name
+    policy, name_in = recipe.policy, loaded.shapes.name
     images = _pictures(loaded.shapes.typical[0])
     network = loaded.define(policy)
     if network.observed:
