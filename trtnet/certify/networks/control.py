@@ -72,4 +72,4 @@ def suppression(lab: Lab) -> None:
     taken = [lab.input(values=array.astype(np.float32)) for array in (boxes, scores)]
     most = lab.network.constant(np.array(5, np.int32))
     limits = {at: lab.network.constant(np.array(x, np.float32)) for at, x in ((3, 0.3), (4, 0.4))}
-    lab.emit_all("nms", "add_nms", *taken, most, count=2, inputs=limits)
+    lab.emit_all(2, "nms", "add_nms", *taken, most, inputs=limits)

@@ -124,7 +124,7 @@ class Lab:
         return self.keep(name, self.network.emit(name, method, *arguments, **attributes))
 
     def emit_all(
-        self, name: str, method: str, *arguments: Any, count: int, **attributes: Any
+        self, count: int, name: str, method: str, *arguments: Any, **attributes: Any
     ) -> list[Tensor]:
         """:meth:`emit` for a layer with `count` outputs."""
         made = self.network.emit_all(name, method, *arguments, dims=[None] * count, **attributes)

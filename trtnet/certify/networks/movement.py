@@ -75,7 +75,7 @@ def topk(lab: Lab) -> None:
         values = values - 0.5
     x = lab.input(values=values.astype(lab.array(1).dtype))
     for name, kind in (("largest", "MAX"), ("smallest", "MIN")):
-        lab.emit_all(name, "add_topk", x, getattr(lab.trt.TopKOperation, kind), 4, 0b10, count=2)
+        lab.emit_all(2, name, "add_topk", x, getattr(lab.trt.TopKOperation, kind), 4, 0b10)
 
 
 def reverse_sequence(lab: Lab) -> None:

@@ -99,7 +99,7 @@ def identity(lab: Lab) -> None:
 def cast(lab: Lab) -> None:
     """To the case's type and to others."""
     x = lab.input(3, 8)
-    for name, kind in (("float32", lab.trt.float32), ("int32", lab.trt.int32)):
+    for name, kind in (("float32", lab.trt.DataType.FLOAT), ("int32", lab.trt.DataType.INT32)):
         if lab.dtype.value != name and lab.precision != "tf32":
             lab.emit(f"to_{name}", "add_cast", x, kind)
-    lab.emit("to_bool", "add_cast", x, lab.trt.bool)
+    lab.emit("to_bool", "add_cast", x, lab.trt.DataType.BOOL)

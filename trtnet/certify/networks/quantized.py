@@ -37,14 +37,25 @@ def block_scales(lab: Lab) -> None:
     """Scales that are computed while the network runs, for blocks of elements: MXFP8, NVFP4."""
     trt, x = lab.trt, lab.input(values=lab.normal(32, 64))
     if lab.precision == "fp8":
-        made = _dynamic(lab, "add_dynamic_quantize_v2", x, (1, 32), trt.fp8, trt.DataType.E8M0)
+        made = _dynamic(
+            lab, "add_dynamic_quantize_v2", x, (1, 32), trt.DataType.FP8, trt.DataType.E8M0
+        )
         extra: dict[str, Any] = {"block_shape": (1, 32)}
         scales = made[1]
     else:
         step = lab.network.constant(np.array(0.01, np.float32))
-        made = _dynamic(lab, "add_dynamic_quantize", x, 1, 16, trt.fp4, trt.fp8, inputs={1: step})
+        made = _dynamic(
+            lab,
+            "add_dynamic_quantize",
+            x,
+            1,
+            16,
+            trt.DataType.FP4,
+            trt.DataType.FP8,
+            inputs={1: step},
+        )
         extra = {}
-        scales = lab.network.emit("scales", "add_dequantize", made[1], step, trt.float32)
+        scales = lab.network.emit("scales", "add_dequantize", made[1], step, trt.DataType.FLOAT)
     back = lab.network.emit("dequantize", "add_dequantize", made[0], scales, lab.dtype.of(trt),
                             **extra)  # fmt: skip
     lab.keep("dequantize", back)
@@ -57,7 +68,7 @@ def _dynamic(lab: Lab, method: str, *arguments: Any, **attributes: Any) -> list[
 
 def _quantized(lab: Lab, x: Tensor, name: str) -> Tensor:
     """`x` through a pair with one scale."""
-    net, stored = lab.network, getattr(lab.trt, lab.precision)
+    net, stored = lab.network, getattr(lab.trt.DataType, lab.precision.upper())
     scale = net.constant(np.array(_RANGE / _LARGEST[lab.precision], np.float32))
     codes = net.emit(f"{name}_q", "add_quantize", x, scale, stored)
     return net.emit(f"{name}_dq", "add_dequantize", codes, scale, lab.dtype.of(lab.trt))
@@ -65,7 +76,7 @@ def _quantized(lab: Lab, x: Tensor, name: str) -> Tensor:
 
 def _kernel(lab: Lab, values: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     """`values`, quantized when the engine is built, one scale for each of the first axis."""
-    net, stored = lab.network, getattr(lab.trt, lab.precision)
+    net, stored = lab.network, getattr(lab.trt.DataType, lab.precision.upper())
     largest = np.abs(values).reshape(shape[0], -1).max(1)
     scales = net.constant((largest / _LARGEST[lab.precision]).astype(np.float32))
     kernel = net.constant(values, lab.dtype)
