@@ -49,7 +49,7 @@ class Net(trtnet.Module):
         return self.twice(x)
 """
 COMMANDS = sorted(
-    {*program._PROGRAMS, *program._NETWORK_COMMANDS} - {"ceilings", "doctor", "weights"}
+    {*program._PROGRAMS, *program._NETWORK_COMMANDS} - {"ceilings", "certify", "doctor", "weights"}
 )
 
 

@@ -35,6 +35,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         ("study.md", ["cpu.json"]),
         ("refit.md", ["new.engine.json", "adapted.engine", "filled.engine", "report.json"]),
         ("serving.md", ["models/shapes_images/config.pbtxt", "models/digits/labels.txt"]),
+        ("certificates.md", ["certificate.html", "again.html"]),
         ("segmentation.md", ["classes.png", "pictures/shapes.png", "shapes_overlay.png"]),
     ],
 )

@@ -46,7 +46,7 @@ ROOMS = (  # lowest first; a room imports the rooms above its line, rooms of one
     "pipeline",
     "studies",
     "tasks explorer",
-    "serving",
+    "serving certify",
     "trtnet",
     "cli",
 )

@@ -27,6 +27,7 @@ NEEDS_TORCH = (  # what runs networks with PyTorch
     *("plugins.kernel_execution", "plugins.reference_execution", "plugins.shipped"),
     *("detection.greedy_nms.kernel", "detection.greedy_nms.reference"),
     *("plugins.tensor_views", "plugins.testing", "pipeline.float64"),
+    *("certify.running", "certify.limits", "certify.child"),
     *("zoo.torch_", "zoo.segmentation.torch_", "zoo.detection.torch_", "torch_modules."),
     *("zoo.detection.detr.torch_", "zoo.detection.yolo.torch_"),
 )

@@ -30,6 +30,7 @@ _PROGRAMS = {
     "ceilings": ("trtnet.cli.ceilings", "measure what this processor can do at most"),
     "export": ("trtnet.cli.export", "a model repository of the Triton Inference Server"),
     "plugin": ("trtnet.cli.plugin", "start, test and time a custom plugin"),
+    "certify": ("trtnet.cli.certify", "what this GPU, driver and version compute, as a file"),
     "doctor": ("trtnet.cli.doctor", "what this machine can build and run, and why not more"),
 }
 _NETWORK_COMMANDS = {

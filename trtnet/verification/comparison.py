@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,9 @@ class Tolerance:
         return str(self)
 
     def __str__(self) -> str:
-        return f"relative L2 <= {self.rel_l2:g}, cosine >= {self.cosine:g}"
+        held = (f"relative L2 <= {self.rel_l2:g}", f"cosine >= {self.cosine:g}")
+        limits = (math.isfinite(self.rel_l2), self.cosine > -1)
+        return ", ".join(itertools.compress(held, limits)) or "finite values"
 
 
 # The limits of each precision are in trtnet.precision.table. In float64 only BatchNorm's folding

@@ -1,4 +1,4 @@
-"""Pages of the explorer in a real browser: Debian's Chromium, driven by Playwright."""
+"""Pages in a real browser: Debian's Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -36,16 +36,26 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def show(chromium: Any, tmp_path: Path) -> Iterator[Open]:
-    """Opens a document as a page, from a file. In the end nothing may have been said on the
-    console, and nothing asked of a network."""
+def show(show_page: Open) -> Open:
+    """Opens a document of the explorer as a page; see `show_page`."""
+
+    def opened(document: Json, fragment: str = "", **options: Any) -> Any:
+        return show_page(page_of(json.dumps(document)), fragment, **options)
+
+    return opened
+
+
+@pytest.fixture
+def show_page(chromium: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens HTML from a file. In the end nothing may have been said on the console, and nothing
+    asked of a network."""
     said: list[str] = []
     asked: list[str] = []
     contexts = []
 
-    def opened(document: Json, fragment: str = "", **options: Any) -> Any:
+    def opened(html: str, fragment: str = "", **options: Any) -> Any:
         file = tmp_path / "page.html"
-        file.write_text(page_of(json.dumps(document)), encoding="utf-8")
+        file.write_text(html, encoding="utf-8")
         options = {"viewport": {"width": 1440, "height": 900}, **options}
         context = chromium.new_context(accept_downloads=True, **options)
         context.set_default_timeout(30_000)  # of a machine that does other things too
@@ -63,6 +73,20 @@ def show(chromium: Any, tmp_path: Path) -> Iterator[Open]:
         context.close()
     assert said == []
     assert [url for url in asked if not url.startswith(("file://", "blob:"))] == []
+
+
+@pytest.fixture
+def violations() -> Callable[[Any, Json | None], list[str]]:
+    """`violations_on`, as a fixture."""
+    return violations_on
+
+
+def violations_on(page: Any, rules: Json | None) -> list[str]:
+    """What axe-core finds on the page as it is shown."""
+    axe = importlib.import_module("axe_playwright_python.sync_playwright")
+    options = {"resultTypes": ["violations"], **(rules or {})}
+    found = axe.Axe().run(page, options=options).response["violations"]
+    return [f"{one['id']}: {node['html'][:300]}" for one in found for node in one["nodes"]]
 
 
 @pytest.fixture(scope="session")

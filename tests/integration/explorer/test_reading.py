@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -318,7 +317,13 @@ DEPENDS_ON_COLOURS = {"runOnly": ["color-contrast", "scrollable-region-focusable
     ("theme", "width", "rules"), [("light", 1440, None), ("dark", 390, DEPENDS_ON_COLOURS)]
 )
 def test_axe_finds_nothing(
-    theme: str, width: int, rules: Json | None, show: Any, resnet: Json, compared: Json
+    theme: str,
+    width: int,
+    rules: Json | None,
+    show: Any,
+    resnet: Json,
+    compared: Json,
+    violations: Any,
 ) -> None:
     options = {"color_scheme": theme, "viewport": {"width": width, "height": 844}}
     page = show({**resnet, "comparison": None}, "selected=m:layer1.0", **options)
@@ -328,14 +333,6 @@ def test_axe_finds_nothing(
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
     page = show(compared, "view=comparison", **options)
     assert not violations(page, rules)
-
-
-def violations(page: Any, rules: Json | None) -> list[str]:
-    """What axe-core finds on the page as it is shown."""
-    axe = importlib.import_module("axe_playwright_python.sync_playwright")
-    options = {"resultTypes": ["violations"], **(rules or {})}
-    found = axe.Axe().run(page, options=options).response["violations"]
-    return [f"{one['id']}: {node['html'][:300]}" for one in found for node in one["nodes"]]
 
 
 def test_print_shows_the_rows_without_the_controls(show: Any, resnet: Json) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,24 +66,43 @@ def embedded(text: str) -> str:
 
 
 def page(text: str) -> str:
-    """The page that shows the document with the JSON `text`: HTML that needs nothing else.
+    """The page that shows the document with the JSON `text`: see :func:`assembled`."""
+    libraries = [resource(f"libraries/{name}") for name in LIBRARIES]
+    scripts = (*libraries, *(resource(f"scripts/{name}") for name in SCRIPTS))
+    return assembled(resource("template.html"), resource("page.css"), scripts, text)
+
+
+def assembled(template: str, style: str, scripts: Sequence[str], text: str) -> str:
+    """A page that shows the document with the JSON `text`: HTML that needs nothing else.
 
     Its content security policy allows no request, and no script or style but its own, which it
     names by their hashes. The document is data: whatever its strings hold, they stay text.
+
+    Args:
+        template: HTML with the places ``policy``, ``style``, ``document`` and ``scripts``, each
+            written ``<!--@NAME-->``.
+        style: CSS.
+        scripts: in the order in which they run.
     """
     parts = {
-        "policy": html.escape(_policy()),
-        "style": _read("page.css"),
+        "policy": html.escape(_policy(style, scripts)),
+        "style": style,
         "document": embedded(text),
-        "scripts": "\n".join(f"<script>{script}</script>" for script in _scripts()),
+        "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    return _PLACE.sub(lambda place: parts[place[1]], _read("template.html"))
+    return _PLACE.sub(lambda place: parts[place[1]], template)
 
 
-def _policy() -> str:
-    scripts = " ".join(_source(text) for text in _scripts())
+@functools.cache
+def resource(name: str) -> str:
+    """The text of a file of this folder, such as ``"scripts/dom.js"``."""
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    allowed = " ".join(map(_source, scripts))
     return (
-        f"default-src 'none'; script-src {scripts}; style-src {_source(_read('page.css'))}; "
+        f"default-src 'none'; script-src {allowed}; style-src {_source(style)}; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -90,13 +110,3 @@ def _policy() -> str:
 def _source(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _scripts() -> tuple[str, ...]:
-    libraries = [_read(f"libraries/{name}") for name in LIBRARIES]
-    return (*libraries, *(_read(f"scripts/{name}") for name in SCRIPTS))
-
-
-@functools.cache
-def _read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
