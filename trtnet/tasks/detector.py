@@ -237,8 +237,8 @@ class Detector(ImageTask[Detection]):
         weights_key, num_classes, in_channels: of a model, as for :class:`trtnet.Classifier`.
         score_threshold: 0 to 1: detections of a lower score are left out; by default none that the
             network gives, which has a threshold of its own.
-        preprocess, class_names, backend, device, optimization_level, timing_cache, observer: as for
-            :class:`trtnet.Classifier`.
+        preprocess, class_names, backend, device, runtime, engine_host_code_allowed,
+        optimization_level, timing_cache, observer: as for :class:`trtnet.Classifier`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Detection` or a list of
     them; :meth:`stream` gives one after another. Nothing is cropped. Boxes are those of the network
@@ -286,6 +286,8 @@ class Detector(ImageTask[Detection]):
         class_names: ClassNames | None = None,
         backend: str = "auto",
         device: str = "auto",
+        runtime: str = "torch",
+        engine_host_code_allowed: bool = False,
         optimization_level: int | None = None,
         timing_cache: str | os.PathLike[str] | None = None,
         observer: Observer | None = None,
@@ -302,6 +304,8 @@ class Detector(ImageTask[Detection]):
                 class_names=class_names,
                 backend=backend,
                 device=device,
+                runtime=runtime,
+                engine_host_code_allowed=engine_host_code_allowed,
                 optimization_level=optimization_level,
                 timing_cache=timing_cache,
                 observer=observer,
