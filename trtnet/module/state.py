@@ -19,7 +19,7 @@ def states(module: Any, prefix: str) -> dict[str, np.ndarray]:
     return {
         name: entry.require(name)
         for name, entry in entries(module, prefix)
-        if entry.array is not None or not entry.optional
+        if entry.memory is not None or not entry.optional
     }
 
 
@@ -51,7 +51,7 @@ def _everywhere(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _as_held(place: Parameter, array: np.ndarray) -> np.ndarray:
     """`array`; cast where the module declares integers and a checkpoint has floats, or so."""
-    held = place.array
+    held = place.memory
     if held is None or not place.has_values or held.dtype.kind == array.dtype.kind:
         return array
     return array.astype(held.dtype)
