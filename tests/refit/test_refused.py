@@ -325,3 +325,20 @@ def test_a_type_that_holds_less(linear: Any, raises: Any) -> None:
     fitting = {key: value.astype(np.float16) for key, value in wide.items()}
     held = {key: value.astype(np.float32) for key, value in fitting.items()}
     assert plan.refit(held).engine == plan.refit(fitting).engine == linear.build(fitting).engine
+
+
+@pytest.mark.parametrize("state", ["new.pt", None, [("weight", 1)], torch.nn.Linear(2, 2)])
+def test_what_is_no_state_dict(state: Any, linear: Any, raises: Any) -> None:
+    """A path, or a whole module, is easily given in place of one."""
+    plan = linear.build(linear.state(0))
+    with trtnet.Session(plan, device="cpu") as session:
+        for take in (
+            plan.refit,
+            plan.refit_report,
+            session.refit,
+            nn.Linear(2, 2).load_state_dict,
+            lambda given: trtnet.weights.with_lora(given, {}),
+            lambda given: trtnet.weights.with_lora({}, given),
+        ):
+            with raises(UsageError, "is no state_dict", "trtnet.weights.load(path)"):
+                take(state)

@@ -11,6 +11,7 @@ import numpy as np
 from trtnet.host import as_host, as_torch
 from trtnet.module.loading import IncompatibleKeys, match
 from trtnet.tensor import Parameter
+from trtnet.weights.container import require_state
 from trtnet.weights.places import entries
 
 
@@ -25,6 +26,7 @@ def states(module: Any, prefix: str) -> dict[str, np.ndarray]:
 
 def load(module: Any, state: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
     """See :meth:`trtnet.Module.load_state_dict`."""
+    require_state(state)
     state = _after_hooks(module, state, strict)
     places = dict(entries(module))
     found = match(state, places, lambda key: _ignores(module, key))
