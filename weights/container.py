@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trtnet.errors import WeightsError
+from trtnet.errors import UsageError, WeightsError
 from trtnet.reading.documents import Source, from_json
 from trtnet.reading.schema import checked
 from trtnet.workers import ordered_map
@@ -24,6 +24,21 @@ CHECKSUM = "sha256"  # the metadata entry with the hash of the tensors
 _DIGITS = 9  # of a number of classes
 _LARGE = 1 << 16  # bytes; to hand a smaller tensor to a thread takes longer than to hash it
 _INTEGERS = ("num_batches_tracked", "relative_position_index")  # the integers PyTorch's models have
+
+
+def require_state(state: object) -> None:
+    """Checks that `state` is a state_dict: a mapping from keys to values.
+
+    Raises:
+        UsageError: it is not, but a path, perhaps, or a whole module.
+    """
+    if not isinstance(state, Mapping):
+        raise UsageError(
+            "this is no state_dict",
+            expected="a mapping from keys to values",
+            got=type(state).__name__,
+            fix="trtnet.weights.load(path) for a file, module.state_dict() for a module",
+        )
 
 
 class Weights(Mapping[str, np.ndarray]):

@@ -21,7 +21,7 @@ from trtnet.weights import (
     safetensors_reader,
     wts,
 )
-from trtnet.weights.container import Weights
+from trtnet.weights.container import Weights, require_state
 from trtnet.weights.places import Place, wanted
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
@@ -86,6 +86,7 @@ def fitted(weights: Mapping[str, Any], model: Any) -> Weights:
     Raises:
         WeightsError: several prefixes fit.
     """
+    require_state(weights)
     if not isinstance(weights, Weights):
         weights = Weights({key: array_from(value, key) for key, value in weights.items()})
     return _fitted(weights, wanted(model))

@@ -16,7 +16,7 @@ import numpy as np
 from trtnet.errors import WeightsError
 from trtnet.names import nearest
 from trtnet.values import array_from
-from trtnet.weights.container import Weights
+from trtnet.weights.container import Weights, require_state
 
 _PART = re.compile(r"(?P<path>.+)\.lora_(?P<part>A|B)(\.[^.]+)?\.weight")
 _ALPHA = re.compile(r"(?P<path>.+)\.alpha")
@@ -47,6 +47,8 @@ def with_lora(
     >>> with_lora(base, adapter, alpha=0.5)["fc.weight"].tolist()
     [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """
+    require_state(base)
+    require_state(adapter)
     held = base if isinstance(base, Weights) else Weights(
         {key: array_from(value, key) for key, value in base.items()}
     )  # fmt: skip

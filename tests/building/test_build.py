@@ -197,6 +197,7 @@ def test_tf32_follows_the_precision(precision: str, monkeypatch: pytest.MonkeyPa
         (BuildConfig(compute_capabilities=("9.0",)), "8.9, 12.0"),
         (BuildConfig(timing_cache_file="t.cache"), "its timing cache does nothing"),
         (BuildConfig(version_compatible=True), "lean runtime"),
+        (BuildConfig(exclude_lean_runtime=True), "lean runtime"),
         (BuildConfig(hardware_compatibility_level="ampere_plus"), "compute_capabilities"),
     ],
 )

@@ -1,4 +1,5 @@
-"""``--builderOptimizationLevel`` and ``--timingCacheFile`` of what runs engines."""
+"""``--builderOptimizationLevel``, ``--timingCacheFile``, ``--runtime`` and
+``--engineHostCodeAllowed`` of what runs engines."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ from PIL import Image
 
 import trtnet
 from trtnet.cli import run as run_command
-from trtnet.cli.device_flags import builder_options
+from trtnet.cli.device_flags import session_options
 from trtnet.cli.main import main
-from trtnet.engines import options
+from trtnet.engines import loading, options
+from trtnet.engines.protocol import LoadOptions
 
 torch_engine = pytest.importorskip("trtnet.engines.torch.engine")
 
@@ -83,11 +85,12 @@ def test_to_read_the_file_needs_neither_pytorch_nor_triton() -> None:
     """A command line is checked in no time."""
     code = (
         "import argparse, sys; sys.modules.update(torch=None, triton=None)\n"
-        "from trtnet.cli.device_flags import builder_options as read\n"
-        "print(read(argparse.Namespace(timingCacheFile='t', builderOptimizationLevel=None)))"
+        "from trtnet.cli.device_flags import session_options as read\n"
+        "print(read(argparse.Namespace(timingCacheFile='t', builderOptimizationLevel=None, "
+        "runtime='torch', engineHostCodeAllowed=False))['timing_cache'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "{'optimization_level': None, 'timing_cache': 't'}\n"
+    assert done.stdout == "t\n"
 
 
 @pytest.mark.parametrize("name", ["rtx", "tensorrt"])
@@ -109,12 +112,20 @@ def test_bench_without_graphs(
 
 def test_what_a_session_gets() -> None:
     parse = run_command._parser().parse_args
-    assert builder_options(parse(["m.engine"])) == {
+    assert session_options(parse(["m.engine"])) == {
+        "runtime": "torch",
+        "engine_host_code_allowed": False,
         "optimization_level": None,
         "timing_cache": None,
     }
-    given = parse(["m.engine", "--builderOptimizationLevel=0", "--timingCacheFile=t.cache"])
-    assert builder_options(given) == {"optimization_level": 0, "timing_cache": "t.cache"}
+    flags = "--builderOptimizationLevel=0 --timingCacheFile=t.cache --runtime=lean"
+    given = parse(["m.engine", *flags.split(), "--engineHostCodeAllowed"])
+    assert session_options(given) == {
+        "runtime": "lean",
+        "engine_host_code_allowed": True,
+        "optimization_level": 0,
+        "timing_cache": "t.cache",
+    }
     assert not Path("t.cache").exists()
 
 
@@ -132,11 +143,50 @@ def test_every_command_hands_them_on(
     monkeypatch.setattr(torch_engine, "load", load)
     monkeypatch.setattr(options, "resolved_device", lambda *_: "cuda")
     flags = ["--builderOptimizationLevel=5", "--timingCacheFile=t.cache", "--device=cpu"]
-    assert main([*COMMANDS[command][0].split(), *flags]) == 2
+    assert main([*COMMANDS[command][0].split(), *flags, "--runtime=auto"]) == 2
     assert "far enough" in capsys.readouterr().err
-    assert [(each["optimization_level"], each["timing_cache"]) for each in got] == [
-        (5, Path("t.cache"))
-    ]
+    assert [
+        (each["optimization_level"], each["timing_cache"], each["runtime"]) for each in got
+    ] == [(5, Path("t.cache"), "auto")]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_engine_that_brings_no_code(
+    line: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused before anything is built."""
+    before = sorted(folder.rglob("*"))
+    flags = ["--engineHostCodeAllowed", "--device=cpu", "--backend=torch"]
+    assert main([*line.split(), *flags]) == 2
+    captured = capsys.readouterr()
+    assert "an engine of torch brings no code" in captured.err
+    assert "build" not in captured.out
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_code_of_an_engine_is_allowed_by_every_command(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    got: list[bool] = []
+
+    def check(_about: Any, _device: str, given: LoadOptions) -> None:
+        got.append(given.engine_host_code_allowed)
+        raise trtnet.UsageError("far enough")
+
+    monkeypatch.setattr(loading, "check_options", check)
+    assert main([*COMMANDS[command][0].split(), "--engineHostCodeAllowed"]) == 2
+    assert "far enough" in capsys.readouterr().err
+    assert got == [True]
+
+
+@pytest.mark.parametrize("task", [trtnet.Classifier, trtnet.Segmenter, trtnet.Detector])
+def test_an_open_session_has_its_options(task: Any) -> None:
+    given: dict[str, Any]
+    with trtnet.Session("m.engine", device="cpu") as session:
+        for given in ({"runtime": "openvino"}, {"engine_host_code_allowed": True}):
+            with pytest.raises(trtnet.UsageError, match="for a session that is open"):
+                task(session, **given)
 
 
 @pytest.mark.parametrize(

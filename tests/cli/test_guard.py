@@ -165,6 +165,18 @@ def test_an_interrupt_in_a_destructor_comes_again(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_a_program_that_runs_installed_code_imports_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As the workers of pytest-xdist do: an interrupt there waits for no import to end."""
+    code = "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(10)\n"
+    host = compile(code, "/usr/lib/python3/site-packages/host/remote.py", "exec")
+    started = time.monotonic()
+    assert guarded(lambda: exec(host, {"__name__": "__channelexec__"})) == 130
+    assert time.monotonic() - started < 5
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_a_second_interrupt_lets_the_first_clean_up(capsys: pytest.CaptureFixture[str]) -> None:
     cleaned = []
 

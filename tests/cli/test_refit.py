@@ -57,6 +57,15 @@ def test_the_new_engine(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not verified again" in said
 
 
+def test_the_folder_is_made() -> None:
+    """As for ``--saveEngine``; a file that stands in the way is refused."""
+    assert _run("refit old.engine --weights new.safetensors -o new/one/out.engine") == 0
+    assert Plan.load("new/one/out.engine").engine == _plan(_state(1)).engine
+    assert _run("refit old.engine --weights part.safetensors -o other/out.engine") == 1
+    assert not Path("other").exists()
+    assert _run("refit old.engine --weights new.safetensors -o new.safetensors/out.engine") == 2
+
+
 def test_a_dry_run_writes_nothing(folder: Path) -> None:
     before = sorted(folder.iterdir())
     assert _run("refit old.engine --weights new.safetensors --dry-run") == 0

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from trtnet.engines.pool import Lease, Pool
-from trtnet.errors import ExecutionError
+from trtnet.errors import ExecutionError, UsageError
 from trtnet.workers import ordered_map
 
 
@@ -220,3 +220,38 @@ def test_nothing_further_is_begun_after_a_failure():
     with pytest.raises(ValueError, match="2"):
         next(results)
     assert len(begun) < 10
+
+
+def test_no_thread_waits_for_itself():
+    pool = Pool(Thing, 2)
+    with borrowed(pool) as first, borrowed(pool):
+        with pytest.raises(UsageError, match="would wait for itself"), borrowed(pool):
+            pass
+        with pytest.raises(UsageError, match="would wait for itself"):
+            pool.require_none_here()
+        with ThreadPoolExecutor(1) as other:  # which waits for this one
+            got = other.submit(lambda: pool.require_none_here() or pool.take(Lease()))
+            time.sleep(0.1)
+            assert not got.done()
+            pool._places[0].lease = None
+            assert got.result(5) is first
+    pool.require_none_here()
+
+
+def test_no_thread_waits_for_one_that_waits_for_it():
+    pool, has_begun = Pool(Thing, 2), threading.Event()
+
+    def take_all():
+        has_begun.set()
+        with pool.exclusive():
+            pass
+
+    with ThreadPoolExecutor(1) as other:
+        with borrowed(pool):
+            waiting = other.submit(take_all)
+            has_begun.wait(5)
+            while pool._barrier.is_free():
+                time.sleep(0.01)
+            with pytest.raises(UsageError, match="would wait for itself"), borrowed(pool):
+                pass
+        waiting.result(5)

@@ -16,12 +16,13 @@ from trtnet.building.plan import Plan
 from trtnet.engines import options
 from trtnet.engines.options import small_runtime
 from trtnet.engines.protocol import LoadOptions
-from trtnet.errors import BackendError, ExecutionError, PlanError, UsageError
+from trtnet.errors import BackendError, ExecutionError, PlanError, UnsupportedError, UsageError
 from trtnet.pipeline import abilities, examine
 
 TENSORRT = backend.description("tensorrt")
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 COMPATIBLE = {"options": {"version_compatible": True}}
+ALONE = {"version_compatible": True, "exclude_lean_runtime": True}  # an engine without a runtime
 
 
 @pytest.fixture
@@ -52,6 +53,32 @@ def test_engines_of_one_release_are_refused(make_fake_trt: Any) -> None:
     plan = Plan(fake.plan().engine, {"options": {}, "model": "m"})
     with pytest.raises(PlanError, match="built for other releases too"):
         trtnet.Session(plan, runtime="lean")
+
+
+def test_an_engine_without_its_runtime_belongs_to_one_release(
+    make_fake_trt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in it can run it elsewhere; the lean runtime of its release runs it."""
+    monkeypatch.setattr("trtnet.backend.interface.missing_gpu", lambda: None)
+    monkeypatch.setattr("trtnet.engines.tensorrt.engine.missing_gpu", lambda: None)
+    fake = make_fake_trt("tensorrt")
+    version, engine = fake.backend.version, fake.plan().engine
+    same = Plan(engine, {"backend": {"name": "tensorrt", "version": version}, "options": ALONE})
+    with trtnet.Session(same, runtime="lean") as session:
+        np.testing.assert_array_equal(session(X)["y"], 2 * X + 1)
+    with pytest.raises(PlanError, match="--excludeLeanRuntime"):
+        trtnet.Session(same, runtime="dispatch", engine_host_code_allowed=True)
+    other = {"name": "tensorrt", "version": "10.13.3.9"}
+    for runtime in ("torch", "lean"):
+        with pytest.raises(PlanError, match="built by another release"):
+            trtnet.Session(Plan(engine, {"backend": other, "options": ALONE}), runtime=runtime)
+
+
+def test_to_leave_the_runtime_out_needs_one(make_fake_trt: Any) -> None:
+    tensorrt = make_fake_trt("tensorrt").backend
+    trtnet.BuildConfig(version_compatible=True, exclude_lean_runtime=True).check(tensorrt)
+    with pytest.raises(UnsupportedError, match="--versionCompatible"):
+        trtnet.BuildConfig(exclude_lean_runtime=True).check(tensorrt)
 
 
 def test_a_refused_engine_that_brings_code_is_explained(

@@ -74,6 +74,18 @@ def test_all_weights_are_set_and_serialized(fake_trt: Any) -> None:
     assert plan.refit(STATE).engine == plan.engine  # TensorRT is not asked
 
 
+def test_an_engine_without_a_runtime_gets_none(make_fake_trt: Any) -> None:
+    """The new engine is as the old one was built."""
+    fake = make_fake_trt("tensorrt")
+    plan = _plan(fake)
+    alone = {"version_compatible": True, "exclude_lean_runtime": True}
+    plan = Plan(plan.engine, {**plan.sidecar, "options": alone})
+    made = plan.refit({**STATE, "0.bias": OTHER["0.bias"]})
+    assert made.sidecar["options"] == alone
+    given = [call.args[0] for call in fake.calls if call.method == "set_flag"]
+    assert given == [fake.SerializationFlag.EXCLUDE_LEAN_RUNTIME]
+
+
 def test_a_stripped_engine_gets_all_its_weights(fake_trt: Any, raises: Any) -> None:
     empty = {name: (kind, bytes(len(content) // 2).hex())
              for name, (kind, content) in _held(STATE).items()}  # fmt: skip
@@ -198,5 +210,7 @@ def test_the_builders_flags(option: str) -> None:
             "refit_individual": {"REFIT_INDIVIDUAL"},
         }[option]
     )
+    lean = trtnet.BuildConfig(version_compatible=True, exclude_lean_runtime=True)
+    assert set(lean._flags()) == {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"}
     both = trtnet.BuildConfig(strip_weights=True, refit_individual=("0.*",))
     assert set(both._flags()) == {"STRIP_PLAN", "REFIT_INDIVIDUAL"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 MIXES = Path(__file__).parents[2] / "examples" / "mixes.py"
 
 
+@pytest.mark.skipif(
+    not os.environ.get("TRTNET_INTEGRATION"), reason="takes minutes: TRTNET_INTEGRATION=1 runs it"
+)
 @pytest.mark.parametrize(("model", "modules"), [("mobilenet_v2", 53), ("convnext_tiny", 59)])
 def test_mixes(
     model: str,

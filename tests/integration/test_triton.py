@@ -46,7 +46,25 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = Settings(name, MAX_BATCH, dynamic_batching=20_000, ensemble=True)
         export(Recipe(model, backend="torch", verify=False), folder, settings)
     export(of_kinds(), folder, Settings("kinds", instances=2))
+    export(of_outlines(), folder, Settings("outlines", ensemble=True))
     return folder
+
+
+def of_outlines() -> trtnet.Plan:
+    """A detector with masks and keypoints: two objects at the same places of every image."""
+    random = np.random.default_rng(0)
+    net = trtnet.Network(backend="torch")
+    zero = net.input("input", ("N", 3, 64, 64)).mean((1, 2, 3)) * 0.0
+    for name, values in {
+        "detections": np.float32([[[8, 8, 40, 30, 0.5, 1], [20, 5, 60, 40, 0.9, 0]]]),
+        "det_masks": random.random((1, 2, 28, 28), np.float32),
+        "det_points": 40 * random.random((1, 2, 5, 3), np.float32),
+    }.items():
+        net.output(name, zero.reshape(-1, *[1] * (values.ndim - 1)) + net.constant(values))
+    size = (3, 64, 64)
+    shapes = {"input": trtnet.Shapes((1, *size), (1, *size), (MAX_BATCH, *size))}
+    about = {"preprocessing": {"letterbox_size": 64}, "class_names": ["thing", "other"]}
+    return trtnet.build(net, shapes, sidecar=about)
 
 
 def of_kinds() -> trtnet.Plan:
@@ -198,6 +216,23 @@ def test_a_detector_gives_boxes_in_pixels_of_the_images(client: Client, reposito
         assert got["classes"][place, :count].tolist() == result.classes.tolist()
         assert [name.decode() for name in got["class_names"][place, :count]] == [*result.names]
         assert not got["scores"][place, count:].any()
+
+
+def test_a_detector_gives_masks_and_keypoints_in_the_images(
+    client: Client, repository: Path
+) -> None:
+    from PIL import Image
+
+    got = client.ask("outlines_images", {"image": encoded(PICTURES)})
+    with trtnet.Detector(repository / "outlines" / "1" / "model.engine", device="cpu") as detect:
+        want = detect(PICTURES)
+    for place, result in enumerate(want):
+        assert got["num_dets"][place, 0] == len(result.boxes) == 2
+        np.testing.assert_allclose(got["keypoints"][place], result.keypoints, rtol=1e-6)
+        for index, content in enumerate(got["masks"][place]):
+            mask = np.asarray(Image.open(io.BytesIO(content)))
+            assert mask.shape == (result.height, result.width)
+            np.testing.assert_array_equal(mask > 0, result.mask(index))
 
 
 DIGIT = images("digits", 1)

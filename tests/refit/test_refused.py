@@ -263,7 +263,42 @@ class Converted(OutsideOfTrtnet):
         return self.c(self.b(x) * max(self.b.bias.tolist()))
 
 
-@pytest.mark.parametrize("make", [lambda: trtnet.from_torch(Outside()), OutsideOfTrtnet, Converted])
+class InMemory(OutsideOfTrtnet):
+    """The same with the parameter's own memory."""
+
+    def forward(self, x: Any) -> Any:
+        assert self.a.weight.array is not None
+        x = self.a(x) + self.a.weight.array.sum(0)
+        return self.c(self.b(x) * max(self.b.bias.tolist()))
+
+
+class Scaled(nn.Module):
+    """A parameter that no layer takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter.empty((4,))
+
+    def forward(self, x: Any) -> Any:
+        return x * np.exp(self.scale.array)
+
+
+def test_a_key_of_which_numpy_alone_computes() -> None:
+    """It is not unused: the engine has what came of its old values."""
+    model = Scaled()
+    state = {"scale": np.ones(4, np.float32)}
+    model.load_state_dict(state)
+    net = trtnet.Network("torch")
+    net.output("y", model(net.input("x", (1, 4))))
+    plan = trtnet.build(net, config=BuildConfig(refit=True))
+    report = plan.refit_report({"scale": state["scale"] + 1})
+    assert "Parameter.array" in report.refused["scale"]
+    assert plan.refit_report(state).unchanged == ("scale",)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: trtnet.from_torch(Outside()), OutsideOfTrtnet, Converted, InMemory]
+)
 def test_values_that_leave_pytorch(make: Callable[[], Any]) -> None:
     """A layer takes the same values; what numpy computed of them would stay as it was."""
     rng = np.random.default_rng(0)
@@ -290,3 +325,20 @@ def test_a_type_that_holds_less(linear: Any, raises: Any) -> None:
     fitting = {key: value.astype(np.float16) for key, value in wide.items()}
     held = {key: value.astype(np.float32) for key, value in fitting.items()}
     assert plan.refit(held).engine == plan.refit(fitting).engine == linear.build(fitting).engine
+
+
+@pytest.mark.parametrize("state", ["new.pt", None, [("weight", 1)], torch.nn.Linear(2, 2)])
+def test_what_is_no_state_dict(state: Any, linear: Any, raises: Any) -> None:
+    """A path, or a whole module, is easily given in place of one."""
+    plan = linear.build(linear.state(0))
+    with trtnet.Session(plan, device="cpu") as session:
+        for take in (
+            plan.refit,
+            plan.refit_report,
+            session.refit,
+            nn.Linear(2, 2).load_state_dict,
+            lambda given: trtnet.weights.with_lora(given, {}),
+            lambda given: trtnet.weights.with_lora({}, given),
+        ):
+            with raises(UsageError, "is no state_dict", "trtnet.weights.load(path)"):
+                take(state)

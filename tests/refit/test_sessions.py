@@ -17,7 +17,7 @@ import trtnet
 from trtnet import Plan, Session
 from trtnet.engines import pool
 from trtnet.engines import slot as slots
-from trtnet.errors import ExecutionError, UnsupportedError
+from trtnet.errors import ExecutionError, UnsupportedError, UsageError
 from trtnet.weights import save, with_lora
 
 torch = pytest.importorskip("torch")
@@ -143,6 +143,20 @@ def test_closed_sessions_and_other_backends(linear: Any, monkeypatch: Any, raise
     session.close()
     with raises(ExecutionError, "the session is closed"):
         session.refit(linear.state(1))
+
+
+def test_in_a_lane_of_the_same_thread(linear: Any) -> None:
+    """Refused at once, and by words: the lane would have to end first."""
+    x = _input(linear)
+    with Session(linear.build(linear.state(0)), device="cpu", contexts=1) as session:
+        before = session(x)["y"]
+        with session.lane():
+            for wait in (lambda: session.refit(linear.state(1)), session.close, lambda: session(x)):
+                with pytest.raises(UsageError, match=r"leave the block of session\.lane\(\) first"):
+                    wait()
+        np.testing.assert_array_equal(session(x)["y"], before)
+        session.refit(linear.state(1))
+        assert not np.array_equal(session(x)["y"], before)
 
 
 def test_who_wants_all_places_is_not_starved() -> None:

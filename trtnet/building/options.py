@@ -28,6 +28,8 @@ class BuildConfig:
         max_aux_streams: how many further CUDA streams the engine may use.
         profiling_verbosity: ``layer_names_only``, ``detailed`` or ``none``.
         version_compatible: an engine for later TensorRT versions too.
+        exclude_lean_runtime: with `version_compatible`, leave out the runtime that such an engine
+            brings for them: it then runs on TensorRT of this release, or on its lean runtime.
         hardware_compatibility_level: ``ampere_plus`` or ``same_compute_capability``.
         strip_weights: leave out the weights that can be replaced; :meth:`trtnet.Plan.refit` puts
             them in. The rest of the weights stay.
@@ -47,6 +49,7 @@ class BuildConfig:
     max_aux_streams: int | None = None
     profiling_verbosity: str | None = None
     version_compatible: bool = False
+    exclude_lean_runtime: bool = False
     hardware_compatibility_level: str | None = None
     strip_weights: bool = False
     refit: bool = False
@@ -93,6 +96,12 @@ class BuildConfig:
             )
         for option in self.chosen():
             backend.require_option(option)
+        if self.exclude_lean_runtime and not self.version_compatible:
+            raise UnsupportedError(
+                "exclude_lean_runtime has no effect: version-compatible engines alone bring one",
+                fix="add --versionCompatible (version_compatible=True), or leave "
+                "--excludeLeanRuntime (exclude_lean_runtime=) out",
+            )
         self._tactics(backend)
         self._capabilities(backend)
 
@@ -124,6 +133,7 @@ class BuildConfig:
     def _flags(self) -> list[str]:
         chosen = {
             "VERSION_COMPATIBLE": self.version_compatible,
+            "EXCLUDE_LEAN_RUNTIME": self.exclude_lean_runtime,
             "STRIP_PLAN": self.strip_weights,
             "REFIT": self.refit or (self.strip_weights and not self.refit_individual),
             "REFIT_INDIVIDUAL": bool(self.refit_individual),

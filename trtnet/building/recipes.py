@@ -145,7 +145,7 @@ def _key(ledger: Ledger, key: str, entry: Any, numbers: Mapping[int, int]) -> di
         "optional": bool(entry.optional),
         "used": tied is not None or number in numbers,
     }
-    if entry.has_values and (array := entry.array) is not None:
+    if entry.has_values and (array := entry.memory) is not None:
         found["sha256"] = digest(key_array(array, dtype, None))
     if getattr(entry, "tensor", None) is not None:
         found["rounds"] = True
@@ -162,7 +162,8 @@ def _dtype(entry: Any) -> str:
     tensor = getattr(entry, "tensor", None)
     if tensor is not None:
         return str(tensor.dtype).removeprefix("torch.")
-    return "float32" if entry.array is None else str(entry.array.dtype.name)
+    array = entry.memory
+    return "float32" if array is None else str(array.dtype.name)
 
 
 def _weight(
@@ -233,7 +234,7 @@ def _follow(
     ranges = {s.options["tensor"]: s.options["amax"] for s in steps if s.op == RANGE}
 
     def values(key: str) -> np.ndarray:
-        return key_array(known[key].array, keys[key]["dtype"], keys[key].get("strides"))
+        return key_array(known[key].memory, keys[key]["dtype"], keys[key].get("strides"))
 
     for number, array in evaluate(steps, by_step, values, ranges.__getitem__):
         for weight in by_step[number]:

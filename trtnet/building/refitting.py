@@ -28,12 +28,14 @@ class EngineChange:
         stated: the sidecar's entry.
         backend: the backend's name.
         was_stripped: whether the engine has no values in these places yet.
+        excludes_runtime: whether it is to bring no lean runtime, as it was built.
     """
 
     arrays: Mapping[tuple[str, str], np.ndarray]
     stated: StatedRefit
     backend: str
     was_stripped: bool
+    excludes_runtime: bool = False
 
 
 class EngineRefitter(Protocol):
@@ -102,7 +104,8 @@ def change_of(described: Sidecar, found: NewWeights) -> EngineChange:
     """
     found.report.require()
     stated = recipes_of(described)
-    return EngineChange(found.arrays, stated, _backend(described), stated.stripped)
+    alone = described.options is not None and described.options.exclude_lean_runtime
+    return EngineChange(found.arrays, stated, _backend(described), stated.stripped, alone)
 
 
 def about(state: Mapping[str, Any]) -> dict[str, Any]:

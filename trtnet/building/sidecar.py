@@ -70,6 +70,7 @@ class StatedOptions(msgspec.Struct, frozen=True):
 
     strip_weights: bool = False
     version_compatible: bool = False
+    exclude_lean_runtime: bool = False
 
 
 class StatedWeights(msgspec.Struct, frozen=True):

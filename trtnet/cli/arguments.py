@@ -254,7 +254,11 @@ def _add_builder_flags(flag: Group) -> None:
     flag("--avgTiming", type=whole(1, 1024), metavar="N")
     flag("--maxAuxStreams", type=whole(0, 1024), metavar="N")
     flag("--profilingVerbosity", type=word, metavar="V", help=", ".join(PROFILING_VERBOSITIES))
-    flag("--versionCompatible", action="store_true")
+    flag("--versionCompatible", action="store_true",
+         help="for later TensorRT releases too, by a runtime that it brings")  # fmt: skip
+    flag("--excludeLeanRuntime", action="store_true",
+         help="of --versionCompatible: without that runtime; TensorRT's lean runtime of the same "
+         "release runs the engine")  # fmt: skip
     flag("--hardwareCompatibilityLevel", type=word, metavar="L", help=", ".join(LEVELS))
     flag("--stripWeights", action="store_true",
          help="leave out the weights; trtnet refit puts them in")  # fmt: skip

@@ -20,7 +20,7 @@ from trtnet.benchmark.profile import to_json as profile_json
 from trtnet.building.builder import build
 from trtnet.building.plan import Plan
 from trtnet.cli.bench_arguments import bench_parser, runtime_shapes, settings
-from trtnet.cli.device_flags import builder_options, notes_of
+from trtnet.cli.device_flags import notes_of, session_options
 from trtnet.cli.gpu_flags import chosen_gpu
 from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream, write_json
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures, prints, and writes the files that are asked for."""
     stream = human_stream(arguments.json)
     progress = Progress(stream)
-    builder = builder_options(arguments)
+    options = session_options(arguments)
     engine, network = _engine(arguments, progress)
     with Session(
         engine,
@@ -96,9 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         cuda_graph=arguments.useCudaGraph,
         contexts=arguments.infStreams,
-        runtime=arguments.runtime,
-        engine_host_code_allowed=arguments.engineHostCodeAllowed,
-        **builder,
+        **options,
     ) as session:
         say(*notes_of(session), stream=stream)
         result = measure(session, network, arguments, progress)
@@ -204,9 +202,7 @@ def _options(arguments: argparse.Namespace) -> LoadOptions:
     return LoadOptions(
         arguments.backend,
         cuda_graph=arguments.useCudaGraph,
-        runtime=arguments.runtime,
-        engine_host_code_allowed=arguments.engineHostCodeAllowed,
-        **builder_options(arguments),
+        **session_options(arguments),
     )
 
 

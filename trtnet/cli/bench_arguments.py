@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from trtnet.benchmark import Settings
 from trtnet.building.profiles import Shapes
 from trtnet.cli.arguments import add_model_flags, add_plugins_flag, add_shape_flags
-from trtnet.cli.device_flags import add_builder_flags, add_device_flags, add_runtime_flag
+from trtnet.cli.device_flags import add_builder_flags, add_device_flags, add_runtime_flags
 from trtnet.cli.flags import Group, Parser, real, whole
 from trtnet.cli.gpu_flags import add_gpu_flags
 from trtnet.cli.paths import input_model, output_file, output_report, word
@@ -46,7 +46,7 @@ def bench_parser() -> Parser:
     _add_output_flags(Group(parser, "output"))
     where = Group(parser, "where")
     add_device_flags(where)
-    add_runtime_flag(where)
+    add_runtime_flags(where)
     add_builder_flags(where)
     shapes = Group(parser, "shapes")
     shapes(

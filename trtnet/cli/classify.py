@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trtnet.cli.device_flags import builder_options
+from trtnet.cli.device_flags import session_options
 from trtnet.cli.flags import Group, Parser, positive
 from trtnet.cli.pictures import (
     Answers,
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         image_recipe(arguments),
         top_k=arguments.top,
         device=arguments.device,
-        **builder_options(arguments),
+        **session_options(arguments),
         observer=observer,
     )
     with classifier:

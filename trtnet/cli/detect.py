@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from trtnet.cli.detected_boxes import PALETTE, Boxes, image_ids
-from trtnet.cli.device_flags import builder_options
+from trtnet.cli.device_flags import session_options
 from trtnet.cli.drawing import add_drawing_flags, output_paths
 from trtnet.cli.flags import Group, Parser, real
 from trtnet.cli.paths import output_file
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         threshold = _FROM if ids is None else 0.0
     stream = human_stream(arguments)
     options = {"score_threshold": threshold, "device": arguments.device,
-               **builder_options(arguments), "observer": Progress(stream)}  # fmt: skip
+               **session_options(arguments), "observer": Progress(stream)}  # fmt: skip
     said = f"scores    from {threshold:g} (--score-threshold)"
     if arguments.compare:
         from trtnet.cli.detect_compared import run_compared  # needs torch

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 RUNTIMES = ("torch", "openvino", "lean", "dispatch", "auto")
 
 
-class BuilderOptions(TypedDict):
+class SessionOptions(TypedDict):
     """Arguments of :class:`trtnet.Session`."""
 
+    runtime: str
+    engine_host_code_allowed: bool
     optimization_level: int | None
     timing_cache: str | None
 
 
-def add_runtime_flag(flag: Group) -> None:
+def add_runtime_flags(flag: Group) -> None:
     """Adds ``--runtime`` and ``--engineHostCodeAllowed``."""
     flag("--runtime", choices=RUNTIMES, default="torch",
          help="what runs an engine of the torch backend on a CPU: torch, the default, or openvino; "
@@ -44,8 +46,9 @@ def add_builder_flags(flag: Group) -> None:
          help="keeps what was found, for the same GPU and versions; it need not exist")  # fmt: skip
 
 
-def builder_options(arguments: argparse.Namespace) -> BuilderOptions:
-    """The arguments of :class:`trtnet.Session` in the flags of :func:`add_builder_flags`.
+def session_options(arguments: argparse.Namespace) -> SessionOptions:
+    """The arguments of :class:`trtnet.Session` in the flags of :func:`add_runtime_flags` and
+    :func:`add_builder_flags`.
 
     Raises:
         UsageError: the file is there, and is no timing cache.
@@ -55,7 +58,12 @@ def builder_options(arguments: argparse.Namespace) -> BuilderOptions:
         from trtnet.engines.torch.tactics.timing_cache import TimingCache  # imports no PyTorch
 
         TimingCache({}, file)
-    return {"optimization_level": arguments.builderOptimizationLevel, "timing_cache": file}
+    return {
+        "runtime": arguments.runtime,
+        "engine_host_code_allowed": arguments.engineHostCodeAllowed,
+        "optimization_level": arguments.builderOptimizationLevel,
+        "timing_cache": file,
+    }
 
 
 def notes_of(session: Session) -> list[str]:

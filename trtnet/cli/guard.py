@@ -209,12 +209,14 @@ class _Signals:
 
 def _starts_a_library(frame: FrameType | None) -> bool:
     """Whether an installed package is being imported in `frame` or around it."""
+    is_module = False
     while frame is not None:
-        code = frame.f_code
-        package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        is_library = package not in ("trtnet", "__main__") and _PACKAGES.search(code.co_filename)
-        if is_library and code.co_name == "<module>":
+        code, name = frame.f_code, str(frame.f_globals.get("__name__"))
+        if is_module and name == "importlib._bootstrap":  # not a program that runs its code itself
             return True
+        package = name.partition(".")[0]
+        is_library = package not in ("trtnet", "__main__") and _PACKAGES.search(code.co_filename)
+        is_module = is_module or bool(is_library and code.co_name == "<module>")
         frame = frame.f_back
     return False
 

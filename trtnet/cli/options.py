@@ -35,6 +35,7 @@ def build_config(arguments: argparse.Namespace) -> BuildConfig:
         max_aux_streams=arguments.maxAuxStreams,
         profiling_verbosity=arguments.profilingVerbosity,
         version_compatible=arguments.versionCompatible,
+        exclude_lean_runtime=arguments.excludeLeanRuntime,
         hardware_compatibility_level=LEVELS[level],
         strip_weights=arguments.stripWeights,
         refit=arguments.refit,

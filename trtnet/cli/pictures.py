@@ -15,7 +15,12 @@ from trtnet.cli import missing, report
 from trtnet.cli.arguments import add_input_flag, add_weights_key_flag
 from trtnet.cli.counting import counting
 from trtnet.cli.csv_files import write_csv
-from trtnet.cli.device_flags import add_builder_flags, add_device_flags, notes_of
+from trtnet.cli.device_flags import (
+    add_builder_flags,
+    add_device_flags,
+    add_runtime_flags,
+    notes_of,
+)
 from trtnet.cli.flags import Group, Parser, positive, seed
 from trtnet.cli.paths import (
     STDOUT,
@@ -111,6 +116,7 @@ def picture_parser(command: str, description: str) -> Parser:
     add_image_model_flags(parser)
     where = Group(parser, "where")
     add_device_flags(where)
+    add_runtime_flags(where)
     add_builder_flags(where)
     output = Group(parser, "output")
     output("--json", type=output_report, metavar="PATH", help="write a report; - for stdout")

@@ -51,7 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return 0 if report.is_possible else 1
     report.require()
-    plan.refit(state, calibration=table).save(arguments.output)
+    made = plan.refit(state, calibration=table)
+    try:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"-o: {arguments.output} cannot be written", got=error) from error
+    made.save(arguments.output)
     say(f"{'engine':12}{arguments.output}, with the weights of {state.source}; not verified again",
         stream=stream)  # fmt: skip
     return 0

@@ -13,9 +13,9 @@ from trtnet.cli.arrays import read_inputs, write_results
 from trtnet.cli.device_flags import (
     add_builder_flags,
     add_device_flags,
-    add_runtime_flag,
-    builder_options,
+    add_runtime_flags,
     notes_of,
+    session_options,
 )
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.paths import (
@@ -58,9 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.target,
         backend=arguments.backend,
         device=arguments.device,
-        runtime=arguments.runtime,
-        engine_host_code_allowed=arguments.engineHostCodeAllowed,
-        **builder_options(arguments),
+        **session_options(arguments),
     ) as session:
         stated = stated_preprocessing(arguments)
         if arguments.folder is None:
@@ -172,6 +170,6 @@ def _parser() -> argparse.ArgumentParser:
     add_class_names_flag(images)
     where = Group(parser, "where")
     add_device_flags(where)
-    add_runtime_flag(where)
+    add_runtime_flags(where)
     add_builder_flags(where)
     return parser

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trtnet.cli.device_flags import builder_options
+from trtnet.cli.device_flags import session_options
 from trtnet.cli.drawing import PictureAnswers, add_drawing_flags, output_paths
 from trtnet.cli.flags import Group, Parser
 from trtnet.cli.pictures import answer, find_images, human_stream, image_recipe, picture_parser
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     segmenter = Segmenter(
         image_recipe(arguments),
         device=arguments.device,
-        **builder_options(arguments),
+        **session_options(arguments),
         observer=observer,
     )
     with segmenter:

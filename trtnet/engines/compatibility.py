@@ -138,15 +138,22 @@ def mismatches(plan: Plan, backend: Backend) -> str | None:
 
 def outlives_its_release(plan: Plan) -> bool:
     """Whether later releases of TensorRT can run it, because it contains its own runtime."""
-    return _options(plan).version_compatible
+    options = _options(plan)
+    return options.version_compatible and not options.exclude_lean_runtime
 
 
 def _check_small(plan: Plan, small: SmallRuntime) -> None:
-    if plan.sidecar and not outlives_its_release(plan):
+    if plan.sidecar and not _options(plan).version_compatible:
         raise PlanError(
             f"{small.title} runs engines alone that were built for other releases too",
             fix="build it with --versionCompatible (BuildConfig(version_compatible=True)), or run "
             "it with full TensorRT: leave --runtime (runtime=) out",
+        )
+    if small.runs_code_of_engines and _options(plan).exclude_lean_runtime:
+        raise PlanError(
+            f"{small.title} runs the runtime that an engine brings, and this one brings none",
+            fix="build it without --excludeLeanRuntime (exclude_lean_runtime=True), or run it on "
+            'the lean runtime of the same release: --runtime lean (runtime="lean")',
         )
 
 
@@ -179,7 +186,7 @@ def _cut(expected: str, size: int) -> PlanError:
 
 
 def _check_version(plan: Plan, header: Header, installed: Backend) -> None:
-    """Engines belong to one release, except those built with version_compatible."""
+    """Engines belong to one release, except those that bring a runtime for others."""
     description = installed.description
     stated = _stated(plan).version
     if stated is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
-from trtnet.errors import ExecutionError
+from trtnet.errors import ExecutionError, UsageError
 
 _PATIENCE = 0.05  # seconds after which a thread that waits looks again by itself
 
@@ -27,12 +27,13 @@ T = TypeVar("T", bound=Closable)
 class Lease:
     """The right to an object of a pool: one call's, made before :meth:`Pool.take` and ended by
     ``is_held = False``, a single assignment, so that no interrupt comes in between. It also ends
-    when nothing refers to it any more."""
+    when nothing refers to it any more. It belongs to the thread that makes it."""
 
-    __slots__ = ("__weakref__", "is_held")
+    __slots__ = ("__weakref__", "is_held", "thread")
 
     def __init__(self) -> None:
         self.is_held = True
+        self.thread = threading.get_ident()
 
 
 class _Place(Generic[T]):
@@ -43,8 +44,16 @@ class _Place(Generic[T]):
         self.lease: weakref.ref[Lease] | None = None
 
     def is_free(self) -> bool:
+        return self._holder() is None
+
+    def is_own(self) -> bool:
+        """Whether this thread has it."""
+        lease = self._holder()
+        return lease is not None and lease.thread == threading.get_ident()
+
+    def _holder(self) -> Lease | None:
         lease = None if self.lease is None else self.lease()
-        return lease is None or not lease.is_held
+        return lease if lease is not None and lease.is_held else None
 
 
 class Pool(Generic[T]):
@@ -73,15 +82,38 @@ class Pool(Generic[T]):
 
         Raises:
             ExecutionError: the pool is closed.
+            UsageError: this thread has objects already, and would wait for itself.
         """
         place = self._claim(lease, self._places)
         if place is None:
-            place = self._wait(lease, self._places, until=lambda: self._closed)
+            place = self._wait(lease, self._places, until=self._is_vain)
         if place is None or self._closed:
             raise ExecutionError("the session is closed", fix="open another one")
         if place.item is None:
             place.item = self._make()
         return place.item
+
+    def require_none_here(self) -> None:
+        """Checks that this thread has no object, as it is about to wait for all of them.
+
+        Raises:
+            UsageError: it has, and would wait for itself.
+        """
+        if any(place.is_own() for place in self._places):
+            raise UsageError(
+                "this thread is still using the session, and would wait for itself",
+                fix="leave the block of session.lane() first, or let the call end",
+            )
+
+    def _is_vain(self) -> bool:
+        """Whether to wait for an object is of no use, as the pool is closed.
+
+        Raises:
+            UsageError: as the thread waits for itself.
+        """
+        if not self._barrier.is_free() or all(place.is_own() for place in self._places):
+            self.require_none_here()
+        return self._closed
 
     def wake(self) -> None:
         """Has one thread that waits look again."""

@@ -230,10 +230,12 @@ class Session:
             PlanError, WeightsError: as :meth:`trtnet.Plan.refit`.
             UnsupportedError: engines of the backend cannot change while they are loaded.
             ExecutionError: the session is closed, or there is too little memory for both.
+            UsageError: in the block of :meth:`lane` of this thread, which would wait for itself.
         """
         from trtnet.engines import refitting  # needs msgspec
 
         require_process(self._process)
+        self._slots.require_none_here()
         with self._refitting:
             prepared, about = refitting.prepare(
                 self._engine, self._device, self.plan, state, calibration
@@ -261,7 +263,8 @@ class Session:
     @contextmanager
     def lane(self) -> Iterator[Steps]:
         """The steps of an execution one by one, to measure them. No other thread uses the stream
-        and the memory of these steps meanwhile."""
+        and the memory of these steps meanwhile. What waits for them to end, as :meth:`refit` and
+        :meth:`close` do, raises UsageError in this thread."""
         require_process(self._process)
         lease = Lease()
         try:
@@ -279,9 +282,14 @@ class Session:
 
     def close(self) -> None:
         """Waits for calls in other threads and releases everything. A call that was interrupted is
-        completed by the next one; one after that does nothing, nor does one in a forked process."""
+        completed by the next one; one after that does nothing, nor does one in a forked process.
+
+        Raises:
+            UsageError: in the block of :meth:`lane` of this thread, which would wait for itself.
+        """
         if os.getpid() != self._process:
             return
+        self._slots.require_none_here()
         with self._closing:
             if self._is_closed:
                 return

@@ -53,8 +53,9 @@ class Casting:
 
     def _cast(self, dtype: Any) -> Any:
         for entry in (*self.parameters(), *self.buffers()):  # type: ignore[attr-defined]
-            if entry.array is not None and entry.array.dtype.kind == "f" and entry.has_values:
-                entry.array = _rounded(entry.array, dtype)
+            held = entry.memory
+            if held is not None and held.dtype.kind == "f" and entry.has_values:
+                entry.array = _rounded(held, dtype)
         return self
 
 

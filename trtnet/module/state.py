@@ -11,6 +11,7 @@ import numpy as np
 from trtnet.host import as_host, as_torch
 from trtnet.module.loading import IncompatibleKeys, match
 from trtnet.tensor import Parameter
+from trtnet.weights.container import require_state
 from trtnet.weights.places import entries
 
 
@@ -19,12 +20,13 @@ def states(module: Any, prefix: str) -> dict[str, np.ndarray]:
     return {
         name: entry.require(name)
         for name, entry in entries(module, prefix)
-        if entry.array is not None or not entry.optional
+        if entry.memory is not None or not entry.optional
     }
 
 
 def load(module: Any, state: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
     """See :meth:`trtnet.Module.load_state_dict`."""
+    require_state(state)
     state = _after_hooks(module, state, strict)
     places = dict(entries(module))
     found = match(state, places, lambda key: _ignores(module, key))
@@ -51,7 +53,7 @@ def _everywhere(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _as_held(place: Parameter, array: np.ndarray) -> np.ndarray:
     """`array`; cast where the module declares integers and a checkpoint has floats, or so."""
-    held = place.array
+    held = place.memory
     if held is None or not place.has_values or held.dtype.kind == array.dtype.kind:
         return array
     return array.astype(held.dtype)

@@ -50,6 +50,8 @@ def open_image_session(
     *,
     settle: Settle = checked_preprocessing,
     device: str = "auto",
+    runtime: str = "torch",
+    engine_host_code_allowed: bool = False,
     optimization_level: int | None = None,
     timing_cache: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
@@ -64,25 +66,31 @@ def open_image_session(
             weights were made for.
         settle: changes what the weights say about preprocessing.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        optimization_level, timing_cache: see :class:`trtnet.Session`.
+        runtime, engine_host_code_allowed, optimization_level, timing_cache: see
+            :class:`trtnet.Session`.
         observer: receives the progress.
 
     Raises:
         UsageError: no such model, one for another task, or an engine that takes no images.
         BackendError, PlanError: it cannot run here.
     """
-    builder: Any = {"optimization_level": optimization_level, "timing_cache": timing_cache}
+    options: Any = {
+        "runtime": runtime,
+        "engine_host_code_allowed": engine_host_code_allowed,
+        "optimization_level": optimization_level,
+        "timing_cache": timing_cache,
+    }
     text = recipe.model if isinstance(recipe.model, str) else recipe.model.name
     if is_model_file(text):
-        session = Session(text, backend=recipe.backend, device=device, **builder)
+        session = Session(text, backend=recipe.backend, device=device, **options)
     else:
         observer = observer or Silent()
         require_task(recipe, task)
         backend = choose_backend(recipe.backend, device)
-        check_options(description(backend), device, LoadOptions(backend, **builder))
+        check_options(description(backend), device, LoadOptions(backend, **options))
         with observer.step("build"):
             plan = _plan(recipe, sizes, settle, backend, observer)
-        session = Session(plan, device=device, **builder)
+        session = Session(plan, device=device, **options)
     try:
         require_images(session, text)
     except UsageError:

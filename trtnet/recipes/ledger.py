@@ -24,9 +24,8 @@ _ROLES: Mapping[str, tuple[str, ...]] = {
 
 _BECAME = "it became a size, an index, or a number in the model's code"
 _UNKNOWN = f"{_BECAME}, or values that are computed in a way that recipes do not have"
-
-
-_CONVERTED = "the model's code takes its values by np.asarray, and recipes see PyTorch only"
+_TAKEN = "Parameter.array or np.asarray"
+_CONVERTED = f"the model's code takes its values by {_TAKEN}, and recipes see PyTorch only"
 
 
 class _Counts(NamedTuple):
@@ -304,5 +303,5 @@ def _extent_of(entry: Any) -> tuple[Extent | None, Any]:
         from trtnet.recipes.watch import extent_of  # needs torch
 
         return extent_of(tensor), tensor
-    array = entry.array
+    array = entry.memory
     return (None, None) if array is None else (Extent.of(array), array)

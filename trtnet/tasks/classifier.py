@@ -100,7 +100,8 @@ class Classifier(ImageTask[Classification]):
         top_k: how many classes a result lists.
         backend: ``"auto"``, ``"tensorrt"``, ``"rtx"`` or ``"torch"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        optimization_level, timing_cache: see :class:`trtnet.Session`.
+        runtime, engine_host_code_allowed, optimization_level, timing_cache: see
+            :class:`trtnet.Session`.
         observer: receives the progress of building a model, see :mod:`trtnet.pipeline`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Classification` or a list of
@@ -140,6 +141,8 @@ class Classifier(ImageTask[Classification]):
         top_k: int = 5,
         backend: str = "auto",
         device: str = "auto",
+        runtime: str = "torch",
+        engine_host_code_allowed: bool = False,
         optimization_level: int | None = None,
         timing_cache: str | os.PathLike[str] | None = None,
         observer: Observer | None = None,
@@ -158,6 +161,8 @@ class Classifier(ImageTask[Classification]):
                 class_names=class_names,
                 backend=backend,
                 device=device,
+                runtime=runtime,
+                engine_host_code_allowed=engine_host_code_allowed,
                 optimization_level=optimization_level,
                 timing_cache=timing_cache,
                 observer=observer,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from trtnet.detection.masks import PrototypeMasks, paste_mask, run_lengths
+from trtnet.detection.masks import PrototypeMasks, run_lengths
 from trtnet.detection.overlap import fraction
 from trtnet.detection.reading import (
     COEFFICIENTS,
@@ -31,7 +31,12 @@ from trtnet.imaging import Drawn, Placement, draw_found
 from trtnet.imaging.palettes import colors_of
 from trtnet.imaging.preprocessing import Preprocessing, uncropped
 from trtnet.pipeline.progress import Observer
-from trtnet.tasks.further_outputs import keypoints_in_image, prototypes_in_image
+from trtnet.tasks.further_outputs import (
+    keypoints_in_image,
+    mask_in_image,
+    prototypes_in_image,
+    squares_of,
+)
 from trtnet.tasks.opening import ClassNames, Model, Opened, Options, Preprocess
 from trtnet.tasks.pictures import in_line
 from trtnet.tasks.task import ImageTask, Seen
@@ -150,11 +155,8 @@ class Detection:
         if self.frames is None or not self.has_masks:
             raise UsageError("the network gives no masks",
                              expected=f"an output {MASKS}, or {COEFFICIENTS}")  # fmt: skip
-        pasted = np.zeros((self.height, self.width), np.float32)
-        if self.squares is not None:
-            paste_mask(self.squares[place], self.frames[place], pasted)
-        elif self.prototypes is not None:
-            self.prototypes.paste(place, self.frames[place], pasted)
+        size = self.height, self.width
+        pasted = mask_in_image(place, self.frames, self.squares, self.prototypes, size)
         return np.asarray(pasted > fraction("threshold", threshold))
 
     def as_dicts(self) -> list[dict[str, Any]]:
@@ -237,8 +239,8 @@ class Detector(ImageTask[Detection]):
         weights_key, num_classes, in_channels: of a model, as for :class:`trtnet.Classifier`.
         score_threshold: 0 to 1: detections of a lower score are left out; by default none that the
             network gives, which has a threshold of its own.
-        preprocess, class_names, backend, device, optimization_level, timing_cache, observer: as for
-            :class:`trtnet.Classifier`.
+        preprocess, class_names, backend, device, runtime, engine_host_code_allowed,
+        optimization_level, timing_cache, observer: as for :class:`trtnet.Classifier`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Detection` or a list of
     them; :meth:`stream` gives one after another. Nothing is cropped. Boxes are those of the network
@@ -286,6 +288,8 @@ class Detector(ImageTask[Detection]):
         class_names: ClassNames | None = None,
         backend: str = "auto",
         device: str = "auto",
+        runtime: str = "torch",
+        engine_host_code_allowed: bool = False,
         optimization_level: int | None = None,
         timing_cache: str | os.PathLike[str] | None = None,
         observer: Observer | None = None,
@@ -302,6 +306,8 @@ class Detector(ImageTask[Detection]):
                 class_names=class_names,
                 backend=backend,
                 device=device,
+                runtime=runtime,
+                engine_host_code_allowed=engine_host_code_allowed,
                 optimization_level=optimization_level,
                 timing_cache=timing_cache,
                 observer=observer,
@@ -331,7 +337,6 @@ class Detector(ImageTask[Detection]):
         found, placed = read_detections(seen.outputs), seen.loaded.placement
         limit = _reached_limit(found, seen.outputs, self._threshold)
         found, boxes = found_in_image(found, placed, self._threshold)
-        squares = seen.outputs.get(MASKS)
         return Detection(
             seen.loaded.picture.path,
             seen.loaded.image,
@@ -340,7 +345,7 @@ class Detector(ImageTask[Detection]):
             found.classes,
             tuple(opened.name_of(int(index)) for index in found.classes),
             seen.seconds,
-            None if squares is None else squares[found.places].astype(np.float32),
+            squares_of(seen.outputs, found),
             placed.to_image(found.boxes),
             keypoints_in_image(seen.outputs, found, placed),
             limit,

@@ -57,6 +57,8 @@ class Options:
     class_names: ClassNames | None = None
     backend: str = "auto"
     device: str = "auto"
+    runtime: str = "torch"
+    engine_host_code_allowed: bool = False
     optimization_level: int | None = None
     timing_cache: str | os.PathLike[str] | None = None
     observer: Observer | None = None
@@ -66,6 +68,16 @@ class Options:
         """Of a model's builder, those that are chosen."""
         given = {"num_classes": self.num_classes, "in_channels": self.in_channels}
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def of_session(self) -> dict[str, Any]:
+        """Arguments of :class:`trtnet.Session`, besides the backend and the device."""
+        return {
+            "runtime": self.runtime,
+            "engine_host_code_allowed": self.engine_host_code_allowed,
+            "optimization_level": self.optimization_level,
+            "timing_cache": self.timing_cache,
+        }
 
     def stated(self) -> StatedPreprocessing | None:
         """What the user says about preprocessing.
@@ -223,11 +235,7 @@ class Opener:
             return subject
         if isinstance(subject, Plan):
             session = Session(
-                subject,
-                backend=options.backend,
-                device=options.device,
-                optimization_level=options.optimization_level,
-                timing_cache=options.timing_cache,
+                subject, backend=options.backend, device=options.device, **options.of_session
             )
             self._owned.append(session)
             require_images(session, "the plan")
@@ -238,9 +246,8 @@ class Opener:
             sorted(sizes),
             settle=self.settle,
             device=options.device,
-            optimization_level=options.optimization_level,
-            timing_cache=options.timing_cache,
             observer=options.observer,
+            **options.of_session,
         )
         self._owned.append(session)
         return session
@@ -258,9 +265,8 @@ def _subject(model: Model, options: Options) -> Recipe | Plan | Session:
         if isinstance(model, Session):
             asked = {"backend": options.backend, "device": options.device}
             chosen: dict[str, object] = {k: v for k, v in asked.items() if v != "auto"}
-            chosen |= {
-                name: getattr(options, name) for name in ("optimization_level", "timing_cache")
-            }
+            usual = Options().of_session
+            chosen |= {k: v for k, v in options.of_session.items() if v != usual[k]}
             _refuse(chosen, "a session that is open")
         return model
     if isinstance(model, Recipe):

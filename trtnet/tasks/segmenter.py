@@ -111,8 +111,8 @@ class Segmenter(ImageTask[Segmentation]):
         weights: of a model: as ``--weights`` of ``trtnet segment``.
         weights_key: which part of a file of weights to take, see :func:`trtnet.weights.load`.
         num_classes, in_channels: of a model: how many classes, and channels of the images.
-        preprocess, class_names, backend, device, optimization_level, timing_cache, observer: as for
-            :class:`trtnet.Classifier`.
+        preprocess, class_names, backend, device, runtime, engine_host_code_allowed,
+        optimization_level, timing_cache, observer: as for :class:`trtnet.Classifier`.
 
     A call takes one image or several, and gives a :class:`trtnet.tasks.Segmentation` or a list of
     them, which hold the images; :meth:`stream` gives one after another. Nothing is cropped, and
@@ -155,6 +155,8 @@ class Segmenter(ImageTask[Segmentation]):
         class_names: ClassNames | None = None,
         backend: str = "auto",
         device: str = "auto",
+        runtime: str = "torch",
+        engine_host_code_allowed: bool = False,
         optimization_level: int | None = None,
         timing_cache: str | os.PathLike[str] | None = None,
         observer: Observer | None = None,
@@ -171,6 +173,8 @@ class Segmenter(ImageTask[Segmentation]):
                 class_names=class_names,
                 backend=backend,
                 device=device,
+                runtime=runtime,
+                engine_host_code_allowed=engine_host_code_allowed,
                 optimization_level=optimization_level,
                 timing_cache=timing_cache,
                 observer=observer,

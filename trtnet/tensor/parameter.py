@@ -46,7 +46,7 @@ class Parameter:
         optional: whether a state_dict may leave it out.
         name: its name in the module that owns it; ``""`` before.
         reads: how often its values were taken, to compute something of them.
-        conversions: how often numpy was given them.
+        conversions: how often numpy, or :attr:`array`, gave them away.
 
     Raises:
         UsageError: `data` is a size or a tuple of sizes.
@@ -80,11 +80,23 @@ class Parameter:
 
     @property
     def array(self) -> np.ndarray | None:
-        """The memory of the values; ``None`` before there is any."""
-        return self._array
+        """The memory of the values; ``None`` before there is any. What a module's code computes of
+        it belongs to these values: the key cannot be refitted."""
+        self.conversions += 1
+        return self.memory
 
     @array.setter
     def array(self, array: np.ndarray | None) -> None:
+        self.write(array)
+
+    @property
+    def memory(self) -> np.ndarray | None:
+        """What :attr:`array` is, for who computes nothing of it that a recipe would have to know:
+        it is not counted."""
+        return self._array
+
+    def write(self, array: np.ndarray | None) -> None:
+        """Sets :attr:`array`."""
         # A number of numpy's, which a computation with no axes gives, has no memory of its own.
         self._array = None if array is None else np.asanyarray(array)
         self._is_unwritten = False
@@ -126,7 +138,7 @@ class Parameter:
             WeightsError: none is loaded.
         """
         self.reads += 1
-        array = self.array
+        array = self.memory
         if array is None or not self.has_values:
             raise WeightsError(
                 "has no values yet",

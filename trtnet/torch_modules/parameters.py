@@ -32,12 +32,12 @@ class SharedParameter(Parameter):
         self._places.append((table, name))
 
     @property
-    def array(self) -> np.ndarray | None:
+    def memory(self) -> np.ndarray | None:
         """The array, of the tensor's memory where numpy has its type."""
         return as_operand(self._table[self.name])  # type: ignore[no-any-return]
 
-    @array.setter
-    def array(self, values: np.ndarray | None) -> None:
+    def write(self, values: np.ndarray | None) -> None:
+        """Replaces the tensor."""
         assert values is not None
         old = self._table[self.name]
         tensor = torch.tensor(np.asarray(values)).to(old.dtype)  # a copy: the array may change

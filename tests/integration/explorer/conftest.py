@@ -16,12 +16,6 @@ from trtnet import explorer
 from trtnet.explorer.page import page as page_of
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-if os.environ.get("TRTNET_INTEGRATION"):  # a skip would be a failure there
-    P: Any = importlib.import_module("playwright.sync_api")
-else:
-    P = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not Path(CHROMIUM).exists():
-        pytest.skip("chromium is not installed", allow_module_level=True)
 
 Json = dict[str, Any]
 Open = Callable[..., Any]
@@ -29,7 +23,13 @@ Open = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    with P.sync_playwright() as playwright:
+    if os.environ.get("TRTNET_INTEGRATION"):  # a skip would be a failure there
+        driver: Any = importlib.import_module("playwright.sync_api")
+    else:
+        driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+        if not Path(CHROMIUM).exists():
+            pytest.skip("chromium is not installed")
+    with driver.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
         yield browser
         browser.close()

@@ -6,6 +6,10 @@ from trtnet.backend.description import BackendDescription, GpuTargets, OptionLac
 from trtnet.backend.engine_format import tensorrt_format
 from trtnet.extras import install
 
+_NO_LEAN_RUNTIME = OptionLack(
+    "it has no lean runtime", "build with the TensorRT-RTX release that will run the engine"
+)
+
 DESCRIPTION = BackendDescription(
     name="rtx",
     title="TensorRT-RTX",
@@ -24,10 +28,8 @@ DESCRIPTION = BackendDescription(
             "its timing cache does nothing",
             "leave it out; kernels are chosen when the engine first runs",
         ),
-        "version_compatible": OptionLack(
-            "it has no lean runtime",
-            "build with the TensorRT-RTX release that will run the engine",
-        ),
+        "version_compatible": _NO_LEAN_RUNTIME,
+        "exclude_lean_runtime": _NO_LEAN_RUNTIME,
         "hardware_compatibility_level": OptionLack(
             "its engines run on every GPU they were built for",
             'name the GPUs: compute_capabilities, such as ("8.6", "8.9")',

@@ -74,7 +74,7 @@ class LiveRefit:
         old = {} if self._change.was_stripped else self._snapshot()
         try:
             self._put(self._new)
-            return _serialized(self._backend, self._engine)
+            return _serialized(self._backend, self._engine, self._change.excludes_runtime)
         except Exception as error:
             if old:
                 self._put_again(old)
@@ -156,7 +156,7 @@ def _by_name(change: EngineChange) -> dict[str, tuple[np.ndarray, str]]:
     return found
 
 
-def _serialized(backend: Backend, engine: Any) -> bytes:
+def _serialized(backend: Backend, engine: Any, excludes_runtime: bool) -> bytes:
     """The bytes of `engine` with its weights, which TensorRT leaves out of a stripped engine unless
     it is told, and still refittable."""
     flags = backend.trt.SerializationFlag
@@ -164,6 +164,8 @@ def _serialized(backend: Backend, engine: Any) -> bytes:
     config.clear_flag(flags.EXCLUDE_WEIGHTS)
     if backend.has("include_refit"):
         config.set_flag(flags.INCLUDE_REFIT)
+    if excludes_runtime:
+        config.set_flag(flags.EXCLUDE_LEAN_RUNTIME)
     made = engine.serialize_with_config(config)
     if made is None:
         raise failure(backend, "TensorRT cannot serialize the refitted engine")

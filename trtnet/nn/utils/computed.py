@@ -32,14 +32,14 @@ class ComputedParameter(Parameter):
         self._sources, self._compute = sources, compute
 
     @property
-    def array(self) -> np.ndarray | None:
+    def memory(self) -> np.ndarray | None:
         """The result; ``None`` while a source has no values."""
         if not all(source.has_values for source in self._sources.values()):
             return None
         return self.require("")
 
-    @array.setter
-    def array(self, array: np.ndarray | None) -> None:
+    def write(self, array: np.ndarray | None) -> None:
+        """Refuses to."""
         raise AttributeError(f"{self.name} is computed from {', '.join(self._sources)}")
 
     @property

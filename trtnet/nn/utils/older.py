@@ -37,9 +37,10 @@ def weight_norm(module: AnyModule, name: str = "weight", dim: int | None = 0) ->
 
 def split_length(weight: Parameter, dim: int | None) -> tuple[Parameter, Parameter]:
     """The length and the direction of `weight`; with values if it has any."""
-    if weight.array is not None and weight.has_values:
-        norm = norm_except(weight.array, dim).astype(weight.array.dtype)
-        return Parameter(norm), Parameter(weight.array)
+    values = weight.memory
+    if values is not None and weight.has_values:
+        norm = norm_except(values, dim).astype(values.dtype)
+        return Parameter(norm), Parameter(values)
     axis = None if dim in (None, -1) else dim % weight.ndim  # type: ignore[operator]
     sizes = [size if index == axis else 1 for index, size in enumerate(weight.shape)]
     return Parameter.empty(() if axis is None else sizes), Parameter.empty(weight.shape)

@@ -6,13 +6,13 @@ import contextlib
 import glob
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trtnet.errors import TrtnetError, UsageError
 from trtnet.extras import install
+from trtnet.files.temporary_folder import temporary_folder
 from trtnet.imaging import SUFFIXES, images_in
 from trtnet.workers import ordered_map
 
@@ -82,11 +82,11 @@ def fetched(base: str, names: Sequence[str]) -> Iterator[list[Path | TrtnetError
         yield [_file(os.path.join(base, name)) for name in names]
         return
     files = file_system(base)[0]
-    with tempfile.TemporaryDirectory(prefix="trtnet-batch-") as folder:
+    with temporary_folder("trtnet-batch-") as folder:
 
         def fetch(item: tuple[int, str]) -> Path | TrtnetError:
             place, name = item
-            target = Path(folder, f"{place}{Path(name).suffix.lower()}")
+            target = folder / f"{place}{Path(name).suffix.lower()}"
             return _fetch(files, name, target)
 
         yield list(ordered_map(fetch, enumerate(names), _FETCHED_AT_ONCE))

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from trtnet.building.plan import Plan
 from trtnet.building.sidecar import StatedTensor
 from trtnet.detection.formats import FOUR, ROWS
-from trtnet.detection.reading import SUPPRESSED, format_of, places_of
+from trtnet.detection.reading import (
+    COEFFICIENTS,
+    KEYPOINTS,
+    MASKS,
+    POINTS,
+    PROTOTYPES,
+    SUPPRESSED,
+    format_of,
+    places_of,
+    require_further_fit,
+)
 from trtnet.errors import UnsupportedError, UsageError
 from trtnet.imaging.preprocessing import Preprocessing
 from trtnet.pipeline.image_session import SIZES
@@ -33,6 +43,8 @@ SIDECAR = "sidecar.json"
 SUFFIXES = ("_prepare", "_answer", "_images")
 """Of the names of the steps and the ensemble, after the engine's."""
 
+FURTHER = (MASKS, COEFFICIENTS, PROTOTYPES, KEYPOINTS, POINTS)
+"""Outputs of detectors beside boxes."""
 _LEVELS = "uint8"
 _TOP = 5
 _MOST_CLASSES = 256  # of a picture with 8 bits for each pixel
@@ -119,12 +131,18 @@ def answer_of(found: Served, names: Sequence[str] | None) -> Answer:
     layout = format_of(shapes)
     if layout in SUPPRESSED:
         most = places_of({name: shape[1:] for name, shape in shapes.items()})
-        return Answer("PlaceBoxes", tuple(FOUR) if layout == "efficientnms" else (ROWS,), (
+        require_further_fit(shapes)
+        further = tuple(name for name in FURTHER if name in shapes)
+        points = next((shapes[name][2] for name in (POINTS, KEYPOINTS) if name in shapes), None)
+        has_masks = MASKS in shapes or COEFFICIENTS in shapes
+        return Answer("PlaceBoxes", (*(FOUR if layout == "efficientnms" else (ROWS,)), *further), (
             ("num_dets", "TYPE_INT32", (1,)),
             ("boxes", "TYPE_FP32", (most, 4)),
             ("scores", "TYPE_FP32", (most,)),
             ("classes", "TYPE_INT32", (most,)),
             ("class_names", "TYPE_STRING", (most,)),
+            *([("masks", "TYPE_STRING", (most,))] if has_masks else []),
+            *([("keypoints", "TYPE_FP32", (most, points, 3))] if points is not None else []),
         ))  # fmt: skip
     if layout is None and any(len(shape) in (3, 4) for shape in shapes.values()):
         output = map_output(found.outputs)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trtnet.building.plan import Plan
-from trtnet.detection.reading import read_detections
+from trtnet.detection.reading import FoundBoxes, read_detections
 from trtnet.errors import ExecutionError, PlanError, UsageError
 from trtnet.imaging import Placement, decode_image, shares
 from trtnet.pipeline.image_session import SIZES
@@ -23,8 +23,17 @@ from trtnet.serving.triton.requests import Arrays, ModelPlace, answer_each, back
 from trtnet.serving.triton.served import profiles_of
 from trtnet.tasks.classifier import as_probabilities, best_classes
 from trtnet.tasks.detector import found_in_image
+from trtnet.tasks.further_outputs import (
+    keypoints_in_image,
+    mask_in_image,
+    prototypes_in_image,
+    squares_of,
+)
 from trtnet.tasks.segmenter import class_map_of
 from trtnet.tasks.task import extent
+
+_IN_OBJECT = 0.5  # the probability above which a pixel belongs to an object
+_WHITE = 255  # such a pixel in a picture of the object
 
 
 @dataclass(frozen=True)
@@ -152,7 +161,7 @@ class PaintClasses(_Answer):
 
 
 class PlaceBoxes(_Answer):
-    """A detector's boxes in pixels of the images, the best score first."""
+    """A detector's boxes, masks and keypoints in pixels of the images, the best score first."""
 
     def _of_image(self, outputs: Arrays, placed: Placement) -> Mapping[str, np.ndarray]:
         shown = {each["name"]: each["dims"] for each in self._place.config["output"]}
@@ -167,7 +176,28 @@ class PlaceBoxes(_Answer):
             "scores": _filled(found.scores, most),
             "classes": _filled(found.classes.astype(np.int32), most),
             "class_names": names,
+            **_masks(outputs, found, placed, most),
+            **_keypoints(outputs, found, placed, most),
         }
+
+
+def _masks(outputs: Arrays, found: FoundBoxes, placed: Placement, most: int) -> Arrays:
+    """A picture of each object in the image's size, of an engine with masks."""
+    squares = squares_of(outputs, found)
+    prototypes = prototypes_in_image(outputs, found, placed)
+    if squares is None and prototypes is None:
+        return {}
+    frames, pictures = placed.to_image(found.boxes), np.full(most, b"", object)
+    for place in range(len(frames)):
+        mask = mask_in_image(place, frames, squares, prototypes, placed.original)
+        pictures[place] = _png(np.where(mask > _IN_OBJECT, _WHITE, 0))
+    return {"masks": pictures}
+
+
+def _keypoints(outputs: Arrays, found: FoundBoxes, placed: Placement, most: int) -> Arrays:
+    """Those of each object in the image, of an engine with keypoints."""
+    points = keypoints_in_image(outputs, found, placed)
+    return {} if points is None else {"keypoints": _filled(points.astype(np.float32), most)}
 
 
 def packed(places: Sequence[Placement]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trtnet.building.plan import Plan
+from trtnet.engines.compatibility import outlives_its_release
 from trtnet.serving.triton.served import TENSORRT
 from trtnet.serving.triton.settings import Settings
 from trtnet.version import __version__
@@ -18,8 +19,7 @@ def notes_for(plan: Plan, settings: Settings) -> Iterator[str]:
     backend = told.backend
     version = backend.version if backend else None
     if backend is not None and backend.name == TENSORRT:
-        compatible = told.options is not None and told.options.version_compatible
-        if compatible:
+        if outlives_its_release(plan):
             yield (
                 f"The engine was built by TensorRT {version} as version compatible: start the "
                 "server with --backend-config=tensorrt,version-compatible=true. It then runs the "
