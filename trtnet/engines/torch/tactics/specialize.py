@@ -78,7 +78,9 @@ def _share_memory(one: Any, other: Any) -> bool:
 
 def _layout(value: Any) -> Any:
     """The strides of the tensors of `value`."""
-    return value.stride() if isinstance(value, Tensor) else [_layout(part) for part in value]
+    if isinstance(value, (tuple, list)):
+        return [_layout(part) for part in value]
+    return value.stride() if isinstance(value, Tensor) else None
 
 
 def _source(module: fx.GraphModule, node: fx.Node) -> Value:
