@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import trtnet
 from trtnet import backend
 from trtnet.certify.cases import PRECISIONS, UNCOVERED, cases
 from trtnet.certify.limits import limit
+from trtnet.certify.networks import movement
 from trtnet.certify.networks.lab import Defined
 from trtnet.certify.running import run_case
 from trtnet.certify.settings import Settings
@@ -144,3 +146,18 @@ def test_no_case(raises: Any) -> None:
         cases(["topkk"])
     with raises(trtnet.UsageError, "no case is left"):
         cases(["lrn"], ["bool"])
+
+
+def test_scatter_writes_each_element_once() -> None:
+    """Else the result is any of several values: two of one column once differed on a GPU."""
+    given: list[Any] = []
+    modes = SimpleNamespace(ELEMENT="element", ND="nd")
+    lab = SimpleNamespace(
+        trt=SimpleNamespace(ScatterMode=modes),
+        input=lambda *shape, values=None: given.append(values),
+        emit=lambda *arguments, **named: None,
+    )
+    movement.scatter(lab)  # type: ignore[arg-type]
+    places, corners = (values for values in given if values is not None)
+    assert all(len(set(column)) == len(column) for column in places.T.tolist())
+    assert len({*map(tuple, corners.tolist())}) == len(corners)
