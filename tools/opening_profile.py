@@ -74,7 +74,7 @@ def profiled(stages: Stages) -> list[float]:
         import triton
 
         from trtnet.engines.torch import cuda
-        from trtnet.engines.torch.tactics import builder
+        from trtnet.engines.torch.tactics import builder, trials
         from trtnet.engines.torch.tactics.elements import rewrite
 
     kernels: list[float] = []
@@ -88,7 +88,9 @@ def profiled(stages: Stages) -> list[float]:
     stages.wrap(builder.Builder, "build", "specializing")
     stages.wrap(builder, "compile_ahead", "compiling")
     stages.wrap(rewrite, "_that_compile", "compiling")
-    stages.wrap(builder.Builder, "_try", "trials")
+    stages.wrap(builder.Builder, "_try", "trials, beside the next two")
+    stages.wrap(trials, "_agrees", "comparing")
+    stages.wrap(trials, "_best", "timing graphs")
     stages.wrap(cuda.CudaContext, "_captured", "capturing ways")
     return kernels
 
