@@ -160,7 +160,10 @@ def test_the_value_is_that_of_the_elements_bits(size, given, number, replaced):
     assert value == number
 
 
-@pytest.mark.parametrize("kept", [memset(height=2), memset(width=0), memset(size=3)])
+@pytest.mark.parametrize(
+    "kept",
+    [memset(height=2), memset(width=0), memset(size=3), memset(width=1 << 29, size=4)],
+)
 def test_other_memsets_stay(kept, replaced):
     graph = Graph(["a", kept], [(0, 1)])
     assert replaced(graph)[0] == 0

@@ -133,8 +133,11 @@ WINDOWS = {
 }
 
 
-def two_kernels(window, is_relu, *, biases=(True, True), stride=None, sources=1, swap=False):
-    """``conv(x) + conv(x)``, compiled as for a GPU; the second kernel is of one position."""
+def two_kernels(
+    window, is_relu, *, biases=(True, True), stride=None, sources=1, swap=False, channels=(7, 7)
+):
+    """``conv(x) + conv(x)``, compiled as for a GPU; the second kernel is of one position. A bias is
+    stored, an input (``"given"``), or none."""
     size, own_stride, padding, dilation = window
     net, made = fx.Graph(), {}
     xs = [net.placeholder(f"x{i}") for i in range(sources)]
@@ -146,9 +149,16 @@ def two_kernels(window, is_relu, *, biases=(True, True), stride=None, sources=1,
 
     parts = []
     for i, (shape, around) in enumerate(((size, padding), ((1, 1), (0, 0)))):
-        bias = stored(f"bias{i}", 7) if biases[i] else None
+        bias = stored(f"bias{i}", channels[i]) if biases[i] is True else None
+        bias = net.placeholder(f"bias{i}") if biases[i] == "given" else bias
         moves = own_stride if i == 0 or stride is None else stride
-        arguments = (xs[i % sources], stored(f"kernel{i}", 7, 5, *shape), bias, moves, around)
+        arguments = (
+            xs[i % sources],
+            stored(f"kernel{i}", channels[i], 5, *shape),
+            bias,
+            moves,
+            around,
+        )
         part = net.call_function(F.conv2d, (*arguments, dilation if i == 0 else (1, 1), 1))
         part.meta.update(half=True, layer=f"conv{i}")
         parts.append(part)
@@ -203,6 +213,29 @@ def test_two_kernels_that_stay(window, options, cudnn):
     module = two_kernels(window, False, **options)
     optimize(module)
     assert len(convolutions(module)) == 2
+
+
+@pytest.mark.parametrize("sources", [1, 2])
+@pytest.mark.parametrize("is_relu", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"channels": (7, 1), "biases": (bias, True)} for bias in (True, False)),
+        *({"channels": (1, 7), "biases": (bias, True)} for bias in (True, False)),
+        *({"biases": ("given", True)}, {"biases": (True, "given")}),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_summed_ahead_of_time_stays(options, is_relu, sources, cudnn):
+    """One of the two is broadcast, or has a bias that is computed."""
+    module = two_kernels(WINDOWS["same"], is_relu, sources=sources, **options)
+    generator = torch.Generator().manual_seed(9)
+    images = torch.randn(sources, 2, 5, 9, 11, generator=generator)
+    given = [torch.randn(7, generator=generator)] if "given" in options.get("biases", ()) else []
+    wanted = module(*images, *given)["y"]
+    optimize(module)
+    assert len(convolutions(module)) == 2
+    torch.testing.assert_close(module(*images, *given)["y"], wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_biases_of_two_images_are_one(cudnn):

@@ -7,12 +7,14 @@ import torch
 from tactics.networks import filled, inputs_of, outputs, targets
 from tactics.stand_ins import Clock
 from tactics.test_regions import Model, agree, build, check
+from torch import fx
 
 from trtnet import nn
 from trtnet.engines.torch.tactics import joins
 from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
 from trtnet.nn import functional as F
+from trtnet.reference.linear import multiply
 
 ROWS, IMAGE = ("N", 5, 6), ("N", 6, 5, 4)
 
@@ -199,3 +201,55 @@ def test_a_choice_is_found_again(as_on_a_gpu, stand_ins):
     second = Builder(3, cache, torch.device("cpu"), again).build(module, given)
     assert (again.tactics, again.kept) == ([], 0)
     assert first.code == second.code
+
+
+def written(function, shapes, **sizes):
+    """Checks a module of `function` of inputs of these shapes, and of stored tensors of `sizes` by
+    name, after it is built; that is returned. Everything is in half precision."""
+    graph, root = fx.Graph(), torch.nn.Module()
+    generator = torch.Generator().manual_seed(0)
+    for name, size in sizes.items():
+        root.register_buffer(name, torch.randn(size, generator=generator).half() / 4)
+    inputs = [graph.placeholder(f"x{i}") for i in range(len(shapes))]
+    made = function(graph.call_function, *inputs, *map(graph.get_attr, sizes))
+    graph.output({f"y{i}": node for i, node in enumerate(made)})
+    for node in graph.nodes:
+        node.meta.update(layer=node.name, half=True)
+    module = fx.GraphModule(root, graph)
+    builder = Builder(1, TimingCache({}), torch.device("cpu"), Clock())
+    built = builder.build(module, [(shape, torch.float16) for shape in shapes])
+    built.graph.lint()
+    given = [x.half() for x in inputs_of(shapes)]
+    agree(outputs(built, given), outputs(module, given), 2e-3)
+    return built
+
+
+def test_a_bias_that_is_computed(stand_ins):
+    """It is known only after what reads the first product."""
+
+    def function(call, x, b, one, two):
+        window = ((1, 1), (0, 0), (1, 1), 1)
+        first = call(torch.nn.functional.conv2d, (x, one, None, *window))
+        bias = call(torch.tanh, (b,))
+        second = call(torch.nn.functional.conv2d, (x, two, bias, *window))
+        return [call(torch.cat, ([first, second], 1))]
+
+    made = written(function, [(2, 8, 5, 4), (4,)], one=(6, 8, 1, 1), two=(4, 8, 1, 1))
+    assert "joined_product" not in targets(made)
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+@pytest.mark.parametrize("is_one", [False, True])
+def test_a_weight_of_several_matrices(is_one, is_swapped, stand_ins):
+    """(6, 1, 16) is six matrices, not one: neither is it joined to one, nor does it take the choice
+    for one."""
+
+    def function(call, x, one, several):
+        x, y = x, x if is_one else call(torch.tanh, (x,))
+        pairs = [(x, one), (y, several)]
+        pairs = pairs[::-1] if is_swapped else pairs
+        parts = [call(multiply, (x, weight, "NONE", "TRANSPOSE")) for x, weight in pairs]
+        return [call(torch.tanh, (part,)) for part in parts]
+
+    made = written(function, [(1, 5, 16)], one=(1, 6, 16), several=(6, 1, 16))
+    assert targets(made).count("product") == targets(made).count("multiply") == 1

@@ -19,6 +19,7 @@ from trtnet import cuda
 from trtnet.errors import ExecutionError
 
 _DTYPES = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
+_LARGEST = (1 << 31) - 1  # bytes that PyTorch sets by one kernel
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class _Memory:
 def replace_memsets(graph: int, stream: torch.cuda.Stream) -> int:
     """Replaces the memsets of a graph by kernels of PyTorch that set the same memory.
 
-    One of several rows with gaps between them stays, as does one whose dependencies are not plain.
+    One of several rows with gaps between them stays, as do one of 2 GiB or more and one whose
+    dependencies are not plain.
 
     Args:
         graph: the address of a ``CUgraph`` that is not instantiated yet.
@@ -94,8 +96,9 @@ def _memset(node: Any) -> _Memset | None:
     if cuda.call_driver("cuGraphNodeGetType", node) != kinds.CU_GRAPH_NODE_TYPE_MEMSET:
         return None
     given = cuda.call_driver("cuGraphMemsetNodeGetParams", node)
-    is_plain = given.height <= 1 and given.width and given.elementSize in _DTYPES
-    if not is_plain or _neighbours(node) is None:
+    is_plain = given.height <= 1 and given.elementSize in _DTYPES
+    fits = 0 < given.width * given.elementSize <= _LARGEST
+    if not (is_plain and fits) or _neighbours(node) is None:
         return None
     return _Memset(node, int(given.dst), given.elementSize, given.width, given.value)
 

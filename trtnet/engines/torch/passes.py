@@ -95,10 +95,12 @@ class _Passes:
         around = tuple(d * (n - 1) / 2 for d, n in zip(dilation, sizes, strict=True))
         if padding != around or any(n % 2 == 0 for n in sizes):
             return None
+        biases = [part for part in (bias, shift) if part is not None]
+        if len(total) != len(self._value(small)) or not all(map(is_stored, biases)):
+            return None
         # Of float32, it is the network's own; it is never written to.
         total = total.clone()
         total[:, :, sizes[0] // 2, sizes[1] // 2] += self._value(small)[:, :, 0, 0].float()
-        biases = [part for part in (bias, shift) if part is not None]
         with self.graph.inserting_before(before):
             laid_out = total.to(self._value(kernel).dtype, memory_format=torch.channels_last)
             merged = self._constant(kernel, "merged", laid_out)
@@ -117,6 +119,11 @@ class _Passes:
             if not (_is_call(other, F.conv2d) and len(other.users) == 1 and other.args[2]):
                 continue
             biases = [node for node in (fused.args[2], other.args[2]) if node is not None]
+            kernels = (fused.args[1], other.args[1])
+            if not all(map(is_stored, (*kernels, *biases))):
+                continue
+            if len({len(self._value(node)) for node in kernels}) > 1:  # one is broadcast
+                continue
             total = torch.stack([self._value(node).float() for node in biases]).sum(0)
             with self.graph.inserting_before(fused):
                 merged = self._constant(biases[-1], "merged", total)

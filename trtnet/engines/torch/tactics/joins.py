@@ -87,7 +87,7 @@ def _chain(node: fx.Node) -> Chain | None:
     is_image = node.target is F.conv2d
     if not (is_half(node) and is_half(node.args[0])):
         return None
-    if (is_image and not is_point(node)) or (not is_image and columns_of(node) is None):
+    if columns_of(node) is None or (is_image and not _is_bias_stored(node)):
         return None
     chain = Chain([node], is_image)
     chain.follow(moves=True)
@@ -96,6 +96,12 @@ def _chain(node: fx.Node) -> Chain | None:
         return None
     value: Tensor = chain.result.meta["value"]
     return chain if _takes_gaps(chain.result, _with_gaps(value, is_image), is_image) else None
+
+
+def _is_bias_stored(node: fx.Node) -> bool:
+    """Whether a convolution has no bias that is computed."""
+    bias = node.args[2]
+    return bias is None or is_stored(bias)
 
 
 def _with_gaps(value: Tensor, is_image: bool) -> Tensor:

@@ -56,8 +56,10 @@ def columns_of(node: fx.Node) -> int | None:
     if node.target is F.conv2d:
         return int(shape[0]) if is_point(node) else None
     by_columns = node.target is linear_of_columns
-    size = tuple(n for n in shape if n != 1 or by_columns)
-    if not by_columns and (node.args[2:] != ("NONE", "TRANSPOSE") or len(size) != 2):
+    size = shape[-2:]
+    if not by_columns and (node.args[2:] != ("NONE", "TRANSPOSE") or len(size) != 2 or 1 in size):
+        return None
+    if size.numel() != shape.numel():  # of several matrices
         return None
     if x.meta["value"].dim() < 2 or node.meta["value"].dim() != x.meta["value"].dim():
         return None
