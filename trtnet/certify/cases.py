@@ -149,7 +149,8 @@ def cases(only: Sequence[str] = (), precisions: Sequence[str] = ()) -> tuple[Cas
             raise UsageError(
                 f"no case matches {pattern!r}",
                 expected="a name of a case, or a pattern of names: " + ", ".join(_names()),
-                fix=did_you_mean(pattern, names) or "leave --only (only=) out for all cases",
+                fix=did_you_mean(pattern, dict.fromkeys(names))
+                or "leave --only (only=) out for all cases",
             )
     chosen = tuple(
         case
