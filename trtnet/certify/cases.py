@@ -21,7 +21,7 @@ from trtnet.errors import UsageError
 from trtnet.names import did_you_mean
 from trtnet.precision.table import TABLE
 
-SET_VERSION = 2
+SET_VERSION = 3
 """Of the set of cases: another network, value or limit makes another version."""
 
 FLOATS = ("fp32", "fp16", "bf16")
