@@ -201,3 +201,12 @@ def test_another_set_is_named(made: Path) -> None:
         f"of set {SET_VERSION + 1}; this version of trtnet has set {SET_VERSION}"
         in (summary(other)[0])
     )
+
+
+def test_a_page_that_cannot_be_written_is_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.html").mkdir()
+    assert main(["certify", "--only", "lrn:fp32", "-o", str(tmp_path / "c.json")]) == 2
+    assert "--html" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["c.html"]

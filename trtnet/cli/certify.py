@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
+from trtnet.files.roles import NamedFile, Use, require_distinct, require_writable
 
 _LONGEST_SECONDS = 86400.0
 _FOR_MAKING = {
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         UsageError: neither ``-o`` nor ``--check`` is given, arguments that ``--check`` does not
-            take, or one place for two files.
+            take, one place for two files, or one that cannot be written.
     """
     if arguments.check is not None:
         return _check(arguments)
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
                          fix="trtnet certify -o certificate.json")  # fmt: skip
     page = arguments.html or arguments.output.with_suffix(".html")
     journal = arguments.journal or Path(f"{arguments.output}.journal")
-    _refuse_twice(arguments.output, page, journal)
+    _require_places(arguments.output, page, journal)
     found = certify(
         backend=arguments.backend,
         device=arguments.device,
@@ -69,14 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if passed(found) else 1
 
 
-def _refuse_twice(*places: Path) -> None:
-    """Of the places, some are made of others, which the parser does not see."""
-    known = [os.path.realpath(place) for place in places]
-    for place, real_path in zip(places, known, strict=True):
-        if known.count(real_path) > 1:
-            raise UsageError(f"{place} would be written twice",
-                             expected="other names for certificate (-o), page (--html) and journal "
-                             "(--journal)", fix="-o certificate.json")  # fmt: skip
+def _require_places(output: Path, page: Path, journal: Path) -> None:
+    """The parser checks places that are arguments; some are made of others."""
+    files = (
+        NamedFile("-o", output, Use.WRITE, "the certificate"),
+        NamedFile("--html", page, Use.WRITE, "the page"),
+        NamedFile("--journal", journal, Use.WRITE, "the journal"),
+    )
+    require_distinct(files)
+    require_writable(files)
 
 
 def _check(arguments: argparse.Namespace) -> int:
