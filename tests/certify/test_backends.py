@@ -17,6 +17,7 @@ from trtnet.certify.networks.lab import Defined
 from trtnet.certify.running import run_case
 from trtnet.certify.settings import Settings
 from trtnet.hardware import GpuDevice
+from trtnet.pipeline.machine import examine
 
 ON_GPU = Settings("rtx", "cuda", timed=False)
 Fault = Callable[[dict[str, np.ndarray]], object]
@@ -117,11 +118,11 @@ def test_an_older_binding(monkeypatch: pytest.MonkeyPatch) -> None:
     (case,) = cases(["attention:fp32"])
 
     def older(backend: Any) -> Defined:
-        raise AttributeError("'INetworkDefinition' object has no attribute 'add_attention_v2'")
+        return trtnet.Network(backend).definition.add_attention_v9()
 
     result = run_case(dataclasses.replace(case, variants={"": older}), ON_GPU)
     assert result.state == "not run"
-    assert "add_attention_v2" in result.reason
+    assert "add_attention_v9" in result.reason
 
 
 def test_the_environment_of_this_machine(raises: Any) -> None:
@@ -134,3 +135,34 @@ def test_the_environment_of_this_machine(raises: Any) -> None:
     assert here.packages["torch"]
     with raises(trtnet.BackendError, "unknown backend 'openvino'"):
         environment("openvino")
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:x", "cuda:"])
+def test_no_such_device(device: str, raises: Any) -> None:
+    with raises(trtnet.UsageError, f"no device '{device}'", "auto, cpu, cuda, cuda:1"):
+        environment("torch", device)
+
+
+def test_a_device_that_engines_do_not_run_on(raises: Any) -> None:
+    with raises(trtnet.UsageError, "engines of rtx run on a GPU alone", "leave --device (device=)"):
+        environment("rtx", "cpu")
+
+
+def test_the_gpu_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch, raises: Any) -> None:
+    gpu = GpuDevice(index=0, name="A GPU", compute_capability=(9, 0), memory=1 << 30)
+    machine = dataclasses.replace(examine(), gpus=(gpu,), problem=None)
+    monkeypatch.setattr("trtnet.certify.environment.examine", lambda: machine)
+    assert environment("torch", "cpu").gpu is None
+    with raises(trtnet.UsageError, "no device 'cuda:9'", "cuda:0"):
+        environment("torch", "cuda:9")
+
+
+def test_a_fault_of_a_definition_is_not_taken_for_an_older_binding() -> None:
+    (case,) = cases(["lrn:fp32"])
+
+    def faulty(backend: Any) -> Defined:
+        return None.network  # type: ignore[attr-defined,no-any-return]
+
+    result = run_case(dataclasses.replace(case, variants={"": faulty}), ON_GPU)
+    assert result.state == "failed"
+    assert "'NoneType' object has no attribute 'network'" in result.reason

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import trtnet
-from trtnet.certify.certificate import load, passed, save, signed
+from trtnet.certify.cases import SET_VERSION
+from trtnet.certify.certificate import digest, load, passed, save, signed, summary
 from trtnet.certify.page import page
 from trtnet.certify.schema import Certificate
 from trtnet.cli.main import main
@@ -145,3 +146,67 @@ def test_the_help_says_the_exit_status(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["certify", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "Exit status: 0, every case was executed and passed" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [(["-o", "c.html"], "c.html"), (["-o", "c.json", "--journal", "c.html"], "c.html")],
+)
+def test_no_file_is_written_twice(
+    options: list[str], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The page's own place is not among the arguments."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["certify", "--only", "lrn:fp32", "--backend", "torch", *options]) == 2
+    told = capsys.readouterr().err
+    assert f"{word} would be written twice" in told
+    assert "--html" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_check_refuses_what_it_would_ignore(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.json"
+    more = ["-o", str(other), "--only", "lrn", "--skip-bench"]
+    assert main(["certify", "--check", str(made), *more]) == 2
+    told = capsys.readouterr()
+    assert "-o, --only, --skip-bench" in told.err
+    assert not told.out
+    assert not other.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda it: it.update(tensors=[]), "'lrn:fp32' passed, but nothing of it was compared"),
+        (lambda it: it["tensors"][0].update(passed=False), "'lrn:fp32' passed, but its tensor"),
+    ],
+)
+def test_a_case_that_contradicts_itself_is_refused(
+    made: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], words: str, raises: Any
+) -> None:
+    def with_hash(document: dict[str, Any]) -> None:
+        change(document["cases"][0])
+        document["sha256"] = digest(document)
+
+    with raises(trtnet.UsageError, words):
+        load(changed(made, tmp_path, with_hash))
+
+
+def test_another_set_is_named(made: Path) -> None:
+    other = dataclasses.replace(load(made), set_version=SET_VERSION + 1)
+    assert (
+        f"of set {SET_VERSION + 1}; this version of trtnet has set {SET_VERSION}"
+        in (summary(other)[0])
+    )
+
+
+def test_a_page_that_cannot_be_written_is_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.html").mkdir()
+    assert main(["certify", "--only", "lrn:fp32", "-o", str(tmp_path / "c.json")]) == 2
+    assert "--html" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["c.html"]

@@ -106,3 +106,10 @@ def test_a_child_that_does_not_start(raises: Any) -> None:
     command = (sys.executable, "-c", "raise SystemExit('no')")
     with raises(trtnet.BackendError, "does not start", "status 1"):
         certify(only=["lrn:fp32"], backend="torch", command=command)
+
+
+def test_a_journal_with_another_limit_of_time_is_refused(journal: Path, raises: Any) -> None:
+    """What failed after 6 s may pass in 7."""
+    with raises(trtnet.UsageError, "another certificate"):
+        certify(backend="torch", device="cpu", only=[*STATES], timed=False, seconds=7.0,
+                journal=journal, command=(sys.executable, str(CHILD), "RIGHT"))  # fmt: skip

@@ -21,7 +21,7 @@ from trtnet.errors import UsageError
 from trtnet.names import did_you_mean
 from trtnet.precision.table import TABLE
 
-SET_VERSION = 2
+SET_VERSION = 3
 """Of the set of cases: another network, value or limit makes another version."""
 
 FLOATS = ("fp32", "fp16", "bf16")
@@ -149,7 +149,8 @@ def cases(only: Sequence[str] = (), precisions: Sequence[str] = ()) -> tuple[Cas
             raise UsageError(
                 f"no case matches {pattern!r}",
                 expected="a name of a case, or a pattern of names: " + ", ".join(_names()),
-                fix=did_you_mean(pattern, names) or "leave --only (only=) out for all cases",
+                fix=did_you_mean(pattern, dict.fromkeys(names))
+                or "leave --only (only=) out for all cases",
             )
     chosen = tuple(
         case

@@ -8,7 +8,8 @@ import json
 import os
 from typing import Any
 
-from trtnet.certify.schema import FORMAT, STATES, Certificate
+from trtnet.certify.cases import SET_VERSION
+from trtnet.certify.schema import FORMAT, STATES, CaseResult, Certificate
 from trtnet.errors import UsageError
 from trtnet.files import atomic_write
 from trtnet.reading.documents import Source, read_json, shortened
@@ -69,7 +70,8 @@ def load(path: str | os.PathLike[str]) -> Certificate:
     Nothing of it is executed or believed beyond what it says: names and messages are text.
 
     Raises:
-        UsageError: it is no certificate, one of another format, or its content was changed.
+        UsageError: it is no certificate, one of another format, its content was changed, or a case
+            passed that cannot have.
     """
     source = Source(
         os.fspath(path), "a certificate", fix="make one: trtnet certify -o certificate.json"
@@ -88,16 +90,31 @@ def load(path: str | os.PathLike[str]) -> Certificate:
             expected=f"content with the SHA-256 {shortened(found.sha256)}",
             got=digest(document),
         )
+    for case in found.cases:
+        problem = _contradiction(case)
+        if problem is not None:
+            raise source.refuse(f"it says that {shortened(case.key)} passed, but {problem}")
     return found
+
+
+def _contradiction(case: CaseResult) -> str | None:
+    """Why a case cannot have passed that says so."""
+    if case.state != "passed":
+        return None
+    if not case.tensors:
+        return "nothing of it was compared"
+    first = case.first_difference
+    return None if first is None else f"its tensor {shortened(first.tensor)} did not"
 
 
 def summary(certificate: Certificate) -> list[str]:
     """Lines that say what was executed, where, and what differs."""
     about = certificate.environment
     version = f" {about.backend_version}" if about.backend_version else ""
+    number = certificate.set_version
+    other = f"; this version of trtnet has set {SET_VERSION}" if number != SET_VERSION else ""
     lines = [
-        f"certificate of {certificate.made}, {len(certificate.cases)} cases of set "
-        f"{certificate.set_version}",
+        f"certificate of {certificate.made}, {len(certificate.cases)} cases of set {number}{other}",
         f"backend      {about.backend}{version} on {place(certificate)}",
     ]
     if about.not_executed is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from trtnet import hardware
 from trtnet.backend import BackendDescription
 from trtnet.backend.description import dotted
 from trtnet.certify.schema import Environment
-from trtnet.errors import BackendError
+from trtnet.errors import BackendError, UsageError
 from trtnet.own_version import __version__
 from trtnet.pipeline.ability import Ability, abilities
 from trtnet.pipeline.machine import Machine, examine
@@ -29,8 +30,11 @@ def environment(backend: str = "auto", device: str = "auto") -> Environment:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``"auto"`` takes a GPU if there is one.
 
     Raises:
+        UsageError: no such device, or one that these engines do not run on.
         BackendError: this machine cannot build engines for `backend`.
     """
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
+        raise UsageError(f"no device {device!r}", expected="auto, cpu, cuda, cuda:1, ...")
     machine = examine()
     found = {ability.task: ability for ability in abilities(machine)}
     about = _chosen(backend, device, found)
@@ -85,12 +89,22 @@ def _run(about: BackendDescription, device: str, found: dict[str, Ability]) -> A
 
 
 def _device(about: BackendDescription, device: str, machine: Machine) -> str:
-    if device != "auto":
-        return device
-    return "cuda" if machine.problem is None or about.needs_gpu else "cpu"
+    if device == "auto":
+        return "cuda" if machine.problem is None or about.needs_gpu else "cpu"
+    if device == "cpu" and about.needs_gpu:
+        raise UsageError(f"engines of {about.name} run on a GPU alone", got=device,
+                         fix="leave --device (device=) out, or choose --backend torch "
+                         "(backend='torch')")  # fmt: skip
+    if device != "cpu" and machine.problem is None and _gpu(machine, device) is None:
+        raise UsageError(f"no device {device!r}",
+                         expected=", ".join(f"cuda:{gpu.index}" for gpu in machine.gpus),
+                         fix="choose one with --device (device=)")  # fmt: skip
+    return device
 
 
 def _gpu(machine: Machine, device: str) -> hardware.GpuDevice | None:
+    if device == "cpu":
+        return None
     index = int(device.partition(":")[2] or 0)
     return next((gpu for gpu in machine.gpus if gpu.index == index), None)
 

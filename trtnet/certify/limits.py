@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from trtnet.verification.comparison import (
     LOCAL_TOLERANCES,
     QUANTIZED_TOLERANCES,
@@ -20,9 +22,14 @@ def limit(precision: str, *, is_model: bool) -> Tolerance:
     Args:
         precision: one of :data:`trtnet.certify.cases.PRECISIONS`.
         is_model: whether the case is a whole model, in which rounding adds up from layer to layer;
-            the other networks are held to what one module is.
+            the other networks are held to what one module is, and their integers and booleans to
+            equality.
     """
-    name = _AS.get(precision, precision)
+    found = _of_floats(_AS.get(precision, precision), is_model)
+    return found if is_model else dataclasses.replace(found, agreement=1.0)
+
+
+def _of_floats(name: str, is_model: bool) -> Tolerance:
     if name in QUANTIZED_TOLERANCES:
         return QUANTIZED_TOLERANCES[name]
     if name not in TOLERANCES:  # integers and booleans; float tensors beside them are exact too

@@ -30,7 +30,7 @@ CASE_SECONDS = 120.0
 class _Journal(ResultJournal):
     format = "trtnet certificate journal 1"
     what = "a certificate"
-    another = "another certificate, or of another machine or version"
+    another = "another certificate, or of another machine, version, or limit of time"
 
 
 def certify(
@@ -65,7 +65,7 @@ def certify(
     chosen = cases(only, precisions)
     about = environment(backend, device)
     settings = Settings(about.backend, about.device, about.not_executed, timed)
-    kept = _Journal(journal, _job(asdict(about), asdict(settings)))
+    kept = _Journal(journal, _job(asdict(about), asdict(settings), seconds))
     results = []
     observer = observer or Silent()
     with Worker(settings, seconds, command) as worker, observer.step("certify") as update:

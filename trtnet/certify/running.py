@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,8 @@ class _Run:
                 self._execute(variant, defined, plan)
         if self.settings.not_executed is not None:
             raise _Ended("built", self.settings.not_executed)
+        if not self.result.tensors:
+            raise _Ended("failed", "nothing of it was compared")
         first = self.result.first_difference
         if first is not None:
             where = f" ({first.type} layer {first.layer})" if first.type else ""
@@ -114,7 +117,9 @@ class _Run:
     def _define(self, define: Callable[[Any], Defined]) -> Defined:
         try:
             defined = define(backends.load(self.settings.backend))
-        except AttributeError as error:  # of the binding: an older version of TensorRT
+        except AttributeError as error:
+            if not _is_of_binding(error):
+                raise _Ended("failed", f"defining it: {_told(error)}") from error
             raise _Ended("not run", f"this version of the API lacks it: {error}") from error
         except UnsupportedError as error:
             raise _Ended("not run", error) from error
@@ -222,6 +227,15 @@ def _capability(device: str) -> str | None:
     index = int(device.partition(":")[2] or 0)
     found: Sequence[hardware.GpuDevice] = [*hardware.gpus()]
     return dotted(found[index].compute_capability) if index < len(found) else None
+
+
+def _is_of_binding(error: AttributeError) -> bool:
+    """Whether what is missing is TensorRT's, as in older versions, and not a fault of ours."""
+    found = error.obj
+    if isinstance(found, ModuleType):
+        return found.__name__.startswith("tensorrt")
+    kind = found if isinstance(found, type) else type(found)
+    return kind.__module__.startswith("tensorrt")
 
 
 def _numbers(capability: str) -> tuple[int, ...]:

@@ -16,8 +16,20 @@ from trtnet.cli.progress import Progress
 from trtnet.cli.report import human_stream
 from trtnet.cli.streams import say
 from trtnet.errors import UsageError
+from trtnet.files.roles import NamedFile, Use, require_distinct, require_writable
 
 _LONGEST_SECONDS = 86400.0
+_FOR_MAKING = {
+    "-o": "output",
+    "--journal": "journal",
+    "--only": "only",
+    "--precision": "precision",
+    "--skip-bench": "skip_bench",
+    "--case-limit": "case_limit",
+    "--backend": "backend",
+    "--device": "device",
+}
+"""Flags that only the making of a certificate takes, with their arguments."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,14 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Makes a certificate, or checks one.
 
     Raises:
-        UsageError: neither ``-o`` nor ``--check`` is given.
+        UsageError: neither ``-o`` nor ``--check`` is given, arguments that ``--check`` does not
+            take, one place for two files, or one that cannot be written.
     """
     if arguments.check is not None:
         return _check(arguments)
     if arguments.output is None:
         raise UsageError("there is nothing to do", expected="-o CERTIFICATE.json, or --check FILE",
                          fix="trtnet certify -o certificate.json")  # fmt: skip
+    page = arguments.html or arguments.output.with_suffix(".html")
     journal = arguments.journal or Path(f"{arguments.output}.journal")
+    _require_places(arguments.output, page, journal)
     found = certify(
         backend=arguments.backend,
         device=arguments.device,
@@ -47,7 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
         journal=journal,
         observer=Progress(human_stream()),
     )
-    page = arguments.html or arguments.output.with_suffix(".html")
     _write_page(found, page)
     save(found, arguments.output)
     finished(journal)
@@ -55,7 +69,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if passed(found) else 1
 
 
+def _require_places(output: Path, page: Path, journal: Path) -> None:
+    """The parser checks places that are arguments; some are made of others."""
+    files = (
+        NamedFile("-o", output, Use.WRITE, "the certificate"),
+        NamedFile("--html", page, Use.WRITE, "the page"),
+        NamedFile("--journal", journal, Use.WRITE, "the journal"),
+    )
+    require_distinct(files)
+    require_writable(files)
+
+
 def _check(arguments: argparse.Namespace) -> int:
+    unused = [flag for flag, name in _FOR_MAKING.items()
+              if getattr(arguments, name) != certify_parser().get_default(name)]  # fmt: skip
+    if unused:
+        raise UsageError("--check makes no certificate", expected="--check FILE, with or without "
+                         "--html PAGE", got=", ".join(unused), fix="leave them out")  # fmt: skip
     found = load(arguments.check)
     say(*summary(found), f"SHA-256      {found.sha256}: the content is unchanged")
     if arguments.html is not None:
