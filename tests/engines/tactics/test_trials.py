@@ -14,6 +14,7 @@ from tactics.stand_ins import Clock
 from trtnet import nn
 from trtnet.engines.torch.tactics import choices, trials
 from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.movement import take_rows
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
 
 CPU = torch.device("cpu")
@@ -91,6 +92,28 @@ def test_what_does_not_work_row_by_row_is_one_part(as_on_a_gpu, stand_ins, monke
             ((rows, right),) = nodes.parts()
             assert rows == slice(None)
             assert torch.equal(right, nodes.call())
+
+
+def test_rows_that_are_taken_from_all_images_are_one_part(as_on_a_gpu, stand_ins, monkeypatch):
+    """The places are those of rows of the whole: in a part they would be outside."""
+    monkeypatch.setattr(trials, "_PART", 1)
+
+    class Rolled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(8, 8)
+
+        def forward(self, x):
+            moved = self.line(x)
+            return torch.cat([moved[:, 1:], moved[:, :1]], 1)
+
+    module = as_on_a_gpu(filled(Rolled()), ("N", 4, 4, 8))
+    (region,) = regions(module, (6, 4, 4, 8), count=1)
+    assert region.nodes[-1].target is take_rows
+    nodes = nodes_of(region)
+    ((rows, right),) = nodes.parts()
+    assert rows == slice(None)
+    assert torch.equal(right, nodes.call())
 
 
 @pytest.mark.parametrize("row", range(6))

@@ -86,6 +86,8 @@ class _Nodes:
         """Rows of a part; 0 where there is one part, as the nodes do not work row by row."""
         if not self.shape or any(x.shape[:1] != self.shape[:1] for x in self._operands):
             return 0
+        if any(map(_may_be_places, (*self._operands, *self._module.buffers()))):
+            return 0
         example = self._last.meta["value"]
         item = _EMULATED_BYTES if self.is_emulated else example.itemsize
         largest = max(example.numel(), *(x.numel() for x in self._operands)) * item
@@ -98,6 +100,12 @@ class _Nodes:
         except RuntimeError:  # as of a shape that is stated
             return 0
         return step if shape == (step, *self.shape[1:]) else 0
+
+
+def _may_be_places(x: Tensor) -> bool:
+    """Whether `x` may say from which rows of a whole tensor values are taken. In a part these would
+    be outside, of which no error can be caught on a GPU: CUDA is of no more use afterwards."""
+    return not (x.is_floating_point() or x.dtype in CODES)
 
 
 def _overwrite(module: fx.GraphModule) -> None:
