@@ -12,7 +12,7 @@ from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trtnet.engines.torch import counting, kernels
+from trtnet.engines.torch import counting, pooling
 from trtnet.engines.torch.tactics import (
     columns,
     convolution,
@@ -56,6 +56,14 @@ def images(is_whole):
             "is_whole": is_whole, "columns": 32, "depth": 32}  # fmt: skip
 
 
+def pools(is_largest, rows):
+    return {
+        "window_h": 3, "window_w": 2, "stride_h": 2 if is_largest else 1, "stride_w": 1,
+        "is_largest": is_largest, "start": float("-inf") if is_largest else 0.0,
+        "middle": tl.float32, "rows": rows, "pixels": 16, "channels": 64, "unit": 8,
+    }  # fmt: skip
+
+
 CASES = {
     "linear": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False, "is_whole": False,
                                 "rows": 64, "columns": 64, "depth": 32}, {"gate"}),
@@ -79,9 +87,10 @@ CASES = {
     "pointwise": (pointwise._pointwise, {"has_scale": True, "has_bias": True, "has_factor": True,
                                          "has_other": True, **ACTIVATION, "block": 1024}, set()),
     "means": (pointwise._image_means, {"rows": 64, "channels": 32, "unit": 8}, set()),
-    "largest": (kernels._largest, {"window_h": 3, "window_w": 2, "stride_h": 2, "stride_w": 1,
-                                  "padding_h": 1, "padding_w": 0, "channels": 64,
-                                  "lowest": float("-inf"), "block": 1024}, set()),
+    **{f"{name} {rows}": (pooling._pool, {**pools(name == "largest", rows)}, set())
+       for name, rows in (("largest", 2), ("average", 1), ("average", 4))},
+    "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
+                                  set()),
     "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
     "sorted parts": (selection._sort, {"part": 256}, set()),
     "merged parts": (selection._merge, {"part": 256, "width": 16, "together": 64}, set()),
@@ -128,6 +137,7 @@ STRIDES = {
     "linear": ["x_m", "o_m", "a_m", "y_m"],
     "convolution whole": ["x_n", "o_m"],
     "columns": ["a_m", "b_m"],
+    "average 4": ["c"],
 }
 
 

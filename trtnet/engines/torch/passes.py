@@ -21,6 +21,7 @@ from trtnet.plugins.reference_execution import reference
 from trtnet.reference import elementwise, linear
 from trtnet.reference.dtypes import HALF_METHODS
 from trtnet.reference.module_builder import is_kept
+from trtnet.reference.pooling import average_pool, max_pool
 from trtnet.reference.resize import interpolate
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
@@ -41,7 +42,8 @@ def optimize(module: fx.GraphModule) -> None:
     passes.use_plugins()
     passes.resize_at_once()
     if importlib.util.find_spec("triton") is not None:
-        passes.use_kernels()
+        passes.pool_by_kernel()
+        passes.pack_images()
     passes.lay_out_inputs()
     passes.widen_outputs_last()
     module.graph.eliminate_dead_code(is_kept)
@@ -134,20 +136,41 @@ class _Passes:
         the type of the image."""
         for resized in self._calls(interpolate):
             resized.target = resize
-            wide, (*users,) = resized.args[0], resized.users
-            rounded = len(users) == 1 and _is_method(users[0], *HALF_METHODS.values())
-            if rounded and _is_method(wide, "float"):
-                resized.update_arg(0, wide.args[0])
-                resized.meta.update(users[0].meta)
-                users[0].replace_all_uses_with(resized)
-                resized.name, users[0].name = users[0].name, resized.name
+            self._leave_half(resized)
 
-    def use_kernels(self) -> None:
-        """Pooling, and packing images for the first convolution, by kernels of our own."""
+    def _leave_half(self, node: fx.Node) -> None:
+        """Gives `node`, which computes in float32 by itself, values of half precision, and takes
+        its result in half precision, instead of widening and rounding beside it."""
+        wide: Any = node.args[0]
+        users = list(node.users)
+        rounded = len(users) == 1 and _is_method(users[0], *HALF_METHODS.values())
+        if rounded and _is_method(wide, "float"):
+            node.update_arg(0, wide.args[0])
+            node.meta.update(users[0].meta)
+            users[0].replace_all_uses_with(node)
+            node.name, users[0].name = users[0].name, node.name
+
+    def pool_by_kernel(self) -> None:
+        """The largest values and the averages of windows of images."""
+        from trtnet.engines.torch import pooling
+
+        plain = {F.max_pool2d: pooling.max_pool, F.avg_pool2d: pooling.average_pool}
+        for pool in self._calls(*plain):
+            *windows, padding = pool.args[:4]
+            how = {"pre": padding, "post": padding, "mode": "EXPLICIT_ROUND_DOWN"}
+            if pool.target is F.avg_pool2d:
+                how["excludes"] = not pool.args[5]
+            pool.target, pool.args, pool.kwargs = plain[pool.target], tuple(windows), how
+        padded = {max_pool: pooling.max_pool, average_pool: pooling.average_pool}
+        for pool in self._calls(*padded):
+            if len(pool.args[1]) == 2:
+                pool.target = padded[pool.target]
+                self._leave_half(pool)
+
+    def pack_images(self) -> None:
+        """Packing images for the first convolution by a kernel of our own."""
         from trtnet.engines.torch import kernels
 
-        for pool in self._calls(F.max_pool2d):
-            pool.target = kernels.max_pool2d
         for conv in self._calls(*_CONVOLUTIONS):
             source, kernel = conv.args[:2]
             if not (conv.meta.get("half") and is_stored(kernel)):
