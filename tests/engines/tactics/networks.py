@@ -18,6 +18,7 @@ from trtnet.engines.torch.sums import merge_sums
 from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.engines.torch.tactics.choices import Region
 from trtnet.engines.torch.tactics.movement import gather_rows
+from trtnet.engines.torch.tactics.placement import place_channels
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.simplify import simplify
@@ -126,4 +127,5 @@ def regions(module: fx.GraphModule, *shapes: Sequence[int], count: int = 1) -> l
     gather_rows(made, CPU)
     simplify(made)
     encode_before_pooling(made)
-    return list(find(made, count, CPU))
+    place_channels(made, CPU)
+    return list(find(made, count))

@@ -23,8 +23,9 @@ def wide(x: Tensor | None) -> Tensor | None:
 
 
 def linear(
-    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, out=None
-):
+    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, out=None,
+    places=None,
+):  # fmt: skip
     """As :func:`trtnet.engines.torch.tactics.linear.linear`, and only of what that takes."""
     assert x.dim() == weight.dim() == 2
     assert x.stride(1) == 1
@@ -41,6 +42,9 @@ def linear(
     y = x.float() @ weight.float().t()
     y = y if target is None else y[target.long()]
     y = finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    if places is not None:
+        assert places.shape == (3, y.shape[1])
+        return put_columns(y, places, out)
     return y if out is None else out.copy_(y)
 
 
@@ -105,12 +109,15 @@ def image_means(x, rows, channels, warps):
     return x.float().mean(1).to(x.dtype)
 
 
-def take_columns(a, b, which, place, warps):
-    """As :func:`trtnet.engines.torch.tactics.columns.take_columns`."""
-    assert a.dim() == b.dim() == 2
-    assert a.stride(1) == b.stride(1) == 1
-    picked = [x[:, place.long().clamp(max=x.shape[1] - 1)] for x in (a, b)]
-    return torch.where(which.bool(), picked[1], picked[0])
+def put_columns(x, places, into):
+    """As :func:`trtnet.engines.torch.tactics.columns.put_columns`."""
+    assert x.dim() == places.dim() == 2
+    assert into.dim() == 1
+    assert x.stride(1) == 1
+    assert into.dtype is x.dtype
+    rows = torch.arange(x.shape[0], device=places.device)[:, None]
+    columns, begin, apart = places
+    return into.index_put_((begin + rows * apart,), x[:, columns])
 
 
 def unit_vectors(x, epsilon, dtype, warps):
@@ -122,7 +129,7 @@ def unit_vectors(x, epsilon, dtype, warps):
 
 KERNELS = (
     *(linear, convolution, depthwise, finish, layer_norm, window_attention),
-    *(scale_shift, image_means, take_columns, unit_vectors),
+    *(scale_shift, image_means, put_columns, unit_vectors),
 )
 
 

@@ -30,12 +30,12 @@ pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
 POINTERS += ("query", "key", "value", "first", "second", "values", "added")
 TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32", "keys": "*i64",
-         "index": "*i32"}  # fmt: skip
-PLACES = {"source", "target", "which", "place"}
+         "index": "*i32", "places": "*i64"}  # fmt: skip
+PLACES = {"source", "target"}
 ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
 PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
-ALL = {f"has_{name}": True for name in PARTS}
+ALL = {**{f"has_{name}": True for name in PARTS}, "has_places": False}
 NEAR = {"near_n": False, "near_k": True, "unit": 8}
 
 
@@ -66,11 +66,14 @@ def pools(is_largest, rows):
 
 CASES = {
     "linear": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False, "is_whole": False,
-                                "rows": 64, "columns": 64, "depth": 32}, {"gate"}),
+                                "rows": 64, "columns": 64, "depth": 32}, {"gate", "places"}),
+    "linear in places": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False,
+                                          "has_places": True, "is_whole": False, "rows": 64,
+                                          "columns": 64, "depth": 32}, {"gate"}),
     "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_source": False,
                                             "has_target": False, "has_added": False,
                                             "is_whole": True, "rows": 16, "columns": 32,
-                                            "depth": 64}, {"source", "target", "added"}),
+                                            "depth": 64}, {"source", "target", "added", "places"}),
     **{f"convolution {kind}": (convolution._convolution, {**images(kind == "whole")}, set())
        for kind in ("whole", "with a rest")},
     **{f"depthwise {rows}": (depthwise._depthwise,
@@ -92,6 +95,10 @@ CASES = {
     "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
                                   set()),
     "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
+    "largest": (kernels._largest, {"window_h": 3, "window_w": 2, "stride_h": 2, "stride_w": 1,
+                                  "padding_h": 1, "padding_w": 0, "channels": 64,
+                                  "lowest": float("-inf"), "block": 1024}, set()),
+    "columns": (columns._put_columns, {"together": 16, "block": 128}, set()),
     "sorted parts": (selection._sort, {"part": 256}, set()),
     "merged parts": (selection._merge, {"part": 256, "width": 16, "together": 64}, set()),
     "counting": (counting._count, {"mine": 64, "others": 128}, set()),
@@ -138,6 +145,7 @@ STRIDES = {
     "convolution whole": ["x_n", "o_m"],
     "columns": ["a_m", "b_m"],
     "average 4": ["c"],
+    "columns": ["x_m"],
 }
 
 

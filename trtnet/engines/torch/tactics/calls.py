@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trtnet.engines.torch.tactics.columns import take_columns
+from trtnet.engines.torch.tactics.columns import put_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import Epilogue
@@ -64,12 +64,15 @@ def product(
     gate: Tensor | None,
     source: Tensor | None,
     target: Tensor | None,
+    into: Tensor | None = None,
+    places: Tensor | None = None,
     *,
     epilogue: Epilogue,
     layout: Layout,
     tile: Tile,
 ) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape."""
+    """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape; with `places` it
+    is `into` that is returned."""
     y = linear(
         spaced_rows(x, layout.of_image),
         layout.weight(weight),
@@ -81,8 +84,10 @@ def product(
         target,
         epilogue,
         tile,
+        out=into,
+        places=places,
     )
-    return layout.result(y)
+    return layout.result(y) if places is None else y
 
 
 def library_product(
@@ -91,16 +96,23 @@ def library_product(
     bias: Tensor | None,
     factor: Tensor | None,
     other: Tensor | None,
-    *_: None,
+    gate: None = None,
+    source: None = None,
+    target: None = None,
+    into: Tensor | None = None,
+    places: Tensor | None = None,
+    *,
     epilogue: Epilogue,
     layout: Layout,
 ) -> Tensor:
-    """A product by PyTorch's library, which adds the bias, and its epilogue in a pass of its
-    own."""
+    """A product by PyTorch's library, which adds the bias, and its epilogue, and what puts the
+    columns to their places, in passes of their own."""
     y = F.linear(spaced_rows(x, layout.of_image), layout.weight(weight), vector(bias))
     if epilogue:
         other = None if other is None else _rows(other, layout.is_image)
         finish(y, None, vector(factor), other, epilogue)
+    if into is not None and places is not None:
+        return put_columns(y, places, into)
     return layout.result(y)
 
 
@@ -241,11 +253,20 @@ def scaled_image(x: Tensor, scale: Tensor, shift: Tensor, *, epilogue: Epilogue)
     return y.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def shuffled(a: Tensor, b: Tensor, which: Tensor, place: Tensor, *, warps: int) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.columns.take_columns` of images of any layout."""
-    n, _, h, w = a.shape
-    y = take_columns(spaced_rows(a, True), spaced_rows(b, True), which, place, warps)
-    return y.view(n, h, w, -1).permute(0, 3, 1, 2)
+def room(places: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """A tensor of `size` elements, with nothing in it yet, on the device of `places`."""
+    return torch.empty(size, dtype=dtype, device=places.device)
+
+
+def put_channels(into: Tensor, image: Tensor, places: Tensor) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.columns.put_columns` of images of any layout."""
+    return put_columns(spaced_rows(image, True), places, into)
+
+
+def placed_image(held: Tensor, begin: int, shape: tuple[int, ...]) -> Tensor:
+    """The image (N, C, H, W) in channels_last that begins at an element of `held`."""
+    n, c, h, w = shape
+    return held[begin : begin + n * c * h * w].view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def mean_of_image(x: Tensor, *, rows: int, channels: int, warps: int) -> Tensor:

@@ -1,55 +1,53 @@
-"""Channels of one or two tensors in another order, by one Triton kernel: a concatenation and the
-shuffle after it."""
+"""Channels of an image to the places where they are read, by one Triton kernel: what is left of
+concatenations, parts and shuffles of channels."""
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from trtnet.engines.torch.tactics.launching import launch
 
-_VALUES = 4096  # of a program, at most
+_VALUES, _WIDEST = 4096, 1024  # of a program, at most, and of one of its rows
+_WARPS = 4
 
 
-def take_columns(a: Tensor, b: Tensor, which: Tensor, place: Tensor, warps: int) -> Tensor:
-    """Columns of `a` and `b`.
+def put_columns(x: Tensor, places: Tensor, into: Tensor) -> Tensor:
+    """Writes columns of `x` to their places.
 
     Args:
-        a, b: (M, C) and (M, D), of any stride between rows and 1 in them, on a CUDA device.
-        which: (E,) int32: from which of them each column is, 0 or 1.
-        place: (E,) int32: which column of it.
-        warps: of a program.
+        x: (M, C), of any stride between rows and 1 in them, on a CUDA device.
+        places: (3, E) int64: which column of `x` each is, where in `into` its first row goes, and
+            how far its rows are apart there.
+        into: of one axis, of the type of `x`.
 
     Returns:
-        (M, E).
+        `into`.
     """
-    rows, columns = a.shape[0], place.shape[0]
-    y = torch.empty((rows, columns), dtype=a.dtype, device=a.device)
-    if y.numel():
-        block = triton.next_power_of_2(columns)
+    rows, entries = x.shape[0], places.shape[1]
+    if rows and entries:
+        block = min(_WIDEST, triton.next_power_of_2(entries))
         together = max(1, _VALUES // block)
+        grid = (triton.cdiv(rows, together), triton.cdiv(entries, block))
         launch(
-            _take_columns, (triton.cdiv(rows, together),),
-            a, b, which, place, y, rows, columns, a.stride(0), b.stride(0), together, block,
-            num_warps=warps,
+            _put_columns, grid, x, places, into, rows, entries, x.stride(0), together, block,
+            num_warps=_WARPS,
         )  # fmt: skip
-    return y
+    return into
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _take_columns(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    a, b, which, place, y, rows, columns, a_m, b_m, together: tl.constexpr, block: tl.constexpr
+def _put_columns(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
+    x, places, y, rows, entries, x_m, together: tl.constexpr, block: tl.constexpr
 ):
-    """One program moves `together` rows."""
+    """One program moves `block` columns of `together` rows."""
     row = tl.program_id(0).to(tl.int64) * together + tl.arange(0, together)
-    column = tl.arange(0, block)
-    column_in = column < columns
-    of_b = tl.load(which + column, column_in, 0) != 0
-    source = tl.load(place + column, column_in, 0)
-    inside = (row < rows)[:, None] & column_in[None, :]
-    left = tl.load(a + row[:, None] * a_m + source[None, :], inside & ~of_b[None, :], 0.0)
-    right = tl.load(b + row[:, None] * b_m + source[None, :], inside & of_b[None, :], 0.0)
-    value = tl.where(of_b[None, :], right, left)
-    tl.store(y + row[:, None] * columns + column[None, :], value, inside)
+    entry = tl.program_id(1) * block + tl.arange(0, block)
+    entry_in = entry < entries
+    column = tl.load(places + entry, entry_in, 0)
+    begin = tl.load(places + entries + entry, entry_in, 0)
+    apart = tl.load(places + 2 * entries + entry, entry_in, 0)
+    inside = (row < rows)[:, None] & entry_in[None, :]
+    value = tl.load(x + row[:, None] * x_m + column[None, :], inside, 0.0)
+    tl.store(y + begin[None, :] + row[:, None] * apart[None, :], value, inside)

@@ -137,7 +137,8 @@ def _convolution(  # type: ignore[no-untyped-def]  # Triton reads its parameters
         is_below = across >= window_w
         across = tl.where(is_below, 0, across)
         down += is_below.to(tl.int32)
+    at = y + row.to(tl.int64)[:, None] * n + column[None, :]
     store_finished(
-        total, bias, factor, other, y, row, column, row_in, column_in, o_m, n,
+        total, bias, factor, other, at, row, column, row_in, column_in, o_m,
         has_bias, has_factor, has_other, first, first_low, first_high, last, last_low, last_high,
     )  # fmt: skip

@@ -37,6 +37,11 @@ class Trial:
         examples = Examples(device)
         self._nodes = _Nodes(module, [examples.of(node) for node in given], region)
         operands = [examples.operand(node) for node in region.operands]
+        self._written: list[Tensor] = []
+        if region.into is not None:
+            mine = torch.empty_like(examples.of(region.into))
+            operands[region.operands.index(region.into)] = mine
+            self._written = [examples.of(region.into), mine]
         self._calls: dict[str, Call] = {
             tactic.name: partial(tactic.bound(), *operands) for tactic in tactics
         }
@@ -47,6 +52,8 @@ class Trial:
         nodes = self._nodes
         found = {KEEP: math.inf if nodes.is_emulated else time(nodes.call, math.inf)}
         for name, call in self._calls.items():
+            for tensor in self._written:  # else what was written before would be compared
+                tensor.zero_()
             fits = _agrees(call, nodes)
             found[name] = time(call, min(found.values())) if fits else math.inf
         return found
