@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 import torch
 import triton
 import triton.language as tl
+from tactics.drafts import deformable
 from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from trtnet.engines.torch import counting, pooling
@@ -174,10 +177,54 @@ def test_a_written_kernel_compiles_and_reads_several_values_at_once():
         node.meta["value"] = value
     graph.output(node)
     torch.fx.GraphModule(owner, graph)
-    kernel = Kernel([node], [scores], torch.device("cuda", 0))
+    kernel = Kernel([node], [scores], torch.device("cuda", 0), [node.meta["value"]])
     signature = {"x0": "*fp16", "y0": "*fp16", "x0_1": "constexpr", "x0_2": "i32", "x0_3": "i32"}
     assert kernel.parameters == list(signature)
     divisible = {(i,): [["tt.divisibility", 16]] for i in (0, 1, 3, 4)}
     source = ASTSource(kernel.function, signature, {"x0_1": 1}, divisible)
     made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
     assert re.search(r"ld\.global\.v[24]\.b32", made.asm["ptx"])
+
+
+def test_deformable_attention_fits_into_registers_and_reads_channels_together(tmp_path):
+    """With RT-DETR's sizes. One tile of all places and channels took 255, and more in memory."""
+    d, attended, product = deformable(1, 300, 8, 32, ((80, 80), (40, 40), (20, 20)), (4, 4, 4))
+    d.module(product)
+    stored = [node for node in d.graph.nodes if node.op in ("placeholder", "get_attr")]
+    given = [node for node in stored if node is not d["weight"]]
+    rows = attended.meta["value"].contiguous()
+    kernel = Kernel([attended], given, torch.device("cpu"), [rows])
+    pointers = {f"x{i}": "*fp16" if x.meta["value"].dtype is torch.float16 else "*fp32"
+                for i, x in enumerate(given)}  # fmt: skip
+    strides = [
+        step
+        for x in given
+        for size, step in zip(x.meta["value"].shape, x.meta["value"].stride(), strict=True)
+        if size > 1
+    ]
+    numbers = dict(zip(kernel.parameters[len(given) + 1 :], strides, strict=True))
+    constants = {name: 1 for name, step in numbers.items() if step == 1}
+    signature = {
+        **pointers,
+        "y0": "*fp32",
+        **{name: "constexpr" if name in constants else "i32" for name in numbers},
+    }
+    divisible = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.parameters)
+                 if numbers.get(name, 16) % 16 == 0}  # fmt: skip
+    source = ASTSource(kernel.function, signature, constants, divisible)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+    assert len(re.findall(r"ld\.global\.v2\.b32", made.asm["ptx"])) == 12
+    registers, spilled = ptxas(made.asm["ptx"], tmp_path)
+    assert registers <= 64
+    assert spilled == 0
+
+
+def ptxas(text: str, folder) -> tuple[int, int]:
+    """The registers of a thread, and the bytes that it keeps in memory because these are few."""
+    source = folder / "kernel.ptx"
+    source.write_text(text)
+    command = [get_ptxas(90).path, "-v", "--gpu-name=sm_90a", "-o", str(folder / "kernel.cubin")]
+    said = subprocess.run([*command, str(source)], capture_output=True, text=True, check=True)
+    spills = re.findall(r"(\d+) bytes spill", said.stderr)
+    (registers,) = re.findall(r"Used (\d+) registers", said.stderr)
+    return int(registers), sum(map(int, spills))
