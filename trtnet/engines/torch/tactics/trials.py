@@ -20,6 +20,7 @@ _PART = 1 << 25  # bytes of one of the tensors from which a part of a result is 
 _EMULATED_BYTES = 8  # of an element
 _HOPELESS = 1.5  # times as long as the best so far: nothing more is measured
 _HOST_US = 300.0  # that the host may take for a call whose kernels take none
+_SPARE = 1 << 25  # bytes that trials leave in PyTorch's allocator: the next one may need them
 _MOST_CALLS, _LEAST_CALLS, _ENOUGH_US, _ROUNDS = 10, 2, 2000.0, 4
 
 Call = Callable[[], Any]
@@ -232,7 +233,7 @@ def time_captured(call: Call, limit: float) -> float:
             return alone
         count = min(_MOST_CALLS, max(_LEAST_CALLS, int(_ENOUGH_US / max(alone, 1.0))))
         graph = torch.cuda.CUDAGraph()
-        with recording(graph, stream):
+        with recording(graph, stream, spare=_SPARE):
             for _ in range(count):
                 call()
         return _best(graph.replay, stream, count, limit)
