@@ -10,6 +10,7 @@ import triton
 from torch import fx
 
 from trtnet.engines.torch.constants import drop_unused
+from trtnet.engines.torch.memory import take_workspace
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
 from trtnet.engines.torch.tactics.joins import Join, join_products
@@ -103,6 +104,8 @@ class Builder:
         )
         if self._device.type == "cuda":
             self._compile(by_problem, unknown)
+            if unknown:
+                take_workspace(self._device)
         for problem, tactics in unknown.items():
             self._try(by_problem[problem], tactics)
         if unknown and self._device.type == "cuda":
