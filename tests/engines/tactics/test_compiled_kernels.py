@@ -97,10 +97,6 @@ CASES = {
        for name, rows in (("largest", 2), ("average", 1), ("average", 4))},
     "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
                                   set()),
-    "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
-    "largest": (kernels._largest, {"window_h": 3, "window_w": 2, "stride_h": 2, "stride_w": 1,
-                                  "padding_h": 1, "padding_w": 0, "channels": 64,
-                                  "lowest": float("-inf"), "block": 1024}, set()),
     "columns": (columns._put_columns, {"together": 16, "block": 128}, set()),
     "sorted parts": (selection._sort, {"part": 256}, set()),
     "merged parts": (selection._merge, {"part": 256, "width": 16, "together": 64}, set()),
@@ -146,7 +142,6 @@ STRIDES = {
     "units": ["x_b", "x_w", "x_h"],
     "linear": ["x_m", "o_m", "a_m", "y_m"],
     "convolution whole": ["x_n", "o_m"],
-    "columns": ["a_m", "b_m"],
     "average 4": ["c"],
     "columns": ["x_m"],
 }
