@@ -28,7 +28,7 @@ from trtnet.engines.torch.tactics.elements.kernel import Kernel
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
-POINTERS += ("query", "key", "value", "first", "second", "values", "added")
+POINTERS += ("query", "key", "value", "first", "second", "values", "added", "x0", "x1", "x2", "x3")
 TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32", "keys": "*i64",
          "index": "*i32"}  # fmt: skip
 PLACES = {"source", "target", "which", "place"}
@@ -76,13 +76,18 @@ CASES = {
                                                     "d": 32, "tokens": 64, "features": 32},
                                {"first", "second"}),
     "units": (windows._unit_vectors, {"d": 32, "tokens": 64, "features": 32}, set()),
-    "pointwise": (pointwise._pointwise, {"has_scale": True, "has_bias": True, "has_factor": True,
-                                         "has_other": True, **ACTIVATION, "block": 1024}, set()),
+    **{f"pointwise {kind}": (pointwise._pointwise, {
+        "has_gaps": kind == "with gaps", "has_scale": True, "has_bias": True, "has_factor": True,
+        "has_other": True, **ACTIVATION, "unit": 8, "block": 1024}, set())
+       for kind in ("with gaps", "without")},
     "means": (pointwise._image_means, {"rows": 64, "channels": 32, "unit": 8}, set()),
     "largest": (kernels._largest, {"window_h": 3, "window_w": 2, "stride_h": 2, "stride_w": 1,
                                   "padding_h": 1, "padding_w": 0, "channels": 64,
                                   "lowest": float("-inf"), "block": 1024}, set()),
     "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
+    "columns of four": (columns._put_columns, {"count": 4, "unit": 8, "block": 2048}, set()),
+    "columns of one": (columns._put_columns, {"count": 1, "unit": 1, "block": 2048},
+                       {"x1", "x2", "x3"}),
     "sorted parts": (selection._sort, {"part": 256}, set()),
     "merged parts": (selection._merge, {"part": 256, "width": 16, "together": 64}, set()),
     "counting": (counting._count, {"mine": 64, "others": 128}, set()),
@@ -126,8 +131,10 @@ STRIDES = {
     "windows": [f"{of}_{axis}" for of in "qkvyfs" for axis in "bwh"],
     "units": ["x_b", "x_w", "x_h"],
     "linear": ["x_m", "o_m", "a_m", "y_m"],
-    "convolution whole": ["x_n", "o_m"],
+    "convolution whole": ["x_n", "o_m", "y_m"],
     "columns": ["a_m", "b_m"],
+    "columns of four": ["m0", "m1", "m2", "m3", "y_m"],
+    "pointwise with gaps": ["x_m", "y_m", "o_m"],
 }
 
 
