@@ -31,7 +31,7 @@ from trtnet.engines.torch.tactics.elements.kernel import Kernel
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
-POINTERS += ("query", "key", "value", "first", "second", "values", "added")
+POINTERS += ("query", "key", "value", "first", "second", "values", "added", "x0", "x1", "x2", "x3")
 TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32", "keys": "*i64",
          "index": "*i32", "places": "*i64"}  # fmt: skip
 PLACES = {"source", "target"}
@@ -90,14 +90,19 @@ CASES = {
                                                     "d": 32, "tokens": 64, "features": 32},
                                {"first", "second"}),
     "units": (windows._unit_vectors, {"d": 32, "tokens": 64, "features": 32}, set()),
-    "pointwise": (pointwise._pointwise, {"has_scale": True, "has_bias": True, "has_factor": True,
-                                         "has_other": True, **ACTIVATION, "block": 1024}, set()),
+    **{f"pointwise {kind}": (pointwise._pointwise, {
+        "has_gaps": kind == "with gaps", "has_scale": True, "has_bias": True, "has_factor": True,
+        "has_other": True, **ACTIVATION, "unit": 8, "block": 1024}, set())
+       for kind in ("with gaps", "without")},
     "means": (pointwise._image_means, {"rows": 64, "channels": 32, "unit": 8}, set()),
     **{f"{name} {rows}": (pooling._pool, {**pools(name == "largest", rows)}, set())
        for name, rows in (("largest", 2), ("average", 1), ("average", 4))},
     "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
                                   set()),
     "columns": (columns._put_columns, {"together": 16, "block": 128}, set()),
+    "columns of four": (columns._copy_columns, {"count": 4, "unit": 8, "block": 2048}, set()),
+    "columns of one": (columns._copy_columns, {"count": 1, "unit": 1, "block": 2048},
+                       {"x1", "x2", "x3"}),
     "sorted parts": (selection._sort, {"part": 256}, set()),
     "merged parts": (selection._merge, {"part": 256, "width": 16, "together": 64}, set()),
     "counting": (counting._count, {"mine": 64, "others": 128}, set()),
@@ -141,9 +146,11 @@ STRIDES = {
     "windows": [f"{of}_{axis}" for of in "qkvyfs" for axis in "bwh"],
     "units": ["x_b", "x_w", "x_h"],
     "linear": ["x_m", "o_m", "a_m", "y_m"],
-    "convolution whole": ["x_n", "o_m"],
+    "convolution whole": ["x_n", "o_m", "y_m"],
     "average 4": ["c"],
     "columns": ["x_m"],
+    "columns of four": ["m0", "m1", "m2", "m3", "y_m"],
+    "pointwise with gaps": ["x_m", "y_m", "o_m"],
 }
 
 

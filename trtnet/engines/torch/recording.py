@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +29,8 @@ def recording(
     inside: BaseException | None = None
     try:
         with torch.cuda.stream(stream):
-            pools = () if pool is None else (pool,)
-            graph.capture_begin(*pools, capture_error_mode="thread_local")
+            begin = graph.capture_begin if pool is None else partial(graph.capture_begin, pool)
+            begin(capture_error_mode="thread_local")
             try:
                 yield
             except BaseException as error:

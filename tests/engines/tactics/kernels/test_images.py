@@ -6,8 +6,8 @@ import pytest
 import torch
 from tactics.oracles import HALVES, assert_rounded, finished, values, wide
 
-from trtnet.engines.torch.tactics.columns import put_columns
-from trtnet.engines.torch.tactics.epilogue import Activation, Epilogue
+from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
+from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 from trtnet.engines.torch.tactics.pointwise import image_means, scale_shift
 
 
@@ -68,6 +68,39 @@ def test_columns_in_two_tensors(rows, columns, place):
         assert torch.equal(into[own].view(rows, len(which)), x[:, which])
         rest[own] = 7
     assert (rest == 7).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (33, 40), (3, 1025)], ids=str)
+def test_factors_and_terms_of_rows_with_gaps(shape, place):
+    m, c = shape
+    x = values(0, m, c + 7, dtype=torch.float16, at=place)[:, 3 : c + 3]
+    whole = values(1, m, c + 8, dtype=torch.float16, at=place)
+    before, out = whole.clone(), whole[:, :c]
+    scale, shift = (values(seed, c, dtype=torch.float16, at=place) for seed in (1, 2))
+    how = Epilogue(Activation("relu"), NOTHING)
+    wanted = finished(wide(x) * wide(scale), wide(shift), None, None, how)
+    assert_rounded(scale_shift(x, scale, shift, how), wanted, torch.float16)
+    assert scale_shift(x, scale, shift, how, out) is out
+    assert_rounded(out, wanted, torch.float16)
+    assert torch.equal(whole[:, c:], before[:, c:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int8], ids=str)
+@pytest.mark.parametrize("rows", [1, 37, 2100, 0])
+@pytest.mark.parametrize("sizes", [(5,), (64, 32), (1, 16, 3), (7, 0, 2, 40, 1, 9)], ids=str)
+def test_columns_are_copied_to_their_places(sizes, rows, dtype, place):
+    """Some are rows with gaps, and what nothing is put to stays."""
+    wide_ones = [torch.randn(rows, 3 * n + 2) * 20 for n in sizes]
+    parts = [x.to(place, dtype)[:, i % 2 : n + i % 2]
+             for i, (x, n) in enumerate(zip(wide_ones, sizes, strict=True))]  # fmt: skip
+    parts[0] = parts[0].contiguous()
+    y = (torch.randn(rows, sum(sizes) + 2 * len(sizes)) * 20).to(place, dtype)
+    begins = [sum(sizes[:i]) + 2 * i for i in range(len(sizes))][::-1]
+    wanted = y.clone()
+    for part, begin in zip(parts[::-1], begins, strict=True):
+        wanted[:, begin : begin + part.shape[1]] = part
+    copy_columns(parts[::-1], begins, y)
+    assert torch.equal(y, wanted)
 
 
 def test_nan_stays_in_its_column(place):

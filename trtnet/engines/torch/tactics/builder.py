@@ -12,6 +12,7 @@ from torch import fx
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.memory import take_workspace
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
+from trtnet.engines.torch.tactics.concatenations import join_in_place
 from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
 from trtnet.engines.torch.tactics.joins import Join, join_products
 from trtnet.engines.torch.tactics.joins import regions as regions_of
@@ -82,6 +83,7 @@ class Builder:
         made.meta["saved_us"] = math.fsum(map(self._saved, regions))
         if self.level:
             write_kernels(made, self._device)
+            join_in_place(made, self._device)
         made.graph.eliminate_dead_code(is_kept)
         drop_unused(made)
         made.recompile()

@@ -55,6 +55,8 @@ def _of_values(
         return image_regions.scaled(node)
     if node.target is mean:
         return image_regions.means(node)
+    if node.target is torch.cat:
+        return image_regions.concatenation(node)
     if node.target is torch.div:
         return token_regions.units(module, node)
     return None

@@ -135,7 +135,7 @@ def _is_alike(one: fx.Node, other: fx.Node) -> bool:
 
 def shaped_calls(region: Region, tactics: Iterable[Tactic]) -> list[Call]:
     """Calls of `tactics` on operands without memory, laid out as the real ones."""
-    operands = [_shape_of(node) for node in region.operands]
+    operands = [shape_of(node) for node in region.operands]
     return [partial(tactic.bound(), *operands) for tactic in tactics]
 
 
@@ -170,7 +170,8 @@ class Examples:
         return made.normal_(generator=self._random) if made.is_floating_point() else made.zero_()
 
 
-def _shape_of(node: fx.Node | None) -> Tensor | None:
+def shape_of(node: fx.Node | None) -> Tensor | None:
+    """A tensor without memory, laid out as what a tactic is given for `node`."""
     if node is None:
         return None
     value = _stored(node) if node.op == "get_attr" else node.meta["value"]
