@@ -10,6 +10,7 @@ import triton
 from torch import fx
 
 from trtnet.engines.torch.constants import drop_unused
+from trtnet.engines.torch.tactics.affine import gather_factors
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
 from trtnet.engines.torch.tactics.joins import Join, join_products
@@ -71,6 +72,8 @@ class Builder:
         gather_rows(made, self._device)
         simplify(made)
         encode_before_pooling(made)
+        if self.level:
+            gather_factors(made, self._device)
         joins = join_products(made) if self.level else []
         select_by_kernel(made)
         regions = list(self._regions(made, joins))

@@ -13,9 +13,11 @@ from trtnet.engines.torch.tactics.columns import take_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.image_sums import Sum, image_sums
+from trtnet.engines.torch.tactics.image_sums import Tile as PartTile
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
-from trtnet.engines.torch.tactics.pointwise import finish, image_means, scale_shift
+from trtnet.engines.torch.tactics.pointwise import finish, scale_shift
 from trtnet.engines.torch.tactics.quantized.convolution import Window
 from trtnet.engines.torch.tactics.quantized.finish import Step
 from trtnet.engines.torch.tactics.windows import unit_vectors, window_attention
@@ -76,7 +78,7 @@ def product(
         bias,
         vector(factor),
         None if other is None else spaced_rows(other, layout.is_image),
-        None if gate is None else gate.reshape(gate.shape[0], -1).contiguous(),
+        None if gate is None else _vectors(gate),
         source,
         target,
         epilogue,
@@ -91,13 +93,17 @@ def library_product(
     bias: Tensor | None,
     factor: Tensor | None,
     other: Tensor | None,
+    gate: Tensor | None = None,
     *_: None,
     epilogue: Epilogue,
     layout: Layout,
 ) -> Tensor:
-    """A product by PyTorch's library, which adds the bias, and its epilogue in a pass of its
-    own."""
-    y = F.linear(spaced_rows(x, layout.of_image), layout.weight(weight), vector(bias))
+    """A product by PyTorch's library, which adds the bias; the gate before it and the epilogue in
+    passes of their own."""
+    rows = spaced_rows(x, layout.of_image)
+    if gate is not None:
+        rows = scale_shift(rows.contiguous(), _vectors(gate), None, Epilogue())
+    y = F.linear(rows, layout.weight(weight), vector(bias))
     if epilogue:
         other = None if other is None else _rows(other, layout.is_image)
         finish(y, None, vector(factor), other, epilogue)
@@ -248,11 +254,20 @@ def shuffled(a: Tensor, b: Tensor, which: Tensor, place: Tensor, *, warps: int) 
     return y.view(n, h, w, -1).permute(0, 3, 1, 2)
 
 
-def mean_of_image(x: Tensor, *, rows: int, channels: int, warps: int) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.pointwise.image_means` of images of any layout."""
-    n, c, h, w = x.shape
-    y = image_means(_rows(x, True).view(n, h * w, c), rows, channels, warps)
-    return y.view(n, c, 1, 1)
+def sums_of_images(
+    x: Tensor,
+    *,
+    how: Sum,
+    is_image: bool,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    tile: PartTile,
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.image_sums.image_sums` of images of any layout, or of
+    (N, …, C), in `shape`."""
+    channels = x.shape[1 if is_image else -1]
+    pixels = _rows(x, is_image).view(x.shape[0], -1, channels)
+    return image_sums(pixels, how, dtype, tile).view(shape)
 
 
 def units(x: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int) -> Tensor:
@@ -298,6 +313,11 @@ def spaced_rows(x: Tensor, is_image: bool) -> Tensor:
 def _sum_of_rows(x: Tensor, added: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
     of_image = layout.of_image
     return spaced_rows(x, of_image), None if added is None else spaced_rows(added, of_image)
+
+
+def _vectors(gate: Tensor) -> Tensor:
+    """The factors of the channels of each image, (N, C)."""
+    return gate.reshape(gate.shape[0], -1).contiguous()
 
 
 def _five(bias: Tensor) -> Tensor:

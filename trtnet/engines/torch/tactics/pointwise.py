@@ -1,4 +1,4 @@
-"""Functions of each element, and means over images, by one Triton kernel each."""
+"""Functions of each element, by one Triton kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trtnet.engines.torch.tactics.device_functions import activate
 from trtnet.engines.torch.tactics.epilogue import Epilogue
-from trtnet.engines.torch.tactics.launching import launch, unit_of
+from trtnet.engines.torch.tactics.launching import launch
 
 _BLOCK = 1024
 
@@ -32,12 +32,13 @@ def finish(
     return x
 
 
-def scale_shift(x: Tensor, scale: Tensor, shift: Tensor, epilogue: Epilogue) -> Tensor:
+def scale_shift(x: Tensor, scale: Tensor, shift: Tensor | None, epilogue: Epilogue) -> Tensor:
     """`epilogue` of ``x * scale + shift``.
 
     Args:
         x: (M, C), rows without gaps, on a CUDA device.
-        scale, shift: (C,).
+        scale: (C,); or (B, C) with M a multiple of B, one row for each image.
+        shift: (C,).
         epilogue: activations alone.
     """
     y = torch.empty_like(x)
@@ -57,18 +58,20 @@ def _run(
     if not x.numel():
         return
     first, last = epilogue.first, epilogue.last
+    of_images = scale is not None and scale.dim() == 2
+    per_image = x.numel() // scale.shape[0] if of_images else 1  # type: ignore[union-attr]
     launch(
         _pointwise, (triton.cdiv(x.numel(), _BLOCK),),
-        x, y, scale, bias, factor, other, x.numel(), x.shape[1],
-        scale is not None, bias is not None, factor is not None, other is not None,
+        x, y, scale, bias, factor, other, x.numel(), x.shape[1], per_image,
+        of_images, scale is not None, bias is not None, factor is not None, other is not None,
         first.kind, first.low, first.high, last.kind, last.low, last.high, _BLOCK,
     )  # fmt: skip
 
 
 @triton.jit
 def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, y, scale, bias, factor, other, count, channels,
-    has_scale: tl.constexpr, has_bias: tl.constexpr,
+    x, y, scale, bias, factor, other, count, channels, per_image,
+    of_images: tl.constexpr, has_scale: tl.constexpr, has_bias: tl.constexpr,
     has_factor: tl.constexpr, has_other: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr, block: tl.constexpr,
@@ -81,7 +84,11 @@ def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
         channel = ((start % channels).to(tl.int32) + tl.arange(0, block)) % channels
     value = tl.load(x + place, inside, 0.0).to(tl.float32)
     if has_scale:
-        value *= tl.load(scale + channel, inside, 0.0).to(tl.float32)
+        row = scale + channel
+        if of_images:
+            later = ((start % per_image).to(tl.int32) + tl.arange(0, block)) // per_image
+            row += (start // per_image + later) * channels
+        value *= tl.load(row, inside, 0.0).to(tl.float32)
     if has_bias:
         value += tl.load(bias + channel, inside, 0.0).to(tl.float32)
     value = activate(value, first, first_low, first_high)
@@ -91,38 +98,3 @@ def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
         value += tl.load(other + place, inside, 0.0).to(tl.float32)
     value = activate(value, last, last_low, last_high)
     tl.store(y + place, value.to(y.dtype.element_ty), inside)
-
-
-def image_means(x: Tensor, rows: int, channels: int, warps: int) -> Tensor:
-    """The mean of each image and channel, (N, C).
-
-    Args:
-        x: (N, P, C), P pixels; without gaps, on a CUDA device.
-        rows, channels: that a program reads at a time; powers of 2.
-        warps: of a program.
-    """
-    n, pixels, c = x.shape
-    y = torch.empty((n, c), dtype=x.dtype, device=x.device)
-    if y.numel():
-        grid = (n, triton.cdiv(c, channels))
-        unit = unit_of(c)
-        launch(_image_means, grid, x, y, pixels, c // unit, rows, channels, unit, num_warps=warps)
-    return y
-
-
-@triton.jit(do_not_specialize=["pixels", "c"])
-def _image_means(  # type: ignore[no-untyped-def]  # as above
-    x, y, pixels, c, rows: tl.constexpr, channels: tl.constexpr, unit: tl.constexpr
-):
-    """One program sums up `channels` of the `c` times `unit` channels of one image."""
-    c = c * unit
-    image = tl.program_id(0).to(tl.int64)
-    channel = tl.program_id(1) * channels + tl.arange(0, channels)
-    row = tl.arange(0, rows)
-    total = tl.zeros((rows, channels), tl.float32)
-    for start in range(0, pixels, rows):
-        inside = ((start + row) < pixels)[:, None] & (channel < c)[None, :]
-        at = x + (image * pixels + start + row)[:, None] * c + channel[None, :]
-        total += tl.load(at, inside, 0.0).to(tl.float32)
-    mean = tl.sum(total, 0) / pixels
-    tl.store(y + image * c + channel, mean.to(y.dtype.element_ty), channel < c)

@@ -29,6 +29,7 @@ from trtnet.engines.torch.tactics.elements.movements import (
 from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer, number
 from trtnet.engines.torch.tactics.movement import take_rows
 from trtnet.reference.index import gather_elements, select_k, take
+from trtnet.reference.reduction import mean
 
 LONGEST = 8192
 """The elements that are reduced at once, at most."""
@@ -232,18 +233,23 @@ class Reading:
         axis = axes[0] % source.meta["value"].dim()
         index = [*index[:axis], *index[axis + 1 :]] if keeps else index
         value, _, exists = self._reduced(node, source, index, axis, mask)
-        if node.target is torch.sum:
-            if kind is torch.bool or made is not kind:
-                raise UnwrittenError(node)
-            return self._sum(value, kind, exists)
-        if made is not kind:
+        if made is not kind or (node.target is mean and not kind.is_floating_point):
             raise UnwrittenError(node)
+        if node.target is torch.sum and kind is torch.bool:
+            raise UnwrittenError(node)
+        if node.target in (torch.sum, mean):
+            count = shape_of(source)[axis] if node.target is mean else 1
+            return self._sum(value, kind, exists, count)
         return self._extreme(value, kind, exists, node.target is torch.amax)
 
-    def _sum(self, value: Term, kind: torch.dtype, exists: Term) -> Term:
+    def _sum(self, value: Term, kind: torch.dtype, exists: Term, count: int = 1) -> Term:
+        """The sum, divided by `count`."""
         wide = widened(self._writer, value, kind)
         held = self._writer.apply("tl.where({0}, {1}, 0)", exists, wide)
-        return narrowed(self._writer, self._writer.let(f"tl.sum({held.text}, 1)", 1), kind)
+        total = self._writer.let(f"tl.sum({held.text}, 1)", 1)
+        if count > 1:
+            total = self._writer.apply(f"tl.div_rn({{0}}, {count}.0)", total)
+        return narrowed(self._writer, total, kind)
 
     def _extreme(self, value: Term, kind: torch.dtype, exists: Term, largest: bool) -> Term:
         if kind is torch.bool:
@@ -378,6 +384,7 @@ _SPECIAL: dict[Any, Special] = {
     take: Reading._taken,
     take_rows: Reading._rows,
     torch.sum: Reading._reduction,
+    mean: Reading._reduction,
     torch.amax: Reading._reduction,
     torch.amin: Reading._reduction,
     torch.softmax: Reading._softmax,
