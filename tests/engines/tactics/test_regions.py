@@ -132,7 +132,7 @@ def test_few_channels_and_positions(kernel, size, channels, as_on_a_gpu, stand_i
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2, 6])
 def test_convolutions_and_a_pass_behind_them(groups, stride, as_on_a_gpu, stand_ins):
     conv = nn.Conv2d(6, 6, 3, stride, 1, groups=groups)
     scale = nn.Parameter.empty((6, 1, 1))
@@ -143,7 +143,21 @@ def test_convolutions_and_a_pass_behind_them(groups, stride, as_on_a_gpu, stand_
         return F.relu(y + F.avg_pool2d(x, stride))
 
     model = Model(function, one=conv, scale=scale)
-    assert "finished" in targets(check(model, as_on_a_gpu, ("N", 6, 8, 8)))
+    made = targets(check(model, as_on_a_gpu, ("N", 6, 8, 8)))
+    assert ("depthwise_image" if groups == 6 else "finished") in made
+    assert {"mul", "add", "relu"}.isdisjoint(made)
+
+
+def test_depthwise_convolutions_by_cudnn_where_that_is_faster(as_on_a_gpu, stand_ins):
+    conv = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+    model = Model(lambda m, x: F.relu(m.one(x) + F.silu(x)), one=conv)
+    module = as_on_a_gpu(filled(model), (2, 6, 8, 8))
+    clock = Clock(lambda call: 1.0 if call.func.__name__ == "library_depthwise" else 50.0)
+    made = build(module, [(2, 6, 8, 8)], clock)
+    assert {"depthwise_image", "library_depthwise"} <= {*clock.tactics}
+    assert "library_depthwise" in targets(made)
+    inputs = inputs_of([(2, 6, 8, 8)])
+    agree(outputs(made, inputs), outputs(module, inputs), 2e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

@@ -169,16 +169,41 @@ def depthwise_image(
     x: Tensor,
     kernel: Tensor,
     bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
     *,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
     epilogue: Epilogue,
+    is_image: bool,
     block: Block,
 ) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.depthwise.depthwise` of images of any layout."""
-    x = x.contiguous(memory_format=_LAST)
-    return depthwise(x, kernel, bias, stride, padding, dilation, epilogue, block)
+    """:func:`trtnet.engines.torch.tactics.depthwise.depthwise` of images of any layout; what comes
+    after the first activation in a pass of its own."""
+    x, rest = x.contiguous(memory_format=_LAST), epilogue.rest
+    first = Epilogue(epilogue.first)
+    y = depthwise(x, kernel, bias, stride, padding, dilation, first, block)
+    if rest:
+        other = None if other is None else _rows(other, is_image)
+        finish(_rows(y, True), None, vector(factor), other, rest)
+    return y if is_image else y.permute(0, 2, 3, 1)
+
+
+def library_depthwise(
+    x: Tensor,
+    kernel: Tensor,
+    *operands: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    epilogue: Epilogue,
+    is_image: bool,
+) -> Tensor:
+    """As :func:`depthwise_image`, by cuDNN, and its epilogue in a pass of its own."""
+    window = (stride, padding, dilation, x.shape[1])
+    weight = kernel.permute(2, 0, 1)[:, None]
+    return finished(x, weight, *operands, window=window, epilogue=epilogue, is_image=is_image)  # type: ignore[arg-type]
 
 
 def finished(

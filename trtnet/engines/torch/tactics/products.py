@@ -105,8 +105,7 @@ def of_images(
         how = calls.Layout(chain.shape_of_rows, False, chain.is_image, True)
         operands = (source, kernel, bias, chain.factor, chain.other, gate, None, None)
         return _product(nodes, operands, chain, how, (n * oh * ow, out, value.shape[1]), count)
-    plain = chain.factor is None and chain.other is None and not chain.last and chain.is_image
-    if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1 and plain:
+    if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1:
         return _depthwise(module, node, chain, count)
     if node.target is F.conv2d and (chain.epilogue or bias is not None):
         return _finished(node, chain, count)
@@ -168,12 +167,16 @@ def _depthwise(module: fx.GraphModule, node: fx.Node, chain: Chain, count: int) 
         f"{value.dtype} {chain.epilogue} {bias is not None}"
     )
     shared = {"stride": stride, "padding": padding, "dilation": dilation,
-              "epilogue": chain.epilogue}  # fmt: skip
+              "epilogue": chain.epilogue, "is_image": chain.is_image}  # fmt: skip
     tactics = [
         Tactic(f"block {block}", calls.depthwise_image, {**shared, "block": block})
         for block in depthwise.BLOCKS[:count]
     ]
-    return Region(tuple(chain.nodes), (x, window, bias), problem, tuple(tactics))
+    if chain.epilogue.rest or not chain.is_image:
+        problem += f" {chain.is_image:d}"
+        tactics.append(Tactic("finish", calls.library_depthwise, shared, always=True))
+    operands = (x, window, bias, chain.factor, chain.other)
+    return Region(tuple(chain.nodes), operands, problem, tuple(tactics))
 
 
 def _finished(node: fx.Node, chain: Chain, count: int) -> Region | None:
