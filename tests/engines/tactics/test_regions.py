@@ -384,3 +384,34 @@ def test_a_wrong_kernel_changes_nothing(as_on_a_gpu, stand_ins, monkeypatch):
     assert {"product", "depthwise_image", "normalized", "library_product"}.isdisjoint(targets(made))
     (x,) = inputs_of([(2, 6, 9, 8)])
     assert torch.equal(*outputs(made, [x]), *outputs(module, [x]))
+
+
+def test_what_follows_on_a_tactic_knows_the_layout_of_its_result(as_on_a_gpu, stand_ins):
+    """A sum lies as its first operand does; where a product computes it, with the channels last."""
+
+    def function(m, x):
+        y = x.flatten(2).permute(0, 2, 1).exp().permute(0, 2, 1).reshape(-1, 6, 8, 4) * 2
+        z = y * 2 + m.one(x)
+        return F.interpolate(z, scale_factor=2, mode="bilinear"), (z * 2 + x).flatten(2)
+
+    made = check(Model(function, **pair("point")), as_on_a_gpu, ("N", 6, 8, 4))
+    assert "product" in targets(made)
+    real = {}
+
+    class Run(torch.fx.Interpreter):
+        def run_node(self, n):
+            real[n] = super().run_node(n)
+            return real[n]
+
+    Run(made).run(*inputs_of([(2, 6, 8, 4)]))
+    (resized,) = (node for node in made.graph.nodes if targets_of(node) == "resize")
+    assert resized.meta["value"].is_contiguous(memory_format=torch.channels_last)
+    assert all(node.meta["value"].stride() == real[node].stride() for node in real if has_one(node))
+
+
+def targets_of(node):
+    return getattr(node.target, "__name__", node.target)
+
+
+def has_one(node):
+    return node.op.startswith("call") and isinstance(node.meta["value"], torch.Tensor)
