@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tactics.codes import encoded
-from tactics.oracles import activated, finished
+from tactics.oracles import activated, finished, summed
 from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.epilogue import Epilogue
@@ -101,17 +101,21 @@ def scale_shift(x, scale, shift, epilogue, out=None):
     """As :func:`trtnet.engines.torch.tactics.pointwise.scale_shift`."""
     assert x.dim() == 2
     assert x.stride(1) == 1
-    assert scale.shape == shift.shape == x.shape[1:]
+    assert scale.shape[-1:] == x.shape[1:]
+    assert shift is None or shift.shape == x.shape[1:]
     assert out is None or (out.shape == x.shape and out.stride(1) == 1)
-    y = finished(x.float() * scale.float(), shift.float(), None, None, epilogue).to(x.dtype)
+    if scale.dim() == 2:
+        assert scale.is_contiguous()
+        scale = scale.repeat_interleave(len(x) // len(scale), 0)
+    y = finished(x.float() * scale.float(), wide(shift), None, None, epilogue).to(x.dtype)
     return y if out is None else out.copy_(y)
 
 
-def image_means(x, rows, channels, warps):
-    """As :func:`trtnet.engines.torch.tactics.pointwise.image_means`."""
+def image_sums(x, how, dtype, tile):
+    """As :func:`trtnet.engines.torch.tactics.image_sums.image_sums`."""
     assert x.dim() == 3
     assert x.is_contiguous()
-    return x.float().mean(1).to(x.dtype)
+    return summed(x.float(), how).to(dtype)
 
 
 def put_columns(x, places, into):
@@ -144,7 +148,7 @@ def unit_vectors(x, epsilon, dtype, warps):
 
 KERNELS = (
     *(linear, convolution, depthwise, finish, layer_norm, window_attention),
-    *(scale_shift, image_means, put_columns, copy_columns, unit_vectors),
+    *(scale_shift, image_sums, put_columns, copy_columns, unit_vectors),
 )
 
 

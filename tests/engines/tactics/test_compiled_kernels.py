@@ -20,6 +20,7 @@ from trtnet.engines.torch.tactics import (
     columns,
     convolution,
     depthwise,
+    image_sums,
     linear,
     norm,
     pointwise,
@@ -91,10 +92,14 @@ CASES = {
                                {"first", "second"}),
     "units": (windows._unit_vectors, {"d": 32, "tokens": 64, "features": 32}, set()),
     **{f"pointwise {kind}": (pointwise._pointwise, {
-        "has_gaps": kind == "with gaps", "has_scale": True, "has_bias": True, "has_factor": True,
-        "has_other": True, **ACTIVATION, "unit": 8, "block": 1024}, set())
+        "has_gaps": kind == "with gaps", "of_images": kind == "without", "has_scale": True,
+        "has_bias": True, "has_factor": True, "has_other": True, **ACTIVATION,
+        "unit": 8, "block": 1024}, set())
        for kind in ("with gaps", "without")},
-    "means": (pointwise._image_means, {"rows": 64, "channels": 32, "unit": 8}, set()),
+    **{f"sums {how}": (image_sums._image_sums,
+                       {"of_squares": how == "root", "is_mean": how == "mean",
+                        "is_root": how == "root", "rows": 64, "channels": 64, "unit": 8}, set())
+       for how in ("mean", "root")},
     **{f"{name} {rows}": (pooling._pool, {**pools(name == "largest", rows)}, set())
        for name, rows in (("largest", 2), ("average", 1), ("average", 4))},
     "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
