@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from doubles import cuda_tensors
 from doubles.cuda_tensors import Device, OnGpu, values
 from torch import Tensor, fx
 
-from trtnet.engines.torch import counting, greedy, kernels, pooling
+from trtnet.engines.torch import counting, greedy, kernels, nearest, pooling
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.tactics import selection
 from trtnet.engines.torch.tactics.elements import rewrite
@@ -25,7 +26,9 @@ LAST = torch.channels_last
 @contextmanager
 def entered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """A device that is entered; kernels of ours are PyTorch's functions."""
+    import_module("torch._dynamo")  # PyTorch does inside of a device, without torch.Generator
     monkeypatch.setattr(pooling, "pool_images", _pooled)
+    monkeypatch.setattr(nearest, "take_nearest", _taken)
     monkeypatch.setattr(kernels, "pack_channels_last", _packed)
     monkeypatch.setattr(selection, "largest_of", _largest)
     monkeypatch.setattr(rewrite, "_on_gpu", lambda x: False)
@@ -72,6 +75,15 @@ def _pooled(x, how):
         covered = (begin + how.window[axis]).clamp(max=high) - begin.clamp(min=low)
         counts = counts.unsqueeze(-1) * covered.clamp(min=1)
     return (total / counts).to(x.dtype)
+
+
+def _taken(x, size, steps):
+    assert x.is_contiguous(memory_format=LAST)
+    for axis, count, (factor, offset, divisor) in zip((2, 3), size, steps, strict=True):
+        index = torch.arange(count, device=x.device) * factor + offset
+        index = (index.clamp(min=0) // divisor).clamp(max=x.shape[axis] - 1)
+        x = x.index_select(axis, index)
+    return x.contiguous(memory_format=LAST)
 
 
 def _by_kernel(tensors, threshold, rounds):

@@ -12,7 +12,7 @@ from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trtnet.engines.torch import counting, pooling
+from trtnet.engines.torch import counting, nearest, pooling
 from trtnet.engines.torch.tactics import (
     columns,
     convolution,
@@ -91,6 +91,7 @@ CASES = {
        for name, rows in (("largest", 2), ("average", 1), ("average", 4))},
     "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
                                   set()),
+    "nearest": (nearest._nearest, {"pixels": 16, "channels": 256, "unit": 8}, set()),
     "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
     "sorted parts": (selection._sort, {"part": 256}, set()),
     "merged parts": (selection._merge, {"part": 256, "width": 16, "together": 64}, set()),
@@ -138,6 +139,7 @@ STRIDES = {
     "convolution whole": ["x_n", "o_m"],
     "columns": ["a_m", "b_m"],
     "average 4": ["c"],
+    "nearest": ["c"],
 }
 
 

@@ -44,6 +44,7 @@ def optimize(module: fx.GraphModule) -> None:
     passes.resize_at_once()
     if importlib.util.find_spec("triton") is not None:
         passes.pool_by_kernel()
+        passes.take_nearest_by_kernel()
         passes.pack_images()
     passes.lay_out_inputs()
     passes.widen_outputs_last()
@@ -220,6 +221,14 @@ class _Passes:
             if len(pool.args[1]) == 2:
                 pool.target = padded[pool.target]
                 self._leave_half(pool)
+
+    def take_nearest_by_kernel(self) -> None:
+        """Images of the nearest pixels."""
+        from trtnet.engines.torch.nearest import resize_nearest
+
+        for resized in self._calls(resize):
+            if resized.kwargs["mode"] == "NEAREST":
+                resized.target = resize_nearest
 
     def pack_images(self) -> None:
         """Packing images for the first convolution by a kernel of our own."""
