@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -120,9 +121,29 @@ def unit_vectors(x, epsilon, dtype, warps):
     return F.normalize(x.float(), dim=-1, eps=epsilon).to(dtype)
 
 
+def pool_images(x, how, block=None):
+    """As :func:`trtnet.engines.torch.pooling.pool_images`: padded with what changes nothing, behind
+    by as much as the last window needs."""
+    assert x.is_contiguous(memory_format=LAST)
+    axes = zip(how.size, how.stride, how.window, how.before, x.shape[2:], strict=True)
+    ends = [(n - 1) * s + k - a - m for n, s, k, a, m in axes]
+    (top, left), (bottom, right) = how.before, (max(0, end) for end in ends)
+    around = (left, right, top, bottom)
+    if how.counted is None:
+        return F.max_pool2d(F.pad(x, around, value=-math.inf), how.window, how.stride)
+    total = F.avg_pool2d(F.pad(x.float(), around), how.window, how.stride, divisor_override=1)
+    counts = torch.ones((), device=x.device)
+    for axis in (0, 1):
+        low, high = how.counted[axis]
+        begin = torch.arange(how.size[axis], device=x.device) * how.stride[axis] - how.before[axis]
+        covered = (begin + how.window[axis]).clamp(max=high) - begin.clamp(min=low)
+        counts = counts.unsqueeze(-1) * covered.clamp(min=1)
+    return (total / counts).to(x.dtype)
+
+
 KERNELS = (
     *(linear, convolution, depthwise, finish, layer_norm, window_attention),
-    *(scale_shift, image_means, take_columns, unit_vectors),
+    *(scale_shift, image_means, take_columns, unit_vectors, pool_images),
 )
 
 

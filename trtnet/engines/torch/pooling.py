@@ -4,7 +4,7 @@ maxima, 8 bytes per value, and takes ten times as long for averages as their mem
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trtnet.engines.torch.tactics.depthwise import Block
 from trtnet.engines.torch.tactics.launching import launch, unit_of
 from trtnet.reference import pooling
 from trtnet.reference.convolution import Ints, window_padding
@@ -50,11 +51,17 @@ class Windows:
     size: Pair
     counted: tuple[Pair, Pair] | None = None
 
+    @property
+    def words(self) -> str:
+        """All that is said here, for a problem."""
+        what = "largest" if self.counted is None else f"average of {self.counted}"
+        return f"{what} {self.window} {self.stride} {self.before} {self.size}"
+
 
 def max_pool(x: Tensor, window: Ints, stride: Ints, *, pre: Ints, post: Ints, mode: str) -> Tensor:
     """:func:`trtnet.reference.pooling.max_pool` of images."""
     how = windows_of(x.shape, window, stride, pre, post, mode)
-    if _fits(x, how) and x.dtype in _FLOATS:
+    if x.is_cuda and fits(x, how):
         return pool_images(x, how)
     if pads_as_pytorch(window, pre, post, mode):
         return F.max_pool2d(x, window, stride, pre)
@@ -66,7 +73,7 @@ def average_pool(
 ) -> Tensor:
     """:func:`trtnet.reference.pooling.average_pool` of images, in the type of `x`, rounded once."""
     how = windows_of(x.shape, window, stride, pre, post, mode, excludes)
-    if _fits(x, how) and x.dtype in _FLOATS:
+    if x.is_cuda and fits(x, how):
         return pool_images(x, how)
     if pads_as_pytorch(window, pre, post, mode):
         return F.avg_pool2d(x, window, stride, pre, False, not excludes)
@@ -75,9 +82,10 @@ def average_pool(
     return y.to(x.dtype)
 
 
-def _fits(x: Tensor, how: Windows) -> bool:
-    """Whether `x` lies where and as the kernel wants it, which counts bands of pixels in int32."""
-    if not x.is_cuda or x.dim() != 4 or math.prod(how.window) > _LARGE:
+def fits(x: Tensor, how: Windows) -> bool:
+    """Whether :func:`pool_images` takes `x` on a CUDA device, and is worth it there. The kernel
+    counts bands of pixels in int32."""
+    if x.dim() != 4 or x.dtype not in _FLOATS or math.prod(how.window) > _LARGE:
         return False
     few = x.shape[0] * (how.size[0] + 3) * how.size[1] < _PLACES
     return few and x.is_contiguous(memory_format=_LAST)
@@ -117,19 +125,6 @@ def _pair(values: Ints | list[int]) -> Pair:
     return first, second
 
 
-@dataclass(frozen=True)
-class Block:
-    """How one program works: on `pixels` columns of `rows` (1, 2 or 4) rows, for `channels`."""
-
-    rows: int
-    pixels: int
-    channels: int
-    warps: int
-
-    def __str__(self) -> str:
-        return f"{self.rows}x{self.pixels}x{self.channels}w{self.warps}"
-
-
 def block_for(shape: Ints, how: Windows, itemsize: int) -> Block:
     """What promises most for a result of `shape`, (N, C, OH, OW): what several windows read of a
     column is read once, where there is enough to do for all of a GPU."""
@@ -142,6 +137,17 @@ def block_for(shape: Ints, how: Windows, itemsize: int) -> Block:
     while rows > 1 and n * oh * ow * c < _PROGRAMS * values * rows:
         rows //= 2
     return Block(rows, values // channels, channels, 4)
+
+
+def blocks_for(shape: Ints, how: Windows, itemsize: int) -> tuple[Block, ...]:
+    """What promises too, beside :func:`block_for`, for a result of `shape`."""
+    first = block_for(shape, how, itemsize)
+    overlaps = how.stride[0] < how.window[0] and math.prod(how.window) <= _SMALL
+    half = replace(first, pixels=first.pixels // 2, warps=2)
+    found = [half, replace(first, pixels=first.pixels * 2)]
+    for rows in (2, 1, 4) if overlaps else ():
+        found += [replace(first, rows=rows), replace(half, rows=rows)]
+    return tuple(block for block in dict.fromkeys(found) if block != first)
 
 
 def pool_images(x: Tensor, how: Windows, block: Block | None = None) -> Tensor:

@@ -15,6 +15,8 @@ from trtnet.reference.resize import interpolate
 LAST = torch.channels_last
 TRANSFORMATIONS = ("ASYMMETRIC", "HALF_PIXEL", "ALIGN_CORNERS")
 ROUNDINGS = ("FLOOR", "CEIL", "HALF_UP", "HALF_DOWN")
+SIZES = [((2, 16, 5, 7), (10, 14)), ((1, 3, 4, 3), (12, 3)), ((1, 260, 3, 2), (7, 5)),
+         ((2, 1, 9, 1), (4, 1)), ((1, 8, 6, 70), (3, 141))]  # fmt: skip
 HOW = {"mode": "NEAREST", "selector": "FORMULA", "cubic": -0.75, "exclude_outside": False}
 
 
@@ -29,8 +31,7 @@ def taken(x, size, transformation, rounding):
 
 
 @pytest.mark.parametrize("dtype", [*HALVES, torch.float32], ids=str)
-@pytest.mark.parametrize(("shape", "size"), [((2, 16, 5, 7), (10, 14)), ((1, 3, 4, 3), (12, 3)),
-    ((1, 260, 3, 2), (7, 5)), ((2, 1, 9, 1), (4, 1)), ((1, 8, 6, 70), (3, 141))], ids=str)  # fmt: skip
+@pytest.mark.parametrize(("shape", "size"), SIZES, ids=str)
 def test_as_pytorch_does(shape, size, dtype, place):
     """Larger and smaller; channels that are no multiple of 8, and more than a program's."""
     x = image(*shape, place=place, dtype=dtype)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from tactics.oracles import HALVES, assert_rounded, values, wide
 
-from trtnet.engines.torch.pooling import Block, Windows, block_for, pool_images, windows_of
+from trtnet.engines.torch.pooling import Windows, block_for, blocks_for, pool_images, windows_of
+from trtnet.engines.torch.tactics.depthwise import Block
 
 LAST = torch.channels_last
 FLOATS = (*HALVES, torch.float32)
@@ -145,4 +146,7 @@ def test_no_images(place):
     ((64, 512, 20, 20), (13, 13), (1, 1), 1)], ids=str)  # fmt: skip
 def test_rows_share_what_they_read(shape, window, stride, rows):
     how = Windows(window, stride, (0, 0), shape[2:])
-    assert block_for(shape, how, 2).rows == rows
+    first, others = block_for(shape, how, 2), blocks_for(shape, how, 2)
+    assert first.rows == rows
+    assert first not in others
+    assert len(others) == len(set(others)) >= 2

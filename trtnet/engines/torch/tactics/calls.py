@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trtnet.engines.torch.pooling import Windows, pool_images
 from trtnet.engines.torch.tactics.columns import take_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
@@ -253,6 +254,11 @@ def mean_of_image(x: Tensor, *, rows: int, channels: int, warps: int) -> Tensor:
     n, c, h, w = x.shape
     y = image_means(_rows(x, True).view(n, h * w, c), rows, channels, warps)
     return y.view(n, c, 1, 1)
+
+
+def pooled_image(x: Tensor, *, how: Windows, block: Block) -> Tensor:
+    """:func:`trtnet.engines.torch.pooling.pool_images` of images of any layout."""
+    return pool_images(x.contiguous(memory_format=_LAST), how, block)
 
 
 def units(x: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""Regions of images other than convolutions: scaled channels, means, and channels that move."""
+"""Regions of images other than convolutions: scaled channels, means, windows of which the largest
+value or the average is taken, and channels that move."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch import pooling
 from trtnet.engines.torch.constants import is_stored, new_buffer
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.chains import Chain
@@ -46,6 +48,24 @@ def means(node: fx.Node) -> Region | None:
                {"rows": rows, "channels": channels, "warps": warps})
         for rows, channels, warps in ((64, 32, 4), (128, 16, 8), (16, 128, 4), (256, 8, 8))
     ]  # fmt: skip
+    return Region((node,), (x,), problem, tuple(tactics))
+
+
+def pools(node: fx.Node) -> Region | None:
+    """The largest values or the averages of windows of images."""
+    arguments: Any = node.args
+    x, window, stride = arguments
+    options: dict[str, Any] = dict(node.kwargs)
+    value: Tensor = x.meta["value"]
+    how = pooling.windows_of(value.shape, window, stride, **options)
+    made = node.meta["value"]
+    if not pooling.fits(value, how) or made.numel() == 0:
+        return None
+    tactics = [
+        Tactic(str(block), calls.pooled_image, {"how": how, "block": block})
+        for block in pooling.blocks_for(made.shape, how, made.itemsize)
+    ]
+    problem = f"pool {tuple(value.shape)} {value.dtype} {how.words}"
     return Region((node,), (x,), problem, tuple(tactics))
 
 

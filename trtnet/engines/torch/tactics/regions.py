@@ -10,6 +10,7 @@ from torch import fx
 
 from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.passes import linear_of_columns
+from trtnet.engines.torch.pooling import average_pool, max_pool
 from trtnet.engines.torch.tactics import image_regions, products, token_regions
 from trtnet.engines.torch.tactics.choices import Region, is_half
 from trtnet.engines.torch.tactics.quantized.regions import of_codes
@@ -58,6 +59,8 @@ def _of_values(
         return image_regions.scaled(node)
     if node.target is mean:
         return image_regions.means(node)
+    if node.target in (average_pool, max_pool):
+        return image_regions.pools(node)
     if node.target is torch.div:
         return token_regions.units(module, node)
     if node.target is torch.reshape and is_half(node):
