@@ -58,13 +58,13 @@ def _packed(x, channels, dtype):
     return padded.contiguous(memory_format=LAST)
 
 
-def _taken(x, size, steps):
-    assert x.is_contiguous(memory_format=LAST)
+def _taken(x, size, steps, out=None):
+    assert pooling.rows_of(x) is not None
     for axis, count, (factor, offset, divisor) in zip((2, 3), size, steps, strict=True):
         index = torch.arange(count, device=x.device) * factor + offset
         index = (index.clamp(min=0) // divisor).clamp(max=x.shape[axis] - 1)
         x = x.index_select(axis, index)
-    return x.contiguous(memory_format=LAST)
+    return x.contiguous(memory_format=LAST) if out is None else out.copy_(x)
 
 
 def _by_kernel(tensors, threshold, rounds):

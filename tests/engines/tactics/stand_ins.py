@@ -13,6 +13,7 @@ from tactics.codes import encoded
 from tactics.oracles import activated, finished
 from torch import Tensor, fx
 
+from trtnet.engines.torch.pooling import rows_of
 from trtnet.engines.torch.tactics.epilogue import Epilogue
 
 LAST = torch.channels_last
@@ -121,16 +122,18 @@ def unit_vectors(x, epsilon, dtype, warps):
     return F.normalize(x.float(), dim=-1, eps=epsilon).to(dtype)
 
 
-def pool_images(x, how, block=None):
+def pool_images(x, how, block=None, out=None):
     """As :func:`trtnet.engines.torch.pooling.pool_images`: padded with what changes nothing, behind
     by as much as the last window needs."""
-    assert x.is_contiguous(memory_format=LAST)
+    assert rows_of(x) is not None
+    assert out is None or rows_of(out) is not None
     axes = zip(how.size, how.stride, how.window, how.before, x.shape[2:], strict=True)
     ends = [(n - 1) * s + k - a - m for n, s, k, a, m in axes]
     (top, left), (bottom, right) = how.before, (max(0, end) for end in ends)
     around = (left, right, top, bottom)
     if how.counted is None:
-        return F.max_pool2d(F.pad(x, around, value=-math.inf), how.window, how.stride)
+        y = F.max_pool2d(F.pad(x, around, value=-math.inf), how.window, how.stride)
+        return y if out is None else out.copy_(y)
     total = F.avg_pool2d(F.pad(x.float(), around), how.window, how.stride, divisor_override=1)
     counts = torch.ones((), device=x.device)
     for axis in (0, 1):
@@ -138,7 +141,8 @@ def pool_images(x, how, block=None):
         begin = torch.arange(how.size[axis], device=x.device) * how.stride[axis] - how.before[axis]
         covered = (begin + how.window[axis]).clamp(max=high) - begin.clamp(min=low)
         counts = counts.unsqueeze(-1) * covered.clamp(min=1)
-    return (total / counts).to(x.dtype)
+    y = (total / counts).to(x.dtype)
+    return y if out is None else out.copy_(y)
 
 
 KERNELS = (

@@ -112,10 +112,10 @@ def kind_of(name: str, dtype: str, constants: dict) -> str:
     return "fp32" if name in ("epsilon", "step", "reciprocal") else "i32"
 
 
-def compiled(case: str, dtype: str):
-    """A kernel for a GPU, in all forms that Triton gives."""
+def compiled(case: str, dtype: str, **others):
+    """A kernel for a GPU, in all forms that Triton gives; `others` are constants that differ."""
     function, constants, absent = CASES[case]
-    constants = {**constants, **dict.fromkeys(absent)}
+    constants = {**constants, **dict.fromkeys(absent), **others}
     names = function.arg_names
     assert set(constants) <= set(names)
     signature = {name: kind_of(name, dtype, constants) for name in names}
@@ -132,14 +132,19 @@ def test_kernels_compile(case, dtype):
     assert f".entry {CASES[case][0].__name__}" in made.asm["ptx"]
 
 
+def test_the_largest_codes():
+    made = compiled("largest 2", "i8", start=-128, middle=tl.int8, unit=16)
+    assert ".entry _pool" in made.asm["ptx"]
+
+
 STRIDES = {
     "windows": [f"{of}_{axis}" for of in "qkvyfs" for axis in "bwh"],
     "units": ["x_b", "x_w", "x_h"],
     "linear": ["x_m", "o_m", "a_m", "y_m"],
     "convolution whole": ["x_n", "o_m"],
     "columns": ["a_m", "b_m"],
-    "average 4": ["c"],
-    "nearest": ["c"],
+    "average 4": ["x_p", "y_p"],
+    "nearest": ["x_p", "y_p"],
 }
 
 

@@ -50,9 +50,9 @@ def kernels(monkeypatch):
 
 
 def counted(called, name, function):
-    def call(*arguments):
+    def call(*arguments, **options):
         called[name] += 1
-        return function(*arguments)
+        return function(*arguments, **options)
 
     return call
 

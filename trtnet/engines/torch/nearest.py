@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trtnet.engines.torch.pooling import rows_of
 from trtnet.engines.torch.resize import resize
 from trtnet.engines.torch.tactics.launching import launch, unit_of
 from trtnet.reference.dtypes import HALF_DTYPES
@@ -33,25 +34,34 @@ class Step(NamedTuple):
     divisor: int
 
 
-def resize_nearest(x: Tensor, size: Any, **options: Any) -> Tensor:
-    """:func:`trtnet.engines.torch.resize.resize` of mode "NEAREST", bit for bit."""
-    steps = _steps(x, size, options)
-    return resize(x, size, **options) if steps is None else take_nearest(x, *steps)
+def resize_nearest(
+    x: Tensor, size: Any, scales: tuple[float, ...] | None, transformation: str, selector: str,
+    rounding: str, out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """:func:`trtnet.engines.torch.resize.resize` of mode "NEAREST", bit for bit; `out` as in
+    :func:`take_nearest`."""
+    steps = _steps(x, size, scales, (transformation, selector, rounding))
+    if steps is not None:
+        return take_nearest(x, *steps, out)
+    y = resize(
+        x, size, scales=scales, mode="NEAREST", transformation=transformation, selector=selector,
+        rounding=rounding, cubic=0.0, exclude_outside=False,
+    )  # fmt: skip
+    return y if out is None else out.copy_(y)
 
 
-def _steps(x: Tensor, size: Any, options: dict[str, Any]) -> tuple[list[int], list[Step]] | None:
+def _steps(
+    x: Tensor, size: Any, scales: tuple[float, ...] | None, how: tuple[str, str, str]
+) -> tuple[list[int], list[Step]] | None:
     """Rows and columns of the result, and where they are taken; None where the kernel cannot."""
-    fits = x.is_cuda and x.dim() == 4 and x.dtype in _FLOATS and 0 not in x.shape
-    if not fits or not x.is_contiguous(memory_format=_LAST):
+    if not x.is_cuda or x.dtype not in _FLOATS or 0 in x.shape or rows_of(x) is None:
         return None
-    scales = options["scales"] or (None,) * 4
-    if options["scales"] is not None:
+    if scales is not None:
         size = [math.floor(n * s) for n, s in zip(x.shape, scales, strict=True)]
-    target = [*integers(size)]
-    if tuple(target[:2]) != tuple(x.shape[:2]) or any(s not in (None, 1) for s in scales[:2]):
+    target, factors = [*integers(size)], scales or (None,) * 4
+    if tuple(target[:2]) != tuple(x.shape[:2]) or any(s not in (None, 1) for s in factors[:2]):
         return None
-    how = (options["transformation"], options["selector"], options["rounding"])
-    found = [step_of(x.shape[i], target[i], scales[i], *how) for i in (2, 3)]
+    found = [step_of(x.shape[i], target[i], factors[i], *how) for i in (2, 3)]
     steps = [step for step in found if step is not None]
     return (target[2:], steps) if len(steps) == len(found) else None
 
@@ -83,37 +93,50 @@ def step_of(
     return step if torch.equal(found, wanted) else None
 
 
-def take_nearest(x: Tensor, size: list[int], steps: list[Step]) -> Tensor:
+def take_nearest(
+    x: Tensor, size: list[int], steps: list[Step], out: Tensor | None = None
+) -> Tensor:
     """The pixels of `x` at the positions that `steps` give for rows and columns.
 
     Args:
-        x: (N, C, H, W) in channels_last, on a CUDA device.
+        x: (N, C, H, W) in channels_last, with or without gaps between the pixels, on a CUDA
+            device.
         size: rows and columns of the result.
+        out: where the result is written, which may have gaps too; None for new memory.
     """
     n, c, h, w = x.shape
     oh, ow = size
-    y = torch.empty((n, c, oh, ow), dtype=x.dtype, device=x.device, memory_format=_LAST)
+    y = out
+    if y is None:
+        y = torch.empty((n, c, oh, ow), dtype=x.dtype, device=x.device, memory_format=_LAST)
+    source, target = rows_of(x), rows_of(y)
+    if source is None or target is None:
+        raise ValueError("the pixels are no rows of channels")
+    unit = unit_of(c, source.stride(0), target.stride(0))
     channels = min(_CHANNELS, triton.next_power_of_2(c))
     pixels = max(1, _TILE // x.element_size() // channels)
     pixels = min(pixels, triton.next_power_of_2(ow))
-    parts, blocks, unit = triton.cdiv(c, channels), triton.cdiv(ow, pixels), unit_of(c)
+    parts, blocks = triton.cdiv(c, channels), triton.cdiv(ow, pixels)
     launch(
         _nearest, (n * oh * blocks * parts,),
-        x, y, blocks, parts, h, w, oh, ow, c // unit, *steps[0], *steps[1],
+        x, y, blocks, parts, h, w, oh, ow, c // unit,
+        source.stride(0) // unit, target.stride(0) // unit, *steps[0], *steps[1],
         pixels, channels, unit,
     )  # fmt: skip
     return y
 
 
-@triton.jit(do_not_specialize=["blocks", "parts", "h", "w", "oh", "ow", "c", "factor_h", "offset_h",
-                               "divisor_h", "factor_w", "offset_w", "divisor_w"])  # fmt: skip
+@triton.jit(do_not_specialize=["blocks", "parts", "h", "w", "oh", "ow", "c", "x_p", "y_p",
+                               "factor_h", "offset_h", "divisor_h", "factor_w", "offset_w",
+                               "divisor_w"])  # fmt: skip
 def _nearest(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, y, blocks, parts, h, w, oh, ow, c,
+    x, y, blocks, parts, h, w, oh, ow, c, x_p, y_p,
     factor_h, offset_h, divisor_h, factor_w, offset_w, divisor_w,
     pixels: tl.constexpr, channels: tl.constexpr, unit: tl.constexpr,
 ):  # fmt: skip
-    """One program writes `pixels` of one row, `channels` of the `c` times `unit` channels."""
-    c = c.to(tl.int64) * unit
+    """One program writes `pixels` of one row, `channels` of the `c` times `unit` channels; from one
+    pixel to the next are `x_p` and `y_p` times `unit` values."""
+    x_p, y_p = x_p.to(tl.int64) * unit, y_p.to(tl.int64) * unit
     block = tl.program_id(0) // parts
     channel = tl.program_id(0) % parts * channels + tl.arange(0, channels)
     line = block // blocks
@@ -121,7 +144,7 @@ def _nearest(  # type: ignore[no-untyped-def]  # Triton reads its parameters' an
     image, row = (line // oh).to(tl.int64), line % oh
     row_from = tl.minimum(tl.maximum(row * factor_h + offset_h, 0) // divisor_h, h - 1)
     column_from = tl.minimum(tl.maximum(column * factor_w + offset_w, 0) // divisor_w, w - 1)
-    inside = (column < ow)[:, None] & (channel < c)[None, :]
-    source = x + ((image * h + row_from) * w + column_from)[:, None] * c + channel[None, :]
-    target = y + ((image * oh + row) * ow + column)[:, None] * c + channel[None, :]
+    inside = (column < ow)[:, None] & (channel < c * unit)[None, :]
+    source = x + ((image * h + row_from) * w + column_from)[:, None] * x_p + channel[None, :]
+    target = y + ((image * oh + row) * ow + column)[:, None] * y_p + channel[None, :]
     tl.store(target, tl.load(source, inside, 0), inside)

@@ -41,6 +41,20 @@ def test_as_pytorch_does(shape, size, dtype, place):
     assert torch.equal(found.cpu(), F.interpolate(x.cpu(), size, mode="nearest"))
 
 
+@pytest.mark.parametrize("channels", [(8, 16, 40), (3, 5, 9)], ids=str)
+def test_gaps(channels, place):
+    """Some of the channels of an image are read, and written to some of those of another."""
+    begin, count, whole = channels
+    x = image(2, whole, 4, 3, place=place)[:, begin : begin + count]
+    y = image(2, whole + count, 8, 6, place=place)
+    before, out = y.cpu().clone(), y[:, whole - begin : whole - begin + count]
+    steps = [step_of(n, 2 * n, None, "ASYMMETRIC", "FORMULA", "FLOOR") for n in (4, 3)]
+    assert take_nearest(x, [8, 6], steps, out) is out
+    wanted = F.interpolate(x.cpu(), scale_factor=2, mode="nearest")
+    before[:, whole - begin : whole - begin + count] = wanted
+    assert torch.equal(y.cpu(), before)
+
+
 @pytest.mark.parametrize("size", [(10, 14), (3, 11)], ids=str)
 def test_as_pytorch_does_with_exact_positions(size, place):
     x = image(1, 8, 5, 7, place=place)

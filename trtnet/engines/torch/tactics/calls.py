@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trtnet.engines.torch.pooling import Windows, pool_images
+from trtnet.engines.torch.pooling import Windows, pool_images, rows_of
 from trtnet.engines.torch.tactics.columns import take_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
@@ -256,9 +256,10 @@ def mean_of_image(x: Tensor, *, rows: int, channels: int, warps: int) -> Tensor:
     return y.view(n, c, 1, 1)
 
 
-def pooled_image(x: Tensor, *, how: Windows, block: Block) -> Tensor:
+def pooled_image(x: Tensor, *, how: Windows, block: Block, out: Tensor | None = None) -> Tensor:
     """:func:`trtnet.engines.torch.pooling.pool_images` of images of any layout."""
-    return pool_images(x.contiguous(memory_format=_LAST), how, block)
+    x = x if rows_of(x) is not None else x.contiguous(memory_format=_LAST)
+    return pool_images(x, how, block, out)
 
 
 def units(x: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int) -> Tensor:

@@ -54,10 +54,9 @@ def means(node: fx.Node) -> Region | None:
 def pools(node: fx.Node) -> Region | None:
     """The largest values or the averages of windows of images."""
     arguments: Any = node.args
-    x, window, stride = arguments
-    options: dict[str, Any] = dict(node.kwargs)
+    x, *windows = arguments
     value: Tensor = x.meta["value"]
-    how = pooling.windows_of(value.shape, window, stride, **options)
+    how = pooling.windows_of(value.shape, *windows)
     made = node.meta["value"]
     if not pooling.fits(value, how) or made.numel() == 0:
         return None
