@@ -25,8 +25,9 @@ def wide(x: Tensor | None) -> Tensor | None:
 
 
 def linear(
-    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, out=None
-):
+    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, out=None,
+    places=None,
+):  # fmt: skip
     """As :func:`trtnet.engines.torch.tactics.linear.linear`, and only of what that takes."""
     assert x.dim() == weight.dim() == 2
     assert x.stride(1) == 1
@@ -43,6 +44,9 @@ def linear(
     y = x.float() @ weight.float().t()
     y = y if target is None else y[target.long()]
     y = finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    if places is not None:
+        assert places.shape == (3, y.shape[1])
+        return put_columns(y, places, out)
     return y if out is None else out.copy_(y)
 
 
@@ -54,22 +58,25 @@ def depthwise(x, kernel, bias, stride, padding, dilation, epilogue: Epilogue, bl
     return activated(y, epilogue.first).to(x.dtype).contiguous(memory_format=LAST)
 
 
-def convolution(x, weight, bias, factor, other, window, epilogue, tile):
+def convolution(x, weight, bias, factor, other, window, epilogue, tile, out=None):
     """As :func:`trtnet.engines.torch.tactics.convolution.convolution`."""
     assert x.stride(-1) == 1
     assert weight.is_contiguous()
     assert other is None or other.stride(1) == 1
     image, kernel = x.permute(0, 3, 1, 2).float(), weight.permute(0, 3, 1, 2).float()
     y = F.conv2d(image, kernel, None, *window).permute(0, 2, 3, 1).reshape(-1, len(weight))
-    return finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    y = finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    return y if out is None else out.copy_(y)
 
 
-def finish(x, bias, factor, other, epilogue):
-    """As :func:`trtnet.engines.torch.tactics.pointwise.finish`: it overwrites `x`."""
+def finish(x, bias, factor, other, epilogue, out=None):
+    """As :func:`trtnet.engines.torch.tactics.pointwise.finish`: without `out` it overwrites `x`."""
     assert x.dim() == 2
-    assert x.is_contiguous()
-    assert other is None or (other.shape == x.shape and other.is_contiguous())
-    return x.copy_(finished(x.float(), wide(bias), wide(factor), wide(other), epilogue))
+    assert x.stride(1) == 1
+    assert other is None or (other.shape == x.shape and other.stride(1) == 1)
+    assert out is None or (out.shape == x.shape and out.stride(1) == 1)
+    y = x if out is None else out
+    return y.copy_(finished(x.float(), wide(bias), wide(factor), wide(other), epilogue))
 
 
 def layer_norm(x, scale, bias, epsilon, dtype, warps, step=None, codes=None):
@@ -92,12 +99,14 @@ def window_attention(query, key, value, biases, scale, warps):
     return y.transpose(2, 3).contiguous().transpose(2, 3)
 
 
-def scale_shift(x, scale, shift, epilogue):
+def scale_shift(x, scale, shift, epilogue, out=None):
     """As :func:`trtnet.engines.torch.tactics.pointwise.scale_shift`."""
     assert x.dim() == 2
-    assert x.is_contiguous()
+    assert x.stride(1) == 1
     assert scale.shape == shift.shape == x.shape[1:]
-    return finished(x.float() * scale.float(), shift.float(), None, None, epilogue).to(x.dtype)
+    assert out is None or (out.shape == x.shape and out.stride(1) == 1)
+    y = finished(x.float() * scale.float(), shift.float(), None, None, epilogue).to(x.dtype)
+    return y if out is None else out.copy_(y)
 
 
 def image_means(x, rows, channels, warps):
@@ -107,12 +116,25 @@ def image_means(x, rows, channels, warps):
     return x.float().mean(1).to(x.dtype)
 
 
-def take_columns(a, b, which, place, warps):
-    """As :func:`trtnet.engines.torch.tactics.columns.take_columns`."""
-    assert a.dim() == b.dim() == 2
-    assert a.stride(1) == b.stride(1) == 1
-    picked = [x[:, place.long().clamp(max=x.shape[1] - 1)] for x in (a, b)]
-    return torch.where(which.bool(), picked[1], picked[0])
+def put_columns(x, places, into):
+    """As :func:`trtnet.engines.torch.tactics.columns.put_columns`."""
+    assert x.dim() == places.dim() == 2
+    assert into.dim() == 1
+    assert x.stride(1) == 1
+    assert into.dtype is x.dtype
+    rows = torch.arange(x.shape[0], device=places.device)[:, None]
+    columns, begin, apart = places
+    return into.index_put_((begin + rows * apart,), x[:, columns])
+
+
+def copy_columns(sources, begins, y):
+    """As :func:`trtnet.engines.torch.tactics.columns.copy_columns`."""
+    assert y.stride(1) == 1
+    for x, begin in zip(sources, begins, strict=True):
+        assert x.dim() == 2
+        assert x.stride(1) == 1
+        assert x.dtype == y.dtype
+        y[:, begin : begin + x.shape[1]] = x
 
 
 def unit_vectors(x, epsilon, dtype, warps):
@@ -147,7 +169,7 @@ def pool_images(x, how, block=None, out=None):
 
 KERNELS = (
     *(linear, convolution, depthwise, finish, layer_norm, window_attention),
-    *(scale_shift, image_means, take_columns, unit_vectors, pool_images),
+    *(scale_shift, image_means, put_columns, copy_columns, unit_vectors, pool_images),
 )
 
 

@@ -35,7 +35,6 @@ def optimize(module: fx.GraphModule) -> None:
     The bodies of loops and conditionals stay as they are.
     """
     passes = _Passes(module)
-    passes.merge_kernels()
     passes.merge_biases()
     passes.clip_after_relu()
     passes.join_linear()
@@ -58,59 +57,6 @@ class _Passes:
 
     def __init__(self, module: fx.GraphModule) -> None:
         self.module, self.graph = module, module.graph
-
-    def merge_kernels(self) -> None:
-        """``conv(x) + conv(x)``, of which one has a kernel of one position: by one convolution
-        with the sum of both kernels, as RepVGG (arXiv:2101.03697) does after its training."""
-        for total in self._calls(torch.add, convolution_relu):
-            is_sum = total.target is torch.add
-            one, other = total.args if is_sum else (total, total.kwargs.get("other"))
-            parts = (one, other) if is_sum else (other,)
-            if one is other or not all(is_fusible(x) and not is_kept(x) for x in parts):
-                continue
-            points = [conv for conv in (one, other) if self._is_point(conv)]
-            if not points:
-                continue
-            wide = one if points[-1] is other else other
-            merged = self._sum_of_kernels(total, wide, points[-1])
-            if merged is not None:
-                constants = filter(is_stored, (*one.args[1:3], *other.args[1:3]))
-                function = F.conv2d if is_sum else convolution_relu
-                with self.graph.inserting_before(total):
-                    self._replace((*parts, total), function, merged)
-                release(self.module, total, *parts, *dict.fromkeys(constants))
-
-    def _is_point(self, conv: Any) -> bool:
-        """Whether a convolution is of one position and not padded."""
-        _, kernel, _, _, padding, _, groups = conv.args
-        size = self._value(kernel).shape[2:] if is_stored(kernel) else ()
-        return size == (1, 1) and padding == (0, 0) and groups == 1
-
-    def _sum_of_kernels(self, before: fx.Node, wide: Any, point: Any) -> tuple[Any, ...] | None:
-        """The arguments of one convolution for two; None where the positions do not agree."""
-        x, kernel, bias, *window = wide.args
-        y, small, shift, its_stride, *_ = point.args
-        stride, padding, dilation, groups = window
-        if x is not y or its_stride != stride or groups != 1 or not is_stored(kernel):
-            return None
-        total = self._value(kernel).float()
-        sizes = tuple(total.shape[2:])
-        around = tuple(d * (n - 1) / 2 for d, n in zip(dilation, sizes, strict=True))
-        if padding != around or any(n % 2 == 0 for n in sizes):
-            return None
-        biases = [part for part in (bias, shift) if part is not None]
-        if len(total) != len(self._value(small)) or not all(map(is_stored, biases)):
-            return None
-        # Of float32, it is the network's own; it is never written to.
-        total = total.clone()
-        total[:, :, sizes[0] // 2, sizes[1] // 2] += self._value(small)[:, :, 0, 0].float()
-        with self.graph.inserting_before(before):
-            laid_out = total.to(self._value(kernel).dtype, memory_format=torch.channels_last)
-            merged = self._constant(kernel, "merged", laid_out)
-            if biases:
-                values = torch.stack([self._value(part).float() for part in biases])
-                bias = self._constant(biases[0], "sum", values.sum(0))
-        return x, merged, bias, *window
 
     def merge_biases(self) -> None:
         """``relu(conv(x) + a + (conv(y) + b))``: adds `b` to `a`, ahead of time.

@@ -161,3 +161,31 @@ def test_promising_tiles():
         assert len(tiles(*size, 4)) == 4
         assert set(tiles(*size, 100)) == set(TILES)
         assert tiles(*size, 100)[:4] == tiles(*size, 4)
+
+
+@pytest.mark.parametrize("tile", [TILES[0], TILES[6], TILES[12]], ids=str)
+@pytest.mark.parametrize("size", [(50, 58, 24), (1, 1, 8), (33, 200, 40), (0, 6, 8)], ids=str)
+def test_columns_that_go_to_places(size, tile, place):
+    """Of two tensors, one after the other: every other column of the first, and the second turned;
+    with gaps between the rows of the first."""
+    x, weight, bias, factor, other = operands(*size, torch.float16, place)
+    m, n, _ = size
+    near = n // 3
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).tolist()
+    entries = {c: (3 + 2 * i, 2 * near + 1) for i, c in enumerate(order[:near])}
+    begin, rest = 3 + m * (2 * near + 1) + 5, order[near:]
+    entries |= {c: (begin + i, len(rest)) for i, c in enumerate(rest)}
+    places = torch.tensor([(c, *entries[c]) for c in range(n)], device=place).t().contiguous()
+    into = torch.full((begin + m * len(rest) + 2,), 7.0, device=place).half()
+    how = Epilogue(Activation("relu"), NOTHING, True, True)
+    found = linear(
+        x, weight, bias, factor, other, None, None, None, how, tile, out=into, places=places
+    )
+    assert found is into
+    wanted = expected(x, weight, bias, factor, other, how)
+    rows = torch.arange(m, device=place)[:, None]
+    at = places[1] + rows * places[2]
+    assert_rounded(into[at], wanted, torch.float16)
+    untouched = torch.ones_like(into, dtype=torch.bool)
+    untouched[at.flatten()] = False
+    assert (into[untouched] == 7).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trtnet.engines.torch.pooling import Windows, pool_images, rows_of
-from trtnet.engines.torch.tactics.columns import take_columns
+from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import Epilogue
@@ -65,12 +66,16 @@ def product(
     gate: Tensor | None,
     source: Tensor | None,
     target: Tensor | None,
+    into: Tensor | None = None,
+    places: Tensor | None = None,
     *,
     epilogue: Epilogue,
     layout: Layout,
     tile: Tile,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape."""
+    """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape; with `places` it
+    is `into` that is returned. `out` are images of which it writes rows."""
     y = linear(
         spaced_rows(x, layout.of_image),
         layout.weight(weight),
@@ -82,8 +87,10 @@ def product(
         target,
         epilogue,
         tile,
+        out=_place(out) if into is None else into,
+        places=places,
     )
-    return layout.result(y)
+    return layout.result(y) if places is None else y
 
 
 def library_product(
@@ -92,16 +99,24 @@ def library_product(
     bias: Tensor | None,
     factor: Tensor | None,
     other: Tensor | None,
-    *_: None,
+    gate: None = None,
+    source: None = None,
+    target: None = None,
+    into: Tensor | None = None,
+    places: Tensor | None = None,
+    *,
     epilogue: Epilogue,
     layout: Layout,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """A product by PyTorch's library, which adds the bias, and its epilogue in a pass of its
-    own."""
+    """A product by PyTorch's library, which adds the bias, and its epilogue, and what puts the
+    columns to their places, in passes of their own; `out` as in :func:`product`."""
     y = F.linear(spaced_rows(x, layout.of_image), layout.weight(weight), vector(bias))
-    if epilogue:
-        other = None if other is None else _rows(other, layout.is_image)
-        finish(y, None, vector(factor), other, epilogue)
+    if epilogue or out is not None:
+        other = None if other is None else spaced_rows(other, layout.is_image)
+        y = finish(y, None, vector(factor), other, epilogue, _place(out))
+    if into is not None and places is not None:
+        return put_columns(y, places, into)
     return layout.result(y)
 
 
@@ -186,12 +201,14 @@ def finished(
     window: tuple[Any, ...],
     epilogue: Epilogue,
     is_image: bool,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """A convolution, and its epilogue in a pass of its own."""
+    """A convolution, and its epilogue in a pass of its own; `out` as in :func:`product`."""
     y = F.conv2d(x, kernel, None, *window).contiguous(memory_format=_LAST)
     rows = _rows(y, True)
-    other = None if other is None else _rows(other, is_image)
-    finish(rows, bias, vector(factor), other, epilogue)
+    other = None if other is None else spaced_rows(other, is_image)
+    finish(rows, bias, vector(factor), other, epilogue, _place(out))
+    y = y if out is None else out
     return y if is_image else y.permute(0, 2, 3, 1)
 
 
@@ -206,13 +223,17 @@ def convolved(
     epilogue: Epilogue,
     is_image: bool,
     tile: Tile,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.convolution.convolution` of images of any layout."""
+    """:func:`trtnet.engines.torch.tactics.convolution.convolution` of images of any layout; `out`
+    as in :func:`product`."""
     pixels = x.permute(0, 2, 3, 1)
     pixels = pixels if pixels.stride(-1) == 1 else pixels.contiguous()
     weight = kernel.permute(0, 2, 3, 1).contiguous()
     other = None if other is None else spaced_rows(other, is_image)
-    rows = convolution(pixels, weight, bias, vector(factor), other, window, epilogue, tile)
+    rows = convolution(
+        pixels, weight, bias, vector(factor), other, window, epilogue, tile, _place(out)
+    )
     y = rows.view(x.shape[0], *window.size(x.shape[2:], kernel.shape[2:]), -1)
     return y.permute(0, 3, 1, 2) if is_image else y
 
@@ -235,18 +256,62 @@ def normalized(
     return y.view(x.shape)
 
 
-def scaled_image(x: Tensor, scale: Tensor, shift: Tensor, *, epilogue: Epilogue) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.pointwise.scale_shift` of images of any layout."""
+def scaled_image(
+    x: Tensor, scale: Tensor, shift: Tensor, *, epilogue: Epilogue, out: Tensor | None = None
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.pointwise.scale_shift` of images of any layout; `out` as
+    in :func:`product`."""
     n, c, h, w = x.shape
-    y = scale_shift(_rows(x, True), scale.reshape(-1), shift.reshape(-1), epilogue)
+    terms = (scale.reshape(-1), shift.reshape(-1))
+    y = scale_shift(spaced_rows(x, True), *terms, epilogue, _place(out))
     return y.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def shuffled(a: Tensor, b: Tensor, which: Tensor, place: Tensor, *, warps: int) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.columns.take_columns` of images of any layout."""
-    n, _, h, w = a.shape
-    y = take_columns(spaced_rows(a, True), spaced_rows(b, True), which, place, warps)
-    return y.view(n, h, w, -1).permute(0, 3, 1, 2)
+def room(places: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """A tensor of `size` elements, with nothing in it yet, on the device of `places`."""
+    return torch.empty(size, dtype=dtype, device=places.device)
+
+
+def put_channels(into: Tensor, image: Tensor, places: Tensor) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.columns.put_columns` of images of any layout."""
+    return put_columns(spaced_rows(image, True), places, into)
+
+
+def placed_image(held: Tensor, begin: int, shape: tuple[int, ...]) -> Tensor:
+    """The image (N, C, H, W) in channels_last that begins at an element of `held`."""
+    n, c, h, w = shape
+    return held[begin : begin + n * c * h * w].view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def joined_images(*parts: Tensor) -> Tensor:
+    """The channels of `parts`, images of any layout, one after the other."""
+    n, _, h, w = parts[0].shape
+    ends = [0, *itertools.accumulate(x.shape[1] for x in parts)]
+    y = new_image((n, ends[-1], h, w), parts[0].dtype, parts[0].device)
+    return put_images(y, tuple(ends[:-1]), *parts)
+
+
+def new_image(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for images that are written channel by channel."""
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=_LAST)
+
+
+def put_images(whole: Tensor, begins: tuple[int, ...], *parts: Tensor) -> Tensor:
+    """`whole`, with `parts` as its channels that begin at `begins`."""
+    rows = _place(whole)
+    assert rows is not None
+    copy_columns([spaced_rows(x, True) for x in parts], begins, rows)
+    return whole
+
+
+def channels_of(whole: Tensor, begin: int, size: int, *written: Tensor) -> Tensor:
+    """The channels of `whole` from `begin`, which are written when `written` is computed."""
+    return whole.narrow(1, begin, size)
+
+
+def packed_image(x: Tensor) -> Tensor:
+    """`x` without gaps."""
+    return x.contiguous(memory_format=_LAST)
 
 
 def mean_of_image(x: Tensor, *, rows: int, channels: int, warps: int) -> Tensor:
@@ -305,6 +370,11 @@ def spaced_rows(x: Tensor, is_image: bool) -> Tensor:
 def _sum_of_rows(x: Tensor, added: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
     of_image = layout.of_image
     return spaced_rows(x, of_image), None if added is None else spaced_rows(added, of_image)
+
+
+def _place(out: Tensor | None) -> Tensor | None:
+    """The rows of channels of `out`, never a copy of them."""
+    return None if out is None else out.permute(0, 2, 3, 1).view(-1, out.shape[1])
 
 
 def _five(bias: Tensor) -> Tensor:

@@ -81,6 +81,7 @@ def linear(
     *,
     added: Tensor | None = None,
     out: Tensor | None = None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """``epilogue(x @ weight.T + bias)``.
 
@@ -96,7 +97,10 @@ def linear(
             `other` lies as the result does.
         tile: how.
         added: as `x`, to which it is added first, and the sum rounded. Without `gate`.
-        out: (M, N) where the result is written, of any stride between rows and 1 in them.
+        out: (M, N) where the result is written, of any stride between rows and 1 in them; of one
+            axis with `places`.
+        places: (3, N) int64: the columns in order, where in `out` the first row of each goes, and
+            how far its rows are apart there.
 
     Returns:
         (M, N), of the type of `x`; `out` where that is given.
@@ -104,7 +108,7 @@ def linear(
     k, n = x.shape[1], weight.shape[0]
     m = x.shape[0] if source is None else source.shape[0]
     y = torch.empty((m, n), dtype=x.dtype, device=x.device) if out is None else out
-    if y.numel() == 0:
+    if m * n == 0:
         return y
     grid = (triton.cdiv(m, tile.rows) * triton.cdiv(n, tile.columns),)
     first, last = epilogue.first, epilogue.last
@@ -115,16 +119,16 @@ def linear(
         0 if near_n else weight.stride(0),
         0 if near_k else weight.stride(1),
         k if added is None else added.stride(0),
-        y.stride(0),
+        y.stride(0) if places is None else 0,
     )
     unit = unit_of(n, k, *steps)
     launch(
         _linear, grid,
-        x, weight, bias, factor, other, gate, source, target, added, y,
+        x, weight, bias, factor, other, gate, source, target, added, places, y,
         m, n // unit, k // unit, *(step // unit for step in steps),
         1 if gate is None else m // gate.shape[0],
         bias is not None, factor is not None, other is not None, gate is not None,
-        source is not None, target is not None, added is not None,
+        source is not None, target is not None, added is not None, places is not None,
         first.kind, first.low, first.high, last.kind, last.low, last.high,
         near_n, near_k, unit, k % tile.depth == 0, tile.rows, tile.columns, tile.depth,
         num_stages=tile.stages, num_warps=tile.warps,
@@ -136,11 +140,11 @@ def linear(
     "m", "n", "k", "x_m", "o_m", "w_n", "w_k", "a_m", "y_m", "rows_per_gate"
 ])  # fmt: skip
 def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, weight, bias, factor, other, gate, source, target, added, y,
+    x, weight, bias, factor, other, gate, source, target, added, places, y,
     m, n, k, x_m, o_m, w_n, w_k, a_m, y_m, rows_per_gate,
     has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
     has_gate: tl.constexpr, has_source: tl.constexpr, has_target: tl.constexpr,
-    has_added: tl.constexpr,
+    has_added: tl.constexpr, has_places: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
     near_n: tl.constexpr, near_k: tl.constexpr, unit: tl.constexpr,
@@ -193,8 +197,14 @@ def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
         b += depth * w_k
         g += depth
         more += depth
+    if has_places:
+        begin = tl.load(places + n + column, column_in, 0)
+        apart = tl.load(places + 2 * n + column, column_in, 0)
+        at = y + begin[None, :] + row.to(tl.int64)[:, None] * apart[None, :]
+    else:
+        at = y + row.to(tl.int64)[:, None] * y_m + column[None, :]
     store_finished(
-        total, bias, factor, other, y, row, column, row_in, column_in, o_m, y_m,
+        total, bias, factor, other, at, row, column, row_in, column_in, o_m,
         has_bias, has_factor, has_other, first, first_low, first_high, last, last_low, last_high,
     )  # fmt: skip
 

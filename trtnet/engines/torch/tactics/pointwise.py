@@ -20,27 +20,39 @@ def finish(
     factor: Tensor | None,
     other: Tensor | None,
     epilogue: Epilogue,
+    out: Tensor | None = None,
 ) -> Tensor:
     """`epilogue` of `x`, which it overwrites.
 
     Args:
-        x: (M, C), rows without gaps, on a CUDA device.
+        x: (M, C), of any stride between rows and 1 in them, on a CUDA device.
         bias, factor: (C,).
         other: as `x`.
+        out: as `x`, where the result is written instead; `x` stays as it is.
+
+    Returns:
+        `x`, or `out`.
     """
-    _run(x, x, None, bias, factor, other, epilogue)
-    return x
+    y = x if out is None else out
+    _run(x, y, None, bias, factor, other, epilogue)
+    return y
 
 
-def scale_shift(x: Tensor, scale: Tensor, shift: Tensor, epilogue: Epilogue) -> Tensor:
+def scale_shift(
+    x: Tensor, scale: Tensor, shift: Tensor, epilogue: Epilogue, out: Tensor | None = None
+) -> Tensor:
     """`epilogue` of ``x * scale + shift``.
 
     Args:
-        x: (M, C), rows without gaps, on a CUDA device.
+        x: (M, C), of any stride between rows and 1 in them, on a CUDA device.
         scale, shift: (C,).
         epilogue: activations alone.
+        out: as `x`, where the result is written.
+
+    Returns:
+        (M, C), without gaps; `out` where that is given.
     """
-    y = torch.empty_like(x)
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
     _run(x, y, scale, shift, None, None, epilogue)
     return y
 
@@ -57,29 +69,41 @@ def _run(
     if not x.numel():
         return
     first, last = epilogue.first, epilogue.last
+    channels = x.shape[1]
+    steps = [channels if rows is None else rows.stride(0) for rows in (x, y, other)]
+    unit = unit_of(channels, *steps)
     launch(
         _pointwise, (triton.cdiv(x.numel(), _BLOCK),),
-        x, y, scale, bias, factor, other, x.numel(), x.shape[1],
+        x, y, scale, bias, factor, other, x.numel() // unit, channels // unit,
+        *(step // unit for step in steps), any(step != channels for step in steps),
         scale is not None, bias is not None, factor is not None, other is not None,
-        first.kind, first.low, first.high, last.kind, last.low, last.high, _BLOCK,
+        first.kind, first.low, first.high, last.kind, last.low, last.high, unit, _BLOCK,
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "channels", "x_m", "y_m", "o_m"])
 def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, y, scale, bias, factor, other, count, channels,
+    x, y, scale, bias, factor, other, count, channels, x_m, y_m, o_m, has_gaps: tl.constexpr,
     has_scale: tl.constexpr, has_bias: tl.constexpr,
     has_factor: tl.constexpr, has_other: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
-    last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr, block: tl.constexpr,
+    last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
+    unit: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """One program computes `block` values."""
-    start = tl.program_id(0).to(tl.int64) * block
-    place = start + tl.arange(0, block)
-    inside = place < count
-    if has_scale or has_bias or has_factor:
-        channel = ((start % channels).to(tl.int32) + tl.arange(0, block)) % channels
-    value = tl.load(x + place, inside, 0.0).to(tl.float32)
+    """One program computes `block` values; with `has_gaps` rows do not follow on each other. Sizes
+    and strides are given in units, which lie one after the other."""
+    start = tl.program_id(0).to(tl.int64) * (block // unit)
+    group, within = tl.arange(0, block // unit)[:, None], tl.arange(0, unit)[None, :]
+    inside = (start + group < count) & (within < unit)
+    offset = (start % channels).to(tl.int32) + group
+    row, channel = start // channels + offset // channels, offset % channels * unit + within
+    place = (start + group) * unit + within
+    x_at, y_at, o_at = place, place, place
+    if has_gaps:
+        x_at = row * (x_m.to(tl.int64) * unit) + channel
+        y_at = row * (y_m.to(tl.int64) * unit) + channel
+        o_at = row * (o_m.to(tl.int64) * unit) + channel
+    value = tl.load(x + x_at, inside, 0.0).to(tl.float32)
     if has_scale:
         value *= tl.load(scale + channel, inside, 0.0).to(tl.float32)
     if has_bias:
@@ -88,9 +112,9 @@ def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
     if has_factor:
         value *= tl.load(factor + channel, inside, 0.0).to(tl.float32)
     if has_other:
-        value += tl.load(other + place, inside, 0.0).to(tl.float32)
+        value += tl.load(other + o_at, inside, 0.0).to(tl.float32)
     value = activate(value, last, last_low, last_high)
-    tl.store(y + place, value.to(y.dtype.element_ty), inside)
+    tl.store(y + y_at, value.to(y.dtype.element_ty), inside)
 
 
 def image_means(x: Tensor, rows: int, channels: int, warps: int) -> Tensor:
