@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from tactics.codes import encoded
 from tactics.oracles import activated, finished, summed
 from torch import Tensor, fx
 
+from trtnet.engines.torch.pooling import rows_of
 from trtnet.engines.torch.tactics.epilogue import Epilogue
 
 LAST = torch.channels_last
@@ -146,9 +148,32 @@ def unit_vectors(x, epsilon, dtype, warps):
     return F.normalize(x.float(), dim=-1, eps=epsilon).to(dtype)
 
 
+def pool_images(x, how, block=None, out=None):
+    """As :func:`trtnet.engines.torch.pooling.pool_images`: padded with what changes nothing, behind
+    by as much as the last window needs."""
+    assert rows_of(x) is not None
+    assert out is None or rows_of(out) is not None
+    axes = zip(how.size, how.stride, how.window, how.before, x.shape[2:], strict=True)
+    ends = [(n - 1) * s + k - a - m for n, s, k, a, m in axes]
+    (top, left), (bottom, right) = how.before, (max(0, end) for end in ends)
+    around = (left, right, top, bottom)
+    if how.counted is None:
+        y = F.max_pool2d(F.pad(x, around, value=-math.inf), how.window, how.stride)
+        return y if out is None else out.copy_(y)
+    total = F.avg_pool2d(F.pad(x.float(), around), how.window, how.stride, divisor_override=1)
+    counts = torch.ones((), device=x.device)
+    for axis in (0, 1):
+        low, high = how.counted[axis]
+        begin = torch.arange(how.size[axis], device=x.device) * how.stride[axis] - how.before[axis]
+        covered = (begin + how.window[axis]).clamp(max=high) - begin.clamp(min=low)
+        counts = counts.unsqueeze(-1) * covered.clamp(min=1)
+    y = (total / counts).to(x.dtype)
+    return y if out is None else out.copy_(y)
+
+
 KERNELS = (
     *(linear, convolution, depthwise, finish, layer_norm, window_attention),
-    *(scale_shift, image_sums, put_columns, copy_columns, unit_vectors),
+    *(scale_shift, image_sums, put_columns, copy_columns, unit_vectors, pool_images),
 )
 
 

@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from trtnet.engines.torch import counting, pooling
+from trtnet.engines.torch import counting, nearest, pooling
 from trtnet.engines.torch.tactics import (
     columns,
     convolution,
@@ -104,6 +104,7 @@ CASES = {
        for name, rows in (("largest", 2), ("average", 1), ("average", 4))},
     "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
                                   set()),
+    "nearest": (nearest._nearest, {"pixels": 16, "channels": 256, "unit": 8}, set()),
     "columns": (columns._put_columns, {"together": 16, "block": 128}, set()),
     "columns of four": (columns._copy_columns, {"count": 4, "unit": 8, "block": 2048}, set()),
     "columns of one": (columns._copy_columns, {"count": 1, "unit": 1, "block": 2048},
@@ -127,10 +128,10 @@ def kind_of(name: str, dtype: str, constants: dict) -> str:
     return "fp32" if name in ("epsilon", "step", "reciprocal") else "i32"
 
 
-def compiled(case: str, dtype: str):
-    """A kernel for a GPU, in all forms that Triton gives."""
+def compiled(case: str, dtype: str, **others):
+    """A kernel for a GPU, in all forms that Triton gives; `others` are constants that differ."""
     function, constants, absent = CASES[case]
-    constants = {**constants, **dict.fromkeys(absent)}
+    constants = {**constants, **dict.fromkeys(absent), **others}
     names = function.arg_names
     assert set(constants) <= set(names)
     signature = {name: kind_of(name, dtype, constants) for name in names}
@@ -147,12 +148,18 @@ def test_kernels_compile(case, dtype):
     assert f".entry {CASES[case][0].__name__}" in made.asm["ptx"]
 
 
+def test_the_largest_codes():
+    made = compiled("largest 2", "i8", start=-128, middle=tl.int8, unit=16)
+    assert ".entry _pool" in made.asm["ptx"]
+
+
 STRIDES = {
     "windows": [f"{of}_{axis}" for of in "qkvyfs" for axis in "bwh"],
     "units": ["x_b", "x_w", "x_h"],
     "linear": ["x_m", "o_m", "a_m", "y_m"],
     "convolution whole": ["x_n", "o_m", "y_m"],
-    "average 4": ["c"],
+    "average 4": ["x_p", "y_p"],
+    "nearest": ["x_p", "y_p"],
     "columns": ["x_m"],
     "columns of four": ["m0", "m1", "m2", "m3", "y_m"],
     "pointwise with gaps": ["x_m", "y_m", "o_m"],

@@ -84,6 +84,34 @@ def test_other_means(function, as_on_a_gpu, stand_ins):
     assert "sums_of_images" not in check(function, as_on_a_gpu)
 
 
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: F.avg_pool2d(x, 3, 1, 1),
+        lambda x: F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False),
+        lambda x: F.max_pool2d(x, 3, 2, 1),
+    ],
+    ids=["average", "rounded up", "largest"],
+)
+def test_windows(pool, as_on_a_gpu, stand_ins):
+    found = check(lambda m, x: m.one(F.silu(pool(F.silu(m.two(x))))), as_on_a_gpu)
+    assert "pooled_image" in found
+    assert {"average_pool", "max_pool", "avg_pool2d", "max_pool2d"}.isdisjoint(found)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: F.avg_pool2d(x, 3, 1, 1) * 2,
+        lambda m, x: F.avg_pool2d(F.silu(m.one(x)).mean(1, keepdim=True).expand(-1, 6, -1, -1), 2),
+        lambda m, x: F.avg_pool3d(F.silu(m.one(x)).float().unsqueeze(2), (1, 2, 2)),
+    ],
+    ids=["an input", "of another layout", "of volumes"],
+)
+def test_other_windows(function, as_on_a_gpu, stand_ins):
+    assert "pooled_image" not in check(function, as_on_a_gpu)
+
+
 @pytest.mark.parametrize("size", [(0, 6, 5, 4), (1, 6, 1, 1)], ids=str)
 def test_few_pixels(size, as_on_a_gpu, stand_ins):
     check(lambda m, x: F.adaptive_avg_pool2d(F.silu(m.one(x)), 1), as_on_a_gpu, size)

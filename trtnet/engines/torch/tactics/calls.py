@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trtnet.engines.torch.pooling import Windows, pool_images, rows_of
 from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
@@ -357,6 +358,12 @@ def sums_of_images(
     channels = x.shape[1 if is_image else -1]
     pixels = _rows(x, is_image).view(x.shape[0], -1, channels)
     return image_sums(pixels, how, dtype, tile).view(shape)
+
+
+def pooled_image(x: Tensor, *, how: Windows, block: Block, out: Tensor | None = None) -> Tensor:
+    """:func:`trtnet.engines.torch.pooling.pool_images` of images of any layout."""
+    x = x if rows_of(x) is not None else x.contiguous(memory_format=_LAST)
+    return pool_images(x, how, block, out)
 
 
 def units(x: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int) -> Tensor:

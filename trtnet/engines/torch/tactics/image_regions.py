@@ -1,4 +1,5 @@
-"""Regions of images other than convolutions: scaled channels, sums and joined channels."""
+"""Regions of images other than convolutions: scaled channels, sums, windows of which the largest
+value or the average is taken, and joined channels."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch import pooling
 from trtnet.engines.torch.constants import is_stored
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.chains import Chain
@@ -88,6 +90,23 @@ def _finish(node: fx.Node) -> tuple[list[fx.Node], bool]:
         if len(users) == 1 and is_next(users[0]):
             nodes += users
     return nodes, bool(nodes) and nodes[0].target is torch.sqrt
+
+
+def pools(node: fx.Node) -> Region | None:
+    """The largest values or the averages of windows of images."""
+    arguments: Any = node.args
+    x, *windows = arguments
+    value: Tensor = x.meta["value"]
+    how = pooling.windows_of(value.shape, *windows)
+    made = node.meta["value"]
+    if not pooling.fits(value, how) or made.numel() == 0:
+        return None
+    tactics = [
+        Tactic(str(block), calls.pooled_image, {"how": how, "block": block})
+        for block in pooling.blocks_for(made.shape, how, made.itemsize)
+    ]
+    problem = f"pool {tuple(value.shape)} {value.dtype} {how.words}"
+    return Region((node,), (x,), problem, tuple(tactics))
 
 
 def concatenation(node: fx.Node) -> Region | None:

@@ -10,6 +10,7 @@ from torch import fx
 
 from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.passes import linear_of_columns
+from trtnet.engines.torch.pooling import average_pool, max_pool
 from trtnet.engines.torch.tactics import image_regions, products, token_regions
 from trtnet.engines.torch.tactics.choices import Region, is_half
 from trtnet.engines.torch.tactics.quantized.regions import of_codes
@@ -55,6 +56,8 @@ def _of_values(
         return image_regions.scaled(node)
     if node.target in (mean, torch.sum):
         return image_regions.sums(node)
+    if node.target in (average_pool, max_pool):
+        return image_regions.pools(node)
     if node.target is torch.cat:
         return image_regions.concatenation(node)
     if node.target is torch.div:
