@@ -36,7 +36,7 @@ ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
 PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
 ALL = {**{f"has_{name}": True for name in PARTS}, "has_places": False}
-NEAR = {"near_n": False, "near_k": True, "unit": 8}
+NEAR = {"near_n": False, "near_k": True, "unit": 8, "unit_n": 4}
 
 
 def window(rows, dilation, stride):
