@@ -14,6 +14,7 @@ from trtnet import graph, nn
 from trtnet.engines.torch import fusion
 from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.passes import optimize
+from trtnet.engines.torch.sums import merge_sums
 from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.engines.torch.tactics.choices import Region
 from trtnet.engines.torch.tactics.movement import gather_rows
@@ -56,6 +57,7 @@ def compiled(
     net = network(model, shapes, precision)
     module = compiler.compile(recognize_suppressions(graph.read(net)), device="cpu")
     fold(module)
+    merge_sums(module)
     fusion.lay_out_kernels(module)
     fusion.fuse(module.graph)
     fusion.overwrite(module.graph)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tactics.codes import encoded
-from tactics.oracles import activated, finished
+from tactics.oracles import activated, finished, summed
 from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.epilogue import Epilogue
@@ -56,22 +56,25 @@ def depthwise(x, kernel, bias, stride, padding, dilation, epilogue: Epilogue, bl
     return activated(y, epilogue.first).to(x.dtype).contiguous(memory_format=LAST)
 
 
-def convolution(x, weight, bias, factor, other, window, epilogue, tile):
+def convolution(x, weight, bias, factor, other, window, epilogue, tile, out=None):
     """As :func:`trtnet.engines.torch.tactics.convolution.convolution`."""
     assert x.stride(-1) == 1
     assert weight.is_contiguous()
     assert other is None or other.stride(1) == 1
     image, kernel = x.permute(0, 3, 1, 2).float(), weight.permute(0, 3, 1, 2).float()
     y = F.conv2d(image, kernel, None, *window).permute(0, 2, 3, 1).reshape(-1, len(weight))
-    return finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    y = finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    return y if out is None else out.copy_(y)
 
 
-def finish(x, bias, factor, other, epilogue):
-    """As :func:`trtnet.engines.torch.tactics.pointwise.finish`: it overwrites `x`."""
+def finish(x, bias, factor, other, epilogue, out=None):
+    """As :func:`trtnet.engines.torch.tactics.pointwise.finish`: without `out` it overwrites `x`."""
     assert x.dim() == 2
-    assert x.is_contiguous()
-    assert other is None or (other.shape == x.shape and other.is_contiguous())
-    return x.copy_(finished(x.float(), wide(bias), wide(factor), wide(other), epilogue))
+    assert x.stride(1) == 1
+    assert other is None or (other.shape == x.shape and other.stride(1) == 1)
+    assert out is None or (out.shape == x.shape and out.stride(1) == 1)
+    y = x if out is None else out
+    return y.copy_(finished(x.float(), wide(bias), wide(factor), wide(other), epilogue))
 
 
 def layer_norm(x, scale, bias, epsilon, dtype, warps, step=None, codes=None):
@@ -94,19 +97,25 @@ def window_attention(query, key, value, biases, scale, warps):
     return y.transpose(2, 3).contiguous().transpose(2, 3)
 
 
-def scale_shift(x, scale, shift, epilogue):
+def scale_shift(x, scale, shift, epilogue, out=None):
     """As :func:`trtnet.engines.torch.tactics.pointwise.scale_shift`."""
     assert x.dim() == 2
-    assert x.is_contiguous()
-    assert scale.shape == shift.shape == x.shape[1:]
-    return finished(x.float() * scale.float(), shift.float(), None, None, epilogue).to(x.dtype)
+    assert x.stride(1) == 1
+    assert scale.shape[-1:] == x.shape[1:]
+    assert shift is None or shift.shape == x.shape[1:]
+    assert out is None or (out.shape == x.shape and out.stride(1) == 1)
+    if scale.dim() == 2:
+        assert scale.is_contiguous()
+        scale = scale.repeat_interleave(len(x) // len(scale), 0)
+    y = finished(x.float() * scale.float(), wide(shift), None, None, epilogue).to(x.dtype)
+    return y if out is None else out.copy_(y)
 
 
-def image_means(x, rows, channels, warps):
-    """As :func:`trtnet.engines.torch.tactics.pointwise.image_means`."""
+def image_sums(x, how, dtype, tile):
+    """As :func:`trtnet.engines.torch.tactics.image_sums.image_sums`."""
     assert x.dim() == 3
     assert x.is_contiguous()
-    return x.float().mean(1).to(x.dtype)
+    return summed(x.float(), how).to(dtype)
 
 
 def put_columns(x, places, into):
@@ -120,6 +129,16 @@ def put_columns(x, places, into):
     return into.index_put_((begin + rows * apart,), x[:, columns])
 
 
+def copy_columns(sources, begins, y):
+    """As :func:`trtnet.engines.torch.tactics.columns.copy_columns`."""
+    assert y.stride(1) == 1
+    for x, begin in zip(sources, begins, strict=True):
+        assert x.dim() == 2
+        assert x.stride(1) == 1
+        assert x.dtype == y.dtype
+        y[:, begin : begin + x.shape[1]] = x
+
+
 def unit_vectors(x, epsilon, dtype, warps):
     """As :func:`trtnet.engines.torch.tactics.windows.unit_vectors`."""
     assert x.dim() == 5
@@ -129,7 +148,7 @@ def unit_vectors(x, epsilon, dtype, warps):
 
 KERNELS = (
     *(linear, convolution, depthwise, finish, layer_norm, window_attention),
-    *(scale_shift, image_means, put_columns, unit_vectors),
+    *(scale_shift, image_sums, put_columns, copy_columns, unit_vectors),
 )
 
 

@@ -14,6 +14,7 @@ from tactics.stand_ins import Clock
 from trtnet import nn
 from trtnet.engines.torch.tactics import calls, choices, trials
 from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.movement import take_rows
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
 from trtnet.zoo.shufflenet import channel_shuffle
 
@@ -94,6 +95,28 @@ def test_what_does_not_work_row_by_row_is_one_part(as_on_a_gpu, stand_ins, monke
             assert torch.equal(right, nodes.call())
 
 
+def test_rows_that_are_taken_from_all_images_are_one_part(as_on_a_gpu, stand_ins, monkeypatch):
+    """The places are those of rows of the whole: in a part they would be outside."""
+    monkeypatch.setattr(trials, "_PART", 1)
+
+    class Rolled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(8, 8)
+
+        def forward(self, x):
+            moved = self.line(x)
+            return torch.cat([moved[:, 1:], moved[:, :1]], 1)
+
+    module = as_on_a_gpu(filled(Rolled()), ("N", 4, 4, 8))
+    (region,) = regions(module, (6, 4, 4, 8), count=1)
+    assert region.nodes[-1].target is take_rows
+    nodes = nodes_of(region)
+    ((rows, right),) = nodes.parts()
+    assert rows == slice(None)
+    assert torch.equal(right, nodes.call())
+
+
 @pytest.mark.parametrize("row", range(6))
 def test_a_part_that_is_wrong_is_found(row, as_on_a_gpu, stand_ins, monkeypatch):
     module = as_on_a_gpu(filled(nn.Sequential(nn.Linear(64, 32), nn.GELU())), ("N", 64))
@@ -154,19 +177,14 @@ def machine(monkeypatch):
     class Graph:
         replay = "replay"
 
-    class Capture:
-        def __init__(self, *_, **__):
+        def capture_begin(self, **_):
             made.captured = -made.calls
 
-        def __enter__(self):
-            pass
-
-        def __exit__(self, *_):
+        def capture_end(self):
             made.captured += made.calls
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", Capture)
     monkeypatch.setattr(trials, "_microseconds", made.measure)
     made.calls = 0
     return made

@@ -25,6 +25,11 @@ def holding(function: F, *values: object) -> F:
     return function
 
 
+def held_by(function: object) -> tuple[Any, ...]:
+    """The values that `function` was given by :func:`holding`."""
+    return getattr(function, "__dict__", {}).get(_HELD) or ()
+
+
 def are_alike(old: nn.Module, new: nn.Module) -> bool:
     """Whether two modules are of one type, and compute the same of the values of their tensors.
     Their submodules are not compared."""

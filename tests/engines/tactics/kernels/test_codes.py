@@ -12,7 +12,7 @@ from tactics import codes as oracle
 from tactics.codes import codes, finished
 from tactics.oracles import ACTIVATIONS, HALVES_OF_PRODUCTS, IS_INTERPRETED, values
 
-from trtnet.engines.torch.kernels import pool_images
+from trtnet.engines.torch.pooling import pool_images, windows_of
 from trtnet.engines.torch.tactics.epilogue import Activation
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.quantized.convolution import Window, convolution
@@ -220,11 +220,12 @@ def test_a_part_of_the_channels_of_an_image(place):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
-@pytest.mark.parametrize(("channels", "kernel", "stride", "padding"), [
-    (3, 7, 2, 3), (3, 16, 16, 0), (1, 3, 1, 1), (4, 5, 3, 2), (2, 3, 4, 0)])  # fmt: skip
-def test_packed_images(channels, kernel, stride, padding, dtype, place):
+@pytest.mark.parametrize(("channels", "kernel", "stride", "padding", "size"), [
+    (3, 7, 2, 3, (19, 22)), (3, 16, 16, 0, (35, 38)), (1, 3, 1, 1, (11, 14)),
+    (4, 5, 3, 2, (35, 38)), (2, 3, 4, 0, (35, 38))])  # fmt: skip
+def test_packed_images(channels, kernel, stride, padding, size, dtype, place):
     """A convolution of few channels, as one of the rows of its windows."""
-    h, w = 35, 38
+    h, w = size
     x = values(0, 2, channels, h, w, dtype=dtype)
     weight = codes(1, 12, channels, kernel, kernel)
     wanted = F.conv2d(
@@ -255,7 +256,8 @@ def test_pooled_images(dtype, window, stride, padding, place):
         x[0, :3, 4, 5], x[1, 7] = float("nan"), -float("inf")
     wanted = F.max_pool2d(x.double(), window, stride, padding)
     laid_out = x.to(place).contiguous(memory_format=torch.channels_last)
-    found = pool_images(laid_out, window, stride, padding).cpu()
+    how = windows_of(x.shape, window, stride, padding, padding, "EXPLICIT_ROUND_DOWN")
+    found = pool_images(laid_out, how).cpu()
     assert found.dtype is dtype
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=0, equal_nan=True)
 

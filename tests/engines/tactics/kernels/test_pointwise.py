@@ -53,6 +53,31 @@ def test_terms_and_factors(parts, shape, dtype, place):
     assert_rounded(found, wanted, dtype)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (33, 40), (130, 17), (3, 1025)], ids=str)
+@pytest.mark.parametrize("has_gaps", ["x", "out", "other", "x out other"])
+def test_rows_with_gaps(has_gaps, shape, place):
+    """They stay as they are, and so does what lies between them."""
+    m, c = shape
+    wholes = {
+        name: values(i, m, c + 3 + i, dtype=torch.float16, at=place)
+        for i, name in enumerate(("x", "out", "other"))
+    }
+    before = {name: whole.clone() for name, whole in wholes.items()}
+    x, out, other = (
+        whole[:, 2 : c + 2] if name in has_gaps.split() else whole[:, :c].contiguous()
+        for name, whole in wholes.items()
+    )
+    bias = values(4, c, dtype=torch.float16, at=place)
+    how = Epilogue(Activation("silu"), Activation("relu"), False, True)
+    wanted = finished(wide(x), wide(bias), None, wide(other), how)
+    assert finish(x, bias, None, other, how, out) is out
+    assert_rounded(out, wanted, torch.float16)
+    assert torch.equal(wholes["x"], before["x"])
+    if "out" in has_gaps:
+        assert torch.equal(wholes["out"][:, :2], before["out"][:, :2])
+        assert torch.equal(wholes["out"][:, c + 2 :], before["out"][:, c + 2 :])
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)], ids=str)
 def test_nothing_to_finish(shape, place):
     x = torch.empty(shape, dtype=torch.float16, device=place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trtnet.engines.torch.tactics.columns import put_columns
+from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.image_sums import Sum, image_sums
+from trtnet.engines.torch.tactics.image_sums import Tile as PartTile
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
-from trtnet.engines.torch.tactics.pointwise import finish, image_means, scale_shift
+from trtnet.engines.torch.tactics.pointwise import finish, scale_shift
 from trtnet.engines.torch.tactics.quantized.convolution import Window
 from trtnet.engines.torch.tactics.quantized.finish import Step
 from trtnet.engines.torch.tactics.windows import unit_vectors, window_attention
@@ -70,21 +73,22 @@ def product(
     epilogue: Epilogue,
     layout: Layout,
     tile: Tile,
+    out: Tensor | None = None,
 ) -> Tensor:
     """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape; with `places` it
-    is `into` that is returned."""
+    is `into` that is returned. `out` are images of which it writes rows."""
     y = linear(
         spaced_rows(x, layout.of_image),
         layout.weight(weight),
         bias,
         vector(factor),
         None if other is None else spaced_rows(other, layout.is_image),
-        None if gate is None else gate.reshape(gate.shape[0], -1).contiguous(),
+        None if gate is None else _vectors(gate),
         source,
         target,
         epilogue,
         tile,
-        out=into,
+        out=_place(out) if into is None else into,
         places=places,
     )
     return layout.result(y) if places is None else y
@@ -96,7 +100,7 @@ def library_product(
     bias: Tensor | None,
     factor: Tensor | None,
     other: Tensor | None,
-    gate: None = None,
+    gate: Tensor | None = None,
     source: None = None,
     target: None = None,
     into: Tensor | None = None,
@@ -104,13 +108,17 @@ def library_product(
     *,
     epilogue: Epilogue,
     layout: Layout,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """A product by PyTorch's library, which adds the bias, and its epilogue, and what puts the
-    columns to their places, in passes of their own."""
-    y = F.linear(spaced_rows(x, layout.of_image), layout.weight(weight), vector(bias))
-    if epilogue:
-        other = None if other is None else _rows(other, layout.is_image)
-        finish(y, None, vector(factor), other, epilogue)
+    """A product by PyTorch's library, which adds the bias; the gate before it, the epilogue, and
+    what puts the columns to their places, in passes of their own; `out` as in :func:`product`."""
+    rows = spaced_rows(x, layout.of_image)
+    if gate is not None:
+        rows = scale_shift(rows, _vectors(gate), None, Epilogue())
+    y = F.linear(rows, layout.weight(weight), vector(bias))
+    if epilogue or out is not None:
+        other = None if other is None else spaced_rows(other, layout.is_image)
+        y = finish(y, None, vector(factor), other, epilogue, _place(out))
     if into is not None and places is not None:
         return put_columns(y, places, into)
     return layout.result(y)
@@ -175,16 +183,41 @@ def depthwise_image(
     x: Tensor,
     kernel: Tensor,
     bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
     *,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
     epilogue: Epilogue,
+    is_image: bool,
     block: Block,
 ) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.depthwise.depthwise` of images of any layout."""
-    x = x.contiguous(memory_format=_LAST)
-    return depthwise(x, kernel, bias, stride, padding, dilation, epilogue, block)
+    """:func:`trtnet.engines.torch.tactics.depthwise.depthwise` of images of any layout; what comes
+    after the first activation in a pass of its own."""
+    x, rest = x.contiguous(memory_format=_LAST), epilogue.rest
+    first = Epilogue(epilogue.first)
+    y = depthwise(x, kernel, bias, stride, padding, dilation, first, block)
+    if rest:
+        other = None if other is None else _rows(other, is_image)
+        finish(_rows(y, True), None, vector(factor), other, rest)
+    return y if is_image else y.permute(0, 2, 3, 1)
+
+
+def library_depthwise(
+    x: Tensor,
+    kernel: Tensor,
+    *operands: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    epilogue: Epilogue,
+    is_image: bool,
+) -> Tensor:
+    """As :func:`depthwise_image`, by cuDNN, and its epilogue in a pass of its own."""
+    window = (stride, padding, dilation, x.shape[1])
+    weight = kernel.permute(2, 0, 1)[:, None]
+    return finished(x, weight, *operands, window=window, epilogue=epilogue, is_image=is_image)  # type: ignore[arg-type]
 
 
 def finished(
@@ -197,12 +230,14 @@ def finished(
     window: tuple[Any, ...],
     epilogue: Epilogue,
     is_image: bool,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """A convolution, and its epilogue in a pass of its own."""
+    """A convolution, and its epilogue in a pass of its own; `out` as in :func:`product`."""
     y = F.conv2d(x, kernel, None, *window).contiguous(memory_format=_LAST)
     rows = _rows(y, True)
-    other = None if other is None else _rows(other, is_image)
-    finish(rows, bias, vector(factor), other, epilogue)
+    other = None if other is None else spaced_rows(other, is_image)
+    finish(rows, bias, vector(factor), other, epilogue, _place(out))
+    y = y if out is None else out
     return y if is_image else y.permute(0, 2, 3, 1)
 
 
@@ -217,13 +252,17 @@ def convolved(
     epilogue: Epilogue,
     is_image: bool,
     tile: Tile,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.convolution.convolution` of images of any layout."""
+    """:func:`trtnet.engines.torch.tactics.convolution.convolution` of images of any layout; `out`
+    as in :func:`product`."""
     pixels = x.permute(0, 2, 3, 1)
     pixels = pixels if pixels.stride(-1) == 1 else pixels.contiguous()
     weight = kernel.permute(0, 2, 3, 1).contiguous()
     other = None if other is None else spaced_rows(other, is_image)
-    rows = convolution(pixels, weight, bias, vector(factor), other, window, epilogue, tile)
+    rows = convolution(
+        pixels, weight, bias, vector(factor), other, window, epilogue, tile, _place(out)
+    )
     y = rows.view(x.shape[0], *window.size(x.shape[2:], kernel.shape[2:]), -1)
     return y.permute(0, 3, 1, 2) if is_image else y
 
@@ -246,10 +285,14 @@ def normalized(
     return y.view(x.shape)
 
 
-def scaled_image(x: Tensor, scale: Tensor, shift: Tensor, *, epilogue: Epilogue) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.pointwise.scale_shift` of images of any layout."""
+def scaled_image(
+    x: Tensor, scale: Tensor, shift: Tensor, *, epilogue: Epilogue, out: Tensor | None = None
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.pointwise.scale_shift` of images of any layout; `out` as
+    in :func:`product`."""
     n, c, h, w = x.shape
-    y = scale_shift(_rows(x, True), scale.reshape(-1), shift.reshape(-1), epilogue)
+    terms = (scale.reshape(-1), shift.reshape(-1))
+    y = scale_shift(spaced_rows(x, True), *terms, epilogue, _place(out))
     return y.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
@@ -269,11 +312,51 @@ def placed_image(held: Tensor, begin: int, shape: tuple[int, ...]) -> Tensor:
     return held[begin : begin + n * c * h * w].view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def mean_of_image(x: Tensor, *, rows: int, channels: int, warps: int) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.pointwise.image_means` of images of any layout."""
-    n, c, h, w = x.shape
-    y = image_means(_rows(x, True).view(n, h * w, c), rows, channels, warps)
-    return y.view(n, c, 1, 1)
+def joined_images(*parts: Tensor) -> Tensor:
+    """The channels of `parts`, images of any layout, one after the other."""
+    n, _, h, w = parts[0].shape
+    ends = [0, *itertools.accumulate(x.shape[1] for x in parts)]
+    y = new_image((n, ends[-1], h, w), parts[0].dtype, parts[0].device)
+    return put_images(y, tuple(ends[:-1]), *parts)
+
+
+def new_image(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for images that are written channel by channel."""
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=_LAST)
+
+
+def put_images(whole: Tensor, begins: tuple[int, ...], *parts: Tensor) -> Tensor:
+    """`whole`, with `parts` as its channels that begin at `begins`."""
+    rows = _place(whole)
+    assert rows is not None
+    copy_columns([spaced_rows(x, True) for x in parts], begins, rows)
+    return whole
+
+
+def channels_of(whole: Tensor, begin: int, size: int, *written: Tensor) -> Tensor:
+    """The channels of `whole` from `begin`, which are written when `written` is computed."""
+    return whole.narrow(1, begin, size)
+
+
+def packed_image(x: Tensor) -> Tensor:
+    """`x` without gaps."""
+    return x.contiguous(memory_format=_LAST)
+
+
+def sums_of_images(
+    x: Tensor,
+    *,
+    how: Sum,
+    is_image: bool,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    tile: PartTile,
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.image_sums.image_sums` of images of any layout, or of
+    (N, …, C), in `shape`."""
+    channels = x.shape[1 if is_image else -1]
+    pixels = _rows(x, is_image).view(x.shape[0], -1, channels)
+    return image_sums(pixels, how, dtype, tile).view(shape)
 
 
 def units(x: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int) -> Tensor:
@@ -319,6 +402,16 @@ def spaced_rows(x: Tensor, is_image: bool) -> Tensor:
 def _sum_of_rows(x: Tensor, added: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
     of_image = layout.of_image
     return spaced_rows(x, of_image), None if added is None else spaced_rows(added, of_image)
+
+
+def _place(out: Tensor | None) -> Tensor | None:
+    """The rows of channels of `out`, never a copy of them."""
+    return None if out is None else out.permute(0, 2, 3, 1).view(-1, out.shape[1])
+
+
+def _vectors(gate: Tensor) -> Tensor:
+    """The factors of the channels of each image, (N, C)."""
+    return gate.reshape(gate.shape[0], -1).contiguous()
 
 
 def _five(bias: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from trtnet.engines.torch.alike import holding
+from trtnet.engines.torch.alike import held_by, holding
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.module_builder import is_kept
 
@@ -32,11 +32,11 @@ class Tactic:
     always: bool = False
 
     def bound(self) -> Callable[..., Any]:
-        """A function of the operands, which a graph can call: its code holds no options. Its
-        ``__wrapped__`` is the tactic's."""
+        """A function of the operands, which a graph can call: its code holds no options, but it
+        takes further ones. Its ``__wrapped__`` is the tactic's; see :func:`called`."""
 
-        def call(*operands: Any) -> Any:
-            return self.function(*operands, **self.options)
+        def call(*operands: Any, **further: Any) -> Any:
+            return self.function(*operands, **self.options, **further)
 
         functools.update_wrapper(call, self.function, assigned=("__name__",), updated=())
         return holding(call, self.function, self.options)
@@ -113,6 +113,15 @@ def extract(region: Region) -> tuple[fx.GraphModule, Sequence[fx.Node]]:
         made[node] = graph.node_copy(node, made.__getitem__)
     graph.output(made[region.nodes[-1]])
     return fx.GraphModule(root, graph), list(dict.fromkeys(given))
+
+
+def called(node: fx.Node) -> tuple[Any, Mapping[str, Any]]:
+    """What `node` calls, and of a tactic its options."""
+    function = getattr(node.target, "__wrapped__", None)
+    if function is None:
+        return node.target, {}
+    held = held_by(node.target)
+    return function, held[1] if len(held) == 2 else {}
 
 
 def is_half(node: Any) -> bool:

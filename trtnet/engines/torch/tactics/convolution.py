@@ -57,6 +57,7 @@ def convolution(
     window: Window,
     epilogue: Epilogue,
     tile: Tile,
+    out: Tensor | None = None,
 ) -> Tensor:
     """``epilogue(conv2d(x, weight) + bias)``.
 
@@ -66,14 +67,15 @@ def convolution(
         bias, factor: (O,).
         other: (N · rows · columns, O), of any stride between rows and 1 in them.
         tile: how; its depth is of channels.
+        out: as the result, where it is written, of any stride between rows and 1 in them.
 
     Returns:
-        (N · rows · columns, O), of the type of `x`.
+        (N · rows · columns, O), of the type of `x`; `out` where that is given.
     """
     (images, h, w, c), (n, r, s, _) = x.shape, weight.shape
     oh, ow = window.size((h, w), (r, s))
     m = images * oh * ow
-    y = torch.empty((m, n), dtype=x.dtype, device=x.device)
+    y = torch.empty((m, n), dtype=x.dtype, device=x.device) if out is None else out
     if y.numel() == 0:
         return y
     first, last = epilogue.first, epilogue.last
@@ -81,7 +83,7 @@ def convolution(
     launch(
         _convolution, grid,
         x, weight, bias, factor, other, y, m, n, c, h, w, oh, ow, *x.stride()[:3],
-        n if other is None else other.stride(0),
+        n if other is None else other.stride(0), y.stride(0),
         bias is not None, factor is not None, other is not None,
         first.kind, first.low, first.high, last.kind, last.low, last.high,
         r, s, *window.stride, *window.padding, *window.dilation, alignment(x, window, s),
@@ -93,7 +95,7 @@ def convolution(
 
 @triton.jit(do_not_specialize=["m", "h", "w", "oh", "ow"])
 def _convolution(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, weight, bias, factor, other, y, m, n, c, h, w, oh, ow, x_n, x_h, x_w, o_m,
+    x, weight, bias, factor, other, y, m, n, c, h, w, oh, ow, x_n, x_h, x_w, o_m, y_m,
     has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
@@ -137,7 +139,7 @@ def _convolution(  # type: ignore[no-untyped-def]  # Triton reads its parameters
         is_below = across >= window_w
         across = tl.where(is_below, 0, across)
         down += is_below.to(tl.int32)
-    at = y + row.to(tl.int64)[:, None] * n + column[None, :]
+    at = y + row.to(tl.int64)[:, None] * y_m + column[None, :]
     store_finished(
         total, bias, factor, other, at, row, column, row_in, column_in, o_m,
         has_bias, has_factor, has_other, first, first_low, first_high, last, last_low, last_high,

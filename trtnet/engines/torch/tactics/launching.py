@@ -53,14 +53,21 @@ def unit_of(*sizes: int) -> int:
 def kernels_of(call: Callable[[], Any]) -> frozenset[Hashable]:
     """What identifies the kernels that `call` would launch: equal where one compilation serves
     both. Nothing is compiled, and tensors may be on PyTorch's device ``meta``."""
+    with nothing_launched() as noted, suppress(Exception):  # it fails again where it is launched
+        call()
+    return frozenset(noted)
+
+
+@contextmanager
+def nothing_launched() -> Iterator[set[Hashable]]:
+    """Inside, :func:`launch` notes what identifies each kernel, and does nothing else. Tensors may
+    be on PyTorch's device ``meta``."""
     noted: set[Hashable] = set()
     token = _NOTED.set(noted)
     try:
-        with suppress(Exception):  # it fails again where it is launched
-            call()
+        yield noted
     finally:
         _NOTED.reset(token)
-    return frozenset(noted)
 
 
 def _identity(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Hashable:

@@ -53,8 +53,10 @@ def _of_values(
         return token_regions.attention(module, node)
     if node.target is elementwise.scale_shift:
         return image_regions.scaled(node)
-    if node.target is mean:
-        return image_regions.means(node)
+    if node.target in (mean, torch.sum):
+        return image_regions.sums(node)
+    if node.target is torch.cat:
+        return image_regions.concatenation(node)
     if node.target is torch.div:
         return token_regions.units(module, node)
     return None

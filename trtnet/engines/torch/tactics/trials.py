@@ -20,6 +20,7 @@ _PART = 1 << 25  # bytes of one of the tensors from which a part of a result is 
 _EMULATED_BYTES = 8  # of an element
 _HOPELESS = 1.5  # times as long as the best so far: nothing more is measured
 _HOST_US = 300.0  # that the host may take for a call whose kernels take none
+_SPARE = 1 << 25  # bytes that trials leave in PyTorch's allocator: the next one may need them
 _MOST_CALLS, _LEAST_CALLS, _ENOUGH_US, _ROUNDS = 10, 2, 2000.0, 4
 
 Call = Callable[[], Any]
@@ -93,6 +94,8 @@ class _Nodes:
         """Rows of a part; 0 where there is one part, as the nodes do not work row by row."""
         if not self.shape or any(x.shape[:1] != self.shape[:1] for x in self._operands):
             return 0
+        if any(map(_may_be_places, (*self._operands, *self._module.buffers()))):
+            return 0
         example = self._last.meta["value"]
         item = _EMULATED_BYTES if self.is_emulated else example.itemsize
         largest = max(example.numel(), *(x.numel() for x in self._operands)) * item
@@ -105,6 +108,12 @@ class _Nodes:
         except RuntimeError:  # as of a shape that is stated
             return 0
         return step if shape == (step, *self.shape[1:]) else 0
+
+
+def _may_be_places(x: Tensor) -> bool:
+    """Whether `x` may say from which rows of a whole tensor values are taken. In a part these would
+    be outside, of which no error can be caught on a GPU: CUDA is of no more use afterwards."""
+    return not (x.is_floating_point() or x.dtype in CODES)
 
 
 def _overwrite(module: fx.GraphModule) -> None:
@@ -126,7 +135,7 @@ def _is_alike(one: fx.Node, other: fx.Node) -> bool:
 
 def shaped_calls(region: Region, tactics: Iterable[Tactic]) -> list[Call]:
     """Calls of `tactics` on operands without memory, laid out as the real ones."""
-    operands = [_shape_of(node) for node in region.operands]
+    operands = [shape_of(node) for node in region.operands]
     return [partial(tactic.bound(), *operands) for tactic in tactics]
 
 
@@ -161,7 +170,8 @@ class Examples:
         return made.normal_(generator=self._random) if made.is_floating_point() else made.zero_()
 
 
-def _shape_of(node: fx.Node | None) -> Tensor | None:
+def shape_of(node: fx.Node | None) -> Tensor | None:
+    """A tensor without memory, laid out as what a tactic is given for `node`."""
     if node is None:
         return None
     value = _stored(node) if node.op == "get_attr" else node.meta["value"]
@@ -224,7 +234,7 @@ def time_captured(call: Call, limit: float) -> float:
             return alone
         count = min(_MOST_CALLS, max(_LEAST_CALLS, int(_ENOUGH_US / max(alone, 1.0))))
         graph = torch.cuda.CUDAGraph()
-        with recording(graph, stream):
+        with recording(graph, stream, spare=_SPARE):
             for _ in range(count):
                 call()
         return _best(graph.replay, stream, count, limit)

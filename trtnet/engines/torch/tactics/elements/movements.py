@@ -82,9 +82,9 @@ def _shuffled(writer: Writer, node: fx.Node, index: Index, source: tuple[int, ..
 
 
 def _cut(writer: Writer, node: fx.Node, index: Index, source: tuple[int, ...]) -> Place:
-    start, size, stride = (_known(node, x) for x in node.args[1:4])
+    start, size, stride = (known_integers(node, x) for x in node.args[1:4])
     axes = node.kwargs["axes"]
-    chosen = range(len(source)) if axes is None else _known(node, axes)
+    chosen = range(len(source)) if axes is None else known_integers(node, axes)
     found, exists = list(index), None
     for axis, first, count, step in zip(chosen, start, size, stride, strict=True):
         axis %= len(source)
@@ -99,7 +99,7 @@ def _cut(writer: Writer, node: fx.Node, index: Index, source: tuple[int, ...]) -
             inside = writer.apply(f"(({{0}} >= 0) & ({{0}} < {source[axis]}))", found[axis])
             exists = writer.both(exists, inside)
         elif not 0 <= only < source[axis]:
-            exists = writer.both(exists, writer.let("tl.full((1,), 0, tl.int1)", 1))
+            exists = writer.both(exists, writer.full("0", torch.bool))
             found[axis] = number(0)
     fill: Any = node.kwargs.get("fill")
     if exists is None:
@@ -115,8 +115,12 @@ def _is_number(node: Any, dtype: torch.dtype) -> bool:
     return isinstance(value, Tensor) and value.dtype is dtype and value.numel() == 1
 
 
-def _known(node: fx.Node, value: Any) -> tuple[int, ...]:
-    """Numbers, or those in a stored tensor on the host."""
+def known_integers(node: fx.Node, value: Any) -> tuple[int, ...]:
+    """`value`, an argument of `node`: numbers, or those in a stored tensor on the host.
+
+    Raises:
+        UnwrittenError: it is something else.
+    """
     if isinstance(value, fx.Node):
         stored = getattr(node.graph.owning_module, str(value.target), None)
         if value.op != "get_attr" or not isinstance(stored, Tensor) or stored.device.type != "cpu":
