@@ -40,7 +40,7 @@ ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
 PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
 ALL = {**{f"has_{name}": True for name in PARTS}, "has_places": False}
-NEAR = {"near_n": False, "near_k": True, "unit": 8}
+NEAR = {"near_n": False, "near_k": True, "unit": 8, "unit_n": 4}
 
 
 def window(rows, dilation, stride):
@@ -129,7 +129,8 @@ def kind_of(name: str, dtype: str, constants: dict) -> str:
 
 
 def compiled(case: str, dtype: str, **others):
-    """A kernel for a GPU, in all forms that Triton gives; `others` are constants that differ."""
+    """A kernel for a GPU, in all forms that Triton gives, with `others` of its constants; pointers
+    are multiples of 16 bytes."""
     function, constants, absent = CASES[case]
     constants = {**constants, **dict.fromkeys(absent), **others}
     names = function.arg_names
@@ -137,7 +138,9 @@ def compiled(case: str, dtype: str, **others):
     signature = {name: kind_of(name, dtype, constants) for name in names}
     if "windows" in case:
         signature["scale"] = "fp32"
-    source = ASTSource(fn=function, signature=signature, constexprs=constants)
+    pointers = [i for i, name in enumerate(names) if signature[name].startswith("*")]
+    divisible = {(i,): [["tt.divisibility", 16]] for i in pointers}
+    source = ASTSource(function, signature, constants, divisible)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
 
 
@@ -173,6 +176,16 @@ def test_places_are_computed_in_64_bits(case):
     for name in STRIDES[case]:
         assert re.search(rf"arith\.extsi %{name}\b", text)
         assert not re.search(rf"arith\.muli .*%{name}\b.* : i32", text)
+
+
+@pytest.mark.parametrize(("unit", "count"), [(1, 0), (2, 4), (4, 8), (8, 16)])
+def test_units_are_loaded_at_once_and_ahead(unit, count):
+    """Triton loads nothing of two bytes ahead."""
+    text = compiled("linear in places", "fp16", unit=unit, unit_n=2, has_source=False,
+                    has_target=False, has_added=False, source=None, target=None, added=None,
+                    near_n=False, near_k=True).asm["ptx"]  # fmt: skip
+    found = set(re.findall(r"cp\.async\.c[ag]\.shared\.global .*, 0x(\w+)", text))
+    assert found == ({f"{count:x}"} if count else set())
 
 
 def test_a_written_kernel_compiles_and_reads_several_values_at_once():

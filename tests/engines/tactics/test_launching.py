@@ -102,7 +102,10 @@ def test_all_kernels_are_launched_by_one_function():
         assert not [name for name in names if name.startswith("_")], path.name
 
 
-@pytest.mark.parametrize(("sizes", "unit"), [((72, 8), 8), ((72, 12), 1), ((16,), 8), ((3,), 1)])
+@pytest.mark.parametrize(
+    ("sizes", "unit"),
+    [((72, 8), 8), ((72, 12), 4), ((16,), 8), ((3,), 1), ((8, 58, 0), 2), ((8, 0), 8)],
+)
 def test_units(sizes, unit):
     assert unit_of(*sizes) == unit
 
