@@ -35,6 +35,8 @@ LONGEST = 8192
 """The elements that are reduced at once, at most."""
 DEEPEST = 64
 """The nodes between a result and what is read for it, at most: Triton compiles more for minutes."""
+LEAST_INNER, MOST_INNER = 8, 32
+"""How many elements share what is the same for neighbours in memory."""
 _MOST_PARTS = 32  # of a concatenation: each element asks all of them
 _FEW_COLUMNS, _LARGEST_PRODUCT = 4, 1 << 27  # of a product that is computed element by element:
 # the columns, and the multiplications
