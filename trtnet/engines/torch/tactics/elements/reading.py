@@ -173,7 +173,7 @@ class Reading:
                     return self.operand(part, own, mask)
                 begin = end
                 continue
-            inside = self.writer.apply(f"(({{0}} >= {begin}) & ({{0}} < {end}))", index[axis])
+            inside = self.writer.between(index[axis], begin, end)
             value = self.operand(part, own, self.writer.both(mask, inside))
             found = value if found is None else self.writer.apply(
                 "tl.where({0}, {1}, {2})", inside, value, found)  # fmt: skip
@@ -206,7 +206,7 @@ class Reading:
         size = shape_of(source)[axis]
         near = self.writer.apply(f"tl.where({{0}} < 0, {{0}} + {size}, {{0}}).to(tl.int32)", at,
                                   bound=size)  # fmt: skip
-        exists = self.writer.apply(f"(({{0}} >= 0) & ({{0}} < {size}))", near)
+        exists = self.writer.between(near, 0, size)
         own = list(index)
         own[axis] = near
         return self.operand(source, own, self.writer.both(mask, exists))
