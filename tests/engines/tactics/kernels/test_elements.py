@@ -254,6 +254,29 @@ def test_products_with_few_columns(written):
     written(d, d(torch.matmul, d(torch.add, d["x"], d["x"]), table))
 
 
+def test_what_a_launch_computes_anyway_is_written_for_later_ones(written):
+    """Boxes of a decoder's layer: their halves go into a product, they into the next layer."""
+    d = Draft(x=torch.randn(3, 4), weight=torch.randn(2, 4).half(), wide=torch.randn(500, 3, 4))
+    boxes = d(torch.sigmoid, d(torch.neg, d["x"]))
+    product = d(F.linear, d.cast(boxes, torch.float16), d["weight"])
+    part = d(cut, product, (0, 0), (3, 1), (1, 1), **STRICT)
+    later = d(torch.sub, d(torch.div, d["wide"], boxes), d.cast(part, torch.float32))
+    first, second = written(d, later, launches=2, exact=False)
+    assert first.count("tl.store") == 2
+    assert "tl.exp" in first
+    assert "tl.exp" not in second
+
+
+def test_what_is_written_beside_others_is_not_waited_for(written):
+    """A product needs both of its operands at once: one launch computes them."""
+    d = Draft(x=torch.randn(3, 4), wide=torch.randn(2, 4))
+    boxes = d(torch.sigmoid, d(torch.neg, d["x"]))
+    first = d(cut, boxes, (1, 0), (1, 4), (1, 1), **STRICT)
+    other = d.cast(d(torch.neg, d(torch.div, d["wide"], first)), torch.float16)
+    (text,) = written(d, d(F.linear, d.cast(boxes, torch.float16), other), exact=False)
+    assert text.count("tl.store") == 3
+
+
 def test_a_sum_in_a_sum_is_computed_before(written):
     d = Draft(x=torch.randint(-9, 9, (4, 6, 10)).float())  # of which sums in any order are exact
     inner = d(torch.sum, d(torch.mul, d["x"], d["x"]), (2,), True)
