@@ -28,8 +28,7 @@ def recording(
     inside: BaseException | None = None
     try:
         with torch.cuda.stream(stream):
-            pools = () if pool is None else (pool,)
-            graph.capture_begin(*pools, capture_error_mode="thread_local")
+            graph.capture_begin(pool, capture_error_mode="thread_local")
             try:
                 yield
             except BaseException as error:
