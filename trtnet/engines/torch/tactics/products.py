@@ -160,10 +160,13 @@ def _depthwise(module: fx.GraphModule, node: fx.Node, chain: Chain, count: int) 
     )
     shared = {"stride": stride, "padding": padding, "dilation": dilation,
               "epilogue": chain.epilogue}  # fmt: skip
+    n, channels, oh, ow = node.meta["value"].shape
+    doubtful = depthwise.is_small(n, oh, ow, channels)
     tactics = [
-        Tactic(f"block {block}", calls.depthwise_image, {**shared, "block": block})
+        Tactic(f"block {block}", calls.depthwise_image, {**shared, "block": block},
+               is_doubtful=doubtful and block is not depthwise.BLOCKS[0])
         for block in depthwise.BLOCKS[:count]
-    ]
+    ]  # fmt: skip
     return Region(tuple(chain.nodes), (x, window, bias), problem, tuple(tactics))
 
 
