@@ -177,7 +177,7 @@ def machine(monkeypatch):
     class Graph:
         replay = "replay"
 
-        def capture_begin(self, **_):
+        def capture_begin(self, *_, **__):
             made.captured = -made.calls
 
         def capture_end(self):

@@ -324,8 +324,7 @@ def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
         times = float(shape_of(arguments[0])[-1])
     elif node.target is torch.nn.functional.grid_sample:
         return [(arguments[0], 4.0), (arguments[1], 2.0 * _of_channels(node))]
-    elif node.target is torch.mul and _sampled_by(node) is not None:
-        images = _sampled_by(node)
+    elif node.target is torch.mul and (images := _sampled_by(node)) is not None:
         return [(x, 1.0 if shape_of(x)[1:2] != (1,) else _of_channels(images))
                 for x in node.all_input_nodes]  # fmt: skip
     elif (
