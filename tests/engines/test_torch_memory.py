@@ -245,6 +245,46 @@ def test_segments_never_take_more(seed, monkeypatch):
     assert all(size >= 10 * MIB for size in found)
 
 
+def with_hidden(events, before=0, after=0):
+    """`events`, and memory that each operation takes beside its result."""
+    for number, nbytes in events:
+        if number > 0 and before:
+            yield 10**6, before
+        yield number, nbytes
+        if number > 0 and before:
+            yield -(10**6), 0
+        if number > 0 and after:
+            yield 10**6, after
+            yield -(10**6), 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("hidden", [{"before": 2 * MIB}, {"after": 32 * MIB}], ids=str)
+def test_segments_take_no_more_where_operations_take_more(hidden, seed, monkeypatch):
+    clear_settings(monkeypatch)
+    events = drawn(seed)
+    case = list(with_hidden(events, **hidden))
+    assert Pool(memory.segments(events)).run(case) <= Pool().run(case)
+
+
+def test_two_large_values_lie_beside_each_other(monkeypatch):
+    """As in VGG: where the first value begins behind the small one before it, the third does not
+    fit in front of it."""
+    clear_settings(monkeypatch)
+    wide = 392 * MIB
+    events = [(1, 24 * MIB), (2, wide), (-1, 0), (3, wide), (-2, 0), (4, wide // 4), (-3, 0)]
+    found = memory.segments(events)
+    assert Pool().run(events) == 2 * wide + 24 * MIB
+    assert Pool(found).run(events) <= 2 * wide + 2 * MIB
+
+
+def test_a_very_long_execution_is_left_as_it_is(monkeypatch):
+    clear_settings(monkeypatch)
+    monkeypatch.setattr(memory, "_EVENTS", len(growing()))
+    assert memory.segments(growing())
+    assert memory.segments(growing(21)) == ()
+
+
 def clear_settings(monkeypatch):
     for name in memory._SETTINGS:
         monkeypatch.delenv(name, raising=False)
