@@ -29,7 +29,7 @@ from trtnet.workers import Workers
 _TRIALS = 10
 _CLEAR = 0.1  # of a way's time: what is behind by more, say the times of its parts, is not timed
 _MARGIN = 0.97  # of the time of a way that is set up faster, above which that one is kept
-_MORE, _NO_MATTER = 1.1, 64 << 20  # as often, and more by so many bytes: too much memory for a way
+_MORE, _NO_MATTER = 1.1, 32 << 20  # as often, and more by so many bytes: too much memory for a way
 
 # PyTorch's precision flags belong to the whole process, and only one capture at a time is safe.
 _LOCK = threading.Lock()
