@@ -14,7 +14,7 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -151,25 +151,52 @@ def reserve(sizes: Sequence[int], device: torch.device) -> None:
     del held  # not one after the other: the next would lie in the one before
 
 
-def segments(events: Sequence[Event]) -> tuple[int, ...]:
-    """The bytes of the segments that make PyTorch's allocator take least for `events`, if they are
-    there first; none where they would save little, or the allocator is set to work in another way.
+class Segments(NamedTuple):
+    """Segments that are taken first.
+
+    Attributes:
+        sizes: their bytes; none where they would save little.
+        without: the bytes that are taken where there are none.
+    """
+
+    sizes: tuple[int, ...]
+    without: int
+
+
+def segments(events: Sequence[Event]) -> Segments:
+    """The segments that make PyTorch's allocator take least for `events`; none where it is set to
+    work in another way.
 
     They take no more than is taken without them either where operations take some memory beside
     their results, which is not among `events`.
     """
     large = _large(events)
-    if len(large) > _EVENTS or any(os.environ.get(name) for name in _SETTINGS):
-        return ()
     cases = _cases(large)
     as_it_is = [_Allocator().run(case).taken for case in cases]
+    without = as_it_is[0] + _taken_by_small(events)
+    if len(large) > _EVENTS or any(os.environ.get(name) for name in _SETTINGS):
+        return Segments((), without)
     most = [min(as_it_is[0] - _LEAST, (1 - _SAVED) * as_it_is[0]), *as_it_is[1:]]
     best: tuple[int, ...] = ()
     for sizes in _candidates(large, as_it_is[0]):
         pairs = zip(cases, most, strict=True)
         if all(_Allocator(sizes).run(case, limit).taken <= limit for case, limit in pairs):
             best, most[0] = sizes, _Allocator(sizes).run(large).taken - 1
-    return best
+    return Segments(best, without)
+
+
+def _taken_by_small(events: Sequence[Event]) -> int:
+    """About the bytes of the segments of small tensors."""
+    alive: dict[int, int] = {}
+    live = peak = 0
+    for number, nbytes in events:
+        if 0 < nbytes <= _SMALL:
+            alive[number] = nbytes
+            live += nbytes
+            peak = max(peak, live)
+        else:
+            live -= alive.pop(-number, 0)
+    return _multiple(2 * peak, _STEP)
 
 
 def _cases(events: Sequence[Event]) -> list[list[Event]]:
