@@ -156,7 +156,7 @@ class Segments(NamedTuple):
 
     Attributes:
         sizes: their bytes; none where they would save little.
-        without: the bytes that are taken where there are none.
+        without: about the bytes that are taken where there are none; 0 where that is not known.
     """
 
     sizes: tuple[int, ...]
@@ -171,18 +171,17 @@ def segments(events: Sequence[Event]) -> Segments:
     their results, which is not among `events`.
     """
     large = _large(events)
+    if len(large) > _EVENTS or any(os.environ.get(name) for name in _SETTINGS):
+        return Segments((), 0)
     cases = _cases(large)
     as_it_is = [_Allocator().run(case).taken for case in cases]
-    without = as_it_is[0] + _taken_by_small(events)
-    if len(large) > _EVENTS or any(os.environ.get(name) for name in _SETTINGS):
-        return Segments((), without)
     most = [min(as_it_is[0] - _LEAST, (1 - _SAVED) * as_it_is[0]), *as_it_is[1:]]
     best: tuple[int, ...] = ()
     for sizes in _candidates(large, as_it_is[0]):
         pairs = zip(cases, most, strict=True)
         if all(_Allocator(sizes).run(case, limit).taken <= limit for case, limit in pairs):
             best, most[0] = sizes, _Allocator(sizes).run(large).taken - 1
-    return Segments(best, without)
+    return Segments(best, as_it_is[0] + _taken_by_small(events))
 
 
 def _taken_by_small(events: Sequence[Event]) -> int:
