@@ -12,6 +12,7 @@ from trtnet.engines.torch.constants import is_stored, new_buffer
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic, called, is_half
+from trtnet.engines.torch.tactics.columns import TOGETHER
 from trtnet.engines.torch.tactics.movement import chain_of, copies, moved_values
 
 
@@ -51,10 +52,12 @@ def means(node: fx.Node) -> Region | None:
 
 
 def concatenation(node: fx.Node) -> Region | None:
-    """Images of whose channels one image is made."""
+    """Few images of whose channels one image is made."""
     parts = channels_joined(node)
-    if parts is None or any(user.target is torch.reshape for user in node.users):
-        return None  # what follows may be a shuffle
+    if parts is None or len(parts) > TOGETHER:
+        return None
+    if any(user.target is torch.reshape for user in node.users):  # it may be a shuffle
+        return None
     sizes = [x.meta["value"].shape[1] for x in parts]
     value = node.meta["value"]
     problem = f"joined images {value.numel() // value.shape[1]} {sizes} {value.dtype}"
