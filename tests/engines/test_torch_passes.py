@@ -18,6 +18,7 @@ from trtnet.reference import elementwise, linear
 from trtnet.reference.compiler import compile
 from trtnet.reference.resize import interpolate
 
+pooling = pytest.importorskip("trtnet.engines.torch.pooling", reason="needs Triton")
 kernels = pytest.importorskip("trtnet.engines.torch.kernels", reason="needs Triton")
 LAST = torch.channels_last
 
@@ -61,7 +62,7 @@ def test_what_is_rewritten(optimized):
     assert F.conv2d not in targets  # two of one image are one
     assert targets.count(linear_of_columns) == 1
     assert linear.multiply not in targets
-    assert targets.count(kernels.max_pool2d) == 1
+    assert targets.count(pooling.max_pool) == 1
     assert targets.count(kernels.pack_channels_last) == 1
     assert "to" not in targets  # packing converts the input, the copy to the output widens
     assert {"stem_kernel", "weight", "left_bias"}.isdisjoint(dict(optimized.named_buffers()))
@@ -70,7 +71,7 @@ def test_what_is_rewritten(optimized):
 def test_layers_keep_their_names(optimized):
     names = [node.meta["layer"] for node in optimized.graph.nodes if "layer" in node.meta]
     assert names == [
-        *("cast", "stem + stem_relu", "pool", "right + left + add + relu", "mean"),
+        *("cast", "stem + stem_relu", "pool", "left + right + add + relu", "mean"),
         "matmul + fc",
     ]
 
@@ -88,7 +89,8 @@ def test_max_pool(device, dtype, shape, window, stride, padding):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     x.view(-1)[7] = float("nan")
     x = x.contiguous(memory_format=LAST)
-    found = kernels.max_pool2d(x, window, stride, padding)
+    how = {"pre": padding, "post": padding, "mode": "EXPLICIT_ROUND_DOWN"}
+    found = pooling.max_pool(x, window, stride, **how)
     wanted = F.max_pool2d(x.cpu().float(), window, stride, padding)
     assert found.is_contiguous(memory_format=LAST)
     torch.testing.assert_close(found.cpu().float(), wanted, rtol=0, atol=0, equal_nan=True)
@@ -178,41 +180,6 @@ def two_kernels(
 
 def convolutions(module):
     return [n for n in module.graph.nodes if n.target in (F.conv2d, convolution_relu)]
-
-
-@pytest.mark.parametrize("biases", [(True, True), (False, True), (True, False), (False, False)])
-@pytest.mark.parametrize("swap", [False, True])
-@pytest.mark.parametrize("is_relu", [False, True])
-@pytest.mark.parametrize("window", WINDOWS)
-def test_two_kernels_of_one_image_become_one(window, is_relu, swap, biases, cudnn):
-    module = two_kernels(WINDOWS[window], is_relu, biases=biases, swap=swap)
-    x = torch.randn(2, 5, 9, 11, generator=torch.Generator().manual_seed(9))
-    before = {name: value.clone() for name, value in module.named_buffers()}
-    wanted = module(x)["y"]
-    optimize(module)
-    assert len(convolutions(module)) == 1
-    assert convolutions(module)[0].kwargs.get("other") is None
-    torch.testing.assert_close(module(x)["y"], wanted, rtol=1e-5, atol=1e-4)
-    assert len(list(module.named_buffers())) == 1 + any(biases)
-    again = two_kernels(WINDOWS[window], is_relu, biases=biases, swap=swap)
-    assert all(torch.equal(value, before[name]) for name, value in again.named_buffers())
-
-
-@pytest.mark.parametrize(
-    ("window", "options"),
-    [
-        (((3, 3), (1, 1), (1, 1), (1, 1)), {"sources": 2}),  # of two images
-        (((3, 3), (1, 1), (0, 0), (1, 1)), {}),  # of other pixels
-        (((4, 4), (1, 1), (1, 1), (1, 1)), {}),  # no position in the middle
-        (((3, 3), (1, 1), (1, 1), (2, 2)), {}),
-        (((3, 3), (1, 1), (1, 1), (1, 1)), {"stride": (2, 2)}),
-    ],
-    ids=str,
-)
-def test_two_kernels_that_stay(window, options, cudnn):
-    module = two_kernels(window, False, **options)
-    optimize(module)
-    assert len(convolutions(module)) == 2
 
 
 @pytest.mark.parametrize("sources", [1, 2])

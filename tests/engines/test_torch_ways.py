@@ -23,6 +23,7 @@ Built = pytest.importorskip("trtnet.engines.torch.compiled").Built
 cuda = pytest.importorskip("trtnet.engines.torch.cuda")
 torch_engine = pytest.importorskip("trtnet.engines.torch.engine")
 ways = pytest.importorskip("trtnet.engines.torch.ways")
+TooMuchMemoryError = pytest.importorskip("trtnet.engines.torch.memory").TooMuchMemoryError
 
 SHAPE = (4, 3, 8, 8)
 TIMED = ", cuDNN's kernels timed"
@@ -62,8 +63,8 @@ LIVE: list[Replay] = []
 class Replay:
     """A captured graph: nothing but its life."""
 
-    def __init__(self, way, pool):
-        self.way, self.pool = way, pool
+    def __init__(self, way, pool, needs):
+        self.way, self.pool, self.needs = way, pool, needs
         LIVE.append(self)
 
     def close(self):
@@ -92,6 +93,7 @@ def engine():
         def __init__(self, ways):
             super().__init__(compiled, ways)
             self.captured, self.threads, self.most, self.pools = [], {}, 0, []
+            self.needs, self.given_up = {}, []
 
         @contextlib.contextmanager
         def _on(self, stream, is_timed=False):
@@ -102,10 +104,14 @@ def engine():
             if way.name in self.refused:
                 self.pools.append(self._pool)
                 raise CaptureError("PyTorch cannot capture this graph", got=way.name)
+            needs = self.needs.get(way.name, 0)
+            if needs > way.most_bytes:
+                self.given_up.append((way.name, way.most_bytes))
+                raise TooMuchMemoryError(f"{needs} bytes")
             with self._on(stream, way.is_timed):
                 self.captured.append(way.name)
             self.pools.append(self._pool)
-            replay = Replay(way.name, self._pool)
+            replay = Replay(way.name, self._pool, needs)
             self.most = max(self.most, len(LIVE))
             return replay
 
@@ -175,6 +181,63 @@ def test_one_graph_exists_at_a_time(fastest, engine, monkeypatch):
     assert kept.pool == context._pool
     again = context.capture(0)
     assert again.pool == kept.pool
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("needs", "is_given_up"),
+    [((100, 163), False), ((100, 165), True), ((1000, 1099), False), ((1000, 1101), True),
+     ((0, 9000), False), ((1000, 10), False)],
+)  # fmt: skip
+def test_a_way_that_needs_much_more_memory_is_given_up(needs, is_given_up, engine):
+    """More by a tenth and by 64 MiB than the best one; `needs` are in MiB, 0 where that is not
+    known. It is given up once: with cuDNN's kernels timed its values are the same. What has tactics
+    is never given up."""
+    context = engine(Builder(5), {**TIMES, WITHOUT: 0.1, WITHOUT + TIMED: 0.2})
+    context.needs = {
+        **dict.fromkeys((WITH, WITH + TIMED), needs[0] * MIB),
+        **dict.fromkeys((WITHOUT, WITHOUT + TIMED), needs[1] * MIB),
+    }
+    kept = context.capture(0)
+    assert kept.way == (WITH + TIMED if is_given_up else WITHOUT)
+    assert [name for name, _ in context.given_up] == [WITHOUT] * is_given_up
+    slower = (WITHOUT, WITHOUT + TIMED)
+    assert [*context.tried] == [*TIMES]
+    assert [context.tried[name] == math.inf for name in slower] == [is_given_up] * 2
+    assert all(context.tried[name] < math.inf for name in (WITH, WITH + TIMED))
+    assert [kept] == LIVE
+
+
+def test_a_known_way_may_need_any_memory(engine):
+    context = engine(Builder(held={(SHAPE,): WITHOUT}))
+    context.needs = {WITHOUT: 1 << 40}
+    assert context.capture(0).way == WITHOUT
+
+
+def test_what_was_given_up_keeps_no_memory(engine):
+    made = []
+
+    class Large(type(engine(None))):
+        def _capture(self, stream, way):
+            assert not [ref for ref in made if ref() is not None]
+            if way.most_bytes < math.inf:
+                value = torch.ones(3)
+                made.append(weakref.ref(value))
+                raise TooMuchMemoryError
+            return super()._capture(stream, way)
+
+    context = engine(Builder(5), TIMES)
+    large = Large(context._ways)
+    large.set_input_shape("x", SHAPE)
+    large.milliseconds, large.refused, large.needs = TIMES, set(), {WITH: 9}
+    gc.disable()
+    try:
+        assert large.capture(0).way == WITH + TIMED
+    finally:
+        gc.enable()
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
@@ -369,6 +432,57 @@ def test_any_failure_of_a_way_is_one_to_capture_it(error, engine, monkeypatch, r
     context.set_tensor_address("x", x.data_ptr())
     with raises(CaptureError, "cannot capture this graph", "a kernel fails"):
         cuda.CudaContext._capture(context, 0, ways.Way(WITH, fail))
+
+
+@pytest.fixture
+def recorded(engine, monkeypatch):
+    """A context whose capture is imitated on the CPU, and what it did, in order: each execution of
+    its module, and the segments that were taken first."""
+    done, is_recording = [], [False]
+
+    @contextlib.contextmanager
+    def recording(graph, stream, pool):
+        is_recording[0] = True
+        yield
+        is_recording[0] = False
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(cuda, "recording", recording)
+    monkeypatch.setattr(cuda, "segments", lambda events: [n for _, n in events if n])
+    monkeypatch.setattr(cuda, "reserve", lambda *given: done.append((is_recording[0], *given)))
+    context = engine(None)
+    for name, array in (("x", torch.randn(SHAPE)), ("y", torch.zeros(4, 4, 8, 8))):
+        context.set_tensor_address(name, array.data_ptr())
+        done.append(array)  # keeps it
+
+    def capture(forward, **options):
+        del done[2:]
+        return cuda.CudaContext._capture(context, 0, ways.Way(WITH, forward, **options)), done[2:]
+
+    return context.compiled, capture
+
+
+def test_segments_are_taken_for_what_the_execution_before_needed(recorded):
+    compiled, capture = recorded
+    replay, done = capture(compiled.module.forward)
+    sizes = [4 * 4 * 4 * 8 * 8]  # of y: the only value of this network
+    assert done == [(True, sizes, torch.device("cpu"))]
+    assert replay.needs == sum(sizes)
+
+
+def test_what_torch_compile_made_is_not_watched(recorded):
+    """It would be compiled again."""
+    compiled, capture = recorded
+    replay, done = capture(lambda x: compiled.module.forward(x))
+    assert done == [(True, [], torch.device("cpu"))]
+    assert replay.needs == 0
+
+
+def test_a_capture_that_would_need_too_much_says_so(recorded):
+    """It is no failure of the capture: another way is taken."""
+    compiled, capture = recorded
+    with pytest.raises(TooMuchMemoryError):
+        capture(compiled.module.forward, most_bytes=1000)
 
 
 def test_a_known_way_that_cannot_be_captured_is_replaced(engine, raises):

@@ -14,9 +14,11 @@ from trtnet import graph, nn
 from trtnet.engines.torch import fusion
 from trtnet.engines.torch.constants import copy_by_call, fold
 from trtnet.engines.torch.passes import optimize
+from trtnet.engines.torch.sums import merge_sums
 from trtnet.engines.torch.suppressions import recognize_suppressions
 from trtnet.engines.torch.tactics.choices import Region
 from trtnet.engines.torch.tactics.movement import gather_rows
+from trtnet.engines.torch.tactics.placement import place_channels
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.simplify import simplify
@@ -55,6 +57,7 @@ def compiled(
     net = network(model, shapes, precision)
     module = compiler.compile(recognize_suppressions(graph.read(net)), device="cpu")
     fold(module)
+    merge_sums(module)
     fusion.lay_out_kernels(module)
     fusion.fuse(module.graph)
     fusion.overwrite(module.graph)
@@ -124,4 +127,5 @@ def regions(module: fx.GraphModule, *shapes: Sequence[int], count: int = 1) -> l
     gather_rows(made, CPU)
     simplify(made)
     encode_before_pooling(made)
-    return list(find(made, count, CPU))
+    place_channels(made, CPU)
+    return list(find(made, count))

@@ -12,7 +12,7 @@ from tactics.codes import encoded
 from tactics.oracles import activated, finished
 from torch import Tensor, fx
 
-from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.epilogue import NOTHING, Epilogue
 
 LAST = torch.channels_last
 
@@ -23,13 +23,18 @@ def wide(x: Tensor | None) -> Tensor | None:
 
 
 def linear(
-    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, out=None
-):
+    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, scale=None,
+    shift=None, before=NOTHING, out=None, places=None,
+):  # fmt: skip
     """As :func:`trtnet.engines.torch.tactics.linear.linear`, and only of what that takes."""
     assert x.dim() == weight.dim() == 2
     assert x.stride(1) == 1
     assert added is None or (gate is None and added.shape == x.shape and added.stride(1) == 1)
     x = x if added is None else x + added
+    if scale is not None:
+        assert gate is added is None
+        assert scale.shape == shift.shape == x.shape[1:]
+        x = activated(x.float() * scale.float() + shift.float(), before).to(x.dtype)
     assert gate is None or (source is None and gate.is_contiguous())
     count = x.shape[0] if source is None else source.shape[0]
     assert other is None or (other.shape == (count, weight.shape[0]) and other.stride(1) == 1)
@@ -41,6 +46,9 @@ def linear(
     y = x.float() @ weight.float().t()
     y = y if target is None else y[target.long()]
     y = finished(y, wide(bias), wide(factor), wide(other), epilogue).to(x.dtype)
+    if places is not None:
+        assert places.shape == (3, y.shape[1])
+        return put_columns(y, places, out)
     return y if out is None else out.copy_(y)
 
 
@@ -110,16 +118,19 @@ def image_means(x, rows, channels, warps):
     return x.float().mean(1).to(x.dtype)
 
 
-def take_columns(a, b, which, place, warps):
-    """As :func:`trtnet.engines.torch.tactics.columns.take_columns`."""
-    assert a.dim() == b.dim() == 2
-    assert a.stride(1) == b.stride(1) == 1
-    picked = [x[:, place.long().clamp(max=x.shape[1] - 1)] for x in (a, b)]
-    return torch.where(which.bool(), picked[1], picked[0])
-
-
-def put_columns(sources, begins, y):
+def put_columns(x, places, into):
     """As :func:`trtnet.engines.torch.tactics.columns.put_columns`."""
+    assert x.dim() == places.dim() == 2
+    assert into.dim() == 1
+    assert x.stride(1) == 1
+    assert into.dtype is x.dtype
+    rows = torch.arange(x.shape[0], device=places.device)[:, None]
+    columns, begin, apart = places
+    return into.index_put_((begin + rows * apart,), x[:, columns])
+
+
+def copy_columns(sources, begins, y):
+    """As :func:`trtnet.engines.torch.tactics.columns.copy_columns`."""
     assert y.stride(1) == 1
     for x, begin in zip(sources, begins, strict=True):
         assert x.dim() == 2
@@ -137,7 +148,7 @@ def unit_vectors(x, epsilon, dtype, warps):
 
 KERNELS = (
     *(linear, convolution, depthwise, finish, layer_norm, window_attention),
-    *(scale_shift, image_means, take_columns, put_columns, unit_vectors),
+    *(scale_shift, image_means, put_columns, copy_columns, unit_vectors),
 )
 
 

@@ -316,7 +316,7 @@ def test_names_of_layers_are_joined(module, stand_ins):
 
 def test_an_extracted_region_is_the_nodes_as_they_are(module):
     made = specialized(module, SHAPE)
-    for region in find(made, 1, CPU):
+    for region in find(made, 1):
         part, given = choices.extract(region)
         part.graph.lint()
         assert [node.op for node in part.graph.nodes].count("placeholder") == len(given)

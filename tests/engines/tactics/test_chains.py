@@ -170,4 +170,4 @@ def test_unknown_shapes_of_weights_are_no_regions():
     a, b = net.placeholder("a"), net.placeholder("b")
     y = net.call_function(torch.matmul, (a, b))
     net.output({"y": y})
-    assert list(find(fx.GraphModule({}, net), 4, torch.device("cpu"))) == []
+    assert list(find(fx.GraphModule({}, net), 4)) == []

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 import torch
 import triton
 import triton.language as tl
+from tactics.drafts import deformable
 from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from trtnet.engines.torch import counting, kernels
+from trtnet.engines.torch import counting, pooling
 from trtnet.engines.torch.tactics import (
     columns,
     convolution,
@@ -28,14 +31,16 @@ from trtnet.engines.torch.tactics.elements.kernel import Kernel
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
-POINTERS += ("query", "key", "value", "first", "second", "values", "added", "x0", "x1", "x2", "x3")
+POINTERS += ("query", "key", "value", "first", "second", "values", "added", "shift")
+POINTERS += ("x0", "x1", "x2", "x3")
 TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32", "keys": "*i64",
-         "index": "*i32"}  # fmt: skip
-PLACES = {"source", "target", "which", "place"}
+         "index": "*i32", "places": "*i64"}  # fmt: skip
+PLACES = {"source", "target"}
 ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
 PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
-ALL = {f"has_{name}": True for name in PARTS}
+BEFORE = {"before": "relu", "before_low": 0.0, "before_high": 0.0}
+ALL = {**{f"has_{name}": True for name in PARTS}, "has_scale": False, "has_places": False, **BEFORE}
 NEAR = {"near_n": False, "near_k": True, "unit": 8}
 
 
@@ -56,13 +61,32 @@ def images(is_whole):
             "is_whole": is_whole, "columns": 32, "depth": 32}  # fmt: skip
 
 
+def pools(is_largest, rows):
+    return {
+        "window_h": 3, "window_w": 2, "stride_h": 2 if is_largest else 1, "stride_w": 1,
+        "is_largest": is_largest, "start": float("-inf") if is_largest else 0.0,
+        "middle": tl.float32, "rows": rows, "pixels": 16, "channels": 64, "unit": 8,
+    }  # fmt: skip
+
+
 CASES = {
     "linear": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False, "is_whole": False,
-                                "rows": 64, "columns": 64, "depth": 32}, {"gate"}),
+                                "rows": 64, "columns": 64, "depth": 32},
+               {"gate", "scale", "shift", "places"}),
+    "linear in places": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False,
+                                          "has_places": True, "is_whole": False, "rows": 64,
+                                          "columns": 64, "depth": 32},
+                         {"gate", "scale", "shift"}),
     "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_source": False,
                                             "has_target": False, "has_added": False,
                                             "is_whole": True, "rows": 16, "columns": 32,
-                                            "depth": 64}, {"source", "target", "added"}),
+                                            "depth": 64},
+                           {"source", "target", "added", "scale", "shift", "places"}),
+    **{f"linear of scaled {kind}": (
+        linear._linear, {**ALL, **ACTIVATION, **NEAR, **dict.fromkeys(
+            ("has_gate", "has_source", "has_target", "has_added"), False), "has_scale": True,
+            "is_whole": kind == "whole", "rows": 128, "columns": 128, "depth": 64},
+        {"gate", "source", "target", "added", "places"}) for kind in ("whole", "with a rest")},
     **{f"convolution {kind}": (convolution._convolution, {**images(kind == "whole")}, set())
        for kind in ("whole", "with a rest")},
     **{f"depthwise {rows}": (depthwise._depthwise,
@@ -81,12 +105,13 @@ CASES = {
         "has_other": True, **ACTIVATION, "unit": 8, "block": 1024}, set())
        for kind in ("with gaps", "without")},
     "means": (pointwise._image_means, {"rows": 64, "channels": 32, "unit": 8}, set()),
-    "largest": (kernels._largest, {"window_h": 3, "window_w": 2, "stride_h": 2, "stride_w": 1,
-                                  "padding_h": 1, "padding_w": 0, "channels": 64,
-                                  "lowest": float("-inf"), "block": 1024}, set()),
-    "columns": (columns._take_columns, {"together": 16, "block": 128}, set()),
-    "columns of four": (columns._put_columns, {"count": 4, "unit": 8, "block": 2048}, set()),
-    "columns of one": (columns._put_columns, {"count": 1, "unit": 1, "block": 2048},
+    **{f"{name} {rows}": (pooling._pool, {**pools(name == "largest", rows)}, set())
+       for name, rows in (("largest", 2), ("average", 1), ("average", 4))},
+    "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
+                                  set()),
+    "columns": (columns._put_columns, {"together": 16, "block": 128}, set()),
+    "columns of four": (columns._copy_columns, {"count": 4, "unit": 8, "block": 2048}, set()),
+    "columns of one": (columns._copy_columns, {"count": 1, "unit": 1, "block": 2048},
                        {"x1", "x2", "x3"}),
     "sorted parts": (selection._sort, {"part": 256}, set()),
     "merged parts": (selection._merge, {"part": 256, "width": 16, "together": 64}, set()),
@@ -132,7 +157,8 @@ STRIDES = {
     "units": ["x_b", "x_w", "x_h"],
     "linear": ["x_m", "o_m", "a_m", "y_m"],
     "convolution whole": ["x_n", "o_m", "y_m"],
-    "columns": ["a_m", "b_m"],
+    "average 4": ["c"],
+    "columns": ["x_m"],
     "columns of four": ["m0", "m1", "m2", "m3", "y_m"],
     "pointwise with gaps": ["x_m", "y_m", "o_m"],
 }
@@ -163,10 +189,54 @@ def test_a_written_kernel_compiles_and_reads_several_values_at_once():
         node.meta["value"] = value
     graph.output(node)
     torch.fx.GraphModule(owner, graph)
-    kernel = Kernel([node], [scores], torch.device("cuda", 0))
+    kernel = Kernel([node], [scores], torch.device("cuda", 0), [node.meta["value"]])
     signature = {"x0": "*fp16", "y0": "*fp16", "x0_1": "constexpr", "x0_2": "i32", "x0_3": "i32"}
     assert kernel.parameters == list(signature)
     divisible = {(i,): [["tt.divisibility", 16]] for i in (0, 1, 3, 4)}
     source = ASTSource(kernel.function, signature, {"x0_1": 1}, divisible)
     made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
     assert re.search(r"ld\.global\.v[24]\.b32", made.asm["ptx"])
+
+
+def test_deformable_attention_fits_into_registers_and_reads_channels_together(tmp_path):
+    """With RT-DETR's sizes. One tile of all places and channels took 255, and more in memory."""
+    d, attended, product = deformable(1, 300, 8, 32, ((80, 80), (40, 40), (20, 20)), (4, 4, 4))
+    d.module(product)
+    stored = [node for node in d.graph.nodes if node.op in ("placeholder", "get_attr")]
+    given = [node for node in stored if node is not d["weight"]]
+    rows = attended.meta["value"].contiguous()
+    kernel = Kernel([attended], given, torch.device("cpu"), [rows])
+    pointers = {f"x{i}": "*fp16" if x.meta["value"].dtype is torch.float16 else "*fp32"
+                for i, x in enumerate(given)}  # fmt: skip
+    strides = [
+        step
+        for x in given
+        for size, step in zip(x.meta["value"].shape, x.meta["value"].stride(), strict=True)
+        if size > 1
+    ]
+    numbers = dict(zip(kernel.parameters[len(given) + 1 :], strides, strict=True))
+    constants = {name: 1 for name, step in numbers.items() if step == 1}
+    signature = {
+        **pointers,
+        "y0": "*fp32",
+        **{name: "constexpr" if name in constants else "i32" for name in numbers},
+    }
+    divisible = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.parameters)
+                 if numbers.get(name, 16) % 16 == 0}  # fmt: skip
+    source = ASTSource(kernel.function, signature, constants, divisible)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+    assert len(re.findall(r"ld\.global\.v2\.b32", made.asm["ptx"])) == 12
+    registers, spilled = ptxas(made.asm["ptx"], tmp_path)
+    assert registers <= 64
+    assert spilled == 0
+
+
+def ptxas(text: str, folder) -> tuple[int, int]:
+    """The registers of a thread, and the bytes that it keeps in memory because these are few."""
+    source = folder / "kernel.ptx"
+    source.write_text(text)
+    command = [get_ptxas(90).path, "-v", "--gpu-name=sm_90a", "-o", str(folder / "kernel.cubin")]
+    said = subprocess.run([*command, str(source)], capture_output=True, text=True, check=True)
+    spills = re.findall(r"(\d+) bytes spill", said.stderr)
+    (registers,) = re.findall(r"Used (\d+) registers", said.stderr)
+    return int(registers), sum(map(int, spills))

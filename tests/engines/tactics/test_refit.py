@@ -17,6 +17,7 @@ from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.elements import rewrite
 from trtnet.engines.torch.tactics.network_builder import NetworkBuilder
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
+from trtnet.zoo.shufflenet import InvertedResidual
 
 CPU = torch.device("cpu")
 
@@ -40,7 +41,15 @@ def _mlp() -> Any:
     return nn.Sequential(nn.Linear(16, 24), nn.GELU(), nn.LayerNorm(24), nn.Linear(24, 16))
 
 
-CASES = {"blocks": (Blocks, (2, 3, 8, 8)), "mlp": (_mlp, (3, 6, 16))}
+def _shuffled() -> Any:
+    return nn.Sequential(InvertedResidual(8, 12, 2), InvertedResidual(12, 12, 1))
+
+
+CASES = {
+    "blocks": (Blocks, (2, 3, 8, 8)),
+    "mlp": (_mlp, (3, 6, 16)),
+    "shuffled": (_shuffled, (2, 8, 9, 7)),
+}
 
 
 @pytest.mark.parametrize("name", CASES)

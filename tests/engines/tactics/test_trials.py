@@ -12,9 +12,11 @@ from tactics.networks import filled, regions
 from tactics.stand_ins import Clock
 
 from trtnet import nn
-from trtnet.engines.torch.tactics import choices, trials
+from trtnet.engines.torch.tactics import calls, choices, trials
 from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.movement import take_rows
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
+from trtnet.zoo.shufflenet import channel_shuffle
 
 CPU = torch.device("cpu")
 
@@ -93,6 +95,28 @@ def test_what_does_not_work_row_by_row_is_one_part(as_on_a_gpu, stand_ins, monke
             assert torch.equal(right, nodes.call())
 
 
+def test_rows_that_are_taken_from_all_images_are_one_part(as_on_a_gpu, stand_ins, monkeypatch):
+    """The places are those of rows of the whole: in a part they would be outside."""
+    monkeypatch.setattr(trials, "_PART", 1)
+
+    class Rolled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(8, 8)
+
+        def forward(self, x):
+            moved = self.line(x)
+            return torch.cat([moved[:, 1:], moved[:, :1]], 1)
+
+    module = as_on_a_gpu(filled(Rolled()), ("N", 4, 4, 8))
+    (region,) = regions(module, (6, 4, 4, 8), count=1)
+    assert region.nodes[-1].target is take_rows
+    nodes = nodes_of(region)
+    ((rows, right),) = nodes.parts()
+    assert rows == slice(None)
+    assert torch.equal(right, nodes.call())
+
+
 @pytest.mark.parametrize("row", range(6))
 def test_a_part_that_is_wrong_is_found(row, as_on_a_gpu, stand_ins, monkeypatch):
     module = as_on_a_gpu(filled(nn.Sequential(nn.Linear(64, 32), nn.GELU())), ("N", 64))
@@ -153,19 +177,14 @@ def machine(monkeypatch):
     class Graph:
         replay = "replay"
 
-    class Capture:
-        def __init__(self, *_, **__):
+        def capture_begin(self, **_):
             made.captured = -made.calls
 
-        def __enter__(self):
-            pass
-
-        def __exit__(self, *_):
+        def capture_end(self):
             made.captured += made.calls
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", Capture)
     monkeypatch.setattr(trials, "_microseconds", made.measure)
     made.calls = 0
     return made
@@ -282,3 +301,40 @@ def test_what_is_dropped_is_freed(as_on_a_gpu, stand_ins):
     del made
     gc.collect()
     assert not [ref for ref in refs if ref() is not None]
+
+
+class Shuffled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 16, 1)
+
+    def forward(self, x):
+        return channel_shuffle(self.conv(x), 2)
+
+
+def _nothing(*operands):
+    return operands[8]
+
+
+def _elsewhere(*operands, **options):
+    into, places = operands[8:]
+    return calls.product(*operands[:8], into, places + torch.tensor([[0], [1], [0]]), **options)
+
+
+def _twice(*operands, **options):
+    into, places = operands[8:]
+    into.add_(1)
+    return calls.product(*operands[:8], into, places, **options)
+
+
+@pytest.mark.parametrize("wrong", [_nothing, _elsewhere, _twice], ids=lambda f: f.__name__)
+def test_what_writes_into_an_operand_is_compared(wrong, as_on_a_gpu, stand_ins):
+    """Neither what the nodes wrote before, nor what another tactic did, is taken for its own."""
+    module = as_on_a_gpu(filled(Shuffled()), ("N", 8, 5, 7))
+    (region,) = regions(module, (6, 8, 5, 7), count=1)
+    assert region.into is region.operands[8]
+    right = region.tactics[0]
+    options = {} if wrong is _nothing else right.options
+    tactics = (right, choices.Tactic("wrong", wrong, options), right)
+    found = trials.Trial(region, tactics, CPU).times(Clock())
+    assert found == {choices.KEEP: 100.0, right.name: 1.0, "wrong": math.inf}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,10 @@ from torch import fx
 
 from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
-from trtnet.engines.torch.compiled import CompiledGraph, Shapes
+from trtnet.engines.torch.compiled import CompiledGraph, Forward, Shapes, module_of
 from trtnet.engines.torch.constants import given, read_by_host, recorded
 from trtnet.engines.torch.context import TorchContext
+from trtnet.engines.torch.memory import TooMuchMemoryError, Watch, reserve, segments
 from trtnet.engines.torch.memsets import replace_memsets
 from trtnet.engines.torch.recording import recording
 from trtnet.engines.torch.ways import WITHOUT, Way, Ways
@@ -27,6 +29,7 @@ from trtnet.workers import Workers
 _TRIALS = 10
 _CLEAR = 0.1  # of a way's time: what is behind by more, say the times of its parts, is not timed
 _MARGIN = 0.97  # of the time of a way that is set up faster, above which that one is kept
+_MORE, _NO_MATTER = 1.1, 64 << 20  # as often, and more by so many bytes: too much memory for a way
 
 # PyTorch's precision flags belong to the whole process, and only one capture at a time is safe.
 _LOCK = threading.Lock()
@@ -90,8 +93,9 @@ class CudaContext(TorchContext):
     callers' streams would make it grow.
 
     Attributes:
-        tried: microseconds of the ways among which the last capture chose, by name; empty where
-            the way was known.
+        tried: microseconds of the ways among which the last capture chose, by name; infinity for
+            one that was given up, because its values take much more memory than the best way's.
+            Empty where the way was known.
     """
 
     runs_aside = True  # it sets PyTorch's flags
@@ -215,13 +219,22 @@ class CudaContext(TorchContext):
         best: Way | None = None
         last: tuple[Way, CudaReplay] | None = None
         reason: CaptureError | None = None
+        most, too_large = math.inf, list[Forward]()
         for way in _thread(False).submit(candidates).result():
             if best is not None and way.behind_us > _CLEAR * self.tried[best.name]:
+                continue
+            if way.forward in too_large:
+                self.tried[way.name] = math.inf
                 continue
             self._drop(last)
             last = None
             try:
-                replay = self._captured_afresh(stream, way)
+                replay = self._captured_afresh(stream, self._limited(way, most))
+            except TooMuchMemoryError as more:
+                more.__traceback__ = None  # of frames that hold what it computed
+                self.tried[way.name] = math.inf
+                too_large.append(way.forward)
+                continue
             except CaptureError as error:
                 reason = error.with_traceback(None)  # of frames that hold what it computed
                 reason.settle()
@@ -230,7 +243,7 @@ class CudaContext(TorchContext):
             last = way, replay
             self.tried[way.name] = 1e3 * self._fastest(replay)
             if best is None or self.tried[way.name] < _MARGIN * self.tried[best.name]:
-                best = way
+                best, most = way, _most(replay.needs)
         if best is None:
             raise reason or CaptureError("there is no way to run this graph")
         self._ways.keep(shapes, best, self.tried)
@@ -238,6 +251,11 @@ class CudaContext(TorchContext):
             return last[1]
         self._drop(last)
         return self._captured_afresh(stream, best)
+
+    def _limited(self, way: Way, most: float) -> Way:
+        """`way`, which is given up where it needs more than `most` bytes. One with tactics is not:
+        it is the faster one, say the times of its parts."""
+        return way._replace(most_bytes=most) if way.forward == self.compiled.forward else way
 
     def _drop(self, captured: tuple[Way, CudaReplay] | None) -> None:
         """Gives the memory of a graph that is not used any more back to the device."""
@@ -259,15 +277,27 @@ class CudaContext(TorchContext):
         try:
             with self._on(stream, way.is_timed):
                 with recorded() as copies:
-                    self._run(way.forward)  # chooses the kernels
+                    watch = self._warm_up(way)
+                sizes = segments(watch.events)
                 with given(copies), recording(graph, self._stream, self._pool):
+                    reserve(sizes, self.compiled.device)
                     self._run(way.forward)
                 if hasattr(graph, "instantiate"):
                     replace_memsets(graph.raw_cuda_graph(), self._stream)
                     graph.instantiate()
+        except TooMuchMemoryError:
+            raise
         except Exception as error:  # of many kinds, as kernels and Triton's are
             raise _refused(self.compiled.module, error) from error
-        return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)])
+        return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)], watch.peak)
+
+    def _warm_up(self, way: Way) -> Watch:
+        """Executes `way` once, which chooses the kernels. Only a module's code is watched: what
+        ``torch.compile`` made would be compiled again."""
+        watch = Watch(self.compiled.device, way.most_bytes)
+        is_watched = module_of(way.forward) is not None
+        self._run(watch.run(way.forward) if is_watched else way.forward)
+        return watch
 
     def _fastest(self, replay: CudaReplay) -> float:
         """Milliseconds of the fastest of some executions."""
@@ -303,13 +333,18 @@ def _new_graph() -> torch.cuda.CUDAGraph:
 
 
 class CudaReplay:
-    """A captured execution; see :class:`trtnet.engines.protocol.Replay`."""
+    """A captured execution; see :class:`trtnet.engines.protocol.Replay`.
+
+    Attributes:
+        needs: the bytes of its values at a time; 0 where they are not known.
+    """
 
     is_standalone = True
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, read: Sequence[Any]) -> None:
+    def __init__(self, graph: torch.cuda.CUDAGraph, read: Sequence[Any], needs: int) -> None:
         """`read` holds the tensors that the graph reads by their addresses: those that were copied,
         and what was captured, which may be forgotten or replaced while other contexts replay it."""
+        self.needs = needs
         self._graph, self._read = graph, read
         self._executable: Any = None
         if hasattr(graph, "raw_cuda_graph_exec"):  # not in older versions of PyTorch
@@ -328,6 +363,11 @@ class CudaReplay:
         self._executable = None
         self._graph.reset()
         self._read = ()
+
+
+def _most(needs: int) -> float:
+    """Bytes of values at a time, above which a way is given up beside one that needs `needs`."""
+    return max(_MORE * needs, needs + _NO_MATTER) if needs else math.inf
 
 
 def _refused(module: fx.GraphModule, error: Exception) -> CaptureError:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from trtnet.engines.torch.sums import merge_sums
 from trtnet.reference.convolution import Ints, cropped_deconvolution, padded_convolution
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.module_builder import is_kept
@@ -22,6 +23,7 @@ def rewrite(module: fx.GraphModule, device: torch.device) -> None:
     conditionals, in place."""
     for part in [part for part in module.modules() if isinstance(part, fx.GraphModule)]:
         if device.type == "cuda":
+            merge_sums(part)
             lay_out_kernels(part)
             fuse(part.graph)
         overwrite(part.graph)

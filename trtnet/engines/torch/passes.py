@@ -21,6 +21,7 @@ from trtnet.plugins.reference_execution import reference
 from trtnet.reference import elementwise, linear
 from trtnet.reference.dtypes import HALF_METHODS
 from trtnet.reference.module_builder import is_kept
+from trtnet.reference.pooling import average_pool, max_pool
 from trtnet.reference.resize import interpolate
 
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
@@ -34,7 +35,6 @@ def optimize(module: fx.GraphModule) -> None:
     The bodies of loops and conditionals stay as they are.
     """
     passes = _Passes(module)
-    passes.merge_kernels()
     passes.merge_biases()
     passes.clip_after_relu()
     passes.join_linear()
@@ -42,7 +42,8 @@ def optimize(module: fx.GraphModule) -> None:
     passes.use_plugins()
     passes.resize_at_once()
     if importlib.util.find_spec("triton") is not None:
-        passes.use_kernels()
+        passes.pool_by_kernel()
+        passes.pack_images()
     passes.lay_out_inputs()
     passes.widen_outputs_last()
     module.graph.eliminate_dead_code(is_kept)
@@ -55,59 +56,6 @@ class _Passes:
 
     def __init__(self, module: fx.GraphModule) -> None:
         self.module, self.graph = module, module.graph
-
-    def merge_kernels(self) -> None:
-        """``conv(x) + conv(x)``, of which one has a kernel of one position: by one convolution
-        with the sum of both kernels, as RepVGG (arXiv:2101.03697) does after its training."""
-        for total in self._calls(torch.add, convolution_relu):
-            is_sum = total.target is torch.add
-            one, other = total.args if is_sum else (total, total.kwargs.get("other"))
-            parts = (one, other) if is_sum else (other,)
-            if one is other or not all(is_fusible(x) and not is_kept(x) for x in parts):
-                continue
-            points = [conv for conv in (one, other) if self._is_point(conv)]
-            if not points:
-                continue
-            wide = one if points[-1] is other else other
-            merged = self._sum_of_kernels(total, wide, points[-1])
-            if merged is not None:
-                constants = filter(is_stored, (*one.args[1:3], *other.args[1:3]))
-                function = F.conv2d if is_sum else convolution_relu
-                with self.graph.inserting_before(total):
-                    self._replace((*parts, total), function, merged)
-                release(self.module, total, *parts, *dict.fromkeys(constants))
-
-    def _is_point(self, conv: Any) -> bool:
-        """Whether a convolution is of one position and not padded."""
-        _, kernel, _, _, padding, _, groups = conv.args
-        size = self._value(kernel).shape[2:] if is_stored(kernel) else ()
-        return size == (1, 1) and padding == (0, 0) and groups == 1
-
-    def _sum_of_kernels(self, before: fx.Node, wide: Any, point: Any) -> tuple[Any, ...] | None:
-        """The arguments of one convolution for two; None where the positions do not agree."""
-        x, kernel, bias, *window = wide.args
-        y, small, shift, its_stride, *_ = point.args
-        stride, padding, dilation, groups = window
-        if x is not y or its_stride != stride or groups != 1 or not is_stored(kernel):
-            return None
-        total = self._value(kernel).float()
-        sizes = tuple(total.shape[2:])
-        around = tuple(d * (n - 1) / 2 for d, n in zip(dilation, sizes, strict=True))
-        if padding != around or any(n % 2 == 0 for n in sizes):
-            return None
-        biases = [part for part in (bias, shift) if part is not None]
-        if len(total) != len(self._value(small)) or not all(map(is_stored, biases)):
-            return None
-        # Of float32, it is the network's own; it is never written to.
-        total = total.clone()
-        total[:, :, sizes[0] // 2, sizes[1] // 2] += self._value(small)[:, :, 0, 0].float()
-        with self.graph.inserting_before(before):
-            laid_out = total.to(self._value(kernel).dtype, memory_format=torch.channels_last)
-            merged = self._constant(kernel, "merged", laid_out)
-            if biases:
-                values = torch.stack([self._value(part).float() for part in biases])
-                bias = self._constant(biases[0], "sum", values.sum(0))
-        return x, merged, bias, *window
 
     def merge_biases(self) -> None:
         """``relu(conv(x) + a + (conv(y) + b))``: adds `b` to `a`, ahead of time.
@@ -188,20 +136,41 @@ class _Passes:
         the type of the image."""
         for resized in self._calls(interpolate):
             resized.target = resize
-            wide, (*users,) = resized.args[0], resized.users
-            rounded = len(users) == 1 and _is_method(users[0], *HALF_METHODS.values())
-            if rounded and _is_method(wide, "float"):
-                resized.update_arg(0, wide.args[0])
-                resized.meta.update(users[0].meta)
-                users[0].replace_all_uses_with(resized)
-                resized.name, users[0].name = users[0].name, resized.name
+            self._leave_half(resized)
 
-    def use_kernels(self) -> None:
-        """Pooling, and packing images for the first convolution, by kernels of our own."""
+    def _leave_half(self, node: fx.Node) -> None:
+        """Gives `node`, which computes in float32 by itself, values of half precision, and takes
+        its result in half precision, instead of widening and rounding beside it."""
+        wide: Any = node.args[0]
+        users = list(node.users)
+        rounded = len(users) == 1 and _is_method(users[0], *HALF_METHODS.values())
+        if rounded and _is_method(wide, "float"):
+            node.update_arg(0, wide.args[0])
+            node.meta.update(users[0].meta)
+            users[0].replace_all_uses_with(node)
+            node.name, users[0].name = users[0].name, node.name
+
+    def pool_by_kernel(self) -> None:
+        """The largest values and the averages of windows of images."""
+        from trtnet.engines.torch import pooling
+
+        plain = {F.max_pool2d: pooling.max_pool, F.avg_pool2d: pooling.average_pool}
+        for pool in self._calls(*plain):
+            *windows, padding = pool.args[:4]
+            how = {"pre": padding, "post": padding, "mode": "EXPLICIT_ROUND_DOWN"}
+            if pool.target is F.avg_pool2d:
+                how["excludes"] = not pool.args[5]
+            pool.target, pool.args, pool.kwargs = plain[pool.target], tuple(windows), how
+        padded = {max_pool: pooling.max_pool, average_pool: pooling.average_pool}
+        for pool in self._calls(*padded):
+            if len(pool.args[1]) == 2:
+                pool.target = padded[pool.target]
+                self._leave_half(pool)
+
+    def pack_images(self) -> None:
+        """Packing images for the first convolution by a kernel of our own."""
         from trtnet.engines.torch import kernels
 
-        for pool in self._calls(F.max_pool2d):
-            pool.target = kernels.max_pool2d
         for conv in self._calls(*_CONVOLUTIONS):
             source, kernel = conv.args[:2]
             if not (conv.meta.get("half") and is_stored(kernel)):

@@ -35,12 +35,14 @@ class Way(NamedTuple):
         is_timed: whether cuDNN's kernels are timed.
         behind_us: microseconds that it takes longer than the one with tactics, as far as is known
             before it is timed.
+        most_bytes: of values at a time; it is given up where it needs more.
     """
 
     name: str
     forward: Forward
     is_timed: bool = False
     behind_us: float = 0.0
+    most_bytes: float = math.inf
 
 
 class Ways:

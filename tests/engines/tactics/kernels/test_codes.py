@@ -12,7 +12,7 @@ from tactics import codes as oracle
 from tactics.codes import codes, finished
 from tactics.oracles import ACTIVATIONS, HALVES_OF_PRODUCTS, IS_INTERPRETED, values
 
-from trtnet.engines.torch.kernels import pool_images
+from trtnet.engines.torch.pooling import pool_images, windows_of
 from trtnet.engines.torch.tactics.epilogue import Activation
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.quantized.convolution import Window, convolution
@@ -255,7 +255,8 @@ def test_pooled_images(dtype, window, stride, padding, place):
         x[0, :3, 4, 5], x[1, 7] = float("nan"), -float("inf")
     wanted = F.max_pool2d(x.double(), window, stride, padding)
     laid_out = x.to(place).contiguous(memory_format=torch.channels_last)
-    found = pool_images(laid_out, window, stride, padding).cpu()
+    how = windows_of(x.shape, window, stride, padding, padding, "EXPLICIT_ROUND_DOWN")
+    found = pool_images(laid_out, how).cpu()
     assert found.dtype is dtype
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=0, equal_nan=True)
 

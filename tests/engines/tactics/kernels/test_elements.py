@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import fx
+from tactics.drafts import Draft, deformable
 
 from trtnet.engines.torch.tactics.elements import rewrite
 from trtnet.engines.torch.tactics.elements.kernel import Kernel
@@ -20,44 +20,6 @@ from trtnet.reference.rearrange import cut, insert_axes, remove_axes, transpose_
 
 LAST = torch.channels_last
 STRICT = {"axes": None, "mode": "STRICT_BOUNDS"}
-
-
-class Draft:
-    """A module that is written call by call; ``values`` are what its nodes compute."""
-
-    def __init__(self, **inputs):
-        self.graph, self.root = fx.Graph(), {}
-        self.inputs = list(inputs.values())
-        for name, value in inputs.items():
-            self._known(self.graph.placeholder(name), value)
-
-    def _known(self, node, value):
-        node.meta["value"] = value
-        return node
-
-    def __getitem__(self, name):
-        return next(node for node in self.graph.nodes if node.name == name)
-
-    def stored(self, value):
-        name = f"stored_{len(self.root)}"
-        self.root[name] = value
-        return self._known(self.graph.get_attr(name), value)
-
-    def __call__(self, function, *args, **kwargs):
-        node = self.graph.call_function(function, args, kwargs)
-        given = fx.node.map_arg((args, kwargs), lambda x: x.meta["value"])
-        return self._known(node, function(*given[0], **given[1]))
-
-    def cast(self, x, dtype):
-        return self._known(self.graph.call_method("to", (x, dtype)), x.meta["value"].to(dtype))
-
-    def module(self, *outputs):
-        self.graph.output({str(i): x for i, x in enumerate(outputs)})
-        for node in self.graph.nodes:
-            value = node.meta.get("value")
-            if isinstance(value, torch.Tensor):
-                node.meta["value"] = value.to("meta")
-        return fx.GraphModule(self.root, self.graph)
 
 
 @pytest.fixture
@@ -181,7 +143,7 @@ def test_a_result_keeps_its_layout(written, place):
     d = Draft(x=torch.randn(2, 3, 4, 5).to(memory_format=LAST))
     module_of = d(torch.mul, d(torch.add, d["x"], d["x"]), d["x"])
     assert module_of.meta["value"].is_contiguous(memory_format=LAST)
-    kernel = Kernel([module_of], [d["x"]], place)
+    kernel = Kernel([module_of], [d["x"]], place, [module_of.meta["value"]])
     (found,) = kernel.run(d.inputs[0].to(place))
     assert found.is_contiguous(memory_format=LAST)
     torch.testing.assert_close(found.cpu(), d.inputs[0] * 2 * d.inputs[0], rtol=0, atol=0)
@@ -238,6 +200,23 @@ def test_samples_between_pixels(aligned, written):
     d = Draft(image=torch.randn(2, 3, 5, 4), grid=torch.rand(2, 6, 2, 2) * 3 - 1.5)
     found = d(F.grid_sample, d["image"], d["grid"], "bilinear", "zeros", aligned)
     written(d, d(torch.sum, d(torch.mul, found, found), (3,), False), exact=False)
+
+
+@pytest.mark.parametrize("width", [16, 8, 6, 4])
+def test_the_channels_of_a_head_share_the_places_that_they_read(width, written):
+    """Deformable attention, which is written in rows, as the product reads it."""
+    d, attended, product = deformable(2, 5, 2, width, ((4, 5), (3, 2)), (3, 4))
+    (text,) = written(d, product, exact=False)
+    assert attended.meta["value"].stride(-1) != 1
+    assert (f"v0_i = tl.arange(0, {width})[None, :]" in text) == (width % 8 == 0)
+
+
+def test_a_sum_of_concatenated_integers_is_that_of_the_parts(written):
+    d = Draft(x=torch.randint(-9, 9, (4, 5, 3)), y=torch.randint(-9, 9, (4, 2, 3)))
+    parts = [d(torch.mul, d[name], d[name]) for name in ("x", "y", "x")]
+    along = d(torch.sum, d(torch.cat, parts, 1), (1,), True)
+    (text,) = written(d, along, d(torch.sum, d(torch.cat, parts[:2], 1), (2,), False))
+    assert set(re.findall(r"arange\(0, (\d+)\)\[None", text)) == {"8", "2", "4"}
 
 
 def test_products_with_few_columns(written):

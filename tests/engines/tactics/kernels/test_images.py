@@ -1,4 +1,4 @@
-"""Means of images, factors of channels, and channels in another order, against PyTorch."""
+"""Means of images, factors of channels, and columns that go to places, against PyTorch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from tactics.oracles import HALVES, assert_rounded, finished, values, wide
 
-from trtnet.engines.torch.tactics.columns import put_columns, take_columns
+from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 from trtnet.engines.torch.tactics.pointwise import image_means, scale_shift
 
@@ -47,17 +47,27 @@ def test_factors_and_terms_of_channels(shape, dtype, place):
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("sizes", [(1, 1), (12, 12), (5, 40), (130, 2)], ids=str)
+@pytest.mark.parametrize("columns", [1, 24, 58, 1500])
 @pytest.mark.parametrize("rows", [1, 37, 0])
-def test_columns_of_two(rows, sizes, place):
-    a = values(0, rows, sizes[0] + 3, dtype=torch.float16, at=place)[:, 2 : sizes[0] + 2]
-    b = values(1, rows, sizes[1], dtype=torch.float16, at=place)
-    both = torch.cat([a, b], 1)
-    order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(0))
-    which = (order >= sizes[0]).int()
-    at = order - which * sizes[0]
-    found = take_columns(a, b, which.to(place), at.int().to(place), 4)
-    assert torch.equal(found, both[:, order.to(place)])
+def test_columns_in_two_tensors(rows, columns, place):
+    """Some go to one, the others to the other in another order, and each third to both."""
+    x = values(0, rows, columns + 3, dtype=torch.float16, at=place)[:, 2 : columns + 2]
+    first, second = list(range(0, columns, 2)), list(range(columns))[::-3]
+    begins = (5, 5 + rows * len(first) + 7)
+    entries = [
+        (column, begin + i, len(which))
+        for begin, which in zip(begins, (first, second), strict=True)
+        for i, column in enumerate(which)
+    ]
+    into = torch.full((begins[1] + rows * len(second) + 9,), 7.0, device=place).half()
+    places = torch.tensor(sorted(entries), dtype=torch.int64, device=place).t().contiguous()
+    assert put_columns(x, places, into) is into
+    rest = into.clone()
+    for begin, which in zip(begins, (first, second), strict=True):
+        own = slice(begin, begin + rows * len(which))
+        assert torch.equal(into[own].view(rows, len(which)), x[:, which])
+        rest[own] = 7
+    assert (rest == 7).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (33, 40), (3, 1025)], ids=str)
@@ -78,7 +88,7 @@ def test_factors_and_terms_of_rows_with_gaps(shape, place):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int8], ids=str)
 @pytest.mark.parametrize("rows", [1, 37, 2100, 0])
 @pytest.mark.parametrize("sizes", [(5,), (64, 32), (1, 16, 3), (7, 0, 2, 40, 1, 9)], ids=str)
-def test_columns_are_put_in_their_places(sizes, rows, dtype, place):
+def test_columns_are_copied_to_their_places(sizes, rows, dtype, place):
     """Some are rows with gaps, and what nothing is put to stays."""
     wide_ones = [torch.randn(rows, 3 * n + 2) * 20 for n in sizes]
     parts = [x.to(place, dtype)[:, i % 2 : n + i % 2]
@@ -89,14 +99,16 @@ def test_columns_are_put_in_their_places(sizes, rows, dtype, place):
     wanted = y.clone()
     for part, begin in zip(parts[::-1], begins, strict=True):
         wanted[:, begin : begin + part.shape[1]] = part
-    put_columns(parts[::-1], begins, y)
+    copy_columns(parts[::-1], begins, y)
     assert torch.equal(y, wanted)
 
 
 def test_nan_stays_in_its_column(place):
-    a, b = (values(seed, 4, 3, dtype=torch.float16, at=place) for seed in (0, 1))
-    a[:, 0] = float("nan")
-    which, at = (torch.tensor(v, dtype=torch.int32, device=place) for v in ([1, 0], [0, 0]))
-    found = take_columns(a, b, which, at, 1)
-    assert torch.equal(found[:, 0], b[:, 0])
-    assert found[:, 1].isnan().all()
+    x = values(0, 4, 3, dtype=torch.float16, at=place)
+    x[:, 0] = float("nan")
+    entries = [(0, 4, 1), (2, 0, 1)]
+    into = torch.zeros(9, dtype=torch.float16, device=place)
+    put_columns(x, torch.tensor(entries, device=place).t().contiguous(), into)
+    assert torch.equal(into[:4], x[:, 2])
+    assert into[4:8].isnan().all()
+    assert into[8] == 0

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tactics.oracles import ACTIVATIONS, HALVES_OF_PRODUCTS, assert_rounded, finished, values, wide
+from tactics.oracles import (
+    ACTIVATIONS,
+    HALVES_OF_PRODUCTS,
+    activated,
+    assert_rounded,
+    finished,
+    values,
+    wide,
+)
 
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 from trtnet.engines.torch.tactics.linear import TILES, linear, tiles
@@ -87,6 +95,23 @@ def test_a_sum_as_the_left_operand(depth, has_source, place):
     assert_rounded(found, expected(total, weight, bias, None, None, how), torch.float16)
 
 
+@pytest.mark.parametrize("before", ACTIVATIONS, ids=lambda how: how.kind)
+@pytest.mark.parametrize("depth", [24, 128, 13, 200])
+def test_rows_that_are_scaled_first(depth, before, place):
+    """They are read as a part of the columns of a larger tensor, which stays as it is."""
+    whole = values(9, 41, depth + 16, dtype=torch.float16, at=place)
+    stays, x = whole.clone(), whole[:, 8 : depth + 8]
+    scale, shift = (values(seed, depth, dtype=torch.float16, at=place) for seed in (7, 8))
+    _, weight, bias, factor, other = operands(41, 21, depth, torch.float16, place)
+    how = Epilogue(Activation("relu"), NOTHING, True, True)
+    given = {"scale": scale, "shift": shift, "before": before}
+    found = linear(x, weight, bias, factor, other, None, None, None, how, TILE, **given)
+    scaled = activated(wide(x) * wide(scale) + wide(shift), before)
+    scaled = scaled.float().half()  # rounded once, as in a pass of its own
+    assert_rounded(found, expected(scaled, weight, bias, factor, other, how), torch.float16)
+    assert torch.equal(whole, stays)
+
+
 def test_columns_of_a_larger_tensor(place):
     x, weight, bias, *_ = operands(37, 20, 24, torch.float16, place)
     whole = torch.full((37, 50), 7.0, dtype=torch.float16, device=place)
@@ -161,3 +186,31 @@ def test_promising_tiles():
         assert len(tiles(*size, 4)) == 4
         assert set(tiles(*size, 100)) == set(TILES)
         assert tiles(*size, 100)[:4] == tiles(*size, 4)
+
+
+@pytest.mark.parametrize("tile", [TILES[0], TILES[6], TILES[12]], ids=str)
+@pytest.mark.parametrize("size", [(50, 58, 24), (1, 1, 8), (33, 200, 40), (0, 6, 8)], ids=str)
+def test_columns_that_go_to_places(size, tile, place):
+    """Of two tensors, one after the other: every other column of the first, and the second turned;
+    with gaps between the rows of the first."""
+    x, weight, bias, factor, other = operands(*size, torch.float16, place)
+    m, n, _ = size
+    near = n // 3
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).tolist()
+    entries = {c: (3 + 2 * i, 2 * near + 1) for i, c in enumerate(order[:near])}
+    begin, rest = 3 + m * (2 * near + 1) + 5, order[near:]
+    entries |= {c: (begin + i, len(rest)) for i, c in enumerate(rest)}
+    places = torch.tensor([(c, *entries[c]) for c in range(n)], device=place).t().contiguous()
+    into = torch.full((begin + m * len(rest) + 2,), 7.0, device=place).half()
+    how = Epilogue(Activation("relu"), NOTHING, True, True)
+    found = linear(
+        x, weight, bias, factor, other, None, None, None, how, tile, out=into, places=places
+    )
+    assert found is into
+    wanted = expected(x, weight, bias, factor, other, how)
+    rows = torch.arange(m, device=place)[:, None]
+    at = places[1] + rows * places[2]
+    assert_rounded(into[at], wanted, torch.float16)
+    untouched = torch.ones_like(into, dtype=torch.bool)
+    untouched[at.flatten()] = False
+    assert (into[untouched] == 7).all()

@@ -10,6 +10,7 @@ import triton
 from torch import fx
 
 from trtnet.engines.torch.constants import drop_unused
+from trtnet.engines.torch.memory import take_workspace
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.concatenations import join_in_place
 from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
@@ -17,6 +18,7 @@ from trtnet.engines.torch.tactics.joins import Join, join_products
 from trtnet.engines.torch.tactics.joins import regions as regions_of
 from trtnet.engines.torch.tactics.launching import compile_ahead
 from trtnet.engines.torch.tactics.movement import gather_rows
+from trtnet.engines.torch.tactics.placement import place_channels
 from trtnet.engines.torch.tactics.quantized.pooling import encode_before_pooling
 from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.selection import select_by_kernel
@@ -72,6 +74,8 @@ class Builder:
         gather_rows(made, self._device)
         simplify(made)
         encode_before_pooling(made)
+        if self.level:
+            place_channels(made, self._device)
         joins = join_products(made) if self.level else []
         select_by_kernel(made)
         regions = list(self._regions(made, joins))
@@ -91,7 +95,7 @@ class Builder:
         joined = list(regions_of(module, joins, COUNTS[-1]))
         yield from joined
         known = {node for region in joined for node in region.nodes}
-        yield from find(module, COUNTS[-1], self._device, known)
+        yield from find(module, COUNTS[-1], known)
 
     def _replace(self, regions: Sequence[Region], joins: Mapping[fx.Node, Join]) -> None:
         """Replaces `regions` by the fastest of their tactics; `joins` by the last nodes of theirs,
@@ -102,6 +106,8 @@ class Builder:
         )
         if self._device.type == "cuda":
             self._compile(by_problem, unknown)
+            if unknown:
+                take_workspace(self._device)
         for problem, tactics in unknown.items():
             self._try(by_problem[problem], tactics)
         if unknown and self._device.type == "cuda":

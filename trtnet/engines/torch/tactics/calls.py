@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trtnet.engines.torch.tactics.columns import put_columns, take_columns
+from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
-from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.pointwise import finish, image_means, scale_shift
@@ -65,14 +65,19 @@ def product(
     gate: Tensor | None,
     source: Tensor | None,
     target: Tensor | None,
+    into: Tensor | None = None,
+    places: Tensor | None = None,
     *,
     epilogue: Epilogue,
     layout: Layout,
     tile: Tile,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    before: Activation = NOTHING,
     out: Tensor | None = None,
 ) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape; `out` are images
-    of which it writes rows."""
+    """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape; with `places` it
+    is `into` that is returned. `out` are images of which it writes rows."""
     y = linear(
         spaced_rows(x, layout.of_image),
         layout.weight(weight),
@@ -84,9 +89,13 @@ def product(
         target,
         epilogue,
         tile,
-        out=_place(out),
+        scale=scale,
+        shift=shift,
+        before=before,
+        out=_place(out) if into is None else into,
+        places=places,
     )
-    return layout.result(y)
+    return layout.result(y) if places is None else y
 
 
 def library_product(
@@ -95,17 +104,24 @@ def library_product(
     bias: Tensor | None,
     factor: Tensor | None,
     other: Tensor | None,
-    *_: None,
+    gate: None = None,
+    source: None = None,
+    target: None = None,
+    into: Tensor | None = None,
+    places: Tensor | None = None,
+    *,
     epilogue: Epilogue,
     layout: Layout,
     out: Tensor | None = None,
 ) -> Tensor:
-    """A product by PyTorch's library, which adds the bias, and its epilogue in a pass of its
-    own; `out` as in :func:`product`."""
+    """A product by PyTorch's library, which adds the bias, and its epilogue, and what puts the
+    columns to their places, in passes of their own; `out` as in :func:`product`."""
     y = F.linear(spaced_rows(x, layout.of_image), layout.weight(weight), vector(bias))
     if epilogue or out is not None:
         other = None if other is None else spaced_rows(other, layout.is_image)
         y = finish(y, None, vector(factor), other, epilogue, _place(out))
+    if into is not None and places is not None:
+        return put_columns(y, places, into)
     return layout.result(y)
 
 
@@ -256,11 +272,20 @@ def scaled_image(
     return y.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def shuffled(a: Tensor, b: Tensor, which: Tensor, place: Tensor, *, warps: int) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.columns.take_columns` of images of any layout."""
-    n, _, h, w = a.shape
-    y = take_columns(spaced_rows(a, True), spaced_rows(b, True), which, place, warps)
-    return y.view(n, h, w, -1).permute(0, 3, 1, 2)
+def room(places: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """A tensor of `size` elements, with nothing in it yet, on the device of `places`."""
+    return torch.empty(size, dtype=dtype, device=places.device)
+
+
+def put_channels(into: Tensor, image: Tensor, places: Tensor) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.columns.put_columns` of images of any layout."""
+    return put_columns(spaced_rows(image, True), places, into)
+
+
+def placed_image(held: Tensor, begin: int, shape: tuple[int, ...]) -> Tensor:
+    """The image (N, C, H, W) in channels_last that begins at an element of `held`."""
+    n, c, h, w = shape
+    return held[begin : begin + n * c * h * w].view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def joined_images(*parts: Tensor) -> Tensor:
@@ -280,7 +305,7 @@ def put_images(whole: Tensor, begins: tuple[int, ...], *parts: Tensor) -> Tensor
     """`whole`, with `parts` as its channels that begin at `begins`."""
     rows = _place(whole)
     assert rows is not None
-    put_columns([spaced_rows(x, True) for x in parts], begins, rows)
+    copy_columns([spaced_rows(x, True) for x in parts], begins, rows)
     return whole
 
 

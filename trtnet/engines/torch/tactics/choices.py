@@ -53,6 +53,8 @@ class Region:
         tactics: the ways, those that promise most first.
         is_emulated: whether the nodes compute in other numbers what is meant to be computed in 8
             bits. Any tactic is faster, and the nodes take several times the memory.
+        into: the operand that is written to and returned, all but some of its elements as they
+            were; None where the result is a new tensor.
     """
 
     nodes: tuple[fx.Node, ...]
@@ -60,6 +62,7 @@ class Region:
     problem: str
     tactics: tuple[Tactic, ...]
     is_emulated: bool = False
+    into: fx.Node | None = None
 
     def most_promising(self, count: int) -> tuple[Tactic, ...]:
         """The first `count` tactics, and those that are always timed."""

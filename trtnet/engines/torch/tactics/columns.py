@@ -1,65 +1,63 @@
-"""Columns of several tensors as those of one, by one Triton kernel: concatenations, and a
-concatenation with the shuffle after it."""
+"""Channels of an image to the places where they are read, by one Triton kernel: what is left of
+concatenations, parts and shuffles of channels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from trtnet.engines.torch.tactics.launching import launch, unit_of
 
-_VALUES = 4096  # of a program, at most
+_VALUES, _WIDEST = 4096, 1024  # of a program, at most, and of one of its rows
+_WARPS = 4
 _BLOCK = 2048  # values of a program that copies
 TOGETHER = 4  # tensors that one launch copies
 
 
-def take_columns(a: Tensor, b: Tensor, which: Tensor, place: Tensor, warps: int) -> Tensor:
-    """Columns of `a` and `b`.
+def put_columns(x: Tensor, places: Tensor, into: Tensor) -> Tensor:
+    """Writes columns of `x` to their places.
 
     Args:
-        a, b: (M, C) and (M, D), of any stride between rows and 1 in them, on a CUDA device.
-        which: (E,) int32: from which of them each column is, 0 or 1.
-        place: (E,) int32: which column of it.
-        warps: of a program.
+        x: (M, C), of any stride between rows and 1 in them, on a CUDA device.
+        places: (3, E) int64: which column of `x` each is, where in `into` its first row goes, and
+            how far its rows are apart there.
+        into: of one axis, of the type of `x`.
 
     Returns:
-        (M, E).
+        `into`.
     """
-    rows, columns = a.shape[0], place.shape[0]
-    y = torch.empty((rows, columns), dtype=a.dtype, device=a.device)
-    if y.numel():
-        block = triton.next_power_of_2(columns)
+    rows, entries = x.shape[0], places.shape[1]
+    if rows and entries:
+        block = min(_WIDEST, triton.next_power_of_2(entries))
         together = max(1, _VALUES // block)
+        grid = (triton.cdiv(rows, together), triton.cdiv(entries, block))
         launch(
-            _take_columns, (triton.cdiv(rows, together),),
-            a, b, which, place, y, rows, columns, a.stride(0), b.stride(0), together, block,
-            num_warps=warps,
+            _put_columns, grid, x, places, into, rows, entries, x.stride(0), together, block,
+            num_warps=_WARPS,
         )  # fmt: skip
-    return y
+    return into
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _take_columns(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    a, b, which, place, y, rows, columns, a_m, b_m, together: tl.constexpr, block: tl.constexpr
+def _put_columns(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
+    x, places, y, rows, entries, x_m, together: tl.constexpr, block: tl.constexpr
 ):
-    """One program moves `together` rows."""
+    """One program moves `block` columns of `together` rows."""
     row = tl.program_id(0).to(tl.int64) * together + tl.arange(0, together)
-    column = tl.arange(0, block)
-    column_in = column < columns
-    of_b = tl.load(which + column, column_in, 0) != 0
-    source = tl.load(place + column, column_in, 0)
-    inside = (row < rows)[:, None] & column_in[None, :]
-    left = tl.load(a + row[:, None] * a_m + source[None, :], inside & ~of_b[None, :], 0.0)
-    right = tl.load(b + row[:, None] * b_m + source[None, :], inside & of_b[None, :], 0.0)
-    value = tl.where(of_b[None, :], right, left)
-    tl.store(y + row[:, None] * columns + column[None, :], value, inside)
+    entry = tl.program_id(1) * block + tl.arange(0, block)
+    entry_in = entry < entries
+    column = tl.load(places + entry, entry_in, 0)
+    begin = tl.load(places + entries + entry, entry_in, 0)
+    apart = tl.load(places + 2 * entries + entry, entry_in, 0)
+    inside = (row < rows)[:, None] & entry_in[None, :]
+    value = tl.load(x + row[:, None] * x_m + column[None, :], inside, 0.0)
+    tl.store(y + begin[None, :] + row[:, None] * apart[None, :], value, inside)
 
 
-def put_columns(sources: Sequence[Tensor], begins: Sequence[int], y: Tensor) -> None:
+def copy_columns(sources: Sequence[Tensor], begins: Sequence[int], y: Tensor) -> None:
     """Copies each of `sources` to the columns of `y` that begin at its number of `begins`.
 
     Args:
@@ -76,7 +74,7 @@ def put_columns(sources: Sequence[Tensor], begins: Sequence[int], y: Tensor) -> 
         missing = TOGETHER - len(some)
         unit = unit_of(y.stride(0), *numbers)
         launch(
-            _put_columns, (triton.cdiv(largest, _BLOCK), len(some)),
+            _copy_columns, (triton.cdiv(largest, _BLOCK), len(some)),
             *(x for x, _ in some), *[None] * missing, y, y.shape[0], y.stride(0) // unit,
             *(n // unit for n in numbers), *[0] * 3 * missing, len(some), unit, _BLOCK,
         )  # fmt: skip
@@ -85,7 +83,7 @@ def put_columns(sources: Sequence[Tensor], begins: Sequence[int], y: Tensor) -> 
 @triton.jit(do_not_specialize=[
     "rows", "y_m", *(f"{size}{i}" for size in ("columns", "m", "at") for i in range(4))
 ])  # fmt: skip
-def _put_columns(  # type: ignore[no-untyped-def]  # as above
+def _copy_columns(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
     x0, x1, x2, x3, y, rows, y_m,
     columns0, m0, at0, columns1, m1, at1, columns2, m2, at2, columns3, m3, at3,
     count: tl.constexpr, unit: tl.constexpr, block: tl.constexpr,
@@ -104,7 +102,7 @@ def _put_columns(  # type: ignore[no-untyped-def]  # as above
 
 
 @triton.jit
-def _put(  # type: ignore[no-untyped-def]  # as above
+def _put(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
     x, y, at, rows, columns, x_m, y_m, is_given: tl.constexpr, unit: tl.constexpr,
     block: tl.constexpr,
 ):  # fmt: skip

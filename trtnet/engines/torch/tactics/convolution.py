@@ -139,7 +139,8 @@ def _convolution(  # type: ignore[no-untyped-def]  # Triton reads its parameters
         is_below = across >= window_w
         across = tl.where(is_below, 0, across)
         down += is_below.to(tl.int32)
+    at = y + row.to(tl.int64)[:, None] * y_m + column[None, :]
     store_finished(
-        total, bias, factor, other, y, row, column, row_in, column_in, o_m, y_m,
+        total, bias, factor, other, at, row, column, row_in, column_in, o_m,
         has_bias, has_factor, has_other, first, first_low, first_high, last, last_low, last_high,
     )  # fmt: skip

@@ -45,22 +45,21 @@ def activate(x, kind: tl.constexpr, low: tl.constexpr, high: tl.constexpr):  # t
 
 @triton.jit
 def store_finished(  # type: ignore[no-untyped-def]
-    total, bias, factor, other, y, row, column, row_in, column_in, o_m, y_m,
+    total, bias, factor, other, at, row, column, row_in, column_in, o_m,
     has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
 ):  # fmt: skip
-    """Stores the epilogue of a tile `total` of sums in the rows and columns of `y`; see
-    :class:`Epilogue`."""
+    """Stores the epilogue of a tile `total` of sums, which are in these rows and columns of the
+    result, where `at` points; see :class:`Epilogue`."""
     if has_bias:
         total += tl.load(bias + column, column_in, 0.0).to(tl.float32)[None, :]
     total = activate(total, first, first_low, first_high)
     if has_factor:
         total *= tl.load(factor + column, column_in, 0.0).to(tl.float32)[None, :]
-    place = row.to(tl.int64)[:, None] * y_m + column[None, :]
     inside = row_in[:, None] & column_in[None, :]
     if has_other:
         added = row.to(tl.int64)[:, None] * o_m + column[None, :]
         total += tl.load(other + added, inside, 0.0).to(tl.float32)
     total = activate(total, last, last_low, last_high)
-    tl.store(y + place, total.to(y.dtype.element_ty), inside)
+    tl.store(at, total.to(at.dtype.element_ty), inside)

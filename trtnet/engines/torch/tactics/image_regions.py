@@ -1,5 +1,4 @@
-"""Regions of images other than convolutions: scaled channels, means, and channels that are joined
-or move."""
+"""Regions of images other than convolutions: scaled channels, means and joined channels."""
 
 from __future__ import annotations
 
@@ -8,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.torch.constants import is_stored, new_buffer
+from trtnet.engines.torch.constants import is_stored
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic, called, is_half
 from trtnet.engines.torch.tactics.columns import TOGETHER
-from trtnet.engines.torch.tactics.movement import chain_of, copies, moved_values
 
 
 def scaled(node: fx.Node) -> Region | None:
@@ -85,49 +83,3 @@ def channels_joined(node: fx.Node) -> tuple[fx.Node, ...] | None:
         return None
     is_laid_out = first.is_contiguous(memory_format=torch.channels_last)
     return tuple(parts) if is_laid_out and all(x.dim() == 4 for x in values) else None
-
-
-def shuffle(module: fx.GraphModule, node: fx.Node, device: torch.device) -> Region | None:
-    """A concatenation of the channels of two images and their shuffle."""
-    chain, sources = chain_of(node)
-    if len(sources) != 2 or copies(chain) < 2 or node.meta["value"].dim() != 4:
-        return None
-    if not all(isinstance(x, fx.Node) and is_half(x) for x in sources):
-        return None
-    columns = _columns(chain, sources, node.meta["value"], device)
-    if columns is None:
-        return None
-    stored = []
-    with module.graph.inserting_before(node):
-        for name, value in zip(("which", "place"), columns, strict=True):
-            made = new_buffer(module, f"{node.name}_{name}", value.to(torch.int32))
-            made.meta["value"] = value.to("meta", torch.int32)
-            stored.append(made)
-    sizes = [tuple(x.meta["value"].shape) for x in sources]
-    problem = f"columns {sizes} {node.meta['value'].dtype} {columns[1].tolist()[:4]}"
-    tactics = [Tactic(f"warps {n}", calls.shuffled, {"warps": n}) for n in (4, 8)]
-    return Region(tuple(chain), (*sources, *stored), problem, tuple(tactics))
-
-
-def _columns(
-    chain: list[fx.Node], sources: list[fx.Node], made: Tensor, device: torch.device
-) -> tuple[Tensor, Tensor] | None:
-    """From which of two sources, and which channel of it, each channel of `made` is, on `device`;
-    None where more than channels moves."""
-    shapes = [x.meta["value"].shape for x in sources]
-    n, c, h, w = made.shape
-    if any(len(shape) != 4 or (shape[0], *shape[2:]) != (n, h, w) for shape in shapes):
-        return None
-    width = 1 << 16  # more than there are channels
-    if max(c, *(shape[1] for shape in shapes)) >= width // 2 or n * h * w >= 1 << 14 << 14:
-        return None
-    pixels = torch.arange(n * h * w, device=device).view(n, 1, h, w) * width
-    values = {
-        x: pixels + torch.arange(shape[1], device=device).view(1, -1, 1, 1) + i * (width // 2)
-        for i, (x, shape) in enumerate(zip(sources, shapes, strict=True))
-    }
-    moved = moved_values(chain, values)
-    first = moved[0, :, 0, 0]
-    if not torch.equal(moved, pixels + first.view(1, -1, 1, 1)) or first.max() >= width:
-        return None
-    return first // (width // 2), first % (width // 2)

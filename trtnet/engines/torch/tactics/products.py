@@ -40,9 +40,22 @@ def of_rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
         nodes = [x, *nodes]
     depth = weight.meta["value"].numel() // columns
     how = calls.Layout(chain.shape_of_rows, by_columns, chain.is_image, False)
-    operands = (source, weight, bias, chain.factor, chain.other, None, places, chain.places)
+    given = (source, weight, bias, chain.factor, chain.other)
+    operands = (*given, None, places, chain.places, None, None)
     sizes = (node.meta["value"].numel() // columns, columns, depth)
     return _product(nodes, operands, chain, how, sizes, count)
+
+
+def _put(chain: Chain) -> fx.Node | None:
+    """What puts each channel of the result of `chain` to one place, where nothing else reads it."""
+    users: Any = list(chain.result.users)
+    if len(users) != 1 or users[0].target is not calls.put_channels or not chain.is_image:
+        return None
+    if users[0] in chain.taken:
+        return None
+    places = getattr(chain.result.graph.owning_module, str(users[0].args[2].target))
+    channels = torch.arange(chain.result.meta["value"].shape[1], device=places.device)
+    return users[0] if torch.equal(places[0], channels) else None
 
 
 def columns_of(node: fx.Node) -> int | None:
@@ -101,7 +114,11 @@ def of_images(
         is_free = x not in taken
         source, gate, nodes = _gate(x, chain.nodes) if is_free else (x, None, chain.nodes)
         how = calls.Layout(chain.shape_of_rows, False, chain.is_image, True)
-        operands = (source, kernel, bias, chain.factor, chain.other, gate, None, None)
+        put = _put(chain)
+        into, places = (None, None) if put is None else (put.args[0], put.args[2])
+        nodes = nodes if put is None else [*nodes, put]
+        given = (source, kernel, bias, chain.factor, chain.other, gate)
+        operands = (*given, None, None, into, places)
         return _product(nodes, operands, chain, how, (n * oh * ow, out, value.shape[1]), count)
     plain = chain.factor is None and chain.other is None and not chain.last and chain.is_image
     if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1 and plain:
@@ -116,16 +133,18 @@ def _product(
     sizes: tuple[int, int, int], count: int,
 ) -> Region:  # fmt: skip
     dtype = str(nodes[-1].meta["value"].dtype).removeprefix("torch.")
-    has = "".join("-+"[x is not None] for x in operands[2:])
-    problem = f"product {sizes} {dtype} {chain.epilogue} {has} {how.words}"
+    *_, into, places = operands
+    has = "".join("-+"[x is not None] for x in operands[2:8])
+    placed = "" if places is None else " placed"
+    problem = f"product {sizes} {dtype} {chain.epilogue} {has} {how.words}{placed}"
     shared = {"epilogue": chain.epilogue, "layout": how}
     tactics = [
         Tactic(f"tile {tile}", calls.product, {**shared, "tile": tile})
         for tile in linear.tiles(*sizes, count)
     ]
-    if not any(operands[5:]) and (how.of_image or chain.epilogue):
+    if not any(operands[5:8]) and (how.of_image or chain.epilogue):
         tactics.append(Tactic("library", calls.library_product, shared, always=True))
-    return Region(tuple(nodes), operands, problem, tuple(tactics))
+    return Region(tuple(nodes), operands, problem, tuple(tactics), into=into)
 
 
 def _gate(x: Any, nodes: list[fx.Node]) -> tuple[Any, Any, list[fx.Node]]:

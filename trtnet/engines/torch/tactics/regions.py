@@ -10,7 +10,7 @@ from torch import fx
 
 from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.passes import linear_of_columns
-from trtnet.engines.torch.tactics import image_regions, products, token_regions
+from trtnet.engines.torch.tactics import image_regions, products, scaled_products, token_regions
 from trtnet.engines.torch.tactics.choices import Region, is_half
 from trtnet.engines.torch.tactics.quantized.regions import of_codes
 from trtnet.reference import elementwise
@@ -20,14 +20,11 @@ from trtnet.reference.reduction import mean, normalize
 _CONVOLUTIONS = (F.conv2d, convolution_relu)
 
 
-def find(
-    module: fx.GraphModule, count: int, device: torch.device, known: Set[fx.Node] = frozenset()
-) -> Iterator[Region]:
+def find(module: fx.GraphModule, count: int, known: Set[fx.Node] = frozenset()) -> Iterator[Region]:
     """The regions of `module`, no two of which share a node.
 
     Args:
         count: tactics of each, at most.
-        device: where tensors are kept that tactics need.
         known: the nodes of regions that were found before.
     """
     taken = set(known)
@@ -36,14 +33,14 @@ def find(
             continue
         region = of_codes(module, node, count)
         if region is None:
-            region = _of_values(module, node, count, device, taken)
+            region = _of_values(module, node, count, taken)
         if region is not None and taken.isdisjoint(region.nodes):
             taken.update(region.nodes)
             yield region
 
 
 def _of_values(
-    module: fx.GraphModule, node: fx.Node, count: int, device: torch.device, taken: Set[fx.Node]
+    module: fx.GraphModule, node: fx.Node, count: int, taken: Set[fx.Node]
 ) -> Region | None:
     """The region of `node`, which is not one of codes."""
     if node.target in (linear_of_columns, multiply):
@@ -55,13 +52,11 @@ def _of_values(
     if node.target is torch.softmax:
         return token_regions.attention(module, node)
     if node.target is elementwise.scale_shift:
-        return image_regions.scaled(node)
+        return scaled_products.of_images(module, node, count, taken)
     if node.target is mean:
         return image_regions.means(node)
     if node.target is torch.cat:
         return image_regions.concatenation(node)
     if node.target is torch.div:
         return token_regions.units(module, node)
-    if node.target is torch.reshape and is_half(node):
-        return image_regions.shuffle(module, node, device)
     return None

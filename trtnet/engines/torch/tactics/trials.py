@@ -20,6 +20,7 @@ _PART = 1 << 25  # bytes of one of the tensors from which a part of a result is 
 _EMULATED_BYTES = 8  # of an element
 _HOPELESS = 1.5  # times as long as the best so far: nothing more is measured
 _HOST_US = 300.0  # that the host may take for a call whose kernels take none
+_SPARE = 1 << 25  # bytes that trials leave in PyTorch's allocator: the next one may need them
 _MOST_CALLS, _LEAST_CALLS, _ENOUGH_US, _ROUNDS = 10, 2, 2000.0, 4
 
 Call = Callable[[], Any]
@@ -37,6 +38,11 @@ class Trial:
         examples = Examples(device)
         self._nodes = _Nodes(module, [examples.of(node) for node in given], region)
         operands = [examples.operand(node) for node in region.operands]
+        self._written: list[Tensor] = []
+        if region.into is not None:
+            mine = torch.empty_like(examples.of(region.into))
+            operands[region.operands.index(region.into)] = mine
+            self._written = [examples.of(region.into), mine]
         self._calls: dict[str, Call] = {
             tactic.name: partial(tactic.bound(), *operands) for tactic in tactics
         }
@@ -47,6 +53,8 @@ class Trial:
         nodes = self._nodes
         found = {KEEP: math.inf if nodes.is_emulated else time(nodes.call, math.inf)}
         for name, call in self._calls.items():
+            for tensor in self._written:  # else what was written before would be compared
+                tensor.zero_()
             fits = _agrees(call, nodes)
             found[name] = time(call, min(found.values())) if fits else math.inf
         return found
@@ -86,6 +94,8 @@ class _Nodes:
         """Rows of a part; 0 where there is one part, as the nodes do not work row by row."""
         if not self.shape or any(x.shape[:1] != self.shape[:1] for x in self._operands):
             return 0
+        if any(map(_may_be_places, (*self._operands, *self._module.buffers()))):
+            return 0
         example = self._last.meta["value"]
         item = _EMULATED_BYTES if self.is_emulated else example.itemsize
         largest = max(example.numel(), *(x.numel() for x in self._operands)) * item
@@ -98,6 +108,12 @@ class _Nodes:
         except RuntimeError:  # as of a shape that is stated
             return 0
         return step if shape == (step, *self.shape[1:]) else 0
+
+
+def _may_be_places(x: Tensor) -> bool:
+    """Whether `x` may say from which rows of a whole tensor values are taken. In a part these would
+    be outside, of which no error can be caught on a GPU: CUDA is of no more use afterwards."""
+    return not (x.is_floating_point() or x.dtype in CODES)
 
 
 def _overwrite(module: fx.GraphModule) -> None:
@@ -218,7 +234,7 @@ def time_captured(call: Call, limit: float) -> float:
             return alone
         count = min(_MOST_CALLS, max(_LEAST_CALLS, int(_ENOUGH_US / max(alone, 1.0))))
         graph = torch.cuda.CUDAGraph()
-        with recording(graph, stream):
+        with recording(graph, stream, spare=_SPARE):
             for _ in range(count):
                 call()
         return _best(graph.replay, stream, count, limit)

@@ -18,13 +18,15 @@ from torch import Tensor, fx
 from trtnet.engines.torch.tactics.elements.functions import literal
 from trtnet.engines.torch.tactics.elements.movements import Index, shape_of
 from trtnet.engines.torch.tactics.elements.reading import Reading
-from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer, number
+from trtnet.engines.torch.tactics.elements.writer import Term, Writer, number
 from trtnet.engines.torch.tactics.launching import launch
 
 _TILE = 4096  # elements of a tile with a reduction
 _BLOCK = 512  # of one without
 _PROGRAMS = 264  # that keep a large GPU busy
 _LEAST = 64
+_LEAST_INNER, _MOST_INNER = 8, 32  # elements that share what is the same for neighbours
+_SHARED_TILE, _SHARED_PROGRAMS = 1024, 528  # the same with an inner axis: 16 bytes a thread
 _LONG = 4096  # elements of a reduction that wants twice the threads
 
 
@@ -43,9 +45,8 @@ class Result:
     order: tuple[int, ...]
 
     @staticmethod
-    def of(node: fx.Node) -> Result:
-        """That of `node`, laid out as the node's own."""
-        value: Tensor = node.meta["value"]
+    def of(value: Tensor) -> Result:
+        """One that is laid out as `value`."""
         strides = value.stride()
         order = sorted(range(value.dim()), key=lambda axis: (-strides[axis], axis))
         if 0 in strides:
@@ -74,13 +75,15 @@ class Kernel:
     """
 
     def __init__(
-        self, nodes: Sequence[fx.Node], given: Sequence[fx.Node], device: torch.device
-    ) -> None:
+        self, nodes: Sequence[fx.Node], given: Sequence[fx.Node], device: torch.device,
+        values: Sequence[Tensor],
+    ) -> None:  # fmt: skip
         """
         Args:
             nodes: what is computed.
             given: the nodes whose values are read.
             device: where the kernel runs; numbers elsewhere become a part of the kernel.
+            values: tensors of the types and sizes of `nodes`, which say how these are laid out.
 
         Raises:
             UnwrittenError, TooDeepError: as :class:`Reading`.
@@ -95,7 +98,7 @@ class Kernel:
         self._names = {x: f"x{i}" for i, x in enumerate(self.operands)}
         self._given = set(given)
         by_shape: dict[tuple[int, ...], list[int]] = {}
-        self.results = [Result.of(node) for node in nodes]
+        self.results = [Result.of(value) for value in values]
         for i, result in enumerate(self.results):
             by_shape.setdefault(result.laid_out, []).append(i)
         self._programs, self._longest = 0, 1
@@ -140,11 +143,36 @@ class Kernel:
         self, prefix: str, members: list[int], nodes: Sequence[fx.Node], is_first: bool
     ) -> list[str]:
         """The lines for results of one shape, computed by programs of their own."""
-        writer = Writer(prefix)
+        sizes = self.results[members[0]].laid_out
+        reading, inner = self._written(prefix, members, nodes, 1), 1
+        shared = math.gcd(*sizes[-1:], *reading.channels, _MOST_INNER) if reading.channels else 1
+        if shared >= _LEAST_INNER:
+            other = self._written(prefix, members, nodes, shared)
+            if other.is_shared:
+                reading, inner = other, shared
+        self._longest = max(self._longest, reading.longest)
+        count = math.prod(sizes) // inner
+        block = _block(count, reading, inner)
+        begin, self._programs = self._programs, self._programs + triton.cdiv(count, block)
+        first = f"(tl.program_id(0) - {begin}) * {block} + tl.arange(0, {block})"
+        head = [f"{prefix}e = {first}"] if inner == 1 else [
+            f"{prefix}e = ({first})[:, None]", f"{prefix}i = tl.arange(0, {inner})[None, :]"
+        ]  # fmt: skip
+        head.append(f"{prefix}inside = {prefix}e < {count}")
+        word = "if" if is_first else "elif"
+        return [f"    {word} tl.program_id(0) < {self._programs}:",
+                *(f"        {line}" for line in (*head, *reading.writer.lines))]  # fmt: skip
+
+    def _written(
+        self, prefix: str, members: list[int], nodes: Sequence[fx.Node], inner: int
+    ) -> Reading:
+        """The lines that compute and store results, with `inner` elements along the inner axis."""
+        writer = Writer(prefix, inner)
         reading = Reading(writer, self._given, self._loader(writer))
         sizes = self.results[members[0]].laid_out
-        count = math.prod(sizes)
-        place = Term(f"{prefix}e", 1, count)
+        place = Term(f"{prefix}e", 1, math.prod(sizes) // inner)
+        if inner > 1:
+            place = writer.paired(place, Term(f"{prefix}i", 1, inner, varies=True))
         inside = Term(f"{prefix}inside", 1)
         laid_out = writer.split(place, sizes)
         for i in members:
@@ -156,28 +184,19 @@ class Kernel:
                 f"{value.text}.to(tl.uint8)" if self.results[i].dtype is torch.bool else value.text
             )
             writer.lines.append(f"tl.store(y{i} + {place.text}, {shown}, {inside.text})")
-        self._longest = max(self._longest, reading.longest)
-        block = _block(count, reading.longest)
-        begin, self._programs = self._programs, self._programs + triton.cdiv(count, block)
-        head = [
-            f"{prefix}e = (tl.program_id(0) - {begin}) * {block} + tl.arange(0, {block})",
-            f"{prefix}inside = {prefix}e < {count}",
-        ]
-        word = "if" if is_first else "elif"
-        return [f"    {word} tl.program_id(0) < {self._programs}:",
-                *(f"        {line}" for line in (*head, *writer.lines))]  # fmt: skip
+        return reading
 
     def _loader(self, writer: Writer) -> Any:
         def load(node: fx.Node, index: Index, mask: Term | None) -> Term:
             kind = node.meta["value"].dtype
             if node in self._numbers:
                 value = literal(self._numbers[node], kind)
-                return writer.let(f"tl.full((1,), {value}, {NAMES[kind]})", 1)
+                return writer.full(value, kind)
             at, name = self._address(writer, node, index), self._names[node]
             if at.number is not None:  # the same everywhere, and there
-                found = writer.let(f"tl.load({name} + tl.arange(0, 1))", 1)
+                found = writer.let(f"tl.load({name} + {writer.zero()})", 1)
             elif mask is None:
-                found = writer.let(f"tl.load({name} + {at.text})", at.rank)
+                found = writer.apply(f"tl.load({name} + {{0}})", at)
             else:
                 wide = writer.apply("({0} + {1}.to(tl.int32) * 0)", at, mask)  # of its shape too
                 found = writer.apply(f"tl.load({name} + {{0}}, {{1}}, 0)", wide, mask)
@@ -199,11 +218,19 @@ def _bytes(x: Tensor) -> Tensor:
     return x.view(torch.uint8) if x.dtype is torch.bool else x
 
 
-def _block(count: int, longest: int) -> int:
-    """How many elements a program computes: so many that the tile is full, or fewer where else
-    the GPU would not be busy."""
-    block = _BLOCK if longest == 1 else max(1, _TILE // longest)
-    least = max(1, _LEAST // longest)
-    while block > least and triton.cdiv(count, block) < _PROGRAMS:
+def _block(count: int, reading: Reading, inner: int) -> int:
+    """How many elements a program computes, or rows of `inner` elements: so many that the tile is
+    full, or fewer where else the GPU would not be busy."""
+    if inner == 1:
+        longest, block = reading.longest, _BLOCK
+        if longest > 1:
+            block = max(1, _TILE // longest)
+        least = max(1, _LEAST // longest)
+        programs = _PROGRAMS
+    else:
+        longest = reading.longest_varying
+        block = max(1, _SHARED_TILE // (longest * inner))
+        least, programs = 1, _SHARED_PROGRAMS
+    while block > least and triton.cdiv(count, block) < programs:
         block //= 2
     return block

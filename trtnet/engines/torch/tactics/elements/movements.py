@@ -99,7 +99,7 @@ def _cut(writer: Writer, node: fx.Node, index: Index, source: tuple[int, ...]) -
             inside = writer.apply(f"(({{0}} >= 0) & ({{0}} < {source[axis]}))", found[axis])
             exists = writer.both(exists, inside)
         elif not 0 <= only < source[axis]:
-            exists = writer.both(exists, writer.let("tl.full((1,), 0, tl.int1)", 1))
+            exists = writer.both(exists, writer.full("0", torch.bool))
             found[axis] = number(0)
     fill: Any = node.kwargs.get("fill")
     if exists is None:

@@ -76,6 +76,28 @@ class Plan:
                     left.append(source)
         return found
 
+    def laid_out(self, node: fx.Node) -> Tensor:
+        """The value of `node`, without memory, as a kernel writes it: in rows where products and
+        the like read it, which would copy it else, and no kernel does; else as the node's own."""
+        own: Tensor = node.meta["value"]
+        rows = own.contiguous()
+        is_better = self._is_read_in_rows(node, rows) and not self._is_read_in_rows(node, own)
+        return rows if is_better else own
+
+    def _is_read_in_rows(self, node: fx.Node, value: Tensor) -> bool:
+        """Whether all that read `node`, or views of it, find the last axis in one piece, if it is
+        laid out as `value`. False where kernels read it, and for what may become images."""
+        for user in node.users:
+            if user in self.computable and is_view(user):
+                seen = _moved(user, value)
+                if _memory(seen) != _memory(value) or not self._is_read_in_rows(user, seen):
+                    return False
+            else:
+                is_left = user in self.computable or is_movement(user) or value.dim() == 4
+                if is_left or value.stride()[-1:] != (1,):
+                    return False
+        return bool(node.users)
+
     def _asked_for(self) -> Iterator[fx.Node]:
         """What nodes need that no kernel is written for."""
         for node in self._graph.nodes:
@@ -182,8 +204,23 @@ def is_view(node: fx.Node) -> bool:
     """Whether PyTorch computes `node` without a kernel."""
     if not is_movement(node):
         return False
-    made, source = node.meta["value"], node.args[0].meta["value"]  # type: ignore[union-attr]
-    return bool(made.untyped_storage()._cdata == source.untyped_storage()._cdata)
+    return _memory(node.meta["value"]) == _memory(node.args[0].meta["value"])  # type: ignore[union-attr]
+
+
+def _memory(value: Tensor) -> int:
+    """What identifies the memory of a tensor, also of one that has none."""
+    return int(value.untyped_storage()._cdata)
+
+
+def _moved(node: fx.Node, value: Tensor) -> Tensor:
+    """What the movement `node` makes of `value`, which has no memory."""
+    owner = node.graph.owning_module
+    function: Any = node.target
+    arguments, options = fx.node.map_arg(
+        (node.args[1:], node.kwargs), lambda x: getattr(owner, str(x.target))
+    )
+    made: Tensor = function(value, *arguments, **options)
+    return made
 
 
 def _is_choice_of_one(node: fx.Node) -> bool:

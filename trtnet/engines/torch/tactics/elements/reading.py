@@ -26,6 +26,7 @@ from trtnet.engines.torch.tactics.elements.movements import (
     place,
     shape_of,
 )
+from trtnet.engines.torch.tactics.elements.sampling import sampled
 from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer, number
 from trtnet.engines.torch.tactics.movement import take_rows
 from trtnet.reference.index import gather_elements, select_k, take
@@ -52,17 +53,27 @@ class TooDeepError(Exception):
 
 
 class Reading:
-    """Writes values of nodes with one writer."""
+    """Writes values of nodes with one writer.
+
+    Attributes:
+        longest: the positions of the longest reduction, so far.
+        longest_varying: of the longest one whose elements vary along the inner axis.
+        channels: of images that are read between their pixels.
+        is_shared: whether the elements along the inner axis read at places that are computed once
+            for all of them.
+    """
 
     def __init__(
         self, writer: Writer, given: Set[fx.Node] | None, load: Callable[..., Term]
     ) -> None:
         """Of the nodes in `given`, or of all with None, ``load(node, index, mask)`` gives the
         values."""
-        self._writer, self._given, self._load = writer, given, load
+        self.writer, self._given, self._load = writer, given, load
         self._known: dict[Any, Term] = {}
         self._depth = 0
-        self.longest = 1
+        self.longest = self.longest_varying = 1
+        self.channels: set[int] = set()
+        self.is_shared = False
 
     def of(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         """The value of `node` at `index`, anything where `mask` does not hold.
@@ -98,7 +109,8 @@ class Reading:
             raise UnwrittenError(node)
         return special(self, node, index, mask)
 
-    def _operand(self, node: Any, index: Index, mask: Term | None) -> Term:
+    def operand(self, node: Any, index: Index, mask: Term | None) -> Term:
+        """As :meth:`of`, of an operand of the node that is computed."""
         if self._given is None:
             return self._load(node, index, mask)
         return self.of(node, index, mask)
@@ -111,25 +123,25 @@ class Reading:
             wanted = node.args[1]
         if wanted is None or wanted is not made:
             raise UnwrittenError(node)
-        return converted(self._writer, self._operand(source, index, mask), given, wanted)
+        return converted(self.writer, self.operand(source, index, mask), given, wanted)
 
     def _moved(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         source: Any = node.args[0]
-        found = place(self._writer, node, index)
-        value = self._operand(source, found.at, self._writer.both(mask, found.exists))
+        found = place(self.writer, node, index)
+        value = self.operand(source, found.at, self.writer.both(mask, found.exists))
         if found.exists is None:
             return value
         if found.fill is None:
             other = self._zero(source)
         else:
-            other = self._operand(found.fill, _broadcast(found.fill, index), mask)
-        return self._writer.apply("tl.where({0}, {1}, {2})", found.exists, value, other)
+            other = self.operand(found.fill, _broadcast(found.fill, index), mask)
+        return self.writer.apply("tl.where({0}, {1}, {2})", found.exists, value, other)
 
     def _zero(self, node: fx.Node) -> Term:
         return self._filled(0, node.meta["value"].dtype)
 
     def _filled(self, value: float, dtype: torch.dtype) -> Term:
-        return self._writer.let(f"tl.full((1,), {literal(value, dtype)}, {NAMES[dtype]})", 1)
+        return self.writer.full(literal(value, dtype), dtype)
 
     def _pointwise(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         tensors = [x for x in node.args if isinstance(x, fx.Node)]
@@ -137,9 +149,9 @@ class Reading:
         if node.kwargs or tuple(node.args) != (*tensors, *options):
             raise UnwrittenError(node)
         types = tuple(x.meta["value"].dtype for x in tensors)
-        operands = [self._operand(x, _broadcast(x, index), mask) for x in tensors]
+        operands = [self.operand(x, _broadcast(x, index), mask) for x in tensors]
         made = node.meta["value"].dtype
-        return pointwise(self._writer, node.target, operands, types, made, options)
+        return pointwise(self.writer, node.target, operands, types, made, options)
 
     def _joined(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         """The parts of a concatenation, each where it is."""
@@ -152,16 +164,16 @@ class Reading:
         found, begin = None, 0
         for part in parts:
             own = list(index)
-            own[axis] = self._writer.add(index[axis], number(-begin))
+            own[axis] = self.writer.add(index[axis], number(-begin))
             end = begin + shape_of(part)[axis]
             if index[axis].number is not None:
                 if begin <= index[axis].number < end:  # type: ignore[operator]
-                    return self._operand(part, own, mask)
+                    return self.operand(part, own, mask)
                 begin = end
                 continue
-            inside = self._writer.apply(f"(({{0}} >= {begin}) & ({{0}} < {end}))", index[axis])
-            value = self._operand(part, own, self._writer.both(mask, inside))
-            found = value if found is None else self._writer.apply(
+            inside = self.writer.apply(f"(({{0}} >= {begin}) & ({{0}} < {end}))", index[axis])
+            value = self.operand(part, own, self.writer.both(mask, inside))
+            found = value if found is None else self.writer.apply(
                 "tl.where({0}, {1}, {2})", inside, value, found)  # fmt: skip
             begin = end
         if found is None:
@@ -172,7 +184,7 @@ class Reading:
         arguments: Any = node.args
         source, which, axis = arguments
         axis %= len(index)
-        at = self._operand(which, index, mask)
+        at = self.operand(which, index, mask)
         return self._element(source, index, axis, at, mask)
 
     def _taken(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
@@ -180,7 +192,7 @@ class Reading:
         source, which, axis, batch = arguments
         count = which.meta["value"].dim() - batch
         inside = index[axis : axis + count]
-        at = self._operand(which, [*index[:batch], *inside], mask)
+        at = self.operand(which, [*index[:batch], *inside], mask)
         own = [*index[:axis], number(0), *index[axis + count :]]
         return self._element(source, own, axis, at, mask)
 
@@ -190,21 +202,21 @@ class Reading:
         """The element of `source` at `index`, but at `at`, as an index layer has it, along
         `axis`."""
         size = shape_of(source)[axis]
-        near = self._writer.apply(f"tl.where({{0}} < 0, {{0}} + {size}, {{0}}).to(tl.int32)", at,
+        near = self.writer.apply(f"tl.where({{0}} < 0, {{0}} + {size}, {{0}}).to(tl.int32)", at,
                                   bound=size)  # fmt: skip
-        exists = self._writer.apply(f"(({{0}} >= 0) & ({{0}} < {size}))", near)
+        exists = self.writer.apply(f"(({{0}} >= 0) & ({{0}} < {size}))", near)
         own = list(index)
         own[axis] = near
-        return self._operand(source, own, self._writer.both(mask, exists))
+        return self.operand(source, own, self.writer.both(mask, exists))
 
     def _rows(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         arguments: Any = node.args
         source, which, shape = arguments
-        row = self._writer.joined(index[:-1], shape[:-1])
-        at = self._operand(which, [row], mask)
-        at = Term(self._writer.apply("{0}.to(tl.int32)", at).text, at.rank)
-        own = self._writer.split(at, shape_of(source)[:-1])
-        return self._operand(source, [*own, index[-1]], mask)
+        row = self.writer.joined(index[:-1], shape[:-1])
+        at = self.operand(which, [row], mask)
+        at = self.writer.apply("{0}.to(tl.int32)", at)
+        own = self.writer.split(at, shape_of(source)[:-1])
+        return self.operand(source, [*own, index[-1]], mask)
 
     def _reduced(
         self, node: fx.Node, source: fx.Node, index: Index, axis: int, mask: Term | None
@@ -215,12 +227,15 @@ class Reading:
         size = shape_of(source)[axis]
         if size > LONGEST:
             raise UnwrittenError(node)
-        self.longest = max(self.longest, 1 << (size - 1).bit_length())
-        place = self._writer.range(size)
-        exists = self._writer.apply(f"({{0}} < {size})", place)
+        whole = 1 << (size - 1).bit_length()
+        self.longest = max(self.longest, whole)
+        place = self.writer.range(size)
+        exists = self.writer.apply(f"({{0}} < {size})", place)
         own = [*index[:axis], place, *index[axis:]]
-        is_whole = size & (size - 1) == 0
-        value = self._operand(source, own, self._writer.both(mask, None if is_whole else exists))
+        is_whole = size == whole
+        value = self.operand(source, own, self.writer.both(mask, None if is_whole else exists))
+        if value.varies:
+            self.longest_varying = max(self.longest_varying, whole)
         return value, place, exists
 
     def _reduction(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
@@ -231,38 +246,60 @@ class Reading:
             raise UnwrittenError(node)
         axis = axes[0] % source.meta["value"].dim()
         index = [*index[:axis], *index[axis + 1 :]] if keeps else index
-        value, _, exists = self._reduced(node, source, index, axis, mask)
         if node.target is torch.sum:
             if kind is torch.bool or made is not kind:
                 raise UnwrittenError(node)
-            return self._sum(value, kind, exists)
+            return self._total(node, index, axis, mask)
+        value, _, exists = self._reduced(node, source, index, axis, mask)
         if made is not kind:
             raise UnwrittenError(node)
         return self._extreme(value, kind, exists, node.target is torch.amax)
 
+    def _total(self, node: fx.Node, index: Index, axis: int, mask: Term | None) -> Term:
+        """The sum along `axis`; of a concatenation there, of each part for itself: one tile of all
+        parts would compute each of them at the places of the others too."""
+        source: Any = node.args[0]
+        kind = source.meta["value"].dtype
+        total = None
+        for part in self._parts(source, axis):
+            value, _, exists = self._reduced(node, part, index, axis, mask)
+            own = self._sum(value, kind, exists)
+            total = own if total is None else self.writer.apply("({0} + {1})", total, own)
+        assert total is not None
+        return narrowed(self.writer, total, kind)
+
+    def _parts(self, source: Any, axis: int) -> list[Any]:
+        """What is concatenated along `axis` to `source`, or that itself where it is read."""
+        if source.target is not torch.cat or (self._given is not None and source in self._given):
+            return [source]
+        parts = source.args[0]
+        along = int(source.args[1]) % len(shape_of(source)) == axis
+        is_one_type = {x.meta["value"].dtype for x in parts} == {source.meta["value"].dtype}
+        return list(parts) if along and is_one_type and len(parts) <= _MOST_PARTS else [source]
+
     def _sum(self, value: Term, kind: torch.dtype, exists: Term) -> Term:
-        wide = widened(self._writer, value, kind)
-        held = self._writer.apply("tl.where({0}, {1}, 0)", exists, wide)
-        return narrowed(self._writer, self._writer.let(f"tl.sum({held.text}, 1)", 1), kind)
+        """In the type in which values of type `kind` are computed with."""
+        held = self.writer.apply("tl.where({0}, {1}, 0)", exists, widened(self.writer, value, kind))
+        return self.writer.reduce("sum", "{0}", held)
 
     def _extreme(self, value: Term, kind: torch.dtype, exists: Term, largest: bool) -> Term:
         if kind is torch.bool:
             raise UnwrittenError(kind)
-        wide = widened(self._writer, value, kind)
+        wide = widened(self.writer, value, kind)
         name = "max" if largest else "min"
         if not kind.is_floating_point:
             limits = torch.iinfo(kind)
             worst = limits.min if largest else limits.max
-            held = self._writer.apply(f"tl.where({{0}}, {{1}}, {worst})", exists, wide)
-            return self._writer.let(f"tl.{name}({held.text}, 1)", 1)
+            held = self.writer.apply(f"tl.where({{0}}, {{1}}, {worst})", exists, wide)
+            return self.writer.reduce(name, "{0}", held)
         last = literal(float("-inf") if largest else float("inf"), torch.float32)
-        held = self._writer.apply(f"tl.where({{0}}, {{1}}, {last})", exists, wide)
-        best = self._writer.let(f"tl.{name}({held.text}, 1)", 1)
+        held = self.writer.apply(f"tl.where({{0}}, {{1}}, {last})", exists, wide)
+        best = self.writer.reduce(name, "{0}", held)
         # Triton's reductions leave NaN out.
-        bad = self._writer.let(f"tl.max(({held.text} != {held.text}).to(tl.int32), 1)", 1)
+        bad = self.writer.reduce("max", "({0} != {0}).to(tl.int32)", held)
         nan = literal(float("nan"), torch.float32)
-        best = self._writer.apply(f"tl.where({{0}} != 0, {nan}, {{1}})", bad, best)
-        return narrowed(self._writer, best, kind)
+        best = self.writer.apply(f"tl.where({{0}} != 0, {nan}, {{1}})", bad, best)
+        return narrowed(self.writer, best, kind)
 
     def _best(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         """One of the results of a choice of a single element: its value, or its position."""
@@ -283,9 +320,9 @@ class Reading:
             return best
         size = shape_of(source)[axis]
         form = f"tl.where({{0}} & (({{1}} == {{2}}) | ({{1}} != {{1}})), {{3}}, {size - 1})"
-        at = self._writer.apply(form, exists, value, best, place)
-        first = self._writer.let(f"tl.min({at.text}, 1)", 1)
-        return converted(self._writer, first, torch.int32, node.meta["value"].dtype)
+        at = self.writer.apply(form, exists, value, best, place)
+        first = self.writer.reduce("min", "{0}", at)
+        return converted(self.writer, first, torch.int32, node.meta["value"].dtype)
 
     def _softmax(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         arguments: Any = node.args
@@ -295,17 +332,17 @@ class Reading:
             raise UnwrittenError(node)
         axis %= len(index)
         rest = [*index[:axis], *index[axis + 1 :]]
-        within = self._writer.of_elements(mask)
+        within = self.writer.of_elements(mask)
         if any(part.rank > 1 for part in rest):
             raise TooDeepError(node)
         value, _, exists = self._reduced(node, source, rest, axis, within)
         largest = self._extreme(value, kind, exists, True)
         form = "tl.exp({0} - {1})"
-        wide = [widened(self._writer, x, kind) for x in (value, largest)]
-        total = self._sum(self._writer.apply(form, *wide), torch.float32, exists)
-        mine = widened(self._writer, self._operand(source, index, mask), kind)
-        found = self._writer.apply(form, mine, wide[1])
-        return narrowed(self._writer, self._writer.apply("tl.div_rn({0}, {1})", found, total), kind)
+        wide = [widened(self.writer, x, kind) for x in (value, largest)]
+        total = self._sum(self.writer.apply(form, *wide), torch.float32, exists)
+        mine = widened(self.writer, self.operand(source, index, mask), kind)
+        found = self.writer.apply(form, mine, wide[1])
+        return narrowed(self.writer, self.writer.apply("tl.div_rn({0}, {1})", found, total), kind)
 
     def _product(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
         """A matrix product with a small table."""
@@ -323,45 +360,8 @@ class Reading:
             raise UnwrittenError(node)
         value, place, exists = self._reduced(node, left, index[:-1], len(index) - 1, mask)
         own = [*[number(0)] * (len(table) - 2), place, index[-1]]
-        factor = self._operand(right, own, self._writer.both(mask, exists))
-        return self._sum(self._writer.apply("({0} * {1})", value, factor), torch.float32, exists)
-
-    def _sampled(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
-        """Images at positions between pixels, by the operations of PyTorch's grid_sample."""
-        arguments: Any = node.args
-        image, grid, mode, padding, aligned = arguments
-        types = {x.meta["value"].dtype for x in (image, grid)}
-        if types != {torch.float32} or len(index) != 4 or (mode, padding) != ("bilinear", "zeros"):
-            raise UnwrittenError(node)
-        n, c, *pixel = index
-        sizes = shape_of(image)[2:]
-        near, far = [], []
-        for axis in (0, 1):  # x, y
-            size = sizes[1 - axis]
-            form = f"({{0}} + 1.0) * 0.5 * {size - 1}.0" if aligned else (
-                f"(({{0}} + 1.0) * {size}.0 - 1.0) * 0.5")  # fmt: skip
-            given = self._operand(grid, [n, *pixel, number(axis)], mask)
-            at = self._writer.apply(form, given)
-            low = self._writer.apply("tl.floor({0})", at)
-            begin = self._writer.apply("{0}.to(tl.int32)", low)
-            end = self._writer.add(begin, number(1))
-            weights = [self._writer.apply("(({1} + 1.0) - {0})", at, low),
-                       self._writer.apply("({0} - {1})", at, low)]  # fmt: skip
-            near.append([begin, end])
-            far.append(weights)
-        total = None
-        for down in (0, 1):
-            for right in (0, 1):
-                x, y = near[0][right], near[1][down]
-                inside = self._writer.apply(
-                    f"(({{0}} >= 0) & ({{0}} < {sizes[1]}) & ({{1}} >= 0) & ({{1}} < {sizes[0]}))",
-                    x, y)  # fmt: skip
-                value = self._operand(image, [n, c, y, x], self._writer.both(mask, inside))
-                weight = self._writer.apply("({0} * {1})", far[0][right], far[1][down])
-                part = self._writer.apply("tl.where({0}, {1} * {2}, 0.0)", inside, value, weight)
-                total = part if total is None else self._writer.apply("({0} + {1})", total, part)
-        assert total is not None
-        return total
+        factor = self.operand(right, own, self.writer.both(mask, exists))
+        return self._sum(self.writer.apply("({0} * {1})", value, factor), torch.float32, exists)
 
 
 def _broadcast(node: fx.Node, index: Index) -> Index:
@@ -382,7 +382,7 @@ _SPECIAL: dict[Any, Special] = {
     torch.amin: Reading._reduction,
     torch.softmax: Reading._softmax,
     torch.matmul: Reading._product,
-    F.grid_sample: Reading._sampled,
+    F.grid_sample: sampled,
     operator.getitem: Reading._best,
 }
 

@@ -73,8 +73,8 @@ def _that_compile(launches: Sequence[_Launch]) -> list[_Launch]:
 
 
 class _Launch:
-    """A kernel, what it computes, the node before which it runs, and how many functions it
-    replaces."""
+    """A kernel, what it computes, as it is laid out, the node before which it runs, and how many
+    functions it replaces."""
 
     def __init__(
         self, nodes: Sequence[fx.Node], before: fx.Node, plan: Plan, known: Set[fx.Node],
@@ -83,7 +83,8 @@ class _Launch:
         self.nodes, self.before = nodes, before
         given = dict.fromkeys(x for node in nodes for x in plan.sources(node, known))
         self.inside = {x for node in nodes for x in plan.inside(node, known)}
-        self.kernel = Kernel(nodes, list(given), device)
+        self.values = [plan.laid_out(node) for node in nodes]
+        self.kernel = Kernel(nodes, list(given), device, self.values)
         self.replaces = sum(not is_view(node) for node in self.inside)
 
 
@@ -149,9 +150,9 @@ def _replace(module: fx.GraphModule, launches: Sequence[_Launch]) -> None:
             x.meta["layer"] for x in module.graph.nodes if x in launch.inside and "layer" in x.meta
         ]
         called.meta["layer"] = " + ".join(dict.fromkeys(layers))
-        called.meta["value"] = tuple(node.meta["value"] for node in launch.nodes)
-        for node, item in zip(launch.nodes, made, strict=True):
-            item.meta.update(node.meta)
+        called.meta["value"] = tuple(launch.values)
+        for node, item, value in zip(launch.nodes, made, launch.values, strict=True):
+            item.meta.update({**node.meta, "value": value})
             replaced[node] = item
     for node, item in replaced.items():
         node.replace_all_uses_with(item)

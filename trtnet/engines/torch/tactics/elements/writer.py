@@ -1,6 +1,7 @@
 """The text of a kernel while it is written: values, each computed once, and arithmetic of indices.
 
-A tile has one axis for the elements that a program computes, and a second one where it reduces.
+A tile has one axis for the elements that a program computes, or two where much is the same for
+neighbours along the second, inner one; and another one, the last, where it reduces.
 """
 
 from __future__ import annotations
@@ -23,23 +24,21 @@ class Term:
 
     Attributes:
         text: a name, or a number.
-        rank: axes of the tile that it has: 0 for one value, 1 for one of each element, 2 for one of
-            each element and position of a reduction.
+        rank: what it is in the tile: 0 for one value, 1 for one of each element, 2 for one of each
+            element and position of a reduction.
         bound: of an index, the number below which it lies.
+        varies: whether it may differ along the inner axis.
     """
 
     text: str
     rank: int = 0
     bound: int | None = None
+    varies: bool = False
 
     @property
     def number(self) -> int | None:
         """The value of an index that is the same everywhere."""
         return int(self.text) if self.text.lstrip("-").isdigit() else None
-
-    def at(self, rank: int) -> str:
-        """The value in a tile of `rank` axes."""
-        return f"{self.text}[:, None]" if self.rank == 1 and rank == 2 else self.text
 
 
 def number(value: int) -> Term:
@@ -52,19 +51,23 @@ class Writer:
 
     Attributes:
         lines: so far.
+        inner: the elements along the inner axis; 1 where tiles have none.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, inner: int = 1) -> None:
         """`prefix` begins the names of all values."""
         self.lines: list[str] = []
+        self.inner = inner
         self._prefix = prefix
+        self._axes = ", ".join([":"] * (1 if inner == 1 else 2))  # those of elements
         self._known: dict[str, Term] = {}
         self._joint: dict[str, tuple[Term, Term]] = {}  # masks, and the two of which each is made
+        self._halves: dict[str, tuple[Term, Term]] = {}  # places: the outer part, and the inner one
 
-    def let(self, text: str, rank: int, bound: int | None = None) -> Term:
+    def let(self, text: str, rank: int, bound: int | None = None, varies: bool = False) -> Term:
         """A name for the value of `text`, which is computed once."""
         if text not in self._known:
-            made = Term(f"{self._prefix}{len(self._known)}", rank, bound)
+            made = Term(f"{self._prefix}{len(self._known)}", rank, bound, varies)
             self.lines.append(f"{made.text} = {text}")
             self._known[text] = made
         return self._known[text]
@@ -72,12 +75,34 @@ class Writer:
     def apply(self, form: str, *operands: Term, bound: int | None = None) -> Term:
         """The value of `form`, in which ``{0}``, ``{1}`` … stand for operands."""
         rank = max((operand.rank for operand in operands), default=0)
-        return self.let(form.format(*(x.at(rank) for x in operands)), rank, bound)
+        varies = any(operand.varies for operand in operands)
+        shown = (
+            f"{x.text}[{self._axes}, None]" if x.rank == 1 and rank == 2 else x.text
+            for x in operands
+        )
+        return self.let(form.format(*shown), rank, bound, varies)
+
+    def full(self, value: str, kind: torch.dtype) -> Term:
+        """`value`, a number, in each element."""
+        shape = (1,) if self.inner == 1 else (1, 1)
+        return self.let(f"tl.full({shape}, {value}, {NAMES[kind]})", 1)
+
+    def zero(self) -> str:
+        """The place 0, for each element."""
+        return "tl.arange(0, 1)" if self.inner == 1 else "tl.arange(0, 1)[:, None]"
 
     def range(self, size: int) -> Term:
         """The positions of a reduction over `size` elements."""
         whole = 1 << (size - 1).bit_length()
-        return Term(self.let(f"tl.arange(0, {whole})[None, :]", 2).text, 2, size)
+        axes = ", ".join(["None"] * (1 if self.inner == 1 else 2))
+        return Term(self.let(f"tl.arange(0, {whole})[{axes}, :]", 2).text, 2, size)
+
+    def reduce(self, name: str, form: str, *operands: Term) -> Term:
+        """What the reduction `name` of Triton makes of all positions of `form`, as in
+        :meth:`apply`."""
+        varies = any(operand.varies for operand in operands)
+        text = form.format(*(x.text for x in operands))
+        return self.let(f"tl.{name}({text}, {1 if self.inner == 1 else 2})", 1, None, varies)
 
     def both(self, *masks: Term | None) -> Term | None:
         """Where all of `masks` hold; None for everywhere."""
@@ -116,10 +141,23 @@ class Writer:
         bound = None if a.bound is None or factor < 0 else (a.bound - 1) * factor + 1
         return self.apply(f"({{0}} * {factor})", a, bound=bound)
 
+    def paired(self, outer: Term, inner: Term) -> Term:
+        """The index of what is at `inner` of the inner axis, of the whole one with number
+        `outer`."""
+        if outer.number == 0:
+            return inner
+        made = self.add(self.scale(outer, self.inner), inner)
+        self._halves[made.text] = outer, inner
+        return made
+
     def divide(self, a: Term, size: int) -> tuple[Term, Term]:
         """Quotient and remainder of an index."""
         if size == 1:
             return a, number(0)
+        if a.text in self._halves and size % self.inner == 0:
+            outer, inner = self._halves[a.text]
+            quotient, rest = self.divide(outer, size // self.inner)
+            return quotient, self.paired(rest, inner)
         if a.number is not None:
             return number(a.number // size), number(a.number % size)
         if a.bound is not None and a.bound <= size:

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.engines.torch.kernels import pool_images
+from trtnet.engines.torch.pooling import pool_images, windows_of
 from trtnet.engines.torch.tactics.launching import launch
 from trtnet.engines.torch.tactics.linear import Tile
 from trtnet.engines.torch.tactics.quantized.finish import (
@@ -131,7 +131,8 @@ def pool(
     """The largest code of each window: ``F.max_pool2d`` of codes, (N, C, H, W)."""
     if not x.is_cuda or x.dtype is not torch.int8:
         return F.max_pool2d(x.float(), window, stride, padding).to(x.dtype)
-    return pool_images(x.contiguous(memory_format=torch.channels_last), window, stride, padding)
+    how = windows_of(x.shape, window, stride, padding, padding, "EXPLICIT_ROUND_DOWN")
+    return pool_images(x.contiguous(memory_format=torch.channels_last), how)
 
 
 def mean_codes(x: Tensor, size: float, how: Finish, rows: int, channels: int) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import fx
 
+from trtnet.engines.torch.pooling import max_pool, pads_as_pytorch
 from trtnet.engines.torch.tactics.quantized import passes
 from trtnet.engines.torch.tactics.quantized.tails import is_plain, is_widening, only_user
 from trtnet.reference.dtypes import HALF_METHODS
@@ -35,9 +35,10 @@ def encode_before_pooling(module: fx.GraphModule) -> None:
 
 def _is_pool(node: fx.Node) -> bool:
     """Whether `node` is the maximum over windows of images."""
-    from trtnet.engines.torch.kernels import max_pool2d
-
-    return node.target in (F.max_pool2d, max_pool2d) and len(node.args) == 4 and not node.kwargs
+    if node.target is not max_pool:
+        return False
+    windows: dict[str, Any] = {"window": node.args[1], **node.kwargs}
+    return pads_as_pytorch(**windows)  # each has a value
 
 
 def _comes_from_codes(node: Any) -> bool:
@@ -56,7 +57,8 @@ def _swap(graph: fx.Graph, encoding: fx.Node, wide: fx.Node, pool: fx.Node) -> N
         codes = graph.call_function(encoding.target, (values, *encoding.args[1:]), encoding.kwargs)  # type: ignore[arg-type]
         codes.meta.update(encoding.meta)
         codes.meta["value"] = values.meta["value"].to(encoding.meta["value"].dtype)
-        made = graph.call_function(passes.pool, (codes, *pool.args[1:]))
+        windows = (*pool.args[1:], pool.kwargs["pre"])
+        made = graph.call_function(passes.pool, (codes, *windows))
     made.meta.update(pool.meta)
     made.meta["value"] = encoding.meta["value"].contiguous(memory_format=torch.channels_last)
     encoding.replace_all_uses_with(made)

@@ -1,0 +1,60 @@
+"""Writes what images are at places between their pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from trtnet.engines.torch.tactics.elements.functions import UnwrittenError
+from trtnet.engines.torch.tactics.elements.movements import Index, shape_of
+from trtnet.engines.torch.tactics.elements.writer import Term, Writer, number
+
+if TYPE_CHECKING:
+    from trtnet.engines.torch.tactics.elements.reading import Reading
+
+
+def sampled(reading: Reading, node: fx.Node, index: Index, mask: Term | None) -> Term:
+    """Images at positions between pixels, by the operations of PyTorch's grid_sample.
+
+    Raises:
+        UnwrittenError: other types, or another way to sample.
+    """
+    arguments: Any = node.args
+    image, grid, mode, padding, aligned = arguments
+    types = {x.meta["value"].dtype for x in (image, grid)}
+    if types != {torch.float32} or len(index) != 4 or (mode, padding) != ("bilinear", "zeros"):
+        raise UnwrittenError(node)
+    n, c, *pixel = index
+    height, width = shape_of(image)[2:]
+    x, y = (
+        _neighbours(reading.writer, reading.operand(grid, [n, *pixel, number(axis)], mask), size,
+                    aligned)
+        for axis, size in enumerate((width, height))
+    )  # fmt: skip
+    reading.channels.add(shape_of(image)[1])
+    reading.is_shared |= c.varies and not any(at.varies for at, _ in (*x, *y))
+    writer, total = reading.writer, None
+    for row, row_weight in y:
+        for column, column_weight in x:
+            form = f"(({{0}} >= 0) & ({{0}} < {width}) & ({{1}} >= 0) & ({{1}} < {height}))"
+            inside = writer.apply(form, column, row)
+            value = reading.operand(image, [n, c, row, column], writer.both(mask, inside))
+            weight = writer.apply("({0} * {1})", column_weight, row_weight)
+            part = writer.apply("tl.where({0}, {1} * {2}, 0.0)", inside, value, weight)
+            total = part if total is None else writer.apply("({0} + {1})", total, part)
+    assert total is not None
+    return total
+
+
+def _neighbours(writer: Writer, place: Term, size: int, aligned: bool) -> list[tuple[Term, Term]]:
+    """The two pixels beside `place`, from -1 to 1, along an axis of `size` pixels; with weights."""
+    form = f"({{0}} + 1.0) * 0.5 * {size - 1}.0" if aligned else (
+        f"(({{0}} + 1.0) * {size}.0 - 1.0) * 0.5")  # fmt: skip
+    at = writer.apply(form, place)
+    low = writer.apply("tl.floor({0})", at)
+    begin = writer.apply("{0}.to(tl.int32)", low)
+    end = writer.add(begin, number(1))
+    return [(begin, writer.apply("(({1} + 1.0) - {0})", at, low)),
+            (end, writer.apply("({0} - {1})", at, low))]  # fmt: skip
