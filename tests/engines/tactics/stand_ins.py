@@ -14,7 +14,7 @@ from tactics.oracles import activated, finished, summed
 from torch import Tensor, fx
 
 from trtnet.engines.torch.pooling import rows_of
-from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.epilogue import NOTHING, Epilogue
 
 LAST = torch.channels_last
 
@@ -25,14 +25,18 @@ def wide(x: Tensor | None) -> Tensor | None:
 
 
 def linear(
-    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, out=None,
-    places=None,
+    x, weight, bias, factor, other, gate, source, target, epilogue, tile, *, added=None, scale=None,
+    shift=None, before=NOTHING, out=None, places=None,
 ):  # fmt: skip
     """As :func:`trtnet.engines.torch.tactics.linear.linear`, and only of what that takes."""
     assert x.dim() == weight.dim() == 2
     assert x.stride(1) == 1
     assert added is None or (gate is None and added.shape == x.shape and added.stride(1) == 1)
     x = x if added is None else x + added
+    if scale is not None:
+        assert gate is added is None
+        assert scale.shape == shift.shape == x.shape[1:]
+        x = activated(x.float() * scale.float() + shift.float(), before).to(x.dtype)
     assert gate is None or (source is None and gate.is_contiguous())
     count = x.shape[0] if source is None else source.shape[0]
     assert other is None or (other.shape == (count, weight.shape[0]) and other.stride(1) == 1)

@@ -32,14 +32,16 @@ from trtnet.engines.torch.tactics.elements.kernel import Kernel
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
 POINTERS = ("x", "y", "a", "b", "weight", "kernel", "bias", "factor", "other", "gate", "scale")
-POINTERS += ("query", "key", "value", "first", "second", "values", "added", "x0", "x1", "x2", "x3")
+POINTERS += ("query", "key", "value", "first", "second", "values", "added", "shift")
+POINTERS += ("x0", "x1", "x2", "x3")
 TYPES = {"mask": "*u8", "scores": "*fp32", "order": "*i64", "counts": "*fp32", "keys": "*i64",
          "index": "*i32", "places": "*i64"}  # fmt: skip
 PLACES = {"source", "target"}
 ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
               "last": "gelu", "last_low": 0.0, "last_high": 0.0}  # fmt: skip
 PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
-ALL = {**{f"has_{name}": True for name in PARTS}, "has_places": False}
+BEFORE = {"before": "relu", "before_low": 0.0, "before_high": 0.0}
+ALL = {**{f"has_{name}": True for name in PARTS}, "has_scale": False, "has_places": False, **BEFORE}
 NEAR = {"near_n": False, "near_k": True, "unit": 8, "unit_n": 4}
 
 
@@ -70,14 +72,22 @@ def pools(is_largest, rows):
 
 CASES = {
     "linear": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False, "is_whole": False,
-                                "rows": 64, "columns": 64, "depth": 32}, {"gate", "places"}),
+                                "rows": 64, "columns": 64, "depth": 32},
+               {"gate", "scale", "shift", "places"}),
     "linear in places": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_gate": False,
                                           "has_places": True, "is_whole": False, "rows": 64,
-                                          "columns": 64, "depth": 32}, {"gate"}),
+                                          "columns": 64, "depth": 32},
+                         {"gate", "scale", "shift"}),
     "linear with a gate": (linear._linear, {**ALL, **ACTIVATION, **NEAR, "has_source": False,
                                             "has_target": False, "has_added": False,
                                             "is_whole": True, "rows": 16, "columns": 32,
-                                            "depth": 64}, {"source", "target", "added", "places"}),
+                                            "depth": 64},
+                           {"source", "target", "added", "scale", "shift", "places"}),
+    **{f"linear of scaled {kind}": (
+        linear._linear, {**ALL, **ACTIVATION, **NEAR, **dict.fromkeys(
+            ("has_gate", "has_source", "has_target", "has_added"), False), "has_scale": True,
+            "is_whole": kind == "whole", "rows": 128, "columns": 128, "depth": 64},
+        {"gate", "source", "target", "added", "places"}) for kind in ("whole", "with a rest")},
     **{f"convolution {kind}": (convolution._convolution, {**images(kind == "whole")}, set())
        for kind in ("whole", "with a rest")},
     **{f"depthwise {rows}": (depthwise._depthwise,

@@ -38,12 +38,12 @@ def build(module, sizes, clock=None, level=1):
     return Builder(level, TimingCache({}), CPU, clock or Clock()).build(module, made)
 
 
-def check(model, as_on_a_gpu, *shapes, precision="fp16", level=1):
+def check(model, as_on_a_gpu, *shapes, precision="fp16", level=1, clock=None):
     """The module in which every region takes a tactic, if one gives the same; and that it gives
     what the module for any shapes gives."""
     module = as_on_a_gpu(filled(model), *shapes, precision=precision)
     sizes = [shape_of_input(shape) for shape in shapes]
-    made = build(module, sizes, level=level)
+    made = build(module, sizes, clock, level)
     made.graph.lint()
     inputs = inputs_of(sizes)
     agree(outputs(made, inputs), outputs(module, inputs), 2e-3 if precision == "fp16" else 1.6e-2)

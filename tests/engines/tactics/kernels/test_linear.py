@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tactics.oracles import ACTIVATIONS, HALVES_OF_PRODUCTS, assert_rounded, finished, values, wide
+from tactics.oracles import (
+    ACTIVATIONS,
+    HALVES_OF_PRODUCTS,
+    activated,
+    assert_rounded,
+    finished,
+    values,
+    wide,
+)
 
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 from trtnet.engines.torch.tactics.linear import TILES, linear, tiles
@@ -85,6 +93,23 @@ def test_a_sum_as_the_left_operand(depth, has_source, place):
     total = x.cpu() + more.cpu()  # rounded, as in the network
     total = total if source is None else total[source.cpu().long()]
     assert_rounded(found, expected(total, weight, bias, None, None, how), torch.float16)
+
+
+@pytest.mark.parametrize("before", ACTIVATIONS, ids=lambda how: how.kind)
+@pytest.mark.parametrize("depth", [24, 128, 13, 200])
+def test_rows_that_are_scaled_first(depth, before, place):
+    """They are read as a part of the columns of a larger tensor, which stays as it is."""
+    whole = values(9, 41, depth + 16, dtype=torch.float16, at=place)
+    stays, x = whole.clone(), whole[:, 8 : depth + 8]
+    scale, shift = (values(seed, depth, dtype=torch.float16, at=place) for seed in (7, 8))
+    _, weight, bias, factor, other = operands(41, 21, depth, torch.float16, place)
+    how = Epilogue(Activation("relu"), NOTHING, True, True)
+    given = {"scale": scale, "shift": shift, "before": before}
+    found = linear(x, weight, bias, factor, other, None, None, None, how, TILE, **given)
+    scaled = activated(wide(x) * wide(scale) + wide(shift), before)
+    scaled = scaled.float().half()  # rounded once, as in a pass of its own
+    assert_rounded(found, expected(scaled, weight, bias, factor, other, how), torch.float16)
+    assert torch.equal(whole, stays)
 
 
 def test_columns_of_a_larger_tensor(place):

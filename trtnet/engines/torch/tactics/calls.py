@@ -14,7 +14,7 @@ from trtnet.engines.torch.pooling import Windows, pool_images, rows_of
 from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
-from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 from trtnet.engines.torch.tactics.image_sums import Sum, image_sums
 from trtnet.engines.torch.tactics.image_sums import Tile as PartTile
 from trtnet.engines.torch.tactics.linear import Tile, linear
@@ -74,6 +74,9 @@ def product(
     epilogue: Epilogue,
     layout: Layout,
     tile: Tile,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    before: Activation = NOTHING,
     out: Tensor | None = None,
 ) -> Tensor:
     """:func:`trtnet.engines.torch.tactics.linear.linear` of tensors of any shape; with `places` it
@@ -89,6 +92,9 @@ def product(
         target,
         epilogue,
         tile,
+        scale=scale,
+        shift=shift,
+        before=before,
         out=_place(out) if into is None else into,
         places=places,
     )

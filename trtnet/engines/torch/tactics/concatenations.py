@@ -26,6 +26,7 @@ from trtnet.engines.torch.tactics.elements.functions import UnwrittenError
 from trtnet.engines.torch.tactics.elements.movements import known_integers
 from trtnet.engines.torch.tactics.image_regions import channels_joined
 from trtnet.engines.torch.tactics.launching import compile_ahead, only_compiling
+from trtnet.engines.torch.tactics.scaled_products import scaled_apart, scaled_product
 from trtnet.engines.torch.tactics.trials import shape_of
 from trtnet.escaping import printable
 from trtnet.reference.module_builder import is_kept
@@ -43,10 +44,12 @@ _READERS: dict[Any, Sequence[int]] = {
     calls.finished: (4,),
     calls.convolved: (0, 4),
     calls.scaled_image: (0,),
+    scaled_apart: (0,),
+    scaled_product: (0, 6),
     calls.put_channels: (1,),
     calls.put_images: range(2, 1 << 10),
 }
-_WRITERS = (calls.product, calls.finished, calls.convolved, calls.scaled_image)
+_WRITERS = (calls.product, scaled_product, calls.finished, calls.convolved, calls.scaled_image)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from trtnet.engines.torch.constants import is_stored
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic, called, is_half
+from trtnet.engines.torch.tactics.columns import TOGETHER
 from trtnet.engines.torch.tactics.image_sums import Sum, tiles
 from trtnet.engines.torch.tactics.simplify import cast_source, cast_type
 from trtnet.reference.dtypes import HALF_DTYPES
@@ -110,10 +111,12 @@ def pools(node: fx.Node) -> Region | None:
 
 
 def concatenation(node: fx.Node) -> Region | None:
-    """Images of whose channels one image is made."""
+    """Few images of whose channels one image is made."""
     parts = channels_joined(node)
-    if parts is None or any(user.target is torch.reshape for user in node.users):
-        return None  # what follows may be a shuffle
+    if parts is None or len(parts) > TOGETHER:
+        return None
+    if any(user.target is torch.reshape for user in node.users):  # it may be a shuffle
+        return None
     sizes = [x.meta["value"].shape[1] for x in parts]
     value = node.meta["value"]
     problem = f"joined images {value.numel() // value.shape[1]} {sizes} {value.dtype}"

@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trtnet.engines.torch.tactics.device_functions import store_finished
-from trtnet.engines.torch.tactics.epilogue import Epilogue
+from trtnet.engines.torch.tactics.device_functions import activate, store_finished
+from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 from trtnet.engines.torch.tactics.launching import launch, unit_of
 
 _PROCESSORS = 132  # of the GPU for which the order of the tiles was tried; others time them anyway
@@ -80,6 +80,9 @@ def linear(
     tile: Tile,
     *,
     added: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    before: Activation = NOTHING,
     out: Tensor | None = None,
     places: Tensor | None = None,
 ) -> Tensor:
@@ -97,6 +100,8 @@ def linear(
             `other` lies as the result does.
         tile: how.
         added: as `x`, to which it is added first, and the sum rounded. Without `gate`.
+        scale, shift, before: (K,): `x` is ``before(x * scale + shift)``, rounded. Both or none,
+            and without `gate` and `added`.
         out: (M, N) where the result is written, of any stride between rows and 1 in them; of one
             axis with `places`.
         places: (3, N) int64: the columns in order, where in `out` the first row of each goes, and
@@ -126,12 +131,14 @@ def linear(
     unit, unit_n = unit_of(k, *given), unit_of(n, *made)
     launch(
         _linear, grid,
-        x, weight, bias, factor, other, gate, source, target, added, places, y,
+        x, weight, bias, factor, other, gate, source, target, added, scale, shift, places, y,
         m, n // unit_n, k // unit, *(step // unit for step in given),
         *(step // unit_n for step in made),
         1 if gate is None else m // gate.shape[0],
         bias is not None, factor is not None, other is not None, gate is not None,
-        source is not None, target is not None, added is not None, places is not None,
+        source is not None, target is not None, added is not None, scale is not None,
+        places is not None,
+        before.kind, before.low, before.high,
         first.kind, first.low, first.high, last.kind, last.low, last.high,
         near_n, near_k, unit, unit_n, k % tile.depth == 0, tile.rows, tile.columns, tile.depth,
         num_stages=tile.stages, num_warps=tile.warps,
@@ -143,11 +150,12 @@ def linear(
     "m", "n", "k", "x_m", "w_n", "w_k", "a_m", "o_m", "y_m", "rows_per_gate"
 ])  # fmt: skip
 def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, weight, bias, factor, other, gate, source, target, added, places, y,
+    x, weight, bias, factor, other, gate, source, target, added, scale, shift, places, y,
     m, n, k, x_m, w_n, w_k, a_m, o_m, y_m, rows_per_gate,
     has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
     has_gate: tl.constexpr, has_source: tl.constexpr, has_target: tl.constexpr,
-    has_added: tl.constexpr, has_places: tl.constexpr,
+    has_added: tl.constexpr, has_scale: tl.constexpr, has_places: tl.constexpr,
+    before: tl.constexpr, before_low: tl.constexpr, before_high: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
     near_n: tl.constexpr, near_k: tl.constexpr, unit: tl.constexpr, unit_n: tl.constexpr,
@@ -196,6 +204,12 @@ def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' ann
             inside = step < k - i * depth
             left = _left(a, g, more, row_in[:, None] & inside[None, :], has_gate, has_added)
             right = tl.load(b, column_in[None, :] & inside[:, None], 0.0)
+        if has_scale:
+            at = i * depth + step
+            ratio = tl.load(scale + at, at < k, 0.0).to(tl.float32)
+            term = tl.load(shift + at, at < k, 0.0).to(tl.float32)
+            wide = left.to(tl.float32) * ratio[None, :] + term[None, :]
+            left = activate(wide, before, before_low, before_high).to(left.dtype)
         total = tl.dot(left, right, total)
         a += depth
         b += depth * w_k
