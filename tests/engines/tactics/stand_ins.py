@@ -102,7 +102,7 @@ def scale_shift(x, scale, shift, epilogue):
     return finished(x.float() * scale.float(), wide(shift), None, None, epilogue).to(x.dtype)
 
 
-def image_sums(x, how, dtype, tile):
+def image_sums(x, how, dtype, division):
     """As :func:`trtnet.engines.torch.tactics.image_sums.image_sums`."""
     assert x.dim() == 3
     assert x.is_contiguous()
