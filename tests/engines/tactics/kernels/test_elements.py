@@ -240,6 +240,18 @@ def test_the_channels_of_a_head_share_the_places_that_they_read(width, written):
     assert (f"v0_i = tl.arange(0, {width})[None, :]" in text) == (width % 8 == 0)
 
 
+def test_attention_beside_queries_is_read_by_kernels_in_rows(written):
+    """As D-FINE's gates read it: joined with the queries by a product, and alone afterwards."""
+    d, attended, product = deformable(1, 60, 2, 16, ((4, 5), (3, 2)), (3, 4))
+    d.graph.erase_node(product)
+    queries = d(torch.reshape, d.stored(torch.randn(60 * 32)), (1, 60, 32))
+    joined = d(torch.cat, [queries, attended], 2)
+    gates = d(F.linear, joined, d.stored(torch.randn(32, 64)))
+    gated = d(torch.mul, d(torch.sigmoid, gates), attended)
+    text, _ = written(d, gated, launches=2, exact=False)
+    assert text.count("_i = tl.arange(0, 16)[None, :]") == text.count("tl.store")
+
+
 def test_a_sum_of_concatenated_integers_is_that_of_the_parts(written):
     d = Draft(x=torch.randint(-9, 9, (4, 5, 3)), y=torch.randint(-9, 9, (4, 2, 3)))
     parts = [d(torch.mul, d[name], d[name]) for name in ("x", "y", "x")]

@@ -92,11 +92,20 @@ class Plan:
 
     def laid_out(self, node: fx.Node) -> Tensor:
         """The value of `node`, without memory, as a kernel writes it: in rows where products and
-        the like read it, which would copy it else, and no kernel does; else as the node's own."""
+        the like read it, which would copy it else, or other kernels that write rows; else as the
+        node's own."""
         own: Tensor = node.meta["value"]
         rows = own.contiguous()
         is_better = self._is_read_in_rows(node, rows) and not self._is_read_in_rows(node, own)
-        return rows if is_better else own
+        return rows if is_better or self._is_read_by_rows(node) else own
+
+    def _is_read_by_rows(self, node: fx.Node) -> bool:
+        """Whether kernels alone read `node`, no image, and one of them writes rows."""
+        if len(shape_of(node)) == 4 or any(
+            x not in self.computable or is_view(x) for x in node.users
+        ):
+            return False
+        return any(x.meta["value"].is_contiguous() for x in node.users)
 
     def _is_read_in_rows(self, node: fx.Node, value: Tensor) -> bool:
         """Whether all that read `node`, or views of it, find the last axis in one piece, if it is
@@ -324,9 +333,8 @@ def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
         times = float(shape_of(arguments[0])[-1])
     elif node.target is torch.nn.functional.grid_sample:
         return [(arguments[0], 4.0), (arguments[1], 2.0 * _of_channels(node))]
-    elif node.target is torch.mul and (images := _sampled_by(node)) is not None:
-        return [(x, 1.0 if shape_of(x)[1:2] != (1,) else _of_channels(images))
-                for x in node.all_input_nodes]  # fmt: skip
+    elif node.target is torch.mul:
+        return [(x, _times_multiplied(node, x)) for x in node.all_input_nodes]
     elif (
         len(arguments) == 2
         and isinstance(arguments[0], fx.Node)
@@ -337,15 +345,19 @@ def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
     return [(source, times) for source in node.all_input_nodes]
 
 
-def _sampled_by(node: fx.Node) -> fx.Node | None:
-    """The samples of images between pixels among the operands of `node`."""
-    found = (x for x in node.all_input_nodes if x.target is torch.nn.functional.grid_sample)
-    return next(found, None)
+def _times_multiplied(node: fx.Node, operand: fx.Node) -> float:
+    """How many elements of `operand` are computed for one of a product of `node`."""
+    others = (x for x in node.all_input_nodes if x.target is torch.nn.functional.grid_sample)
+    samples = next(others, None)
+    if samples is None or shape_of(operand)[1:2] != (1,):
+        return 1.0
+    return _of_channels(samples)
 
 
-def _of_channels(node: fx.Node) -> float:
-    """How often a kernel computes for each channel what is the same for all of an image."""
-    return 1 / LEAST_INNER if shape_of(node)[1] % LEAST_INNER == 0 else 1.0
+def _of_channels(samples: fx.Node) -> float:
+    """How often a kernel computes for each channel what is the same for all those of images that
+    are read between pixels."""
+    return 1 / LEAST_INNER if shape_of(samples)[1] % LEAST_INNER == 0 else 1.0
 
 
 def _cost(node: fx.Node, costs: dict[fx.Node, float], stored: Set[fx.Node]) -> float:
