@@ -12,7 +12,7 @@ from tactics.oracles import IS_INTERPRETED
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trtnet.engines.torch import kernels
+from trtnet.engines.torch import pooling
 from trtnet.engines.torch.tactics.epilogue import Activation
 from trtnet.engines.torch.tactics.quantized import convolution, passes, product
 from trtnet.engines.torch.tactics.quantized.finish import Finish, Operands, Step, constants
@@ -114,9 +114,9 @@ def test_windows_of_packed_images():
 SMALL = {
     "encode": (passes._encode, {"divides": True, "block": 1024}),
     "pack": (passes._pack, {"divides": True, "given": 3, "channels": 4, "block": 1024}),
-    "pool": (kernels._largest, {"channels": 64, "window_h": 3, "window_w": 3, "stride_h": 2,
-                               "stride_w": 2, "padding_h": 1, "padding_w": 1, "lowest": -128,
-                               "block": 1024}),
+    "pool": (pooling._pool, {"window_h": 3, "window_w": 3, "stride_h": 2, "stride_w": 2,
+                             "is_largest": True, "start": -128, "middle": tl.int8, "rows": 1,
+                             "pixels": 16, "channels": 64, "unit": 8}),
     "means": (passes._mean_codes, {"to_codes": True, "divides": False, "middle": tl.float16,
                                    "rows": 64, "channels": 32}),
     "sums": (passes._finish_sums, {**CODES, "rows": 32, "columns": 128}),

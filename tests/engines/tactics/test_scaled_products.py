@@ -29,9 +29,13 @@ def scaled(m, x):
     return F.relu(m.norm(F.max_pool2d(m.one(x), 2, 1)))
 
 
+def named(function):
+    return "nothing" if function is None else function.__name__
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("before", [F.relu, F.silu, F.gelu, None], ids=str)
-@pytest.mark.parametrize("after", [F.relu, F.hardswish, None], ids=str)
+@pytest.mark.parametrize("before", [F.relu, F.silu, F.gelu, None], ids=named)
+@pytest.mark.parametrize("after", [F.relu, F.hardswish, None], ids=named)
 def test_what_is_scaled_before_a_product(after, before, precision, as_on_a_gpu, stand_ins):
     def function(m, x):
         y = m.norm(F.max_pool2d(m.one(x), 2, 1))
