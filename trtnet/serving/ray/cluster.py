@@ -52,8 +52,8 @@ def run_batch(
     results must then be on storage that all nodes share. Otherwise Ray is started here, and ended.
 
     Raises:
-        UsageError: no images, no such model, results that are no ``.parquet`` or are there already, the
-            parts of another run; more GPUs or workers than there are; Ray is not installed.
+        UsageError: no images, no such model, results that are no ``.parquet`` or are there already,
+            the parts of another run; more GPUs or workers than there are; Ray is not installed.
         ExecutionError: the engine cannot run, or Ray cannot; what was written stays, for a run that
             resumes.
     """
