@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import trtnet
 from trtnet.certify.certificate import passed, summary
 from trtnet.certify.making import certify
 from trtnet.certify.schema import CaseResult, Certificate
+from trtnet.certify.settings import Settings
 
 CHILD = Path(__file__).with_name("faulty_child.py")
 STATES = {  # in the order of the set; faulty_child.py has the faults
@@ -82,6 +85,24 @@ def test_reasons(found: Certificate, key: str, words: str) -> None:
 def test_no_child_is_left(found: Certificate) -> None:
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     assert str(CHILD) not in listed.stdout
+
+
+def test_a_child_in_a_case_that_hangs_ends_with_who_asked() -> None:
+    """The system closes the pipe of a process that is killed."""
+    settings = json.dumps(dataclasses.asdict(Settings("torch", "cpu", None, timed=False)))
+    command = (sys.executable, str(CHILD), "FAULTY", settings)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdin is not None
+            child.stdout.readline()
+            child.stdin.write(b"identity:fp32\n")
+            child.stdin.flush()
+            assert b"IDENTITY" in child.stdout.readline()  # the case has begun
+            child.stdin.close()
+            assert child.wait(60) == 0
+        finally:
+            child.kill()
 
 
 def test_an_interrupted_run_goes_on(found: Certificate, journal: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 It reads the key of a case from each line of its input, and answers with lines of JSON: lists of the
 layer types that the case has, as soon as they are known, and in the end its result. What
 libraries print goes to its error output, where it cannot be taken for an answer. A crash ends this
-process alone.
+process alone. It ends as soon as its input does, also in the middle of a case: whoever asked is gone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import queue
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from trtnet.certify.cases import case_of
@@ -34,10 +36,20 @@ def serve(run: Callable[..., CaseResult], arguments: Sequence[str]) -> None:
         def say(value: object) -> None:
             print(json.dumps(value), file=answers, flush=True)
 
+        keys: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=_read, args=(keys,), daemon=True).start()
         print(READY, file=answers, flush=True)
-        for line in sys.stdin:
-            result = run(case_of(line.strip()), settings, tell=say)
+        while True:
+            result = run(case_of(keys.get()), settings, tell=say)
             say(dataclasses.asdict(result))
+
+
+def _read(keys: queue.Queue[str]) -> None:
+    """Puts the lines of the input into `keys`, and ends the process where it ends: a case that
+    hangs would outlive who asked for it, who may have been killed."""
+    for line in sys.stdin:
+        keys.put(line.strip())
+    os._exit(0)
 
 
 if __name__ == "__main__":
