@@ -151,6 +151,19 @@ def test_pools_write_to_their_places(pool, kept, as_on_a_gpu, stand_ins):
     assert ("pooled_image" in found) == (not kept)
 
 
+@pytest.mark.parametrize("how", [{"scale_factor": 2.0}, {"size": (7, 9)}], ids=str)
+def test_nearest_pixels_are_written_to_their_place(how, as_on_a_gpu, stand_ins):
+    """As in pyramids of features, where a smaller image is joined to a larger one."""
+
+    def function(m, x, lib):
+        small = [lib.F.relu(conv(x)) for conv in (m.wide0, m.wide1)]
+        return (lib.cat([lib.F.interpolate(y, mode="nearest", **how) for y in small], 1),)
+
+    found = check(function, as_on_a_gpu)
+    assert (found["resize_nearest"], found["new_image"]) == (2, 1)
+    assert not {"cat", "joined_images", "put_images"} & {*found}
+
+
 def test_products_write_to_their_places(as_on_a_gpu, stand_ins):
     def function(m, x, lib):
         y = lib.F.max_pool2d(x, 3, 1, 1)

@@ -47,7 +47,10 @@ def resize_nearest(
         x, size, scales=scales, mode="NEAREST", transformation=transformation, selector=selector,
         rounding=rounding, cubic=0.0, exclude_outside=False,
     )  # fmt: skip
-    return y if out is None else out.copy_(y)
+    if out is not None:
+        return out.copy_(y)
+    # As the kernel's, which PyTorch's device ``meta`` stands for.
+    return y if rows_of(x) is None else y.contiguous(memory_format=_LAST)
 
 
 def _steps(

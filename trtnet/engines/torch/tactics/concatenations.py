@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, fx
 
 from trtnet.engines.torch import pooling
+from trtnet.engines.torch.nearest import resize_nearest
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.choices import called
 from trtnet.engines.torch.tactics.columns import TOGETHER
@@ -50,12 +51,13 @@ _READERS: dict[Any, Sequence[int]] = {
     calls.pooled_image: (0,),
     pooling.max_pool: (0,),
     pooling.average_pool: (0,),
+    resize_nearest: (0,),
     calls.put_channels: (1,),
     calls.put_images: range(2, 1 << 10),
 }
 _WRITERS = (
     *(calls.product, scaled_product, calls.finished, calls.convolved, calls.scaled_image),
-    *(calls.pooled_image, pooling.max_pool, pooling.average_pool),
+    *(calls.pooled_image, pooling.max_pool, pooling.average_pool, resize_nearest),
 )
 
 

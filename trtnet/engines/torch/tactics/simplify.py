@@ -9,9 +9,11 @@ from torch import Tensor, fx
 
 from trtnet.engines.torch.constants import is_stored
 from trtnet.engines.torch.greedy import kept, suppress
+from trtnet.engines.torch.nearest import resize_nearest
 from trtnet.engines.torch.passes import attention
 from trtnet.reference import elementwise, reduction
 from trtnet.reference.dtypes import HALF_DTYPES, HALF_METHODS
+from trtnet.reference.layer_context import integers
 from trtnet.reference.module_builder import is_kept
 
 _OR_EQUAL = {torch.gt: torch.ge, torch.lt: torch.le}
@@ -24,6 +26,8 @@ def simplify(module: fx.GraphModule) -> None:
             _mean_of_half(node)
         elif node.op == "call_function" and node.target is attention:
             _scale_inside(module, node)
+        elif node.op == "call_function" and node.target is resize_nearest:
+            _say_size(module, node)
         elif node.op == "call_function" and node.target is elementwise.hard_sigmoid:
             _round_inside(node)
         elif node.op == "call_function" and node.target in (torch.logical_or, torch.logical_not):
@@ -42,6 +46,15 @@ def scaled_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) ->
 def hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
     """The hard sigmoid of half-precision values, computed in float32 and rounded once."""
     return elementwise.hard_sigmoid(x.float(), alpha, beta).to(x.dtype)
+
+
+def _say_size(module: fx.GraphModule, node: fx.Node) -> None:
+    """The size of an image that is stored on the host becomes a part of the call."""
+    size = node.args[1]
+    if isinstance(size, fx.Node) and is_stored(size):
+        stored: Tensor = getattr(module, str(size.target))
+        if stored.device.type == "cpu":
+            node.update_arg(1, integers(stored))
 
 
 def _compare_once(node: fx.Node) -> None:
