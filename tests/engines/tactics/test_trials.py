@@ -241,7 +241,7 @@ def test_what_fails_takes_for_ever(machine):
 
 
 class Net(nn.Module):
-    """Regions of several kinds: convolutions, a depthwise one, and linear layers."""
+    """Regions of several kinds: convolutions, a depthwise one, a mean, and linear layers."""
 
     def __init__(self):
         super().__init__()
@@ -290,7 +290,7 @@ def test_operands_of_one_trial_live_at_a_time(as_on_a_gpu, stand_ins, monkeypatc
         assert not [ref for ref in made if ref() is not None]
     finally:
         gc.enable()
-    assert len(made) == 4
+    assert len(made) == 5
     assert max(map(len, most)) <= 2  # an image, and what is added or multiplied
 
 
