@@ -89,8 +89,7 @@ def test_max_pool(device, dtype, shape, window, stride, padding):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     x.view(-1)[7] = float("nan")
     x = x.contiguous(memory_format=LAST)
-    how = {"pre": padding, "post": padding, "mode": "EXPLICIT_ROUND_DOWN"}
-    found = pooling.max_pool(x, window, stride, **how)
+    found = pooling.max_pool(x, window, stride, padding, padding, "EXPLICIT_ROUND_DOWN")
     wanted = F.max_pool2d(x.cpu().float(), window, stride, padding)
     assert found.is_contiguous(memory_format=LAST)
     torch.testing.assert_close(found.cpu().float(), wanted, rtol=0, atol=0, equal_nan=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
 import torch
 import torch.nn.functional as F
 from doubles import cuda_tensors
 from doubles.cuda_tensors import Device, OnGpu, values
+from tactics import stand_ins
 from torch import Tensor, fx
 
-from trtnet.engines.torch import counting, greedy, kernels, pooling
+from trtnet.engines.torch import counting, greedy, kernels, nearest, pooling
 from trtnet.engines.torch.constants import given, recorded
 from trtnet.engines.torch.tactics import selection
 from trtnet.engines.torch.tactics.elements import rewrite
@@ -25,7 +26,9 @@ LAST = torch.channels_last
 @contextmanager
 def entered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """A device that is entered; kernels of ours are PyTorch's functions."""
-    monkeypatch.setattr(pooling, "pool_images", _pooled)
+    import_module("torch._dynamo")  # PyTorch does inside of a device, without torch.Generator
+    monkeypatch.setattr(pooling, "pool_images", stand_ins.pool_images)
+    monkeypatch.setattr(nearest, "take_nearest", _taken)
     monkeypatch.setattr(kernels, "pack_channels_last", _packed)
     monkeypatch.setattr(selection, "largest_of", _largest)
     monkeypatch.setattr(rewrite, "_on_gpu", lambda x: False)
@@ -55,23 +58,13 @@ def _packed(x, channels, dtype):
     return padded.contiguous(memory_format=LAST)
 
 
-def _pooled(x, how):
-    """Padded with what changes nothing, behind by as much as the last window needs."""
-    assert x.is_contiguous(memory_format=LAST)
-    axes = zip(how.size, how.stride, how.window, how.before, x.shape[2:], strict=True)
-    ends = [(n - 1) * s + k - a - m for n, s, k, a, m in axes]
-    (top, left), (bottom, right) = how.before, (max(0, end) for end in ends)
-    around = (left, right, top, bottom)
-    if how.counted is None:
-        return F.max_pool2d(F.pad(x, around, value=-math.inf), how.window, how.stride)
-    total = F.avg_pool2d(F.pad(x.float(), around), how.window, how.stride, divisor_override=1)
-    counts = torch.ones((), device=x.device)
-    for axis in (0, 1):
-        low, high = how.counted[axis]
-        begin = torch.arange(how.size[axis], device=x.device) * how.stride[axis] - how.before[axis]
-        covered = (begin + how.window[axis]).clamp(max=high) - begin.clamp(min=low)
-        counts = counts.unsqueeze(-1) * covered.clamp(min=1)
-    return (total / counts).to(x.dtype)
+def _taken(x, size, steps, out=None):
+    assert pooling.rows_of(x) is not None
+    for axis, count, (factor, offset, divisor) in zip((2, 3), size, steps, strict=True):
+        index = torch.arange(count, device=x.device) * factor + offset
+        index = (index.clamp(min=0) // divisor).clamp(max=x.shape[axis] - 1)
+        x = x.index_select(axis, index)
+    return x.contiguous(memory_format=LAST) if out is None else out.copy_(x)
 
 
 def _by_kernel(tensors, threshold, rounds):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
+from trtnet.engines.torch.tactics.image_sums import Sum
 
 # Triton reads the variable when it is imported, so that a process has interpreted kernels or none.
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -55,6 +56,13 @@ def finished(
     x = activated(x if bias is None else x + bias, how.first)
     x = x if factor is None else x * factor
     return activated(x if other is None else x + other, how.last)
+
+
+def summed(x: Tensor, how: Sum) -> Tensor:
+    """`how` of (N, P, C) along the second axis."""
+    x = x * x if how.of_squares else x
+    found = x.mean(1) if how.is_mean else x.sum(1)
+    return found.sqrt() if how.is_root else found
 
 
 def values(seed: int, *shape: int, dtype: torch.dtype, at: torch.device | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tactics.codes import encoded
-from tactics.oracles import activated, finished
+from tactics.oracles import activated, finished, summed
 from torch import Tensor, fx
 
+from trtnet.engines.torch.pooling import rows_of
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Epilogue
 
 LAST = torch.channels_last
@@ -105,17 +107,21 @@ def scale_shift(x, scale, shift, epilogue, out=None):
     """As :func:`trtnet.engines.torch.tactics.pointwise.scale_shift`."""
     assert x.dim() == 2
     assert x.stride(1) == 1
-    assert scale.shape == shift.shape == x.shape[1:]
+    assert scale.shape[-1:] == x.shape[1:]
+    assert shift is None or shift.shape == x.shape[1:]
     assert out is None or (out.shape == x.shape and out.stride(1) == 1)
-    y = finished(x.float() * scale.float(), shift.float(), None, None, epilogue).to(x.dtype)
+    if scale.dim() == 2:
+        assert scale.is_contiguous()
+        scale = scale.repeat_interleave(len(x) // len(scale), 0)
+    y = finished(x.float() * scale.float(), wide(shift), None, None, epilogue).to(x.dtype)
     return y if out is None else out.copy_(y)
 
 
-def image_means(x, rows, channels, warps):
-    """As :func:`trtnet.engines.torch.tactics.pointwise.image_means`."""
+def image_sums(x, how, dtype, tile):
+    """As :func:`trtnet.engines.torch.tactics.image_sums.image_sums`."""
     assert x.dim() == 3
     assert x.is_contiguous()
-    return x.float().mean(1).to(x.dtype)
+    return summed(x.float(), how).to(dtype)
 
 
 def put_columns(x, places, into):
@@ -146,9 +152,32 @@ def unit_vectors(x, epsilon, dtype, warps):
     return F.normalize(x.float(), dim=-1, eps=epsilon).to(dtype)
 
 
+def pool_images(x, how, block=None, out=None):
+    """As :func:`trtnet.engines.torch.pooling.pool_images`: padded with what changes nothing, behind
+    by as much as the last window needs."""
+    assert rows_of(x) is not None
+    assert out is None or rows_of(out) is not None
+    axes = zip(how.size, how.stride, how.window, how.before, x.shape[2:], strict=True)
+    ends = [(n - 1) * s + k - a - m for n, s, k, a, m in axes]
+    (top, left), (bottom, right) = how.before, (max(0, end) for end in ends)
+    around = (left, right, top, bottom)
+    if how.counted is None:
+        y = F.max_pool2d(F.pad(x, around, value=-math.inf), how.window, how.stride)
+        return y if out is None else out.copy_(y)
+    total = F.avg_pool2d(F.pad(x.float(), around), how.window, how.stride, divisor_override=1)
+    counts = torch.ones((), device=x.device)
+    for axis in (0, 1):
+        low, high = how.counted[axis]
+        begin = torch.arange(how.size[axis], device=x.device) * how.stride[axis] - how.before[axis]
+        covered = (begin + how.window[axis]).clamp(max=high) - begin.clamp(min=low)
+        counts = counts.unsqueeze(-1) * covered.clamp(min=1)
+    y = (total / counts).to(x.dtype)
+    return y if out is None else out.copy_(y)
+
+
 KERNELS = (
     *(linear, convolution, depthwise, finish, layer_norm, window_attention),
-    *(scale_shift, image_means, put_columns, copy_columns, unit_vectors),
+    *(scale_shift, image_sums, put_columns, copy_columns, unit_vectors, pool_images),
 )
 
 

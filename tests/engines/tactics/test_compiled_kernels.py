@@ -15,11 +15,12 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from trtnet.engines.torch import counting, pooling
+from trtnet.engines.torch import counting, nearest, pooling
 from trtnet.engines.torch.tactics import (
     columns,
     convolution,
     depthwise,
+    image_sums,
     linear,
     norm,
     pointwise,
@@ -41,7 +42,7 @@ ACTIVATION = {"first": "hard_swish", "first_low": 0.2, "first_high": 0.5,
 PARTS = ("bias", "factor", "other", "gate", "source", "target", "added")
 BEFORE = {"before": "relu", "before_low": 0.0, "before_high": 0.0}
 ALL = {**{f"has_{name}": True for name in PARTS}, "has_scale": False, "has_places": False, **BEFORE}
-NEAR = {"near_n": False, "near_k": True, "unit": 8}
+NEAR = {"near_n": False, "near_k": True, "unit": 8, "unit_n": 4}
 
 
 def window(rows, dilation, stride):
@@ -101,14 +102,19 @@ CASES = {
                                {"first", "second"}),
     "units": (windows._unit_vectors, {"d": 32, "tokens": 64, "features": 32}, set()),
     **{f"pointwise {kind}": (pointwise._pointwise, {
-        "has_gaps": kind == "with gaps", "has_scale": True, "has_bias": True, "has_factor": True,
-        "has_other": True, **ACTIVATION, "unit": 8, "block": 1024}, set())
+        "has_gaps": kind == "with gaps", "of_images": kind == "without", "has_scale": True,
+        "has_bias": True, "has_factor": True, "has_other": True, **ACTIVATION,
+        "unit": 8, "block": 1024}, set())
        for kind in ("with gaps", "without")},
-    "means": (pointwise._image_means, {"rows": 64, "channels": 32, "unit": 8}, set()),
+    **{f"sums {how}": (image_sums._image_sums,
+                       {"of_squares": how == "root", "is_mean": how == "mean",
+                        "is_root": how == "root", "rows": 64, "channels": 64, "unit": 8}, set())
+       for how in ("mean", "root")},
     **{f"{name} {rows}": (pooling._pool, {**pools(name == "largest", rows)}, set())
        for name, rows in (("largest", 2), ("average", 1), ("average", 4))},
     "largest of a large window": (pooling._pool, {**pools(True, 1), "window_h": 9, "window_w": 20},
                                   set()),
+    "nearest": (nearest._nearest, {"pixels": 16, "channels": 256, "unit": 8}, set()),
     "columns": (columns._put_columns, {"together": 16, "block": 128}, set()),
     "columns of four": (columns._copy_columns, {"count": 4, "unit": 8, "block": 2048}, set()),
     "columns of one": (columns._copy_columns, {"count": 1, "unit": 1, "block": 2048},
@@ -132,16 +138,19 @@ def kind_of(name: str, dtype: str, constants: dict) -> str:
     return "fp32" if name in ("epsilon", "step", "reciprocal") else "i32"
 
 
-def compiled(case: str, dtype: str):
-    """A kernel for a GPU, in all forms that Triton gives."""
+def compiled(case: str, dtype: str, **others):
+    """A kernel for a GPU, in all forms that Triton gives, with `others` of its constants; pointers
+    are multiples of 16 bytes."""
     function, constants, absent = CASES[case]
-    constants = {**constants, **dict.fromkeys(absent)}
+    constants = {**constants, **dict.fromkeys(absent), **others}
     names = function.arg_names
     assert set(constants) <= set(names)
     signature = {name: kind_of(name, dtype, constants) for name in names}
     if "windows" in case:
         signature["scale"] = "fp32"
-    source = ASTSource(fn=function, signature=signature, constexprs=constants)
+    pointers = [i for i, name in enumerate(names) if signature[name].startswith("*")]
+    divisible = {(i,): [["tt.divisibility", 16]] for i in pointers}
+    source = ASTSource(function, signature, constants, divisible)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
 
 
@@ -152,12 +161,18 @@ def test_kernels_compile(case, dtype):
     assert f".entry {CASES[case][0].__name__}" in made.asm["ptx"]
 
 
+def test_the_largest_codes():
+    made = compiled("largest 2", "i8", start=-128, middle=tl.int8, unit=16)
+    assert ".entry _pool" in made.asm["ptx"]
+
+
 STRIDES = {
     "windows": [f"{of}_{axis}" for of in "qkvyfs" for axis in "bwh"],
     "units": ["x_b", "x_w", "x_h"],
     "linear": ["x_m", "o_m", "a_m", "y_m"],
     "convolution whole": ["x_n", "o_m", "y_m"],
-    "average 4": ["c"],
+    "average 4": ["x_p", "y_p"],
+    "nearest": ["x_p", "y_p"],
     "columns": ["x_m"],
     "columns of four": ["m0", "m1", "m2", "m3", "y_m"],
     "pointwise with gaps": ["x_m", "y_m", "o_m"],
@@ -171,6 +186,16 @@ def test_places_are_computed_in_64_bits(case):
     for name in STRIDES[case]:
         assert re.search(rf"arith\.extsi %{name}\b", text)
         assert not re.search(rf"arith\.muli .*%{name}\b.* : i32", text)
+
+
+@pytest.mark.parametrize(("unit", "count"), [(1, 0), (2, 4), (4, 8), (8, 16)])
+def test_units_are_loaded_at_once_and_ahead(unit, count):
+    """Triton loads nothing of two bytes ahead."""
+    text = compiled("linear in places", "fp16", unit=unit, unit_n=2, has_source=False,
+                    has_target=False, has_added=False, source=None, target=None, added=None,
+                    near_n=False, near_k=True).asm["ptx"]  # fmt: skip
+    found = set(re.findall(r"cp\.async\.c[ag]\.shared\.global .*, 0x(\w+)", text))
+    assert found == ({f"{count:x}"} if count else set())
 
 
 def test_a_written_kernel_compiles_and_reads_several_values_at_once():

@@ -55,22 +55,61 @@ def test_a_normalisation_before_a_sum(as_on_a_gpu, stand_ins):
     check(function, as_on_a_gpu)
 
 
-def test_means(as_on_a_gpu, stand_ins):
-    found = check(lambda m, x: m.two(F.adaptive_avg_pool2d(F.silu(m.one(x)), 1)), as_on_a_gpu)
-    assert "mean_of_image" in found
+SUMS = {
+    "pooling": lambda m, x: m.two(F.adaptive_avg_pool2d(F.silu(m.one(x)), 1)),
+    "no axes left": lambda m, x: m.one(x).mean((2, 3)) * 2,
+    "pixels first": lambda m, x: m.one(x).permute(0, 2, 3, 1).mean((1, 2)) * 2,
+    "tokens": lambda m, x: m.one(x).flatten(2).permute(0, 2, 1).mean(1) * 2,
+    "sum": lambda m, x: m.one(x).sum((-1, -2), keepdim=True) * 2,
+    "norm": lambda m, x: m.one(x).permute(0, 2, 3, 1).norm(dim=(1, 2), keepdim=True) * 2,
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_sums(name, as_on_a_gpu, stand_ins):
+    found = check(SUMS[name], as_on_a_gpu)
+    assert "sums_of_images" in found
+    assert {"mean", "sum", "sqrt"}.isdisjoint(found)
 
 
 @pytest.mark.parametrize(
     "function",
     [
-        lambda m, x: m.one(x).mean((2, 3)) * 2,
         lambda m, x: m.one(x).mean((1, 2), keepdim=True) * 2,
         lambda m, x: x.mean((2, 3), keepdim=True) * 2,
     ],
-    ids=["no axes left", "other axes", "float32"],
+    ids=["other axes", "float32"],
 )
 def test_other_means(function, as_on_a_gpu, stand_ins):
-    assert "mean_of_image" not in check(function, as_on_a_gpu)
+    assert "sums_of_images" not in check(function, as_on_a_gpu)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: F.avg_pool2d(x, 3, 1, 1),
+        lambda x: F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False),
+        lambda x: F.max_pool2d(x, 3, 2, 1),
+    ],
+    ids=["average", "rounded up", "largest"],
+)
+def test_windows(pool, as_on_a_gpu, stand_ins):
+    found = check(lambda m, x: m.one(F.silu(pool(F.silu(m.two(x))))), as_on_a_gpu)
+    assert "pooled_image" in found
+    assert {"average_pool", "max_pool", "avg_pool2d", "max_pool2d"}.isdisjoint(found)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: F.avg_pool2d(x, 3, 1, 1) * 2,
+        lambda m, x: F.avg_pool2d(F.silu(m.one(x)).mean(1, keepdim=True).expand(-1, 6, -1, -1), 2),
+        lambda m, x: F.avg_pool3d(F.silu(m.one(x)).float().unsqueeze(2), (1, 2, 2)),
+    ],
+    ids=["an input", "of another layout", "of volumes"],
+)
+def test_other_windows(function, as_on_a_gpu, stand_ins):
+    assert "pooled_image" not in check(function, as_on_a_gpu)
 
 
 @pytest.mark.parametrize("size", [(0, 6, 5, 4), (1, 6, 1, 1)], ids=str)

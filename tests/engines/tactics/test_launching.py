@@ -17,7 +17,7 @@ from triton.runtime import driver
 
 from trtnet import nn
 from trtnet.engines.torch import tactics
-from trtnet.engines.torch.tactics import depthwise, launching, linear, pointwise
+from trtnet.engines.torch.tactics import depthwise, image_sums, launching, linear
 from trtnet.engines.torch.tactics.epilogue import Activation, Epilogue
 from trtnet.engines.torch.tactics.launching import kernels_of, unit_of
 from trtnet.engines.torch.tactics.linear import TILES
@@ -102,7 +102,10 @@ def test_all_kernels_are_launched_by_one_function():
         assert not [name for name in names if name.startswith("_")], path.name
 
 
-@pytest.mark.parametrize(("sizes", "unit"), [((72, 8), 8), ((72, 12), 1), ((16,), 8), ((3,), 1)])
+@pytest.mark.parametrize(
+    ("sizes", "unit"),
+    [((72, 8), 8), ((72, 12), 4), ((16,), 8), ((3,), 1), ((8, 58, 0), 2), ((8, 0), 8)],
+)
 def test_units(sizes, unit):
     assert unit_of(*sizes) == unit
 
@@ -123,6 +126,7 @@ def rows(count, depth, columns=64, tile=0):
     return partial(linear.linear, x, weight, *[None] * 6, Epilogue(), linear.TILES[tile])
 
 
+SUM = (image_sums.Sum(is_mean=True), torch.float16, image_sums.Tile(64, 32, 4))
 CASES = {
     "other channels": (images(72), images(960, 7), True),
     "channels of no unit": (images(72), images(12), False),
@@ -134,8 +138,8 @@ CASES = {
     "columns of no unit": (rows(32, 72), rows(32, 72, columns=42), False),
     "another tile": (rows(32, 128), rows(32, 128, tile=1), False),
     "means": (
-        partial(pointwise.image_means, empty(1, 49, 72), 64, 32, 4),
-        partial(pointwise.image_means, empty(2, 196, 480), 64, 32, 4),
+        partial(image_sums.image_sums, empty(1, 49, 72), *SUM),
+        partial(image_sums.image_sums, empty(2, 196, 480), *SUM),
         True,
     ),
 }

@@ -132,7 +132,7 @@ def test_few_channels_and_positions(kernel, size, channels, as_on_a_gpu, stand_i
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2, 6])
 def test_convolutions_and_a_pass_behind_them(groups, stride, as_on_a_gpu, stand_ins):
     conv = nn.Conv2d(6, 6, 3, stride, 1, groups=groups)
     scale = nn.Parameter.empty((6, 1, 1))
@@ -143,7 +143,21 @@ def test_convolutions_and_a_pass_behind_them(groups, stride, as_on_a_gpu, stand_
         return F.relu(y + F.avg_pool2d(x, stride))
 
     model = Model(function, one=conv, scale=scale)
-    assert "finished" in targets(check(model, as_on_a_gpu, ("N", 6, 8, 8)))
+    made = targets(check(model, as_on_a_gpu, ("N", 6, 8, 8)))
+    assert ("depthwise_image" if groups == 6 else "finished") in made
+    assert {"mul", "add", "relu"}.isdisjoint(made)
+
+
+def test_depthwise_convolutions_by_cudnn_where_that_is_faster(as_on_a_gpu, stand_ins):
+    conv = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+    model = Model(lambda m, x: F.relu(m.one(x) + F.silu(x)), one=conv)
+    module = as_on_a_gpu(filled(model), (2, 6, 8, 8))
+    clock = Clock(lambda call: 1.0 if call.func.__name__ == "library_depthwise" else 50.0)
+    made = build(module, [(2, 6, 8, 8)], clock)
+    assert {"depthwise_image", "library_depthwise"} <= {*clock.tactics}
+    assert "library_depthwise" in targets(made)
+    inputs = inputs_of([(2, 6, 8, 8)])
+    agree(outputs(made, inputs), outputs(module, inputs), 2e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -370,3 +384,34 @@ def test_a_wrong_kernel_changes_nothing(as_on_a_gpu, stand_ins, monkeypatch):
     assert {"product", "depthwise_image", "normalized", "library_product"}.isdisjoint(targets(made))
     (x,) = inputs_of([(2, 6, 9, 8)])
     assert torch.equal(*outputs(made, [x]), *outputs(module, [x]))
+
+
+def test_what_follows_on_a_tactic_knows_the_layout_of_its_result(as_on_a_gpu, stand_ins):
+    """A sum lies as its first operand does; where a product computes it, with the channels last."""
+
+    def function(m, x):
+        y = x.flatten(2).permute(0, 2, 1).exp().permute(0, 2, 1).reshape(-1, 6, 8, 4) * 2
+        z = y * 2 + m.one(x)
+        return F.interpolate(z, scale_factor=2, mode="bilinear"), (z * 2 + x).flatten(2)
+
+    made = check(Model(function, **pair("point")), as_on_a_gpu, ("N", 6, 8, 4))
+    assert "product" in targets(made)
+    real = {}
+
+    class Run(torch.fx.Interpreter):
+        def run_node(self, n):
+            real[n] = super().run_node(n)
+            return real[n]
+
+    Run(made).run(*inputs_of([(2, 6, 8, 4)]))
+    (resized,) = (node for node in made.graph.nodes if targets_of(node) == "resize")
+    assert resized.meta["value"].is_contiguous(memory_format=torch.channels_last)
+    assert all(node.meta["value"].stride() == real[node].stride() for node in real if has_one(node))
+
+
+def targets_of(node):
+    return getattr(node.target, "__name__", node.target)
+
+
+def has_one(node):
+    return node.op.startswith("call") and isinstance(node.meta["value"], torch.Tensor)

@@ -43,6 +43,7 @@ def optimize(module: fx.GraphModule) -> None:
     passes.resize_at_once()
     if importlib.util.find_spec("triton") is not None:
         passes.pool_by_kernel()
+        passes.take_nearest_by_kernel()
         passes.pack_images()
     passes.lay_out_inputs()
     passes.widen_outputs_last()
@@ -154,18 +155,32 @@ class _Passes:
         """The largest values and the averages of windows of images."""
         from trtnet.engines.torch import pooling
 
-        plain = {F.max_pool2d: pooling.max_pool, F.avg_pool2d: pooling.average_pool}
-        for pool in self._calls(*plain):
+        for pool in self._calls(F.max_pool2d, F.avg_pool2d):
             *windows, padding = pool.args[:4]
-            how = {"pre": padding, "post": padding, "mode": "EXPLICIT_ROUND_DOWN"}
+            windows += [padding, padding, "EXPLICIT_ROUND_DOWN"]
             if pool.target is F.avg_pool2d:
-                how["excludes"] = not pool.args[5]
-            pool.target, pool.args, pool.kwargs = plain[pool.target], tuple(windows), how
+                pool.target, pool.args = pooling.average_pool, (*windows, not pool.args[5])
+            else:
+                pool.target, pool.args = pooling.max_pool, tuple(windows)
         padded = {max_pool: pooling.max_pool, average_pool: pooling.average_pool}
         for pool in self._calls(*padded):
             if len(pool.args[1]) == 2:
+                names = ("pre", "post", "mode", "excludes")
+                further = (pool.kwargs[name] for name in names if name in pool.kwargs)
+                pool.args, pool.kwargs = (*pool.args, *further), {}
                 pool.target = padded[pool.target]
                 self._leave_half(pool)
+
+    def take_nearest_by_kernel(self) -> None:
+        """Images of the nearest pixels."""
+        from trtnet.engines.torch.nearest import resize_nearest
+
+        for resized in self._calls(resize):
+            if resized.kwargs["mode"] == "NEAREST":
+                names = ("scales", "transformation", "selector", "rounding")
+                how = (resized.kwargs[name] for name in names)
+                resized.target, resized.args = resize_nearest, (*resized.args, *how)
+                resized.kwargs = {}
 
     def pack_images(self) -> None:
         """Packing images for the first convolution by a kernel of our own."""

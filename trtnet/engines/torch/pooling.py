@@ -4,7 +4,7 @@ maxima, 8 bytes per value, and takes ten times as long for averages as their mem
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trtnet.engines.torch.tactics.depthwise import Block
 from trtnet.engines.torch.tactics.launching import launch, unit_of
 from trtnet.reference import pooling
 from trtnet.reference.convolution import Ints, window_padding
@@ -50,37 +51,66 @@ class Windows:
     size: Pair
     counted: tuple[Pair, Pair] | None = None
 
+    @property
+    def words(self) -> str:
+        """All that is said here, for a problem."""
+        what = "largest" if self.counted is None else f"average of {self.counted}"
+        return f"{what} {self.window} {self.stride} {self.before} {self.size}"
 
-def max_pool(x: Tensor, window: Ints, stride: Ints, *, pre: Ints, post: Ints, mode: str) -> Tensor:
-    """:func:`trtnet.reference.pooling.max_pool` of images."""
+
+def max_pool(
+    x: Tensor, window: Ints, stride: Ints, pre: Ints, post: Ints, mode: str,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """:func:`trtnet.reference.pooling.max_pool` of images; `out` as in :func:`pool_images`."""
     how = windows_of(x.shape, window, stride, pre, post, mode)
-    if _fits(x, how) and x.dtype in _FLOATS:
-        return pool_images(x, how)
+    if x.is_cuda and fits(x, how):
+        return pool_images(x, how, out=out)
     if pads_as_pytorch(window, pre, post, mode):
-        return F.max_pool2d(x, window, stride, pre)
-    return pooling.max_pool(x, window, stride, pre=pre, post=post, mode=mode)
+        y = F.max_pool2d(x, window, stride, pre)
+    else:
+        y = pooling.max_pool(x, window, stride, pre=pre, post=post, mode=mode)
+    return y if out is None else out.copy_(y)
 
 
 def average_pool(
-    x: Tensor, window: Ints, stride: Ints, *, pre: Ints, post: Ints, mode: str, excludes: bool
-) -> Tensor:
-    """:func:`trtnet.reference.pooling.average_pool` of images, in the type of `x`, rounded once."""
+    x: Tensor, window: Ints, stride: Ints, pre: Ints, post: Ints, mode: str, excludes: bool,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """:func:`trtnet.reference.pooling.average_pool` of images, in the type of `x`, rounded once;
+    `out` as in :func:`pool_images`."""
     how = windows_of(x.shape, window, stride, pre, post, mode, excludes)
-    if _fits(x, how) and x.dtype in _FLOATS:
-        return pool_images(x, how)
+    if x.is_cuda and fits(x, how):
+        return pool_images(x, how, out=out)
     if pads_as_pytorch(window, pre, post, mode):
-        return F.avg_pool2d(x, window, stride, pre, False, not excludes)
-    wide = x.float() if x.dtype in HALF_DTYPES else x
-    y = pooling.average_pool(wide, window, stride, pre=pre, post=post, mode=mode, excludes=excludes)
-    return y.to(x.dtype)
+        y = F.avg_pool2d(x, window, stride, pre, False, not excludes)
+    else:
+        wide = x.float() if x.dtype in HALF_DTYPES else x
+        y = pooling.average_pool(
+            wide, window, stride, pre=pre, post=post, mode=mode, excludes=excludes
+        ).to(x.dtype)
+    return y if out is None else out.copy_(y)
 
 
-def _fits(x: Tensor, how: Windows) -> bool:
-    """Whether `x` lies where and as the kernel wants it, which counts bands of pixels in int32."""
-    if not x.is_cuda or x.dim() != 4 or math.prod(how.window) > _LARGE:
+def fits(x: Tensor, how: Windows) -> bool:
+    """Whether :func:`pool_images` takes `x` on a CUDA device, and is worth it there. The kernel
+    counts bands of pixels in int32."""
+    if x.dtype not in _FLOATS or math.prod(how.window) > _LARGE:
         return False
     few = x.shape[0] * (how.size[0] + 3) * how.size[1] < _PLACES
-    return few and x.is_contiguous(memory_format=_LAST)
+    return few and rows_of(x) is not None
+
+
+def rows_of(x: Tensor) -> Tensor | None:
+    """The pixels of images, (N, C, H, W), as rows of channels, between which there may be gaps;
+    None where they do not lie so."""
+    if x.dim() != 4:
+        return None
+    try:
+        rows = x.permute(0, 2, 3, 1).view(-1, x.shape[1])
+    except RuntimeError:  # of another layout, or without channels
+        return None
+    return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else None
 
 
 def pads_as_pytorch(window: Ints, pre: Ints, post: Ints, mode: str) -> bool:
@@ -117,19 +147,6 @@ def _pair(values: Ints | list[int]) -> Pair:
     return first, second
 
 
-@dataclass(frozen=True)
-class Block:
-    """How one program works: on `pixels` columns of `rows` (1, 2 or 4) rows, for `channels`."""
-
-    rows: int
-    pixels: int
-    channels: int
-    warps: int
-
-    def __str__(self) -> str:
-        return f"{self.rows}x{self.pixels}x{self.channels}w{self.warps}"
-
-
 def block_for(shape: Ints, how: Windows, itemsize: int) -> Block:
     """What promises most for a result of `shape`, (N, C, OH, OW): what several windows read of a
     column is read once, where there is enough to do for all of a GPU."""
@@ -144,31 +161,54 @@ def block_for(shape: Ints, how: Windows, itemsize: int) -> Block:
     return Block(rows, values // channels, channels, 4)
 
 
-def pool_images(x: Tensor, how: Windows, block: Block | None = None) -> Tensor:
+def blocks_for(shape: Ints, how: Windows, itemsize: int) -> tuple[Block, ...]:
+    """What promises too, beside :func:`block_for`, for a result of `shape`."""
+    first = block_for(shape, how, itemsize)
+    overlaps = how.stride[0] < how.window[0] and math.prod(how.window) <= _SMALL
+    half = replace(first, pixels=first.pixels // 2, warps=2)
+    found = [half, replace(first, pixels=first.pixels * 2)]
+    for rows in (2, 1, 4) if overlaps else ():
+        found += [replace(first, rows=rows), replace(half, rows=rows)]
+    return tuple(block for block in dict.fromkeys(found) if block != first)
+
+
+def pool_images(
+    x: Tensor, how: Windows, block: Block | None = None, out: Tensor | None = None
+) -> Tensor:
     """The largest value of each window, NaN where there is one, or the average in float32, rounded
     once.
 
     Args:
-        x: (N, C, H, W) in channels_last, floating or integers, on a CUDA device.
+        x: (N, C, H, W) in channels_last, with or without gaps between the pixels, floating or
+            integers, on a CUDA device.
         how: the windows.
         block: how a program works; None for what promises most.
+        out: where the result is written, which may have gaps too; None for new memory.
     """
     n, c, h, w = x.shape
     oh, ow = how.size
-    y = torch.empty((n, c, oh, ow), dtype=x.dtype, device=x.device, memory_format=_LAST)
+    y = out
+    if y is None:
+        y = torch.empty((n, c, oh, ow), dtype=x.dtype, device=x.device, memory_format=_LAST)
     if not y.numel():
         return y
+    source, target = rows_of(x), rows_of(y)
+    if source is None or target is None:
+        raise ValueError("the pixels are no rows of channels")
     block = block or block_for(y.shape, how, x.element_size())
     bands = triton.cdiv(oh, block.rows)
     count, parts = n * bands * ow, triton.cdiv(c, block.channels)
-    unit = _CODES if x.element_size() == 1 and c % _CODES == 0 else unit_of(c)
+    steps = (source.stride(0), target.stride(0))
+    codes = x.element_size() == 1 and all(size % _CODES == 0 for size in (c, *steps))
+    unit = _CODES if codes else unit_of(c, *steps)
     (top, bottom), (left, right) = how.counted or ((0, 0), (0, 0))
     is_largest, start = how.counted is None, 0.0
     if is_largest:
         start = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
     launch(
         _pool, (triton.cdiv(count, block.pixels) * parts,),
-        x, y, count, bands, parts, h, w, oh, ow, c // unit, *how.before, top, bottom, left, right,
+        x, y, count, bands, parts, h, w, oh, ow, c // unit, *(step // unit for step in steps),
+        *how.before, top, bottom, left, right,
         *how.window, *how.stride, is_largest, start, _middle(x.dtype, is_largest),
         block.rows, block.pixels, block.channels, unit,
         num_warps=block.warps,
@@ -188,9 +228,11 @@ def _with_value(  # type: ignore[no-untyped-def]  # Triton reads its parameters'
 ):
     """`total` and the values at `at`, where they lie inside of the image."""
     inside = inside[:, None] & channel_in[None, :]
-    value = tl.load(at, inside, 0).to(total.dtype)
+    if total.dtype == tl.int8:  # of which a load fills in one byte of -128 in four
+        value = tl.where(inside, tl.load(at, inside, 0), start)
+    else:
+        value = tl.load(at, inside, start).to(total.dtype)
     if is_largest:
-        value = tl.where(inside, value, start)  # a load fills int8 with one byte of -128 in four
         total = tl.maximum(total, value, tl.PropagateNan.ALL)
     else:
         total += value
@@ -199,18 +241,18 @@ def _with_value(  # type: ignore[no-untyped-def]  # Triton reads its parameters'
 
 @triton.jit
 def _of_row(  # type: ignore[no-untyped-def]  # as above
-    total, line, row_in, left, w, c, channel_in,
+    total, line, row_in, left, w, step, channel_in,
     window_w: tl.constexpr, is_largest: tl.constexpr, start: tl.constexpr,
 ):  # fmt: skip
     """`total` and what the window has of one row of the image, from `line` on."""
     if window_w <= 16:
         for j in tl.static_range(window_w):
             inside = row_in & (left + j >= 0) & (left + j < w)
-            total = _with_value(total, line + j * c, inside, channel_in, is_largest, start)
+            total = _with_value(total, line + j * step, inside, channel_in, is_largest, start)
     else:
         for j in tl.range(window_w):
             inside = row_in & (left + j >= 0) & (left + j < w)
-            total = _with_value(total, line + j * c, inside, channel_in, is_largest, start)
+            total = _with_value(total, line + j * step, inside, channel_in, is_largest, start)
     return total
 
 
@@ -225,42 +267,45 @@ def _merged(total, line, t: tl.constexpr, window_h: tl.constexpr, is_largest: tl
     return total
 
 
-@triton.jit(do_not_specialize=["count", "bands", "parts", "h", "w", "oh", "ow", "c", "before_h",
-                               "before_w", "top", "bottom", "left", "right"])  # fmt: skip
+@triton.jit(do_not_specialize=["count", "bands", "parts", "h", "w", "oh", "ow", "c", "x_p", "y_p",
+                               "before_h", "before_w", "top", "bottom", "left",
+                               "right"])  # fmt: skip
 def _pool(  # type: ignore[no-untyped-def]  # as above
-    x, y, count, bands, parts, h, w, oh, ow, c, before_h, before_w, top, bottom, left, right,
+    x, y, count, bands, parts, h, w, oh, ow, c, x_p, y_p,
+    before_h, before_w, top, bottom, left, right,
     window_h: tl.constexpr, window_w: tl.constexpr,
     stride_h: tl.constexpr, stride_w: tl.constexpr,
     is_largest: tl.constexpr, start: tl.constexpr, middle: tl.constexpr,
     rows: tl.constexpr, pixels: tl.constexpr, channels: tl.constexpr, unit: tl.constexpr,
 ):  # fmt: skip
     """One program computes `pixels` of the `count` columns of bands of `rows` rows, for `channels`
-    of the `c` times `unit` channels. What windows of one column share of a row is loaded once. Of
-    averages the places from `top` to `bottom` and from `left` to `right` are counted."""
-    c = c.to(tl.int64) * unit
+    of the `c` times `unit` channels; from one pixel to the next are `x_p` and `y_p` times `unit`
+    values. What windows of one column share of a row is loaded once. Of averages the places from
+    `top` to `bottom` and from `left` to `right` are counted."""
+    x_p, y_p = x_p.to(tl.int64) * unit, y_p.to(tl.int64) * unit
     place = tl.program_id(0) // parts * pixels + tl.arange(0, pixels)
     channel = tl.program_id(0) % parts * channels + tl.arange(0, channels)
-    channel_in = channel < c
+    channel_in = channel < c * unit
     column, band = place % ow, place // ow
     row, image = band % bands * rows, (band // bands).to(tl.int64)
     first_row, first_column = row * stride_h - before_h, column * stride_w - before_w
-    line = x + ((image * h + first_row) * w + first_column)[:, None] * c + channel[None, :]
+    line = x + ((image * h + first_row) * w + first_column)[:, None] * x_p + channel[None, :]
     exists = place < count
     nothing = tl.full((pixels, channels), start, middle)
     total_0, total_1, total_2, total_3 = nothing, nothing, nothing, nothing
     if rows == 1 and window_h > 8:
         for i in tl.range(window_h):
             row_in = exists & (first_row + i >= 0) & (first_row + i < h)
-            at = line + i * w * c
+            at = line + i * w * x_p
             total_0 = _of_row(
-                total_0, at, row_in, first_column, w, c, channel_in, window_w, is_largest, start
+                total_0, at, row_in, first_column, w, x_p, channel_in, window_w, is_largest, start
             )
     else:
         for t in tl.static_range((rows - 1) * stride_h + window_h):
             row_in = exists & (first_row + t >= 0) & (first_row + t < h)
-            at = line + t * w * c
+            at = line + t * w * x_p
             value = _of_row(
-                nothing, at, row_in, first_column, w, c, channel_in, window_w, is_largest, start
+                nothing, at, row_in, first_column, w, x_p, channel_in, window_w, is_largest, start
             )
             total_0 = _merged(total_0, value, t, window_h, is_largest)
             if rows > 1:
@@ -282,6 +327,6 @@ def _pool(  # type: ignore[no-untyped-def]  # as above
             counted_h = tl.minimum(begin + window_h, bottom) - tl.maximum(begin, top)
             counted = tl.maximum(counted_h, 1) * tl.maximum(counted_w, 1)
             total *= (1.0 / counted.to(tl.float32))[:, None]
-        at = y + ((image * oh + row + r) * ow + column)[:, None] * c + channel[None, :]
+        at = y + ((image * oh + row + r) * ow + column)[:, None] * y_p + channel[None, :]
         inside = (exists & (row + r < oh))[:, None] & channel_in[None, :]
         tl.store(at, total.to(y.dtype.element_ty), inside)

@@ -220,11 +220,12 @@ def test_a_part_of_the_channels_of_an_image(place):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
-@pytest.mark.parametrize(("channels", "kernel", "stride", "padding"), [
-    (3, 7, 2, 3), (3, 16, 16, 0), (1, 3, 1, 1), (4, 5, 3, 2), (2, 3, 4, 0)])  # fmt: skip
-def test_packed_images(channels, kernel, stride, padding, dtype, place):
+@pytest.mark.parametrize(("channels", "kernel", "stride", "padding", "size"), [
+    (3, 7, 2, 3, (19, 22)), (3, 16, 16, 0, (35, 38)), (1, 3, 1, 1, (11, 14)),
+    (4, 5, 3, 2, (35, 38)), (2, 3, 4, 0, (35, 38))])  # fmt: skip
+def test_packed_images(channels, kernel, stride, padding, size, dtype, place):
     """A convolution of few channels, as one of the rows of its windows."""
-    h, w = 35, 38
+    h, w = size
     x = values(0, 2, channels, h, w, dtype=dtype)
     weight = codes(1, 12, channels, kernel, kernel)
     wanted = F.conv2d(

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from tactics.oracles import ACTIVATIONS, HALVES, activated, assert_rounded, values, wide
 
-from trtnet.engines.torch.tactics.calls import depthwise_image
+from trtnet.engines.torch.tactics.calls import depthwise_image, library_depthwise
 from trtnet.engines.torch.tactics.depthwise import BLOCKS, depthwise
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 
@@ -100,7 +100,26 @@ def test_images_of_another_layout(place):
     wanted = F.conv2d(wide(x), wide(kernel), None, 1, 1, 1, 6)
     for image in (x, torch.cat([x, x], 1).contiguous(memory_format=LAST)[:, :6]):
         found = depthwise_image(
-            image, kernel[:, 0].permute(1, 2, 0).contiguous(), None, stride=(1, 1),
-            padding=(1, 1), dilation=(1, 1), epilogue=Epilogue(), block=BLOCKS[0],
+            image, kernel[:, 0].permute(1, 2, 0).contiguous(), None, None, None, stride=(1, 1),
+            padding=(1, 1), dilation=(1, 1), epilogue=Epilogue(), is_image=True, block=BLOCKS[0],
         )  # fmt: skip
         assert_rounded(found, wanted, torch.float16)
+
+
+@pytest.mark.parametrize("is_image", [True, False])
+@pytest.mark.parametrize("call", [depthwise_image, library_depthwise])
+def test_what_comes_after_the_first_activation(call, is_image, place):
+    """A residual in any layout, and an activation of the sum; the first result is rounded."""
+    x, other = (values(seed, 2, 6, 5, 7, dtype=torch.float16, at=place) for seed in (0, 1))
+    kernel, bias = (values(seed, 6, *size, dtype=torch.float16, at=place)
+                    for seed, size in ((2, (1, 3, 3)), (3, ())))  # fmt: skip
+    how = Epilogue(Activation("silu"), Activation("relu"), has_other=True)
+    wanted = F.conv2d(wide(x), wide(kernel), wide(bias), 1, 1, 1, 6)
+    wanted = torch.relu(F.silu(wanted) + wide(other))
+    added = other if is_image else other.permute(0, 2, 3, 1).contiguous()
+    options = {"block": BLOCKS[0]} if call is depthwise_image else {}
+    found = call(
+        x, kernel[:, 0].permute(1, 2, 0).contiguous(), bias, None, added, stride=(1, 1),
+        padding=(1, 1), dilation=(1, 1), epilogue=how, is_image=is_image, **options,
+    )  # fmt: skip
+    assert_rounded(found if is_image else found.permute(0, 3, 1, 2), wanted, torch.float16, 2)

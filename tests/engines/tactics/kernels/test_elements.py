@@ -17,6 +17,7 @@ from trtnet.reference import elementwise
 from trtnet.reference.index import gather_elements, select_k, take
 from trtnet.reference.module_builder import is_kept
 from trtnet.reference.rearrange import cut, insert_axes, remove_axes, transpose_reshape
+from trtnet.reference.reduction import mean
 
 LAST = torch.channels_last
 STRICT = {"axes": None, "mode": "STRICT_BOUNDS"}
@@ -174,6 +175,34 @@ def test_reductions(size, written):
 def test_sums(written):
     d = Draft(x=torch.randn(3, 30, 2))
     written(d, d(torch.sum, d(torch.mul, d["x"], d["x"]), (1,), False), exact=False)
+
+
+@pytest.mark.parametrize("size", [1, 5, 80])
+def test_a_vector_of_each_image_is_divided_by_its_mean(size, written):
+    """Of numbers whose sums are exact."""
+    x = torch.arange(3 * size).reshape(3, 1, 1, size).half() % 16
+    d = Draft(x=x, y=torch.full((1, 1, 1, 1), 0.5).half())
+    total = d(torch.add, d(mean, d["x"], (3,), True), d["y"])
+    written(d, d(torch.div, d["x"], total), d(mean, d.cast(d["x"], torch.float32), (-1,), False))
+
+
+def test_images_in_half_precision(written, place):
+    """One launch for the functions of single elements; where elements are moved none."""
+    d = Draft(
+        x=torch.randn(2, 6, 4, 5).half().to(memory_format=LAST), y=torch.randn(2, 6, 1, 1).half()
+    )
+    x = d(torch.mul, d["x"], d["y"])
+    written(d, d(torch.add, x, d["x"]), d(torch.permute, x, (0, 2, 3, 1)))
+    d = Draft(x=torch.randn(2, 6, 4, 5).half())
+    joined = d(torch.cat, [d["x"], d["x"]], 1)
+    module = d.module(d(torch.amax, joined, (1,), True), d(mean, joined, (2, 3), True))
+    assert rewrite.write_kernels(module, place) == 0
+
+
+def test_means_of_many_elements_that_lie_apart_are_left(place):
+    d = Draft(x=torch.randn(2, 40, 6))
+    module = d.module(d(torch.exp, d(mean, d(torch.exp, d["x"]), (1,), True)))
+    assert rewrite.write_kernels(module, place) == 0
 
 
 @pytest.mark.parametrize("largest", [True, False])

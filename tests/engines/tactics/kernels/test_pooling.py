@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from tactics.oracles import HALVES, assert_rounded, values, wide
 
-from trtnet.engines.torch.pooling import Block, Windows, block_for, pool_images, windows_of
+from trtnet.engines.torch.pooling import Windows, block_for, blocks_for, pool_images, windows_of
+from trtnet.engines.torch.tactics.depthwise import Block
 
 LAST = torch.channels_last
 FLOATS = (*HALVES, torch.float32)
@@ -28,6 +29,10 @@ WINDOWS = [  # the size, stride and padding of the window
     ((9, 18), (1, 1), (4, 9)),
 ]
 BLOCKS = [Block(1, 64, 16, 4), Block(2, 32, 8, 2), Block(4, 32, 16, 4)]
+CASES = [
+    *((which, BLOCKS[which % 3]) for which in range(len(WINDOWS))),
+    *((which, block) for which in (0, 2, 5) for block in BLOCKS if block != BLOCKS[which % 3]),
+]
 
 
 def image(*shape, dtype, place):
@@ -62,8 +67,7 @@ def apart(x, window, stride, pre, post, mode, excludes):
     return y
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-@pytest.mark.parametrize("which", range(len(WINDOWS)))
+@pytest.mark.parametrize(("which", "block"), CASES, ids=str)
 def test_averages(which, block, place):
     window, stride, padding = WINDOWS[which]
     excludes = bool(which % 2)
@@ -77,8 +81,7 @@ def test_averages(which, block, place):
     assert_rounded(found, wanted, x.dtype)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-@pytest.mark.parametrize("which", range(len(WINDOWS)))
+@pytest.mark.parametrize(("which", "block"), CASES, ids=str)
 def test_maxima(which, block, place):
     """NaN is kept, and a window of -inf has no larger value."""
     window, stride, padding = WINDOWS[which]
@@ -133,6 +136,27 @@ def test_sums_are_taken_in_float32(place):
     assert torch.equal(found.cpu(), torch.full((1, 8, 1, 1), 6e4, dtype=torch.float16))
 
 
+@pytest.mark.parametrize("channels", [(8, 16, 40), (3, 5, 9)], ids=str)
+def test_gaps(channels, place):
+    """Some of the channels of an image are read, and written to some of those of another."""
+    begin, count, whole = channels
+    x = image(2, whole, 6, 5, dtype=torch.float16, place=place)[:, begin : begin + count]
+    y = image(2, whole + count, 6, 5, dtype=torch.float16, place=place)
+    before, out = y.cpu().clone(), y[:, whole - begin : whole - begin + count]
+    how = windows_of(x.shape, (3, 3), (1, 1), (1, 1), (1, 1), DOWN, True)
+    assert pool_images(x, how, out=out) is out
+    wanted = F.avg_pool2d(wide(x), 3, 1, 1, count_include_pad=False)
+    assert_rounded(out, wanted, x.dtype)
+    before[:, whole - begin : whole - begin + count] = out.cpu()
+    assert torch.equal(y.cpu(), before)
+
+
+def test_other_layouts_are_refused(place):
+    x = values(0, 1, 3, 4, 4, dtype=torch.float16, at=place)
+    with pytest.raises(ValueError, match="rows of channels"):
+        pool_images(x, windows_of(x.shape, (2, 2), (2, 2), (0, 0), (0, 0), DOWN))
+
+
 def test_no_images(place):
     x = image(0, 8, 5, 5, dtype=torch.float16, place=place)
     how = windows_of(x.shape, (2, 2), (2, 2), (0, 0), (0, 0), DOWN, True)
@@ -145,4 +169,7 @@ def test_no_images(place):
     ((64, 512, 20, 20), (13, 13), (1, 1), 1)], ids=str)  # fmt: skip
 def test_rows_share_what_they_read(shape, window, stride, rows):
     how = Windows(window, stride, (0, 0), shape[2:])
-    assert block_for(shape, how, 2).rows == rows
+    first, others = block_for(shape, how, 2), blocks_for(shape, how, 2)
+    assert first.rows == rows
+    assert first not in others
+    assert len(others) == len(set(others)) >= 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from trtnet.engines.torch.tactics import selection
 from trtnet.engines.torch.tactics.selection import largest_of, select_by_kernel, select_largest
 from trtnet.reference.index import select_k
 
@@ -22,12 +23,16 @@ def in_order(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("shape", "count", "axis"),
-    [((2, 40), 40, 1), ((1, 1024), 7, 1), ((1, 1025), 1025, 1), ((3, 700, 2), 30, 1),
-     ((2, 2500), 1500, -1), ((0, 30), 2, 1)],
+    ("part", "shape", "count", "axis"),
+    [(64, (2, 40), 40, 1), (64, (1, 64), 7, 1), (64, (1, 65), 65, 1), (64, (3, 150, 2), 30, 1),
+     (64, (2, 250), 150, -1), (64, (0, 30), 2, 1), (None, (1, 1025), 1025, 1)],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_choice(shape, count, axis, dtype, place):
+def test_choice(part, shape, count, axis, dtype, place, monkeypatch):
+    """Parts as they are, and smaller ones: the interpreter sorts 1024 values in a second."""
+    if part is not None:
+        monkeypatch.setattr(selection, "_PART", part)
+        monkeypatch.setattr(selection, "_PAIRS", part)
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=shape).round(1).astype(np.float32)  # with ties
     special = rng.random(shape) < 0.4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import torch
 import triton
@@ -11,6 +11,7 @@ from torch import fx
 
 from trtnet.engines.torch.constants import drop_unused
 from trtnet.engines.torch.memory import take_workspace
+from trtnet.engines.torch.tactics.affine import gather_factors
 from trtnet.engines.torch.tactics.choices import KEEP, Region, Tactic, apply
 from trtnet.engines.torch.tactics.concatenations import join_in_place
 from trtnet.engines.torch.tactics.elements.rewrite import write_kernels
@@ -24,7 +25,7 @@ from trtnet.engines.torch.tactics.regions import find
 from trtnet.engines.torch.tactics.selection import select_by_kernel
 from trtnet.engines.torch.tactics.sharing import compiled_for_several
 from trtnet.engines.torch.tactics.simplify import simplify
-from trtnet.engines.torch.tactics.specialize import specialize
+from trtnet.engines.torch.tactics.specialize import lay_out, specialize
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
 from trtnet.engines.torch.tactics.trials import Time, Trial, shaped_calls
 from trtnet.reference.module_builder import is_kept
@@ -76,10 +77,11 @@ class Builder:
         encode_before_pooling(made)
         if self.level:
             place_channels(made, self._device)
+            gather_factors(made, self._device)
         joins = join_products(made) if self.level else []
         select_by_kernel(made)
         regions = list(self._regions(made, joins))
-        self._replace(regions, {join.whole: join for join in joins})
+        lay_out(made, self._replace(regions, {join.whole: join for join in joins}))
         made.meta["saved_us"] = math.fsum(map(self._saved, regions))
         if self.level:
             write_kernels(made, self._device)
@@ -97,9 +99,9 @@ class Builder:
         known = {node for region in joined for node in region.nodes}
         yield from find(module, COUNTS[-1], known)
 
-    def _replace(self, regions: Sequence[Region], joins: Mapping[fx.Node, Join]) -> None:
+    def _replace(self, regions: Sequence[Region], joins: Mapping[fx.Node, Join]) -> Set[fx.Node]:
         """Replaces `regions` by the fastest of their tactics; `joins` by the last nodes of theirs,
-        of which those that are not faster are undone."""
+        of which those that are not faster are undone. Returns the new nodes."""
         by_problem = {region.problem: region for region in regions}
         unknown = self._promising(
             {key: region for key, region in by_problem.items() if not self._is_known(region)}
@@ -119,6 +121,7 @@ class Builder:
                 replaced[last] = apply(region, tactic, replaced)
             if last in joins and not chosen:
                 replaced.update(joins[last].undo())
+        return set(replaced.values())
 
     def _promising(self, regions: Mapping[str, Region]) -> dict[str, tuple[Tactic, ...]]:
         """The tactics of `regions` that are timed at this level, by problem."""

@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trtnet.engines.torch.pooling import Windows, pool_images, rows_of
 from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
+from trtnet.engines.torch.tactics.image_sums import Sum, image_sums
+from trtnet.engines.torch.tactics.image_sums import Tile as PartTile
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
-from trtnet.engines.torch.tactics.pointwise import finish, image_means, scale_shift
+from trtnet.engines.torch.tactics.pointwise import finish, scale_shift
 from trtnet.engines.torch.tactics.quantized.convolution import Window
 from trtnet.engines.torch.tactics.quantized.finish import Step
 from trtnet.engines.torch.tactics.windows import unit_vectors, window_attention
@@ -84,7 +87,7 @@ def product(
         bias,
         vector(factor),
         None if other is None else spaced_rows(other, layout.is_image),
-        None if gate is None else gate.reshape(gate.shape[0], -1).contiguous(),
+        None if gate is None else _vectors(gate),
         source,
         target,
         epilogue,
@@ -104,7 +107,7 @@ def library_product(
     bias: Tensor | None,
     factor: Tensor | None,
     other: Tensor | None,
-    gate: None = None,
+    gate: Tensor | None = None,
     source: None = None,
     target: None = None,
     into: Tensor | None = None,
@@ -114,9 +117,12 @@ def library_product(
     layout: Layout,
     out: Tensor | None = None,
 ) -> Tensor:
-    """A product by PyTorch's library, which adds the bias, and its epilogue, and what puts the
-    columns to their places, in passes of their own; `out` as in :func:`product`."""
-    y = F.linear(spaced_rows(x, layout.of_image), layout.weight(weight), vector(bias))
+    """A product by PyTorch's library, which adds the bias; the gate before it, the epilogue, and
+    what puts the columns to their places, in passes of their own; `out` as in :func:`product`."""
+    rows = spaced_rows(x, layout.of_image)
+    if gate is not None:
+        rows = scale_shift(rows, _vectors(gate), None, Epilogue())
+    y = F.linear(rows, layout.weight(weight), vector(bias))
     if epilogue or out is not None:
         other = None if other is None else spaced_rows(other, layout.is_image)
         y = finish(y, None, vector(factor), other, epilogue, _place(out))
@@ -184,16 +190,41 @@ def depthwise_image(
     x: Tensor,
     kernel: Tensor,
     bias: Tensor | None,
+    factor: Tensor | None,
+    other: Tensor | None,
     *,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
     epilogue: Epilogue,
+    is_image: bool,
     block: Block,
 ) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.depthwise.depthwise` of images of any layout."""
-    x = x.contiguous(memory_format=_LAST)
-    return depthwise(x, kernel, bias, stride, padding, dilation, epilogue, block)
+    """:func:`trtnet.engines.torch.tactics.depthwise.depthwise` of images of any layout; what comes
+    after the first activation in a pass of its own."""
+    x, rest = x.contiguous(memory_format=_LAST), epilogue.rest
+    first = Epilogue(epilogue.first)
+    y = depthwise(x, kernel, bias, stride, padding, dilation, first, block)
+    if rest:
+        other = None if other is None else _rows(other, is_image)
+        finish(_rows(y, True), None, vector(factor), other, rest)
+    return y if is_image else y.permute(0, 2, 3, 1)
+
+
+def library_depthwise(
+    x: Tensor,
+    kernel: Tensor,
+    *operands: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    epilogue: Epilogue,
+    is_image: bool,
+) -> Tensor:
+    """As :func:`depthwise_image`, by cuDNN, and its epilogue in a pass of its own."""
+    window = (stride, padding, dilation, x.shape[1])
+    weight = kernel.permute(2, 0, 1)[:, None]
+    return finished(x, weight, *operands, window=window, epilogue=epilogue, is_image=is_image)  # type: ignore[arg-type]
 
 
 def finished(
@@ -319,11 +350,26 @@ def packed_image(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=_LAST)
 
 
-def mean_of_image(x: Tensor, *, rows: int, channels: int, warps: int) -> Tensor:
-    """:func:`trtnet.engines.torch.tactics.pointwise.image_means` of images of any layout."""
-    n, c, h, w = x.shape
-    y = image_means(_rows(x, True).view(n, h * w, c), rows, channels, warps)
-    return y.view(n, c, 1, 1)
+def sums_of_images(
+    x: Tensor,
+    *,
+    how: Sum,
+    is_image: bool,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    tile: PartTile,
+) -> Tensor:
+    """:func:`trtnet.engines.torch.tactics.image_sums.image_sums` of images of any layout, or of
+    (N, …, C), in `shape`."""
+    channels = x.shape[1 if is_image else -1]
+    pixels = _rows(x, is_image).view(x.shape[0], -1, channels)
+    return image_sums(pixels, how, dtype, tile).view(shape)
+
+
+def pooled_image(x: Tensor, *, how: Windows, block: Block, out: Tensor | None = None) -> Tensor:
+    """:func:`trtnet.engines.torch.pooling.pool_images` of images of any layout."""
+    x = x if rows_of(x) is not None else x.contiguous(memory_format=_LAST)
+    return pool_images(x, how, block, out)
 
 
 def units(x: Tensor, *, epsilon: float, dtype: torch.dtype, warps: int) -> Tensor:
@@ -374,6 +420,11 @@ def _sum_of_rows(x: Tensor, added: Tensor | None, layout: Layout) -> tuple[Tenso
 def _place(out: Tensor | None) -> Tensor | None:
     """The rows of channels of `out`, never a copy of them."""
     return None if out is None else out.permute(0, 2, 3, 1).view(-1, out.shape[1])
+
+
+def _vectors(gate: Tensor) -> Tensor:
+    """The factors of the channels of each image, (N, C)."""
+    return gate.reshape(gate.shape[0], -1).contiguous()
 
 
 def _five(bias: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Epilogue:
 
     def __bool__(self) -> bool:
         return bool(self.first) or bool(self.last) or self.has_factor or self.has_other
+
+    @property
+    def rest(self) -> Epilogue:
+        """What comes after the first activation."""
+        return replace(self, first=NOTHING)
 
     def __str__(self) -> str:
         parts = [_words(self.first)] if self.first else []

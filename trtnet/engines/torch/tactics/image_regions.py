@@ -1,4 +1,5 @@
-"""Regions of images other than convolutions: scaled channels, means and joined channels."""
+"""Regions of images other than convolutions: scaled channels, sums, windows of which the largest
+value or the average is taken, and joined channels."""
 
 from __future__ import annotations
 
@@ -7,11 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch import pooling
 from trtnet.engines.torch.constants import is_stored
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic, called, is_half
 from trtnet.engines.torch.tactics.columns import TOGETHER
+from trtnet.engines.torch.tactics.image_sums import Sum, tiles
+from trtnet.engines.torch.tactics.simplify import cast_source, cast_type
+from trtnet.reference.dtypes import HALF_DTYPES
+from trtnet.reference.reduction import mean
 
 
 def scaled(node: fx.Node) -> Region | None:
@@ -32,20 +38,75 @@ def scaled(node: fx.Node) -> Region | None:
     return Region(tuple(chain.nodes), (x, scale, shift), problem, (tactic,))
 
 
-def means(node: fx.Node) -> Region | None:
-    """The mean over the pixels of images."""
+def sums(node: fx.Node) -> Region | None:
+    """The sum or the mean over the pixels of images, or of their squares, and its root."""
     arguments: Any = node.args
-    x, axes, keeps = arguments
-    if axes != (2, 3) or not keeps or not (is_half(x) and is_half(node)):
+    source, axes, keeps = arguments
+    x, before = _summed(source)
+    if not is_half(x) or node.kwargs:
         return None
-    if x.meta["value"].dim() != 4:
+    value = x.meta["value"]
+    is_image = value.dim() == 4 and _along(axes, value) == (2, 3)
+    is_rows = value.is_contiguous() and _along(axes, value) == (*range(1, value.dim() - 1),)
+    if value.numel() == 0 or not (is_image or (is_rows and axes)):
         return None
-    problem = f"mean {tuple(x.meta['value'].shape)} {node.meta['value'].dtype}"
+    after, is_root = _finish(node)
+    how = Sum(len(before) > 1, node.target is mean, is_root)
+    made = after[-1].meta["value"] if after else node.meta["value"]
+    n, c = value.shape[0], value.shape[1 if is_image else -1]
+    options = {"how": how, "is_image": is_image, "shape": tuple(made.shape), "dtype": made.dtype}
+    problem = f"{how} {is_image:d} {keeps:d} {tuple(value.shape)} {value.dtype} {made.dtype}"
     tactics = [
-        Tactic(f"{rows}x{channels}w{warps}", calls.mean_of_image,
-               {"rows": rows, "channels": channels, "warps": warps})
-        for rows, channels, warps in ((64, 32, 4), (128, 16, 8), (16, 128, 4), (256, 8, 8))
-    ]  # fmt: skip
+        Tactic(str(tile), calls.sums_of_images, {**options, "tile": tile})
+        for tile in tiles(n, value.numel() // (n * c), c)
+    ]
+    return Region((*before, node, *after), (x,), problem, tuple(tactics))
+
+
+def _summed(source: Any) -> tuple[Any, list[fx.Node]]:
+    """What of half precision is summed up, and the nodes that widen it, and square it then."""
+    wide, nodes = source, []
+    is_square = source.target is torch.mul and source.args[0] is source.args[1]
+    if is_square and len(source.users) == 1:
+        wide, nodes = source.args[0], [source]
+    half = cast_source(wide)
+    if half is None or len(wide.users) != 1:
+        return source, []
+    return half, [wide, *nodes]
+
+
+def _along(axes: tuple[int, ...], value: Tensor) -> tuple[int, ...]:
+    return tuple(sorted(axis % value.dim() for axis in axes))
+
+
+def _finish(node: fx.Node) -> tuple[list[fx.Node], bool]:
+    """What rounds a sum, and takes its root before that, and whether something does."""
+    nodes: list[fx.Node] = []
+    for is_next in (
+        lambda user: user.target is torch.sqrt,
+        lambda user: cast_type(user) in HALF_DTYPES,
+    ):
+        last = nodes[-1] if nodes else node
+        users = list(last.users)
+        if len(users) == 1 and is_next(users[0]):
+            nodes += users
+    return nodes, bool(nodes) and nodes[0].target is torch.sqrt
+
+
+def pools(node: fx.Node) -> Region | None:
+    """The largest values or the averages of windows of images."""
+    arguments: Any = node.args
+    x, *windows = arguments
+    value: Tensor = x.meta["value"]
+    how = pooling.windows_of(value.shape, *windows)
+    made = node.meta["value"]
+    if not pooling.fits(value, how) or made.numel() == 0:
+        return None
+    tactics = [
+        Tactic(str(block), calls.pooled_image, {"how": how, "block": block})
+        for block in pooling.blocks_for(made.shape, how, made.itemsize)
+    ]
+    problem = f"pool {tuple(value.shape)} {value.dtype} {how.words}"
     return Region((node,), (x,), problem, tuple(tactics))
 
 

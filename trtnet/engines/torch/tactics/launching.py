@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,22 +44,30 @@ def only_compiling() -> Iterator[None]:
 
 
 def unit_of(*sizes: int) -> int:
-    """8 where all of `sizes` are multiples of it, else 1. A kernel that is given sizes in units of
-    it is compiled once for all multiples, and moves 16 bytes at a time for each of them."""
-    return 1 if any(size % _UNIT for size in sizes) else _UNIT
+    """The largest of 8, 4, 2 and 1 of which all of `sizes` are multiples. A kernel that is given
+    sizes in units of it is compiled once for all multiples, and moves so many values at a time for
+    each of them; single values of half precision cannot be loaded ahead."""
+    return math.gcd(_UNIT, *sizes)
 
 
 def kernels_of(call: Callable[[], Any]) -> frozenset[Hashable]:
     """What identifies the kernels that `call` would launch: equal where one compilation serves
     both. Nothing is compiled, and tensors may be on PyTorch's device ``meta``."""
+    with nothing_launched() as noted, suppress(Exception):  # it fails again where it is launched
+        call()
+    return frozenset(noted)
+
+
+@contextmanager
+def nothing_launched() -> Iterator[set[Hashable]]:
+    """Inside, :func:`launch` notes what identifies each kernel, and does nothing else. Tensors may
+    be on PyTorch's device ``meta``."""
     noted: set[Hashable] = set()
     token = _NOTED.set(noted)
     try:
-        with suppress(Exception):  # it fails again where it is launched
-            call()
+        yield noted
     finally:
         _NOTED.reset(token)
-    return frozenset(noted)
 
 
 def _identity(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Hashable:

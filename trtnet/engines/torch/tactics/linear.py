@@ -118,51 +118,55 @@ def linear(
     grid = (triton.cdiv(m, tile.rows) * triton.cdiv(n, tile.columns),)
     first, last = epilogue.first, epilogue.last
     near_n, near_k = (stride == 1 for stride in weight.stride())
-    steps = (
+    given = (
         x.stride(0),
-        n if other is None else other.stride(0),
         0 if near_n else weight.stride(0),
         0 if near_k else weight.stride(1),
         k if added is None else added.stride(0),
+    )
+    made = (
+        n if other is None else other.stride(0),
         y.stride(0) if places is None else 0,
     )
-    unit = unit_of(n, k, *steps)
+    unit, unit_n = unit_of(k, *given), unit_of(n, *made)
     launch(
         _linear, grid,
         x, weight, bias, factor, other, gate, source, target, added, scale, shift, places, y,
-        m, n // unit, k // unit, *(step // unit for step in steps),
+        m, n // unit_n, k // unit, *(step // unit for step in given),
+        *(step // unit_n for step in made),
         1 if gate is None else m // gate.shape[0],
         bias is not None, factor is not None, other is not None, gate is not None,
         source is not None, target is not None, added is not None, scale is not None,
         places is not None,
         before.kind, before.low, before.high,
         first.kind, first.low, first.high, last.kind, last.low, last.high,
-        near_n, near_k, unit, k % tile.depth == 0, tile.rows, tile.columns, tile.depth,
+        near_n, near_k, unit, unit_n, k % tile.depth == 0, tile.rows, tile.columns, tile.depth,
         num_stages=tile.stages, num_warps=tile.warps,
     )  # fmt: skip
     return y
 
 
 @triton.jit(do_not_specialize=[
-    "m", "n", "k", "x_m", "o_m", "w_n", "w_k", "a_m", "y_m", "rows_per_gate"
+    "m", "n", "k", "x_m", "w_n", "w_k", "a_m", "o_m", "y_m", "rows_per_gate"
 ])  # fmt: skip
 def _linear(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
     x, weight, bias, factor, other, gate, source, target, added, scale, shift, places, y,
-    m, n, k, x_m, o_m, w_n, w_k, a_m, y_m, rows_per_gate,
+    m, n, k, x_m, w_n, w_k, a_m, o_m, y_m, rows_per_gate,
     has_bias: tl.constexpr, has_factor: tl.constexpr, has_other: tl.constexpr,
     has_gate: tl.constexpr, has_source: tl.constexpr, has_target: tl.constexpr,
     has_added: tl.constexpr, has_scale: tl.constexpr, has_places: tl.constexpr,
     before: tl.constexpr, before_low: tl.constexpr, before_high: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
     last: tl.constexpr, last_low: tl.constexpr, last_high: tl.constexpr,
-    near_n: tl.constexpr, near_k: tl.constexpr, unit: tl.constexpr,
+    near_n: tl.constexpr, near_k: tl.constexpr, unit: tl.constexpr, unit_n: tl.constexpr,
     is_whole: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
 ):  # fmt: skip
     """One program computes a tile of `rows` by `columns` values; 8 rows of tiles go together, so
-    that their operands stay in the cache. Sizes and strides but `m` are given in units."""
-    n, k = n * unit, k * unit
-    x_m, o_m = x_m.to(tl.int64) * unit, o_m.to(tl.int64) * unit
-    a_m, y_m = a_m.to(tl.int64) * unit, y_m.to(tl.int64) * unit
+    that their operands stay in the cache. Sizes and strides but `m` are given in units: `unit_n`
+    for those of the result, `unit` for the others."""
+    n, k = n * unit_n, k * unit
+    x_m, o_m = x_m.to(tl.int64) * unit, o_m.to(tl.int64) * unit_n
+    a_m, y_m = a_m.to(tl.int64) * unit, y_m.to(tl.int64) * unit_n
     w_n, w_k = 1 if near_n else w_n * unit, 1 if near_k else w_k * unit
     program = tl.program_id(0)
     tiles_m, tiles_n = tl.cdiv(m, rows), tl.cdiv(n, columns)

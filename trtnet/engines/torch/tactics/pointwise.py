@@ -1,4 +1,4 @@
-"""Functions of each element, and means over images, by one Triton kernel each."""
+"""Functions of each element, by one Triton kernel."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ def finish(
 
 
 def scale_shift(
-    x: Tensor, scale: Tensor, shift: Tensor, epilogue: Epilogue, out: Tensor | None = None
+    x: Tensor, scale: Tensor, shift: Tensor | None, epilogue: Epilogue, out: Tensor | None = None
 ) -> Tensor:
     """`epilogue` of ``x * scale + shift``.
 
     Args:
         x: (M, C), of any stride between rows and 1 in them, on a CUDA device.
-        scale, shift: (C,).
+        scale: (C,); or (B, C) without gaps, with M a multiple of B, one row for each image.
+        shift: (C,).
         epilogue: activations alone.
         out: as `x`, where the result is written.
 
@@ -72,18 +73,22 @@ def _run(
     channels = x.shape[1]
     steps = [channels if rows is None else rows.stride(0) for rows in (x, y, other)]
     unit = unit_of(channels, *steps)
+    of_images = scale is not None and scale.dim() == 2
+    per_image = x.shape[0] // scale.shape[0] if of_images else 1  # type: ignore[union-attr]
     launch(
         _pointwise, (triton.cdiv(x.numel(), _BLOCK),),
         x, y, scale, bias, factor, other, x.numel() // unit, channels // unit,
-        *(step // unit for step in steps), any(step != channels for step in steps),
+        *(step // unit for step in steps), per_image,
+        any(step != channels for step in steps), of_images,
         scale is not None, bias is not None, factor is not None, other is not None,
         first.kind, first.low, first.high, last.kind, last.low, last.high, unit, _BLOCK,
     )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["count", "channels", "x_m", "y_m", "o_m"])
+@triton.jit(do_not_specialize=["count", "channels", "x_m", "y_m", "o_m", "per_image"])
 def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' annotations
-    x, y, scale, bias, factor, other, count, channels, x_m, y_m, o_m, has_gaps: tl.constexpr,
+    x, y, scale, bias, factor, other, count, channels, x_m, y_m, o_m, per_image,
+    has_gaps: tl.constexpr, of_images: tl.constexpr,
     has_scale: tl.constexpr, has_bias: tl.constexpr,
     has_factor: tl.constexpr, has_other: tl.constexpr,
     first: tl.constexpr, first_low: tl.constexpr, first_high: tl.constexpr,
@@ -91,7 +96,7 @@ def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
     unit: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """One program computes `block` values; with `has_gaps` rows do not follow on each other. Sizes
-    and strides are given in units, which lie one after the other."""
+    and strides are given in units, which lie one after the other; `per_image` is in rows."""
     start = tl.program_id(0).to(tl.int64) * (block // unit)
     group, within = tl.arange(0, block // unit)[:, None], tl.arange(0, unit)[None, :]
     inside = (start + group < count) & (within < unit)
@@ -105,7 +110,10 @@ def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
         o_at = row * (o_m.to(tl.int64) * unit) + channel
     value = tl.load(x + x_at, inside, 0.0).to(tl.float32)
     if has_scale:
-        value *= tl.load(scale + channel, inside, 0.0).to(tl.float32)
+        scale_at = channel
+        if of_images:
+            scale_at += row // per_image * (channels * unit)
+        value *= tl.load(scale + scale_at, inside, 0.0).to(tl.float32)
     if has_bias:
         value += tl.load(bias + channel, inside, 0.0).to(tl.float32)
     value = activate(value, first, first_low, first_high)
@@ -115,38 +123,3 @@ def _pointwise(  # type: ignore[no-untyped-def]  # Triton reads its parameters' 
         value += tl.load(other + o_at, inside, 0.0).to(tl.float32)
     value = activate(value, last, last_low, last_high)
     tl.store(y + y_at, value.to(y.dtype.element_ty), inside)
-
-
-def image_means(x: Tensor, rows: int, channels: int, warps: int) -> Tensor:
-    """The mean of each image and channel, (N, C).
-
-    Args:
-        x: (N, P, C), P pixels; without gaps, on a CUDA device.
-        rows, channels: that a program reads at a time; powers of 2.
-        warps: of a program.
-    """
-    n, pixels, c = x.shape
-    y = torch.empty((n, c), dtype=x.dtype, device=x.device)
-    if y.numel():
-        grid = (n, triton.cdiv(c, channels))
-        unit = unit_of(c)
-        launch(_image_means, grid, x, y, pixels, c // unit, rows, channels, unit, num_warps=warps)
-    return y
-
-
-@triton.jit(do_not_specialize=["pixels", "c"])
-def _image_means(  # type: ignore[no-untyped-def]  # as above
-    x, y, pixels, c, rows: tl.constexpr, channels: tl.constexpr, unit: tl.constexpr
-):
-    """One program sums up `channels` of the `c` times `unit` channels of one image."""
-    c = c * unit
-    image = tl.program_id(0).to(tl.int64)
-    channel = tl.program_id(1) * channels + tl.arange(0, channels)
-    row = tl.arange(0, rows)
-    total = tl.zeros((rows, channels), tl.float32)
-    for start in range(0, pixels, rows):
-        inside = ((start + row) < pixels)[:, None] & (channel < c)[None, :]
-        at = x + (image * pixels + start + row)[:, None] * c + channel[None, :]
-        total += tl.load(at, inside, 0.0).to(tl.float32)
-    mean = tl.sum(total, 0) / pixels
-    tl.store(y + image * c + channel, mean.to(y.dtype.element_ty), channel < c)

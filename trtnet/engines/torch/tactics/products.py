@@ -34,14 +34,16 @@ def of_rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
     chain = Chain([node], is_image=False, taken=taken)
     chain.follow(moves=True)
     bias = arguments[2] if by_columns else None
-    source, nodes, places = x, chain.nodes, None
+    source, gate, nodes, places = x, None, chain.nodes, None
     if x.target is take_rows and len(x.users) == 1 and x not in taken:
         source, places = x.args[0], x.args[1]
         nodes = [x, *nodes]
+    elif x not in taken and chain.places is None:
+        source, gate, nodes = _gated(x, nodes, False)
     depth = weight.meta["value"].numel() // columns
     how = calls.Layout(chain.shape_of_rows, by_columns, chain.is_image, False)
     given = (source, weight, bias, chain.factor, chain.other)
-    operands = (*given, None, places, chain.places, None, None)
+    operands = (*given, gate, places, chain.places, None, None)
     sizes = (node.meta["value"].numel() // columns, columns, depth)
     return _product(nodes, operands, chain, how, sizes, count)
 
@@ -112,7 +114,7 @@ def of_images(
     n, out, oh, ow = node.meta["value"].shape
     if is_point(node):
         is_free = x not in taken
-        source, gate, nodes = _gate(x, chain.nodes) if is_free else (x, None, chain.nodes)
+        source, gate, nodes = _gated(x, chain.nodes, True) if is_free else (x, None, chain.nodes)
         how = calls.Layout(chain.shape_of_rows, False, chain.is_image, True)
         put = _put(chain)
         into, places = (None, None) if put is None else (put.args[0], put.args[2])
@@ -120,8 +122,7 @@ def of_images(
         given = (source, kernel, bias, chain.factor, chain.other, gate)
         operands = (*given, None, None, into, places)
         return _product(nodes, operands, chain, how, (n * oh * ow, out, value.shape[1]), count)
-    plain = chain.factor is None and chain.other is None and not chain.last and chain.is_image
-    if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1 and plain:
+    if groups == x.meta["value"].shape[1] == out and value.shape[1] == 1:
         return _depthwise(module, node, chain, count)
     if node.target is F.conv2d and (chain.epilogue or bias is not None):
         return _finished(node, chain, count)
@@ -142,26 +143,33 @@ def _product(
         Tactic(f"tile {tile}", calls.product, {**shared, "tile": tile})
         for tile in linear.tiles(*sizes, count)
     ]
-    if not any(operands[5:8]) and (how.of_image or chain.epilogue):
+    gate, *moves = operands[5:8]
+    if not any(moves) and (how.of_image or chain.epilogue or gate is not None):
         tactics.append(Tactic("library", calls.library_product, shared, always=True))
     return Region(tuple(nodes), operands, problem, tuple(tactics), into=into)
 
 
-def _gate(x: Any, nodes: list[fx.Node]) -> tuple[Any, Any, list[fx.Node]]:
-    """What `x` is without a factor for each image and channel, that factor, and the nodes."""
-    if x.target is torch.mul and len(x.users) == 1:
-        for image, gate in (x.args, x.args[::-1]):
-            if not (isinstance(image, fx.Node) and isinstance(gate, fx.Node)):
-                continue
-            size, mine = image.meta["value"].shape, gate.meta["value"].shape
-            if (
-                tuple(mine) == (size[0], size[1], 1, 1)
-                and tuple(size) == tuple(x.meta["value"].shape)
-                and is_half(gate)
-                and is_half(image)
-            ):
-                return image, gate, [x, *nodes]
-    return x, None, nodes
+def _gated(x: Any, nodes: list[fx.Node], is_image: bool) -> tuple[Any, Any, list[fx.Node]]:
+    """What is multiplied, its gate or None, and the nodes."""
+    found = without_gate(x, is_image)
+    return (x, None, nodes) if found is None else (*found, [x, *nodes])
+
+
+def without_gate(x: Any, is_image: bool) -> tuple[fx.Node, fx.Node] | None:
+    """What `x` is without a factor for each image and channel, and that factor; None where it has
+    none, or is used elsewhere."""
+    if x.target is not torch.mul or len(x.users) != 1:
+        return None
+    for image, gate in (x.args, x.args[::-1]):
+        if not (isinstance(image, fx.Node) and isinstance(gate, fx.Node)):
+            continue
+        size, mine = image.meta["value"].shape, gate.meta["value"].shape
+        rest = (1,) * (len(size) - 2)
+        wanted = (size[0], size[1], *rest) if is_image else (size[0], *rest, size[-1])
+        fits = rest and tuple(mine) == wanted and size == x.meta["value"].shape
+        if fits and is_half(gate) and is_half(image):
+            return image, gate
+    return None
 
 
 def _depthwise(module: fx.GraphModule, node: fx.Node, chain: Chain, count: int) -> Region:
@@ -178,12 +186,16 @@ def _depthwise(module: fx.GraphModule, node: fx.Node, chain: Chain, count: int) 
         f"{value.dtype} {chain.epilogue} {bias is not None}"
     )
     shared = {"stride": stride, "padding": padding, "dilation": dilation,
-              "epilogue": chain.epilogue}  # fmt: skip
+              "epilogue": chain.epilogue, "is_image": chain.is_image}  # fmt: skip
     tactics = [
         Tactic(f"block {block}", calls.depthwise_image, {**shared, "block": block})
         for block in depthwise.BLOCKS[:count]
     ]
-    return Region(tuple(chain.nodes), (x, window, bias), problem, tuple(tactics))
+    if chain.epilogue.rest or not chain.is_image:
+        problem += f" {chain.is_image:d}"
+        tactics.append(Tactic("finish", calls.library_depthwise, shared, always=True))
+    operands = (x, window, bias, chain.factor, chain.other)
+    return Region(tuple(chain.nodes), operands, problem, tuple(tactics))
 
 
 def _finished(node: fx.Node, chain: Chain, count: int) -> Region | None:

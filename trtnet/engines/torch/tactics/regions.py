@@ -10,6 +10,7 @@ from torch import fx
 
 from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.passes import linear_of_columns
+from trtnet.engines.torch.pooling import average_pool, max_pool
 from trtnet.engines.torch.tactics import image_regions, products, scaled_products, token_regions
 from trtnet.engines.torch.tactics.choices import Region, is_half
 from trtnet.engines.torch.tactics.quantized.regions import of_codes
@@ -53,8 +54,10 @@ def _of_values(
         return token_regions.attention(module, node)
     if node.target is elementwise.scale_shift:
         return scaled_products.of_images(module, node, count, taken)
-    if node.target is mean:
-        return image_regions.means(node)
+    if node.target in (mean, torch.sum):
+        return image_regions.sums(node)
+    if node.target in (average_pool, max_pool):
+        return image_regions.pools(node)
     if node.target is torch.cat:
         return image_regions.concatenation(node)
     if node.target is torch.div:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from trtnet.engines.torch.constants import is_worth_keeping
 from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.tactics import loops
 from trtnet.engines.torch.tactics.iterations import Function, at_once, called
+from trtnet.engines.torch.tactics.launching import nothing_launched
 from trtnet.engines.torch.tactics.values import Draft, SpecializationError, Value, on_meta
 from trtnet.reference.control import Conditional, Loop
 from trtnet.reference.dtypes import HALF_DTYPES
@@ -62,12 +64,36 @@ def recompute(module: fx.GraphModule, changed: Set[fx.Node]) -> None:
                 continue
             if known.isdisjoint(node.all_input_nodes):
                 continue
-            sources = [_source(module, source) for source in node.all_input_nodes]
-            made = on_meta(_laid_out(node, _computed(node, called(node), sources)))
-            is_view = any(_share_memory(made, x.meta["value"]) for x in node.all_input_nodes)
-            if is_view or _layout(made) != _layout(node.meta["value"]):
-                node.meta["value"] = made
+            if _is_changed(module, node):
                 known.add(node)
+
+
+def lay_out(module: fx.GraphModule, replaced: Set[fx.Node]) -> None:
+    """Has the nodes `replaced` of a specialized module, and those that read them, say in which
+    layout they give their values, which may be another one than that of the nodes before.
+
+    No kernel is launched. A node of which it cannot be told stays as it is.
+    """
+    changed: set[fx.Node] = set()
+    with torch.no_grad(), nothing_launched():
+        for node in module.graph.nodes:
+            is_call = node.op in ("call_function", "call_method")
+            if not is_call or (node not in replaced and changed.isdisjoint(node.all_input_nodes)):
+                continue
+            with suppress(SpecializationError):
+                if _is_changed(module, node):
+                    changed.add(node)
+
+
+def _is_changed(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Has `node` say what it computes; whether that is a view, or in another layout than before."""
+    sources = [_source(module, source) for source in node.all_input_nodes]
+    made = on_meta(_laid_out(node, _computed(node, called(node), sources)))
+    is_view = any(_share_memory(made, x.meta["value"]) for x in node.all_input_nodes)
+    if not is_view and _layout(made) == _layout(node.meta["value"]):
+        return False
+    node.meta["value"] = made
+    return True
 
 
 def _share_memory(one: Any, other: Any) -> bool:

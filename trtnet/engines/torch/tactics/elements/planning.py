@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.torch.tactics.elements.functions import UnwrittenError
+from trtnet.engines.torch.tactics.elements.functions import POINTWISE, UnwrittenError
 from trtnet.engines.torch.tactics.elements.movements import is_movement, shape_of
 from trtnet.engines.torch.tactics.elements.reading import (
     DEEPEST,
@@ -20,12 +20,14 @@ from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.index import select_k
 from trtnet.reference.module_builder import is_kept
+from trtnet.reference.reduction import mean
 
 _LARGEST = 1 << 31  # elements of a tensor: places in it are int32
 _STORED = 4  # what an element costs that is written or read, in operations
 _LAUNCH = 1e7  # what a launch costs, in operations: two microseconds
 _WASTE = 2e7  # operations for the same sums again
-_REDUCTIONS = (torch.sum, torch.amax, torch.amin, torch.matmul)
+_REDUCTIONS = (torch.sum, mean, torch.amax, torch.amin)
+_FEW = 32  # elements that are reduced although they lie apart
 _SOFTMAX = 3.0  # elements for one of a softmax that is reduced along its axis
 _TRIVIAL = 4  # operations for an element that are never worth a tensor of their own
 
@@ -178,7 +180,7 @@ class Plan:
                     axis: Any = node.args[1]
                     if count * shape_of(node)[axis] > _WASTE:
                         found.add(node)
-                elif node.target not in _REDUCTIONS:
+                elif node.target not in (*_REDUCTIONS, torch.matmul):
                     left += (
                         x for x in operands(node) if x in self.computable and x not in self.stored
                     )
@@ -186,11 +188,11 @@ class Plan:
 
 
 def unsupported(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes whose function is known, but not with these arguments or types; and images, which
-    are left to the tactics of convolutions."""
+    """The nodes whose function is known, but not with these arguments or types; and those whose
+    elements kernels would read, or write, one by one from places that lie apart."""
     return {
         node for node in graph.nodes
-        if _is_known(node) and (_is_image(node) or not _can_be_written(node))
+        if _is_known(node) and (_is_scattered(node) or not _can_be_written(node))
     }  # fmt: skip
 
 
@@ -265,7 +267,7 @@ def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
         fill = node.kwargs.get("fill")
         return [(arguments[0], 1.0), *([(fill, 1.0)] if isinstance(fill, fx.Node) else [])]
     times = 1.0
-    if node.target in _REDUCTIONS[:3]:
+    if node.target in _REDUCTIONS:
         times = arguments[0].meta["value"].numel() / node.meta["value"].numel()
     elif node.target is torch.softmax:
         times = _SOFTMAX
@@ -293,7 +295,16 @@ def _cost(node: fx.Node, costs: dict[fx.Node, float], stored: Set[fx.Node]) -> f
     return own + sum(parts)
 
 
-def _is_image(node: fx.Node) -> bool:
-    """Whether `node` computes images in half precision, whose layout convolutions want."""
+def _is_scattered(node: fx.Node) -> bool:
+    """Whether `node` moves elements of images in half precision, or reduces them; or takes a mean
+    of many elements that do not lie together."""
     value: Tensor = node.meta["value"]
-    return value.dim() == 4 and value.dtype in HALF_DTYPES
+    if node.target is mean:
+        source: Tensor = node.args[0].meta["value"]  # type: ignore[union-attr]
+        axes: Any = node.args[1]
+        return any(source.shape[axis] > _FEW and source.stride(axis) != 1 for axis in axes)
+    if value.dim() != 4 or value.dtype not in HALF_DTYPES:
+        return False
+    is_vector = 1 in (value.shape[1:3].numel(), value.shape[2:].numel())  # of each image
+    keeps_places = node.op == "call_method" or node.target in POINTWISE or is_view(node)
+    return not is_vector and not keeps_places

@@ -30,6 +30,7 @@ from trtnet.engines.torch.tactics.elements.sampling import sampled
 from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer, number
 from trtnet.engines.torch.tactics.movement import take_rows
 from trtnet.reference.index import gather_elements, select_k, take
+from trtnet.reference.reduction import mean
 
 LONGEST = 8192
 """The elements that are reduced at once, at most."""
@@ -246,18 +247,18 @@ class Reading:
             raise UnwrittenError(node)
         axis = axes[0] % source.meta["value"].dim()
         index = [*index[:axis], *index[axis + 1 :]] if keeps else index
-        if node.target is torch.sum:
-            if kind is torch.bool or made is not kind:
-                raise UnwrittenError(node)
+        if made is not kind or (node.target is mean and not kind.is_floating_point):
+            raise UnwrittenError(node)
+        if node.target is torch.sum and kind is torch.bool:
+            raise UnwrittenError(node)
+        if node.target in (torch.sum, mean):
             return self._total(node, index, axis, mask)
         value, _, exists = self._reduced(node, source, index, axis, mask)
-        if made is not kind:
-            raise UnwrittenError(node)
         return self._extreme(value, kind, exists, node.target is torch.amax)
 
     def _total(self, node: fx.Node, index: Index, axis: int, mask: Term | None) -> Term:
-        """The sum along `axis`; of a concatenation there, of each part for itself: one tile of all
-        parts would compute each of them at the places of the others too."""
+        """The sum or mean along `axis`; of a concatenation there, of each part for itself: one
+        tile of all parts would compute each of them at the places of the others too."""
         source: Any = node.args[0]
         kind = source.meta["value"].dtype
         total = None
@@ -266,6 +267,9 @@ class Reading:
             own = self._sum(value, kind, exists)
             total = own if total is None else self.writer.apply("({0} + {1})", total, own)
         assert total is not None
+        count = shape_of(source)[axis] if node.target is mean else 1
+        if count > 1:
+            total = self.writer.apply(f"tl.div_rn({{0}}, {count}.0)", total)
         return narrowed(self.writer, total, kind)
 
     def _parts(self, source: Any, axis: int) -> list[Any]:
@@ -378,6 +382,7 @@ _SPECIAL: dict[Any, Special] = {
     take: Reading._taken,
     take_rows: Reading._rows,
     torch.sum: Reading._reduction,
+    mean: Reading._reduction,
     torch.amax: Reading._reduction,
     torch.amin: Reading._reduction,
     torch.softmax: Reading._softmax,

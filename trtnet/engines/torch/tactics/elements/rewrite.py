@@ -20,6 +20,7 @@ from trtnet.engines.torch.tactics.elements.planning import (
 )
 from trtnet.engines.torch.tactics.elements.reading import TooDeepError
 from trtnet.engines.torch.tactics.launching import compile_ahead, only_compiling
+from trtnet.engines.torch.tactics.specialize import lay_out
 from trtnet.escaping import printable
 from trtnet.reference.module_builder import is_kept
 
@@ -139,7 +140,7 @@ def _replace(module: fx.GraphModule, launches: Sequence[_Launch]) -> None:
     replaced: dict[fx.Node, fx.Node] = {}
     for launch in launches:
         kernel = launch.kernel
-        function = _function(kernel, _as_module(module, launch))
+        function = _function(launch, _as_module(module, launch))
         with module.graph.inserting_before(launch.before):
             given = tuple(replaced.get(x, x) for x in kernel.operands)
             called = module.graph.call_function(function, given)
@@ -151,12 +152,13 @@ def _replace(module: fx.GraphModule, launches: Sequence[_Launch]) -> None:
         ]
         called.meta["layer"] = " + ".join(dict.fromkeys(layers))
         called.meta["value"] = tuple(launch.values)
-        for node, item, value in zip(launch.nodes, made, launch.values, strict=True):
-            item.meta.update({**node.meta, "value": value})
+        for node, item in zip(launch.nodes, made, strict=True):
+            item.meta.update(node.meta)
             replaced[node] = item
     for node, item in replaced.items():
         node.replace_all_uses_with(item)
     _sort(module.graph)
+    lay_out(module, set(replaced.values()))
     module.graph.eliminate_dead_code(is_kept)
     drop_unused(module)
     module.recompile()
@@ -166,15 +168,23 @@ def _item(values: Sequence[Tensor], i: int) -> Tensor:
     return values[i]
 
 
-def _function(kernel: Kernel, module: fx.GraphModule) -> Callable[..., Any]:
+def _function(launch: _Launch, module: fx.GraphModule) -> Callable[..., Any]:
     """What a graph can call: the kernel on a GPU, elsewhere the nodes that it replaces."""
+    kernel, laid_out = launch.kernel, launch.values
 
     def elements(*given: Tensor) -> Sequence[Tensor]:
-        run = kernel.run if all(map(_on_gpu, given)) else module.forward
-        values: Sequence[Tensor] = run(*given)
-        return values
+        if all(map(_on_gpu, given)):
+            return kernel.run(*given)
+        return tuple(map(_laid_out_as, module.forward(*given), laid_out))
 
     return holding(elements, kernel.source)
+
+
+def _laid_out_as(value: Tensor, like: Tensor) -> Tensor:
+    if value.stride() == like.stride() or 0 in like.stride():
+        return value
+    made = torch.empty_strided(like.shape, like.stride(), dtype=value.dtype, device=value.device)
+    return made.copy_(value)
 
 
 def _on_gpu(x: Tensor) -> bool:

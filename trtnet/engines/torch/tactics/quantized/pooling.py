@@ -37,8 +37,9 @@ def _is_pool(node: fx.Node) -> bool:
     """Whether `node` is the maximum over windows of images."""
     if node.target is not max_pool:
         return False
-    windows: dict[str, Any] = {"window": node.args[1], **node.kwargs}
-    return pads_as_pytorch(**windows)  # each has a value
+    arguments: Any = node.args
+    _, window, _, pre, post, mode = arguments
+    return pads_as_pytorch(window, pre, post, mode)  # each has a value
 
 
 def _comes_from_codes(node: Any) -> bool:
@@ -57,8 +58,7 @@ def _swap(graph: fx.Graph, encoding: fx.Node, wide: fx.Node, pool: fx.Node) -> N
         codes = graph.call_function(encoding.target, (values, *encoding.args[1:]), encoding.kwargs)  # type: ignore[arg-type]
         codes.meta.update(encoding.meta)
         codes.meta["value"] = values.meta["value"].to(encoding.meta["value"].dtype)
-        windows = (*pool.args[1:], pool.kwargs["pre"])
-        made = graph.call_function(passes.pool, (codes, *windows))
+        made = graph.call_function(passes.pool, (codes, *pool.args[1:4]))
     made.meta.update(pool.meta)
     made.meta["value"] = encoding.meta["value"].contiguous(memory_format=torch.channels_last)
     encoding.replace_all_uses_with(made)

@@ -1,0 +1,110 @@
+"""Large tensors with several factors and terms: one factor and one term, computed before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tactics.networks import CPU, filled, inputs_of, outputs, targets
+from tactics.stand_ins import Clock
+
+import trtnet.nn
+from trtnet.engines.torch.tactics.builder import Builder
+from trtnet.engines.torch.tactics.timing_cache import TimingCache
+
+SIZE = (2, 6, 9, 8)
+
+
+def model_of(nn, function):
+    """A linear layer of each pixel, and what `function` makes of its result: of trtnet's or
+    PyTorch's `nn`."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.point = nn.Linear(6, 6), nn.Linear(6, 6), nn.Conv2d(6, 6, 1)
+            self.weight, self.bias = (nn.Parameter(torch.ones(6)) for _ in range(2))
+
+        def forward(self, x):
+            return function(self, nn.functional.gelu(self.one(x.permute(0, 2, 3, 1))))
+
+    return Model()
+
+
+def response(x):
+    """What global response normalisation multiplies by."""
+    norm = x.norm(p=2, dim=(1, 2), keepdim=True)
+    return norm / (norm.mean(-1, keepdim=True) + 1e-6)
+
+
+def grn(m, x):
+    return x + (m.bias + m.weight * (x * response(x)))
+
+
+REWRITTEN = {
+    "before a linear layer": lambda m, x: m.two(grn(m, x)),
+    "before a convolution": lambda m, x: m.point(grn(m, x).permute(0, 3, 1, 2)),
+    "factors": lambda m, x: m.two(x * response(x) * m.weight),
+    "a factor and itself": lambda m, x: m.two(x * response(x) + x),
+    "sum of factors": lambda m, x: m.two(x * m.weight + x * response(x)),
+}
+KEPT = {
+    "term before a factor": lambda m, x: (x + m.bias) * response(x),
+    "two terms": lambda m, x: (x + m.bias) + response(x),
+    "one factor and term": lambda m, x: x * response(x) + m.bias,
+    "difference": lambda m, x: x - x * response(x),
+    "another source": lambda m, x: m.two(x) + x * response(x),
+    "two outputs": lambda m, x: [(y := x * response(x)), x + y],
+}
+
+
+def check(function, as_on_a_gpu):
+    """The built module; it gives what PyTorch gives in float64."""
+    model = filled(model_of(trtnet.nn, function))
+    oracle = model_of(torch.nn, function).double()
+    oracle.load_state_dict({k: torch.from_numpy(v) for k, v in model.state_dict().items()})
+    module = as_on_a_gpu(model, ("N", *SIZE[1:]))
+    made = Builder(1, TimingCache({}), CPU, Clock()).build(module, [(SIZE, torch.float32)])
+    made.graph.lint()
+    (x,) = inputs_of([SIZE])
+    with torch.no_grad():
+        wanted = oracle(x.double())
+    wanted = wanted if isinstance(wanted, list) else [wanted]
+    for found, right in zip(outputs(made, [x]), wanted, strict=True):
+        assert found.shape == right.shape
+        assert (found.double() - right).norm() <= 2e-3 * right.norm()
+    return made
+
+
+def has_factor_of_its_own(module):
+    return any("_one" in str(node.target) for node in module.graph.find_nodes(op="get_attr"))
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_a_product_takes_one_factor(name, as_on_a_gpu, stand_ins):
+    """Nothing of all pixels is left beside the two products."""
+    made = check(REWRITTEN[name], as_on_a_gpu)
+    left = [node for node in made.graph.nodes if node.target in (torch.mul, torch.add)]
+    assert all(node.meta["value"].numel() <= 12 for node in left)
+    assert targets(made).count("product") == 2
+
+
+def test_a_sum_that_is_read_elsewhere(as_on_a_gpu, stand_ins):
+    def function(m, x):
+        y = grn(m, x)
+        return m.two(y), y
+
+    assert has_factor_of_its_own(check(lambda m, x: list(function(m, x)), as_on_a_gpu))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_stays(name, as_on_a_gpu, stand_ins):
+    assert not has_factor_of_its_own(check(KEPT[name], as_on_a_gpu))
+
+
+def test_a_bias_that_a_term_goes_into_is_used_elsewhere(as_on_a_gpu, stand_ins):
+    """The other layer keeps it."""
+
+    def function(m, x):
+        return [m.two(grn(m, x)), m.two(x)]
+
+    check(function, as_on_a_gpu)
