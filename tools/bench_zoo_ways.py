@@ -8,6 +8,7 @@ weak peer at small batches. On a CPU they are called as they are.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -79,14 +80,15 @@ class Made:
         cache: ``"cold"`` or ``"warm"``: whether Inductor had to compile; ``None`` where it has no
             part in it.
         ways: of a session on a GPU, microseconds of the ways to run the whole network that it
-            timed, by name: none where the timing cache knew the fastest.
+            timed, by name; None of one that needs too much memory. There are none where the timing
+            cache knew the fastest.
     """
 
     candidate: Candidate
     results: Callable[[], list[torch.Tensor]]
     is_captured: bool
     cache: str | None = None
-    ways: dict[str, float] | None = None
+    ways: dict[str, float | None] | None = None
 
 
 def of_pytorch(way: Way, module: torch.nn.Module, cell: Cell, x: torch.Tensor, device: str) -> Made:
@@ -172,7 +174,10 @@ def of_session(
     why = ""
     if device == "cuda" and not lane.is_captured:
         why = " ".join((lane.capture_failure or "unknown").split())[:300]
-    tried = {name: round(us, 1) for name, us in getattr(lane.context, "tried", {}).items()}
+    tried = {
+        name: round(us, 1) if math.isfinite(us) else None
+        for name, us in getattr(lane.context, "tried", {}).items()
+    }
     made = Made(candidate, results, lane.is_captured, ways=tried if lane.is_captured else None)
     return made, session, why
 

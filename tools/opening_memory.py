@@ -7,6 +7,9 @@ this left. For each stage, without those inside of it: the most that PyTorch's a
 from the device while it lasted and the most that tensors took, both beyond what there was before
 the session, and by how much the rest grew: libraries, kernels, buffers of trtnet. Of the trials the
 region is named that took most. Needs a GPU, which nothing else may use.
+
+What cuDNN's kernels take while they are timed is in ``executing`` of the ways that say so;
+``--kernels N`` has PyTorch time at most so many of each convolution.
 """
 
 from __future__ import annotations
@@ -169,6 +172,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--engines", default="engines", metavar="DIR", help="where they are kept")
     parser.add_argument("--choices", metavar="DIR", help="where timing caches are left")
+    parser.add_argument("--kernels", type=int, default=10, metavar="N", help="PyTorch's: 10")
     parser.add_argument("--here", action="store_true", help="once, in this process")
     return parser.parse_args(arguments)
 
@@ -180,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(options.choices or scratch)
         folder.mkdir(parents=True, exist_ok=True)
         if options.here:
+            torch.backends.cudnn.benchmark_limit = options.kernels  # type: ignore[assignment]
             with torch.inference_mode():
                 for model in options.models:
                     cell = Cell(model, options.batch, options.precision)
@@ -188,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"{model}, batch {cell.batch}, level {options.level}, {cache}")
                     print(opened(cell, Path(options.engines), options.level, file), flush=True)
             return 0
-        names = ("batch", "level", "precision", "engines")
+        names = ("batch", "level", "precision", "engines", "kernels")
         words = [f"--{name}={getattr(options, name)}" for name in names]
         command = [sys.executable, __file__, "--here", *words, f"--choices={folder}"]
         runs = [model for model in options.models for _ in range(2)]

@@ -99,4 +99,6 @@ def test_each_model_is_opened_twice_with_one_timing_cache(
     assert opening_memory.main(["unet", "vgg16", "--choices", str(tmp_path)]) == 3
     given = ["--here", "--batch=64", "--level=5", "--precision=fp16", "--engines=engines"]
     cache = f"--choices={tmp_path}"
-    assert calls == [[*given, cache, model] for model in ("unet", "unet", "vgg16", "vgg16")]
+    assert calls == [
+        [*given, "--kernels=10", cache, model] for model in ("unet", "unet", "vgg16", "vgg16")
+    ]

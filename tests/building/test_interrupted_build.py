@@ -9,6 +9,8 @@ import pytest
 import trtnet
 from trtnet import nn
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def network() -> trtnet.Network:

@@ -19,6 +19,8 @@ from trtnet.errors import BuildError, PlanError
 from trtnet.files.locks import locked
 from trtnet.reading.files import read_bytes
 
+pytestmark = pytest.mark.alone
+
 Raises = Callable[..., Any]
 CALLS = ("open", "unlink", "replace", "fsync", "close")  # of os: the steps of a save
 MOST_STEPS = 60

@@ -21,6 +21,8 @@ from trtnet.extras import install
 from trtnet.hardware import GpuDevice
 from trtnet.pipeline import Machine, abilities, examine, packages
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 TASKS = [
     *("build rtx", "build tensorrt", "build torch", "verify"),

@@ -22,6 +22,8 @@ from trtnet.errors import BuildError, ShapeError, TrtnetError, UnsupportedError,
 from trtnet.files import atomic_write
 from trtnet.starting import TRACEBACK, is_program
 
+pytestmark = pytest.mark.alone
+
 SIGNALS = [
     (getattr(signal, name), status, said)
     for name, status, said in (

@@ -23,6 +23,8 @@ from trtnet.engines.slot import ExecutionSlot
 from trtnet.errors import ExecutionError
 from trtnet.workers import Job, Workers, ordered_map
 
+pytestmark = pytest.mark.alone
+
 with pytest.MonkeyPatch.context() as _patch:
     _patch.syspath_prepend(Path(__file__).parents[2] / "tools")
     from fault_sections import session as session_faults

@@ -37,6 +37,8 @@ from trtnet.reference import (
     resize,
 )
 
+pytestmark = pytest.mark.alone
+
 X = "input"  # stands for the network's input in the arguments of a case
 IMAGE = (2, 4, 9, 11)
 

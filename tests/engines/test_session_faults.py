@@ -21,6 +21,8 @@ from trtnet.errors import (
     UsageError,
 )
 
+pytestmark = pytest.mark.alone
+
 
 def ones(*shape: int) -> np.ndarray:
     return np.ones(shape, "float32")

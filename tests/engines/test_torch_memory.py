@@ -239,10 +239,50 @@ def test_the_allocator_takes_what_pytorch_takes(seed):
 def test_segments_never_take_more(seed, monkeypatch):
     clear_settings(monkeypatch)
     events = drawn(seed)
-    as_it_is, found = Pool().run(events), memory.segments(events)
+    as_it_is, found = Pool().run(events), memory.segments(events).sizes
     taken = Pool(found).run(events)
     assert taken <= as_it_is - 16 * MIB if found else taken == as_it_is
     assert all(size >= 10 * MIB for size in found)
+
+
+def with_hidden(events, before=0, after=0):
+    """`events`, and memory that each operation takes beside its result."""
+    for number, nbytes in events:
+        if number > 0 and before:
+            yield 10**6, before
+        yield number, nbytes
+        if number > 0 and before:
+            yield -(10**6), 0
+        if number > 0 and after:
+            yield 10**6, after
+            yield -(10**6), 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("hidden", [{"before": 2 * MIB}, {"after": 32 * MIB}], ids=str)
+def test_segments_take_no_more_where_operations_take_more(hidden, seed, monkeypatch):
+    clear_settings(monkeypatch)
+    events = drawn(seed)
+    case = list(with_hidden(events, **hidden))
+    assert Pool(memory.segments(events).sizes).run(case) <= Pool().run(case)
+
+
+def test_two_large_values_lie_beside_each_other(monkeypatch):
+    """As in VGG: where the first value begins behind the small one before it, the third does not
+    fit in front of it."""
+    clear_settings(monkeypatch)
+    wide = 392 * MIB
+    events = [(1, 24 * MIB), (2, wide), (-1, 0), (3, wide), (-2, 0), (4, wide // 4), (-3, 0)]
+    found = memory.segments(events).sizes
+    assert Pool().run(events) == 2 * wide + 24 * MIB
+    assert Pool(found).run(events) <= 2 * wide + 2 * MIB
+
+
+def test_a_very_long_execution_is_left_as_it_is(monkeypatch):
+    clear_settings(monkeypatch)
+    monkeypatch.setattr(memory, "_EVENTS", len(growing()))
+    assert memory.segments(growing()).sizes
+    assert memory.segments(growing(21)).sizes == ()
 
 
 def clear_settings(monkeypatch):
@@ -265,20 +305,30 @@ def test_what_grows_takes_little_more_than_is_alive(monkeypatch):
     events = growing()
     live = (20 + 4 * 18 + 20 + 4 * 19) * MIB
     assert Pool().run(events) > 5 * live
-    assert Pool(memory.segments(events)).run(events) <= 1.1 * live
+    assert Pool(memory.segments(events).sizes).run(events) <= 1.1 * live
 
 
 @pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
 def test_an_allocator_that_is_set_otherwise_is_left_alone(name, monkeypatch):
     clear_settings(monkeypatch)
-    assert memory.segments(growing())
+    assert memory.segments(growing()).sizes
     monkeypatch.setenv(name, "max_split_size_mb:64")
-    assert memory.segments(growing()) == ()
+    assert memory.segments(growing()).sizes == ()
+
+
+def test_what_is_taken_without_segments(monkeypatch):
+    """Tensors of up to a MiB lie in segments of their own kind: as much again is allowed them."""
+    clear_settings(monkeypatch)
+    small = [(1000 + n, MIB) for n in range(5)]
+    events = [*small, *growing(), *((-number, 0) for number, _ in small)]
+    found = memory.segments(events)
+    assert found.sizes == memory.segments(growing()).sizes
+    assert found.without == Pool().run(growing()) + 10 * MIB
 
 
 def test_small_tensors_and_small_networks_need_no_segments(monkeypatch):
     clear_settings(monkeypatch)
-    assert memory.segments([]) == ()
-    assert memory.segments([(n, MIB) for n in range(1, 400)]) == ()
+    assert memory.segments([]).sizes == ()
+    assert memory.segments([(n, MIB) for n in range(1, 400)]).sizes == ()
     sizes = itertools.chain(*([(n, n * MIB // 4), (-n, 0)] for n in range(1, 60)))
-    assert memory.segments(list(sizes)) == ()
+    assert memory.segments(list(sizes)).sizes == ()

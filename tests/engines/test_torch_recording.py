@@ -43,8 +43,8 @@ class Graph:
     def __init__(self, done):
         self._done = done
 
-    def capture_begin(self, *pool, capture_error_mode):
-        self._done.calls.append(("begin", *pool, capture_error_mode))
+    def capture_begin(self, pool=None, capture_error_mode="global"):
+        self._done.calls.append(("begin", pool, capture_error_mode))
         if self._done.no_begin is not None:
             raise self._done.no_begin
 
@@ -67,7 +67,7 @@ def fail():
     raise ValueError("of a kernel")
 
 
-BEGIN = ["stream", ("begin", "thread_local")]
+BEGIN = ["stream", ("begin", None, "thread_local")]
 AGAIN = ["stream", ("cudaStreamBeginCapture", 7, "thread local"), "end", "reset", "stream left"]
 
 

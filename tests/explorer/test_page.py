@@ -15,6 +15,8 @@ from trtnet.cli.main import main
 from trtnet.explorer import subject_of
 from trtnet.pipeline import Recipe, load_model
 
+pytestmark = pytest.mark.alone
+
 HOSTILE = (
     '<img src=x onerror="alert(1)">',
     "</script><script>alert(1)</script>",

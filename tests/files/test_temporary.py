@@ -18,6 +18,8 @@ from trtnet.files import atomic_write
 from trtnet.files.locks import locked
 from trtnet.files.temporary import remove_abandoned, temporary_file
 
+pytestmark = pytest.mark.alone
+
 DAY = 24 * 3600
 _WRITING = """
 import sys, time

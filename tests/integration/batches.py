@@ -83,7 +83,9 @@ def batch(images: str = "in", results: str = "out.parquet", **settings: Any) -> 
     """A run in this process."""
     recipe = settings.pop("recipe", Recipe("m.engine"))
     runner = settings.pop("runner", run_here)
-    return running.run_batch(recipe, images, results, _HERE(**settings), runner)
+    chosen = _HERE(**settings)
+    work = running.find_work(images, results, chosen)
+    return running.run_batch(recipe, work, chosen, runner)
 
 
 def stopping_after(count: int) -> Any:

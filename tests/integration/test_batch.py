@@ -56,10 +56,12 @@ def test_classes_are_those_of_a_softmax(folder: np.ndarray) -> None:
 
 
 def test_patterns_and_single_files(folder: np.ndarray) -> None:
-    assert batch("in/0000*.png").images == 10
-    assert [row["path"] for row in rows_of(batch("in/00007.png").results)] == ["in/00007.png"]
+    assert batch("in/0000*.png", "ten.parquet").images == 10
+    assert [row["path"] for row in rows_of(batch("in/00007.png", "one.parquet").results)] == [
+        "in/00007.png"
+    ]
     Path("in/notes.txt").write_text("no image")
-    assert batch("in/*").images == COUNT
+    assert batch("in/*", "all.parquet").images == COUNT
 
 
 def test_broken_images_are_rows_with_an_error(folder: np.ndarray) -> None:
@@ -100,6 +102,23 @@ def test_a_run_goes_on_where_it_was(folder: np.ndarray) -> None:
     require_equal(rows_of(result.results), Path("m.engine"), folder)
     again = batch(task="outputs", resume=True, runner=stopping_after(0))  # nothing is left to do
     assert (again.images, again.resumed) == (COUNT, COUNT)
+
+
+def test_results_are_replaced_only_where_it_is_asked_for(folder: np.ndarray) -> None:
+    first = rows_of(batch(task="outputs").results)
+    for changes in ({}, {"resume": True, "part_size": 8}):  # another run resumes nothing
+        with pytest.raises(UsageError, match=r"is there already.*\n?.*--force"):
+            batch(**{"task": "outputs", **changes})
+        assert rows_of(Path("out.parquet")) == first
+        assert not Path("out.parquet.parts").exists()
+    Path("in/00000.png").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        batch(task="outputs", force=True, runner=stopping_after(2))
+    assert rows_of(Path("out.parquet")) == first
+    with pytest.raises(UsageError, match="is there already"):
+        batch(task="outputs", resume=True)
+    batch(task="outputs", resume=True, force=True)
+    assert len(rows_of(Path("out.parquet"))) == COUNT - 1
 
 
 @pytest.mark.parametrize("change", ["images", "engine", "sidecar", "top", "preprocessing"])
@@ -191,6 +210,24 @@ def test_an_engine_that_cannot_run_ends_the_run(folder: np.ndarray) -> None:
     with pytest.raises(ExecutionError, match="after 0 of 50 images"):
         batch(results="other.parquet")
     assert not Path("other.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"runtime": "openvino", "engine_host_code_allowed": True}, "has no effect"),
+        ({"runtime": "lean"}, "runtime"),
+    ],
+)
+def test_the_runtime_is_that_of_a_session(
+    folder: np.ndarray, given: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(UsageError) as wanted:
+        trtnet.Session("m.engine", device="cpu", **given)
+    assert text in str(wanted.value)
+    with pytest.raises(ExecutionError) as found:
+        batch(task="outputs", **given)
+    assert str(wanted.value).splitlines()[0] in str(found.value)
 
 
 def test_an_image_whose_results_are_none_is_a_row_with_an_error(folder: np.ndarray) -> None:

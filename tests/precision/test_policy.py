@@ -14,6 +14,8 @@ from trtnet.errors import UnsupportedError, UsageError
 from trtnet.precision.budget import Budget
 from trtnet.precision.policy import PRESETS
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize(
     ("preset", "convolution", "normalization", "softmax", "reduction"),

@@ -21,6 +21,8 @@ from trtnet.quantization.journal import chained
 from trtnet.quantization.observer import observed
 from trtnet.reference.runner import execute, prepare
 
+pytestmark = pytest.mark.alone
+
 TENSORS = ("input", "0", "1", "2", "3", "4")
 
 

@@ -25,6 +25,8 @@ from trtnet.reading.documents import (
 )
 from trtnet.reading.schema import checked
 
+pytestmark = pytest.mark.alone
+
 SOURCE = Source("f.json", "a table", fix="write it again")
 
 

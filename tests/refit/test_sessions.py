@@ -20,6 +20,8 @@ from trtnet.engines import slot as slots
 from trtnet.errors import ExecutionError, UnsupportedError, UsageError
 from trtnet.weights import save, with_lora
 
+pytestmark = pytest.mark.alone
+
 torch = pytest.importorskip("torch")
 refitting = pytest.importorskip("trtnet.engines.torch.refitting")
 

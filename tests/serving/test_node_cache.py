@@ -72,7 +72,16 @@ def test_a_folder_of_others_is_not_used(plan: Path) -> None:
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     open_on_node(plan)
-    assert FakeSession.made == [{"device": "auto"}]
+    (given,) = FakeSession.made
+    assert not {"runtime_cache", "timing_cache"} & {*given}
+
+
+def test_every_session_gets_the_options(plan: Path) -> None:
+    """Also the one that fills the cache."""
+    given = {"device": "cuda:1", "runtime": "dispatch", "engine_host_code_allowed": True}
+    open_on_node(plan, **given)
+    assert len(FakeSession.made) == 2
+    assert all(given.items() <= made.items() for made in FakeSession.made)
 
 
 def test_engines_that_are_complete_have_none(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +59,50 @@ def test_parts_hold_all_images_once() -> None:
     assert Part.from_json(parts[1].as_json()) == parts[1]
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1:6379", None])
-def test_a_cluster_that_is_not_there_is_said(
-    address: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def init(**_: object) -> None:
-        raise ConnectionError("Could not connect")
-
+def stand_in_for_ray(monkeypatch: pytest.MonkeyPatch, init: Callable[..., object]) -> None:
     ray = types.SimpleNamespace(is_initialized=lambda: False, init=init, data=None)
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", types.SimpleNamespace())
+
+
+@pytest.mark.parametrize(
+    ("images", "results", "text"),
+    [
+        ("nowhere", "new.parquet", "there is no"),
+        ("empty", "new.parquet", "there are no images"),
+        ("in", "new.csv", "no name of results"),
+        ("in", "old.parquet", "old.parquet is there already"),
+    ],
+)
+def test_no_cluster_is_started_for_what_is_refused(
+    images: str, results: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    (tmp_path / "old.parquet").write_bytes(b"hours of work")
+    stand_in_for_ray(monkeypatch, lambda **_: pytest.fail("a cluster is started"))
+    with pytest.raises(UsageError, match=text):
+        run_batch("m.engine", tmp_path / images, tmp_path / results)
+    assert (tmp_path / "old.parquet").read_bytes() == b"hours of work"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", None])
+def test_a_cluster_that_is_not_there_is_said(
+    address: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").touch()
+
+    def init(**_: object) -> None:
+        raise ConnectionError("Could not connect")
+
+    stand_in_for_ray(monkeypatch, init)
     if address is None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
     else:
         monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ExecutionError, match="Could not connect") as caught:
-        run_batch("m.engine", "in", "out.parquet")
+        run_batch("m.engine", tmp_path, tmp_path / "out.parquet")
     assert (address or "Ray cannot start") in str(caught.value)
 
 

@@ -18,6 +18,8 @@ from trtnet.torch_modules import waiting
 from trtnet.torch_modules.keeping import Kept
 from trtnet.torch_modules.waiting import interrupts_wait
 
+pytestmark = pytest.mark.alone
+
 with pytest.MonkeyPatch.context() as _patch:
     _patch.syspath_prepend(Path(__file__).parents[2] / "tools")
     from fault_sections import library as library_faults

@@ -16,6 +16,8 @@ from trtnet.errors import WeightsError
 from trtnet.files import atomic_write
 from trtnet.weights import load, save
 
+pytestmark = pytest.mark.alone
+
 
 def test_the_new_file_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "file"

@@ -24,6 +24,8 @@ from trtnet.reading import arrays
 from trtnet.weights import load, save
 from trtnet.weights.__main__ import main
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_strides_that_claim_gigabytes_are_refused(tmp_path: Path, zipped: bool) -> None:

@@ -27,6 +27,8 @@ import torch
 from trtnet.errors import WeightsError
 from trtnet.weights import load
 
+pytestmark = pytest.mark.alone
+
 
 class Reduced:
     """Is pickled as any function and its arguments, with a state."""

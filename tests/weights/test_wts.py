@@ -19,6 +19,8 @@ from trtnet import reference, zoo
 from trtnet.errors import WeightsError
 from trtnet.weights import Weights, load, random_state, wts
 
+pytestmark = pytest.mark.alone
+
 RNG = np.random.default_rng(0)
 BITS = [
     0x00000000, 0x80000000,  # 0 and -0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trtnet.backend import choices
+from trtnet.cli.device_flags import add_runtime_flags
 from trtnet.cli.flags import Group, Parser, positive, real, whole
 from trtnet.cli.paths import input_model, input_place, output_file, output_report
 from trtnet.cli.pictures import add_image_model_flags, image_recipe
@@ -40,6 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         score_threshold=arguments.score_threshold,
         part_size=arguments.part_size,
         resume=arguments.resume,
+        force=arguments.force,
+        runtime=arguments.runtime,
+        engine_host_code_allowed=arguments.engineHostCodeAllowed,
     )
     recipe = dataclasses.replace(image_recipe(arguments), batch=arguments.batch)
     seen: list[running.Progress] = []
@@ -126,6 +130,7 @@ def _parser() -> Parser:
          "such as s3://bucket/photos")  # fmt: skip
     what("-o", dest="output", type=output_file, required=True, metavar="RESULTS.parquet")
     what("--resume", action="store_true", help="go on with a run that did not end")
+    what("--force", action="store_true", help="replace RESULTS.parquet where it is there")
     what("--part-size", type=positive, default=PART, metavar="N",
          help=f"images that are written at once; default {PART}")  # fmt: skip
     what("--task", choices=TASKS, default="auto",
@@ -142,5 +147,6 @@ def _parser() -> Parser:
     where("--backend", choices=choices(), default="auto", help="of a MODEL")
     where("--batch", type=positive, metavar="N",
           help="of a MODEL; default 32 on a GPU, 8 on a CPU")  # fmt: skip
+    add_runtime_flags(where)
     add_image_model_flags(parser)
     return parser

@@ -29,28 +29,37 @@ _PATIENCE_SECONDS = 1800.0
 _CALLS = 3  # the second one captures a CUDA graph, for which tactics are timed
 
 
-def open_on_node(engine: str | os.PathLike[str], device: str = "auto") -> Session:
+def open_on_node(
+    engine: str | os.PathLike[str],
+    device: str = "auto",
+    *,
+    runtime: str = "torch",
+    engine_host_code_allowed: bool = False,
+) -> Session:
     """A session on the file of an engine, with the cache of this node.
 
     Args:
         engine: the file.
-        device: as for :class:`trtnet.Session`.
+        device, runtime, engine_host_code_allowed: as for :class:`trtnet.Session`.
 
     Raises:
         TrtnetError: as :class:`trtnet.Session`.
     """
     plan = Plan.load(engine)
+    given: dict[str, Any] = {
+        "device": device,
+        "runtime": runtime,
+        "engine_host_code_allowed": engine_host_code_allowed,
+    }
     option = _cache_option(plan, device)
-    if option is None:
-        return Session(plan, device=device)
-    cache = _cache_file(plan, option)
-    if cache is None:
-        return Session(plan, device=device)
-    given: dict[str, Any] = {option: cache}
+    cache = None if option is None else _cache_file(plan, option)
+    if option is None or cache is None:
+        return Session(plan, **given)
+    given[option] = cache
     with contextlib.suppress(OSError), locked(cache, _PATIENCE_SECONDS):
         if not cache.exists():
-            _fill(plan, device, given)
-    return Session(plan, device=device, **given)
+            _fill(plan, given)
+    return Session(plan, **given)
 
 
 def _cache_option(plan: Plan, device: str) -> str | None:
@@ -78,10 +87,10 @@ def _cache_file(plan: Plan, option: str) -> Path | None:
     return folder / f"{hashlib.sha256(plan.engine).hexdigest()[:32]}.{option}"
 
 
-def _fill(plan: Plan, device: str, given: dict[str, Any]) -> None:
+def _fill(plan: Plan, given: dict[str, Any]) -> None:
     """Runs the engine as it will be run, so that the cache has what it needs. What fails here fails
     again, and is told, when the engine is used."""
-    with contextlib.suppress(TrtnetError), Session(plan, device=device, **given) as session:
+    with contextlib.suppress(TrtnetError), Session(plan, **given) as session:
         shapes = session.profiles[0]
         if {each.name for each in session.inputs} != {*shapes}:
             return  # inputs in host memory decide on shapes

@@ -117,7 +117,7 @@ def scale_shift(x, scale, shift, epilogue, out=None):
     return y if out is None else out.copy_(y)
 
 
-def image_sums(x, how, dtype, tile):
+def image_sums(x, how, dtype, division):
     """As :func:`trtnet.engines.torch.tactics.image_sums.image_sums`."""
     assert x.dim() == 3
     assert x.is_contiguous()

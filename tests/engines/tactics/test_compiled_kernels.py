@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from tactics.drafts import deformable
 from tactics.oracles import IS_INTERPRETED
+from torch import fx
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
@@ -28,6 +29,7 @@ from trtnet.engines.torch.tactics import (
     windows,
 )
 from trtnet.engines.torch.tactics.elements.kernel import Kernel
+from trtnet.reference.reduction import mean
 
 pytestmark = pytest.mark.skipif(IS_INTERPRETED, reason="interpreted kernels are not compiled")
 
@@ -265,3 +267,38 @@ def ptxas(text: str, folder) -> tuple[int, int]:
     spills = re.findall(r"(\d+) bytes spill", said.stderr)
     (registers,) = re.findall(r"Used (\d+) registers", said.stderr)
     return int(registers), sum(map(int, spills))
+
+
+@pytest.mark.parametrize("kind", ["image", "vector"])
+def test_kernels_of_images_and_their_vectors_read_several_values_at_once(kind):
+    """Global response normalisation in channels that lie last, of float16 values."""
+    graph, owner = torch.fx.Graph(), torch.nn.Module()
+    given = [graph.placeholder(name) for name in ("x", "norm")]
+    for node, shape in zip(given, [(2, 14, 14, 384), (2, 1, 1, 384)], strict=True):
+        node.meta["value"] = torch.empty(shape, dtype=torch.float16, device="meta")
+    x, norm = given
+    if kind == "vector":
+        given, node = [norm], call(graph, torch.div, norm, call(graph, mean, norm, (3,), True))
+    else:
+        node = call(graph, torch.add, call(graph, torch.mul, x, norm), x)
+    graph.output(node)
+    torch.fx.GraphModule(owner, graph)
+    kernel = Kernel([node], given, torch.device("cuda", 0), [node.meta["value"]])
+    pointers, steps = {"x0", "x1", "y0"}, {"x0_3": 1, "x1_3": 1}
+    signature = {x: "*fp16" if x in pointers else "constexpr" if x in steps else "i32"
+                 for x in kernel.parameters}  # fmt: skip
+    steps = {x: 1 for x in steps if x in signature}
+    divisible = {(i,): [["tt.divisibility", 16]]
+                 for i, x in enumerate(signature.values()) if x != "constexpr"}  # fmt: skip
+    source = ASTSource(kernel.function, signature, steps, divisible)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+    assert re.search(r"ld\.global\.v[24]\.b32", made.asm["ptx"])
+    assert kind == "vector" or re.search(r"st\.global\.v[24]\.b32", made.asm["ptx"])
+
+
+def call(graph, function, *arguments):
+    """A node that says what it computes."""
+    node = graph.call_function(function, arguments)
+    given = fx.node.map_arg(arguments, lambda x: x.meta["value"])
+    node.meta["value"] = function(*given)
+    return node

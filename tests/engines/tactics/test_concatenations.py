@@ -92,7 +92,8 @@ def dense(m, x, lib, count=4):
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_dense_block(precision, as_on_a_gpu, stand_ins):
-    """Each new tensor is written once, and no concatenation is made."""
+    """Each new tensor is written once, the pooled one by its kernel, and no concatenation is
+    made."""
 
     def function(m, x, lib):
         joined, _ = dense(m, x, lib)
@@ -100,7 +101,7 @@ def test_a_dense_block(precision, as_on_a_gpu, stand_ins):
 
     found = check(function, as_on_a_gpu, precision=precision)
     assert found["new_image"] == 1
-    assert found["put_images"] == found["channels_of"] == 3
+    assert (found["put_images"], found["channels_of"]) == (3, 4)
     assert not {"cat", "joined_images", "packed_image"} & {*found}
 
 
@@ -125,6 +126,29 @@ def test_what_reads_no_gaps_is_given_a_copy(as_on_a_gpu, stand_ins):
     found = check(function, as_on_a_gpu)
     assert found["new_image"] == found["packed_image"] == 1
     assert "cat" not in found
+
+
+@pytest.mark.parametrize("kept", [(), ("pooled_image",)], ids=["timed", "kept"])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda lib, x: lib.F.max_pool2d(x, 3, 1, 1),
+        lambda lib, x: lib.F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+    ],
+    ids=["largest", "average"],
+)
+def test_pools_write_to_their_places(pool, kept, as_on_a_gpu, stand_ins):
+    """And read from there, with gaps or without."""
+
+    def function(m, x, lib):
+        y, z = (pool(lib, lib.F.relu(conv(x))) for conv in (m.wide0, m.wide1))
+        joined = lib.cat([y, z], 1)
+        return joined, pool(lib, joined), pool(lib, y)
+
+    found = check(function, as_on_a_gpu, Slow(*kept))
+    assert found["new_image"] == 1
+    assert not {"cat", "joined_images", "put_images", "packed_image"} & {*found}
+    assert ("pooled_image" in found) == (not kept)
 
 
 def test_products_write_to_their_places(as_on_a_gpu, stand_ins):
@@ -231,7 +255,7 @@ def test_what_moves_as_much_stays(as_on_a_gpu, stand_ins):
     """Nothing could write to its place; it may be joined by another kernel."""
 
     def function(m, x, lib):
-        return (lib.cat([m.plain0(x), lib.F.max_pool2d(m.plain0(x + 1), 3, 1, 1)], 1),)
+        return (lib.cat([m.plain0(x), m.plain0(x + 1)], 1),)
 
     assert check(function, as_on_a_gpu)["joined_images"] == 1
     assert check(function, as_on_a_gpu, Slow("joined_images"))["cat"] == 1

@@ -126,7 +126,7 @@ def rows(count, depth, columns=64, tile=0):
     return partial(linear.linear, x, weight, *[None] * 6, Epilogue(), linear.TILES[tile])
 
 
-SUM = (image_sums.Sum(is_mean=True), torch.float16, image_sums.Tile(64, 32, 4))
+SUM = (image_sums.Sum(is_mean=True), torch.float16, image_sums.Division(64, 32, 4))
 CASES = {
     "other channels": (images(72), images(960, 7), True),
     "channels of no unit": (images(72), images(12), False),

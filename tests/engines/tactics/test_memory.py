@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from trtnet import graph, nn, reference
 from trtnet.engines.torch import engine, kernels, passes
-from trtnet.engines.torch.tactics import calls, trials
+from trtnet.engines.torch.tactics import builder, calls, trials
 from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.quantized import calls as calls_of_codes
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
@@ -127,6 +127,22 @@ def test_what_a_build_takes(name, memory):
     del made
     gc.collect()
     assert ledger.held == before
+
+
+def test_cublas_takes_its_workspace_before_the_trials(memory, monkeypatch):
+    """It stays, and would be a part of a large block that a trial has left."""
+    kind, shape, precision, _ = CASES["tokens"]
+    read = graph.read(network(filled(kind()), [("N", *shape[1:])], precision))
+    memory()
+    module, clock, cache = engine._compile(read, GPU), Clock(), TimingCache({})
+    taken = []
+    monkeypatch.setattr(
+        builder, "take_workspace", lambda device: taken.append((device, len(clock.tactics)))
+    )
+    for _ in range(2):  # the second knows all choices
+        Builder(LEVEL, cache, GPU, clock).build(module, [(shape, torch.float32)])
+    assert taken == [(GPU, 0)]
+    assert clock.tactics
 
 
 class Shared(nn.Module):

@@ -197,6 +197,20 @@ def test_depthwise_convolutions(activation, as_on_a_gpu, stand_ins):
     assert "depthwise_image" in targets(check(model, as_on_a_gpu, ("N", 6, 9, 8)))
 
 
+@pytest.mark.parametrize(
+    ("images", "size", "doubtful"), [(1, 28, True), (1, 34, False), (2, 28, False)]
+)
+def test_blocks_are_doubtful_where_all_programs_of_the_first_run_at_once(
+    images, size, doubtful, as_on_a_gpu
+):
+    """Each of these computes 8 pixels of a row for 64 channels: 28 · 4 · 2 for the first case."""
+    layer = nn.Sequential(nn.Conv2d(120, 120, 3, padding=1, groups=120), nn.ReLU())
+    shape = (images, 120, size, size)
+    (region,) = regions(as_on_a_gpu(filled(layer), shape), shape, count=16)
+    assert [tactic.is_doubtful for tactic in region.tactics[1:]] == [doubtful] * 13
+    assert not region.tactics[0].is_doubtful
+
+
 def test_two_activations_behind_a_depthwise_convolution(as_on_a_gpu, stand_ins):
     """The second changes what the examples of a trial hardly reach."""
 

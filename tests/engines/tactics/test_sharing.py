@@ -8,10 +8,10 @@ from trtnet.engines.torch.tactics.choices import Tactic
 from trtnet.engines.torch.tactics.sharing import sharing
 
 
-def ranked(*names, always=()):
+def ranked(*names, always=(), doubtful=()):
     """Tactics of one problem that have each the kernels after the colon compiled."""
     return [
-        (Tactic(name, print, {}, always=name in always), frozenset(kernels))
+        (Tactic(name, print, {}, name in always, name in doubtful), frozenset(kernels))
         for name, kernels in (text.split(":") for text in names)
     ]
 
@@ -45,6 +45,18 @@ def test_what_most_want_is_compiled_first():
 def test_what_is_always_timed_is_taken_and_not_counted():
     problems = {"one": ranked("a:1", "b:2", "c:3", "l:7", always="l"), "two": ranked("d:7", "e:8")}
     assert chosen(problems, 2) == {"one": "abl", "two": "de"}
+
+
+def test_no_kernel_is_compiled_for_a_doubtful_tactic():
+    problems = {
+        "one": ranked("a:1", "b:2", "c:3", doubtful="bc"),
+        "two": ranked("d:4", "e:3", "f:2"),
+        "three": ranked("g:4", "h:5", "i:6", doubtful="h"),
+        "first": ranked("j:7", "k:8", doubtful="j"),
+    }
+    assert chosen(problems, 2) == {"one": "ac", "two": "de", "three": "gi", "first": "jk"}
+    del problems["two"]
+    assert chosen(problems, 2)["one"] == "a"
 
 
 def test_tactics_without_kernels_are_taken():

@@ -57,6 +57,21 @@ def test_the_limit_is_the_best_so_far(as_on_a_gpu, stand_ins):
     assert list(found.values()) == [100.0, 40.0, 70.0, 30.0, math.inf, 20.0]
 
 
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_large_graph_is_freed_before_the_next_tactic_runs(
+    is_large, as_on_a_gpu, stand_ins, monkeypatch
+):
+    """It has a pool of its own, in which nothing else can lie."""
+    module = as_on_a_gpu(filled(nn.Sequential(nn.Linear(64, 32), nn.GELU())), ("N", 64))
+    (region,) = regions(module, (48, 64), count=3)
+    freed, timed = [], []
+    monkeypatch.setattr(trials, "_PART", 48 * 32 * 2 - is_large)  # bytes of the result
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(len(timed)))
+    trials.Trial(region, region.tactics, CPU).times(lambda call, limit: timed.append(1) or 1.0)
+    assert len(timed) == len(region.tactics) + 1
+    assert freed == [*range(1, len(timed))] * is_large
+
+
 def nodes_of(region):
     return trials.Trial(region, region.tactics, CPU)._nodes
 
@@ -177,7 +192,7 @@ def machine(monkeypatch):
     class Graph:
         replay = "replay"
 
-        def capture_begin(self, **_):
+        def capture_begin(self, *_, **__):
             made.captured = -made.calls
 
         def capture_end(self):

@@ -29,7 +29,7 @@ from trtnet.workers import Workers
 _TRIALS = 10
 _CLEAR = 0.1  # of a way's time: what is behind by more, say the times of its parts, is not timed
 _MARGIN = 0.97  # of the time of a way that is set up faster, above which that one is kept
-_MORE, _NO_MATTER = 1.1, 64 << 20  # as often, and more by so many bytes: too much memory for a way
+_MORE, _NO_MATTER = 1.1, 32 << 20  # as often, and more by so many bytes: too much memory for a way
 
 # PyTorch's precision flags belong to the whole process, and only one capture at a time is safe.
 _LOCK = threading.Lock()
@@ -273,15 +273,18 @@ class CudaContext(TorchContext):
         return _thread(way.is_timed).submit(self._capture, stream, way).result()
 
     def _capture(self, stream: int, way: Way) -> CudaReplay:
-        graph = _new_graph()
         try:
             with self._on(stream, way.is_timed):
                 with recorded() as copies:
                     watch = self._warm_up(way)
-                sizes = segments(watch.events)
-                with given(copies), recording(graph, self._stream, self._pool):
-                    reserve(sizes, self.compiled.device)
-                    self._run(way.forward)
+                sizes, without = segments(watch.events)
+                with given(copies):
+                    graph, taken = self._record(way, sizes)
+                if sizes and taken > without:  # operations take more beside their results
+                    graph.reset()
+                    self._pool = torch.cuda.graph_pool_handle()
+                    with given(copies):
+                        graph, _ = self._record(way, ())
                 if hasattr(graph, "instantiate"):
                     replace_memsets(graph.raw_cuda_graph(), self._stream)
                     graph.instantiate()
@@ -290,6 +293,17 @@ class CudaContext(TorchContext):
         except Exception as error:  # of many kinds, as kernels and Triton's are
             raise _refused(self.compiled.module, error) from error
         return CudaReplay(graph, [way.forward, *(moved for _, moved in copies)], watch.peak)
+
+    def _record(self, way: Way, sizes: Sequence[int]) -> tuple[torch.cuda.CUDAGraph, int]:
+        """A graph of one execution, for which segments of these `sizes` are taken first, and the
+        bytes that it took."""
+        graph = _new_graph()
+        with recording(graph, self._stream, self._pool):
+            before = torch.cuda.memory_reserved()
+            reserve(sizes, self.compiled.device)
+            self._run(way.forward)
+            taken = torch.cuda.memory_reserved() - before
+        return graph, taken
 
     def _warm_up(self, way: Way) -> Watch:
         """Executes `way` once, which chooses the kernels. Only a module's code is watched: what

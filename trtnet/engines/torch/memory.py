@@ -14,7 +14,7 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,9 @@ _UNUSED = 32 * _MIB  # that a watched execution leaves in the allocator
 _SHARE = 8  # of what was alive at a time, the part that it may leave as well
 _LEAST = 16 * _MIB  # that segments have to save
 _SAVED = 0.02  # of all, which they have to save as well
-_LARGEST, _TRIED = 4, 12  # sizes of tensors, and of segments for all others, that are tried
+_LARGEST, _TRIED = 4, 24  # sizes of tensors, and of segments for all others, that are tried
+_EVENTS = 4_000  # that are looked at for the sizes beside one tensor's; of more, none
+_OPERAND, _WORKSPACE = 2 * _MIB, 32 * _MIB  # that an operation may take beside its result
 _PRODUCTS = {
     *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "linear", "matmul", "einsum"),
     "scaled_dot_product_attention",
@@ -149,21 +151,67 @@ def reserve(sizes: Sequence[int], device: torch.device) -> None:
     del held  # not one after the other: the next would lie in the one before
 
 
-def segments(events: Sequence[Event]) -> tuple[int, ...]:
-    """The bytes of the segments that make PyTorch's allocator take least for `events`, if they are
-    there first; none where they would save little, or the allocator is set to work in another
-    way."""
-    if any(os.environ.get(name) for name in _SETTINGS):
-        return ()
+class Segments(NamedTuple):
+    """Segments that are taken first.
+
+    Attributes:
+        sizes: their bytes; none where they would save little.
+        without: about the bytes that are taken where there are none; 0 where that is not known.
+    """
+
+    sizes: tuple[int, ...]
+    without: int
+
+
+def segments(events: Sequence[Event]) -> Segments:
+    """The segments that make PyTorch's allocator take least for `events`; none where it is set to
+    work in another way.
+
+    They take no more than is taken without them either where operations take some memory beside
+    their results, which is not among `events`.
+    """
     large = _large(events)
-    as_it_is = _Allocator().run(large).taken
-    limit = min(as_it_is - _LEAST, (1 - _SAVED) * as_it_is)
+    if len(large) > _EVENTS or any(os.environ.get(name) for name in _SETTINGS):
+        return Segments((), 0)
+    cases = _cases(large)
+    as_it_is = [_Allocator().run(case).taken for case in cases]
+    most = [min(as_it_is[0] - _LEAST, (1 - _SAVED) * as_it_is[0]), *as_it_is[1:]]
     best: tuple[int, ...] = ()
-    for sizes in _candidates(large, as_it_is):
-        taken = _Allocator(sizes).run(large).taken
-        if taken <= limit:
-            best, limit = sizes, taken - 1
-    return best
+    for sizes in _candidates(large, as_it_is[0]):
+        pairs = zip(cases, most, strict=True)
+        if all(_Allocator(sizes).run(case, limit).taken <= limit for case, limit in pairs):
+            best, most[0] = sizes, _Allocator(sizes).run(large).taken - 1
+    return Segments(best, as_it_is[0] + _taken_by_small(events))
+
+
+def _taken_by_small(events: Sequence[Event]) -> int:
+    """About the bytes of the segments of small tensors."""
+    alive: dict[int, int] = {}
+    live = peak = 0
+    for number, nbytes in events:
+        if 0 < nbytes <= _SMALL:
+            alive[number] = nbytes
+            live += nbytes
+            peak = max(peak, live)
+        else:
+            live -= alive.pop(-number, 0)
+    return _multiple(2 * peak, _STEP)
+
+
+def _cases(events: Sequence[Event]) -> list[list[Event]]:
+    """`events`; and those with memory that each operation takes and frees: before its result, as
+    for an operand in another layout, or after it, as for a library's workspace."""
+    hidden = 1 + max((number for number, _ in events), default=0)
+    before: list[Event] = []
+    after: list[Event] = []
+    for event in events:
+        if event[0] > 0:
+            before += [(hidden, _OPERAND), event, (-hidden, 0)]
+            after += [event, (hidden, _WORKSPACE), (-hidden, 0)]
+        else:
+            before.append(event)
+            after.append(event)
+    return [list(events), before, after]
 
 
 def _large(events: Sequence[Event]) -> list[Event]:
@@ -191,9 +239,10 @@ def _candidates(events: Sequence[Event], taken: int) -> Iterator[tuple[int, ...]
         else:
             del alive[-number]
     wide = [size for size in sizes if size >= _MEDIUM]
+    count = max(1, min(_TRIED, _EVENTS // max(len(events), 1)))
     for one in (0, *heapq.nlargest(_LARGEST, wide)):
         first = _multiple(max(peak - one, _MEDIUM), _STEP)
-        step = _multiple(max(taken - one - first, 1), _TRIED * _STEP) // _TRIED
+        step = _multiple(max(taken - one - first, 1), count * _STEP) // count
         for rest in range(first, taken - one, step):
             yield (one, rest) if one else (rest,)
 
@@ -212,23 +261,21 @@ class _Allocator:
     """What PyTorch's allocator takes for large tensors that are made and freed in order.
 
     Attributes:
-        segments: their bytes, in the order in which they were taken.
+        taken: bytes of the device.
     """
 
     def __init__(self, sizes: Sequence[int] = ()) -> None:
         """`sizes` are those of the segments that are there first."""
-        self.segments: list[int] = []
+        self.taken = 0
         self._unused: list[_Block] = [self._segment(size) for size in sizes]
 
-    @property
-    def taken(self) -> int:
-        """Bytes of the device."""
-        return sum(self.segments)
-
-    def run(self, events: Sequence[Event]) -> _Allocator:
-        """Makes and frees tensors, whose bytes are multiples of the allocator's unit."""
+    def run(self, events: Sequence[Event], most: float = math.inf) -> _Allocator:
+        """Makes and frees tensors, whose bytes are multiples of the allocator's unit, until it has
+        taken more than `most`."""
         blocks: dict[int, _Block] = {}
         for number, nbytes in events:
+            if self.taken > most:
+                break
             if number > 0:
                 blocks[number] = self._made(nbytes)
             else:
@@ -237,7 +284,7 @@ class _Allocator:
 
     def _segment(self, nbytes: int) -> _Block:
         size = _SEGMENT if nbytes < _MEDIUM else _multiple(nbytes, _STEP)
-        self.segments.append(size)
+        self.taken += size
         return _Block(size)
 
     def _made(self, nbytes: int) -> _Block:

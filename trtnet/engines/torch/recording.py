@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 import torch
@@ -29,8 +28,7 @@ def recording(
     inside: BaseException | None = None
     try:
         with torch.cuda.stream(stream):
-            begin = graph.capture_begin if pool is None else partial(graph.capture_begin, pool)
-            begin(capture_error_mode="thread_local")
+            graph.capture_begin(pool, capture_error_mode="thread_local")
             try:
                 yield
             except BaseException as error:

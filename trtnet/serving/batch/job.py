@@ -47,7 +47,8 @@ class BatchJob:
         score_threshold: detections of a lower score are left out.
         preprocess: what the user states about the preparation of images.
         class_names: in order, in place of those of the sidecar.
-        device: where the engine runs, as for :class:`trtnet.Session`.
+        device, runtime, engine_host_code_allowed: where and by what the engine is run, as for
+            :class:`trtnet.Session`.
         made_of: what the files of the engine must be where it is opened, see :func:`engine_files`;
             ``None`` where anything goes.
         key: of the job, see :func:`identity`.
@@ -62,6 +63,8 @@ class BatchJob:
     preprocess: StatedPreprocessing | None = None
     class_names: tuple[str, ...] | None = None
     device: str = "auto"
+    runtime: str = "torch"
+    engine_host_code_allowed: bool = False
     made_of: EngineFiles | None = None
     key: str = ""
 

@@ -87,20 +87,62 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What is written, and how; see :func:`trtnet.serving.ray.run_batch`."""
+    """What is written, and how; see :func:`trtnet.serving.ray.run_batch`.
+
+    Attributes:
+        task, top, score_threshold, device, runtime, engine_host_code_allowed: see
+            :class:`trtnet.serving.batch.job.BatchJob`.
+        part_size: images that are written at once.
+        resume: go on with a run that did not end; one that has ended is left as it is.
+        force: replace results that are there.
+    """
 
     task: str = "auto"
     top: int = 5
     score_threshold: float = 0.0
     part_size: int = PART
     resume: bool = False
+    force: bool = False
     device: str = "auto"
+    runtime: str = "torch"
+    engine_host_code_allowed: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run reads and writes; see :func:`find_work`.
+
+    Attributes:
+        results: the Parquet file, absolute.
+        base: see :class:`trtnet.serving.batch.job.BatchJob`.
+        images: in the order of their names.
+    """
+
+    results: Path
+    base: str
+    images: Sequence[FoundImage]
+
+
+def find_work(images: str, results: str | os.PathLike[str], settings: BatchSettings) -> Work:
+    """Checks what a run reads and writes, before anything is started for it.
+
+    Raises:
+        UsageError: no images; results that are no ``.parquet``, or are there already and may not
+            be replaced.
+    """
+    target = Path(os.path.abspath(results))
+    if target.suffix != SUFFIX:
+        raise UsageError(f"{results} is no name of results", expected=f"one that ends in {SUFFIX}")
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{results} cannot be written: it is no file", fix="name other results")
+    if target.exists() and not (settings.resume or settings.force):
+        raise _would_be_lost(target)
+    return Work(target, *find_images(images))
 
 
 def run_batch(
     recipe: Recipe,
-    images: str,
-    results: str | os.PathLike[str],
+    work: Work,
     settings: BatchSettings,
     runner: Runner,
     *,
@@ -111,41 +153,41 @@ def run_batch(
 
     Args:
         recipe: the file of an engine, or a model, of which an engine is built.
-        images, results, settings: what to do.
+        work, settings: what to do.
         runner: has workers do it.
         observer: receives the progress of building a model.
         told: is called with the progress of the run.
 
     Raises:
-        UsageError: no images, no such model, results that are no ``.parquet``, or the parts of
-            another run or of one that goes on.
+        UsageError: no such model, or the parts or results of another run or of one that goes on.
         ExecutionError: the engine cannot run; what was written stays, for a run that resumes.
     """
-    target = Path(os.path.abspath(results))
-    if target.suffix != SUFFIX:
-        raise UsageError(f"{results} is no name of results", expected=f"one that ends in {SUFFIX}")
-    if target.exists() and not target.is_file():
-        raise UsageError(f"{results} cannot be written: it is no file", fix="name other results")
-    base, found = find_images(images)
-    folder = PartsFolder(target)
+    folder, found = PartsFolder(work.results), work.images
     with _alone(folder):
         engine = _engine(recipe, folder, settings, observer or Silent())
         job = BatchJob(
             str(engine),
-            str(target),
-            base,
+            str(work.results),
+            work.base,
             task=settings.task,
             top=settings.top,
             score_threshold=settings.score_threshold,
             preprocess=recipe.preprocessing,
             class_names=recipe.class_names,
             device=settings.device,
+            runtime=settings.runtime,
+            engine_host_code_allowed=settings.engine_host_code_allowed,
         )
         made_of = engine_files(engine)
         about = identity(job, made_of, found, settings.part_size)
-        if settings.resume and not folder.is_begun and is_finished(target, about):
+        is_done = settings.resume and is_finished(work.results, about)
+        if not folder.is_begun and is_done:
             folder.remove()
-            return BatchResult(target, len(found), len(found), 0, None, 0.0)
+            return BatchResult(work.results, len(found), len(found), 0, None, 0.0)
+        if work.results.exists() and not (is_done or settings.force):
+            if not folder.is_begun:
+                folder.remove()
+            raise _would_be_lost(work.results)
         folder.begin(about, settings.resume)
         job = dataclasses.replace(job, made_of=made_of, key=key_of(about))
         return _run(job, found, settings, runner, told)
@@ -214,6 +256,13 @@ def _engine(
     engine = folder.path / f"model-{digest}.engine"
     run_recipe(dataclasses.replace(whole, engine=engine), observer)
     return engine
+
+
+def _would_be_lost(results: Path) -> UsageError:
+    return UsageError(
+        f"{results} is there already, and would be lost",
+        fix="--force (force=True) replaces it; or name other results",
+    )
 
 
 def _require_one_size(recipe: Recipe) -> None:

@@ -132,7 +132,12 @@ class PartWorker:
 
     def _opened(self) -> _Opened:
         if self._open is None:
-            session = open_on_node(self.job.engine, self.job.device)
+            session = open_on_node(
+                self.job.engine,
+                self.job.device,
+                runtime=self.job.runtime,
+                engine_host_code_allowed=self.job.engine_host_code_allowed,
+            )
             try:
                 self._require_same_engine()
                 self._open = _open(session, self.job)

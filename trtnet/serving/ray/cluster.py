@@ -44,7 +44,7 @@ def run_batch(
         results: the file, whose name ends in ``.parquet``.
         gpus: how many, a worker for each; ``None`` for all of the cluster, 0 to run on CPUs.
         workers: how many on CPUs; ``None`` for one per CPU.
-        settings: what is written, and how: `task`, `top`, `score_threshold`, `part_size`, `resume`.
+        settings: what is written, and how.
         observer: receives the progress of building a model.
         told: is called with the progress of the run.
 
@@ -52,21 +52,21 @@ def run_batch(
     results must then be on storage that all nodes share. Otherwise Ray is started here, and ended.
 
     Raises:
-        UsageError: no images, no such model, results that are no ``.parquet``, the parts of another
-            run; more GPUs or workers than there are; Ray is not installed.
+        UsageError: no images, no such model, results that are no ``.parquet`` or are there already,
+            the parts of another run; more GPUs or workers than there are; Ray is not installed.
         ExecutionError: the engine cannot run, or Ray cannot; what was written stays, for a run that
             resumes.
     """
     recipe = model if isinstance(model, Recipe) else Recipe(os.fspath(model))
     chosen = settings or BatchSettings()
     require_ray()
+    work = running.find_work(os.fspath(images), results, chosen)
     with _cluster() as nodes:
         pool = pool_of(nodes, gpus, workers)
         chosen = dataclasses.replace(chosen, device="cuda" if pool.gpus else "cpu")
         return running.run_batch(
             recipe,
-            os.fspath(images),
-            results,
+            work,
             chosen,
             RayRunner(pool),
             observer=observer,

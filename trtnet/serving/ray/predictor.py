@@ -24,6 +24,7 @@ class Predictor:
             names.
         outputs: the column of each output that is wanted; by default all, under their names.
         device: as for :class:`trtnet.Session`. With ``num_gpus=1`` Ray shows an actor one GPU.
+        runtime, engine_host_code_allowed: as for :class:`trtnet.Session`.
 
     A call takes a dictionary of numpy arrays, whose first axis is the batch, and returns the
     columns that are no inputs, and the outputs. Batches may be shorter than ``batch_size``, as the
@@ -54,6 +55,8 @@ class Predictor:
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
         device: str = "auto",
+        runtime: str = "torch",
+        engine_host_code_allowed: bool = False,
     ) -> None:
         if not isinstance(engine, str | os.PathLike):
             raise UsageError(
@@ -62,7 +65,12 @@ class Predictor:
                 got=type(engine).__name__,
                 fix="save the plan, and give the path",
             )
-        self.session = open_on_node(Path(engine), device)
+        self.session = open_on_node(
+            Path(engine),
+            device,
+            runtime=runtime,
+            engine_host_code_allowed=engine_host_code_allowed,
+        )
         try:
             self._inputs = _columns("inputs", inputs, [x.name for x in self.session.inputs])
             self._outputs = _columns("outputs", outputs, [x.name for x in self.session.outputs])

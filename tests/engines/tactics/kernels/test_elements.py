@@ -240,6 +240,18 @@ def test_the_channels_of_a_head_share_the_places_that_they_read(width, written):
     assert (f"v0_i = tl.arange(0, {width})[None, :]" in text) == (width % 8 == 0)
 
 
+def test_attention_beside_queries_is_read_by_kernels_in_rows(written):
+    """As D-FINE's gates read it: joined with the queries by a product, and alone afterwards."""
+    d, attended, product = deformable(1, 60, 2, 16, ((4, 5), (3, 2)), (3, 4))
+    d.graph.erase_node(product)
+    queries = d(torch.reshape, d.stored(torch.randn(60 * 32)), (1, 60, 32))
+    joined = d(torch.cat, [queries, attended], 2)
+    gates = d(F.linear, joined, d.stored(torch.randn(32, 64)))
+    gated = d(torch.mul, d(torch.sigmoid, gates), attended)
+    text, _ = written(d, gated, launches=2, exact=False)
+    assert text.count("_i = tl.arange(0, 16)[None, :]") == text.count("tl.store")
+
+
 def test_a_sum_of_concatenated_integers_is_that_of_the_parts(written):
     d = Draft(x=torch.randint(-9, 9, (4, 5, 3)), y=torch.randint(-9, 9, (4, 2, 3)))
     parts = [d(torch.mul, d[name], d[name]) for name in ("x", "y", "x")]
@@ -252,6 +264,29 @@ def test_products_with_few_columns(written):
     d = Draft(x=torch.randint(0, 9, (2, 5, 12)).float())
     table = d.stored(torch.randint(0, 9, (1, 12, 2)).float())
     written(d, d(torch.matmul, d(torch.add, d["x"], d["x"]), table))
+
+
+def test_what_a_launch_computes_anyway_is_written_for_later_ones(written):
+    """Boxes of a decoder's layer: their halves go into a product, they into the next layer."""
+    d = Draft(x=torch.randn(3, 4), weight=torch.randn(2, 4).half(), wide=torch.randn(500, 3, 4))
+    boxes = d(torch.sigmoid, d(torch.neg, d["x"]))
+    product = d(F.linear, d.cast(boxes, torch.float16), d["weight"])
+    part = d(cut, product, (0, 0), (3, 1), (1, 1), **STRICT)
+    later = d(torch.sub, d(torch.div, d["wide"], boxes), d.cast(part, torch.float32))
+    first, second = written(d, later, launches=2, exact=False)
+    assert first.count("tl.store") == 2
+    assert "tl.exp" in first
+    assert "tl.exp" not in second
+
+
+def test_what_is_written_beside_others_is_not_waited_for(written):
+    """A product needs both of its operands at once: one launch computes them."""
+    d = Draft(x=torch.randn(3, 4), wide=torch.randn(2, 4))
+    boxes = d(torch.sigmoid, d(torch.neg, d["x"]))
+    first = d(cut, boxes, (1, 0), (1, 4), (1, 1), **STRICT)
+    other = d.cast(d(torch.neg, d(torch.div, d["wide"], first)), torch.float16)
+    (text,) = written(d, d(F.linear, d.cast(boxes, torch.float16), other), exact=False)
+    assert text.count("tl.store") == 3
 
 
 def test_a_sum_in_a_sum_is_computed_before(written):

@@ -8,7 +8,7 @@ from tactics.oracles import HALVES, assert_rounded, finished, summed, values, wi
 
 from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
-from trtnet.engines.torch.tactics.image_sums import Sum, Tile, image_sums, tiles
+from trtnet.engines.torch.tactics.image_sums import Division, Sum, divisions, image_sums
 from trtnet.engines.torch.tactics.pointwise import scale_shift
 
 MEAN, ROOT = Sum(is_mean=True), Sum(of_squares=True, is_root=True)
@@ -18,38 +18,40 @@ SUMS = (MEAN, ROOT, Sum(), Sum(of_squares=True, is_mean=True))
 @pytest.mark.parametrize("how", SUMS, ids=str)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 49, 40), (3, 65, 17), (1, 300, 8)], ids=str)
-@pytest.mark.parametrize("tile", [Tile(64, 32, 4), Tile(16, 128, 4, 4), Tile(8, 8, 1, 7)], ids=str)
-def test_sums(tile, shape, dtype, how, place):
+@pytest.mark.parametrize(
+    "division", [Division(64, 32, 4), Division(16, 128, 4, 4), Division(8, 8, 1, 7)], ids=str
+)
+def test_sums(division, shape, dtype, how, place):
     x = values(0, *shape, dtype=dtype, at=place) + 1
-    found = image_sums(x, how, dtype, tile)
+    found = image_sums(x, how, dtype, division)
     assert_rounded(found, summed(wide(x), how), dtype)
-    exact = image_sums(x, how, torch.float32, tile)
+    exact = image_sums(x, how, torch.float32, division)
     torch.testing.assert_close(exact.cpu().double(), summed(wide(x), how), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("tile", [Tile(16, 8, 1), Tile(4, 8, 1, 3)], ids=str)
+@pytest.mark.parametrize("division", [Division(16, 8, 1), Division(4, 8, 1, 3)], ids=str)
 @pytest.mark.parametrize("how", [MEAN, ROOT], ids=str)
-def test_sums_that_are_not_finite(how, tile, place):
+def test_sums_that_are_not_finite(how, division, place):
     x = values(0, 2, 20, 6, dtype=torch.float16, at=place)
     x[0, 3, 1], x[0, 19, 2], x[1, 0, 3] = float("nan"), float("inf"), -float("inf")
     x[1, :, 5] = 60000 if how is MEAN else 3000  # the sum is none in half precision
-    assert_rounded(image_sums(x, how, torch.float16, tile), summed(wide(x), how), torch.float16)
+    assert_rounded(image_sums(x, how, torch.float16, division), summed(wide(x), how), torch.float16)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (2, 4, 0), (2, 0, 5)], ids=str)
 def test_means_of_nothing(shape, place):
     x = torch.empty(shape, dtype=torch.float16, device=place)
-    found = image_sums(x, MEAN, torch.float16, Tile(16, 8, 1))
+    found = image_sums(x, MEAN, torch.float16, Division(16, 8, 1))
     torch.testing.assert_close(found, x.mean(1), equal_nan=True)
 
 
 @pytest.mark.parametrize("images", [1, 64])
 @pytest.mark.parametrize(("pixels", "channels"), [(1, 8), (49, 3072), (3136, 384)])
-def test_all_tiles_cover_each_pixel_once(images, pixels, channels):
-    found = tiles(images, pixels, channels)
+def test_all_divisions_cover_each_pixel_once(images, pixels, channels):
+    found = divisions(images, pixels, channels)
     assert len(set(found)) == len(found) >= 4
-    for tile in found:
-        assert tile.parts == 1 or tile.parts * tile.rows <= pixels
+    for division in found:
+        assert division.parts == 1 or division.parts * division.rows <= pixels
 
 
 @pytest.mark.parametrize("images", [1, 3, 7])

@@ -15,8 +15,7 @@ from trtnet.engines.torch.tactics.columns import copy_columns, put_columns
 from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
-from trtnet.engines.torch.tactics.image_sums import Sum, image_sums
-from trtnet.engines.torch.tactics.image_sums import Tile as PartTile
+from trtnet.engines.torch.tactics.image_sums import Division, Sum, image_sums
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.pointwise import finish, scale_shift
@@ -357,13 +356,13 @@ def sums_of_images(
     is_image: bool,
     shape: tuple[int, ...],
     dtype: torch.dtype,
-    tile: PartTile,
+    division: Division,
 ) -> Tensor:
     """:func:`trtnet.engines.torch.tactics.image_sums.image_sums` of images of any layout, or of
     (N, …, C), in `shape`."""
     channels = x.shape[1 if is_image else -1]
     pixels = _rows(x, is_image).view(x.shape[0], -1, channels)
-    return image_sums(pixels, how, dtype, tile).view(shape)
+    return image_sums(pixels, how, dtype, division).view(shape)
 
 
 def pooled_image(x: Tensor, *, how: Windows, block: Block, out: Tensor | None = None) -> Tensor:

@@ -24,12 +24,15 @@ class Tactic:
         name: among those of one region.
         function: called with the operands of the region, and with `options` by name.
         always: whether it is timed at each level, whatever its place.
+        is_doubtful: whether another one should be faster, as far as is known before anything is
+            timed. No kernel is compiled for it where compiling takes too long.
     """
 
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any]
     always: bool = False
+    is_doubtful: bool = False
 
     def bound(self) -> Callable[..., Any]:
         """A function of the operands, which a graph can call: its code holds no options, but it

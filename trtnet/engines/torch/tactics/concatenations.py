@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from trtnet.engines.torch import pooling
 from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.choices import called
 from trtnet.engines.torch.tactics.columns import TOGETHER
@@ -46,10 +47,16 @@ _READERS: dict[Any, Sequence[int]] = {
     calls.scaled_image: (0,),
     scaled_apart: (0,),
     scaled_product: (0, 6),
+    calls.pooled_image: (0,),
+    pooling.max_pool: (0,),
+    pooling.average_pool: (0,),
     calls.put_channels: (1,),
     calls.put_images: range(2, 1 << 10),
 }
-_WRITERS = (calls.product, scaled_product, calls.finished, calls.convolved, calls.scaled_image)
+_WRITERS = (
+    *(calls.product, scaled_product, calls.finished, calls.convolved, calls.scaled_image),
+    *(calls.pooled_image, pooling.max_pool, pooling.average_pool),
+)
 
 
 @dataclass

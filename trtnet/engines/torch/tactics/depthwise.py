@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from trtnet.engines.torch.tactics.epilogue import Epilogue
 from trtnet.engines.torch.tactics.launching import launch, unit_of
 
 Pair = tuple[int, int]
+
+_AT_ONCE = 264  # programs: two for each processor of a large GPU
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,14 @@ BLOCKS = (
     Block(1, 4, 32, 1),
     Block(2, 4, 64, 2),
 )
+
+
+def is_small(images: int, rows: int, columns: int, channels: int) -> bool:
+    """Whether a result of this size has so few programs that the GPU runs all at once, even by the
+    first block, the programs of which have the least work."""
+    first = BLOCKS[0]
+    sizes = (rows, first.rows), (columns, first.pixels), (channels, first.channels)
+    return images * math.prod(-(-size // part) for size, part in sizes) <= _AT_ONCE
 
 
 def depthwise(

@@ -14,7 +14,7 @@ from trtnet.engines.torch.tactics import calls
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic, called, is_half
 from trtnet.engines.torch.tactics.columns import TOGETHER
-from trtnet.engines.torch.tactics.image_sums import Sum, tiles
+from trtnet.engines.torch.tactics.image_sums import Sum, divisions
 from trtnet.engines.torch.tactics.simplify import cast_source, cast_type
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.reduction import mean
@@ -57,8 +57,8 @@ def sums(node: fx.Node) -> Region | None:
     options = {"how": how, "is_image": is_image, "shape": tuple(made.shape), "dtype": made.dtype}
     problem = f"{how} {is_image:d} {keeps:d} {tuple(value.shape)} {value.dtype} {made.dtype}"
     tactics = [
-        Tactic(str(tile), calls.sums_of_images, {**options, "tile": tile})
-        for tile in tiles(n, value.numel() // (n * c), c)
+        Tactic(str(way), calls.sums_of_images, {**options, "division": way})
+        for way in divisions(n, value.numel() // (n * c), c)
     ]
     return Region((*before, node, *after), (x,), problem, tuple(tactics))
 

@@ -38,7 +38,7 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Tile:
+class Division:
     """How a sum is divided.
 
     Attributes:
@@ -56,20 +56,20 @@ class Tile:
         return f"{self.rows}x{self.channels}w{self.warps}p{self.parts}"
 
 
-def tiles(images: int, pixels: int, channels: int) -> list[Tile]:
+def divisions(images: int, pixels: int, channels: int) -> list[Division]:
     """Those that are worth a trial for (images, pixels, channels), in the order of promise."""
     forms = _FORMS if pixels > 2 * _FORMS[0][0] else _FEW_PIXELS
-    found: dict[Tile, None] = {}
+    found: dict[Division, None] = {}
     for wanted in _PROGRAMS:
         for rows, width, warps in forms:
             programs = images * triton.cdiv(channels, width)
             most = max(1, pixels // (_LEAST * rows))
             parts = min(most, max(1, wanted // programs))
-            found[Tile(rows, width, warps, 1 << (parts.bit_length() - 1))] = None
+            found[Division(rows, width, warps, 1 << (parts.bit_length() - 1))] = None
     return list(found)
 
 
-def image_sums(x: Tensor, how: Sum, dtype: torch.dtype, tile: Tile) -> Tensor:
+def image_sums(x: Tensor, how: Sum, dtype: torch.dtype, division: Division) -> Tensor:
     """`how` of each image and channel, (N, C) of type `dtype`.
 
     Args:
@@ -79,24 +79,24 @@ def image_sums(x: Tensor, how: Sum, dtype: torch.dtype, tile: Tile) -> Tensor:
     y = torch.empty((n, c), dtype=dtype, device=x.device)
     if not y.numel():
         return y
-    if tile.parts == 1:
-        _run(x, y, 1, pixels, how, tile)
+    if division.parts == 1:
+        _run(x, y, 1, pixels, how, division)
         return y
-    sums = torch.empty((n, tile.parts, c), dtype=torch.float32, device=x.device)
-    _run(x, sums, tile.parts, pixels, Sum(how.of_squares), tile)
-    rest = Tile(_ROWS_OF_PARTS, tile.channels, tile.warps)
+    sums = torch.empty((n, division.parts, c), dtype=torch.float32, device=x.device)
+    _run(x, sums, division.parts, pixels, Sum(how.of_squares), division)
+    rest = Division(_ROWS_OF_PARTS, division.channels, division.warps)
     _run(sums, y, 1, pixels, Sum(False, how.is_mean, how.is_root), rest)
     return y
 
 
-def _run(x: Tensor, y: Tensor, parts: int, count: int, how: Sum, tile: Tile) -> None:
+def _run(x: Tensor, y: Tensor, parts: int, count: int, how: Sum, division: Division) -> None:
     n, pixels, c = x.shape
     unit = unit_of(c)
     launch(
-        _image_sums, (n, triton.cdiv(c, tile.channels), parts),
+        _image_sums, (n, triton.cdiv(c, division.channels), parts),
         x, y, pixels, triton.cdiv(pixels, parts), c // unit, count,
-        how.of_squares, how.is_mean, how.is_root, tile.rows, tile.channels, unit,
-        num_warps=tile.warps,
+        how.of_squares, how.is_mean, how.is_root, division.rows, division.channels, unit,
+        num_warps=division.warps,
     )  # fmt: skip
 
 

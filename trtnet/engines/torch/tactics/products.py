@@ -187,10 +187,13 @@ def _depthwise(module: fx.GraphModule, node: fx.Node, chain: Chain, count: int) 
     )
     shared = {"stride": stride, "padding": padding, "dilation": dilation,
               "epilogue": chain.epilogue, "is_image": chain.is_image}  # fmt: skip
+    n, channels, oh, ow = node.meta["value"].shape
+    doubtful = depthwise.is_small(n, oh, ow, channels)
     tactics = [
-        Tactic(f"block {block}", calls.depthwise_image, {**shared, "block": block})
+        Tactic(f"block {block}", calls.depthwise_image, {**shared, "block": block},
+               is_doubtful=doubtful and block is not depthwise.BLOCKS[0])
         for block in depthwise.BLOCKS[:count]
-    ]
+    ]  # fmt: skip
     if chain.epilogue.rest or not chain.is_image:
         problem += f" {chain.is_image:d}"
         tactics.append(Tactic("finish", calls.library_depthwise, shared, always=True))

@@ -39,8 +39,8 @@ def sharing(
     """Of the tactics of each problem those that are compiled, in their order.
 
     The first of each problem is, and those that are always timed; then one after the other, the
-    most wanted first, until each problem has `least` of its tactics. What needs no other kernels
-    than these is taken too.
+    most wanted first, until each problem has `least` of its tactics, or all that are not doubtful.
+    What needs no other kernels than these is taken too.
 
     Args:
         ranked: the tactics of each problem, those that promise most first, with their kernels.
@@ -49,8 +49,9 @@ def sharing(
     compiled: set[Hashable] = set()
     counted = []
     for tactics in ranked.values():
-        chosen = [kernels for tactic, kernels in tactics if not tactic.always]
-        compiled.update(*chosen[:1], *(kernels for tactic, kernels in tactics if tactic.always))
+        chosen = [pair for pair in tactics if not pair[0].always]
+        given = [*chosen[:1], *(pair for pair in tactics if pair[0].always)]
+        compiled.update(*(kernels for _, kernels in given))
         counted.append(chosen)
     while wanted := _wanted(counted, compiled, least):
         compiled |= wanted.most_common(1)[0][0]  # of equal ones the first
@@ -61,13 +62,13 @@ def sharing(
 
 
 def _wanted(
-    problems: Sequence[Sequence[Kernels]], compiled: Set[Hashable], least: int
+    problems: Sequence[Sequence[tuple[Tactic, Kernels]]], compiled: Set[Hashable], least: int
 ) -> Counter[Kernels]:
     """By how many of the problems that have less than `least` tactics kernels are wanted that are
-    not compiled."""
+    not compiled, and not those of doubtful ones."""
     found: Counter[Kernels] = Counter()
     for tactics in problems:
-        missing = [kernels for kernels in tactics if not kernels <= compiled]
-        if len(tactics) - len(missing) < min(least, len(tactics)):
-            found.update(missing)
+        missing = [pair for pair in tactics if not pair[1] <= compiled]
+        if len(tactics) - len(missing) < least:
+            found.update(kernels for tactic, kernels in missing if not tactic.is_doubtful)
     return found

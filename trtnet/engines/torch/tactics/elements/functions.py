@@ -34,6 +34,11 @@ _FLOATS: dict[Any, str] = {
     torch.relu: "tl.maximum({0}, 0.0, tl.PropagateNan.ALL)",
     torch.relu_: "tl.maximum({0}, 0.0, tl.PropagateNan.ALL)",
 }
+COSTS: dict[Any, float] = {
+    torch.div: 10.0, torch.exp: 8.0, torch.log: 12.0, torch.sqrt: 10.0, torch.sigmoid: 20.0,
+    torch.softmax: 18.0,
+}  # fmt: skip
+"""The instructions of functions that take more than one or two, roughly."""
 _INTEGERS: dict[Any, str] = {
     torch.add: "({0} + {1})",
     torch.sub: "({0} - {1})",

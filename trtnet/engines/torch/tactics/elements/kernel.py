@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.elements.functions import literal
 from trtnet.engines.torch.tactics.elements.movements import Index, shape_of
-from trtnet.engines.torch.tactics.elements.reading import Reading
+from trtnet.engines.torch.tactics.elements.reading import LEAST_INNER, MOST_INNER, Reading
 from trtnet.engines.torch.tactics.elements.writer import Term, Writer, number
 from trtnet.engines.torch.tactics.launching import launch
 
@@ -25,7 +25,6 @@ _TILE = 4096  # elements of a tile with a reduction
 _BLOCK = 512  # of one without
 _PROGRAMS = 264  # that keep a large GPU busy
 _LEAST = 64
-_LEAST_INNER, _MOST_INNER = 8, 32  # elements that share what is the same for neighbours
 _SHARED_TILE, _SHARED_PROGRAMS = 1024, 528  # the same with an inner axis: 16 bytes a thread
 _LONG = 4096  # elements of a reduction that wants twice the threads
 
@@ -145,8 +144,8 @@ class Kernel:
         """The lines for results of one shape, computed by programs of their own."""
         sizes = self.results[members[0]].laid_out
         reading, inner = self._written(prefix, members, nodes, 1), 1
-        shared = math.gcd(*sizes[-1:], *reading.channels, _MOST_INNER) if reading.channels else 1
-        if shared >= _LEAST_INNER:
+        shared = math.gcd(*sizes[-1:], *reading.channels, MOST_INNER) if reading.channels else 1
+        if shared >= LEAST_INNER:
             other = self._written(prefix, members, nodes, shared)
             if other.is_shared:
                 reading, inner = other, shared

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from trtnet.engines.torch.tactics.elements.functions import POINTWISE, UnwrittenError
+from trtnet.engines.torch.tactics.elements.functions import COSTS, POINTWISE, UnwrittenError
 from trtnet.engines.torch.tactics.elements.movements import is_movement, shape_of
 from trtnet.engines.torch.tactics.elements.reading import (
     DEEPEST,
+    LEAST_INNER,
     Reading,
     TooDeepError,
     is_tensor,
@@ -38,9 +39,12 @@ class Plan:
     Attributes:
         computable: the nodes for which kernels can be written.
         shared: those of them that are better written and read than computed again.
+        offered: those of `shared` that are not worth a launch, but written by one that there is
+            anyway. Nothing waits for them.
     """
 
     shared: set[fx.Node]
+    offered: set[fx.Node]
 
     def __init__(self, graph: fx.Graph, refused: Set[fx.Node], stored: Set[fx.Node]) -> None:
         """No kernel is written for `refused`; `stored` are written in any case."""
@@ -48,7 +52,9 @@ class Plan:
         self.computable = {node for node in graph.nodes if node not in refused and _is_known(node)}
         self._asked = set(self._asked_for())
         wanted = {node for node in stored if node in self.computable}
-        self._uses = self._share(wanted | self._cuts(wanted))
+        self._apart = wanted | self._cuts(wanted)
+        self._in_place: dict[fx.Node, set[fx.Node]] = {}
+        self._uses = self._share(self._apart)
 
     @property
     def stored(self) -> Set[fx.Node]:
@@ -61,18 +67,24 @@ class Plan:
             node = node.args[0]  # type: ignore[assignment]
         return node
 
-    def sources(self, node: fx.Node, known: Set[fx.Node]) -> Iterator[fx.Node]:
-        """What the kernel for `node` reads, where the values of `known` are there."""
-        inside = self.inside(node, known)
+    def sources(
+        self, node: fx.Node, known: Set[fx.Node], beside: Set[fx.Node] = frozenset()
+    ) -> Iterator[fx.Node]:
+        """What the kernel for `node` reads, where the values of `known` are there, and which
+        computes those of `beside` too."""
+        inside = self.inside(node, known, beside)
         for part in inside:
             yield from (source for source in operands(part) if source not in inside)
 
-    def inside(self, node: fx.Node, known: Set[fx.Node]) -> dict[fx.Node, None]:
-        """The nodes that the kernel for `node` computes, where the values of `known` are there."""
+    def inside(
+        self, node: fx.Node, known: Set[fx.Node], beside: Set[fx.Node] = frozenset()
+    ) -> dict[fx.Node, None]:
+        """The nodes that the kernel of :meth:`sources` computes for `node`."""
         found, left = {node: None}, [node]
         while left:
             for source in operands(left.pop()):
-                is_read = source in self.shared or source in known
+                is_read = source in known or (source in self.shared and source not in self.offered)
+                is_read &= source not in beside
                 if source in self.computable and not is_read and source not in found:
                     found[source] = None
                     left.append(source)
@@ -80,11 +92,20 @@ class Plan:
 
     def laid_out(self, node: fx.Node) -> Tensor:
         """The value of `node`, without memory, as a kernel writes it: in rows where products and
-        the like read it, which would copy it else, and no kernel does; else as the node's own."""
+        the like read it, which would copy it else, or other kernels that write rows; else as the
+        node's own."""
         own: Tensor = node.meta["value"]
         rows = own.contiguous()
         is_better = self._is_read_in_rows(node, rows) and not self._is_read_in_rows(node, own)
-        return rows if is_better else own
+        return rows if is_better or self._is_read_by_rows(node) else own
+
+    def _is_read_by_rows(self, node: fx.Node) -> bool:
+        """Whether kernels alone read `node`, no image, and one of them writes rows."""
+        if len(shape_of(node)) == 4 or any(
+            x not in self.computable or is_view(x) for x in node.users
+        ):
+            return False
+        return any(x.meta["value"].is_contiguous() for x in node.users)
 
     def _is_read_in_rows(self, node: fx.Node, value: Tensor) -> bool:
         """Whether all that read `node`, or views of it, find the last axis in one piece, if it is
@@ -99,6 +120,34 @@ class Plan:
                 if is_left or value.stride()[-1:] != (1,):
                     return False
         return bool(node.users)
+
+    def in_place(self, node: fx.Node) -> set[fx.Node]:
+        """What kernels compute for `node` of which its elements take only those at their own place:
+        one launch writes both. Chains that are cut stay so."""
+        if node not in self._in_place:
+            alone, other, left = set[fx.Node](), set[fx.Node](), [node]
+            while left:
+                part = left.pop()
+                is_alone = part.target in POINTWISE or part.op == "call_method"
+                for source in operands(part):
+                    if not is_alone or shape_of(source) != shape_of(node):
+                        other.add(source)
+                    elif source in self.computable and source not in alone:
+                        alone.add(source)
+                        left.append(source)
+            self._in_place[node] = alone - self._reached(other) - self._apart
+        return self._in_place[node]
+
+    def _reached(self, nodes: Set[fx.Node]) -> set[fx.Node]:
+        """`nodes`, and all that kernels compute for them."""
+        found, left = set(nodes), list(nodes)
+        while left:
+            part = left.pop()
+            for source in operands(part) if part in self.computable else ():
+                if source not in found:
+                    found.add(source)
+                    left.append(source)
+        return found
 
     def _asked_for(self) -> Iterator[fx.Node]:
         """What nodes need that no kernel is written for."""
@@ -127,27 +176,36 @@ class Plan:
         more among that. Returns how often each node is computed, for each stored one."""
         self.shared = set(wanted)
         for candidates in (self.computable, None):
-            uses, chosen = self._uses_of_each(), set(wanted)
+            uses, chosen, self.offered = self._uses_of_each(), set(wanted), set()
             costs: dict[fx.Node, float] = {}
             for node in (x for x in self._graph.nodes if x in self.computable):
                 own = costs[node] = _cost(node, costs, self._asked | chosen)
                 may_be = node in (self.shared if candidates is None else candidates)
-                if may_be and own > _TRIVIAL and self._saves(node, own, uses.get(node, {})):
+                if not may_be or own <= _TRIVIAL or is_movement(node):
+                    continue
+                saved = self._saved(node, own, uses.get(node, {}))
+                if saved > _LAUNCH:
                     chosen.add(node)
+                elif saved > 0 and self._is_written_beside(node, uses.get(node, {})):
+                    chosen.add(node)
+                    self.offered.add(node)
             self.shared = chosen
         return self._uses_of_each()
 
-    def _saves(self, node: fx.Node, cost: float, uses: Mapping[fx.Node, float]) -> bool:
-        """Whether to write and read `node` is less work than to compute it for each use. Values of
-        one shape are computed together."""
+    def _saved(self, node: fx.Node, cost: float, uses: Mapping[fx.Node, float]) -> float:
+        """By how much it is less work to write and read `node` than to compute it for each use,
+        without the launch. Values of one shape are computed together."""
         count = float(node.meta["value"].numel())
         by_shape = {shape_of(node): count if node in self._asked else 0.0}
         for root, times in uses.items():
             shape = shape_of(root)
             by_shape[shape] = max(by_shape.get(shape, 0.0), times)
         total = sum(by_shape.values())
-        work = (total - count) * cost - _STORED * (total + count) - _LAUNCH
-        return work > 0 and not is_movement(node)
+        return (total - count) * cost - _STORED * (total + count)
+
+    def _is_written_beside(self, node: fx.Node, uses: Mapping[fx.Node, float]) -> bool:
+        """Whether a launch that there is in any case can write `node` too."""
+        return any(node in self.in_place(root) for root in uses if root in self._asked)
 
     def _uses_of_each(self) -> dict[fx.Node, dict[fx.Node, float]]:
         uses: dict[fx.Node, dict[fx.Node, float]] = {}
@@ -274,7 +332,9 @@ def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
     elif node.target is torch.matmul:
         times = float(shape_of(arguments[0])[-1])
     elif node.target is torch.nn.functional.grid_sample:
-        return [(arguments[0], 4.0), (arguments[1], 2.0)]
+        return [(arguments[0], 4.0), (arguments[1], 2.0 * _of_channels(node))]
+    elif node.target is torch.mul:
+        return [(x, _times_multiplied(node, x)) for x in node.all_input_nodes]
     elif (
         len(arguments) == 2
         and isinstance(arguments[0], fx.Node)
@@ -285,9 +345,24 @@ def _reads(node: fx.Node) -> list[tuple[fx.Node, float]]:
     return [(source, times) for source in node.all_input_nodes]
 
 
+def _times_multiplied(node: fx.Node, operand: fx.Node) -> float:
+    """How many elements of `operand` are computed for one of a product of `node`."""
+    others = (x for x in node.all_input_nodes if x.target is torch.nn.functional.grid_sample)
+    samples = next(others, None)
+    if samples is None or shape_of(operand)[1:2] != (1,):
+        return 1.0
+    return _of_channels(samples)
+
+
+def _of_channels(samples: fx.Node) -> float:
+    """How often a kernel computes for each channel what is the same for all those of images that
+    are read between pixels."""
+    return 1 / LEAST_INNER if shape_of(samples)[1] % LEAST_INNER == 0 else 1.0
+
+
 def _cost(node: fx.Node, costs: dict[fx.Node, float], stored: Set[fx.Node]) -> float:
     """Operations for one element of `node`, where those of `stored` are read."""
-    own = 0.0 if is_movement(node) else 1.0
+    own = 0.0 if is_movement(node) else COSTS.get(node.target, 1.0)
     parts = (
         times * (1.0 if source in stored else costs.get(source, 1.0))
         for source, times in _reads(node)

@@ -36,6 +36,8 @@ LONGEST = 8192
 """The elements that are reduced at once, at most."""
 DEEPEST = 64
 """The nodes between a result and what is read for it, at most: Triton compiles more for minutes."""
+LEAST_INNER, MOST_INNER = 8, 32
+"""How many elements share what is the same for neighbours in memory."""
 _MOST_PARTS = 32  # of a concatenation: each element asks all of them
 _FEW_COLUMNS, _LARGEST_PRODUCT = 4, 1 << 27  # of a product that is computed element by element:
 # the columns, and the multiplications
@@ -172,7 +174,7 @@ class Reading:
                     return self.operand(part, own, mask)
                 begin = end
                 continue
-            inside = self.writer.apply(f"(({{0}} >= {begin}) & ({{0}} < {end}))", index[axis])
+            inside = self.writer.between(index[axis], begin, end)
             value = self.operand(part, own, self.writer.both(mask, inside))
             found = value if found is None else self.writer.apply(
                 "tl.where({0}, {1}, {2})", inside, value, found)  # fmt: skip
@@ -205,7 +207,7 @@ class Reading:
         size = shape_of(source)[axis]
         near = self.writer.apply(f"tl.where({{0}} < 0, {{0}} + {size}, {{0}}).to(tl.int32)", at,
                                   bound=size)  # fmt: skip
-        exists = self.writer.apply(f"(({{0}} >= 0) & ({{0}} < {size}))", near)
+        exists = self.writer.between(near, 0, size)
         own = list(index)
         own[axis] = near
         return self.operand(source, own, self.writer.both(mask, exists))

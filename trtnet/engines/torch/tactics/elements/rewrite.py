@@ -82,8 +82,9 @@ class _Launch:
         device: torch.device,
     ) -> None:  # fmt: skip
         self.nodes, self.before = nodes, before
-        given = dict.fromkeys(x for node in nodes for x in plan.sources(node, known))
-        self.inside = {x for node in nodes for x in plan.inside(node, known)}
+        beside = set(nodes)
+        given = dict.fromkeys(x for node in nodes for x in plan.sources(node, known, beside))
+        self.inside = {x for node in nodes for x in plan.inside(node, known, beside)}
         self.values = [plan.laid_out(node) for node in nodes]
         self.kernel = Kernel(nodes, list(given), device, self.values)
         self.replaces = sum(not is_view(node) for node in self.inside)
@@ -115,7 +116,7 @@ class _Schedule:
         return [launch for launch in self._launches if launch.replaces >= _LEAST]
 
     def _wave(self, node: fx.Node) -> int:
-        sources = self._plan.sources(node, self._known)
+        sources = self._plan.sources(node, self._known, self._plan.in_place(node))
         waves = (self._waiting[x] for x in sources if x in self._waiting)
         return max((wave + 1 for wave in waves), default=0)
 

@@ -129,8 +129,18 @@ class Writer:
             return b if a.number == 0 else a
         if a.number is not None and b.number is not None:
             return number(a.number + b.number)
+        if a.text in self._halves and b.number is not None and b.number % self.inner == 0:
+            outer, inner = self._halves[a.text]
+            return self.paired(self.add(outer, number(b.number // self.inner)), inner)
         bound = None if a.bound is None or b.bound is None else a.bound + b.bound - 1
         return self.apply("({0} + {1})", a, b, bound=bound)
+
+    def between(self, a: Term, begin: int, end: int) -> Term:
+        """Where an index is at least `begin` and below `end`."""
+        if a.text in self._halves and begin % self.inner == end % self.inner == 0:
+            outer, _ = self._halves[a.text]
+            return self.between(outer, begin // self.inner, end // self.inner)
+        return self.apply(f"(({{0}} >= {begin}) & ({{0}} < {end}))", a)
 
     def scale(self, a: Term, factor: int) -> Term:
         """An index times a number."""
