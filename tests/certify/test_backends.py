@@ -96,6 +96,17 @@ def test_what_a_backend_does_not_have_is_not_run() -> None:
     assert "no plugins" in result.reason
 
 
+def test_what_trtnet_does_not_support_has_failed() -> None:
+    """The cases are there to be covered: it is a fault of ours, and no gap of the machine."""
+    (case,) = cases(["lrn:fp32"])
+
+    def unsupported(backend: Any) -> Defined:
+        raise trtnet.UnsupportedError("LRN has no such window")
+
+    result = run_case(dataclasses.replace(case, variants={"": unsupported}), ON_GPU)
+    assert (result.state, result.reason) == ("failed", "defining it: LRN has no such window")
+
+
 def test_nothing_runs_where_it_cannot() -> None:
     (case,) = cases(["lrn:fp32"])
     result = run_case(case, dataclasses.replace(ON_GPU, not_executed="no driver here"))

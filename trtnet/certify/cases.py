@@ -40,6 +40,8 @@ UNCOVERED = {
 }
 """Layer types that trtnet reads and no case uses, each with its reason."""
 
+_PLUGIN = "plugin"
+
 _DEFINITIONS: dict[str, tuple[Callable[[Lab], None], tuple[str, ...]]] = {
     "activation": (pointwise.activation, FLOATS),
     "unary": (pointwise.unary, ALL),
@@ -89,7 +91,7 @@ _DEFINITIONS: dict[str, tuple[Callable[[Lab], None], tuple[str, ...]]] = {
     "quantized_product": (quantized.matrix_multiply, ("int8", "fp8")),
     "block_scales": (quantized.block_scales, ("fp8", "fp4")),
     "dynamic_batch": (whole.dynamic_batch, PRODUCTS),
-    "plugin": (whole.plugin, ("fp32",)),
+    _PLUGIN: (whole.plugin, ("fp32",)),
 }  # fmt: skip
 
 _MODELS: dict[str, int | None] = {"lenet5": None, "yolox_shapes": None, "mobilenet_v2": 64}
@@ -125,6 +127,11 @@ class Case:
     def key(self) -> str:
         """Name and precision, such as ``"convolution:fp16"``."""
         return f"{self.name}:{self.precision}"
+
+    @property
+    def has_plugin(self) -> bool:
+        """Whether its network has a plugin, which not every backend can have."""
+        return self.name == _PLUGIN
 
     @property
     def is_model(self) -> bool:
@@ -205,7 +212,7 @@ def _small(name: str, define: Callable[[Lab], None], precision: str) -> Define:
         from trtnet.network import Network
 
         exact = "tf32" if precision == "tf32" else "fp32"
-        plugins = "kernel" if name == "plugin" else "auto"
+        plugins = "kernel" if name == _PLUGIN else "auto"
         lab = Lab(Network(backend, exact, plugins=plugins), precision)
         define(lab)
         return lab.finish()

@@ -3,7 +3,8 @@
 It reads the key of a case from each line of its input, and answers with lines of JSON: lists of the
 layer types that the case has, as soon as they are known, and in the end its result. What
 libraries print goes to its error output, where it cannot be taken for an answer. A crash ends this
-process alone. It ends as soon as its input does, also in the middle of a case: whoever asked is gone.
+process alone. It ends as soon as its input does, also in the middle of a case: whoever asked is
+gone.
 """
 
 from __future__ import annotations

@@ -115,14 +115,16 @@ class _Run:
         return BuildConfig() if chosen is None else BuildConfig(compute_capabilities=(chosen,))
 
     def _define(self, define: Callable[[Any], Defined]) -> Defined:
+        loaded = backends.load(self.settings.backend)
+        about = loaded.description
+        if self.case.has_plugin and not (about.writes_archive or loaded.has("plugins")):
+            raise _Ended("not run", f"the backend {about.name} has no plugins")
         try:
-            defined = define(backends.load(self.settings.backend))
+            defined = define(loaded)
         except AttributeError as error:
             if not _is_of_binding(error):
                 raise _Ended("failed", f"defining it: {_told(error)}") from error
             raise _Ended("not run", f"this version of the API lacks it: {error}") from error
-        except UnsupportedError as error:
-            raise _Ended("not run", error) from error
         except NetworkError as error:
             raise _Ended("refused", error) from error
         except Exception as error:

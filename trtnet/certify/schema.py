@@ -12,7 +12,7 @@ State = Literal["passed", "differs", "failed", "refused", "built", "not run"]
 STATES: dict[State, str] = {
     "passed": "executed, and every tensor is within its limit",
     "differs": "executed, and a tensor is beyond its limit",
-    "failed": "built, but it could not be executed: an error, a crash, or the time limit",
+    "failed": "it could not be defined or executed: an error, a crash, or the time limit",
     "refused": "the builder refuses the network",
     "built": "built, but not executed, because this machine cannot",
     "not run": "not tried, because this machine or version does not have it",
