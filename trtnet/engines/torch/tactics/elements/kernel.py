@@ -17,8 +17,14 @@ from torch import Tensor, fx
 
 from trtnet.engines.torch.tactics.elements.functions import literal
 from trtnet.engines.torch.tactics.elements.movements import Index, shape_of
-from trtnet.engines.torch.tactics.elements.reading import LEAST_INNER, MOST_INNER, Reading
-from trtnet.engines.torch.tactics.elements.writer import Term, Writer, number
+from trtnet.engines.torch.tactics.elements.reading import Reading
+from trtnet.engines.torch.tactics.elements.writer import (
+    LEAST_INNER,
+    MOST_INNER,
+    Term,
+    Writer,
+    number,
+)
 from trtnet.engines.torch.tactics.launching import launch
 
 _TILE = 4096  # elements of a tile with a reduction

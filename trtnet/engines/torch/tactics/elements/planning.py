@@ -12,12 +12,11 @@ from trtnet.engines.torch.tactics.elements.functions import COSTS, POINTWISE, Un
 from trtnet.engines.torch.tactics.elements.movements import is_movement, shape_of
 from trtnet.engines.torch.tactics.elements.reading import (
     DEEPEST,
-    LEAST_INNER,
     Reading,
     TooDeepError,
     is_tensor,
 )
-from trtnet.engines.torch.tactics.elements.writer import NAMES, Term, Writer
+from trtnet.engines.torch.tactics.elements.writer import LEAST_INNER, NAMES, Term, Writer
 from trtnet.reference.dtypes import HALF_DTYPES
 from trtnet.reference.index import select_k
 from trtnet.reference.module_builder import is_kept

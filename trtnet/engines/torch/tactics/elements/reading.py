@@ -36,8 +36,6 @@ LONGEST = 8192
 """The elements that are reduced at once, at most."""
 DEEPEST = 64
 """The nodes between a result and what is read for it, at most: Triton compiles more for minutes."""
-LEAST_INNER, MOST_INNER = 8, 32
-"""How many elements share what is the same for neighbours in memory."""
 _MOST_PARTS = 32  # of a concatenation: each element asks all of them
 _FEW_COLUMNS, _LARGEST_PRODUCT = 4, 1 << 27  # of a product that is computed element by element:
 # the columns, and the multiplications
@@ -369,6 +367,12 @@ class Reading:
         factor = self.operand(right, own, self.writer.both(mask, exists))
         return self._sum(self.writer.apply("({0} * {1})", value, factor), torch.float32, exists)
 
+    def _sampled(self, node: fx.Node, index: Index, mask: Term | None) -> Term:
+        value, is_shared = sampled(self.writer, self.operand, node, index, mask)
+        self.channels.add(shape_of(node)[1])
+        self.is_shared |= is_shared
+        return value
+
 
 def _broadcast(node: fx.Node, index: Index) -> Index:
     """`index` of a result as the index of an operand that is broadcast to it."""
@@ -389,7 +393,7 @@ _SPECIAL: dict[Any, Special] = {
     torch.amin: Reading._reduction,
     torch.softmax: Reading._softmax,
     torch.matmul: Reading._product,
-    F.grid_sample: sampled,
+    F.grid_sample: Reading._sampled,
     operator.getitem: Reading._best,
 }
 

@@ -57,8 +57,13 @@ def write_kernels(module: fx.GraphModule, device: torch.device) -> int:
 
 def _that_compile(launches: Sequence[_Launch]) -> list[_Launch]:
     """Compiles the kernels; the nodes of one that cannot be compiled stay."""
-    calls = [partial(x.kernel.run, *(node.meta["value"] for node in x.kernel.operands))
-             for x in launches]  # fmt: skip
+    written = {node: value for x in launches for node, value in zip(x.nodes, x.values, strict=True)}
+    calls = [
+        partial(
+            x.kernel.run, *(written.get(node, node.meta["value"]) for node in x.kernel.operands)
+        )
+        for x in launches
+    ]
     compile_ahead(calls)
     found = []
     for launch, call in zip(launches, calls, strict=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import fx
@@ -11,12 +12,15 @@ from trtnet.engines.torch.tactics.elements.functions import UnwrittenError
 from trtnet.engines.torch.tactics.elements.movements import Index, shape_of
 from trtnet.engines.torch.tactics.elements.writer import Term, Writer, number
 
-if TYPE_CHECKING:
-    from trtnet.engines.torch.tactics.elements.reading import Reading
 
+def sampled(
+    writer: Writer, operand: Callable[..., Term], node: fx.Node, index: Index, mask: Term | None
+) -> tuple[Term, bool]:
+    """Images at positions between pixels, by the operations of PyTorch's grid_sample; and whether
+    the elements along the inner axis share the positions.
 
-def sampled(reading: Reading, node: fx.Node, index: Index, mask: Term | None) -> Term:
-    """Images at positions between pixels, by the operations of PyTorch's grid_sample.
+    Args:
+        operand: gives the value of an operand at an index, as ``Reading.operand``.
 
     Raises:
         UnwrittenError: other types, or another way to sample.
@@ -29,23 +33,20 @@ def sampled(reading: Reading, node: fx.Node, index: Index, mask: Term | None) ->
     n, c, *pixel = index
     height, width = shape_of(image)[2:]
     x, y = (
-        _neighbours(reading.writer, reading.operand(grid, [n, *pixel, number(axis)], mask), size,
-                    aligned)
+        _neighbours(writer, operand(grid, [n, *pixel, number(axis)], mask), size, aligned)
         for axis, size in enumerate((width, height))
     )  # fmt: skip
-    reading.channels.add(shape_of(image)[1])
-    reading.is_shared |= c.varies and not any(at.varies for at, _ in (*x, *y))
-    writer, total = reading.writer, None
+    total = None
     for row, row_weight in y:
         for column, column_weight in x:
             form = f"(({{0}} >= 0) & ({{0}} < {width}) & ({{1}} >= 0) & ({{1}} < {height}))"
             inside = writer.apply(form, column, row)
-            value = reading.operand(image, [n, c, row, column], writer.both(mask, inside))
+            value = operand(image, [n, c, row, column], writer.both(mask, inside))
             weight = writer.apply("({0} * {1})", column_weight, row_weight)
             part = writer.apply("tl.where({0}, {1} * {2}, 0.0)", inside, value, weight)
             total = part if total is None else writer.apply("({0} + {1})", total, part)
     assert total is not None
-    return total
+    return total, c.varies and not any(at.varies for at, _ in (*x, *y))
 
 
 def _neighbours(writer: Writer, place: Term, size: int, aligned: bool) -> list[tuple[Term, Term]]:

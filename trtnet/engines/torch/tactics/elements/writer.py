@@ -16,6 +16,8 @@ NAMES = {
     torch.int32: "tl.int32", torch.int64: "tl.int64", torch.bool: "tl.int1",
 }  # fmt: skip
 """The types of elements that kernels compute, as Triton calls them."""
+LEAST_INNER, MOST_INNER = 8, 32
+"""The elements along an inner axis."""
 
 
 @dataclass(frozen=True)
