@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import fx
 
-from trtnet import cuda
 from trtnet.engines.protocol import CaptureError
 from trtnet.engines.torch.compiled import CompiledGraph, Forward, Shapes, module_of
 from trtnet.engines.torch.constants import given, read_by_host, recorded
@@ -21,6 +20,7 @@ from trtnet.engines.torch.context import TorchContext
 from trtnet.engines.torch.memory import TooMuchMemoryError, Watch, reserve, segments
 from trtnet.engines.torch.memsets import replace_memsets
 from trtnet.engines.torch.recording import recording
+from trtnet.engines.torch.replay import CudaReplay, new_graph
 from trtnet.engines.torch.ways import WITHOUT, Way, Ways
 from trtnet.errors import OutOfMemoryError
 from trtnet.escaping import printable
@@ -297,7 +297,7 @@ class CudaContext(TorchContext):
     def _record(self, way: Way, sizes: Sequence[int]) -> tuple[torch.cuda.CUDAGraph, int]:
         """A graph of one execution, for which segments of these `sizes` are taken first, and the
         bytes that it took."""
-        graph = _new_graph()
+        graph = new_graph()
         with recording(graph, self._stream, self._pool):
             before = torch.cuda.memory_reserved()
             reserve(sizes, self.compiled.device)
@@ -337,46 +337,6 @@ class CudaContext(TorchContext):
         """Forgets shapes and addresses, and gives unused memory back to the device."""
         super().close()
         torch.cuda.empty_cache()
-
-
-def _new_graph() -> torch.cuda.CUDAGraph:
-    """A graph that can be changed after it was captured; one that cannot in older versions of
-    PyTorch."""
-    can_wait = hasattr(torch.cuda.CUDAGraph, "instantiate")
-    return torch.cuda.CUDAGraph(keep_graph=True) if can_wait else torch.cuda.CUDAGraph()
-
-
-class CudaReplay:
-    """A captured execution; see :class:`trtnet.engines.protocol.Replay`.
-
-    Attributes:
-        needs: the bytes of its values at a time; 0 where they are not known.
-    """
-
-    is_standalone = True
-
-    def __init__(self, graph: torch.cuda.CUDAGraph, read: Sequence[Any], needs: int) -> None:
-        """`read` holds the tensors that the graph reads by their addresses: those that were copied,
-        and what was captured, which may be forgotten or replaced while other contexts replay it."""
-        self.needs = needs
-        self._graph, self._read = graph, read
-        self._executable: Any = None
-        if hasattr(graph, "raw_cuda_graph_exec"):  # not in older versions of PyTorch
-            self._executable = cuda.runtime().cudaGraphExec_t(graph.raw_cuda_graph_exec())
-
-    def launch(self, stream: int) -> None:
-        """Enqueues the captured execution on `stream`."""
-        if self._executable is not None:
-            cuda.call("cudaGraphLaunch", self._executable, stream)  # 2 us instead of 17
-            return
-        with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
-            self._graph.replay()
-
-    def close(self) -> None:
-        """Frees the graph."""
-        self._executable = None
-        self._graph.reset()
-        self._read = ()
 
 
 def _most(needs: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +15,14 @@ from trtnet.engines.torch.tactics.convolution import convolution
 from trtnet.engines.torch.tactics.depthwise import Block, Pair, depthwise
 from trtnet.engines.torch.tactics.epilogue import NOTHING, Activation, Epilogue
 from trtnet.engines.torch.tactics.image_sums import Division, Sum, image_sums
+from trtnet.engines.torch.tactics.layouts import (
+    Layout,
+    packed_rows,
+    rows_of_parts,
+    spaced_rows,
+    vector,
+    vectors,
+)
 from trtnet.engines.torch.tactics.linear import Tile, linear
 from trtnet.engines.torch.tactics.norm import layer_norm
 from trtnet.engines.torch.tactics.pointwise import finish, scale_shift
@@ -24,38 +31,6 @@ from trtnet.engines.torch.tactics.quantized.finish import Step
 from trtnet.engines.torch.tactics.windows import unit_vectors, window_attention
 
 _LAST = torch.channels_last
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the operands of a product lie.
-
-    Attributes:
-        shape: of the product as rows: the last axis has its columns.
-        by_columns: whether the weight is (K, N), not (N, K).
-        is_image: whether the result, and what is added, is (N, C, H, W) of rows of channels.
-        of_image: whether the left operand is.
-    """
-
-    shape: tuple[int, ...]
-    by_columns: bool
-    is_image: bool
-    of_image: bool
-
-    @property
-    def words(self) -> str:
-        """For a problem; the sizes are said elsewhere."""
-        return f"{'KN' if self.by_columns else 'NK'} {self.of_image:d}{self.is_image:d}"
-
-    def weight(self, given: Tensor) -> Tensor:
-        """The weight as (N, K)."""
-        columns = self.shape[-1]
-        return given.reshape(-1, columns).t() if self.by_columns else given.reshape(columns, -1)
-
-    def result(self, rows: Tensor) -> Tensor:
-        """The rows of the product in the shape of the result."""
-        y = rows.view(self.shape)
-        return y.permute(0, 3, 1, 2) if self.is_image else y
 
 
 def product(
@@ -86,7 +61,7 @@ def product(
         bias,
         vector(factor),
         None if other is None else spaced_rows(other, layout.is_image),
-        None if gate is None else _vectors(gate),
+        None if gate is None else vectors(gate),
         source,
         target,
         epilogue,
@@ -94,7 +69,7 @@ def product(
         scale=scale,
         shift=shift,
         before=before,
-        out=_place(out) if into is None else into,
+        out=rows_of_parts(out) if into is None else into,
         places=places,
     )
     return layout.result(y) if places is None else y
@@ -120,11 +95,11 @@ def library_product(
     what puts the columns to their places, in passes of their own; `out` as in :func:`product`."""
     rows = spaced_rows(x, layout.of_image)
     if gate is not None:
-        rows = scale_shift(rows, _vectors(gate), None, Epilogue())
+        rows = scale_shift(rows, vectors(gate), None, Epilogue())
     y = F.linear(rows, layout.weight(weight), vector(bias))
     if epilogue or out is not None:
         other = None if other is None else spaced_rows(other, layout.is_image)
-        y = finish(y, None, vector(factor), other, epilogue, _place(out))
+        y = finish(y, None, vector(factor), other, epilogue, rows_of_parts(out))
     if into is not None and places is not None:
         return put_columns(y, places, into)
     return layout.result(y)
@@ -205,8 +180,8 @@ def depthwise_image(
     first = Epilogue(epilogue.first)
     y = depthwise(x, kernel, bias, stride, padding, dilation, first, block)
     if rest:
-        other = None if other is None else _rows(other, is_image)
-        finish(_rows(y, True), None, vector(factor), other, rest)
+        other = None if other is None else packed_rows(other, is_image)
+        finish(packed_rows(y, True), None, vector(factor), other, rest)
     return y if is_image else y.permute(0, 2, 3, 1)
 
 
@@ -240,9 +215,9 @@ def finished(
 ) -> Tensor:
     """A convolution, and its epilogue in a pass of its own; `out` as in :func:`product`."""
     y = F.conv2d(x, kernel, None, *window).contiguous(memory_format=_LAST)
-    rows = _rows(y, True)
+    rows = packed_rows(y, True)
     other = None if other is None else spaced_rows(other, is_image)
-    finish(rows, bias, vector(factor), other, epilogue, _place(out))
+    finish(rows, bias, vector(factor), other, epilogue, rows_of_parts(out))
     y = y if out is None else out
     return y if is_image else y.permute(0, 2, 3, 1)
 
@@ -267,7 +242,7 @@ def convolved(
     weight = kernel.permute(0, 2, 3, 1).contiguous()
     other = None if other is None else spaced_rows(other, is_image)
     rows = convolution(
-        pixels, weight, bias, vector(factor), other, window, epilogue, tile, _place(out)
+        pixels, weight, bias, vector(factor), other, window, epilogue, tile, rows_of_parts(out)
     )
     y = rows.view(x.shape[0], *window.size(x.shape[2:], kernel.shape[2:]), -1)
     return y.permute(0, 3, 1, 2) if is_image else y
@@ -285,7 +260,7 @@ def normalized(
     codes: torch.dtype = torch.int8,
 ) -> Tensor:
     """:func:`trtnet.engines.torch.tactics.norm.layer_norm` of tensors of any shape."""
-    rows = _rows(x, False)
+    rows = packed_rows(x, False)
     parameters = (scale.reshape(-1), bias.reshape(-1))
     y = layer_norm(rows, *parameters, epsilon, dtype, warps, step, codes)
     return y.view(x.shape)
@@ -298,7 +273,7 @@ def scaled_image(
     in :func:`product`."""
     n, c, h, w = x.shape
     terms = (scale.reshape(-1), shift.reshape(-1))
-    y = scale_shift(spaced_rows(x, True), *terms, epilogue, _place(out))
+    y = scale_shift(spaced_rows(x, True), *terms, epilogue, rows_of_parts(out))
     return y.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
@@ -333,7 +308,7 @@ def new_image(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) 
 
 def put_images(whole: Tensor, begins: tuple[int, ...], *parts: Tensor) -> Tensor:
     """`whole`, with `parts` as its channels that begin at `begins`."""
-    rows = _place(whole)
+    rows = rows_of_parts(whole)
     assert rows is not None
     copy_columns([spaced_rows(x, True) for x in parts], begins, rows)
     return whole
@@ -361,7 +336,7 @@ def sums_of_images(
     """:func:`trtnet.engines.torch.tactics.image_sums.image_sums` of images of any layout, or of
     (N, …, C), in `shape`."""
     channels = x.shape[1 if is_image else -1]
-    pixels = _rows(x, is_image).view(x.shape[0], -1, channels)
+    pixels = packed_rows(x, is_image).view(x.shape[0], -1, channels)
     return image_sums(pixels, how, dtype, division).view(shape)
 
 
@@ -399,37 +374,10 @@ def attention_of_windows(
     return y[0] if flat else y
 
 
-def vector(x: Tensor | None) -> Tensor | None:
-    """`x` with one axis."""
-    return None if x is None else x.reshape(-1)
-
-
-def spaced_rows(x: Tensor, is_image: bool) -> Tensor:
-    """The rows of channels, between which there may be gaps, as in a part of the channels."""
-    x = x.permute(0, 2, 3, 1) if is_image else x
-    rows = x.reshape(-1, x.shape[-1])
-    return rows if rows.stride(-1) == 1 else rows.contiguous()
-
-
 def _sum_of_rows(x: Tensor, added: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
     of_image = layout.of_image
     return spaced_rows(x, of_image), None if added is None else spaced_rows(added, of_image)
 
 
-def _place(out: Tensor | None) -> Tensor | None:
-    """The rows of channels of `out`, never a copy of them."""
-    return None if out is None else out.permute(0, 2, 3, 1).view(-1, out.shape[1])
-
-
-def _vectors(gate: Tensor) -> Tensor:
-    """The factors of the channels of each image, (N, C)."""
-    return gate.reshape(gate.shape[0], -1).contiguous()
-
-
 def _five(bias: Tensor) -> Tensor:
     return bias.contiguous()[(None,) * (5 - bias.dim())]
-
-
-def _rows(x: Tensor, is_image: bool) -> Tensor:
-    """The rows of channels, without gaps."""
-    return spaced_rows(x, is_image).contiguous()

@@ -16,6 +16,7 @@ from trtnet.engines.torch.passes import linear_of_columns
 from trtnet.engines.torch.tactics import calls, linear
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half
+from trtnet.engines.torch.tactics.layouts import Layout
 from trtnet.engines.torch.tactics.movement import view_of
 from trtnet.engines.torch.tactics.products import columns_of, is_point
 from trtnet.engines.torch.tactics.simplify import cast_type
@@ -170,7 +171,7 @@ def _region(module: fx.GraphModule, join: Join, count: int) -> Region:
     is_image = join.chains[0].is_image
     value = join.whole.meta["value"]
     shape = tuple(value.permute(0, 2, 3, 1).shape if is_image else value.shape)
-    how = calls.Layout(shape, by_columns, is_image, is_image)
+    how = Layout(shape, by_columns, is_image, is_image)
     widths = tuple(part.meta["value"].shape[1 if is_image else -1] for part in join.parts)
     rows, depth = value.numel() // shape[-1], weight.meta["value"].numel() // shape[-1]
     epilogue = join.chains[0].epilogue

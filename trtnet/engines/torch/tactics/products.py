@@ -17,6 +17,7 @@ from trtnet.engines.torch.tactics import calls, convolution, depthwise, linear
 from trtnet.engines.torch.tactics.chains import Chain
 from trtnet.engines.torch.tactics.choices import Region, Tactic, is_half
 from trtnet.engines.torch.tactics.epilogue import Activation
+from trtnet.engines.torch.tactics.layouts import Layout
 from trtnet.engines.torch.tactics.movement import take_rows
 from trtnet.engines.torch.tactics.quantized.convolution import Window
 
@@ -41,7 +42,7 @@ def of_rows(node: fx.Node, count: int, taken: Set[fx.Node]) -> Region | None:
     elif x not in taken and chain.places is None:
         source, gate, nodes = _gated(x, nodes, False)
     depth = weight.meta["value"].numel() // columns
-    how = calls.Layout(chain.shape_of_rows, by_columns, chain.is_image, False)
+    how = Layout(chain.shape_of_rows, by_columns, chain.is_image, False)
     given = (source, weight, bias, chain.factor, chain.other)
     operands = (*given, gate, places, chain.places, None, None)
     sizes = (node.meta["value"].numel() // columns, columns, depth)
@@ -115,7 +116,7 @@ def of_images(
     if is_point(node):
         is_free = x not in taken
         source, gate, nodes = _gated(x, chain.nodes, True) if is_free else (x, None, chain.nodes)
-        how = calls.Layout(chain.shape_of_rows, False, chain.is_image, True)
+        how = Layout(chain.shape_of_rows, False, chain.is_image, True)
         put = _put(chain)
         into, places = (None, None) if put is None else (put.args[0], put.args[2])
         nodes = nodes if put is None else [*nodes, put]
@@ -130,7 +131,7 @@ def of_images(
 
 
 def _product(
-    nodes: list[fx.Node], operands: Any, chain: Chain, how: calls.Layout,
+    nodes: list[fx.Node], operands: Any, chain: Chain, how: Layout,
     sizes: tuple[int, int, int], count: int,
 ) -> Region:  # fmt: skip
     dtype = str(nodes[-1].meta["value"].dtype).removeprefix("torch.")

@@ -13,6 +13,7 @@ from trtnet.engines.torch.fusion import convolution_relu
 from trtnet.engines.torch.tactics import calls, image_regions, products
 from trtnet.engines.torch.tactics.choices import Region, Tactic
 from trtnet.engines.torch.tactics.epilogue import Activation, Epilogue
+from trtnet.engines.torch.tactics.layouts import Layout
 from trtnet.engines.torch.tactics.linear import Tile
 
 
@@ -53,7 +54,7 @@ def scaled_product(
     *,
     before: Activation,
     epilogue: Epilogue,
-    layout: calls.Layout,
+    layout: Layout,
     tile: Tile,
     out: Tensor | None = None,
 ) -> Tensor:

@@ -127,3 +127,10 @@ def known_integers(node: fx.Node, value: Any) -> tuple[int, ...]:
             raise UnwrittenError(node)
         value = stored
     return integers(value)
+
+
+def broadcast(node: fx.Node, index: Index) -> Index:
+    """`index` of a result as the index of an operand that is broadcast to it."""
+    shape = shape_of(node)
+    own = index[len(index) - len(shape) :]
+    return [number(0) if size == 1 else part for size, part in zip(shape, own, strict=True)]

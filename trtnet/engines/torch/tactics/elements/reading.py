@@ -22,6 +22,7 @@ from trtnet.engines.torch.tactics.elements.functions import (
 )
 from trtnet.engines.torch.tactics.elements.movements import (
     Index,
+    broadcast,
     is_movement,
     place,
     shape_of,
@@ -135,7 +136,7 @@ class Reading:
         if found.fill is None:
             other = self._zero(source)
         else:
-            other = self.operand(found.fill, _broadcast(found.fill, index), mask)
+            other = self.operand(found.fill, broadcast(found.fill, index), mask)
         return self.writer.apply("tl.where({0}, {1}, {2})", found.exists, value, other)
 
     def _zero(self, node: fx.Node) -> Term:
@@ -150,7 +151,7 @@ class Reading:
         if node.kwargs or tuple(node.args) != (*tensors, *options):
             raise UnwrittenError(node)
         types = tuple(x.meta["value"].dtype for x in tensors)
-        operands = [self.operand(x, _broadcast(x, index), mask) for x in tensors]
+        operands = [self.operand(x, broadcast(x, index), mask) for x in tensors]
         made = node.meta["value"].dtype
         return pointwise(self.writer, node.target, operands, types, made, options)
 
@@ -372,13 +373,6 @@ class Reading:
         self.channels.add(shape_of(node)[1])
         self.is_shared |= is_shared
         return value
-
-
-def _broadcast(node: fx.Node, index: Index) -> Index:
-    """`index` of a result as the index of an operand that is broadcast to it."""
-    shape = shape_of(node)
-    own = index[len(index) - len(shape) :]
-    return [number(0) if size == 1 else part for size, part in zip(shape, own, strict=True)]
 
 
 Special = Callable[[Reading, fx.Node, Index, "Term | None"], Term]
