@@ -214,6 +214,22 @@ def test_a_network_without_weights(as_on_a_gpu, stand_ins):
         assert torch.equal(found, wanted)
 
 
+def test_inputs_in_half_precision(stand_ins):
+    """All of them are given before the first is put to its place."""
+    graph = fx.Graph()
+    joined = graph.call_function(torch.cat, ([graph.placeholder(f"x{i}") for i in range(3)], 1))
+    parted = graph.call_function(torch.reshape, (joined, (2, 3, 6, 5, 4)))
+    swapped = graph.call_function(torch.permute, (parted, (0, 2, 1, 3, 4)))
+    shuffled = graph.call_function(torch.reshape, (swapped, (2, 18, 5, 4)))
+    graph.output({"y": graph.call_function(torch.relu, (shuffled,))})
+    builder = Builder(1, TimingCache({}), CPU, Clock())
+    made = builder.build(fx.GraphModule({}, graph), [(SIZE, torch.float16)] * 3)
+    assert targets(made).count("put_channels") == 3
+    given = [x.half() for x in inputs_of([SIZE] * 3)]
+    wanted = torch.stack(given, 2).reshape(2, 18, 5, 4).relu()
+    assert torch.equal(*outputs(made, given), wanted)
+
+
 def test_images_begin_where_16_bytes_are_read_at_once():
     model = filled(Stage(6, 3))
     made = specialized(compiled(model, ("N", 4, 10, 6)), (1, 4, 10, 6))

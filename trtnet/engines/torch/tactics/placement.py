@@ -99,7 +99,8 @@ def _placed(
     room: fx.Node | None = None
     filled: dict[fx.Node, fx.Node] = {}
     for source, places in _places(group, reads).items():
-        with module.graph.inserting_after(_last_input(source)):
+        is_known = source.op == "placeholder" and room is not None  # before the room so far
+        with module.graph.inserting_after(room if is_known else _last_input(source)):
             stored = new_buffer(module, f"{source.name}_places", places.to(device))
         stored.meta["value"] = places.to("meta")
         last = stored
