@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import zoo_licences
+
 from trtnet import zoo
 from trtnet.files import atomic_write
 from trtnet.zoo import Card
@@ -162,6 +164,9 @@ def page(records: Records) -> Iterator[str]:
     yield OWN
     yield CARDS
     yield from table(CARD_COLUMNS, map(card_row, map(zoo.card, models)))
+    yield zoo_licences.TITLE
+    yield from table(zoo_licences.COLUMNS, zoo_licences.rows())
+    yield zoo_licences.UNCONFIRMED
     yield VERIFICATION
     yield from table(DEFAULT_COLUMNS, map(default_row, known.values()))
     yield REMARKS

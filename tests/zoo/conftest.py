@@ -32,6 +32,11 @@ def zoo_cards() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def zoo_licences() -> ModuleType:
+    return _load("zoo_licences")
+
+
+@pytest.fixture(scope="session")
 def verify_zoo() -> ModuleType:
     return _load("verify_zoo")
 
