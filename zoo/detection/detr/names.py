@@ -3,7 +3,9 @@
 Those of transformers' files from before its version 5 are in its ``conversion_mapping.py``, and so
 are those of the authors of RF-DETR, which transformers' own files of it have; those of the authors
 of RT-DETR are in its ``convert_rt_detr_original_pytorch_checkpoint_to_hf.py`` and
-``convert_rt_detr_v2_weights_to_hf.py``: all under Apache-2.0.
+``convert_rt_detr_v2_weights_to_hf.py``, of D-FINE in
+``convert_d_fine_original_pytorch_checkpoint_to_hf.py``, of DETR in
+``convert_detr_original_pytorch_checkpoint_to_pytorch.py``: all under Apache-2.0.
 """
 
 from __future__ import annotations
@@ -20,11 +22,6 @@ TRANSFORMERS = {
     **_BLOCKS,
     r"\.layers\.(\d+)\.(fc[12])\.": r".layers.\1.mlp.\2.",
     r"^(class|bbox)_embed\.": r"model.decoder.\1_embed.",  # the decoder's, a second time
-}
-D_FINE = {
-    **TRANSFORMERS,
-    r"\.mlp\.fc1\.": ".mlp.layers.0.",
-    r"\.mlp\.fc2\.": ".mlp.layers.1.",
 }
 _AUTHORS = {
     r"^backbone\.conv1\.conv1_1\.": "model.backbone.model.embedder.embedder.0.",
@@ -57,7 +54,36 @@ _AUTHORS = {
     r"\.layers\.(\d+)\.linear([12])\.": r".layers.\1.mlp.fc\2.",
 }
 RT_DETR = {**_AUTHORS, **TRANSFORMERS}
+D_FINE = {
+    r"^backbone\.stem\.": "model.backbone.model.embedder.",
+    r"^backbone\.stages\.": "model.backbone.model.encoder.stages.",
+    r"^(model\.backbone\..*)\.bn\.(\w+)$": r"\1.normalization.\2",
+    r"(_blocks\.\d+)\.cv([23])\.1\.": r"\1.conv\2.",
+    r"(_blocks\.\d+)\.cv([14])\.": r"\1.conv\2.",
+    r"(_blocks\.\d+)\.cv2\.0\.": r"\1.csp_rep1.",
+    r"(_blocks\.\d+)\.cv3\.0\.": r"\1.csp_rep2.",
+    r"(downsample_convs\.\d+)\.0\.cv([12])\.": r"\1.conv\2.",
+    r"^decoder\.decoder\.lqe_layers\.": "model.decoder.lqe_layers.",
+    r"^decoder\.(pre_bbox_head\.|up$|reg_scale$)": r"model.decoder.\1",
+    r"\.cross_attn\.": ".encoder_attn.",
+    **RT_DETR,
+    r"\.mlp\.fc1\.": ".mlp.layers.0.",
+    r"\.mlp\.fc2\.": ".mlp.layers.1.",
+}
 DETR = {
+    r"^backbone\.0\.body\.": "model.backbone.model.",
+    r"^input_proj\.": "model.input_projection.",
+    r"^query_embed\.": "model.query_position_embeddings.",
+    r"^class_embed\.": "class_labels_classifier.",
+    r"^bbox_embed\.": "bbox_predictor.",
+    r"^transformer\.decoder\.norm\.": "model.decoder.layernorm.",
+    r"^transformer\.": "model.",
+    r"\.multihead_attn\.": ".encoder_attn.",
+    r"^(model\.encoder\.layers\.\d+)\.norm2\.": r"\1.final_layer_norm.",
+    r"^(model\.decoder\.layers\.\d+)\.norm2\.": r"\1.encoder_attn_layer_norm.",
+    r"\.layers\.(\d+)\.norm1\.": r".layers.\1.self_attn_layer_norm.",
+    r"\.layers\.(\d+)\.norm3\.": r".layers.\1.final_layer_norm.",
+    r"\.layers\.(\d+)\.linear([12])\.": r".layers.\1.mlp.fc\2.",
     r"\.conv_encoder\.": ".",
     r"\.out_proj\.": ".o_proj.",
     r"\.layers\.(\d+)\.(fc[12])\.": r".layers.\1.mlp.\2.",
@@ -81,7 +107,7 @@ RF_DETR = {
     r"^refpoint_embed\.": "model.reference_point_embed.",
     r"^query_feat\.": "model.query_feat.",
 }
-_PACKED = re.compile(r"\.self_attn\.in_proj_(weight|bias)$")
+_PACKED = re.compile(r"\.((?:self|encoder)_attn)\.in_proj_(weight|bias)$")
 
 
 def rename(state: dict[str, Any], names: Mapping[str, str]) -> None:
@@ -97,6 +123,6 @@ def rename(state: dict[str, Any], names: Mapping[str, str]) -> None:
             rows = len(value) // 3
             for number, name in enumerate("qkv"):
                 part = value[number * rows : (number + 1) * rows]
-                state[f"{start}.self_attn.{name}_proj.{packed[1]}"] = part
+                state[f"{start}.{packed[1]}.{name}_proj.{packed[2]}"] = part
         elif new != old:
             state[new] = state.pop(old)

@@ -145,7 +145,10 @@ class TwoStageDetector(nn.Module):
         names: of parameters in published files, see :mod:`trtnet.zoo.detection.detr.names`.
     """
 
-    ignored_keys = ("decoder.anchors", "decoder.valid_mask")
+    ignored_keys = (
+        "decoder.anchors", "decoder.valid_mask",
+        "decoder.decoder.up", "decoder.decoder.reg_scale",  # D-FINE's are there a second time
+    )  # fmt: skip
 
     def __init__(self, model: nn.Module, outputs: Outputs, names: Mapping[str, str]) -> None:
         super().__init__()
