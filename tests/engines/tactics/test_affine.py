@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from tactics.networks import CPU, filled, inputs_of, outputs, targets
@@ -43,11 +44,12 @@ def grn(m, x):
 REWRITTEN = {
     "before a linear layer": lambda m, x: m.two(grn(m, x)),
     "before a convolution": lambda m, x: m.point(grn(m, x).permute(0, 3, 1, 2)),
-    "factors": lambda m, x: m.two(x * response(x) * m.weight),
     "a factor and itself": lambda m, x: m.two(x * response(x) + x),
     "sum of factors": lambda m, x: m.two(x * m.weight + x * response(x)),
 }
 KEPT = {
+    "factors that may be small": lambda m, x: m.two(x * response(x) * m.weight),
+    "factors of the input": lambda m, x: m.two(x * response(x) * response(-x)),
     "term before a factor": lambda m, x: (x + m.bias) * response(x),
     "two terms": lambda m, x: (x + m.bias) + response(x),
     "one factor and term": lambda m, x: x * response(x) + m.bias,
@@ -57,9 +59,9 @@ KEPT = {
 }
 
 
-def check(function, as_on_a_gpu):
+def check(function, as_on_a_gpu, **given):
     """The built module; it gives what PyTorch gives in float64."""
-    model = filled(model_of(trtnet.nn, function))
+    model = filled(model_of(trtnet.nn, function), **given)
     oracle = model_of(torch.nn, function).double()
     oracle.load_state_dict({k: torch.from_numpy(v) for k, v in model.state_dict().items()})
     module = as_on_a_gpu(model, ("N", *SIZE[1:]))
@@ -86,6 +88,30 @@ def test_a_product_takes_one_factor(name, as_on_a_gpu, stand_ins):
     left = [node for node in made.graph.nodes if node.target in (torch.mul, torch.add)]
     assert all(node.meta["value"].numel() <= 12 for node in left)
     assert targets(made).count("product") == 2
+
+
+@pytest.mark.parametrize(("size", "is_taken"), [(2.0, True), (0.01, False)])
+def test_a_stored_factor_by_which_another_is_multiplied(size, is_taken, as_on_a_gpu, stand_ins):
+    """The product takes both as its gate, where the stored one is not small."""
+
+    def function(m, x):
+        return m.two(x * response(x) * m.bias)
+
+    made = check(function, as_on_a_gpu, bias=np.full(6, size, "float32"))
+    calls = [node for node in made.graph.nodes if node.op == "call_function"]
+    last = [node for node in calls if node.target.__name__ == "product"][-1]
+    assert (last.args[5] is not None) == is_taken
+
+
+@pytest.mark.parametrize(("size", "others"), [(1e-3, 1e3), (400.0, 1e-3)], ids=["small", "large"])
+def test_factors_whose_product_has_no_digits(size, others, as_on_a_gpu, stand_ins):
+    """Those with the tensor have them."""
+
+    def function(m, x):
+        relu = torch.relu if isinstance(x, torch.Tensor) else trtnet.nn.functional.relu
+        return relu(x * others) * (response(x) * size) * (m.bias * size)
+
+    check(function, as_on_a_gpu, bias=np.ones(6, "float32"))
 
 
 def test_a_sum_that_is_read_elsewhere(as_on_a_gpu, stand_ins):

@@ -22,6 +22,7 @@ from trtnet.engines.torch.tactics.products import columns_of, without_gate
 from trtnet.reference.module_builder import is_kept
 
 _SMALL = 16  # times so many elements a large tensor has, at least
+_LEAST, _MOST = 2.0**-4, 2.0**8  # of a stored factor by which another one may be multiplied
 
 Factor = Any
 """A node; ``None`` for one; or a function with its two operands, which are factors."""
@@ -62,7 +63,8 @@ def gather_factors(module: fx.GraphModule, device: torch.device) -> None:
             forms[node] = form
     absorbed = {step for form in forms.values() for step in form.steps[:-1]}
     for node, form in forms.items():
-        if node not in absorbed and form.needed < len(form.steps):
+        is_less = node not in absorbed and form.needed < len(form.steps)
+        if is_less and _keeps_digits(form.factor):
             _write(module, node, form, device)
     for node in list(module.graph.nodes):
         if node.target in (linear_of_columns, F.conv2d):
@@ -117,6 +119,29 @@ def _forms_of(node: fx.Node, forms: dict[fx.Node, _Form]) -> list[_Form]:
     """What `node` is of something else, where nothing else needs `node`; and of itself."""
     own = [forms[node]] if node in forms and len(node.users) == 1 else []
     return [*own, _Form(node)]
+
+
+def _keeps_digits(factor: Factor, least: float = _LEAST) -> bool:
+    """Whether factors that are multiplied with each other first stay in the range of their type,
+    as far as is known: one of two is stored, and neither large nor, where one is not added, small.
+    A product of small ones has no digits left, where that with a large value had them."""
+    if not isinstance(factor, tuple):
+        return True
+    function, *parts = factor
+    if function is torch.add:
+        least = 0.0 if None in parts else least
+        return all(_keeps_digits(part, least) for part in parts)
+    is_known = any(_is_between(part, least) for part in parts)
+    return is_known and all(_keeps_digits(part, least) for part in parts)
+
+
+def _is_between(factor: Factor, least: float) -> bool:
+    """Whether `factor` is stored, and its values are zero or from `least` to the most."""
+    if not is_stored(factor):
+        return False
+    stored: Tensor = getattr(factor.graph.owning_module, str(factor.target))
+    sizes = stored.abs()
+    return bool(((sizes == 0) | ((sizes >= least) & (sizes <= _MOST))).all())
 
 
 def _write(module: fx.GraphModule, node: fx.Node, form: _Form, device: torch.device) -> None:
