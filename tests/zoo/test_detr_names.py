@@ -166,7 +166,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_files_of_the_authors_are_taken(name: str) -> None:
     random = np.random.default_rng(0)
-    layers = {"layers": 2} if name == "detr_resnet50" else {"decoder_layers": 2}
+    layers: dict[str, Any] = {"layers": 2} if name == "detr_resnet50" else {"decoder_layers": 2}
     model = zoo.get_model(name, **layers)
     entries = [*model.named_parameters(), *model.named_buffers()]
     state = {key: random.standard_normal(entry.shape).astype(np.float32) for key, entry in entries
