@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tactics.networks import CPU, filled, inputs_of, outputs, targets
+from tactics.networks import CPU, filled, inputs_of, outputs, specialized, targets
 from tactics.stand_ins import Clock
 
 import trtnet.nn
+from trtnet.engines.torch.tactics.affine import gather_factors
 from trtnet.engines.torch.tactics.builder import Builder
 from trtnet.engines.torch.tactics.timing_cache import TimingCache
 
@@ -112,6 +113,22 @@ def test_factors_whose_product_has_no_digits(size, others, as_on_a_gpu, stand_in
         return relu(x * others) * (response(x) * size) * (m.bias * size)
 
     check(function, as_on_a_gpu, bias=np.ones(6, "float32"))
+
+
+def test_what_is_made_of_a_sum_that_is_rewritten(as_on_a_gpu, stand_ins):
+    """It reads the new sum: the old one is not computed beside it."""
+
+    def function(m, x):
+        y = grn(m, x)
+        return m.two(y * response(y) + y)
+
+    model = filled(model_of(trtnet.nn, function))
+    module = specialized(as_on_a_gpu(model, ("N", *SIZE[1:])), SIZE)
+    gather_factors(module, CPU)
+    products = module.graph.find_nodes(op="call_function", target=torch.mul)
+    large = [x for x in products if x.meta["value"].numel() > 12 and x.args[0] is not x.args[1]]
+    assert len(large) == 2
+    check(function, as_on_a_gpu)
 
 
 def test_a_sum_that_is_read_elsewhere(as_on_a_gpu, stand_ins):

@@ -8,7 +8,7 @@ channels that lies between such a factor and a product goes into the product's b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -62,10 +62,12 @@ def gather_factors(module: fx.GraphModule, device: torch.device) -> None:
         if form is not None:
             forms[node] = form
     absorbed = {step for form in forms.values() for step in form.steps[:-1]}
+    written: dict[fx.Node, fx.Node] = {}
     for node, form in forms.items():
         is_less = node not in absorbed and form.needed < len(form.steps)
         if is_less and _keeps_digits(form.factor):
-            _write(module, node, form, device)
+            source = written.get(form.source, form.source)
+            written[node] = _write(module, node, replace(form, source=source), device)
     for node in list(module.graph.nodes):
         if node.target in (linear_of_columns, F.conv2d):
             _into_bias(module, node)
@@ -144,8 +146,8 @@ def _is_between(factor: Factor, least: float) -> bool:
     return bool(((sizes == 0) | ((sizes >= least) & (sizes <= _MOST))).all())
 
 
-def _write(module: fx.GraphModule, node: fx.Node, form: _Form, device: torch.device) -> None:
-    """Computes `node` by its form."""
+def _write(module: fx.GraphModule, node: fx.Node, form: _Form, device: torch.device) -> fx.Node:
+    """Computes `node` by its form; returns what does."""
     example = node.meta["value"]
 
     def called(function: Any, left: fx.Node, right: fx.Node) -> fx.Node:
@@ -169,6 +171,7 @@ def _write(module: fx.GraphModule, node: fx.Node, form: _Form, device: torch.dev
         if form.term is not None:
             value = called(torch.add, value, form.term)
     node.replace_all_uses_with(value)
+    return value
 
 
 def _into_bias(module: fx.GraphModule, node: fx.Node) -> None:
