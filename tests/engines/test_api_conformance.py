@@ -72,6 +72,8 @@ NAMES: Mapping[str, Mapping[str, Kind]] = {
     "trtnet/engines/bound_context.py": {".context": OURS},
     "trtnet/engines/options.py": {"_check_runtime.options": OURS},
     "trtnet/engines/tensorrt/loading.py": {"options": OURS},
+    "trtnet/serving/batch/running.py": {"settings": OURS},
+    "trtnet/serving/batch/worker.py": {".job": OURS},
     "trtnet/engines/tensorrt/context.py": {"context": instance("IExecutionContext")},
     "trtnet/engines/tensorrt/refit.py": {
         "engine": instance("ICudaEngine"),
